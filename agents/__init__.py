@@ -1,0 +1,1 @@
+"""Who works on it: one file a step, no Kafka and no HTTP in them."""

@@ -1,0 +1,1 @@
+"""The outside world: ClickHouse, Kafka, the LLM endpoints, and the local stack."""

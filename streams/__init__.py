@@ -1,0 +1,1 @@
+"""What flows: messages, topics, settings, and the delivery that moves them."""

@@ -1,0 +1,102 @@
+"""Messages to bytes and back, and the headers that travel with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TypeVar
+
+import orjson
+from pydantic import ValidationError
+
+from streams.errors import UndecodableError
+from streams.messages import DeadLetter, Labeled, Message
+
+M = TypeVar("M", bound=Message)
+Headers = list[tuple[str, bytes]]
+
+MESSAGE_TYPE = "message-type"
+SCHEMA_VERSION = "schema-version"
+SOURCE = "source"
+LABEL_VERSION = "label-version"
+
+_OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC
+
+
+def encode(message: Message) -> bytes:
+    """UTF-8 JSON of ``message``, times in RFC 3339 UTC."""
+    return orjson.dumps(message.model_dump(), option=_OPTIONS)
+
+
+def decode(kind: type[M], value: bytes | None) -> M:
+    """The message in ``value``.
+
+    Raises:
+        UndecodableError: no bytes, not JSON, or not what ``kind`` asks; the text names the field.
+    """
+    if value is None:
+        raise UndecodableError("the message has no value", reason="no-value")
+    try:
+        return kind.model_validate_json(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "value"
+        reason = "undecodable" if first["type"] == "json_invalid" else "wrong-schema"
+        raise UndecodableError(f"{where}: {first['msg']}", reason=reason) from error
+
+
+def headers_of(message: Message, *, source: tuple[str, int, int] | None = None) -> Headers:
+    """The headers of ``message``; ``source`` is the topic, partition and offset it was made from."""
+    headers: Headers = [
+        (MESSAGE_TYPE, message.message_type.encode()),
+        (SCHEMA_VERSION, message.schema_version.encode()),
+    ]
+    if source is not None:
+        headers.append((SOURCE, f"{source[0]}/{source[1]}/{source[2]}".encode()))
+    if isinstance(message, Labeled):
+        headers.append((LABEL_VERSION, message.label_version.encode()))
+    return headers
+
+
+# The fields of a dead letter that travel as headers; its payload is the message's value.
+_DEAD_LETTER_HEADERS = (
+    "row_id",
+    "step",
+    "reason",
+    "error",
+    "attempts",
+    "failed_at",
+    "topic",
+    "partition",
+    "offset",
+)
+_ERROR_BYTES = 4000
+
+
+def encode_dead_letter(letter: DeadLetter) -> tuple[bytes, Headers]:
+    """A dead letter's value (the received bytes, unchanged) and its headers."""
+    headers: Headers = [(MESSAGE_TYPE, b"dead-letter"), (SCHEMA_VERSION, b"1.0")]
+    for name in _DEAD_LETTER_HEADERS:
+        value = getattr(letter, name)
+        text = value.isoformat() if isinstance(value, datetime) else str(value)
+        headers.append((name.replace("_", "-"), text.encode("utf-8", "replace")[:_ERROR_BYTES]))
+    return letter.payload, headers
+
+
+def decode_dead_letter(value: bytes | None, headers: Iterable[tuple[str, bytes]]) -> DeadLetter:
+    """The dead letter in a message of the dead-letter topic.
+
+    Raises:
+        UndecodableError: a header is missing or has the wrong form.
+    """
+    fields: dict[str, object] = {
+        name.replace("-", "_"): content.decode("utf-8", "replace") for name, content in headers
+    }
+    try:
+        return DeadLetter.model_validate(
+            {name: fields[name] for name in _DEAD_LETTER_HEADERS if name in fields}
+            | {"payload": value or b""}
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise UndecodableError(f"dead-letter header {first['loc'][0]}: {first['msg']}") from error

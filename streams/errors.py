@@ -1,0 +1,97 @@
+"""The errors of labelstream. What a caller needs to know is in the type: wait, give up, or stop.
+
+::
+
+    LabelstreamError
+    ├── RetryableError            the same thing may work later; nothing is lost by waiting
+    │   ├── UnavailableError      a dependency does not answer (names its setting)
+    │   ├── OverloadedError       it answers "not now" (429, 503); may say when to come back
+    │   └── LeaseLostError        this process may no longer write for a partition
+    ├── PermanentError            the same thing will never work; the message becomes a dead letter
+    │   ├── UndecodableError      bytes that are not a message
+    │   ├── RefusedError          a dependency refuses this very request (400, type mismatch)
+    │   └── AnswerError           the model's answer cannot be used
+    └── ConfigurationError        nobody's message is at fault: a person must change a setting
+        └── AccessError           wrong password, key, certificate or missing right
+
+Foreign exceptions (aiokafka, clickhouse-connect, httpx) are mapped to these at the connector
+that meets them and never travel further.
+"""
+
+from __future__ import annotations
+
+
+class LabelstreamError(Exception):
+    """The root. ``str()`` is one line for a person and never holds a secret."""
+
+
+class RetryableError(LabelstreamError):
+    """The same thing may work later.
+
+    ``after``: seconds to wait at least, where the other side said so.
+    """
+
+    def __init__(self, message: str, *, after: float | None = None) -> None:
+        super().__init__(message)
+        self.after = after
+
+
+class UnavailableError(RetryableError):
+    """A dependency does not answer. ``setting`` is the name of the setting that points at it."""
+
+    def __init__(self, message: str, *, setting: str = "", after: float | None = None) -> None:
+        super().__init__(message, after=after)
+        self.setting = setting
+
+
+class OverloadedError(RetryableError):
+    """A dependency answers, but has no room now (HTTP 429 or 503, too many parts)."""
+
+
+class LeaseLostError(RetryableError):
+    """The group no longer counts this process as the owner: what it holds belongs to another."""
+
+
+class PermanentError(LabelstreamError):
+    """The same thing will never work. ``reason`` is short and countable, the text is for a person."""
+
+    reason = "failed"
+
+    def __init__(self, message: str, *, reason: str | None = None) -> None:
+        super().__init__(message)
+        if reason is not None:
+            self.reason = reason
+
+
+class UndecodableError(PermanentError):
+    """Bytes that are not the message their topic promises."""
+
+    reason = "undecodable"
+
+
+class RefusedError(PermanentError):
+    """A dependency refuses this very request and would refuse it again."""
+
+    reason = "refused"
+
+
+class AnswerError(PermanentError):
+    """A model's answer that cannot be used: no label of the taxonomy, not the asked form."""
+
+    reason = "invalid-answer"
+
+
+class ConfigurationError(LabelstreamError):
+    """A person must change something.
+
+    ``setting`` names what to change, ``fix`` says how. A role stops or waits, no message is given up.
+    """
+
+    def __init__(self, message: str, *, setting: str = "", fix: str = "") -> None:
+        super().__init__(message)
+        self.setting = setting
+        self.fix = fix
+
+
+class AccessError(ConfigurationError):
+    """A dependency answers but does not let us in."""

@@ -1,0 +1,146 @@
+"""The messages that flow, one class a topic. This module is their only declaration.
+
+Each message is the one before it plus what the step learned::
+
+    Row  --label-->  Labeled(Row)  --augment-->  Augmented(Labeled)
+
+The codec (``streams/codec.py``), the JSON Schema, the ClickHouse tables
+(``connectors/clickhouse/ddl.py``) and the reference page are made from these classes.
+A reader ignores fields that it does not know, so that a newer writer never breaks it;
+within a major schema version fields are only ever added, with a default.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+@dataclass(frozen=True)
+class Column:
+    """The ClickHouse type of a field where the default for its Python type is not the best one."""
+
+    type: str
+
+
+Confidence = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Message(BaseModel):
+    """What every message has: a type name and a schema version, which travel as headers."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    message_type: ClassVar[str]
+    schema_version: ClassVar[str] = "1.0"
+
+
+class Row(Message):
+    """A row of the source table, cleaned, as the poller publishes it. Key: ``row_id``."""
+
+    message_type: ClassVar[str] = "row"
+
+    row_id: str = Field(
+        min_length=1,
+        description="Identity of the source row: the plain id for the source table, "
+        "`upload:<digest>:<n>` for files, `<digest>:<n>` for a source without an id column.",
+    )
+    text: str = Field(min_length=1, description="The query, cleaned: Unicode NFKC, no control characters.")
+    created_at: datetime = Field(description="When the source row was created, UTC.")
+    user_id: str | None = Field(default=None, description="The user, where the source has one.")
+    session_id: str | None = Field(default=None, description="The session, where the source has one.")
+    source_domain: Annotated[str | None, Column("LowCardinality(Nullable(String))")] = Field(
+        default=None, description="The domain that the source table itself had noted."
+    )
+    polled_at: datetime = Field(description="When the poller read the row, UTC.")
+
+
+class Alternative(BaseModel):
+    """A label and how likely the model found it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    label: str
+    confidence: Confidence
+
+
+class Labeled(Row):
+    """A row and its label under one label version."""
+
+    message_type: ClassVar[str] = "labeled"
+
+    label: Annotated[str, Column("LowCardinality(String)")] = Field(
+        description="A domain name of the taxonomy; never anything else."
+    )
+    confidence: Confidence | None = Field(
+        default=None, description="Probability of the label, null where the endpoint gives no logprobs."
+    )
+    alternatives: list[Alternative] = Field(
+        default_factory=list, description="The other likely labels, most likely first."
+    )
+    label_version: Annotated[str, Column("LowCardinality(String)")] = Field(
+        min_length=1, description="Which model, prompt and taxonomy decided."
+    )
+    model: Annotated[str, Column("LowCardinality(String)")] = Field(description="The labelling model's name.")
+    labeled_at: datetime = Field(description="When the label was decided, UTC.")
+    cached: bool = Field(default=False, description="Taken from an equal text's answer, without a call.")
+
+
+class RejectedVariant(BaseModel):
+    """A variant that the checks refused, and why."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    text: str
+    reason: str
+
+
+class Augmented(Labeled):
+    """A labelled row and its variants."""
+
+    message_type: ClassVar[str] = "augmented"
+
+    variants: list[str] = Field(default_factory=list, description="Rewordings that passed the checks.")
+    rejected: list[RejectedVariant] = Field(
+        default_factory=list, description="Rewordings that did not, with the reason."
+    )
+    augment_model: Annotated[str, Column("LowCardinality(String)")] = Field(
+        description="The augmenting model's name."
+    )
+    augmented_at: datetime = Field(description="When the variants were written, UTC.")
+
+
+class DeadLetter(BaseModel):
+    """A message that could not be processed, as ``dead_letters`` stores it.
+
+    On the topic the value is ``payload``, byte for byte, and the other fields are headers.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    row_id: str = Field(default="", description="The row, where the message could be read that far.")
+    step: Annotated[str, Column("LowCardinality(String)")] = Field(
+        description="Which step gave it up: poll, label, augment or store."
+    )
+    reason: Annotated[str, Column("LowCardinality(String)")] = Field(
+        description="A short, countable reason, such as `undecodable`."
+    )
+    error: str = Field(default="", description="What exactly was wrong, for a person.")
+    attempts: int = Field(default=1, ge=0, description="How often it was tried.")
+    failed_at: datetime = Field(description="When it was given up, UTC.")
+    topic: Annotated[str, Column("LowCardinality(String)")] = Field(
+        default="", description="Origin: the topic that it was read from."
+    )
+    partition: Annotated[int, Column("Int32")] = Field(default=-1, description="Origin: the partition.")
+    offset: int = Field(default=-1, description="Origin: the offset.")
+    payload: bytes = Field(
+        default=b"",
+        description="The received bytes, unchanged. Empty where they are too large for the topic: "
+        "then the origin says where they are.",
+    )
+
+
+MESSAGES: tuple[type[Row], ...] = (Row, Labeled, Augmented)

@@ -1,0 +1,50 @@
+"""What a step may say about a message. A step never decides delivery: `streams/delivery.py` does."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from streams.messages import Message
+
+M = TypeVar("M", bound=Message, covariant=True)
+I_contra = TypeVar("I_contra", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Generic[M]):
+    """The step's result, to be published downstream."""
+
+    message: M
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """This message can never be processed; it goes to the dead-letter topic with its bytes.
+
+    ``reason`` is short and countable (`invalid-answer`), ``error`` says what exactly was wrong,
+    ``attempts`` how often the step had tried.
+    """
+
+    reason: str
+    error: str = ""
+    attempts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Not now. ``after`` is the least number of seconds to wait, ``reason`` is for the log.
+
+    ``suspect``: the dependency answered, and failed on this very message, so that the message may be
+    at fault. Only suspect failures can end in a dead letter, and only while other messages succeed:
+    an outage never uses up a message's attempts.
+    """
+
+    after: float
+    reason: str
+    suspect: bool = False
+
+
+Outcome = Done[M] | Reject | Retry
+Step = Callable[[I_contra], Awaitable["Done[M] | Reject | Retry"]]

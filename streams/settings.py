@@ -1,0 +1,318 @@
+"""The settings: one declaration each, from the environment and `.env`, passed down as a value.
+
+`.env.example` and `docs/settings.md` are generated from the descriptions here
+(`labelstream describe env`). A name that is unknown, or a value that is malformed, is refused with
+the name, what is wrong with it and what to write instead; secrets are `SecretStr` and never shown.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from dotenv import dotenv_values
+from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from streams.errors import ConfigurationError
+
+Name = Annotated[str, StringConstraints(pattern=r"^[^`'\"\\;\x00-\x1f]{1,200}$")]
+OptionalName = Annotated[str, StringConstraints(pattern=r"^[^`'\"\\;\x00-\x1f]{0,200}$")]
+Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+(/.*)?$")]
+
+
+class Settings(BaseSettings):
+    """Every setting, with its default. Environment names are the field names in capitals."""
+
+    model_config = SettingsConfigDict(
+        env_file=None, extra="ignore", frozen=True, env_ignore_empty=True, case_sensitive=False
+    )
+
+    # --- ClickHouse: the source table and the result tables ---
+    clickhouse_host: str | None = Field(
+        default=None, description="Host of ClickHouse. Unset: the local stack's, if it runs."
+    )
+    clickhouse_port: int = Field(default=8123, ge=1, le=65535, description="HTTP port of ClickHouse.")
+    clickhouse_username: str = Field(default="default", description="User of ClickHouse.")
+    clickhouse_password: SecretStr = Field(default=SecretStr(""), description="Password of that user.")
+    clickhouse_database: Name = Field(default="esk", description="Database of the source table.")
+    clickhouse_table: Name = Field(default="logs", description="The source table.")
+    clickhouse_text_column: Name = Field(default="query_text", description="Column with the query's text.")
+    clickhouse_domain_column: OptionalName = Field(
+        default="domain", description="Column with the domain that the source noted; `none` if there is none."
+    )
+    clickhouse_timestamp_column: Name = Field(
+        default="created_at", description="Column with the row's time (DateTime or DateTime64)."
+    )
+    clickhouse_user_id_column: OptionalName = Field(
+        default="user_id", description="Column with the user; `none` if there is none."
+    )
+    clickhouse_id_column: OptionalName = Field(
+        default="id",
+        description="Column with the row's id; `none` if there is none: then a row is known by a digest of "
+        "its time, user and text.",
+    )
+    clickhouse_session_id_column: OptionalName = Field(
+        default="session_id", description="Column with the session; `none` if there is none."
+    )
+    clickhouse_result_database: Name | None = Field(
+        default=None, description="Database of the result tables. Unset: CLICKHOUSE_DATABASE."
+    )
+    clickhouse_secure: bool = Field(default=False, description="TLS to ClickHouse (then mostly port 8443).")
+    clickhouse_ca_cert: Path | None = Field(
+        default=None, description="PEM file of the CA that signed ClickHouse's certificate."
+    )
+
+    # --- Kafka ---
+    kafka_bootstrap_servers: str | None = Field(
+        default=None, description="`host:port`, comma separated. Unset: the local stack's, if it runs."
+    )
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT", description="How to connect to Kafka."
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        default="SCRAM-SHA-512", description="SASL mechanism, for the SASL protocols."
+    )
+    kafka_sasl_username: str | None = Field(default=None, description="SASL user.")
+    kafka_sasl_password: SecretStr | None = Field(default=None, description="SASL password.")
+    kafka_ssl_cafile: Path | None = Field(
+        default=None, description="PEM file of the CA that signed the brokers' certificates."
+    )
+    kafka_ssl_certfile: Path | None = Field(default=None, description="PEM client certificate, if asked for.")
+    kafka_ssl_keyfile: Path | None = Field(default=None, description="PEM key of the client certificate.")
+    kafka_ssl_key_password: SecretStr | None = Field(default=None, description="Password of that key.")
+    topic_prefix: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}$")] = Field(
+        default="esk", description="First part of every topic's and consumer group's name."
+    )
+    topic_partitions: int = Field(
+        default=8, ge=1, le=1024, description="Partitions of each topic; fixed once `init` has made them."
+    )
+    topic_replication_factor: int | None = Field(
+        default=None,
+        ge=1,
+        le=15,
+        description="Replicas of each topic. Unset: 3, or as many as there are brokers.",
+    )
+    topic_min_insync_replicas: int | None = Field(
+        default=None,
+        ge=1,
+        le=15,
+        description="Replicas that must confirm a write. Unset: one less than the replicas, at least 1.",
+    )
+    topic_retention_days: int = Field(
+        default=30,
+        ge=1,
+        le=36500,
+        description="How long the topics keep messages, for replay and late subscribers.",
+    )
+
+    # --- LLM endpoints (OpenAI-compatible) ---
+    llm_labeler_api_base: Url | None = Field(
+        default=None,
+        description="Base URL of the labelling model, ending in /v1. Unset: the local stand-in, if it runs.",
+    )
+    llm_labeler_model: str | None = Field(
+        default=None, description="Model name. Unset: the only model that the endpoint offers."
+    )
+    llm_labeler_api_key: SecretStr | None = Field(
+        default=None, description="Bearer key, if the endpoint asks for one."
+    )
+    llm_labeler_concurrency: int = Field(
+        default=64, ge=1, le=4096, description="Most labelling requests in flight in one worker."
+    )
+    llm_labeler_mode: Literal["json"] = Field(
+        default="json",
+        description="How the label is asked for: `json`, an object held to the taxonomy by a schema.",
+    )
+    llm_augmenter_api_base: Url | None = Field(
+        default=None, description="Base URL of the augmenting model. Unset: the local stand-in, if it runs."
+    )
+    llm_augmenter_model: str | None = Field(
+        default=None, description="Model name. Unset: the only model that the endpoint offers."
+    )
+    llm_augmenter_api_key: SecretStr | None = Field(
+        default=None, description="Bearer key, if the endpoint asks for one."
+    )
+    llm_augmenter_concurrency: int = Field(
+        default=32, ge=1, le=4096, description="Most augmenting requests in flight in one worker."
+    )
+    llm_augmenter_mode: Literal["json"] = Field(default="json", description="How the variants are asked for.")
+    llm_timeout_seconds: float = Field(
+        default=60.0, gt=0, le=3600, description="Longest wait for one answer of an endpoint."
+    )
+    llm_ca_cert: Path | None = Field(
+        default=None, description="PEM file of the CA that signed the endpoints' certificates."
+    )
+    augment_variants: int = Field(default=3, ge=0, le=20, description="Variants asked for a row; 0 for none.")
+
+    # --- What is read, and when ---
+    min_text_length: int = Field(
+        default=3, ge=0, description="Texts of at most so many UTF-8 bytes are skipped (`length(text) > 3`)."
+    )
+    poll_interval_seconds: float = Field(default=1.0, gt=0, le=3600, description="Pause between polls.")
+    poll_lookback_seconds: float = Field(
+        default=600.0, ge=0, description="How late a row may appear after its own time and still be found."
+    )
+    poll_start: Annotated[str, NoDecode] = Field(
+        default="beginning",
+        description="Where a first start reads from: `beginning`, `now`, or an RFC 3339 time.",
+    )
+    taxonomy_path: Path = Field(default=Path("taxonomy.yaml"), description="The labels, with descriptions.")
+    label_version: Annotated[str, StringConstraints(pattern=r"^[\w.:@+-]{1,100}$")] | None = Field(
+        default=None, description="Name of the label version. Unset: made from model, prompt and taxonomy."
+    )
+
+    # --- The service ---
+    fetch_interval_hours: float = Field(default=6.0, gt=0, description="How often the fetcher exports.")
+    api_port: int = Field(default=8080, ge=0, le=65535, description="Port of the API.")
+    api_keys: SecretStr | None = Field(
+        default=None, description="Keys of the API's clients, comma separated."
+    )
+    labelstream_data: Path = Field(
+        default=Path(".labelstream"), description="Folder for local state and logs."
+    )
+    log_format: Literal["console", "json"] = Field(default="console", description="Form of the log lines.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least log level."
+    )
+
+    @field_validator(
+        "clickhouse_domain_column",
+        "clickhouse_user_id_column",
+        "clickhouse_id_column",
+        "clickhouse_session_id_column",
+    )
+    @classmethod
+    def _none_is_empty(cls, value: str) -> str:
+        return "" if value.lower() == "none" else value
+
+    @field_validator("poll_start")
+    @classmethod
+    def _start_is_known(cls, value: str) -> str:
+        if value in ("beginning", "now"):
+            return value
+        try:
+            parsed = datetime.fromisoformat(value)
+        except ValueError as error:
+            raise ValueError("write `beginning`, `now`, or a time such as 2026-01-31T00:00:00Z") from error
+        if parsed.tzinfo is None:
+            raise ValueError("the time has no zone: add Z for UTC, or +03:00")
+        return parsed.astimezone(UTC).isoformat()
+
+    @field_validator(
+        "clickhouse_ca_cert", "llm_ca_cert", "kafka_ssl_cafile", "kafka_ssl_certfile", "kafka_ssl_keyfile"
+    )
+    @classmethod
+    def _file_is_there(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_file():
+            raise ValueError(f"there is no file {value}")
+        return value
+
+    @model_validator(mode="after")
+    def _sasl_is_whole(self) -> Self:
+        if self.kafka_security_protocol.startswith("SASL") and not (
+            self.kafka_sasl_username and self.kafka_sasl_password
+        ):
+            raise ValueError(
+                f"KAFKA_SECURITY_PROTOCOL is {self.kafka_security_protocol}: "
+                "set KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"
+            )
+        return self
+
+    @property
+    def result_database(self) -> str:
+        """The database of the result tables."""
+        return self.clickhouse_result_database or self.clickhouse_database
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # `load` merges .env and the environment itself, so that one place can name unknown settings.
+        return (init_settings,)
+
+
+_FAMILIES = re.compile(
+    r"^(CLICKHOUSE|KAFKA|LLM|TOPIC|POLL|AUGMENT|LABEL|LABELSTREAM|TAXONOMY|FETCH|API|MIN_TEXT)_"
+)
+# Close enough to one of our names to be a slip of the pen. The environment also holds other programs'
+# names (KAFKA_HEAP_OPTS, an orchestrator's CLICKHOUSE_SERVICE_HOST), which must not stop us.
+_SLIP = 0.88
+
+
+def load(environment: dict[str, str] | None = None, env_file: Path | None = Path(".env")) -> Settings:
+    """The settings from ``env_file`` and, before it, ``environment`` (default: the process's).
+
+    Raises:
+        ConfigurationError: one line a problem, each with the setting's name and the fix.
+    """
+    environment = dict(os.environ) if environment is None else environment
+    known = {name.upper() for name in Settings.model_fields}
+    from_file: dict[str, str] = {}
+    if env_file is not None and env_file.is_file():
+        from_file = {name.upper(): value or "" for name, value in dotenv_values(env_file).items()}
+    problems = [
+        _unknown(name, known, f"in {env_file}")
+        for name in from_file
+        if name not in known and _FAMILIES.match(name)
+    ]
+    for name in environment:
+        close = difflib.get_close_matches(name, known, n=1, cutoff=_SLIP)
+        if name not in known and _FAMILIES.match(name) and close:
+            problems.append(_unknown(name, known, "in the environment"))
+    values = {
+        **from_file,
+        **{name.upper(): value for name, value in environment.items() if name.upper() in known},
+    }
+    try:
+        settings = Settings.model_validate(
+            {name.lower(): value for name, value in values.items() if name in known and value != ""}
+        )
+    except ValidationError as error:
+        problems += [_malformed(dict(item)) for item in error.errors(include_url=False)]
+        raise ConfigurationError("\n".join(problems)) from None
+    if problems:
+        raise ConfigurationError("\n".join(problems))
+    return settings
+
+
+def _unknown(name: str, known: set[str], where: str) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    hint = (
+        f"did you mean {close[0]}?" if close else "remove it; `labelstream describe env` lists the settings"
+    )
+    return f"{name} ({where}): there is no such setting; {hint}"
+
+
+def _malformed(item: dict[str, object]) -> str:
+    where = item["loc"]
+    name = str(where[0]).upper() if isinstance(where, tuple) and where else ""
+    problem = str(item["msg"]).removeprefix("Value error, ")
+    if not name:
+        return problem
+    field = Settings.model_fields[name.lower()]
+    secret = "SecretStr" in str(field.annotation)
+    given = "" if secret else f" = {item.get('input')!r}"
+    description = (field.description or "").rstrip(".")
+    return f"{name}{given}: {problem} ({description}; default: {shown_default(name.lower()) or 'unset'})"
+
+
+def shown_default(field: str) -> str:
+    """The default of ``field`` as one would write it in `.env`; empty for unset and for secrets."""
+    default = Settings.model_fields[field].default
+    if default is None or isinstance(default, SecretStr):
+        return ""
+    if isinstance(default, bool):
+        return str(default).lower()
+    if isinstance(default, float) and default.is_integer():
+        return str(int(default))
+    return str(default)

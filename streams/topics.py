@@ -1,0 +1,91 @@
+"""The topics: their names, what they hold, and how a row finds its partition."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from hashlib import blake2b
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic: its full name, what it is for, and whether it is compacted or kept for a time."""
+
+    name: str
+    purpose: str
+    compacted: bool = False
+    partitions: int | None = None  # None: TOPIC_PARTITIONS, the same for all of them
+
+
+@dataclass(frozen=True)
+class Topics:
+    """All topics under one prefix (``TOPIC_PREFIX``)."""
+
+    prefix: str = "esk"
+
+    @property
+    def rows(self) -> str:
+        return f"{self.prefix}.rows"
+
+    @property
+    def replay(self) -> str:
+        return f"{self.prefix}.replay"
+
+    @property
+    def labeled(self) -> str:
+        return f"{self.prefix}.labeled"
+
+    @property
+    def shadow(self) -> str:
+        return f"{self.prefix}.labeled.shadow"
+
+    @property
+    def augmented(self) -> str:
+        return f"{self.prefix}.augmented"
+
+    @property
+    def dead_letter(self) -> str:
+        return f"{self.prefix}.dead-letter"
+
+    @property
+    def cursor(self) -> str:
+        return f"{self.prefix}.cursor"
+
+    @property
+    def versions(self) -> str:
+        return f"{self.prefix}.versions"
+
+    def all(self) -> tuple[Topic, ...]:
+        """Every topic. A step reads a partition and writes the same number downstream, so the
+        partition counts of the first six are equal and never change."""
+        return (
+            Topic(self.rows, "rows as the poller read them"),
+            Topic(self.replay, "rows to be labelled again, worked when live rows leave room"),
+            Topic(self.labeled, "labelled rows"),
+            Topic(self.shadow, "labels of a version that is being tried"),
+            Topic(self.augmented, "labelled rows with their variants"),
+            Topic(self.dead_letter, "what could not be processed, with its bytes"),
+            Topic(self.cursor, "how far the poller has read", compacted=True, partitions=1),
+            Topic(
+                self.versions,
+                "the label versions' prompts, taxonomies and models",
+                compacted=True,
+                partitions=1,
+            ),
+        )
+
+
+_SPACE = re.compile(r"\s+")
+
+
+def normalise(text: str) -> str:
+    """``text`` as far as two queries count as the same: NFKC, case folded, white space as one blank."""
+    return _SPACE.sub(" ", unicodedata.normalize("NFKC", text)).strip().casefold()
+
+
+def partition_of(text: str, partitions: int) -> int:
+    """The partition for ``text``: equal texts meet in one partition, so that one worker sees all
+    repeats and asks the model once."""
+    digest = blake2b(normalise(text).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % partitions

@@ -11,7 +11,6 @@ import hashlib
 import logging
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -20,11 +19,9 @@ from importlib import resources
 from pathlib import Path
 
 KAFKA_VERSION = "4.1.0"
-_ROOTS = (
-    f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}",
-    # Kafka logs through slf4j 1.7; without a binding its log stays empty, errors included.
-    "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3",
-)
+_KAFKA = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}"
+# Kafka logs through slf4j 1.7; without a binding its log stays empty, errors included.
+_LOGGING = "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3"
 _ATTEMPTS = 3
 
 Progress = Callable[[str], None]
@@ -153,18 +150,17 @@ def _maven(cache: Path):  # type: ignore[no-untyped-def]
 def _print_list() -> None:
     with tempfile.TemporaryDirectory() as folder:
         context = _maven(Path(folder))
-        roots = [context.create_dependency(root) for root in _ROOTS]
-        inputs, transitive = context.resolver.resolve(roots)
-        lines = []
-        for dependency in [*inputs, *transitive]:
+        kafka, logging_binding = (context.create_dependency(root) for root in (_KAFKA, _LOGGING))
+        # Resolved alone: in one resolution the second root's managed versions would replace Kafka's own clients.
+        inputs, transitive = context.resolver.resolve([kafka])
+        wanted = [*inputs, logging_binding, *transitive]
+        print(f"# {_KAFKA} and {_LOGGING}: coordinate, bytes, sha256")
+        for dependency in wanted:
             if dependency.optional or dependency.scope not in (None, "compile", "runtime"):
                 continue
             path = dependency.artifact.resolve()
             coordinate = f"{dependency.groupId}:{dependency.artifactId}:{dependency.version}"
-            lines.append(f"{coordinate} {path.stat().st_size} {hashlib.sha256(path.read_bytes()).hexdigest()}")
-    print(f"# {' '.join(_ROOTS)}: coordinate, bytes, sha256")
-    print("\n".join(lines))
-    print(f"{len(lines)} jars", file=sys.stderr)
+            print(coordinate, path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 if __name__ == "__main__":

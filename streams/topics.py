@@ -89,3 +89,8 @@ def partition_of(text: str, partitions: int) -> int:
     repeats and asks the model once."""
     digest = blake2b(normalise(text).encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big") % partitions
+
+
+def groups(prefix: str) -> dict[str, str]:
+    """The consumer group of each role that has one."""
+    return {role: f"{prefix}-{role}" for role in ("poller", "agents", "sink")}

@@ -1,0 +1,126 @@
+"""What the parts ask of Kafka, as protocols, so that no connector imports another.
+
+`connectors/kafka` implements them, `streams/flow.py` hands them to the poller, the agents and the sink.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+from uuid import UUID
+
+
+class Partition(NamedTuple):
+    """One partition of one topic."""
+
+    topic: str
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A message as it was received. ``timestamp`` is Kafka's, in milliseconds since 1970."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+    @property
+    def source(self) -> tuple[str, int, int]:
+        """Topic, partition and offset."""
+        return (self.topic, self.partition, self.offset)
+
+    def header(self, name: str) -> bytes | None:
+        """The last header of that name."""
+        return next((value for key, value in reversed(self.headers) if key == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message to be sent to an explicit partition."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+class Commit(NamedTuple):
+    """An input position: the next offset to read, and what a later owner should know."""
+
+    offset: int
+    metadata: str = ""
+
+
+class Lease(Protocol):
+    """The right to write for the partitions that the group gave us.
+
+    It holds while the last successful heartbeat is younger than 0.6 of the session and the
+    generation is the one it was asked for.
+    """
+
+    @property
+    def generation(self) -> int:
+        """The group's generation; -1 while this process is not a member."""
+
+    def held(self) -> bool:
+        """Whether a write may go out now."""
+
+    async def hold(self, generation: int) -> None:
+        """Wait until a write may go out.
+
+        Raises:
+            LeaseLostError: the generation is no longer ``generation``: another may own the partitions.
+        """
+
+
+class Sender(Protocol):
+    """The idempotent, non-transactional producer; every request to the broker passes the lease."""
+
+    async def send(self, message: Outgoing) -> int:
+        """Send, wait for the broker's confirmation, return the offset.
+
+        Raises:
+            RefusedError: too large for the topic (reason `too-large`), or never acceptable.
+            LeaseLostError: the lease was lost before it went out; it was not and will not be written.
+            AccessError: no right to write.
+        """
+
+    async def send_many(self, messages: Sequence[Outgoing]) -> list[int]:
+        """Send in few, large batches, wait for all confirmations, return the offsets in order.
+
+        Messages of one partition keep their order. Raises as ``send``; then any part may be written.
+        """
+
+
+class Tail(Protocol):
+    """Reads partitions outside any consumer group."""
+
+    async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        """The first offset that is there, and the one after the last."""
+
+    def read(self, topic: str, partition: int, start: int) -> AsyncIterator[list[Record]]:
+        """Everything from ``start`` (or what retention left of it) to the end as it is now, in lists."""
+
+
+class GroupInput(Protocol):
+    """A consumer group's view of its partitions, for the sink."""
+
+    async def fetch(self, *, seconds: float, most: int) -> list[Record]:
+        """Records of the assigned partitions, at most ``most``; waits at most ``seconds`` for the first."""
+
+    async def commit(self, positions: Mapping[Partition, Commit]) -> None:
+        """Commit. Raises LeaseLostError if the group has moved on."""
+
+
+class TopicIds(Protocol):
+    """Tells one incarnation of a topic from the next of the same name."""
+
+    async def topic_id(self, topic: str) -> UUID:
+        """The id that the brokers gave this incarnation. Raises UnavailableError if there is no such topic."""

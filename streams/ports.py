@@ -123,4 +123,8 @@ class TopicIds(Protocol):
     """Tells one incarnation of a topic from the next of the same name."""
 
     async def topic_id(self, topic: str) -> UUID:
-        """The id that the brokers gave this incarnation. Raises UnavailableError if there is no such topic."""
+        """The id that the brokers gave this incarnation.
+
+        Raises:
+            UnavailableError: there is no such topic.
+        """

@@ -1,0 +1,1 @@
+"""Kafka through aiokafka: connection, lease, producer, group consumer, tail reader, administration."""

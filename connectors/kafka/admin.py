@@ -1,0 +1,168 @@
+"""Topics: made once by `init`, compared by `check`, and told apart from a later one of the same name."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import TopicAlreadyExistsError, for_code
+
+from connectors.kafka.errors import translate
+from connectors.kafka.topic_ids import TopicIdRequest
+from streams.errors import ConfigurationError, UnavailableError
+from streams.settings import Settings
+from streams.topics import Topic, Topics
+
+_DAY_MS = 24 * 3600 * 1000
+_REPLICAS = 3
+
+
+@dataclass(frozen=True)
+class FoundTopic:
+    """A topic as the brokers have it."""
+
+    name: str
+    topic_id: UUID
+    partitions: int
+    config: Mapping[str, str]
+
+
+class Admin:
+    """Kafka administration over one connection a call."""
+
+    def __init__(self, connection: dict[str, Any]) -> None:
+        self._connection = connection
+
+    async def topic_id(self, topic: str) -> UUID:
+        """Implements `streams.ports.TopicIds`."""
+        async with self._client() as client:
+            response = await client.send(client.get_random_node(), TopicIdRequest([topic]))
+        for error_code, _, topic_id, _, _, _, _ in response.topics:
+            if error_code == 0:
+                return UUID(bytes=bytes(topic_id))
+            raise UnavailableError(
+                f"topic {topic}: {for_code(error_code).__name__}; `labelstream init` makes the topics",
+                setting="TOPIC_PREFIX",
+            )
+        raise UnavailableError(f"topic {topic} does not exist", setting="TOPIC_PREFIX")
+
+    async def find(self, names: Sequence[str]) -> dict[str, FoundTopic]:
+        """Those of ``names`` that exist."""
+        found: dict[str, FoundTopic] = {}
+        async with self._client() as client:
+            response = await client.send(client.get_random_node(), TopicIdRequest(list(names)))
+        async with self._admin() as admin:
+            for error_code, name, topic_id, _, partitions, _, _ in response.topics:
+                if error_code != 0:
+                    continue
+                found[name] = FoundTopic(
+                    name, UUID(bytes=bytes(topic_id)), len(partitions), await _config(admin, name)
+                )
+        return found
+
+    async def create_topics(self, settings: Settings) -> list[str]:
+        """Make the topics that are missing; returns their names.
+
+        Raises:
+            ConfigurationError: a topic exists with another number of partitions.
+            UnavailableError, AccessError.
+        """
+        topics = Topics(settings.topic_prefix)
+        found = await self.find([topic.name for topic in topics.all()])
+        for topic in topics.all():
+            if topic.name in found:
+                refuse_other_count(found[topic.name].partitions, topic, settings)
+        async with self._admin() as admin:
+            brokers = len((await admin.describe_cluster())["brokers"])
+            replicas = settings.topic_replication_factor or min(_REPLICAS, brokers)
+            if replicas > brokers:
+                raise ConfigurationError(
+                    f"TOPIC_REPLICATION_FACTOR is {replicas}, but there are {brokers} brokers",
+                    setting="TOPIC_REPLICATION_FACTOR",
+                    fix=f"set it to at most {brokers}, or leave it out",
+                )
+            made = [
+                NewTopic(
+                    topic.name,
+                    topic.partitions or settings.topic_partitions,
+                    replicas,
+                    topic_configs=topic_config(topic, settings, replicas),
+                )
+                for topic in topics.all()
+                if topic.name not in found
+            ]
+            if made:
+                response = await admin.create_topics(made)
+                for name, code, *rest in response.topic_errors:
+                    error = for_code(code)
+                    # Two `init` at once: the other was first.
+                    if code != 0 and error is not TopicAlreadyExistsError:
+                        raise translate(error(f"topic {name}: {rest[0] if rest else ''}"))
+        return [topic.name for topic in made]
+
+    @asynccontextmanager
+    async def _client(self) -> AsyncIterator[AIOKafkaClient]:
+        client = AIOKafkaClient(**self._connection)
+        try:
+            await client.bootstrap()
+            yield client
+        except Exception as error:
+            raise translate(error) from error
+        finally:
+            await client.close()
+
+    @asynccontextmanager
+    async def _admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
+        admin = AIOKafkaAdminClient(**self._connection)
+        try:
+            await admin.start()
+            yield admin
+        except Exception as error:
+            raise translate(error) from error
+        finally:
+            await admin.close()
+
+
+def topic_config(topic: Topic, settings: Settings, replicas: int) -> dict[str, str]:
+    """The configuration that ``topic`` is made with."""
+    in_sync = settings.topic_min_insync_replicas or max(1, replicas - 1)
+    config = {"min.insync.replicas": str(min(in_sync, replicas))}
+    if topic.compacted:
+        return config | {"cleanup.policy": "compact", "segment.ms": str(_DAY_MS)}
+    return config | {
+        "cleanup.policy": "delete",
+        "retention.ms": str(settings.topic_retention_days * _DAY_MS),
+    }
+
+
+def refuse_other_count(partitions: int, topic: Topic, settings: Settings) -> None:
+    """A row's partition is a hash modulo the count: another count would scatter equal texts, and a
+    step would look for its memory in the wrong partition.
+
+    Raises:
+        ConfigurationError: the count is not the one in the settings.
+    """
+    wanted = topic.partitions or settings.topic_partitions
+    if partitions != wanted:
+        raise ConfigurationError(
+            f"topic {topic.name} has {partitions} partitions, TOPIC_PARTITIONS says {wanted}",
+            setting="TOPIC_PARTITIONS",
+            fix=f"set TOPIC_PARTITIONS={partitions}, or use another TOPIC_PREFIX: the count is fixed once "
+            "the topics are made",
+        )
+
+
+async def _config(admin: AIOKafkaAdminClient, name: str) -> dict[str, str]:
+    responses = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
+    return {
+        entry[0]: entry[1]
+        for response in responses
+        for resource in response.resources
+        for entry in resource[4]
+    }

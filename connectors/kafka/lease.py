@@ -1,0 +1,78 @@
+"""The lease: may this process still write for the partitions that its group gave it?
+
+A process that was stopped for longer than the session (a paused container, a long garbage
+collection, a sleeping laptop) wakes up believing that it owns partitions which another member has
+long taken over. Before every write it therefore looks at the age of its last successful heartbeat:
+the brokers cannot have given its partitions away while that is younger than the session. What is
+left is a pause between this look and the socket write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from connectors.kafka.connection import SESSION_SECONDS
+from streams.errors import LeaseLostError
+
+# Of the session: what remains is the time for a request to reach the broker.
+SHARE = 0.6
+_LOOK_AGAIN = 0.02
+
+
+class GroupLease:
+    """The lease of one group membership. Implements `streams.ports.Lease`.
+
+    It listens to the heartbeats of an aiokafka coordinator, which may live in another thread.
+    """
+
+    def __init__(
+        self, session_seconds: float = SESSION_SECONDS, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._allowed = session_seconds * SHARE
+        self._clock = clock
+        self._renewed_at = float("-inf")
+        self._coordinator: Any = None
+
+    def attach(self, consumer: Any) -> None:
+        """Listen to the heartbeats of ``consumer`` (a started AIOKafkaConsumer)."""
+        coordinator = consumer._coordinator
+        heartbeat = coordinator._do_heartbeat
+
+        async def heard() -> bool:
+            # The broker counts from the moment it receives the request, which is after it was sent.
+            sent_at = self._clock()
+            succeeded: bool = await heartbeat()
+            if succeeded:
+                self._renewed_at = max(self._renewed_at, sent_at)
+            return succeeded
+
+        coordinator._do_heartbeat = heard
+        self._coordinator = coordinator
+
+    async def renew(self) -> None:
+        """Send a heartbeat now; in the loop of the consumer."""
+        await self._coordinator._do_heartbeat()
+
+    @property
+    def generation(self) -> int:
+        return -1 if self._coordinator is None else int(self._coordinator.generation)
+
+    @property
+    def age(self) -> float:
+        """Seconds since the last successful heartbeat was sent."""
+        return self._clock() - self._renewed_at
+
+    def held(self) -> bool:
+        return self.generation != -1 and self.age < self._allowed
+
+    async def hold(self, generation: int) -> None:
+        while True:
+            current = self.generation
+            if current != generation:
+                raise LeaseLostError(f"generation {generation} of the consumer group is over")
+            if self.held():
+                return
+            await asyncio.sleep(_LOOK_AGAIN)

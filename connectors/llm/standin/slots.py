@@ -1,0 +1,62 @@
+"""The stand-in's slots and its line, and the counts of what it was asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Stats:
+    """What has been asked so far. ``texts`` counts the calls for each text (by its digest) and kind."""
+
+    calls: Counter[str] = field(default_factory=Counter)
+    answered: Counter[str] = field(default_factory=Counter)
+    statuses: Counter[int] = field(default_factory=Counter)
+    texts: dict[str, Counter[str]] = field(default_factory=dict)
+    systems: set[str] = field(default_factory=set)
+    running: int = 0
+    most_in_flight: int = 0
+    cancelled: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class Slots:
+    """So many answers at a time; who comes later waits in line."""
+
+    def __init__(self, slots: int, stats: Stats) -> None:
+        self._free = slots
+        self._stats = stats
+        self.waiting: deque[asyncio.Future[None]] = deque()
+
+    async def hold(self, seconds: float) -> None:
+        """Take a slot for ``seconds``; the line is first come, first served."""
+        if self._free > 0:
+            self._free -= 1
+        else:
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self.waiting.append(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():
+                    self._pass_on()
+                else:
+                    self.waiting.remove(turn)
+                raise
+        self._stats.running += 1
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._stats.running -= 1
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        while self.waiting:
+            turn = self.waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1

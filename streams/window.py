@@ -1,0 +1,85 @@
+"""What is in flight of one input partition, and how far it may be committed.
+
+Messages finish in any order; committed is only the contiguous finished prefix. With each position
+goes, per output topic, a floor: the offset below which no output of an uncommitted message can lie.
+Whoever owns the partition next reads its output from there to learn what is already done.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+
+import orjson
+
+from streams.ports import Commit
+
+
+class Slot:
+    """One message in flight."""
+
+    __slots__ = ("done", "floors", "offset")
+
+    def __init__(self, offset: int, floors: Mapping[str, int]) -> None:
+        self.offset = offset
+        self.floors = floors
+        self.done = False
+
+
+class Window:
+    """The messages in flight of one input partition, oldest first."""
+
+    def __init__(self, position: int, floors: Mapping[str, int]) -> None:
+        self._position = position
+        self._floors: Mapping[str, int] = dict(floors)
+        self._slots: deque[Slot] = deque()
+        self._next = position
+
+    @property
+    def position(self) -> int:
+        """The next offset that a new owner should read."""
+        return self._position
+
+    @property
+    def span(self) -> int:
+        """Offsets between the oldest unfinished message and the newest one admitted."""
+        return self._next - self._position if self._slots else 0
+
+    def admit(self, offset: int) -> Slot | None:
+        """Take ``offset`` in. None if it was already taken: the consumer has read it twice."""
+        if offset < self._next:
+            return None
+        slot = Slot(offset, self._floors)
+        self._slots.append(slot)
+        self._next = offset + 1
+        return slot
+
+    def finish(self, slot: Slot) -> None:
+        """The message is published, dead-lettered, or known to be done."""
+        slot.done = True
+        while self._slots and self._slots[0].done:
+            self._position = self._slots.popleft().offset + 1
+
+    def sent(self, topic: str, offset: int) -> None:
+        """An output of this window was confirmed at ``offset``.
+
+        Brokers append in order, so whatever a message admitted from now on writes lies above it.
+        """
+        if offset >= self._floors.get(topic, 0):
+            self._floors = {**self._floors, topic: offset + 1}
+
+    def commit(self) -> Commit:
+        """The position, and the floors of the oldest message that is not finished."""
+        floors = self._slots[0].floors if self._slots else self._floors
+        return Commit(self._position, orjson.dumps(floors).decode())
+
+
+def floors_of(metadata: str) -> dict[str, int]:
+    """The floors in a commit's metadata; empty if somebody else wrote it (Kafka's own tools do)."""
+    try:
+        found = orjson.loads(metadata)
+    except orjson.JSONDecodeError:
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    return {topic: floor for topic, floor in found.items() if isinstance(floor, int)}

@@ -1,0 +1,309 @@
+"""The Faust app of the agents: the only module that imports Faust.
+
+Faust gives membership in the consumer group, fetching, and one agent a stage. Acknowledging and
+committing is not left to it: its own bookkeeping skips unfinished messages (see docs/adr/0002), so
+nothing is ever acknowledged to Faust, and `streams/delivery.py` commits its own positions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import faust
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.structs import OffsetAndMetadata
+from faust.transport.drivers import aiokafka as driver
+
+from connectors.kafka.connection import HEARTBEAT_SECONDS, POLL_INTERVAL_MS, SESSION_SECONDS
+from connectors.kafka.errors import translate
+from connectors.kafka.lease import GroupLease
+from connectors.kafka.producer import LeasedProducer
+from streams.delivery import Delivery
+from streams.errors import LabelstreamError, UnavailableError
+from streams.ports import Commit, Partition, Record
+
+log = structlog.get_logger()
+
+COMMIT_SECONDS = 0.5
+SETTLE_SECONDS = 4.0
+POLL_RECORDS = 200
+
+
+class _Thread(driver.AIOKafkaConsumerThread):
+    """Faust's consumer thread with our consumer: our security, range assignment, and the lease."""
+
+    def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
+        return AIOKafkaConsumer(
+            **self.app.agents_worker.connection,
+            group_id=self.app.conf.id,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_uncommitted",
+            # Range gives partition n of every topic to the same member: live rows and replays of a
+            # partition are written to one output partition by one worker.
+            partition_assignment_strategy=(RangePartitionAssignor,),
+            max_poll_records=POLL_RECORDS,
+            max_poll_interval_ms=POLL_INTERVAL_MS,
+            session_timeout_ms=int(SESSION_SECONDS * 1000),
+            heartbeat_interval_ms=int(HEARTBEAT_SECONDS * 1000),
+            rebalance_timeout_ms=30_000,
+            fetch_max_wait_ms=200,
+            retry_backoff_ms=100,
+            metadata_max_age_ms=30_000,
+        )
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        self.app.agents_worker.lease.attach(self._consumer)
+
+    def verify_event_path(self, now: float, tp: Any) -> None:
+        """Faust's watchdog judges by acknowledgements, of which it sees none."""
+
+    async def renew_lease(self) -> None:
+        await self.call_thread(self.app.agents_worker.lease.renew)
+
+    async def committed(self, partitions: Sequence[Any]) -> dict[Partition, Commit]:
+        return await self.call_thread(self._committed, partitions)  # type: ignore[no-any-return]
+
+    async def _committed(self, partitions: Sequence[Any]) -> dict[Partition, Commit]:
+        places = [TopicPartition(tp.topic, tp.partition) for tp in partitions]
+        found = await self._ensure_consumer()._coordinator.fetch_committed_offsets(places)
+        commits = {}
+        for place in places:
+            at = found.get(place)
+            commits[Partition(place.topic, place.partition)] = (
+                Commit(at.offset, at.metadata) if at is not None else Commit(-1)
+            )
+        return commits
+
+    async def commit_positions(self, positions: Mapping[Partition, Commit]) -> None:
+        await self.call_thread(self._commit_positions, positions)
+
+    async def _commit_positions(self, positions: Mapping[Partition, Commit]) -> None:
+        await self._ensure_consumer().commit(
+            {
+                TopicPartition(*partition): OffsetAndMetadata(commit.offset, commit.metadata)
+                for partition, commit in positions.items()
+            }
+        )
+
+
+class _Consumer(driver.Consumer):
+    """Leaves crowded partitions unfetched. Faust's own pausing drops what was already fetched."""
+
+    def _new_consumer_thread(self) -> _Thread:
+        return _Thread(self, loop=self.loop, beacon=self.beacon)
+
+    async def _getmany(self, active_partitions: set[Any] | None, timeout: float) -> Any:
+        crowded = self.app.agents_worker.crowded()
+        if active_partitions is not None and crowded:
+            active_partitions = {tp for tp in active_partitions if (tp.topic, tp.partition) not in crowded}
+            if not active_partitions:
+                await asyncio.sleep(0.02)
+                return {}
+            timeout = min(timeout, 0.1)  # the crowd may have gone by then
+        return await super()._getmany(active_partitions, timeout)
+
+
+class _Producer(driver.Producer):
+    """Faust's own producer stays off: outputs go through the leased producer."""
+
+    async def on_start(self) -> None: ...
+
+    async def on_stop(self) -> None: ...
+
+    async def flush(self) -> None: ...
+
+
+class _Transport(driver.Transport):
+    Consumer = _Consumer
+    Producer = _Producer
+
+
+class _App(faust.App):
+    agents_worker: AgentsWorker
+
+    def _new_transport(self) -> _Transport:
+        return _Transport(self.conf.broker_consumer, self)
+
+    def _new_producer_transport(self) -> _Transport:
+        return _Transport(self.conf.broker_producer, self)
+
+
+class AgentsWorker:
+    """One worker process: a Faust app with one agent for each delivery's stage."""
+
+    def __init__(
+        self,
+        *,
+        group: str,
+        connection: dict[str, Any],
+        data: Path,
+        lease: GroupLease,
+        producer: LeasedProducer,
+        deliveries: Sequence[Delivery],
+    ) -> None:
+        self.connection = connection
+        self.lease = lease
+        self._producer = producer
+        self._deliveries = tuple(deliveries)
+        self._stopping = asyncio.Event()
+        # Every setting that Faust would otherwise take from unprefixed environment names is given.
+        self._app = _App(
+            group,
+            broker="kafka://" + connection["bootstrap_servers"].split(",")[0],
+            datadir=str(data),
+            store="memory://",
+            cache="memory://",
+            autodiscover=False,
+            web_enabled=False,
+            topic_disable_leader=True,
+            topic_allow_declare=False,
+            table_standby_replicas=0,
+            processing_guarantee="at_least_once",
+            stream_wait_empty=False,
+            stream_buffer_maxsize=4096,
+            stream_recovery_delay=0.0,
+            broker_max_poll_records=POLL_RECORDS,
+            broker_max_poll_interval=POLL_INTERVAL_MS / 1000,
+            broker_session_timeout=SESSION_SECONDS,
+            broker_heartbeat_interval=HEARTBEAT_SECONDS,
+            broker_request_timeout=40.0,
+            broker_commit_interval=3600.0,
+            broker_commit_livelock_soft_timeout=POLL_INTERVAL_MS / 1000,
+            stream_processing_timeout=POLL_INTERVAL_MS / 1000,
+            logging_config=None,
+        )
+        self._app.agents_worker = self
+        for delivery in self._deliveries:
+            self._add_agent(delivery)
+        self._app.on_partitions_revoked.connect(self._on_revoked)
+        self._app.on_rebalance_complete.connect(self._on_assigned)
+
+    def _add_agent(self, delivery: Delivery) -> None:
+        topic = self._app.topic(
+            *delivery.stage.inputs,
+            key_serializer="raw",
+            value_serializer="raw",
+            value_type=bytes,
+            allow_empty=True,
+        )
+
+        async def consume(stream: AsyncIterable[Any]) -> None:
+            async for event in stream.noack().events():  # type: ignore[attr-defined]
+                message = event.message
+                record = Record(
+                    message.topic,
+                    message.partition,
+                    message.offset,
+                    int((message.timestamp or 0) * 1000),
+                    message.key,
+                    message.value,
+                    tuple(message.headers or ()),
+                )
+                delivery.offer(record, message.generation_id)
+
+        self._app.agent(topic, name=delivery.stage.name, concurrency=1)(consume)
+
+    def crowded(self) -> set[Partition]:
+        """Partitions that have enough messages waiting."""
+        return set().union(*(delivery.crowded() for delivery in self._deliveries))
+
+    async def run(self) -> None:
+        """Work until cancelled, then settle and leave the group.
+
+        Raises:
+            UnavailableError: the worker lost its group or its thread and must be started anew.
+        """
+        await self._app.start()
+        committing = asyncio.create_task(self._commit_for_ever())
+        crashed = asyncio.create_task(self._wait_for_crash())
+        try:
+            await asyncio.wait([committing, crashed], return_when=asyncio.FIRST_COMPLETED)
+            reason = self._app.crash_reason if crashed.done() else committing.exception()
+            raise UnavailableError(
+                f"the agents' consumer has stopped: {reason!r}", setting="KAFKA_BOOTSTRAP_SERVERS"
+            )
+        finally:
+            committing.cancel()
+            crashed.cancel()
+            self._stopping.set()
+            await self._settle()
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(self._app.stop(), SETTLE_SECONDS)
+
+    async def _wait_for_crash(self) -> None:
+        while not (self._app.crashed or self._app.should_stop):  # noqa: ASYNC110 - Faust has no event for it
+            await asyncio.sleep(0.5)
+
+    # --- rebalances ---
+
+    async def _on_revoked(self, *_: Any, **__: Any) -> None:
+        if not self._stopping.is_set():
+            await self._settle()
+
+    async def _on_assigned(self, *_: Any, **__: Any) -> None:
+        """Called after a rebalance and before anything is fetched."""
+        thread = self._app.consumer._thread
+        while not self._stopping.is_set():
+            generation = self._app.consumer_generation_id
+            assignment = self._app.consumer.assignment()
+            try:
+                await thread.renew_lease()
+                committed = await thread.committed(sorted(assignment)) if assignment else {}
+                for delivery in self._deliveries:
+                    mine = {p: c for p, c in committed.items() if p.topic in delivery.stage.inputs}
+                    await delivery.assigned(mine, generation)
+            except Exception as error:
+                if self._app.consumer_generation_id != generation or self.lease.generation != generation:
+                    return  # another rebalance has begun, and will call again
+                log.warning("assignment_retried", error=str(translate(error)))
+                await asyncio.sleep(0.5)
+                continue
+            log.info("partitions_assigned", count=len(assignment), generation=generation)
+            return
+
+    async def _settle(self) -> None:
+        owner = self.lease.held()
+        if not owner:
+            self._producer.fence()
+        settled = await asyncio.gather(
+            *(delivery.revoked(owner=owner, seconds=SETTLE_SECONDS) for delivery in self._deliveries)
+        )
+        if owner:
+            await self._commit()
+        if not all(settled):
+            self._producer.fence()
+        for delivery in self._deliveries:
+            delivery.forget()
+
+    # --- commits ---
+
+    async def _commit_for_ever(self) -> None:
+        last: dict[Partition, Commit] = {}
+        while True:
+            await asyncio.sleep(COMMIT_SECONDS)
+            last = await self._commit(last)
+
+    async def _commit(self, last: Mapping[Partition, Commit] | None = None) -> dict[Partition, Commit]:
+        positions = {p: c for delivery in self._deliveries for p, c in delivery.commits().items()}
+        changed = {p: c for p, c in positions.items() if last is None or last.get(p) != c}
+        if changed and (last is None or not self._app.rebalancing):
+            try:
+                async with asyncio.timeout(SETTLE_SECONDS):
+                    await self._app.consumer._thread.commit_positions(changed)
+            except Exception as error:
+                # The next owner finds the outputs in the tail; a missed commit only makes it longer.
+                failed = translate(error)
+                log.info(
+                    "commit_missed",
+                    error=str(failed) if isinstance(failed, LabelstreamError) else repr(error),
+                )
+                return dict(last or {})
+        return positions

@@ -2,9 +2,9 @@
 
 ::
 
-    source table --poll--> rows ----\
+    source table --poll--> rows ----+
                                      >--label--> labeled --augment--> augmented
-                           replay --/               \______ sink ______/--> tables
+                           replay --+               +----- sink -----+----> tables
                            any step --> dead-letter ---------- sink -----> dead_letters
 """
 

@@ -13,10 +13,10 @@ within a major schema version fields are only ever added, with a default.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,13 @@ class Column:
     type: str
 
 
+def _in_utc(moment: datetime) -> datetime:
+    if moment.tzinfo is None:
+        raise ValueError("a time without a zone")
+    return moment.astimezone(UTC)
+
+
+Moment = Annotated[datetime, AfterValidator(_in_utc)]
 Confidence = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -49,13 +56,13 @@ class Row(Message):
         "`upload:<digest>:<n>` for files, `<digest>:<n>` for a source without an id column.",
     )
     text: str = Field(min_length=1, description="The query, cleaned: Unicode NFKC, no control characters.")
-    created_at: datetime = Field(description="When the source row was created, UTC.")
+    created_at: Moment = Field(description="When the source row was created, UTC.")
     user_id: str | None = Field(default=None, description="The user, where the source has one.")
     session_id: str | None = Field(default=None, description="The session, where the source has one.")
     source_domain: Annotated[str | None, Column("LowCardinality(Nullable(String))")] = Field(
         default=None, description="The domain that the source table itself had noted."
     )
-    polled_at: datetime = Field(description="When the poller read the row, UTC.")
+    polled_at: Moment = Field(description="When the poller read the row, UTC.")
 
 
 class Alternative(BaseModel):
@@ -85,7 +92,7 @@ class Labeled(Row):
         min_length=1, description="Which model, prompt and taxonomy decided."
     )
     model: Annotated[str, Column("LowCardinality(String)")] = Field(description="The labelling model's name.")
-    labeled_at: datetime = Field(description="When the label was decided, UTC.")
+    labeled_at: Moment = Field(description="When the label was decided, UTC.")
     cached: bool = Field(default=False, description="Taken from an equal text's answer, without a call.")
 
 
@@ -110,7 +117,7 @@ class Augmented(Labeled):
     augment_model: Annotated[str, Column("LowCardinality(String)")] = Field(
         description="The augmenting model's name."
     )
-    augmented_at: datetime = Field(description="When the variants were written, UTC.")
+    augmented_at: Moment = Field(description="When the variants were written, UTC.")
 
 
 class DeadLetter(BaseModel):
@@ -130,7 +137,7 @@ class DeadLetter(BaseModel):
     )
     error: str = Field(default="", description="What exactly was wrong, for a person.")
     attempts: int = Field(default=1, ge=0, description="How often it was tried.")
-    failed_at: datetime = Field(description="When it was given up, UTC.")
+    failed_at: Moment = Field(description="When it was given up, UTC.")
     topic: Annotated[str, Column("LowCardinality(String)")] = Field(
         default="", description="Origin: the topic that it was read from."
     )

@@ -72,6 +72,7 @@ _CONFIGURATION = (
     kafka.InvalidConfigurationError,
     kafka.InvalidRequiredAcksError,
     kafka.KafkaConfigurationError,
+    kafka.IllegalOperation,
 )
 
 
@@ -85,7 +86,7 @@ def translate(error: BaseException) -> LabelstreamError:
         return error
     if isinstance(error, ssl.SSLError):
         return AccessError(
-            f"Kafka's certificate is not accepted: {error.reason or error}",
+            f"Kafka's certificate is not accepted: {getattr(error, 'reason', None) or error}",
             setting="KAFKA_SSL_CAFILE",
             fix="point it at the CA that signed the brokers' certificates",
         )
@@ -111,4 +112,7 @@ def translate(error: BaseException) -> LabelstreamError:
 
 
 def _sentence(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+    try:
+        return str(error) or type(error).__name__
+    except AttributeError:  # aiokafka's abstract base has no error number to show
+        return type(error).__name__

@@ -1,0 +1,347 @@
+"""Delivery over fakes in memory: what becomes of each outcome, and what is never sent twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from streams.codec import decode, encode, headers_of
+from streams.delivery import Delivery, Limits, Stage
+from streams.errors import LeaseLostError, RefusedError
+from streams.messages import Labeled, Row
+from streams.outcomes import Done, Reject, Retry
+from streams.ports import Commit, Outgoing, Partition, Record
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+STAGE = Stage("label", ("rows", "replay"), "labeled", "dead", Row)
+ROWS = Partition("rows", 0)
+
+
+class Broker:
+    """Sender, Tail and Lease over lists."""
+
+    def __init__(self) -> None:
+        self.logs: dict[tuple[str, int], list[Outgoing]] = {}
+        self.generation = 1
+        self.may_write = asyncio.Event()
+        self.may_write.set()
+        self.refuse: Callable[[Outgoing], bool] = lambda message: False
+
+    async def send(self, message: Outgoing) -> int:
+        if self.refuse(message):
+            raise RefusedError("too large", reason="too-large")
+        log = self.logs.setdefault((message.topic, message.partition), [])
+        log.append(message)
+        return len(log) - 1
+
+    async def send_many(self, messages: Sequence[Outgoing]) -> list[int]:
+        return [await self.send(message) for message in messages]
+
+    async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        return 0, len(self.logs.get((topic, partition), []))
+
+    async def read(self, topic: str, partition: int, start: int) -> AsyncIterator[list[Record]]:
+        log = self.logs.get((topic, partition), [])
+        yield [
+            Record(topic, partition, start + i, 0, m.key, m.value, tuple(m.headers))
+            for i, m in enumerate(log[start:])
+        ]
+
+    def held(self) -> bool:
+        return self.may_write.is_set()
+
+    async def hold(self, generation: int) -> None:
+        await self.may_write.wait()
+        if generation != self.generation:
+            raise LeaseLostError("over")
+
+    def rows(self, topic: str = "labeled") -> list[str]:
+        return [(m.key or b"").decode() for m in self.logs.get((topic, 0), [])]
+
+
+def row(row_id: str) -> Row:
+    return Row(row_id=row_id, text=f"text {row_id}", created_at=NOW, polled_at=NOW)
+
+
+def record(offset: int, row_id: str | None = None, topic: str = "rows", value: bytes | None = b"") -> Record:
+    if row_id is not None:
+        value = encode(row(row_id))
+    return Record(topic, 0, offset, 0, (row_id or "").encode(), value)
+
+
+async def label(message: Row) -> Done[Labeled] | Reject | Retry:
+    return Done(Labeled(**message.model_dump(), label="other", label_version="v1", model="m", labeled_at=NOW))
+
+
+async def no_sleep(_: float) -> None:
+    await asyncio.sleep(0)
+
+
+def make(
+    broker: Broker, step: Callable[[Any], Awaitable[Any]] = label, limits: Limits | None = None
+) -> Delivery:
+    return Delivery(
+        STAGE,
+        step,
+        lambda message: "v1",
+        sender=broker,
+        tail=broker,
+        lease=broker,
+        limits=limits or Limits(8),
+        sleep=no_sleep,
+    )
+
+
+async def settle(delivery: Delivery) -> None:
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert delivery.in_flight == 0
+
+
+async def test_each_row_is_published_once_and_committed() -> None:
+    broker = Broker()
+    delivery = make(broker)
+    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    for offset in range(5):
+        delivery.offer(record(offset, str(offset)), 1)
+    await settle(delivery)
+    assert sorted(broker.rows()) == ["0", "1", "2", "3", "4"]
+    assert delivery.commits()[ROWS].offset == 5
+
+
+async def test_a_new_owner_skips_what_the_tail_holds_even_without_metadata() -> None:
+    broker = Broker()
+    first = make(broker)
+    await first.assigned({ROWS: Commit(-1)}, 1)
+    for offset in range(4):
+        first.offer(record(offset, str(offset)), 1)
+    await settle(first)
+    calls: list[str] = []
+
+    async def counted(message: Row) -> Any:
+        calls.append(message.row_id)
+        return await label(message)
+
+    second = make(broker, counted)
+    await second.assigned({ROWS: Commit(0)}, 2)
+    broker.generation = 2
+    for offset in range(6):
+        second.offer(record(offset, str(offset)), 2)
+    await settle(second)
+    assert sorted(broker.rows()) == ["0", "1", "2", "3", "4", "5"]
+    assert sorted(calls) == ["4", "5"]
+
+
+async def test_an_unfinished_head_holds_the_commit_back() -> None:
+    broker = Broker()
+    gate = asyncio.Event()
+
+    async def slow_first(message: Row) -> Any:
+        if message.row_id == "0":
+            await gate.wait()
+        return await label(message)
+
+    delivery = make(broker, slow_first)
+    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    for offset in range(4):
+        delivery.offer(record(offset, str(offset)), 1)
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert sorted(broker.rows()) == ["1", "2", "3"]
+    assert delivery.commits()[ROWS].offset == 0
+    gate.set()
+    await settle(delivery)
+    assert delivery.commits()[ROWS].offset == 4
+
+
+async def test_the_span_bounds_how_far_others_run_ahead() -> None:
+    broker = Broker()
+    gate = asyncio.Event()
+
+    async def slow_first(message: Row) -> Any:
+        if message.row_id == "0":
+            await gate.wait()
+        return await label(message)
+
+    delivery = make(broker, slow_first, Limits(8, span=5))
+    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    for offset in range(20):
+        delivery.offer(record(offset, str(offset)), 1)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert len(broker.rows()) == 4
+    gate.set()
+    await settle(delivery)
+    assert len(broker.rows()) == 20
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [(None, "no-value"), (b"\xff\x00", "undecodable"), (b'{"row_id": "1"}', "wrong-schema")],
+)
+async def test_poison_becomes_a_dead_letter_with_its_bytes(value: bytes | None, reason: str) -> None:
+    broker = Broker()
+    delivery = make(broker)
+    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    delivery.offer(record(0, value=value), 1)
+    delivery.offer(record(1, "1"), 1)
+    await settle(delivery)
+    (letter,) = broker.logs[("dead", 0)]
+    headers = dict(letter.headers)
+    assert letter.value == (value or b"")
+    assert headers["reason"].decode() == reason
+    assert (headers["topic"], headers["partition"], headers["offset"]) == (b"rows", b"0", b"0")
+    assert broker.rows() == ["1"]
+    assert delivery.commits()[ROWS].offset == 2
+    # A next owner that reads it again does not give it up twice.
+    again = make(broker)
+    await again.assigned({ROWS: Commit(0)}, 1)
+    again.offer(record(0, value=value), 1)
+    await settle(again)
+    assert len(broker.logs[("dead", 0)]) == 1
+
+
+async def test_too_large_for_the_dead_letter_topic_is_kept_by_reference() -> None:
+    broker = Broker()
+    broker.refuse = lambda message: len(message.value or b"") > 1000
+    delivery = make(broker)
+    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    delivery.offer(record(7, value=b"x" * 5000), 1)
+    await settle(delivery)
+    (letter,) = broker.logs[("dead", 0)]
+    assert letter.value == b""
+    assert dict(letter.headers)["offset"] == b"7"
+
+
+async def test_an_outage_never_uses_up_attempts_but_a_lone_failure_does() -> None:
+    broker = Broker()
+    tries = {"bad": 0, "good": 0}
+
+    async def outage_then_poison(message: Row) -> Any:
+        kind = "bad" if message.row_id == "0" else "good"
+        tries[kind] += 1
+        if tries["bad"] + tries["good"] < 40 or kind == "bad":
+            return Retry(0.1, "HTTP 500", suspect=True)
+        return await label(message)
+
+    delivery = make(broker, outage_then_poison, Limits(2, attempts=3))
+    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    for offset in range(20):
+        delivery.offer(record(offset, str(offset)), 1)
+    for _ in range(3000):
+        await asyncio.sleep(0)
+    await settle(delivery)
+    assert len(broker.rows()) == 19
+    (letter,) = broker.logs[("dead", 0)]
+    assert dict(letter.headers)["reason"] == b"gave-up"
+    assert tries["bad"] > 10  # the outage before did not count
+
+
+async def test_a_step_that_raises_is_retried_not_lost() -> None:
+    broker = Broker()
+    raised: list[str] = []
+
+    async def breaks_once(message: Row) -> Any:
+        if not raised:
+            raised.append(message.row_id)
+            raise RuntimeError("bug")
+        return await label(message)
+
+    delivery = make(broker, breaks_once)
+    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    delivery.offer(record(0, "0"), 1)
+    await settle(delivery)
+    assert broker.rows() == ["0"]
+
+
+async def test_nothing_is_published_after_the_generation_has_changed() -> None:
+    broker = Broker()
+    broker.may_write.clear()
+    delivery = make(broker)
+    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    delivery.offer(record(0, "0"), 1)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    broker.generation = 2
+    broker.may_write.set()
+    await settle(delivery)
+    assert broker.rows() == []
+    assert delivery.commits()[ROWS].offset == 0
+
+
+async def test_revocation_awaits_what_was_handed_over_and_drops_the_rest() -> None:
+    broker = Broker()
+    handed = asyncio.Event()
+    gate = asyncio.Event()
+    plain_send = broker.send
+
+    async def slow_send(message: Outgoing) -> int:
+        handed.set()
+        await gate.wait()
+        return await plain_send(message)
+
+    broker.send = slow_send  # type: ignore[method-assign]
+
+    async def step(message: Row) -> Any:
+        if message.row_id == "1":
+            await asyncio.Event().wait()
+        return await label(message)
+
+    delivery = make(broker, step)
+    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    delivery.offer(record(0, "0"), 1)
+    delivery.offer(record(1, "1"), 1)
+    await handed.wait()
+    revoking = asyncio.create_task(delivery.revoked(owner=True, seconds=5))
+    await asyncio.sleep(0)
+    gate.set()
+    assert await revoking
+    assert broker.rows() == ["0"]
+    assert delivery.commits()[ROWS].offset == 1
+
+
+async def test_the_same_row_live_and_replayed_is_published_once() -> None:
+    broker = Broker()
+    delivery = make(broker)
+    await delivery.assigned({ROWS: Commit(-1), Partition("replay", 0): Commit(-1)}, 1)
+    delivery.offer(record(0, "7"), 1)
+    delivery.offer(record(0, "7", topic="replay"), 1)
+    await settle(delivery)
+    assert broker.rows() == ["7"]
+    assert {commit.offset for commit in delivery.commits().values()} == {1}
+
+
+async def test_live_rows_go_before_replays_and_a_full_queue_holds_its_partition_back() -> None:
+    broker = Broker()
+    order: list[str] = []
+
+    async def noted(message: Row) -> Any:
+        order.append(message.row_id)
+        await asyncio.sleep(0)
+        return await label(message)
+
+    delivery = make(broker, noted, Limits(1, queue=3))
+    await delivery.assigned({ROWS: Commit(-1), Partition("replay", 0): Commit(-1)}, 1)
+    for offset in range(5):
+        delivery.offer(record(offset, f"replay-{offset}", topic="replay"), 1)
+    assert delivery.crowded() == {Partition("replay", 0)}
+    for offset in range(3):
+        delivery.offer(record(offset, f"live-{offset}"), 1)
+    await settle(delivery)
+    assert order[1:4] == ["live-0", "live-1", "live-2"]
+    assert len(order) == 8
+
+
+async def test_outputs_say_where_they_came_from() -> None:
+    broker = Broker()
+    delivery = make(broker)
+    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    delivery.offer(record(3, "3"), 1)
+    await settle(delivery)
+    (message,) = broker.logs[("labeled", 0)]
+    assert dict(message.headers) == dict(headers_of(decode(Labeled, message.value), source=("rows", 0, 3)))
+    assert dict(message.headers)["source"] == b"rows/0/3"

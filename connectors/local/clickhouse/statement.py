@@ -1,0 +1,146 @@
+"""What has to be known of a statement before the engine gets it: where it ends, and in which format data flows."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+# Formats of which two outputs, one after the other, are one valid output: these can be sent block by block.
+STREAMABLE = frozenset(
+    {
+        "native",
+        "rowbinary",
+        "tabseparated",
+        "tsv",
+        "tabseparatedraw",
+        "tsvraw",
+        "csv",
+        "jsoneachrow",
+        "jsonlines",
+        "ndjson",
+        "jsoncompacteachrow",
+        "lineasstring",
+        "rawblob",
+    }
+)
+
+# ClickHouse reads at most this much of a request while it looks for an INSERT's data.
+MAX_STATEMENT_HEAD = 262_144
+
+_TOKEN = re.compile(
+    r"""
+      (?P<space> \s+ | --[^\n]*(?:\n|\Z) | \#[\ !][^\n]*(?:\n|\Z) | /\*.*?\*/ )
+    | (?P<quoted> '(?:[^'\\]|\\.|'')*' | "(?:[^"\\]|\\.|"")*" | `(?:[^`\\]|\\.|``)*` | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$ )
+    | (?P<word> [A-Za-z_][A-Za-z0-9_$]* )
+    | (?P<number> [0-9][A-Za-z0-9_.]* )
+    | (?P<other> . )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    kind: str
+    text: str
+    start: int
+    end: int
+    depth: int
+
+
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """``INSERT INTO ... FORMAT <format>`` with its data behind it: ``sql`` is what stands before FORMAT."""
+
+    sql: str
+    format: str
+    data_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Any other statement. ``verb`` is its first word in capitals, ``format`` the output format it asks for itself."""
+
+    sql: str
+    verb: str
+    format: str | None
+
+    @property
+    def selects(self) -> bool:
+        return self.verb in ("SELECT", "WITH", "FROM", "VALUES")
+
+
+def find_insert(head: bytes) -> Insert | bool:
+    """Recognise an INSERT whose data follows in the request.
+
+    Returns the insert; True when more of the request is needed to tell; False for any other statement (also for
+    ``INSERT ... SELECT`` and ``INSERT ... VALUES``, which the engine takes as text).
+    """
+    text = head.decode("latin-1")  # one character a byte, so that positions are offsets
+    tokens = list(_tokens(text))
+    if not tokens:
+        return True
+    if tokens[0].text.upper() != "INSERT":
+        # "INS" may be cut in the middle of the word.
+        return tokens[0].end == len(text) and "INSERT".startswith(tokens[0].text.upper())
+    for token, following in zip(tokens, tokens[1:], strict=False):
+        if token.depth or token.kind != "word":
+            continue
+        word = token.text.upper()
+        if word in ("SELECT", "WITH", "VALUES"):
+            return False
+        if word == "FORMAT" and following.kind == "word":
+            if following.end == len(text):
+                return True  # the name itself, or the newline behind it, may go on
+            if following.text.upper() == "VALUES":
+                return False
+            return Insert(
+                sql=head[: token.start].decode("utf-8"),
+                format=following.text,
+                data_offset=_data_offset(text, following.end),
+            )
+    return True
+
+
+def read_query(sql: str) -> Query:
+    """Take a whole statement apart as far as the front needs it."""
+    tokens = list(_tokens(sql))
+    verb = next((token.text.upper() for token in tokens if token.kind == "word"), "")
+    return Query(sql, verb, _output_format(tokens))
+
+
+def _output_format(tokens: list[_Token]) -> str | None:
+    outer = [token for token in tokens if token.depth == 0]
+    for index in range(len(outer) - 2, 0, -1):
+        token, name, rest = outer[index], outer[index + 1], outer[index + 2 :]
+        if token.text.upper() == "FORMAT" and token.kind == name.kind == "word":
+            last = not rest or rest[0].text == ";" or rest[0].text.upper() in ("SETTINGS", "INTO")
+            return name.text if last else None
+    return None
+
+
+def _tokens(text: str) -> Iterator[_Token]:
+    depth = 0
+    for match in _TOKEN.finditer(text):
+        kind = match.lastgroup or ""
+        if kind == "tag":
+            kind = "quoted"
+        if kind == "space":
+            continue
+        symbol = match.group()
+        if symbol in (")", "]", "}"):
+            depth -= 1
+        yield _Token(kind, symbol, match.start(), match.end(), depth)
+        if symbol in ("(", "[", "{"):
+            depth += 1
+
+
+def _data_offset(text: str, end: int) -> int:
+    # As ClickHouse does: blanks, then one line end; more white space belongs to the data.
+    offset = end
+    while offset < len(text) and text[offset] in " \t\f;":
+        offset += 1
+    if offset < len(text) and text[offset] == "\r":
+        offset += 1
+    if offset < len(text) and text[offset] == "\n":
+        offset += 1
+    return offset

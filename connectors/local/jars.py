@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from streams.errors import UnavailableError
+
 KAFKA_VERSION = "4.1.0"
 _KAFKA = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}"
 # Kafka logs through slf4j 1.7; without a binding its log stays empty, errors included.
@@ -27,7 +29,7 @@ _ATTEMPTS = 3
 Progress = Callable[[str], None]
 
 
-class JarsUnavailable(RuntimeError):
+class JarsUnavailableError(UnavailableError):
     """Kafka's jars are neither in the cache nor to be had; the message says which, why, and what to set instead."""
 
 
@@ -73,7 +75,7 @@ def ensure_jars(
     A jar is put in place only whole and with the right digest, so a killed download leaves nothing to repair, and
     several processes may fill one folder. When nothing is missing, the network is not touched.
 
-    Raises :class:`JarsUnavailable`.
+    Raises :class:`JarsUnavailableError`.
     """
     wanted = kafka_jars() if jars is None else list(jars)
     paths = [jars_dir / jar.filename for jar in wanted]
@@ -118,11 +120,12 @@ def _fetch_into(jars_dir: Path, jar: Jar, fetch: Fetch) -> None:
             time.sleep(0.5 * attempt)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-    raise JarsUnavailable(
+    raise JarsUnavailableError(
         f"Apache Kafka {KAFKA_VERSION} could not be downloaded: {jar} ({_short(problem)}). "
         f"Set KAFKA_BOOTSTRAP_SERVERS to a Kafka that runs already, or copy the jars into {jars_dir} from a machine "
         "that has them; a repository of your own goes into jgo's settings file (JGO_CONFIG_FILE, "
-        "section [repositories])."
+        "section [repositories]).",
+        setting="KAFKA_BOOTSTRAP_SERVERS",
     ) from problem
 
 

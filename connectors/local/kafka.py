@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from streams.errors import LabelstreamError
+
 _FORMAT_SECONDS = 60
 
 _PROPERTIES = """\
@@ -58,7 +60,7 @@ logger.config.level=error
 """
 
 
-class KafkaUnavailable(RuntimeError):
+class KafkaStorageError(LabelstreamError):
     """The broker cannot be prepared; the message says why."""
 
 
@@ -76,7 +78,7 @@ class KafkaNode:
         return f"127.0.0.1:{self.port}"
 
     def prepare(self) -> None:
-        """Write the settings and, the first time, format the storage. Raises :class:`KafkaUnavailable`."""
+        """Write the settings and, the first time, format the storage. Raises :class:`KafkaStorageError`."""
         self.folder.mkdir(parents=True, exist_ok=True)
         # Native libraries are unpacked here at every start; a killed broker leaves its own behind.
         shutil.rmtree(self._scratch, ignore_errors=True)
@@ -107,10 +109,10 @@ class KafkaNode:
                 check=False,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise KafkaUnavailable(f"Kafka's storage could not be formatted: {error}") from error
+            raise KafkaStorageError(f"Kafka's storage could not be formatted: {error}") from error
         if done.returncode != 0:
             last = "\n".join((done.stdout + done.stderr).strip().splitlines()[-10:])
-            raise KafkaUnavailable(f"Kafka's storage could not be formatted in {fresh}:\n{last}")
+            raise KafkaStorageError(f"Kafka's storage could not be formatted in {fresh}:\n{last}")
         os.replace(fresh, self._log_dir)
 
     def _write_settings(self, log_dir: Path) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             timeout_keep_alive=300,
         )
     )
+    # uvicorn raises the signal that stopped it once more when it is done; the store still has to be closed then.
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, lambda *_: None)
     server.run()
     engine.close()
     # Threads that wait in the engine would hold the interpreter; what they were doing has been cancelled.

@@ -1,0 +1,38 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format typecheck clean
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+
+help:  ## List every task
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */\1\t/' | expand -t 14
+
+setup: $(VENV)/.installed  ## Make the virtual environment; safe to repeat
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, and none was found on PATH" >&2; exit 1; }
+	@echo "setup: making $(VENV) with $(PYTHON)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "setup: installing labelstream and what it needs (some 300 MB the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,dev]'
+	@touch $@
+	@echo "setup: done"
+
+demo: setup  ## Run the whole pipeline on this machine (ARGS="--rows 2000")
+	@$(BIN)/labelstream demo $(ARGS)
+
+test: setup  ## Run all tests
+	$(BIN)/python -m pytest -q
+
+lint: setup  ## ruff and the import contracts
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
+
+format: setup  ## Format the code
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+typecheck: setup  ## mypy, strict
+	$(BIN)/mypy
+
+clean:  ## Remove the environment and local state
+	-@test -x $(BIN)/labelstream && $(BIN)/labelstream local down
+	rm -rf $(VENV) .labelstream build dist *.egg-info

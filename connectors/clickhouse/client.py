@@ -1,0 +1,147 @@
+"""ClickHouse over HTTP: clickhouse-connect in threads, so that no query blocks the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import clickhouse_connect
+from clickhouse_connect.driver import httputil
+
+from connectors.clickhouse.errors import SETTING, translate
+from streams.errors import ConfigurationError
+from streams.settings import Settings
+
+_THREADS = 4
+
+
+class ClickHouseClient:
+    """One connection pool and a few threads. Every method raises our errors only."""
+
+    def __init__(
+        self,
+        *,
+        host: str,
+        port: int,
+        username: str,
+        password: str,
+        database: str = "default",
+        secure: bool = False,
+        ca_cert: str | None = None,
+        connect_seconds: float = 5.0,
+        answer_seconds: float = 60.0,
+    ) -> None:
+        self._arguments: dict[str, Any] = {
+            "host": host,
+            "port": port,
+            "username": username,
+            "password": password,
+            "interface": "https" if secure else "http",
+            "ca_cert": ca_cert,
+            "connect_timeout": connect_seconds,
+            "send_receive_timeout": answer_seconds,
+            # Each query stands alone: a session would serialise them.
+            "autogenerate_session_id": False,
+            "query_retries": 0,
+        }
+        self._driver: Any = None
+        self._lock = threading.Lock()
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="clickhouse")
+
+    @classmethod
+    def from_settings(cls, settings: Settings, **overrides: Any) -> ClickHouseClient:
+        """A client for the settings' server.
+
+        Raises:
+            ConfigurationError: no host.
+        """
+        if not settings.clickhouse_host:
+            raise ConfigurationError(
+                "CLICKHOUSE_HOST is not set and the local stack does not run",
+                setting=SETTING,
+                fix="set it to your server, or start the local stack: labelstream local up",
+            )
+        arguments: dict[str, Any] = {
+            "host": settings.clickhouse_host,
+            "port": settings.clickhouse_port,
+            "username": settings.clickhouse_username,
+            "password": settings.clickhouse_password.get_secret_value(),
+            "secure": settings.clickhouse_secure,
+            "ca_cert": str(settings.clickhouse_ca_cert) if settings.clickhouse_ca_cert else None,
+        }
+        return cls(**(arguments | overrides))
+
+    async def command(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Any:
+        """Run a statement that returns nothing, or one value."""
+        return await self._run(lambda driver: driver.command(sql, parameters=parameters))
+
+    async def rows(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        """The answer's rows."""
+        return await self._run(lambda driver: list(driver.query(sql, parameters=parameters).result_rows))
+
+    async def columns(
+        self, sql: str, parameters: Mapping[str, Any] | None = None, *, strings_as_bytes: bool = False
+    ) -> list[Sequence[Any]]:
+        """The answer's columns; with ``strings_as_bytes`` a String is what the table holds, UTF-8 or not."""
+        formats = {"String": "bytes"} if strings_as_bytes else None
+
+        def query(driver: Any) -> list[Sequence[Any]]:
+            result = driver.query(sql, parameters=parameters, query_formats=formats, column_oriented=True)
+            return list(result.result_columns) if result.row_count else []
+
+        return await self._run(query)
+
+    async def insert(
+        self,
+        table: str,
+        names: Sequence[str],
+        columns: Sequence[Sequence[Any]],
+        *,
+        database: str,
+        query_id: str | None = None,
+        seconds: float | None = None,
+    ) -> None:
+        """Insert by columns. ``seconds``: how long the server may take."""
+        settings: dict[str, Any] = {"async_insert": 0}
+        if query_id is not None:
+            settings["query_id"] = query_id
+        if seconds is not None:
+            settings["max_execution_time"] = int(seconds) or 1
+
+        def put(driver: Any) -> None:
+            driver.insert(
+                table, columns, column_names=names, database=database, column_oriented=True, settings=settings
+            )
+
+        await self._run(put)
+
+    async def close(self) -> None:
+        """Close the pool; the object can be used again."""
+        with self._lock:
+            driver, self._driver = self._driver, None
+        if driver is not None:
+            await asyncio.to_thread(driver.close)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _run(self, call: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self.call, call)
+
+    def call(self, call: Any) -> Any:
+        """Run ``call(driver)`` in this thread."""
+        try:
+            return call(self._connected())
+        except Exception as error:
+            raise translate(error) from error
+
+    def _connected(self) -> Any:
+        with self._lock:
+            if self._driver is None:
+                # A pool of our own: no proxy from the environment can take the data outside.
+                pool = httputil.get_pool_manager(
+                    ca_cert=self._arguments["ca_cert"], verify=True, maxsize=_THREADS, num_pools=4
+                )
+                self._driver = clickhouse_connect.get_client(**self._arguments, pool_mgr=pool)
+            return self._driver

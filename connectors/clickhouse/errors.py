@@ -1,0 +1,73 @@
+"""clickhouse-connect's exceptions and ClickHouse's codes, told in ours."""
+
+from __future__ import annotations
+
+import re
+
+from clickhouse_connect.driver import exceptions as driver
+
+from streams.errors import (
+    AccessError,
+    ConfigurationError,
+    LabelstreamError,
+    OverloadedError,
+    PermanentError,
+    RefusedError,
+    UnavailableError,
+)
+
+SETTING = "CLICKHOUSE_HOST"
+_CODE = re.compile(r"[Cc]ode: (\d+)")
+
+_ACCESS = {192, 193, 194, 195, 497, 516}
+_MISSING_TABLE = {60, 81}
+_MISSING_COLUMN = {10, 16, 47}
+# No room now: too many parts, queries or simultaneous connections, memory, quota, read-only for a while.
+_OVERLOADED = {164, 201, 202, 241, 242, 252, 305, 439}
+_AWAY = {3, 159, 160, 198, 203, 209, 210, 225, 236, 279, 285, 319, 394, 999}
+# The data itself: types, conversions, sizes. The same row would be refused again.
+_DATA = {6, 8, 26, 27, 32, 33, 38, 41, 44, 53, 69, 70, 72, 117, 131, 321, 349, 407, 441, 469, 472, 691}
+
+
+def code_of(error: BaseException) -> int | None:
+    """ClickHouse's error code in the exception's text."""
+    found = _CODE.search(str(error))
+    return int(found.group(1)) if found else None
+
+
+def translate(error: BaseException) -> LabelstreamError:
+    """Our error for one of the driver's. What is not known to be permanent counts as unavailable."""
+    if isinstance(error, LabelstreamError):
+        return error
+    text = " ".join(str(error).split())[:500] or type(error).__name__
+    code = code_of(error)
+    if code in _ACCESS:
+        return AccessError(
+            f"ClickHouse refuses access: {text}",
+            setting="CLICKHOUSE_PASSWORD" if code != 497 else "CLICKHOUSE_USERNAME",
+            fix="check CLICKHOUSE_USERNAME and CLICKHOUSE_PASSWORD"
+            if code != 497
+            else "grant the user the missing right",
+        )
+    if code in _MISSING_TABLE:
+        setting = "CLICKHOUSE_TABLE" if code == 60 else "CLICKHOUSE_DATABASE"
+        return ConfigurationError(f"ClickHouse: {text}", setting=setting, fix="check the name, or make it")
+    if code in _MISSING_COLUMN:
+        return ConfigurationError(
+            f"ClickHouse: {text}", setting="CLICKHOUSE_TEXT_COLUMN", fix="check the CLICKHOUSE_*_COLUMN names"
+        )
+    if code in _OVERLOADED:
+        return OverloadedError(f"ClickHouse has no room now: {text}")
+    if code in _DATA or isinstance(error, driver.DataError):
+        return RefusedError(f"ClickHouse refuses the data: {text}", reason="refused-by-table")
+    if "CERTIFICATE_VERIFY_FAILED" in text or "certificate verify failed" in text.lower():
+        return AccessError(
+            f"ClickHouse's certificate is not accepted: {text}",
+            setting="CLICKHOUSE_CA_CERT",
+            fix="point it at the CA that signed the certificate",
+        )
+    if code in _AWAY or isinstance(error, (driver.OperationalError, OSError, TimeoutError)):
+        return UnavailableError(f"ClickHouse does not answer: {text}", setting=SETTING)
+    if isinstance(error, driver.ClickHouseError) or type(error).__module__.startswith("urllib3"):
+        return UnavailableError(f"ClickHouse: {text}", setting=SETTING)
+    return PermanentError(f"unexpected error from ClickHouse's client: {text}", reason="unexpected")

@@ -1,0 +1,126 @@
+"""Child processes that outlive the command that started them: start, recognise again, stop.
+
+A process is known by its id and its start time together: ids are used again, and the stack must never stop a
+stranger that got the id of a child that died.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+_LARGE_LOG = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A started process: its id, and when it started (seconds since the epoch)."""
+
+    pid: int
+    started: float
+
+    @property
+    def alive(self) -> bool:
+        """Whether this very process still runs; a finished one that nobody has collected does not."""
+        with contextlib.suppress(OSError):
+            os.waitpid(self.pid, os.WNOHANG)  # collects it, if it was a child of this process
+        try:
+            process = psutil.Process(self.pid)
+            return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - self.started) < 0.05
+        except psutil.Error:
+            return False
+
+    def signal(self, number: signal.Signals) -> None:
+        """Signal the process and what it started; silently nothing when it is gone."""
+        if self.alive:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
+
+
+def start(command: Sequence[str], log: Path) -> Child:
+    """Start ``command`` in a session of its own, so that Ctrl-C in a terminal does not reach it.
+
+    Its output is appended to ``log``; one that has grown beyond 10 MB is set aside first.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists() and log.stat().st_size > _LARGE_LOG:
+        os.replace(log, log.with_suffix(".1.log"))
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        pid = os.posix_spawnp(
+            command[0],
+            list(command),
+            _environment(),
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, output, 1),
+                (os.POSIX_SPAWN_DUP2, output, 2),
+            ],
+            setsid=True,
+        )
+    finally:
+        os.close(output)
+    try:
+        return Child(pid, psutil.Process(pid).create_time())
+    except psutil.Error:
+        return Child(pid, 0.0)
+
+
+def stop(children: Sequence[Child], grace: float = 8.0) -> None:
+    """Ask all to end, at once; after ``grace`` seconds kill those that have not."""
+    for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, 5.0)):
+        for child in children:
+            child.signal(number)
+        deadline = time.monotonic() + patience
+        while any(child.alive for child in children) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+
+def python_module(module: str, *arguments: str) -> list[str]:
+    """The command that runs one of this project's modules with this Python."""
+    return [sys.executable, "-m", module, *arguments]
+
+
+def free_port(avoid: Sequence[int] = ()) -> int:
+    """A port of 127.0.0.1 that nobody listens on now."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port not in avoid:
+            return port
+
+
+def port_is_free(port: int) -> bool:
+    """Whether a server could listen on ``port`` of 127.0.0.1."""
+    with socket.socket() as probe:
+        # As servers do: a port whose last connections still linger may be used again.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def last_lines(log: Path, count: int = 15) -> str:
+    """The end of a log file, for an error message."""
+    try:
+        lines = log.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    return "\n".join(lines[-count:])
+
+
+def _environment() -> dict[str, str]:
+    # The child must find this project from wherever the command was given, also when it is not installed.
+    root = str(Path(__file__).resolve().parents[2])
+    paths = [root, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path), "PYTHONUNBUFFERED": "1"}

@@ -1,0 +1,243 @@
+"""The command line. Commands say what is wrong in one line with the setting's name, not in a traceback."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+
+from streams.errors import ConfigurationError, LabelstreamError
+from streams.logs import configure_logs
+from streams.settings import Settings, load
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Labels ClickHouse rows as they arrive: Kafka in between, LLMs inside your network.",
+)
+local_app = typer.Typer(no_args_is_help=True, help="Kafka, ClickHouse and an LLM stand-in on this machine.")
+describe_app = typer.Typer(
+    no_args_is_help=True, help="What labelstream declares: settings, tables, messages."
+)
+app.add_typer(local_app, name="local")
+app.add_typer(describe_app, name="describe")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, last on stdout.")]
+Port = typer.Option(min=1, max=65535, help="Port on 127.0.0.1; a free one if not given.")
+console = Console(stderr=True)
+
+
+class Role(StrEnum):
+    """What `run` can run."""
+
+    POLLER = "poller"
+    AGENTS = "agents"
+    SINK = "sink"
+    ALL = "all"
+
+
+@app.command()
+def run(role: Role) -> None:
+    """Run one role, or all of them under supervision, until SIGTERM or Ctrl-C."""
+    from streams import roles
+
+    settings = _settings()
+    configure_logs(settings.log_level, settings.log_format)
+    if role is Role.ALL:
+        _until_signal(roles.run_all(settings))
+        return
+    resolved = roles.with_local_stack(settings)
+    work = {Role.POLLER: roles.run_poller, Role.AGENTS: roles.run_agents, Role.SINK: roles.run_sink}
+    _until_signal(work[role](resolved))
+
+
+@app.command()
+def init(as_json: Json = False) -> None:
+    """Create the topics and the result tables that are missing."""
+    from streams import roles
+
+    made = asyncio.run(roles.initialise(roles.with_local_stack(_settings())))
+    if as_json:
+        _print_json(made)
+        return
+    console.print(f"topics made: {', '.join(made['topics']) or 'none, all are there'}")
+    console.print(f"result tables are in database {made['database']}")
+
+
+@app.command()
+def check(as_json: Json = False) -> None:
+    """Try every connection, column, model, topic and right, and say what to do about each failure."""
+    from streams import checks, roles
+
+    findings = asyncio.run(checks.check_all(roles.with_local_stack(_settings())))
+    failed = [finding for finding in findings if not finding.ok]
+    if as_json:
+        _print_json({"ok": not failed, "findings": [finding.as_dict() for finding in findings]})
+    else:
+        for finding in findings:
+            console.print(finding.line(), markup=False, highlight=False)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def tap(
+    topic: Annotated[str, typer.Argument(help="A topic's full name, such as esk.labeled.")],
+    count: Annotated[int, typer.Option(help="Stop after so many messages; 0 for never.")] = 0,
+    beginning: Annotated[bool, typer.Option(help="From the first message instead of the next.")] = False,
+) -> None:
+    """Print messages as they come, one JSON object a line."""
+    from streams import roles
+
+    settings = roles.with_local_stack(_settings())
+    _until_signal(roles.tap(settings, topic, count=count, beginning=beginning, write=_write_line))
+
+
+@app.command()
+def demo(
+    rows: Annotated[int, typer.Option(min=0, help="Stop when so many rows are stored; 0: until Ctrl-C.")] = 0,
+    as_json: Json = False,
+    rate: Annotated[float, typer.Option(min=0.1, help="New rows a second, on average.")] = 25.0,
+) -> None:
+    """The whole pipeline on this machine: rows land in ClickHouse and come out labelled."""
+    from streams import demo as show
+
+    settings = _settings()
+    configure_logs("warning" if as_json or rows == 0 else settings.log_level, settings.log_format)
+    figures: dict[str, Any] = {}
+
+    async def play() -> None:
+        figures.update(await show.play(settings, rows=rows, rate=rate, quiet=as_json))
+
+    _until_signal(play())
+    if as_json:
+        _print_json(figures)
+    if rows and figures.get("stored") != figures.get("rows"):
+        raise typer.Exit(1)
+
+
+@local_app.command("up")
+def local_up(
+    kafka_port: Annotated[int | None, Port] = None,
+    clickhouse_port: Annotated[int | None, Port] = None,
+    llm_port: Annotated[int | None, Port] = None,
+    as_json: Json = False,
+) -> None:
+    """Start what is not set to run elsewhere; what runs already is kept."""
+    from streams import roles
+
+    ports = {"kafka_port": kafka_port, "clickhouse_port": clickhouse_port, "llm_port": llm_port}
+    status = roles.start_local_stack(_settings(), on_progress=console.print, **ports)
+    _print_json(status) if as_json else _show_stack(status)
+
+
+@local_app.command("down")
+def local_down(as_json: Json = False) -> None:
+    """Stop it. Its data stays."""
+    from streams import roles
+
+    status = roles.stop_local_stack(_settings())
+    _print_json(status) if as_json else _show_stack(status)
+
+
+@local_app.command("status")
+def local_status(as_json: Json = False) -> None:
+    """Addresses and processes."""
+    from streams import roles
+
+    status = roles.local_stack_status(_settings())
+    _print_json(status) if as_json else _show_stack(status)
+
+
+@describe_app.command("env")
+def describe_env() -> None:
+    """Every setting with its description, in the form of a .env file."""
+    from streams.describe import describe_env as text
+
+    typer.echo(text(), nl=False)
+
+
+@describe_app.command("ddl")
+def describe_ddl() -> None:
+    """The result tables."""
+    from connectors.clickhouse.ddl import describe_ddl as text
+
+    typer.echo(text(_settings()))
+
+
+@describe_app.command("schema")
+def describe_schema() -> None:
+    """JSON Schema of each message."""
+    from streams.messages import MESSAGES
+
+    _print_json({kind.message_type: kind.model_json_schema() for kind in MESSAGES})
+
+
+def main() -> None:
+    """Entry point: our errors in one line each, exit code 1; anything else is a bug and shows itself."""
+    try:
+        app()
+    except LabelstreamError as error:
+        console.print(f"labelstream: {error}", style="red", markup=False, highlight=False)
+        if isinstance(error, ConfigurationError) and error.fix:
+            console.print(f"  {error.fix}", markup=False, highlight=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _settings() -> Settings:
+    return load(env_file=Path(".env"))
+
+
+def _until_signal(work: Awaitable[Any]) -> None:
+    """Run ``work``; SIGTERM and SIGINT cancel it, and it settles before the process ends."""
+
+    async def main_task() -> None:
+        task = asyncio.ensure_future(work)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, task.cancel)
+        try:
+            await task
+        except asyncio.CancelledError:
+            return
+
+    _runner()(main_task())
+
+
+def _runner() -> Callable[[Coroutine[Any, Any, None]], None]:
+    if sys.platform == "win32":
+        return asyncio.run
+    import uvloop
+
+    return uvloop.run
+
+
+def _print_json(value: object) -> None:
+    typer.echo(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode())
+
+
+def _write_line(line: bytes) -> None:
+    sys.stdout.buffer.write(line + b"\n")
+    sys.stdout.flush()
+
+
+def _show_stack(status: dict[str, Any]) -> None:
+    for name, part in status.items():
+        if isinstance(part, dict):
+            console.print(
+                f"{name:12} {part.get('state'):9} {part.get('address') or '-':40} pid {part.get('pid') or '-'}"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""What the steps ask of a model, as a protocol: no HTTP here."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+from streams.errors import (
+    AnswerError,
+    ConfigurationError,
+    LabelstreamError,
+    PermanentError,
+    RetryableError,
+    UnavailableError,
+)
+from streams.outcomes import Reject, Retry
+
+_PERSON_SECONDS = 5.0
+
+
+class TokenChance(Protocol):
+    """A token of the answer and those that might have stood there, with log probabilities."""
+
+    @property
+    def token(self) -> str: ...
+    @property
+    def logprob(self) -> float: ...
+    @property
+    def top(self) -> tuple[tuple[str, float], ...]: ...
+
+
+class Completion(Protocol):
+    """An answer."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def finish_reason(self) -> str: ...
+    @property
+    def tokens(self) -> Sequence[TokenChance] | None: ...
+
+
+class Model(Protocol):
+    """One chat model."""
+
+    async def model(self) -> str:
+        """Its name."""
+
+    async def complete(
+        self,
+        messages: Sequence[dict[str, str]],
+        *,
+        schema: dict[str, Any] | None,
+        max_tokens: int,
+        temperature: float = 0.0,
+        logprobs: bool = False,
+        plain_json: bool = False,
+    ) -> Completion:
+        """One answer; raises our errors."""
+
+
+class Answers(Protocol):
+    """Shares one call among equal questions."""
+
+    async def get(self, key: Any, ask: Callable[[], Awaitable[Any]]) -> tuple[Any, bool]: ...
+
+
+def outcome_of(error: LabelstreamError) -> Reject | Retry:
+    """What an error means for the message: wait for what is away or misconfigured, give up what is refused."""
+    if isinstance(error, PermanentError):
+        attempts = 2 if isinstance(error, AnswerError) else 1
+        return Reject(error.reason, str(error), attempts)
+    if isinstance(error, ConfigurationError):
+        return Retry(_PERSON_SECONDS, f"{error.setting}: {error}")
+    after = error.after if isinstance(error, RetryableError) and error.after is not None else 0.5
+    # It answered, and failed on this request (5xx, garbage, no answer in time): the message may be the reason.
+    suspect = type(error) is RetryableError and not isinstance(error, UnavailableError)
+    return Retry(after, str(error), suspect=suspect)

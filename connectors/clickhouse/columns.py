@@ -1,0 +1,110 @@
+"""The columns of the result tables, made from the message classes: one description for DDL and inserts."""
+
+from __future__ import annotations
+
+import types
+import typing
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any, Union
+
+import annotated_types
+import pyarrow as pa
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from streams.messages import Column
+
+TIME = pa.timestamp("us", "UTC")
+
+
+@dataclass(frozen=True)
+class TableColumn:
+    """A column: its type in ClickHouse and in Arrow, and what the message class demands of a value."""
+
+    name: str
+    type: str
+    arrow: Any
+    comment: str = ""
+    nullable: bool = False
+    not_empty: bool = False
+    least: float | None = None
+    most: float | None = None
+
+
+# Where a stored message stood in Kafka. `_stored_at` is the server's: it is not part of an insert.
+PLACE = (
+    TableColumn("_topic", "LowCardinality(String)", pa.string(), "Kafka topic that it was stored from"),
+    TableColumn("_topic_id", "UUID", pa.binary(16), "that topic's incarnation"),
+    TableColumn("_partition", "Int32", pa.int32(), "its partition there"),
+    TableColumn("_offset", "Int64", pa.int64(), "its offset there"),
+)
+STORED_AT = "`_stored_at` DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'when it was stored, UTC'"
+
+_SCALARS: dict[Any, tuple[str, Any]] = {
+    str: ("String", pa.string()),
+    bytes: ("String", pa.binary()),
+    bool: ("Bool", pa.bool_()),
+    int: ("Int64", pa.int64()),
+    float: ("Float64", pa.float64()),
+    datetime: ("DateTime64(6, 'UTC')", TIME),
+}
+_NARROW = {"Int32": pa.int32()}
+
+
+@cache
+def columns_of(message: type[BaseModel]) -> tuple[TableColumn, ...]:
+    """One column for each field of ``message``, in the fields' order."""
+    return tuple(_column(name, field) for name, field in message.model_fields.items())
+
+
+def _column(name: str, field: FieldInfo) -> TableColumn:
+    kind, arrow, nullable = _types(field.annotation)
+    given = next((entry.type for entry in field.metadata if isinstance(entry, Column)), None)
+    limits = [*field.metadata, *_inner_metadata(field.annotation)]
+    return TableColumn(
+        name,
+        given or kind,
+        _NARROW.get(given or "", arrow),
+        field.description or "",
+        nullable,
+        not_empty=any(isinstance(limit, annotated_types.MinLen) and limit.min_length > 0 for limit in limits),
+        least=next((_number(limit.ge) for limit in limits if isinstance(limit, annotated_types.Ge)), None),
+        most=next((_number(limit.le) for limit in limits if isinstance(limit, annotated_types.Le)), None),
+    )
+
+
+def _types(annotation: Any) -> tuple[str, Any, bool]:
+    """ClickHouse type, Arrow type, and whether null is allowed."""
+    origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        return _types(typing.get_args(annotation)[0])
+    if origin is list:
+        kind, arrow, _ = _types(typing.get_args(annotation)[0])
+        return f"Array({kind})", pa.list_(arrow), False
+    if origin in (types.UnionType, Union):
+        (inner,) = (kind for kind in typing.get_args(annotation) if kind is not type(None))
+        kind, arrow, _ = _types(inner)
+        return f"Nullable({kind})", arrow, True
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        parts = columns_of(annotation)
+        kind = ", ".join(f"{part.name} {part.type}" for part in parts)
+        return f"Tuple({kind})", pa.struct([(part.name, part.arrow) for part in parts]), False
+    kind, arrow = _SCALARS[annotation]
+    return kind, arrow, False
+
+
+def _inner_metadata(annotation: Any) -> list[Any]:
+    """The limits that stand inside a union, as in ``Confidence | None``."""
+    return [
+        entry
+        for part in typing.get_args(annotation)
+        if typing.get_origin(part) is typing.Annotated
+        for info in typing.get_args(part)[1:]
+        for entry in (info.metadata if isinstance(info, FieldInfo) else [info])
+    ]
+
+
+def _number(limit: Any) -> float:
+    return float(limit)

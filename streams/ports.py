@@ -118,6 +118,9 @@ class GroupInput(Protocol):
     async def commit(self, positions: Mapping[Partition, Commit]) -> None:
         """Commit. Raises LeaseLostError if the group has moved on."""
 
+    def seek(self, positions: Mapping[Partition, int]) -> None:
+        """Fetch on from these offsets; one that retention has taken means the first that is left."""
+
 
 class TopicIds(Protocol):
     """Tells one incarnation of a topic from the next of the same name."""

@@ -44,7 +44,7 @@ _VERSION_COLUMNS = """\
     `status` LowCardinality(String) COMMENT 'promoted, trial or retired',
     `promoted_at` DateTime64(6, 'UTC') COMMENT 'the newest promoted version of a row is its current one',
     `created_at` DateTime64(6, 'UTC') DEFAULT now64(6) COMMENT 'when the version was first registered',
-    `changed_at` DateTime64(6, 'UTC') DEFAULT now64(6) COMMENT 'when this line was written; the last counts'"""
+    `changed_at` DateTime64(6, 'UTC') DEFAULT now64(6) COMMENT 'when it was written, the last counts'"""
 
 # For one row by its id, and for what is stored of a partition since an offset.
 _INDEXES = (
@@ -141,7 +141,7 @@ def _current_body(database: str) -> str:
     """
     keys = ("created_at", "row_id")
     others = [column for column in columns_of(Labeled) if column.name not in keys]
-    renamed = ", ".join(f"{quoted(column.name)} AS {quoted('_' + column.name)}" for column in others)
+    renamed = ",\n        ".join(f"{quoted(column.name)} AS {quoted('_' + column.name)}" for column in others)
     picked = {key: quoted(key) for key in keys}
     for column in others:
         inner = quoted("_" + column.name)
@@ -166,8 +166,13 @@ WITH (
 SELECT
     {lines}
 FROM (
-    SELECT created_at, row_id, {renamed},
-        transform(toString(label_version), tupleElement(ranks, 1), tupleElement(ranks, 2), toInt64(0)) AS _rank
+    SELECT
+        created_at,
+        row_id,
+        {renamed},
+        transform(
+            toString(label_version), tupleElement(ranks, 1), tupleElement(ranks, 2), toInt64(0)
+        ) AS _rank
     FROM {quoted(database)}.{quoted(LABELED)}
     WHERE _rank >= 0
 )

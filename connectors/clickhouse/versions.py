@@ -78,8 +78,8 @@ async def _change(client: ClickHouseClient, settings: Settings, version: str, st
     await client.command(
         f"INSERT INTO {table}\n"
         "    (version, model, prompt, taxonomy, mode, status, promoted_at, created_at, changed_at)\n"
-        "SELECT version, argMax(model, changed_at), argMax(prompt, changed_at), argMax(taxonomy, changed_at),\n"
-        "    argMax(mode, changed_at), {status:String},\n"
+        "SELECT version, argMax(model, changed_at), argMax(prompt, changed_at),\n"
+        "    argMax(taxonomy, changed_at), argMax(mode, changed_at), {status:String},\n"
         f"    {newest if status == PROMOTED else 'argMax(promoted_at, changed_at)'}, min(created_at),\n"
         "    greatest(now64(6), addMicroseconds(max(changed_at), 1))\n"
         f"FROM {table} WHERE version = {{version:String}} GROUP BY version",

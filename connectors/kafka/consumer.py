@@ -68,6 +68,10 @@ class Session:
         except Exception as error:
             raise translate(error) from error
 
+    def seek(self, positions: Mapping[Partition, int]) -> None:
+        for partition, offset in positions.items():
+            self._consumer.seek(TopicPartition(*partition), offset)
+
 
 class GroupConsumer:
     """Membership in one consumer group over some topics, and the lease that goes with it."""

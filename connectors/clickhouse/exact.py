@@ -1,0 +1,80 @@
+"""Which offsets of a partition a table already holds: an exact set, kept as ranges.
+
+A largest offset is not enough. An insert may be half stored, and what was dead-lettered leaves gaps.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping
+from uuid import UUID
+
+from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.ddl import quoted
+
+
+class OffsetSet:
+    """A set of offsets. Runs of neighbours cost two numbers, however long."""
+
+    def __init__(self, ranges: Iterable[tuple[int, int]] = ()) -> None:
+        """``ranges``: first offset and the one after the last, in any order, overlapping or not."""
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+        for start, end in sorted(ranges):
+            if self._ends and start <= self._ends[-1]:
+                self._ends[-1] = max(self._ends[-1], end)
+            elif start < end:
+                self._starts.append(start)
+                self._ends.append(end)
+
+    @classmethod
+    def of(cls, offsets: Iterable[int]) -> OffsetSet:
+        """The set of ``offsets``."""
+        return cls((offset, offset + 1) for offset in offsets)
+
+    def __contains__(self, offset: int) -> bool:
+        at = bisect_right(self._starts, offset) - 1
+        return at >= 0 and offset < self._ends[at]
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """The ranges, in order."""
+        return iter(zip(self._starts, self._ends, strict=True))
+
+    def __len__(self) -> int:
+        return sum(self._ends) - sum(self._starts)
+
+    def __or__(self, other: OffsetSet) -> OffsetSet:
+        return OffsetSet([*self, *other])
+
+
+async def stored_offsets(
+    client: ClickHouseClient, database: str, table: str, topic_id: UUID, spans: Mapping[int, tuple[int, int]]
+) -> dict[int, OffsetSet]:
+    """What ``table`` holds of one incarnation of a topic.
+
+    ``spans``: for each partition asked for, the first offset of interest and the one after the last.
+    The server makes the ranges, so that a group rewound by millions of rows costs a few numbers.
+
+    Raises:
+        UnavailableError, ConfigurationError: as the client.
+    """
+    if not spans:
+        return {}
+    wanted = " OR ".join(
+        f"(_partition = {int(partition)} AND _offset >= {int(start)} AND _offset < {int(end)})"
+        for partition, (start, end) in spans.items()
+    )
+    found: dict[int, list[tuple[int, int]]] = {partition: [] for partition in spans}
+    for partition, start, last in await client.rows(
+        "SELECT _partition, min(_offset), max(_offset) FROM (\n"
+        "    SELECT _partition, _offset,\n"
+        "        _offset - row_number() OVER (PARTITION BY _partition ORDER BY _offset) AS run\n"
+        "    FROM (\n"
+        f"        SELECT DISTINCT _partition, _offset FROM {quoted(database)}.{quoted(table)}\n"
+        f"        WHERE _topic_id = {{id:UUID}} AND ({wanted})\n"
+        "    )\n"
+        ") GROUP BY _partition, run",
+        {"id": str(topic_id)},
+    ):
+        found[partition].append((start, last + 1))
+    return {partition: OffsetSet(ranges) for partition, ranges in found.items()}

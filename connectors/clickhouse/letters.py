@@ -1,0 +1,202 @@
+"""The sink's own dead letters, each sent once.
+
+What it cannot store goes to the dead-letter topic, to the partition with its input's number. A crash
+between that send and the commit of the input must not send it again: before it begins, a new owner
+reads the tail of that partition, from the floor that the last commit's metadata names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from uuid import UUID
+
+import orjson
+import structlog
+
+from connectors.clickhouse.batch import Refused
+from connectors.clickhouse.insert import while_ours
+from streams.codec import LABEL_VERSION, encode_dead_letter
+from streams.errors import ConfigurationError, RefusedError
+from streams.memory import PAYLOAD_DIGEST, digest_of
+from streams.messages import DeadLetter
+from streams.ports import Commit, Lease, Outgoing, Partition, Record, Sender, Tail
+
+log = structlog.get_logger()
+
+STEP = "store"
+TOPIC_ID = "topic-id"
+_DEAD_LETTER_ID = "dead-letter-id"
+_AT_ONCE = 200
+
+# A refused message: its topic's incarnation, its offset there, and what it held.
+Identity = tuple[str, int, bytes]
+
+
+class DeadLetters:
+    """Sends what cannot be stored, and remembers what of it was sent for uncommitted input."""
+
+    def __init__(self, topic: str, sender: Sender, tail: Tail, lease: Lease, counts: Counter[str]) -> None:
+        self._topic = topic
+        self._sender = sender
+        self._tail = tail
+        self._lease = lease
+        self._counts = counts
+        # For each input partition what was sent for it: the offset in the dead-letter topic.
+        self._sent: dict[Partition, dict[Identity, int]] = {}
+        self._ends: dict[int, int] = {}
+        self._ids: Mapping[str, UUID] = {}
+
+    async def learn(
+        self, committed: Mapping[Partition, Commit], ids: Mapping[str, UUID], generation: int
+    ) -> None:
+        """Read what was already sent for the uncommitted part of the partitions in ``committed``.
+
+        ``ids``: the incarnations of their topics, and of the dead-letter topic.
+        """
+        inputs = {p: commit for p, commit in committed.items() if p.topic != self._topic}
+        self._ids = ids
+        self._sent = {partition: {} for partition in inputs}
+        self._ends = {}
+        floors: dict[int, int] = {}
+        for partition, commit in inputs.items():
+            floor = self._floor_in(commit.metadata)
+            floors[partition.partition] = min(floor, floors.get(partition.partition, floor))
+        await asyncio.gather(
+            *(
+                while_ours(
+                    self._lease,
+                    generation,
+                    "Kafka",
+                    lambda number=number, floor=floor: self._read(number, floor, inputs),  # type: ignore[misc]
+                )
+                for number, floor in floors.items()
+            )
+        )
+
+    async def send(self, refused: Sequence[Refused], generation: int) -> None:
+        """Send those of ``refused`` that were not sent yet; returns when all are confirmed.
+
+        Raises:
+            LeaseLostError: the partitions are no longer ours.
+        """
+        new = [one for one in refused if self._identity(one.record) not in self._sent[_partition(one.record)]]
+        self._counts["dead_letters_known"] += len(refused) - len(new)
+        for start in range(0, len(new), _AT_ONCE):
+            sends = [self._send(one, generation) for one in new[start : start + _AT_ONCE]]
+            outcomes = await asyncio.gather(*sends, return_exceptions=True)
+            for outcome in outcomes:
+                if isinstance(outcome, BaseException):
+                    raise outcome
+        if new:
+            log.warning(
+                "dead_letters",
+                step=STEP,
+                count=len(new),
+                reasons=dict(Counter(one.reason for one in new)),
+                first=new[0].record.source,
+                error=new[0].error[:300],
+            )
+
+    def metadata(self, partition: Partition, position: int) -> str:
+        """What a later owner of ``partition`` must know if ``position`` is committed."""
+        known: dict[str, object] = {TOPIC_ID: str(self._ids[partition.topic])}
+        if partition in self._sent:
+            sent = self._sent[partition]
+            for identity in [one for one in sent if one[1] < position]:
+                del sent[identity]
+            known[self._topic] = min(sent.values(), default=self._ends.get(partition.partition, 0))
+            known[_DEAD_LETTER_ID] = str(self._ids[self._topic])
+        return orjson.dumps(known).decode()
+
+    async def _read(self, number: int, floor: int, inputs: Mapping[Partition, Commit]) -> None:
+        first, end = await self._tail.bounds(self._topic, number)
+        if floor > end:
+            floor = first
+        if floor < end:
+            async for records in self._tail.read(self._topic, number, floor):
+                for record in records:
+                    self._remember(record, number, inputs)
+                    end = max(end, record.offset + 1)
+        self._ends[number] = max(end, self._ends.get(number, 0))
+
+    def _remember(self, record: Record, number: int, inputs: Mapping[Partition, Commit]) -> None:
+        if record.header("step") != STEP.encode():
+            return
+        try:
+            origin = Partition((record.header("topic") or b"").decode(), number)
+            offset = int(record.header("offset") or b"-1")
+            topic_id = (record.header(TOPIC_ID) or b"").decode()
+        except ValueError:
+            return
+        if origin in inputs and offset >= inputs[origin].offset and topic_id == str(self._ids[origin.topic]):
+            digest = record.header(PAYLOAD_DIGEST) or digest_of(record.value)
+            self._sent[origin][(topic_id, offset, digest)] = record.offset
+
+    def _identity(self, record: Record) -> Identity:
+        return str(self._ids[record.topic]), record.offset, digest_of(record.value)
+
+    async def _send(self, refused: Refused, generation: int) -> None:
+        record = refused.record
+        offset = await while_ours(self._lease, generation, "Kafka", lambda: self._out(refused, generation))
+        self._sent[_partition(record)][self._identity(record)] = offset
+        self._ends[record.partition] = max(self._ends.get(record.partition, 0), offset + 1)
+        self._counts["dead_letters"] += 1
+        self._counts[f"dead_letters:{refused.reason}"] += 1
+
+    async def _out(self, refused: Refused, generation: int) -> int:
+        await self._lease.hold(generation)
+        try:
+            return await self._sender.send(self._message(refused, whole=True))
+        except RefusedError:
+            # Too large for the topic: without its bytes, the origin says where they are.
+            await self._lease.hold(generation)
+        try:
+            return await self._sender.send(self._message(refused, whole=False))
+        except RefusedError as error:
+            raise ConfigurationError(
+                f"topic {self._topic} takes not even a small message: {error}",
+                setting="TOPIC_PREFIX",
+                fix="compare its configuration with `labelstream check`",
+            ) from error
+
+    def _message(self, refused: Refused, *, whole: bool) -> Outgoing:
+        record = refused.record
+        letter = DeadLetter(
+            row_id=refused.row_id,
+            step=STEP,
+            reason=refused.reason,
+            error=refused.error,
+            failed_at=datetime.now(UTC),
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            payload=(record.value or b"") if whole else b"",
+        )
+        value, headers = encode_dead_letter(letter)
+        headers.append((PAYLOAD_DIGEST, digest_of(record.value)))
+        headers.append((TOPIC_ID, str(self._ids[record.topic]).encode()))
+        if refused.label_version:
+            headers.append((LABEL_VERSION, refused.label_version.encode()))
+        return Outgoing(self._topic, record.partition, record.key if whole else None, value, headers)
+
+    def _floor_in(self, metadata: str) -> int:
+        found = known_in(metadata)
+        floor = found.get(self._topic)
+        same = found.get(_DEAD_LETTER_ID) == str(self._ids[self._topic])
+        return floor if same and isinstance(floor, int) else 0
+
+
+def known_in(metadata: str) -> dict[str, object]:
+    """What a commit's metadata says; nothing where somebody else wrote it (Kafka's own tools do)."""
+    try:
+        found = orjson.loads(metadata)
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _partition(record: Record) -> Partition:
+    return Partition(record.topic, record.partition)

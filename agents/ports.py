@@ -66,13 +66,13 @@ class Answers(Protocol):
 
 
 def outcome_of(error: LabelstreamError) -> Reject | Retry:
-    """What an error means for the message: wait for what is away or misconfigured, give up what is refused."""
+    """What an error means for a message: wait for what is away or misconfigured, give up what is refused."""
     if isinstance(error, PermanentError):
         attempts = 2 if isinstance(error, AnswerError) else 1
         return Reject(error.reason, str(error), attempts)
     if isinstance(error, ConfigurationError):
         return Retry(_PERSON_SECONDS, f"{error.setting}: {error}")
     after = error.after if isinstance(error, RetryableError) and error.after is not None else 0.5
-    # It answered, and failed on this request (5xx, garbage, no answer in time): the message may be the reason.
+    # It answered, and failed on this request (5xx, garbage, too late): the message may be the reason.
     suspect = type(error) is RetryableError and not isinstance(error, UnavailableError)
     return Retry(after, str(error), suspect=suspect)

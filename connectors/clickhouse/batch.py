@@ -140,17 +140,24 @@ def _read_json(columns: Sequence[TableColumn], records: Sequence[Record]) -> Any
             io.BytesIO(text),
             read_options=pj.ReadOptions(use_threads=False, block_size=len(text) + 1),
             parse_options=pj.ParseOptions(
-                explicit_schema=pa.schema([(column.name, column.arrow) for column in columns]),
+                # Times as text: read as times at once, one without a zone would pass.
+                explicit_schema=pa.schema(
+                    [
+                        (column.name, pa.string() if column.arrow == TIME else column.arrow)
+                        for column in columns
+                    ]
+                ),
                 newlines_in_values=True,
                 unexpected_field_behavior="ignore",
             ),
         )
         rows.validate(full=True)  # among others: strings are UTF-8
+        rows = rows.select([column.name for column in columns]).combine_chunks()
+        rows = rows.cast(pa.schema([(column.name, column.arrow) for column in columns]))
     except (pa.ArrowException, ValueError, OSError):
         return None
     if rows.num_rows != len(records):
         return None
-    rows = rows.select([column.name for column in columns]).combine_chunks()
     return rows if all(_fits(column, rows[column.name]) for column in columns) else None
 
 
@@ -208,14 +215,10 @@ def _decoded_strictly(
 
 def _refuse_times(model: BaseModel) -> None:
     for column in columns_of(type(model)):
-        if column.arrow == TIME and not EARLIEST <= _utc(getattr(model, column.name)) <= LATEST:
+        if column.arrow == TIME and not EARLIEST <= getattr(model, column.name) <= LATEST:
             raise UndecodableError(
                 f"{column.name}: ClickHouse holds times from 1900 to 2299", reason="out-of-range"
             )
-
-
-def _utc(time: datetime) -> datetime:
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time
 
 
 def _dead_letter(record: Record) -> DeadLetter:
@@ -235,13 +238,7 @@ def _dead_letter(record: Record) -> DeadLetter:
 
 def _rows_of(columns: Sequence[TableColumn], models: Sequence[BaseModel]) -> Any:
     data = [model.model_dump() for model in models]
-    arrays = [
-        pa.array(
-            [_utc(one[column.name]) if column.arrow == TIME else one[column.name] for one in data],
-            column.arrow,
-        )
-        for column in columns
-    ]
+    arrays = [pa.array([one[column.name] for one in data], column.arrow) for column in columns]
     return pa.table(arrays, names=[column.name for column in columns])
 
 

@@ -80,7 +80,10 @@ class ClickHouseClient:
 
     async def rows(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """The answer's rows."""
-        return await self._run(lambda driver: list(driver.query(sql, parameters=parameters).result_rows))
+        rows: list[tuple[Any, ...]] = await self._run(
+            lambda driver: list(driver.query(sql, parameters=parameters).result_rows)
+        )
+        return rows
 
     async def columns(
         self, sql: str, parameters: Mapping[str, Any] | None = None, *, strings_as_bytes: bool = False
@@ -92,7 +95,8 @@ class ClickHouseClient:
             result = driver.query(sql, parameters=parameters, query_formats=formats, column_oriented=True)
             return list(result.result_columns) if result.row_count else []
 
-        return await self._run(query)
+        columns: list[Sequence[Any]] = await self._run(query)
+        return columns
 
     async def insert(
         self,

@@ -8,6 +8,7 @@ inserted again. Everything is decided by offsets: no deduplication window, no to
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -48,6 +49,7 @@ _MANY = 1000
 _STUBBORN = 5
 _TIMEOUTS = {159, 160, 209, 210}
 _PIECE = 1 << 20
+_LOOK_AGAIN = 0.1
 
 
 class _OverError(PermanentError):
@@ -199,16 +201,20 @@ class Inserter:
         return batch.where(lambda record: record.offset not in stored[record.partition])
 
     async def _end(self, condition: str) -> None:
-        """End the inserts for which ``condition`` holds, and return when they have ended."""
+        """Kill the inserts for which ``condition`` holds, and return when they have ended."""
+        look = f"KILL QUERY WHERE {condition} TEST"
         try:
-            await self._client.command(f"KILL QUERY WHERE {condition} SYNC")
+            await self._client.command(f"KILL QUERY WHERE {condition} ASYNC")
         except (AccessError, PermanentError):
             # Not allowed to: then they end by their own limit, and may be seen to do so.
-            for _ in range(INSERT_SECONDS + 1):
-                running = await self._client.rows(f"SELECT 1 FROM system.processes WHERE {condition} LIMIT 1")
-                if not running:
-                    return
-                await asyncio.sleep(1.0)
+            look = f"SELECT query_id FROM system.processes WHERE {condition}"
+        deadline = time.monotonic() + INSERT_SECONDS + 1
+        while await self._client.command(look):
+            if time.monotonic() > deadline:
+                # One that waits for a client that is gone notices the kill later, and stores nothing.
+                log.warning("insert_still_listed", condition=condition)
+                return
+            await asyncio.sleep(_LOOK_AGAIN)
 
     async def _patiently(self, generation: int, attempt: Callable[[], Awaitable[T]]) -> T:
         return await while_ours(self._lease, generation, "ClickHouse", attempt)

@@ -1,0 +1,32 @@
+"""Cleaning: what a query's text may hold, and which queries are too little to label."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+# Bidirectional overrides and isolates, zero-width space and byte-order mark: invisible, and used to
+# disguise. The zero-width joiners stay: emoji and some scripts are written with them.
+_INVISIBLE = re.compile("[\u200b\u2060\ufeff\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069\u00ad]")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]+")
+_SPACE = re.compile(r"\s+")
+
+
+def clean(text: str) -> str:
+    """``text`` in NFKC, control characters and white space as single blanks; may be empty."""
+    text = _CONTROL.sub(" ", text)
+    text = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text))
+    text = _SPACE.sub(" ", _CONTROL.sub(" ", text)).strip()
+    # Nothing but joiners and variation selectors is nothing.
+    return text if text.strip("\u200c\u200d\ufe0e\ufe0f ") else ""
+
+
+def why_skipped(raw: bytes | None, cleaned: str, least_bytes: int) -> str | None:
+    """Why a query is not labelled; None if it is. ``least_bytes`` as in ``length(text) > least_bytes``."""
+    if raw is None:
+        return "null-text"
+    if len(raw) <= least_bytes:
+        return "too-short"
+    if not cleaned:
+        return "empty"
+    return None

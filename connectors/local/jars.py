@@ -68,7 +68,10 @@ def kafka_jars() -> list[Jar]:
 
 
 def ensure_jars(
-    jars_dir: Path, on_progress: Progress | None = None, fetch: Fetch | None = None, jars: Sequence[Jar] | None = None
+    jars_dir: Path,
+    on_progress: Progress | None = None,
+    fetch: Fetch | None = None,
+    jars: Sequence[Jar] | None = None,
 ) -> list[Path]:
     """Return the paths of all jars in ``jars_dir``, downloading those that are missing.
 
@@ -115,7 +118,9 @@ def _fetch_into(jars_dir: Path, jar: Jar, fetch: Fetch) -> None:
                 raise ValueError(f"digest {digest[:12]}… instead of {jar.sha256[:12]}…")
             os.replace(got, jars_dir / jar.filename)
             return
-        except Exception as error:  # whatever a resolver or the network raises, the user needs the same advice
+        except (
+            Exception
+        ) as error:  # whatever a resolver or the network raises, the user needs the same advice
             problem = error
             time.sleep(0.5 * attempt)
         finally:

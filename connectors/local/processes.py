@@ -33,7 +33,9 @@ class Child:
             os.waitpid(self.pid, os.WNOHANG)  # collects it, if it was a child of this process
         try:
             process = psutil.Process(self.pid)
-            return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - self.started) < 0.05
+            return (
+                process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - self.started) < 0.05
+            )
         except psutil.Error:
             return False
 
@@ -123,4 +125,8 @@ def _environment() -> dict[str, str]:
     # The child must find this project from wherever the command was given, also when it is not installed.
     root = str(Path(__file__).resolve().parents[2])
     paths = [root, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path), "PYTHONUNBUFFERED": "1"}
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+        "PYTHONUNBUFFERED": "1",
+    }

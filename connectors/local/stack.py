@@ -144,7 +144,12 @@ class LocalStack:
         return StackStatus(data=self._data, **{name: self._part(state, name) for name in _PARTS})
 
     def _start(
-        self, state: dict[str, Any], name: PartName, asked: int | None, model_args: list[str], report: Progress
+        self,
+        state: dict[str, Any],
+        name: PartName,
+        asked: int | None,
+        model_args: list[str],
+        report: Progress,
     ) -> None:
         before = state.get(name, {})
         taken = [part["port"] for part in state.values()]
@@ -165,7 +170,9 @@ class LocalStack:
             )
         else:
             part["args"] = model_args
-            command = processes.python_module("connectors.llm.standin", "--port", str(part["port"]), *model_args)
+            command = processes.python_module(
+                "connectors.llm.standin", "--port", str(part["port"]), *model_args
+            )
         report(f"starting {name} on 127.0.0.1:{part['port']}")
         child = processes.start(command, self._log(name))
         state[name] = {**part, "pid": child.pid, "started": child.started}
@@ -240,7 +247,9 @@ def _child(state: dict[str, Any], name: PartName) -> Child | None:
     return child if child.alive else None
 
 
-def _choose_port(name: PartName, asked: int | None, before: int | None, taken: list[int], report: Progress) -> int:
+def _choose_port(
+    name: PartName, asked: int | None, before: int | None, taken: list[int], report: Progress
+) -> int:
     if asked:
         if not processes.port_is_free(asked):
             raise PortTakenError(f"port {asked}, asked for {name}, is in use on 127.0.0.1: give another one")

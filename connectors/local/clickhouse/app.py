@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import orjson
 import structlog
 
+from connectors.local.clickhouse import native
 from connectors.local.clickhouse.compression import Encoder, choose_encoder
 from connectors.local.clickhouse.engine import Connection, Engine
 from connectors.local.clickhouse.errors import EngineError
@@ -122,9 +123,12 @@ class Front:
                 watch.cancel()
 
     @contextlib.contextmanager
-    def _connection(self, request: Request) -> Iterator[Connection]:
-        """A connection prepared for this request; a session's one is given back as it was."""
-        session = request.params.get("session_id", "")
+    def _connection(self, request: Request, session_id: str | None = None) -> Iterator[Connection]:
+        """A connection prepared for this request; a session's one is given back as it was.
+
+        ``session_id`` replaces the request's own one; "" is a connection without a session.
+        """
+        session = request.params.get("session_id", "") if session_id is None else session_id
         timeout = float(request.params.get("session_timeout") or 60)
         with self._engine.connection(session, timeout, request.flag("session_check")) as connection:
             settings = {"log_comment": request.query_id, **request.settings}
@@ -180,16 +184,39 @@ class Front:
                 if "Streaming query is not supported" not in error.text:
                     raise
             else:
-                return _Answer(_chain(first, blocks), output_format)
+                return self._with_zones(query, request, output_format, _chain(first, blocks))
         result = connection.query(sql, output_format, request.bind_params)
-        summary = {
-            "read_rows": result.storage_rows_read(),
-            "read_bytes": result.storage_bytes_read(),
-            "written_rows": result.rows_written(),
-            "written_bytes": result.bytes_written(),
-            "result_rows": result.rows_read(),
-        }
-        return _Answer(iter((result.bytes(),)), output_format, summary)
+        answer = self._with_zones(query, request, output_format, iter((result.bytes(),)))
+        answer.summary.update(
+            read_rows=result.storage_rows_read(),
+            read_bytes=result.storage_bytes_read(),
+            written_rows=result.rows_written(),
+            written_bytes=result.bytes_written(),
+            result_rows=result.rows_read(),
+        )
+        return answer
+
+    def _with_zones(
+        self, query: Query, request: Request, output_format: str, output: Iterator[bytes]
+    ) -> _Answer:
+        """``output`` as an answer; in Native with the zones of its DateTime columns."""
+        if not (query.selects and output_format.lower() == "native"):
+            return _Answer(output, output_format)
+        first = next(output, b"")
+        blocks = _chain(first, output)
+        types = self._result_types(query, request) if native.may_need_zones(first) else []
+        return _Answer(
+            native.restore_zones(blocks, types) if native.needs_zones(types) else blocks, output_format
+        )
+
+    def _result_types(self, query: Query, request: Request) -> list[str]:
+        # On a connection of its own: a further statement on the request's one would end the query under way.
+        try:
+            with self._connection(request, session_id="") as connection:
+                described = connection.query(f"DESCRIBE (\n{query.core}\n)", "JSONCompact")
+        except EngineError:
+            return []  # it reads a temporary table of its session: the column arrives without its zone
+        return [row[1] for row in orjson.loads(described.bytes())["data"]]
 
     async def _respond(self, send: Send, request: Request, answer: _Answer) -> None:
         tag = secrets.token_hex(8)
@@ -283,14 +310,19 @@ def _chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
         yield first
         yield from rest
     finally:
-        rest.close()  # type: ignore[attr-defined]
+        close = getattr(rest, "close", None)
+        if close:
+            close()
 
 
 def _late_exception(text: str, tag: str) -> bytes:
     """An error after the first bytes were sent, in the form that clients look for at the end of a response."""
     body = text.encode()
-    return (
-        b"__exception__\r\n%b\r\n%b%d %b\r\n__exception__\r\n" % (tag.encode(), body, len(body), tag.encode())
+    return b"__exception__\r\n%b\r\n%b%d %b\r\n__exception__\r\n" % (
+        tag.encode(),
+        body,
+        len(body),
+        tag.encode(),
     )
 
 
@@ -302,4 +334,7 @@ async def _plain(send: Send, status: int, text: str, headers: dict[str, str]) ->
 
 
 def _encode(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
-    return [(name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers.items()]
+    return [
+        (name.lower().encode("latin-1"), value.encode("latin-1", "replace"))
+        for name, value in headers.items()
+    ]

@@ -52,13 +52,17 @@ class Decoder:
                     data = self._frame.unused_data or b""
                     self._frame = None
         except (zlib.error, zstandard.ZstdError, RuntimeError, EOFError) as error:
-            raise EngineError(271, f"Cannot decompress the request body: {error}", "CANNOT_DECOMPRESS") from error
+            raise EngineError(
+                271, f"Cannot decompress the request body: {error}", "CANNOT_DECOMPRESS"
+            ) from error
         return b"".join(plain)
 
     def finish(self) -> None:
         """Call at the end of the body: a frame that was cut short is an error, not an end."""
         if self._frame is not None:
-            raise EngineError(271, "Cannot decompress the request body: it ends within a frame", "CANNOT_DECOMPRESS")
+            raise EngineError(
+                271, "Cannot decompress the request body: it ends within a frame", "CANNOT_DECOMPRESS"
+            )
 
 
 class _Lz4Encoder:

@@ -53,7 +53,9 @@ class Connection:
         if assignments:
             self.query(f"SET {assignments}")
 
-    def query(self, sql: str, output_format: str = "TabSeparated", params: Mapping[str, str] | None = None) -> Any:
+    def query(
+        self, sql: str, output_format: str = "TabSeparated", params: Mapping[str, str] | None = None
+    ) -> Any:
         """Run any statement; the result has ``bytes()``, ``rows_written()``, ``storage_rows_read()`` and so on."""
         with _engine_errors():
             return self._chdb.query(sql, output_format, params=dict(params or {}))
@@ -114,7 +116,9 @@ class Engine:
         self._root = Connection(path)
         self._sessions: dict[str, _Session] = {}
         self._lock = Lock()
-        version, timezone = self._root.query("SELECT version(), timezone()").bytes().decode().strip().split("\t")
+        version, timezone = (
+            self._root.query("SELECT version(), timezone()").bytes().decode().strip().split("\t")
+        )
         self.version = f"{version} (chdb)"
         self.timezone = timezone
 
@@ -132,7 +136,9 @@ class Engine:
             self._root.query(f"KILL QUERY WHERE Settings['log_comment'] = {_literal(query_id)} ASYNC")
 
     @contextlib.contextmanager
-    def connection(self, session_id: str = "", timeout: float = 60, check: bool = False) -> Iterator[Connection]:
+    def connection(
+        self, session_id: str = "", timeout: float = 60, check: bool = False
+    ) -> Iterator[Connection]:
         """A connection for one request: a fresh one, or the session's.
 
         ``timeout`` is how long, in seconds, an idle session lives. Raises :class:`EngineError` 373 when the session
@@ -163,7 +169,9 @@ class Engine:
                     raise EngineError(372, f"Session {session_id} not found", "SESSION_NOT_FOUND")
                 session = self._sessions[session_id] = _Session(Connection(self._path), now)
             elif session.busy:
-                raise EngineError(373, f"Session {session_id} is locked by a concurrent client", "SESSION_IS_LOCKED")
+                raise EngineError(
+                    373, f"Session {session_id} is locked by a concurrent client", "SESSION_IS_LOCKED"
+                )
             session.busy = True
             return session
 

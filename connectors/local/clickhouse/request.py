@@ -83,7 +83,9 @@ class Request:
 
     @property
     def settings(self) -> dict[str, str]:
-        of_tables = {f"{table.name}_{part}" for table in self.external for part in ("format", "structure", "types")}
+        of_tables = {
+            f"{table.name}_{part}" for table in self.external for part in ("format", "structure", "types")
+        }
         return {
             k: v
             for k, v in self.params.items()
@@ -100,11 +102,15 @@ class Request:
     def credentials(self) -> tuple[str, str]:
         """User and password as given: headers, basic authentication or parameters; ``default`` without any."""
         if "x-clickhouse-user" in self.headers or "x-clickhouse-key" in self.headers:
-            return self.headers.get("x-clickhouse-user") or "default", self.headers.get("x-clickhouse-key", "")
+            return self.headers.get("x-clickhouse-user") or "default", self.headers.get(
+                "x-clickhouse-key", ""
+            )
         scheme, _, token = self.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "basic":
             try:
-                user, _, password = base64.b64decode(token.strip(), validate=True).decode("utf-8").partition(":")
+                user, _, password = (
+                    base64.b64decode(token.strip(), validate=True).decode("utf-8").partition(":")
+                )
             except (binascii.Error, UnicodeDecodeError):
                 return "", ""
             return user, password
@@ -168,7 +174,9 @@ def _external_table(params: dict[str, str], name: str, data: bytes) -> ExternalT
         types = _split_types(params.get(f"{name}_types", ""))
         structure = ", ".join(f"_{number} {type_}" for number, type_ in enumerate(types, 1))
     if not structure:
-        raise EngineError(36, f"External table {name} has neither {name}_structure nor {name}_types", "BAD_ARGUMENTS")
+        raise EngineError(
+            36, f"External table {name} has neither {name}_structure nor {name}_types", "BAD_ARGUMENTS"
+        )
     return ExternalTable(name, structure, params.get(f"{name}_format", "TabSeparated"), data)
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 # Formats of which two outputs, one after the other, are one valid output: these can be sent block by block.
 STREAMABLE = frozenset(
@@ -58,11 +59,16 @@ class Insert:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Any other statement. ``verb`` is its first word in capitals, ``format`` the output format it asks for itself."""
+    """Any other statement.
+
+    ``verb`` is its first word in capitals, ``format`` the output format it asks for itself, and ``core`` the
+    statement without that FORMAT and without a semicolon at the end.
+    """
 
     sql: str
     verb: str
     format: str | None
+    core: str
 
     @property
     def selects(self) -> bool:
@@ -82,7 +88,7 @@ def find_insert(head: bytes) -> Insert | bool:
     if tokens[0].text.upper() != "INSERT":
         # "INS" may be cut in the middle of the word.
         return tokens[0].end == len(text) and "INSERT".startswith(tokens[0].text.upper())
-    for token, following in zip(tokens, tokens[1:], strict=False):
+    for token, following in pairwise(tokens):
         if token.depth or token.kind != "word":
             continue
         word = token.text.upper()
@@ -105,16 +111,21 @@ def read_query(sql: str) -> Query:
     """Take a whole statement apart as far as the front needs it."""
     tokens = list(_tokens(sql))
     verb = next((token.text.upper() for token in tokens if token.kind == "word"), "")
-    return Query(sql, verb, _output_format(tokens))
+    while tokens and tokens[-1].text == ";":
+        tokens.pop()
+    output_format = _output_format(tokens)
+    end = tokens[output_format].start if output_format is not None else tokens[-1].end if tokens else 0
+    name = tokens[output_format + 1].text if output_format is not None else None
+    return Query(sql, verb, name, sql[:end])
 
 
-def _output_format(tokens: list[_Token]) -> str | None:
-    outer = [token for token in tokens if token.depth == 0]
-    for index in range(len(outer) - 2, 0, -1):
-        token, name, rest = outer[index], outer[index + 1], outer[index + 2 :]
-        if token.text.upper() == "FORMAT" and token.kind == name.kind == "word":
-            last = not rest or rest[0].text == ";" or rest[0].text.upper() in ("SETTINGS", "INTO")
-            return name.text if last else None
+def _output_format(tokens: list[_Token]) -> int | None:
+    """Where FORMAT stands: in the outermost level, with a name behind it, and nothing more but settings."""
+    for index in range(len(tokens) - 2, 0, -1):
+        token, name = tokens[index], tokens[index + 1]
+        if token.depth == 0 and token.text.upper() == "FORMAT" and token.kind == name.kind == "word":
+            last = index + 2 == len(tokens) or tokens[index + 2].text.upper() == "SETTINGS"
+            return index if last else None
     return None
 
 

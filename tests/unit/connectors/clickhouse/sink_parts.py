@@ -1,0 +1,289 @@
+"""What the tests of the sink need: a real ClickHouse engine, a Kafka in memory, and a bad line between."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import socket
+import threading
+import uuid
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.ddl import create_tables
+from connectors.clickhouse.sink import Sink
+from connectors.local.stack import LocalStack
+from streams.codec import encode, headers_of
+from streams.errors import LeaseLostError, RefusedError
+from streams.messages import Alternative, Augmented, Labeled, Message, RejectedVariant
+from streams.ports import Commit, Outgoing, Partition, Record
+from streams.settings import Settings
+from streams.topics import Topics
+
+TOPICS = Topics("esk")
+START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+_names = itertools.count()
+
+
+@contextlib.contextmanager
+def clickhouse(folder: Path) -> Iterator[tuple[str, int]]:
+    """A real engine behind its HTTP front; yields host and port."""
+    stack = LocalStack(folder)
+    try:
+        status = stack.up(kafka=False, llm=False)
+        assert status.clickhouse.host
+        assert status.clickhouse.port
+        yield status.clickhouse.host, status.clickhouse.port
+    finally:
+        stack.down()
+
+
+@contextlib.asynccontextmanager
+async def fresh_database(address: tuple[str, int]) -> AsyncIterator[tuple[ClickHouseClient, Settings]]:
+    """A client, and settings whose result database is new and has its tables."""
+    settings = Settings(
+        clickhouse_host=address[0], clickhouse_port=address[1], clickhouse_database=f"db{next(_names)}"
+    )
+    client = ClickHouseClient.from_settings(settings)
+    try:
+        await create_tables(client, settings)
+        yield client, settings
+    finally:
+        await client.close()
+
+
+class FakeLease:
+    """Held, by generation 1 unless told otherwise."""
+
+    def __init__(self, generation: int = 1) -> None:
+        self.generation = generation
+
+    def held(self) -> bool:
+        return True
+
+    async def hold(self, generation: int) -> None:
+        if generation != self.generation:
+            raise LeaseLostError("over")
+
+
+class FakeKafka:
+    """Topics as lists of records. Implements Sender, Tail and TopicIds."""
+
+    def __init__(self, largest: int = 1_000_000) -> None:
+        self.logs: dict[Partition, list[Record]] = {}
+        self.ids: dict[str, uuid.UUID] = {}
+        self.largest = largest
+        self.reads: list[tuple[int, int]] = []
+
+    def put(
+        self,
+        topic: str,
+        partition: int,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes]] = (),
+        key: bytes | None = b"k",
+    ) -> Record:
+        log = self.logs.setdefault(Partition(topic, partition), [])
+        record = Record(topic, partition, len(log), 1_772_366_400_000, key, value, tuple(headers))
+        log.append(record)
+        return record
+
+    def publish(self, message: Message, topic: str, partition: int = 0) -> Record:
+        return self.put(topic, partition, encode(message), headers_of(message))
+
+    def recreate(self, topic: str) -> None:
+        """Delete the topic and make it again."""
+        self.ids[topic] = uuid.uuid4()
+        for partition in [one for one in self.logs if one.topic == topic]:
+            self.logs[partition] = []
+
+    async def send(self, message: Outgoing) -> int:
+        if len(message.value or b"") > self.largest:
+            raise RefusedError("too large", reason="too-large")
+        return self.put(message.topic, message.partition, message.value, message.headers, message.key).offset
+
+    async def send_many(self, messages: Sequence[Outgoing]) -> list[int]:
+        return [await self.send(message) for message in messages]
+
+    async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        return 0, len(self.logs.get(Partition(topic, partition), []))
+
+    async def read(self, topic: str, partition: int, start: int) -> AsyncIterator[list[Record]]:
+        self.reads.append((partition, start))
+        yield self.logs.get(Partition(topic, partition), [])[start:]
+
+    async def topic_id(self, topic: str) -> uuid.UUID:
+        return self.ids.setdefault(topic, uuid.uuid4())
+
+
+class FakeInput:
+    """The group's view of a FakeKafka: starts at what is committed, remembers commits."""
+
+    def __init__(
+        self, kafka: FakeKafka, partitions: Sequence[Partition], committed: dict[Partition, Commit]
+    ) -> None:
+        self._kafka = kafka
+        self.commits = committed
+        self.positions = {one: max(committed.get(one, Commit(0)).offset, 0) for one in partitions}
+
+    @property
+    def committed(self) -> dict[Partition, Commit]:
+        return {one: self.commits.get(one, Commit(-1)) for one in self.positions}
+
+    @property
+    def lag(self) -> int:
+        ends = {one: len(self._kafka.logs.get(one, [])) for one in self.positions}
+        return sum(end - max(self.commits.get(one, Commit(0)).offset, 0) for one, end in ends.items())
+
+    async def fetch(self, *, seconds: float, most: int) -> list[Record]:
+        found: list[Record] = []
+        for partition, position in self.positions.items():
+            log = self._kafka.logs.get(partition, [])
+            if position > len(log):  # out of range: begin again, as the consumer does
+                position = 0
+            taken = log[position : position + most - len(found)]
+            self.positions[partition] = position + len(taken)
+            found += taken
+        if not found:
+            await asyncio.sleep(min(seconds, 0.02))
+        return found
+
+    async def commit(self, positions: Mapping[Partition, Commit]) -> None:
+        self.commits.update(positions)
+
+    def seek(self, positions: Mapping[Partition, int]) -> None:
+        self.positions.update(positions)
+
+
+def labeled(number: int, **changes: Any) -> Labeled:
+    values: dict[str, Any] = {
+        "row_id": str(number),
+        "text": f"не могу войти в личный кабинет, ошибка {number}",
+        "created_at": START + timedelta(seconds=number, microseconds=123456),
+        "user_id": "u1",
+        "polled_at": START,
+        "label": "login",
+        "confidence": 0.9,
+        "alternatives": [Alternative(label="payment", confidence=0.05)],
+        "label_version": "v1",
+        "model": "m",
+        "labeled_at": START,
+    }
+    return Labeled(**(values | changes))
+
+
+def augmented(number: int, **changes: Any) -> Augmented:
+    values: dict[str, Any] = {
+        **labeled(number).model_dump(),
+        "variants": ["личный кабинет не открывается"],
+        "rejected": [RejectedVariant(text="x", reason="too-short")],
+        "augment_model": "q",
+        "augmented_at": START,
+    }
+    return Augmented(**(values | changes))
+
+
+def sink_for(
+    client: ClickHouseClient,
+    settings: Settings,
+    kafka: FakeKafka,
+    *,
+    lease: FakeLease | None = None,
+    writer: ClickHouseClient | None = None,
+) -> Sink:
+    return Sink(
+        client,
+        settings.result_database,
+        TOPICS,
+        sender=kafka,
+        tail=kafka,
+        topic_ids=kafka,
+        lease=lease or FakeLease(),
+        writer=writer,
+    )
+
+
+async def run_until_stored(
+    sink: Sink, source: FakeInput, *, generation: int = 1, seconds: float = 20.0
+) -> None:
+    """Run the sink until everything is committed, then let it go."""
+    task = asyncio.create_task(sink.run(source, source.committed, generation))
+    try:
+        async with asyncio.timeout(seconds):
+            while source.lag and not task.done():
+                await asyncio.sleep(0.02)
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled() and task.exception():
+            await task
+
+
+class BadLine:
+    """A TCP line to ClickHouse that can be told to go wrong.
+
+    ``cut_request_after``: cut the connection after so many bytes of a request.
+    ``cut_response``: pass the request on, and cut the connection instead of answering it.
+    Each applies ``times`` times.
+    """
+
+    def __init__(self, target: tuple[str, int]) -> None:
+        self._target = target
+        self.cut_request_after: int | None = None
+        self.cut_response = False
+        self.times = 0
+        self.cuts = 0
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.address: tuple[str, int] = self._server.getsockname()[:2]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._server.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        server = socket.create_connection(self._target)
+        ended = threading.Event()
+
+        def answers() -> None:
+            with contextlib.suppress(OSError):
+                while data := server.recv(1 << 16):
+                    if self.cut_response and self._take():
+                        break
+                    client.sendall(data)
+            ended.set()
+            _shut(client, server)
+
+        threading.Thread(target=answers, daemon=True).start()
+        passed = 0
+        with contextlib.suppress(OSError):
+            while data := client.recv(1 << 16):
+                passed += len(data)
+                if self.cut_request_after is not None and passed > self.cut_request_after and self._take():
+                    break
+                server.sendall(data)
+        _shut(client, server)
+
+    def _take(self) -> bool:
+        if self.cuts >= self.times:
+            return False
+        self.cuts += 1
+        return True
+
+
+def _shut(*sockets: socket.socket) -> None:
+    for one in sockets:
+        with contextlib.suppress(OSError):
+            one.shutdown(socket.SHUT_RDWR)
+        one.close()

@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format typecheck clean
+.PHONY: help setup demo test lint format typecheck generate clean
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -32,6 +32,9 @@ format: setup  ## Format the code
 
 typecheck: setup  ## mypy, strict
 	$(BIN)/mypy
+
+generate: setup  ## Write .env.example, docs/settings.md, docs/messages.md and docs/contract from the code
+	@$(BIN)/python docs/generate.py
 
 clean:  ## Remove the environment and local state
 	-@test -x $(BIN)/labelstream && $(BIN)/labelstream local down

@@ -176,9 +176,19 @@ def describe_ddl() -> None:
 @describe_app.command("schema")
 def describe_schema() -> None:
     """JSON Schema of each message."""
-    from streams.messages import MESSAGES
+    from streams.schemas import json_schemas
 
-    _print_json({kind.message_type: kind.model_json_schema() for kind in MESSAGES})
+    _print_json(json_schemas())
+
+
+@describe_app.command("asyncapi")
+def describe_asyncapi() -> None:
+    """AsyncAPI document of the topics: keys, headers, partitions, order, retention, delivery."""
+    from streams.asyncapi import asyncapi
+    from streams.topics import Topics
+
+    settings = _settings()
+    _print_json(asyncapi(Topics(settings.topic_prefix), settings))
 
 
 def main() -> None:

@@ -1,0 +1,140 @@
+CREATE DATABASE IF NOT EXISTS `esk`;
+
+CREATE TABLE IF NOT EXISTS `esk`.`logs_labeled` (
+    `row_id` String COMMENT 'Identity of the source row: the plain id for the source table, `upload:<digest>:<n>` for files, `<digest>:<n>` for a source without an id column.',
+    `text` String COMMENT 'The query, cleaned: Unicode NFKC, no control characters.',
+    `created_at` DateTime64(6, 'UTC') COMMENT 'When the source row was created, UTC.',
+    `user_id` Nullable(String) COMMENT 'The user, where the source has one.',
+    `session_id` Nullable(String) COMMENT 'The session, where the source has one.',
+    `source_domain` LowCardinality(Nullable(String)) COMMENT 'The domain that the source table itself had noted.',
+    `polled_at` DateTime64(6, 'UTC') COMMENT 'When the poller read the row, UTC.',
+    `label` LowCardinality(String) COMMENT 'A domain name of the taxonomy; never anything else.',
+    `confidence` Nullable(Float64) COMMENT 'Probability of the label, null where the endpoint gives no logprobs.',
+    `alternatives` Array(Tuple(label String, confidence Float64)) COMMENT 'The other likely labels, most likely first.',
+    `label_version` LowCardinality(String) COMMENT 'Which model, prompt and taxonomy decided.',
+    `model` LowCardinality(String) COMMENT 'The labelling model\'s name.',
+    `labeled_at` DateTime64(6, 'UTC') COMMENT 'When the label was decided, UTC.',
+    `cached` Bool COMMENT 'Taken from an equal text\'s answer, without a call.',
+    `_topic` LowCardinality(String) COMMENT 'Kafka topic that it was stored from',
+    `_topic_id` UUID COMMENT 'that topic\'s incarnation',
+    `_partition` Int32 COMMENT 'its partition there',
+    `_offset` Int64 COMMENT 'its offset there',
+    `_stored_at` DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'when it was stored, UTC',
+    INDEX by_row row_id TYPE bloom_filter(0.001) GRANULARITY 1,
+    INDEX by_offset _offset TYPE minmax GRANULARITY 1
+) ENGINE = ReplacingMergeTree
+ORDER BY (created_at, row_id, label_version);
+
+CREATE TABLE IF NOT EXISTS `esk`.`logs_augmented` (
+    `row_id` String COMMENT 'Identity of the source row: the plain id for the source table, `upload:<digest>:<n>` for files, `<digest>:<n>` for a source without an id column.',
+    `text` String COMMENT 'The query, cleaned: Unicode NFKC, no control characters.',
+    `created_at` DateTime64(6, 'UTC') COMMENT 'When the source row was created, UTC.',
+    `user_id` Nullable(String) COMMENT 'The user, where the source has one.',
+    `session_id` Nullable(String) COMMENT 'The session, where the source has one.',
+    `source_domain` LowCardinality(Nullable(String)) COMMENT 'The domain that the source table itself had noted.',
+    `polled_at` DateTime64(6, 'UTC') COMMENT 'When the poller read the row, UTC.',
+    `label` LowCardinality(String) COMMENT 'A domain name of the taxonomy; never anything else.',
+    `confidence` Nullable(Float64) COMMENT 'Probability of the label, null where the endpoint gives no logprobs.',
+    `alternatives` Array(Tuple(label String, confidence Float64)) COMMENT 'The other likely labels, most likely first.',
+    `label_version` LowCardinality(String) COMMENT 'Which model, prompt and taxonomy decided.',
+    `model` LowCardinality(String) COMMENT 'The labelling model\'s name.',
+    `labeled_at` DateTime64(6, 'UTC') COMMENT 'When the label was decided, UTC.',
+    `cached` Bool COMMENT 'Taken from an equal text\'s answer, without a call.',
+    `variants` Array(String) COMMENT 'Rewordings that passed the checks.',
+    `rejected` Array(Tuple(text String, reason String)) COMMENT 'Rewordings that did not, with the reason.',
+    `augment_model` LowCardinality(String) COMMENT 'The augmenting model\'s name.',
+    `augmented_at` DateTime64(6, 'UTC') COMMENT 'When the variants were written, UTC.',
+    `_topic` LowCardinality(String) COMMENT 'Kafka topic that it was stored from',
+    `_topic_id` UUID COMMENT 'that topic\'s incarnation',
+    `_partition` Int32 COMMENT 'its partition there',
+    `_offset` Int64 COMMENT 'its offset there',
+    `_stored_at` DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'when it was stored, UTC',
+    INDEX by_row row_id TYPE bloom_filter(0.001) GRANULARITY 1,
+    INDEX by_offset _offset TYPE minmax GRANULARITY 1
+) ENGINE = ReplacingMergeTree
+ORDER BY (created_at, row_id, label_version, augment_model);
+
+CREATE TABLE IF NOT EXISTS `esk`.`dead_letters` (
+    `row_id` String COMMENT 'The row, where the message could be read that far.',
+    `step` LowCardinality(String) COMMENT 'Which step gave it up: poll, label, augment or store.',
+    `reason` LowCardinality(String) COMMENT 'A short, countable reason, such as `undecodable`.',
+    `error` String COMMENT 'What exactly was wrong, for a person.',
+    `attempts` Int64 COMMENT 'How often it was tried.',
+    `failed_at` DateTime64(6, 'UTC') COMMENT 'When it was given up, UTC.',
+    `topic` LowCardinality(String) COMMENT 'Origin: the topic that it was read from.',
+    `partition` Int32 COMMENT 'Origin: the partition.',
+    `offset` Int64 COMMENT 'Origin: the offset.',
+    `payload` String COMMENT 'The received bytes, unchanged. Empty where they are too large for the topic: then the origin says where they are.',
+    `_topic` LowCardinality(String) COMMENT 'Kafka topic that it was stored from',
+    `_topic_id` UUID COMMENT 'that topic\'s incarnation',
+    `_partition` Int32 COMMENT 'its partition there',
+    `_offset` Int64 COMMENT 'its offset there',
+    `_stored_at` DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'when it was stored, UTC',
+    INDEX by_row row_id TYPE bloom_filter(0.001) GRANULARITY 1,
+    INDEX by_offset _offset TYPE minmax GRANULARITY 1
+) ENGINE = ReplacingMergeTree
+ORDER BY (failed_at, _topic_id, _partition, _offset);
+
+CREATE TABLE IF NOT EXISTS `esk`.`label_versions` (
+    `version` String COMMENT 'name of the label version',
+    `model` String COMMENT 'the labelling model',
+    `prompt` String COMMENT 'digest of the prompt',
+    `taxonomy` String COMMENT 'digest of the taxonomy',
+    `mode` String COMMENT 'how the label is asked for',
+    `status` LowCardinality(String) COMMENT 'promoted, trial or retired',
+    `promoted_at` DateTime64(6, 'UTC') COMMENT 'the newest promoted version of a row is its current one',
+    `created_at` DateTime64(6, 'UTC') DEFAULT now64(6) COMMENT 'when the version was first registered',
+    `changed_at` DateTime64(6, 'UTC') DEFAULT now64(6) COMMENT 'when it was written, the last counts'
+) ENGINE = MergeTree
+ORDER BY (version, changed_at);
+
+CREATE VIEW IF NOT EXISTS `esk`.`logs_labeled_current` AS
+WITH (
+    SELECT (groupArray(version), groupArray(rank))
+    FROM (
+        SELECT version, if(argMax(status, changed_at) = 'promoted',
+                           toUnixTimestamp64Micro(argMax(promoted_at, changed_at)), toInt64(-1)) AS rank
+        FROM `esk`.`label_versions`
+        GROUP BY version
+        UNION ALL SELECT '' AS version, toInt64(0) AS rank
+    )
+) AS ranks
+SELECT
+    `row_id`,
+    argMax(`_text`, _rank) AS `text`,
+    `created_at`,
+    tupleElement(argMax(tuple(`_user_id`), _rank), 1) AS `user_id`,
+    tupleElement(argMax(tuple(`_session_id`), _rank), 1) AS `session_id`,
+    tupleElement(argMax(tuple(`_source_domain`), _rank), 1) AS `source_domain`,
+    argMax(`_polled_at`, _rank) AS `polled_at`,
+    argMax(`_label`, _rank) AS `label`,
+    tupleElement(argMax(tuple(`_confidence`), _rank), 1) AS `confidence`,
+    argMax(`_alternatives`, _rank) AS `alternatives`,
+    argMax(`_label_version`, _rank) AS `label_version`,
+    argMax(`_model`, _rank) AS `model`,
+    argMax(`_labeled_at`, _rank) AS `labeled_at`,
+    argMax(`_cached`, _rank) AS `cached`
+FROM (
+    SELECT
+        created_at,
+        row_id,
+        `text` AS `_text`,
+        `user_id` AS `_user_id`,
+        `session_id` AS `_session_id`,
+        `source_domain` AS `_source_domain`,
+        `polled_at` AS `_polled_at`,
+        `label` AS `_label`,
+        `confidence` AS `_confidence`,
+        `alternatives` AS `_alternatives`,
+        `label_version` AS `_label_version`,
+        `model` AS `_model`,
+        `labeled_at` AS `_labeled_at`,
+        `cached` AS `_cached`,
+        transform(
+            toString(label_version), tupleElement(ranks, 1), tupleElement(ranks, 2), toInt64(0)
+        ) AS _rank
+    FROM `esk`.`logs_labeled`
+    WHERE _rank >= 0
+)
+GROUP BY created_at, row_id
+COMMENT 'labelstream 463bca65a72764fe';

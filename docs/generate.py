@@ -1,0 +1,67 @@
+"""Write the files that are made from the code; with ``--check``, say which are stale instead.
+
+Made with default settings, whatever the environment says: the files are the same on every machine.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from connectors.clickhouse.ddl import describe_ddl
+from streams.asyncapi import asyncapi
+from streams.describe import describe_env, messages_page, settings_page
+from streams.schemas import headers_schema, json_schemas
+from streams.settings import load
+from streams.topics import Topics
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def generated() -> dict[str, str]:
+    """Every generated file's text, by its path in the repository."""
+    defaults = load({}, None)
+    schemas = {f"docs/contract/{kind}.json": _json(schema) for kind, schema in json_schemas().items()}
+    return {
+        ".env.example": describe_env(),
+        "docs/settings.md": settings_page(),
+        "docs/messages.md": messages_page(),
+        **schemas,
+        "docs/contract/dead-letter.headers.json": _json(headers_schema("dead-letter")),
+        "docs/contract/asyncapi.json": _json(asyncapi(Topics(defaults.topic_prefix), defaults)),
+        "docs/contract/ddl.sql": describe_ddl(defaults),
+    }
+
+
+def stale() -> list[str]:
+    """The paths whose text in the repository is not what the code says."""
+    return [
+        path
+        for path, text in generated().items()
+        if not (ROOT / path).is_file() or (ROOT / path).read_text("utf-8") != text
+    ]
+
+
+def _json(document: dict[str, Any]) -> str:
+    return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
+
+
+def main() -> int:
+    """Exit code 1 if ``--check`` finds stale files."""
+    paths = stale()
+    if "--check" in sys.argv[1:]:
+        for path in paths:
+            print(f"{path} is stale: run `make generate`", file=sys.stderr)
+        return 1 if paths else 0
+    for path, text in generated().items():
+        (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
+        (ROOT / path).write_text(text, "utf-8")
+    print(f"generate: {', '.join(paths) or 'nothing'} changed")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""The contract with subscribers: a JSON Schema for each message's value and for its headers.
+
+Made from `streams/messages.py`. Within a major version fields are only ever added: what is published
+under `docs/contract/released` goes on holding.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Any
+
+from streams.codec import LABEL_VERSION, MESSAGE_TYPE, SCHEMA_VERSION, SOURCE, encode_dead_letter
+from streams.memory import PAYLOAD_DIGEST
+from streams.messages import MESSAGES, DeadLetter, Labeled, Row
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def json_schemas() -> dict[str, dict[str, Any]]:
+    """A JSON Schema 2020-12 document for each message's value, by message type.
+
+    Required are the fields without a default. labelstream writes the others too; that they are not
+    required lets a newer schema accept the older messages which a topic still holds.
+    """
+    return {kind.message_type: _schema_of(kind) for kind in MESSAGES}
+
+
+def headers_schema(message_type: str) -> dict[str, Any]:
+    """A JSON Schema 2020-12 document for the headers of ``message_type``, each header's bytes as text.
+
+    Raises:
+        KeyError: there is no such message type.
+    """
+    if message_type == "dead-letter":
+        properties, required = _dead_letter_headers()
+        version = "1.0"
+    else:
+        kind = {kind.message_type: kind for kind in MESSAGES}[message_type]
+        version = kind.schema_version
+        properties, required = {}, []
+        properties[SOURCE] = _text(
+            "The message that it was made from: topic/partition/offset.", pattern=r"^[^/]+/\d+/\d+$"
+        )
+        if issubclass(kind, Labeled):
+            properties[LABEL_VERSION] = _text("The label version, as in the value.", minLength=1)
+            required = [SOURCE, LABEL_VERSION]
+    fixed = {
+        MESSAGE_TYPE: _text("The kind of message.", const=message_type),
+        SCHEMA_VERSION: _text(
+            "Version of the schema, major.minor.", pattern=rf"^{version.split('.')[0]}\.\d+$"
+        ),
+    }
+    return {
+        "$schema": DIALECT,
+        "$id": f"urn:labelstream:headers:{message_type}:{version}",
+        "title": f"Headers of {message_type}",
+        "type": "object",
+        "properties": fixed | properties,
+        "required": [*fixed, *required],
+    }
+
+
+def _schema_of(kind: type[Row]) -> dict[str, Any]:
+    made = kind.model_json_schema(mode="serialization")
+    made["description"] = _plain(made.get("description", ""))
+    for nested in made.get("$defs", {}).values():
+        nested["description"] = _plain(nested.get("description", ""))
+    for field in _fields_in(made):
+        field.pop("title", None)
+        field.pop("default", None)
+    return {
+        "$schema": DIALECT,
+        "$id": f"urn:labelstream:message:{kind.message_type}:{kind.schema_version}",
+        "x-schema-version": kind.schema_version,
+    } | made
+
+
+def _fields_in(schema: dict[str, Any]) -> list[dict[str, Any]]:
+    parts = [schema, *schema.get("$defs", {}).values()]
+    return [field for part in parts for field in part["properties"].values()]
+
+
+def _dead_letter_headers() -> tuple[dict[str, Any], list[str]]:
+    # The encoder knows which fields are headers: ask it, instead of listing them again.
+    some = DeadLetter(
+        step="label", reason="example", failed_at=datetime.fromisoformat("2026-01-31T00:00:00Z")
+    )
+    written = [name for name, _ in encode_dead_letter(some)[1] if name not in (MESSAGE_TYPE, SCHEMA_VERSION)]
+    properties: dict[str, Any] = {}
+    for name in written:
+        field = DeadLetter.model_fields[name.replace("-", "_")]
+        limits: dict[str, str] = {}
+        if field.annotation is int:
+            limits = {"pattern": r"^-?\d+$"}
+        elif field.annotation is datetime:
+            limits = {"format": "date-time"}
+        properties[name] = _text(field.description or "", **limits)
+    properties[LABEL_VERSION] = _text("The label version under which it was worked on.")
+    properties[PAYLOAD_DIGEST] = _text("Digest of the received bytes.", pattern="^[0-9a-f]{16}$")
+    properties["topic-id"] = _text("The incarnation of the origin's topic, where the sink gave it up.")
+    return properties, written
+
+
+def _text(description: str, **limits: Any) -> dict[str, Any]:
+    return {"type": "string", "description": description, **limits}
+
+
+def _plain(docstring: str) -> str:
+    return re.sub(r"``(.*?)``", r"`\1`", " ".join(docstring.split()))

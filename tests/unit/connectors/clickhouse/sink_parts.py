@@ -228,6 +228,7 @@ class BadLine:
 
     ``cut_request_after``: cut the connection after so many bytes of a request.
     ``cut_response``: pass the request on, and cut the connection instead of answering it.
+    ``cut_response_after``: cut the connection after so many bytes of an answer.
     Each applies ``times`` times.
     """
 
@@ -235,6 +236,7 @@ class BadLine:
         self._target = target
         self.cut_request_after: int | None = None
         self.cut_response = False
+        self.cut_response_after: int | None = None
         self.times = 0
         self.cuts = 0
         self._server = socket.create_server(("127.0.0.1", 0))
@@ -257,9 +259,12 @@ class BadLine:
         ended = threading.Event()
 
         def answers() -> None:
+            passed = 0
             with contextlib.suppress(OSError):
                 while data := server.recv(1 << 16):
-                    if self.cut_response and self._take():
+                    passed += len(data)
+                    most = 0 if self.cut_response else self.cut_response_after
+                    if most is not None and passed > most and self._take():
                         break
                     client.sendall(data)
             ended.set()

@@ -1,0 +1,297 @@
+"""The source table as a library: logs of some days as a DataFrame or a file.
+
+::
+
+    from connectors.clickhouse import ClickHouseConfig, ClickHouseConnector
+
+    with ClickHouseConnector(ClickHouseConfig(host="clickhouse.local", database="esk")) as connector:
+        frame = connector.fetch_logs(days=7, limit=10_000)
+        connector.export_to_file("data/logs.csv", days=1)
+
+Synchronous, also inside a running event loop. Both ask what the requirements' SQL asks: rows of today and
+``days`` days before (by the server's calendar), texts longer than 3 bytes, newest first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import pyarrow as pa
+import structlog
+from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError, model_validator
+
+from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.ddl import quoted
+from connectors.clickhouse.export import SCHEMA, WRITERS, Format
+from connectors.clickhouse.source import SourceTable
+from streams.errors import ConfigurationError, LabelstreamError
+from streams.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+# A sort of many rows may take its time before the first of them comes.
+_ANSWER_SECONDS = 300.0
+# Date holds days from 1970 on: going back further would come out in the future. These are all there are.
+_ALL_DAYS = 20_000
+
+# The fields of ClickHouseConfig, and the settings they stand for.
+_SETTINGS = {
+    "host": "clickhouse_host",
+    "port": "clickhouse_port",
+    "username": "clickhouse_username",
+    "password": "clickhouse_password",
+    "database": "clickhouse_database",
+    "table_name": "clickhouse_table",
+    "text_column": "clickhouse_text_column",
+    "domain_column": "clickhouse_domain_column",
+    "timestamp_column": "clickhouse_timestamp_column",
+    "user_id_column": "clickhouse_user_id_column",
+    "secure": "clickhouse_secure",
+    "ca_cert": "clickhouse_ca_cert",
+    "min_text_length": "min_text_length",
+}
+
+
+def _default(field: str) -> Any:
+    return Settings.model_fields[_SETTINGS[field]].default
+
+
+class ClickHouseConfig(BaseModel):
+    """Where the logs are. A field that is None, as ``os.getenv`` gives it, has its setting's default.
+
+    ``domain_column`` and ``user_id_column`` may be missing in the table unless they are named here;
+    `none` says that there is no such column. ``ca_cert``: a PEM file.
+
+    Raises:
+        ConfigurationError: no host, or a value that cannot be; the text names the field.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str
+    port: int = _default("port")
+    username: str = _default("username")
+    password: SecretStr = _default("password")
+    database: str = _default("database")
+    table_name: str = _default("table_name")
+    text_column: str = _default("text_column")
+    domain_column: str = _default("domain_column")
+    timestamp_column: str = _default("timestamp_column")
+    user_id_column: str = _default("user_id_column")
+    secure: bool = _default("secure")
+    ca_cert: Path | None = _default("ca_cert")
+    min_text_length: int = _default("min_text_length")
+
+    def __init__(self, **values: Any) -> None:
+        given = {name: value for name, value in values.items() if value is not None}
+        if not given.get("host"):
+            raise ConfigurationError(
+                "ClickHouseConfig has no host", setting="CLICKHOUSE_HOST", fix="set it to your server"
+            )
+        try:
+            super().__init__(**given)
+        except ValidationError as error:
+            raise ConfigurationError(_told(error), setting=_setting_of(error)) from None
+
+    @model_validator(mode="after")
+    def _as_settings_allow(self) -> Self:
+        self.settings()
+        return self
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> ClickHouseConfig:
+        """The settings' source table.
+
+        Raises:
+            ConfigurationError: no host.
+        """
+        chosen = settings.model_fields_set | {"clickhouse_host"}
+        given = {name: setting for name, setting in _SETTINGS.items() if setting in chosen}
+        return cls(**{name: getattr(settings, setting) for name, setting in given.items()})
+
+    def settings(self) -> Settings:
+        """The same as settings, those fields set that were given here."""
+        return Settings(**{_SETTINGS[name]: getattr(self, name) for name in self.model_fields_set})
+
+
+class ClickHouseConnector:
+    """Reads the logs; never writes to ClickHouse. Connects when it is first asked for something."""
+
+    def __init__(self, config: ClickHouseConfig) -> None:
+        self.config = config
+        # Not read here, so nothing needs to be said about them.
+        self._settings = config.settings().model_copy(
+            update={"clickhouse_id_column": "", "clickhouse_session_id_column": ""}
+        )
+        self._client = ClickHouseClient.from_settings(self._settings, answer_seconds=_ANSWER_SECONDS)
+        self._table = SourceTable(self._client, self._settings)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def connect(self) -> bool:
+        """Whether ClickHouse answers and lets us in. Why not is logged."""
+        try:
+            self._client.call(lambda driver: driver.command("SELECT 1"))
+        except LabelstreamError as error:
+            log.warning(
+                "no connection to ClickHouse",
+                reason=str(error),
+                setting=getattr(error, "setting", "") or None,
+                fix=getattr(error, "fix", "") or None,
+            )
+            return False
+        return True
+
+    def fetch_logs(self, days: int = 7, limit: int | None = None) -> pd.DataFrame:
+        """The logs of today and ``days`` days before, newest first, at most ``limit``.
+
+        Columns: ``text``, ``domain`` and ``user_id`` (str or missing), ``ts`` (datetime64[us, UTC]).
+
+        Raises:
+            UnavailableError: ClickHouse does not answer.
+            ConfigurationError: no such table or column, one of a wrong type, a wrong password, negative
+                ``days`` or ``limit``.
+        """
+        blocks: list[Any] = []
+        self._read(days, limit, blocks.append)
+        frame: pd.DataFrame = pa.concat_tables([SCHEMA.empty_table(), *blocks]).to_pandas()
+        return frame
+
+    def export_to_file(
+        self, path: str | os.PathLike[str], days: int = 1, format: Format = "csv", limit: int | None = None
+    ) -> int:
+        """Write what ``fetch_logs`` would return to ``path``, in blocks; returns the number of rows.
+
+        Makes the folder. UTF-8; times in UTC; a missing value is empty in csv (an empty text is `""`)
+        and null otherwise. The file appears when it is whole, and takes the place of an older one.
+
+        Raises:
+            as ``fetch_logs``; ConfigurationError also for an unknown format or an unwritable path.
+        """
+        if format not in WRITERS:
+            raise ConfigurationError(
+                f"there is no export format {format!r}", fix=f"use one of {', '.join(WRITERS)}"
+            )
+        target = Path(path)
+        # A name of its own for each export: two of them at once must not write one file.
+        partial = target.with_name(f".{target.name}.{os.getpid()}-{id(object())}.part")
+        rows = 0
+        with contextlib.ExitStack() as stack:
+            with _file_errors(target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                stack.callback(partial.unlink, missing_ok=True)
+                file = stack.enter_context(partial.open("wb"))
+                writer = WRITERS[format](file)
+
+            def write(block: Any) -> None:
+                nonlocal rows
+                with _file_errors(target):
+                    writer.write(block)
+                rows += block.num_rows
+
+            self._read(days, limit, write)
+            with _file_errors(target):
+                writer.close()
+                file.close()
+                partial.replace(target)
+        return rows
+
+    def close(self) -> None:
+        """Close the connections; the object cannot be used again."""
+        _in_own_loop(self._client.close())
+
+    def _read(self, days: int, limit: int | None, take: Callable[[Any], None]) -> None:
+        """Hand the rows to ``take``, an Arrow table of SCHEMA at a time."""
+        for name, number in (("days", days), ("limit", limit)):
+            if number is not None and number < 0:
+                raise ConfigurationError(f"{name} is {number}", fix="give a number that is not negative")
+        sql = self._sql(_in_own_loop(self._table.inspect()), days, limit)
+
+        def read(driver: Any) -> None:
+            with driver.query_column_block_stream(sql) as blocks:
+                for columns in blocks:
+                    take(_table_of(columns))
+
+        self._client.call(read)
+
+    def _sql(self, found: dict[str, str], days: int, limit: int | None) -> str:
+        # Qualified: a column of the source may bear one of our names.
+        def column(name: str) -> str:
+            return f"source.{quoted(name)}"
+
+        def text(name: str) -> str:
+            # The table's strings are bytes, and a file is UTF-8.
+            return f"toNullable(toValidUTF8(toString({column(name)})))"
+
+        def optional(name: str) -> str:
+            return text(name) if name and name in found else "CAST(NULL, 'Nullable(String)')"
+
+        settings = self._settings
+        time = column(settings.clickhouse_timestamp_column)
+        query = column(settings.clickhouse_text_column)
+        since = f"{time} >= today() - {days}" if days < _ALL_DAYS else f"{time} IS NOT NULL"
+        return (
+            f"SELECT {text(settings.clickhouse_text_column)} AS `text`,\n"
+            f"    {optional(settings.clickhouse_domain_column)} AS `domain`,\n"
+            f"    toUnixTimestamp64Micro(toDateTime64(assumeNotNull({time}), 6)) AS `ts`,\n"
+            f"    {optional(settings.clickhouse_user_id_column)} AS `user_id`\n"
+            f"FROM {quoted(settings.clickhouse_database)}.{quoted(settings.clickhouse_table)} AS source\n"
+            f"WHERE {since} AND length({query}) > {settings.min_text_length}\n"
+            f"ORDER BY {time} DESC" + ("" if limit is None else f"\nLIMIT {limit}")
+        )
+
+
+def _table_of(columns: Any) -> Any:
+    texts, domains, times, users = columns
+    moments = pa.array(times, pa.int64()).cast(SCHEMA.field("ts").type)
+    arrays = [pa.array(texts, pa.string()), pa.array(domains, pa.string()), moments]
+    return pa.table([*arrays, pa.array(users, pa.string())], schema=SCHEMA)
+
+
+@contextlib.contextmanager
+def _file_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot write {path}: {error.strerror or error}", fix="choose a folder that can be written to"
+        ) from error
+
+
+def _in_own_loop(work: Coroutine[Any, Any, T]) -> T:
+    """The result of ``work``; the caller's thread may well have a running loop already."""
+    with ThreadPoolExecutor(1, thread_name_prefix="clickhouse-connector") as thread:
+        return thread.submit(asyncio.run, work).result()
+
+
+def _told(error: ValidationError) -> str:
+    """One line for each problem, without the values: one of them may be the password."""
+    return "\n".join(
+        f"ClickHouseConfig {'.'.join(map(str, item['loc'])) or 'values'}: "
+        + str(item["msg"]).removeprefix("Value error, ")
+        for item in error.errors(include_url=False, include_input=False)
+    )
+
+
+def _setting_of(error: ValidationError) -> str:
+    where = error.errors(include_url=False, include_input=False)[0]["loc"]
+    name = str(where[0]) if where else ""
+    setting = _SETTINGS.get(name, name)
+    return setting.upper() if setting in Settings.model_fields else ""

@@ -44,7 +44,7 @@ def test_each_contract_sees_a_breach(tmp_path: Path) -> None:
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     breaches = {
-        "agents/check.py": "import faust, aiokafka, clickhouse_connect, httpx, chdb\nimport connectors.kafka.lease",
+        "agents/check.py": "import faust, aiokafka, clickhouse_connect, httpx, chdb, connectors.kafka.lease",
         "connectors/kafka/lease.py": "import connectors.clickhouse.client",
         "streams/text.py": "import streams.cli",
     }

@@ -3,54 +3,35 @@
 import asyncio
 import contextlib
 import hmac
-import re
-import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import orjson
 import structlog
 
 from connectors.local.clickhouse import native
-from connectors.local.clickhouse.compression import Encoder, choose_encoder
 from connectors.local.clickhouse.engine import Connection, Engine
 from connectors.local.clickhouse.errors import EngineError
-from connectors.local.clickhouse.request import ClientGone, Message, Receive, Request, read_request
-from connectors.local.clickhouse.statement import (
-    MAX_STATEMENT_HEAD,
-    STREAMABLE,
-    Insert,
-    Query,
-    find_insert,
-    read_query,
+from connectors.local.clickhouse.inserts import Inserts, RowInsert
+from connectors.local.clickhouse.request import (
+    ClientGone,
+    Message,
+    Receive,
+    Request,
+    pieces,
+    read_request,
+    read_statement,
 )
+from connectors.local.clickhouse.response import Answer, Send, plain, respond
+from connectors.local.clickhouse.running import kill_queries, with_processes
+from connectors.local.clickhouse.statement import STREAMABLE, Insert, Query
 
 log = structlog.get_logger()
 
-Send = Callable[[Message], Awaitable[None]]
 T = TypeVar("T")
 
-_MAX_QUERY = 64 * 1024 * 1024
 _INSERT_PIECE = 1024 * 1024
-_CONTENT_TYPES = {
-    "TabSeparated": "text/tab-separated-values; charset=UTF-8",
-    "JSON": "application/json; charset=UTF-8",
-    "JSONEachRow": "application/x-ndjson; charset=UTF-8",
-    "CSV": "text/csv; charset=UTF-8; header=absent",
-}
-# `query_id` of KILL QUERY is the id that the client gave; the engine has its own, and carries ours as the comment.
-_QUERY_ID = re.compile(r"\bquery_id\b", re.IGNORECASE)
-
-
-@dataclass(slots=True)
-class _Answer:
-    """What a statement gave: its output, block by block, and the format and counts that go into the headers."""
-
-    output: Iterator[bytes]
-    format: str
-    summary: dict[str, int] = field(default_factory=dict)
 
 
 class Front:
@@ -60,6 +41,7 @@ class Front:
         self._engine = engine
         self._user = user
         self._password = password
+        self._inserts = Inserts(engine.spool)
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="query")
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -77,7 +59,7 @@ class Front:
 
     async def _http(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["path"] in ("/ping", "/replicas_status"):
-            return await _plain(send, 200, "Ok.\n", {})
+            return await plain(send, 200, "Ok.\n", {})
         query_id = ""
         try:
             request = await read_request(scope, receive)
@@ -90,7 +72,7 @@ class Front:
             headers = {"X-ClickHouse-Exception-Code": str(error.code), "X-ClickHouse-Query-Id": query_id}
             if error.code == 516:
                 headers["WWW-Authenticate"] = 'Basic realm="ClickHouse server HTTP API"'
-            await _plain(send, error.status, error.render(self._engine.version), headers)
+            await plain(send, error.status, error.render(self._engine.version), headers)
 
     def _authenticate(self, request: Request) -> None:
         user, password = request.credentials()
@@ -104,21 +86,21 @@ class Front:
 
     async def _handle(self, request: Request, receive: Receive, send: Send) -> None:
         if request.path != "/":
-            return await _plain(send, 404, f"There is no handle {request.path}\n", {})
-        statement, rest = await _read_statement(request)
+            return await plain(send, 404, f"There is no handle {request.path}\n", {})
+        statement, rest = await read_statement(request)
         if isinstance(statement, Query) and not statement.verb:
             if request.method in ("GET", "HEAD"):
-                return await _plain(send, 200, "Ok.\n", {})
+                return await plain(send, 200, "Ok.\n", {})
             raise EngineError(62, "Syntax error: empty query", "SYNTAX_ERROR")
         with contextlib.ExitStack() as stack:
             connection = await self._run(stack.enter_context, self._connection(request))
             if isinstance(statement, Insert):
                 answer = await self._insert(connection, statement, rest, request)
-                return await self._respond(send, request, answer)
+                return await respond(send, request, answer, self._engine, self._run)
             watch = asyncio.create_task(self._kill_when_gone(request, receive, statement))
             try:
                 answer = await self._run(self._execute, connection, statement, request)
-                await self._respond(send, request, answer)
+                await respond(send, request, answer, self._engine, self._run)
             finally:
                 watch.cancel()
 
@@ -141,9 +123,10 @@ class Front:
             connection.set(settings)
             for table in request.external:
                 connection.query(f"CREATE OR REPLACE TEMPORARY TABLE `{table.name}` ({table.structure})")
-                rows = connection.insert(f"INSERT INTO `{table.name}`", table.format)
-                rows.append(table.data)
-                rows.finish()
+                target = Insert(f"INSERT INTO `{table.name}`", "", table.format, 0)
+                with RowInsert(request.query_id, target, self._engine.spool) as rows:
+                    rows.append(table.data)
+                    rows.store(connection)
             if readonly:
                 connection.set({"readonly": readonly})
             try:
@@ -155,26 +138,25 @@ class Front:
 
     async def _insert(
         self, connection: Connection, statement: Insert, body: AsyncIterator[bytes], request: Request
-    ) -> _Answer:
-        rows = await self._run(connection.insert, statement.sql, statement.format)
-        try:
-            async for piece in _pieces(body, _INSERT_PIECE):
+    ) -> Answer:
+        with self._inserts.begin(request.query_id, statement) as rows:
+            async for piece in pieces(body, _INSERT_PIECE):
                 await self._run(rows.append, piece)
-            written = await self._run(rows.finish)
-        except BaseException:
-            await asyncio.shield(self._run(rows.cancel))
-            raise
+            written = await self._run(rows.store, connection)
         summary = {"written_rows": written.rows, "written_bytes": written.bytes}
-        return _Answer(iter(()), request.default_format, summary)
+        return Answer(iter(()), request.default_format, summary)
 
-    def _execute(self, connection: Connection, query: Query, request: Request) -> _Answer:
+    def _execute(self, connection: Connection, query: Query, request: Request) -> Answer:
         """Run a statement up to its first block of output, so that most errors still get a status of their own."""
-        sql = query.sql
-        if query.verb == "KILL":
-            sql = _QUERY_ID.sub("Settings['log_comment']", sql)
-        elif connection.statements(sql) > 1:
-            raise EngineError(62, "Multi-statements are not allowed", "SYNTAX_ERROR")
+        sql = with_processes(query.sql, self._inserts)
         output_format = query.format or request.default_format
+        if query.kills:
+            result = kill_queries(
+                connection, query, request.query_id, request.bind_params, output_format, self._inserts
+            )
+            return Answer(iter((result.bytes(),)), output_format)
+        if connection.statements(sql) > 1:
+            raise EngineError(62, "Multi-statements are not allowed", "SYNTAX_ERROR")
         whole = request.flag("wait_end_of_query") or output_format.lower() not in STREAMABLE
         if query.selects and not whole:
             blocks = connection.stream(sql, output_format, request.bind_params)
@@ -198,14 +180,14 @@ class Front:
 
     def _with_zones(
         self, query: Query, request: Request, output_format: str, output: Iterator[bytes]
-    ) -> _Answer:
+    ) -> Answer:
         """``output`` as an answer; in Native with the zones of its DateTime columns."""
         if not (query.selects and output_format.lower() == "native"):
-            return _Answer(output, output_format)
+            return Answer(output, output_format)
         first = next(output, b"")
         blocks = _chain(first, output)
         types = self._result_types(query, request) if native.may_need_zones(first) else []
-        return _Answer(
+        return Answer(
             native.restore_zones(blocks, types) if native.needs_zones(types) else blocks, output_format
         )
 
@@ -218,42 +200,6 @@ class Front:
             return []  # it reads a temporary table of its session: the column arrives without its zone
         return [row[1] for row in orjson.loads(described.bytes())["data"]]
 
-    async def _respond(self, send: Send, request: Request, answer: _Answer) -> None:
-        tag = secrets.token_hex(8)
-        summary = {key: str(value) for key, value in answer.summary.items()}
-        headers = {
-            "Content-Type": _CONTENT_TYPES.get(answer.format, "application/octet-stream"),
-            "X-ClickHouse-Query-Id": request.query_id,
-            "X-ClickHouse-Format": answer.format,
-            "X-ClickHouse-Timezone": request.params.get("session_timezone") or self._engine.timezone,
-            "X-ClickHouse-Server-Display-Name": "local",
-            "X-ClickHouse-Summary": orjson.dumps(summary).decode(),
-            "X-ClickHouse-Exception-Tag": tag,
-        }
-        encoder: Encoder | None = None
-        if request.flag("enable_http_compression"):
-            chosen = choose_encoder(request.headers.get("accept-encoding", ""))
-            if chosen:
-                headers["Content-Encoding"], encoder = chosen
-        await send({"type": "http.response.start", "status": 200, "headers": _encode(headers)})
-
-        def next_piece() -> bytes | None:
-            try:
-                block = next(answer.output, None)
-            except EngineError as error:
-                block = _late_exception(error.render(self._engine.version), tag)
-            return encoder.compress(block) if encoder and block is not None else block
-
-        try:
-            while (piece := await self._run(next_piece)) is not None:
-                if piece:
-                    await send({"type": "http.response.body", "body": piece, "more_body": True})
-            await send({"type": "http.response.body", "body": encoder.flush() if encoder else b""})
-        finally:
-            close = getattr(answer.output, "close", None)
-            if close:
-                await asyncio.shield(self._run(close))
-
     async def _kill_when_gone(self, request: Request, receive: Receive, query: Query) -> None:
         """ClickHouse's ``cancel_http_readonly_queries_on_client_close``: nobody is left to read the result."""
         while (await receive())["type"] != "http.disconnect":
@@ -265,46 +211,6 @@ class Front:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
 
 
-async def _read_statement(request: Request) -> tuple[Insert | Query, AsyncIterator[bytes]]:
-    """The statement, from the ``query`` parameter, the body, or both, and the rest of the body."""
-    given = request.params.get("query", "")
-    head = given.encode() + b"\n" if given else b""
-    body = aiter(request.body)
-    while True:
-        found = find_insert(head)
-        if isinstance(found, Insert):
-            return found, _rest(head[found.data_offset :], body)
-        piece = await anext(body, None)
-        if piece is None:
-            break
-        head += piece
-        if (found is True and len(head) > MAX_STATEMENT_HEAD) or len(head) > _MAX_QUERY:
-            raise EngineError(62, "Max query size exceeded", "SYNTAX_ERROR")
-    try:
-        return read_query(head.decode("utf-8")), body
-    except UnicodeDecodeError as error:
-        raise EngineError(62, f"Syntax error: the query is not UTF-8: {error}", "SYNTAX_ERROR") from error
-
-
-async def _rest(first: bytes, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    if first:
-        yield first
-    async for piece in body:
-        yield piece
-
-
-async def _pieces(body: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
-    """The body in pieces of at least ``size`` bytes: each one costs a change of thread."""
-    waiting = bytearray()
-    async for piece in body:
-        waiting += piece
-        if len(waiting) >= size:
-            yield bytes(waiting)
-            waiting.clear()
-    if waiting:
-        yield bytes(waiting)
-
-
 def _chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
     try:
         yield first
@@ -313,28 +219,3 @@ def _chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
         close = getattr(rest, "close", None)
         if close:
             close()
-
-
-def _late_exception(text: str, tag: str) -> bytes:
-    """An error after the first bytes were sent, in the form that clients look for at the end of a response."""
-    body = text.encode()
-    return b"__exception__\r\n%b\r\n%b%d %b\r\n__exception__\r\n" % (
-        tag.encode(),
-        body,
-        len(body),
-        tag.encode(),
-    )
-
-
-async def _plain(send: Send, status: int, text: str, headers: dict[str, str]) -> None:
-    body = text.encode()
-    headers = {"Content-Type": "text/plain; charset=UTF-8", "Content-Length": str(len(body)), **headers}
-    await send({"type": "http.response.start", "status": status, "headers": _encode(headers)})
-    await send({"type": "http.response.body", "body": body})
-
-
-def _encode(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
-    return [
-        (name.lower().encode("latin-1"), value.encode("latin-1", "replace"))
-        for name, value in headers.items()
-    ]

@@ -19,14 +19,6 @@ class _Session:
     lock: Lock = field(default_factory=Lock)
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What an insert wrote: rows and bytes."""
-
-    rows: int
-    bytes: int
-
-
 class Connection:
     """One chdb connection. Its settings, current database and temporary tables are its own. Every call blocks."""
 
@@ -45,7 +37,7 @@ class Connection:
     def set(self, settings: Mapping[str, str]) -> None:
         """Set settings by name; raises :class:`EngineError` 115 for an unknown one."""
         if settings:
-            self.query("SET " + ", ".join(f"{_identifier(k)} = {_literal(v)}" for k, v in settings.items()))
+            self.query("SET " + ", ".join(f"{_identifier(k)} = {literal(v)}" for k, v in settings.items()))
 
     def reset(self, names: Iterator[str] | list[str]) -> None:
         """Give settings their defaults back."""
@@ -75,35 +67,10 @@ class Connection:
             with contextlib.suppress(Exception):
                 result.cancel()
 
-    def insert(self, sql: str, input_format: str) -> "RowInsert":
-        """Begin ``INSERT INTO ...`` (no FORMAT) with data in ``input_format`` to come."""
-        with _engine_errors():
-            return RowInsert(self._chdb.send_insert(sql, input_format))
-
     def statements(self, sql: str) -> int:
         """How many statements ``sql`` holds; 0 when it does not parse."""
         with _engine_errors():
             return int(self._chdb._conn.classify_query(sql)["statement_count"])
-
-
-class RowInsert:
-    """An insert under way."""
-
-    def __init__(self, inserter: Any) -> None:
-        self._inserter = inserter
-
-    def append(self, data: bytes) -> None:
-        with _engine_errors():
-            self._inserter.append(data)
-
-    def finish(self) -> Written:
-        with _engine_errors():
-            result = self._inserter.finish()
-        return Written(result.rows_written, result.bytes_written)
-
-    def cancel(self) -> None:
-        with contextlib.suppress(Exception):
-            self._inserter.cancel()
 
 
 class Engine:
@@ -116,6 +83,8 @@ class Engine:
         self._root = Connection(path)
         self._sessions: dict[str, _Session] = {}
         self._lock = Lock()
+        self.spool = path / "spool"  # what inserts have received, until it is whole
+        self.spool.mkdir(exist_ok=True)
         version, timezone = (
             self._root.query("SELECT version(), timezone()").bytes().decode().strip().split("\t")
         )
@@ -133,7 +102,7 @@ class Engine:
     def kill(self, query_id: str) -> None:
         """Cancel the statements of the request with this id."""
         with contextlib.suppress(EngineError):
-            self._root.query(f"KILL QUERY WHERE Settings['log_comment'] = {_literal(query_id)} ASYNC")
+            self._root.query(f"KILL QUERY WHERE Settings['log_comment'] = {literal(query_id)} ASYNC")
 
     @contextlib.contextmanager
     def connection(
@@ -190,5 +159,6 @@ def _identifier(name: str) -> str:
     return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
 
 
-def _literal(value: str) -> str:
+def literal(value: str) -> str:
+    """``value`` as a string of SQL."""
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -42,6 +42,9 @@ _PREFIX = re.compile(r"Code: (\d+)\. DB::Exception: ")
 _NAME = re.compile(r"\(([A-Z0-9_]{3,})\)")
 _TRAILER = re.compile(r"(?:\s*(?:\([A-Z0-9_]{3,}\)|\(version [^()]*(?:\([^()]*\))?\))\.?)+\s*$")
 
+# The file in which the front keeps an insert's data is nobody's business.
+_SPOOLED = re.compile(r":? ?\(in file/uri /[a-z/]+/fd/\d+\)")
+
 
 class EngineError(Exception):
     """An error with ClickHouse's code (number), text and name, such as 60, "Table x does not exist", UNKNOWN_TABLE."""
@@ -70,7 +73,7 @@ class EngineError(Exception):
 
 def from_engine(error: BaseException) -> EngineError:
     """Read the code out of what chdb raised; it repeats prefix and name once for each layer the error passed."""
-    message = str(error)
+    message = _SPOOLED.sub("", str(error))
     codes = list(_PREFIX.finditer(message))
     if not codes:
         return EngineError(1002, message.strip() or type(error).__name__, "UNKNOWN_EXCEPTION")

@@ -1,5 +1,6 @@
 """One HTTP request as the front sees it: parameters, credentials, settings, and a body that is read piece by piece."""
 
+import asyncio
 import base64
 import binascii
 import re
@@ -11,6 +12,7 @@ from urllib.parse import parse_qsl
 
 from connectors.local.clickhouse.compression import Decoder
 from connectors.local.clickhouse.errors import EngineError
+from connectors.local.clickhouse.statement import MAX_STATEMENT_HEAD, Insert, Query, find_insert, read_query
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -38,6 +40,11 @@ _TRANSPORT = frozenset(
         "client_protocol_version",
     }
 )
+
+
+_MAX_QUERY = 64 * 1024 * 1024
+# ClickHouse's default of `http_receive_timeout`, seconds: a client that goes on with its body must send something.
+_RECEIVE_SECONDS = 30.0
 
 
 class ClientGone(Exception):
@@ -122,7 +129,8 @@ async def read_request(scope: MutableMapping[str, Any], receive: Receive) -> Req
     headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
     query_string = scope["query_string"].decode("latin-1")
     params = dict(parse_qsl(query_string, keep_blank_values=True))
-    body = _body(receive, Decoder(headers.get("content-encoding", "").strip().lower()))
+    decoder = Decoder(headers.get("content-encoding", "").strip().lower())
+    body = _body(receive, decoder, float(params.get("http_receive_timeout") or _RECEIVE_SECONDS))
     request = Request(scope["method"], scope["path"], params, headers, body)
     content_type = headers.get("content-type", "")
     if content_type.lower().startswith("multipart/form-data"):
@@ -132,10 +140,15 @@ async def read_request(scope: MutableMapping[str, Any], receive: Receive) -> Req
     return request
 
 
-async def _body(receive: Receive, decoder: Decoder) -> AsyncIterator[bytes]:
+async def _body(receive: Receive, decoder: Decoder, seconds: float) -> AsyncIterator[bytes]:
     more = True
     while more:
-        message = await receive()
+        try:
+            message = await asyncio.wait_for(receive(), seconds)
+        except TimeoutError as error:
+            raise EngineError(
+                209, f"Timeout exceeded while reading from socket ({seconds:g} s)", "SOCKET_TIMEOUT"
+            ) from error
         if message["type"] == "http.disconnect":
             raise ClientGone
         more = message.get("more_body", False)
@@ -190,3 +203,43 @@ def _split_types(types: str) -> list[str]:
         else:
             parts[-1] += character
     return [part.strip() for part in parts if part.strip()]
+
+
+async def read_statement(request: Request) -> tuple[Insert | Query, AsyncIterator[bytes]]:
+    """The statement, from the ``query`` parameter, the body, or both, and the rest of the body."""
+    given = request.params.get("query", "")
+    head = given.encode() + b"\n" if given else b""
+    body = aiter(request.body)
+    while True:
+        found = find_insert(head)
+        if isinstance(found, Insert):
+            return found, _rest(head[found.data_offset :], body)
+        piece = await anext(body, None)
+        if piece is None:
+            break
+        head += piece
+        if (found is True and len(head) > MAX_STATEMENT_HEAD) or len(head) > _MAX_QUERY:
+            raise EngineError(62, "Max query size exceeded", "SYNTAX_ERROR")
+    try:
+        return read_query(head.decode("utf-8")), body
+    except UnicodeDecodeError as error:
+        raise EngineError(62, f"Syntax error: the query is not UTF-8: {error}", "SYNTAX_ERROR") from error
+
+
+async def _rest(first: bytes, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    if first:
+        yield first
+    async for piece in body:
+        yield piece
+
+
+async def pieces(body: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
+    """The body in pieces of at least ``size`` bytes: each one costs a change of thread."""
+    waiting = bytearray()
+    async for piece in body:
+        waiting += piece
+        if len(waiting) >= size:
+            yield bytes(waiting)
+            waiting.clear()
+    if waiting:
+        yield bytes(waiting)

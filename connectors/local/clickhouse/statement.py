@@ -40,7 +40,9 @@ _TOKEN = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class _Token:
+class Token:
+    """A word, number, quoted string or sign of a statement, and how many brackets are open around it."""
+
     kind: str
     text: str
     start: int
@@ -50,9 +52,10 @@ class _Token:
 
 @dataclass(frozen=True, slots=True)
 class Insert:
-    """``INSERT INTO ... FORMAT <format>`` with its data behind it: ``sql`` is what stands before FORMAT."""
+    """``INSERT INTO <target> [SETTINGS ...] FORMAT <format>`` with its data behind it."""
 
-    sql: str
+    target: str
+    settings: str
     format: str
     data_offset: int
 
@@ -74,6 +77,11 @@ class Query:
     def selects(self) -> bool:
         return self.verb in ("SELECT", "WITH", "FROM", "VALUES")
 
+    @property
+    def kills(self) -> bool:
+        """Whether it is KILL QUERY; KILL MUTATION is not."""
+        return re.match(r"\s*KILL\s+QUERY\b", self.sql, re.IGNORECASE) is not None
+
 
 def find_insert(head: bytes) -> Insert | bool:
     """Recognise an INSERT whose data follows in the request.
@@ -82,16 +90,19 @@ def find_insert(head: bytes) -> Insert | bool:
     ``INSERT ... SELECT`` and ``INSERT ... VALUES``, which the engine takes as text).
     """
     text = head.decode("latin-1")  # one character a byte, so that positions are offsets
-    tokens = list(_tokens(text))
+    tokens = list(tokens_of(text))
     if not tokens:
         return True
     if tokens[0].text.upper() != "INSERT":
         # "INS" may be cut in the middle of the word.
         return tokens[0].end == len(text) and "INSERT".startswith(tokens[0].text.upper())
+    settings: int | None = None
     for token, following in pairwise(tokens):
         if token.depth or token.kind != "word":
             continue
         word = token.text.upper()
+        if word == "SETTINGS" and following.kind == "word":
+            settings = token.start
         if word in ("SELECT", "WITH", "VALUES"):
             return False
         if word == "FORMAT" and following.kind == "word":
@@ -99,8 +110,10 @@ def find_insert(head: bytes) -> Insert | bool:
                 return True  # the name itself, or the newline behind it, may go on
             if following.text.upper() == "VALUES":
                 return False
+            end = token.start if settings is None else settings
             return Insert(
-                sql=head[: token.start].decode("utf-8"),
+                target=head[:end].decode("utf-8").rstrip(),
+                settings=head[end : token.start].decode("utf-8").strip(),
                 format=following.text,
                 data_offset=_data_offset(text, following.end),
             )
@@ -109,7 +122,7 @@ def find_insert(head: bytes) -> Insert | bool:
 
 def read_query(sql: str) -> Query:
     """Take a whole statement apart as far as the front needs it."""
-    tokens = list(_tokens(sql))
+    tokens = list(tokens_of(sql))
     verb = next((token.text.upper() for token in tokens if token.kind == "word"), "")
     while tokens and tokens[-1].text == ";":
         tokens.pop()
@@ -119,7 +132,7 @@ def read_query(sql: str) -> Query:
     return Query(sql, verb, name, sql[:end])
 
 
-def _output_format(tokens: list[_Token]) -> int | None:
+def _output_format(tokens: list[Token]) -> int | None:
     """Where FORMAT stands: in the outermost level, with a name behind it, and nothing more but settings."""
     for index in range(len(tokens) - 2, 0, -1):
         token, name = tokens[index], tokens[index + 1]
@@ -129,7 +142,8 @@ def _output_format(tokens: list[_Token]) -> int | None:
     return None
 
 
-def _tokens(text: str) -> Iterator[_Token]:
+def tokens_of(text: str) -> Iterator[Token]:
+    """The tokens of a statement, without space and comments."""
     depth = 0
     for match in _TOKEN.finditer(text):
         kind = match.lastgroup or ""
@@ -140,7 +154,7 @@ def _tokens(text: str) -> Iterator[_Token]:
         symbol = match.group()
         if symbol in (")", "]", "}"):
             depth -= 1
-        yield _Token(kind, symbol, match.start(), match.end(), depth)
+        yield Token(kind, symbol, match.start(), match.end(), depth)
         if symbol in ("(", "[", "{"):
             depth += 1
 

@@ -324,6 +324,7 @@ async def test_an_insert_of_a_former_owner_is_ended_before_its_offsets_are_read(
         time.sleep(1.5)
         connection.send(_chunk(b""))
         answers.append(connection.getresponse().status)
+        connection.close()
 
     late = threading.Thread(target=finish)
     while not await client.command(f"KILL QUERY WHERE query_id = '{query_id}' TEST"):

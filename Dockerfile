@@ -1,0 +1,26 @@
+FROM python:3.11-slim AS build
+WORKDIR /build
+RUN python -m venv /opt/labelstream
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY streams streams
+COPY agents agents
+COPY connectors connectors
+RUN /opt/labelstream/bin/pip install --no-cache-dir -c constraints.txt .
+
+FROM python:3.11-slim
+RUN useradd --system --uid 10001 --user-group --no-create-home labelstream \
+    && install -d -o labelstream -g labelstream /var/lib/labelstream
+COPY --from=build /opt/labelstream /opt/labelstream
+COPY taxonomy.yaml /app/taxonomy.yaml
+ENV PATH=/opt/labelstream/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    LABELSTREAM_DATA=/var/lib/labelstream \
+    LOG_FORMAT=json
+WORKDIR /app
+# By number, so that Kubernetes can see that it is not root.
+USER 10001:10001
+# Healthy: what the settings point at can be reached and used. A role waits for what cannot.
+HEALTHCHECK --interval=60s --timeout=30s --start-period=60s --retries=3 CMD ["labelstream", "check"]
+ENTRYPOINT ["labelstream"]
+CMD ["run", "all"]

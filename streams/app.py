@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import faust
 import structlog
@@ -26,13 +28,14 @@ from connectors.kafka.lease import GroupLease
 from connectors.kafka.producer import LeasedProducer
 from streams.delivery import Delivery
 from streams.errors import LabelstreamError, UnavailableError
-from streams.ports import Commit, Partition, Record
+from streams.ports import Commit, Partition, Record, TopicIds
 
 log = structlog.get_logger()
 
 COMMIT_SECONDS = 0.5
 SETTLE_SECONDS = 4.0
 POLL_RECORDS = 200
+TOPICS_SECONDS = 5.0
 
 
 class _Thread(driver.AIOKafkaConsumerThread):
@@ -147,11 +150,14 @@ class AgentsWorker:
         data: Path,
         lease: GroupLease,
         producer: LeasedProducer,
+        topic_ids: TopicIds,
         deliveries: Sequence[Delivery],
     ) -> None:
         self.connection = connection
         self.lease = lease
         self._producer = producer
+        self._topic_ids = topic_ids
+        self._topics: dict[str, UUID] = {}
         self._deliveries = tuple(deliveries)
         self._stopping = asyncio.Event()
         # Every setting that Faust would otherwise take from unprefixed environment names is given.
@@ -257,9 +263,15 @@ class AgentsWorker:
             try:
                 await thread.renew_lease()
                 committed = await thread.committed(sorted(assignment)) if assignment else {}
+                anew: dict[Partition, Commit] = {}
                 for delivery in self._deliveries:
                     mine = {p: c for p, c in committed.items() if p.topic in delivery.stage.inputs}
-                    await delivery.assigned(mine, generation)
+                    anew |= await delivery.assigned(mine, generation)
+                if anew:
+                    # Faust seeks to what is committed, right after this.
+                    log.warning("topic_made_anew", topics=sorted({p.topic for p in anew}))
+                    await thread.commit_positions(anew)
+                await self._note_topics()
             except Exception as error:
                 if self._app.consumer_generation_id != generation or self.lease.generation != generation:
                     return  # another rebalance has begun, and will call again
@@ -287,9 +299,36 @@ class AgentsWorker:
 
     async def _commit_for_ever(self) -> None:
         last: dict[Partition, Commit] = {}
+        compared = time.monotonic()
         while True:
             await asyncio.sleep(COMMIT_SECONDS)
             last = await self._commit(last)
+            if time.monotonic() - compared > TOPICS_SECONDS:
+                await self._compare_topics()
+                compared = time.monotonic()
+
+    async def _note_topics(self) -> None:
+        names = sorted({name for d in self._deliveries for name in (*d.stage.inputs, d.stage.output)})
+        self._topics = await self._topic_ids.topic_ids(names)
+
+    async def _compare_topics(self) -> None:
+        """A topic that is deleted and made again under a running worker begins again at offset 0, which
+        Faust takes for messages it has had. A worker that starts anew reads it from its beginning.
+
+        Raises:
+            UnavailableError: a topic is no longer the one that this worker began with.
+        """
+        before = self._topics
+        if not before or self._app.rebalancing:
+            return
+        try:
+            now = await self._topic_ids.topic_ids(sorted(before))
+        except LabelstreamError as error:
+            log.info("topics_not_compared", error=str(error))
+            return
+        other = sorted(name for name, number in now.items() if before.get(name) != number)
+        if other and self._topics is before:
+            raise UnavailableError(f"made anew since this worker began: {', '.join(other)}")
 
     async def _commit(self, last: Mapping[Partition, Commit] | None = None) -> dict[Partition, Commit]:
         positions = {p: c for delivery in self._deliveries for p, c in delivery.commits().items()}

@@ -31,8 +31,8 @@ from streams.memory import (
 )
 from streams.messages import DeadLetter, Row
 from streams.outcomes import Done, Reject, Retry
-from streams.ports import Commit, Lease, Outgoing, Partition, Record, Sender, Tail
-from streams.window import Slot, Window, floors_of
+from streams.ports import Commit, Lease, Outgoing, Partition, Record, Sender, Tail, TopicIds
+from streams.window import Slot, Window, floors_of, made_anew
 
 log = structlog.get_logger()
 
@@ -86,6 +86,7 @@ class Delivery:
         *,
         sender: Sender,
         tail: Tail,
+        topic_ids: TopicIds,
         lease: Lease,
         limits: Limits,
         sleep: Sleep = asyncio.sleep,
@@ -97,6 +98,7 @@ class Delivery:
         self._version_of = version_of
         self._sender = sender
         self._tail = tail
+        self._topic_ids = topic_ids
         self._lease = lease
         self._limits = limits
         self._sleep = sleep
@@ -108,49 +110,50 @@ class Delivery:
 
     # --- ownership ---
 
-    async def assigned(self, committed: Mapping[Partition, Commit], generation: int) -> None:
+    async def assigned(
+        self, committed: Mapping[Partition, Commit], generation: int
+    ) -> dict[Partition, Commit]:
         """Take partitions over: read what their former owner has published since its last commit.
+
+        Returns what must be committed at once: the beginning of those partitions whose topic was
+        deleted and made again since they were committed.
 
         Raises:
             UnavailableError: Kafka does not answer; nothing was taken over.
         """
-        memories: dict[int, Memory] = {}
-        inputs: dict[Partition, _Input] = {}
-        for number in sorted({partition.partition for partition in committed}):
-            mine = [
-                floors_of(c.metadata) for p, c in committed.items() if p.partition == number and c.offset >= 0
+        outputs = (self.stage.output, self.stage.dead_letter)
+        names = sorted({partition.topic for partition in committed} | set(outputs))
+        ids = {name: str(found) for name, found in (await self._topic_ids.topic_ids(names)).items()}
+        anew = {p for p, c in committed.items() if made_anew(c.metadata, p.topic, ids[p.topic])}
+        starts: dict[Partition, int] = {}
+        for number in {partition.partition for partition in committed}:
+            floors = [
+                floors_of(commit.metadata, ids)
+                for partition, commit in committed.items()
+                if partition.partition == number and commit.offset >= 0
             ]
-            memories[number] = memory = Memory()
-            ends: dict[str, int] = {}
-            for topic in (self.stage.output, self.stage.dead_letter):
-                start = min((floors.get(topic, 0) for floors in mine), default=0)
-                ends[topic] = await self._learn(topic, number, start, memory)
-            for partition, commit in committed.items():
-                if partition.partition == number:
-                    inputs[partition] = _Input(Window(max(commit.offset, 0), ends), memory)
-        self._inputs = inputs
-        self._turn = deque(
-            sorted(
-                inputs, key=lambda partition: (self.stage.inputs.index(partition.topic), partition.partition)
-            )
-        )
+            for topic in outputs:
+                starts[Partition(topic, number)] = min((one.get(topic, 0) for one in floors), default=0)
+        bounds = await self._tail.bounds_many(list(starts))
+        memories = {number: Memory() for number in {where.partition for where in starts}}
+        async for records in self._tail.read_many(starts):
+            for record in records:
+                identity = (
+                    published_identity(record)
+                    if record.topic == self.stage.output
+                    else dead_letter_identity(record, self.stage.name)
+                )
+                if identity is not None:
+                    memories[record.partition].learn(identity)
+        self._inputs = {}
+        for partition, commit in committed.items():
+            position = 0 if partition in anew else max(commit.offset, 0)
+            ends = {topic: bounds[Partition(topic, partition.partition)][1] for topic in outputs}
+            window = Window(position, ends, {name: ids[name] for name in (partition.topic, *outputs)})
+            self._inputs[partition] = _Input(window, memories[partition.partition])
+        self._turn = deque(sorted(self._inputs))
         self._generation = generation
-
-    async def _learn(self, topic: str, number: int, start: int, memory: Memory) -> int:
-        first, end = await self._tail.bounds(topic, number)
-        if start > end:
-            start = first  # the topic was made anew since
-        if start < end:
-            async for records in self._tail.read(topic, number, start):
-                for record in records:
-                    identity = (
-                        published_identity(record)
-                        if topic == self.stage.output
-                        else dead_letter_identity(record, self.stage.name)
-                    )
-                    if identity is not None:
-                        memory.learn(identity)
-        return end
+        return {partition: self._inputs[partition].window.commit() for partition in anew}
 
     async def revoked(self, *, owner: bool, seconds: float) -> bool:
         """Settle: stop what is still with the model, await what was handed to the sender.

@@ -105,8 +105,15 @@ class Tail(Protocol):
     async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         """The first offset that is there, and the one after the last."""
 
+    async def bounds_many(self, partitions: Sequence[Partition]) -> dict[Partition, tuple[int, int]]:
+        """The same for several at once."""
+
     def read(self, topic: str, partition: int, start: int) -> AsyncIterator[list[Record]]:
         """Everything from ``start`` (or what retention left of it) to the end as it is now, in lists."""
+
+    def read_many(self, starts: Mapping[Partition, int]) -> AsyncIterator[list[Record]]:
+        """Several at once, each from its start. A start past the end means that the topic was made anew
+        since: then it is read whole."""
 
 
 class GroupInput(Protocol):
@@ -131,3 +138,6 @@ class TopicIds(Protocol):
         Raises:
             UnavailableError: there is no such topic.
         """
+
+    async def topic_ids(self, topics: Sequence[str]) -> dict[str, UUID]:
+        """The same for several at once."""

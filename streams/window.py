@@ -29,9 +29,13 @@ class Slot:
 class Window:
     """The messages in flight of one input partition, oldest first."""
 
-    def __init__(self, position: int, floors: Mapping[str, int]) -> None:
+    def __init__(
+        self, position: int, floors: Mapping[str, int], topic_ids: Mapping[str, str] | None = None
+    ) -> None:
+        """``topic_ids``: the incarnations of the topics that position and floors belong to."""
         self._position = position
         self._floors: Mapping[str, int] = dict(floors)
+        self._topic_ids = dict(topic_ids or {})
         self._slots: deque[Slot] = deque()
         self._next = position
 
@@ -49,6 +53,8 @@ class Window:
         """Take ``offset`` in. None if it was already taken: the consumer has read it twice."""
         if offset < self._next:
             return None
+        if not self._slots:
+            self._position = offset  # what lies between is not there: retention took it, or markers
         slot = Slot(offset, self._floors)
         self._slots.append(slot)
         self._next = offset + 1
@@ -71,15 +77,32 @@ class Window:
     def commit(self) -> Commit:
         """The position, and the floors of the oldest message that is not finished."""
         floors = self._slots[0].floors if self._slots else self._floors
-        return Commit(self._position, orjson.dumps(floors).decode())
+        known = {"floors": floors, "topic-ids": self._topic_ids}
+        return Commit(self._position, orjson.dumps(known).decode())
 
 
-def floors_of(metadata: str) -> dict[str, int]:
-    """The floors in a commit's metadata; empty if somebody else wrote it (Kafka's own tools do)."""
+def floors_of(metadata: str, topic_ids: Mapping[str, str] | None = None) -> dict[str, int]:
+    """The floors in a commit's metadata, without those of topics that were made anew since.
+
+    Empty if somebody else wrote it (Kafka's own tools do).
+    """
+    floors, ids = _part(metadata, "floors"), _part(metadata, "topic-ids")
+    return {
+        topic: floor
+        for topic, floor in floors.items()
+        if isinstance(floor, int) and ids.get(topic) == (topic_ids or ids).get(topic)
+    }
+
+
+def made_anew(metadata: str, topic: str, topic_id: str) -> bool:
+    """Whether a commit speaks of another incarnation of ``topic``."""
+    return _part(metadata, "topic-ids").get(topic, topic_id) != topic_id
+
+
+def _part(metadata: str, name: str) -> dict[str, object]:
     try:
         found = orjson.loads(metadata)
     except orjson.JSONDecodeError:
         return {}
-    if not isinstance(found, dict):
-        return {}
-    return {topic: floor for topic, floor in found.items() if isinstance(floor, int)}
+    part = found.get(name) if isinstance(found, dict) else None
+    return part if isinstance(part, dict) else {}

@@ -1,4 +1,4 @@
-"""The source table: any column names, read in (time, tie) order, page by page."""
+"""The source table: any column names, read in order of (time, tie), page by page."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -18,35 +18,38 @@ log = structlog.get_logger()
 
 PAGE_ROWS = 5000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECOND = 1_000_000
 _TIMES = re.compile(r"^(?:Nullable\()?(Date32|DateTime64|DateTime|Date)\b(?:\((\d))?")
 _TEXTS = re.compile(r"^(?:LowCardinality\()?(?:Nullable\()?(?:String|FixedString)")
 
 
-@dataclass(frozen=True, slots=True)
-class SourceRow:
-    """A row as the table holds it. ``nanos``: its time in nanoseconds since 1970, UTC. ``tie`` orders
+class SourceRow(NamedTuple):
+    """A row as the table holds it. ``micros``: its time in microseconds since 1970, UTC. ``tie`` orders
     rows of one time: the id, or a hash of user and text."""
 
-    nanos: int
-    tie: str
-    id: str | None
+    micros: int
+    tie: bytes
+    id: bytes | None
     text: bytes | None
-    user: str | None
-    session: str | None
-    domain: str | None
-
-    @property
-    def created_at(self) -> datetime:
-        return moment(self.nanos)
+    user: bytes | None
+    session: bytes | None
+    domain: bytes | None
 
 
-def moment(nanos: int) -> datetime:
-    """A point in time, to the microsecond."""
-    return _EPOCH + timedelta(microseconds=nanos // 1000)
+def moment(micros: int) -> datetime:
+    """A point in time."""
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def micros_of(at: datetime) -> int:
+    """The inverse of `moment`; exact, which a float of seconds would not be."""
+    return (at - _EPOCH) // timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
 class _Shape:
+    """The columns, quoted; empty where the source has none."""
+
     time_type: str
     text: str
     time: str
@@ -66,6 +69,7 @@ class SourceTable:
 
     @property
     def name(self) -> str:
+        """Database and table."""
         return f"{self._settings.clickhouse_database}.{self._settings.clickhouse_table}"
 
     async def inspect(self) -> dict[str, str]:
@@ -95,8 +99,7 @@ class SourceTable:
                 setting="CLICKHOUSE_TEXT_COLUMN",
                 fix="name the column with the query's text",
             )
-        time_type = _TIMES.match(found[time])
-        if not time_type:
+        if not _TIMES.match(found[time]):
             raise ConfigurationError(
                 f"column {time} of {self.name} is {found[time]}, not a DateTime",
                 setting="CLICKHOUSE_TIMESTAMP_COLUMN",
@@ -134,9 +137,9 @@ class SourceTable:
         log.info("the source has no such column and goes without", column=name, setting=setting.upper())
         return ""
 
-    async def now_nanos(self) -> int:
-        """The server's clock."""
-        rows = await self._client.rows("SELECT toUnixTimestamp64Nano(now64(9))")
+    async def now(self) -> int:
+        """The server's clock, in microseconds since 1970."""
+        rows = await self._client.rows("SELECT toUnixTimestamp64Micro(now64(6))")
         return int(rows[0][0])
 
     async def without_time(self) -> int:
@@ -147,64 +150,110 @@ class SourceTable:
         rows = await self._client.rows(f"SELECT count() FROM {self._table()} WHERE {shape.time} IS NULL")
         return int(rows[0][0])
 
-    async def pages(self, since_nanos: int) -> AsyncIterator[list[SourceRow]]:
-        """All rows from ``since_nanos`` on, in order, in lists of some thousands.
+    async def counts(self, since: int, until: int) -> dict[int, int]:
+        """How many rows each second from ``since`` on and before ``until`` holds, by its number since 1970.
 
-        Rows of one time and tie are never apart: a page ends with all that are equal to its last.
+        Reads the time's column only: a cheap look for rows that came late.
         """
         shape = await self._known()
-        after: tuple[int, str] | None = None
+        rows = await self._client.rows(
+            f"SELECT intDiv({_micros(shape)}, 1000000) AS second, count() FROM {self._table()}\n"
+            f"WHERE {self._bounds(shape)} GROUP BY second",
+            {"since": since, "until": until},
+        )
+        return {int(second): int(count) for second, count in rows}
+
+    async def pages(self, since: int | None, until: int | None = None) -> AsyncIterator[list[SourceRow]]:
+        """All rows from ``since`` on and before ``until``, in order, in lists of some thousands.
+
+        Each list is read by a query over its own range of times, so that the server never sorts more
+        than that. Rows that are equal in time and tie are never apart.
+        """
+        shape = await self._known()
+        begin = since
         while True:
-            page = await self._page(shape, since_nanos, after)
+            end = await self._page_end(shape, begin, until)
+            async for page in self._range(shape, begin, until if end is None else end):
+                yield page
+            if end is None:
+                return
+            begin = end
+
+    async def newest(self, since: int | None) -> AsyncIterator[list[SourceRow]]:
+        """As `pages`, but with one query less where little is expected."""
+        shape = await self._known()
+        page = await self._page(shape, since, None, None)
+        if len(page) < PAGE_ROWS:
+            if page:
+                yield page
+            return
+        async for page in self.pages(since):
+            yield page
+
+    async def _page_end(self, shape: _Shape, since: int | None, until: int | None) -> int | None:
+        """Where a page that begins at ``since`` should end, exclusive; None if no more than a page is left."""
+        rows = await self._client.rows(
+            f"SELECT count(), max(at) FROM (SELECT {_micros(shape)} AS at FROM {self._table()}\n"
+            f"WHERE {self._bounds(shape, since is not None, until is not None)} "
+            f"ORDER BY {shape.time} LIMIT {{rows:UInt32}})",
+            _given(since=since, until=until, rows=PAGE_ROWS),
+        )
+        return None if int(rows[0][0]) < PAGE_ROWS else int(rows[0][1]) + 1
+
+    async def _range(
+        self, shape: _Shape, since: int | None, until: int | None
+    ) -> AsyncIterator[list[SourceRow]]:
+        after: SourceRow | None = None
+        while True:
+            page = await self._page(shape, since, until, after)
             if page:
                 yield page
             if len(page) < PAGE_ROWS:
                 return
-            after = (page[-1].nanos, page[-1].tie)
+            after = page[-1]
 
-    async def _page(self, shape: _Shape, since: int, after: tuple[int, str] | None) -> list[SourceRow]:
-        def text_of(column: str) -> str:
-            return f"toNullable(toString({column}))" if column else "CAST(NULL, 'Nullable(String)')"
-
-        time = f"toUnixTimestamp64Nano(toDateTime64(assumeNotNull({shape.time}), 9))"
-        digest = f"hex(sipHash128({text_of(shape.user)}, {shape.text}))"
-        tie = f"ifNull(nullIf({text_of(shape.id)}, ''), {digest})" if shape.id else digest
-        # Comparing the bare column lets ClickHouse use its primary index.
-        bound = f"{shape.time} >= {self._as_time(shape, 'since')}"
-        parameters: dict[str, Any] = {"since": since, "rows": PAGE_ROWS}
+    async def _page(
+        self, shape: _Shape, since: int | None, until: int | None, after: SourceRow | None
+    ) -> list[SourceRow]:
+        digest = f"hex(sipHash128({_text(shape.user)}, {shape.text}))"
+        tie = f"ifNull(nullIf({_text(shape.id)}, ''), {digest})" if shape.id else digest
+        bounds = self._bounds(shape, since is not None, until is not None)
         if after is not None:
-            bound = (
-                f"{shape.time} >= {self._as_time(shape, 'since')} AND "
-                "(nanos > {after:Int64} OR (nanos = {after:Int64} AND tie > {tie:String}))"
-            )
-            parameters |= {"since": after[0], "after": after[0], "tie": after[1]}
+            since = after.micros
+            bounds = self._bounds(shape, True, until is not None)
+            bounds += " AND (at > {since:Int64} OR tie > {tie:String})"
         columns = await self._client.columns(
-            f"""SELECT {time} AS nanos, {tie} AS tie, {text_of(shape.id)} AS id_, toNullable({shape.text}) AS text_,
-    {text_of(shape.user)} AS user_, {text_of(shape.session)} AS session_, {text_of(shape.domain)} AS domain_
-FROM {self._table()} WHERE {bound} AND {shape.time} IS NOT NULL
-ORDER BY nanos, tie LIMIT {{rows:UInt32}} WITH TIES""",
-            parameters,
+            f"SELECT {_micros(shape)} AS at, {tie} AS tie, {_text(shape.id)} AS id_, "
+            f"toNullable({shape.text}) AS text_,\n"
+            f"    {_text(shape.user)} AS user_, {_text(shape.session)} AS session_, "
+            f"{_text(shape.domain)} AS domain_\n"
+            f"FROM {self._table()} WHERE {bounds}\n"
+            "ORDER BY at, tie LIMIT {rows:UInt32} WITH TIES",
+            _given(
+                since=since,
+                until=until,
+                rows=PAGE_ROWS,
+                tie=after.tie.decode("utf-8", "replace") if after is not None else None,
+            ),
             strings_as_bytes=True,
         )
-        if not columns:
-            return []
-        nanos, ties, ids, texts, users, sessions, domains = columns
-        return [
-            SourceRow(
-                int(nanos[i]), _str(ties[i]) or "", _str(ids[i]), texts[i], _str(users[i]), _str(sessions[i]),
-                _str(domains[i]),
-            )
-            for i in range(len(nanos))
-        ]  # fmt: skip
+        return [SourceRow(*values) for values in zip(*columns, strict=True)]
 
-    def _as_time(self, shape: _Shape, name: str) -> str:
-        whole = f"fromUnixTimestamp64Nano({{{name}:Int64}}, 'UTC')"
-        found = _TIMES.match(shape.time_type)
-        kind = found.group(1) if found else "DateTime64"
-        # Truncated towards the past, so that no row of the same second is left out.
-        if kind == "DateTime64":
-            return f"toDateTime64({whole}, {found.group(2) if found and found.group(2) else 9}, 'UTC')"
-        return f"to{kind}({whole}, 'UTC')" if kind == "DateTime" else f"to{kind}({whole})"
+    def _bounds(self, shape: _Shape, since: bool = True, until: bool = True) -> str:
+        """Rows with a time, from the parameter ``since`` and before ``until``, each of them if asked for.
+
+        The bare column is compared too, to a second around, so that the server can use its index.
+        """
+        parts = ["1"]
+        if "Nullable" in shape.time_type:
+            parts.append(f"{shape.time} IS NOT NULL")
+        if since:
+            parts.append(f"{shape.time} >= {_bare(shape, '{since:Int64}')}")
+            parts.append(f"{_micros(shape)} >= {{since:Int64}}")
+        if until:
+            parts.append(f"{shape.time} <= {_bare(shape, f'({{until:Int64}} + {_SECOND})')}")
+            parts.append(f"{_micros(shape)} < {{until:Int64}}")
+        return " AND ".join(parts)
 
     def _table(self) -> str:
         return f"{_quoted(self._settings.clickhouse_database)}.{_quoted(self._settings.clickhouse_table)}"
@@ -216,11 +265,27 @@ ORDER BY nanos, tie LIMIT {{rows:UInt32}} WITH TIES""",
         return self._shape
 
 
+def _micros(shape: _Shape) -> str:
+    return f"toUnixTimestamp64Micro(toDateTime64(assumeNotNull({shape.time}), 6))"
+
+
+def _bare(shape: _Shape, micros: str) -> str:
+    """``micros`` as a value of the time column's own type, truncated towards the past."""
+    whole = f"fromUnixTimestamp64Micro({micros}, 'UTC')"
+    found = _TIMES.match(shape.time_type)
+    kind = found.group(1) if found else "DateTime64"
+    if kind == "DateTime64":
+        return f"toDateTime64({whole}, {found.group(2) if found and found.group(2) else 6}, 'UTC')"
+    return f"to{kind}({whole}, 'UTC')" if kind == "DateTime" else f"to{kind}({whole})"
+
+
+def _text(column: str) -> str:
+    return f"toNullable(toString({column}))" if column else "CAST(NULL, 'Nullable(String)')"
+
+
+def _given(**parameters: Any) -> dict[str, Any]:
+    return {name: value for name, value in parameters.items() if value is not None}
+
+
 def _quoted(name: str) -> str:
     return f"`{name}`"
-
-
-def _str(value: Any) -> str | None:
-    if value is None:
-        return None
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

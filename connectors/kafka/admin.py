@@ -41,16 +41,20 @@ class Admin:
 
     async def topic_id(self, topic: str) -> UUID:
         """Implements `streams.ports.TopicIds`."""
+        return (await self.topic_ids([topic]))[topic]
+
+    async def topic_ids(self, topics: Sequence[str]) -> dict[str, UUID]:
         async with self._client() as client:
-            response = await client.send(client.get_random_node(), TopicIdRequest([topic]))
-        for error_code, _, topic_id, _, _, _, _ in response.topics:
-            if error_code == 0:
-                return UUID(bytes=bytes(topic_id))
-            raise UnavailableError(
-                f"topic {topic}: {for_code(error_code).__name__}; `labelstream init` makes the topics",
-                setting="TOPIC_PREFIX",
-            )
-        raise UnavailableError(f"topic {topic} does not exist", setting="TOPIC_PREFIX")
+            response = await client.send(client.get_random_node(), TopicIdRequest(list(topics)))
+        found: dict[str, UUID] = {}
+        for error_code, name, topic_id, _, _, _, _ in response.topics:
+            if error_code != 0:
+                raise UnavailableError(
+                    f"topic {name}: {for_code(error_code).__name__}; `labelstream init` makes the topics",
+                    setting="TOPIC_PREFIX",
+                )
+            found[name] = UUID(bytes=bytes(topic_id))
+        return found
 
     async def find(self, names: Sequence[str]) -> dict[str, FoundTopic]:
         """Those of ``names`` that exist."""

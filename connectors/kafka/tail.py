@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -34,25 +34,26 @@ class TailReader:
         self._connection = connection
 
     async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
-        where = TopicPartition(topic, partition)
+        where = Partition(topic, partition)
+        return (await self.bounds_many([where]))[where]
+
+    async def bounds_many(self, partitions: Sequence[Partition]) -> dict[Partition, tuple[int, int]]:
+        if not partitions:
+            return {}
+        places = [TopicPartition(*partition) for partition in partitions]
         async with self._consumer() as consumer:
             try:
-                first = await consumer.beginning_offsets([where])
-                end = await consumer.end_offsets([where])
+                first = await consumer.beginning_offsets(places)
+                end = await consumer.end_offsets(places)
             except Exception as error:
                 raise translate(error) from error
-        return first[where], end[where]
+        return {Partition(*place): (first[place], end[place]) for place in places}
 
     async def read(self, topic: str, partition: int, start: int) -> AsyncIterator[list[Record]]:
         async for records in self.read_many({Partition(topic, partition): start}):
             yield records
 
     async def read_many(self, starts: Mapping[Partition, int]) -> AsyncIterator[list[Record]]:
-        """Several partitions at once, each from its start to the end as it is now.
-
-        A start below what retention left begins at the first message; one past the end means that
-        the topic was made anew since, and the whole partition is read.
-        """
         if not starts:
             return
         async with self._consumer() as consumer:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -27,6 +28,7 @@ class Broker:
     def __init__(self) -> None:
         self.logs: dict[tuple[str, int], list[Outgoing]] = {}
         self.generation = 1
+        self.incarnations: dict[str, int] = {}
         self.may_write = asyncio.Event()
         self.may_write.set()
         self.refuse: Callable[[Outgoing], bool] = lambda message: False
@@ -50,6 +52,21 @@ class Broker:
             Record(topic, partition, start + i, 0, m.key, m.value, tuple(m.headers))
             for i, m in enumerate(log[start:])
         ]
+
+    async def bounds_many(self, partitions: Sequence[Partition]) -> dict[Partition, tuple[int, int]]:
+        return {partition: await self.bounds(*partition) for partition in partitions}
+
+    async def read_many(self, starts: Mapping[Partition, int]) -> AsyncIterator[list[Record]]:
+        for partition, start in starts.items():
+            end = (await self.bounds(*partition))[1]
+            async for records in self.read(*partition, 0 if start > end else start):
+                yield records
+
+    async def topic_ids(self, topics: Sequence[str]) -> dict[str, UUID]:
+        return {topic: UUID(int=self.incarnations.get(topic, 0)) for topic in topics}
+
+    async def topic_id(self, topic: str) -> UUID:
+        return (await self.topic_ids([topic]))[topic]
 
     def held(self) -> bool:
         return self.may_write.is_set()
@@ -90,6 +107,7 @@ def make(
         lambda message: "v1",
         sender=broker,
         tail=broker,
+        topic_ids=broker,
         lease=broker,
         limits=limits or Limits(8),
         sleep=no_sleep,
@@ -345,3 +363,45 @@ async def test_outputs_say_where_they_came_from() -> None:
     (message,) = broker.logs[("labeled", 0)]
     assert dict(message.headers) == dict(headers_of(decode(Labeled, message.value), source=("rows", 0, 3)))
     assert dict(message.headers)["source"] == b"rows/0/3"
+
+
+async def test_input_made_anew_is_read_from_its_beginning_and_its_rows_are_known() -> None:
+    broker = Broker()
+    delivery = make(broker)
+    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    for offset in range(3):
+        delivery.offer(record(offset, str(offset)), 1)
+    await settle(delivery)
+    commit = delivery.commits()[ROWS]
+    assert commit.offset == 3
+
+    broker.incarnations["rows"] = 1
+    later = make(broker)
+    at_once = await later.assigned({ROWS: commit}, 1)
+    assert at_once[ROWS].offset == 0
+    for offset, row_id in enumerate(["2", "3"]):
+        later.offer(record(offset, row_id), 1)
+    await settle(later)
+    assert later.commits()[ROWS].offset == 2
+    assert broker.rows() == ["0", "1", "2", "3"]
+
+
+async def test_output_made_anew_is_read_whole() -> None:
+    broker = Broker()
+    delivery = make(broker)
+    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    for offset in range(3):
+        delivery.offer(record(offset, str(offset)), 1)
+    await settle(delivery)
+    commit = delivery.commits()[ROWS]
+
+    # Another of the same name, in which a former owner has published 3 and 4 since.
+    broker.incarnations["labeled"] = 1
+    log = broker.logs[("labeled", 0)]
+    log[:] = [log[0], log[1], log[2], log[0]]
+    log[0] = Outgoing("labeled", 0, b"3", log[0].value, log[0].headers)
+    later = make(broker)
+    await later.assigned({ROWS: commit}, 1)
+    later.offer(record(3, "3"), 1)
+    await settle(later)
+    assert len(broker.rows()) == 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.window import Window, floors_of
+from streams.window import Window, floors_of, made_anew
 
 
 @st.composite
@@ -29,7 +29,7 @@ def test_commit_is_the_contiguous_finished_prefix(case: tuple[list[int], list[in
         window.finish(slot)
         done.add(offset)
         prefix = [o for i, o in enumerate(offsets) if set(offsets[: i + 1]) <= done]
-        assert window.commit().offset == (prefix[-1] + 1 if prefix else 0)
+        assert window.commit().offset == (prefix[-1] + 1 if prefix else offsets[0])
 
 
 @given(finishing(), st.data())
@@ -68,4 +68,15 @@ def test_metadata_of_others_is_no_floor() -> None:
     assert floors_of("") == {}
     assert floors_of("written by a tool") == {}
     assert floors_of("[1]") == {}
-    assert floors_of('{"a": "x", "b": 3}') == {"b": 3}
+    assert floors_of('{"floors": 3}') == {}
+    assert floors_of('{"floors": {"a": "x", "b": 3}}') == {"b": 3}
+
+
+def test_floors_of_a_topic_made_anew_do_not_count() -> None:
+    window = Window(5, {"out": 7, "dead": 3}, {"in": "i1", "out": "o1", "dead": "d1"})
+    metadata = window.commit().metadata
+    assert floors_of(metadata, {"in": "i1", "out": "o1", "dead": "d1"}) == {"out": 7, "dead": 3}
+    assert floors_of(metadata, {"in": "i1", "out": "o2", "dead": "d1"}) == {"dead": 3}
+    assert made_anew(metadata, "in", "i2")
+    assert not made_anew(metadata, "in", "i1")
+    assert not made_anew("", "in", "i1")

@@ -1,0 +1,82 @@
+"""The poller's cursor: how far it has read, and where its memory begins on the topics it writes.
+
+After each confirmed page the watermark moves; what may be read again lies within the look-back window
+before it. The cursor names, for each partition that the poller writes, an offset at or below the first
+message of that window: whoever polls next reads from there what was published, by identity.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from streams.ports import Partition
+
+# So many rows with times in the future are named in the cursor; with more, the window begins before them.
+MOST_AHEAD = 5_000
+_MOST_CHUNKS = 1_000
+
+
+class Cursor(BaseModel):
+    """What `esk.cursor` holds for a source table (the key). Times in microseconds since 1970.
+
+    ``floor``: rows before it are never read. ``starts``: per topic and partition. ``topic_ids``: the
+    incarnations that the offsets belong to. ``ahead``: marks of rows that are dated in the future.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    watermark: int
+    floor: int | None = None
+    starts: dict[str, dict[int, int]] = Field(default_factory=dict)
+    topic_ids: dict[str, str] = Field(default_factory=dict)
+    ahead: list[str] = Field(default_factory=list)
+
+    def encode(self) -> bytes:
+        """For the topic."""
+        return orjson.dumps(self.model_dump(), option=orjson.OPT_NON_STR_KEYS)
+
+    @classmethod
+    def decode(cls, value: bytes | None) -> Cursor | None:
+        """The inverse; None for what is no cursor."""
+        try:
+            return cls.model_validate_json(value or b"")
+        except ValidationError:
+            return None
+
+
+class WindowStarts:
+    """Where the look-back window begins on each partition that the poller writes."""
+
+    def __init__(self, ends: Mapping[Partition, int]) -> None:
+        """``ends``: the partitions' first unused offsets, for those of which nothing is remembered."""
+        self._ends = dict(ends)
+        # Runs of messages: first offset, newest time in it, the same but no later than when it was written.
+        self._runs: dict[Partition, deque[tuple[int, int, int]]] = {p: deque() for p in ends}
+
+    def add(self, where: Partition, first: int, last: int, newest: int, now: int) -> None:
+        """Messages ``first`` to ``last`` were written, the newest row among them of time ``newest``."""
+        runs = self._runs[where]
+        runs.append((first, newest, min(newest, now)))
+        self._ends[where] = max(self._ends[where], last + 1)
+        if len(runs) > _MOST_CHUNKS:
+            every = list(runs)
+            self._runs[where] = deque(
+                (a[0], max(a[1], b[1]), max(a[2], b[2]))
+                for a, b in zip(every[::2], [*every[1::2], every[-1]], strict=False)
+            )
+
+    def at(self, begin: int, *, ahead_named: bool) -> dict[str, dict[int, int]]:
+        """The starts for a window that begins at ``begin``. ``ahead_named``: rows of the future are
+        remembered elsewhere and need not be found on the topic."""
+        starts: dict[str, dict[int, int]] = {}
+        for where, runs in self._runs.items():
+            while runs and max(runs[0][1:]) < begin:
+                runs.popleft()
+            time = 2 if ahead_named else 1
+            first = next((run[0] for run in runs if run[time] >= begin), self._ends[where])
+            starts.setdefault(where.topic, {})[where.partition] = first
+        return starts

@@ -1,0 +1,309 @@
+"""The poller: every row of the source table on the rows topic, once.
+
+A bare "newer than the last" loses rows: they become visible late and out of order, and many share one
+second. So each poll reads again from a little before the newest row, and the whole look-back window is
+compared with what was published, by content. What was published is learned from the topic itself, from
+the offsets that the cursor names; a crash at any point costs a second reading and doubles nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable
+from datetime import datetime
+from typing import TypeVar
+
+import structlog
+
+from connectors.clickhouse.cursor import MOST_AHEAD, Cursor
+from connectors.clickhouse.identity import Mark
+from connectors.clickhouse.publisher import Publisher
+from connectors.clickhouse.source import SourceRow, SourceTable, micros_of, moment
+from streams.errors import ConfigurationError, RetryableError
+from streams.ports import Lease, Outgoing, Sender, Tail, TopicIds
+from streams.settings import Settings
+from streams.topics import Topics
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+_SECOND = 1_000_000
+# How far before the newest row each poll begins: rows of one moment are rarely visible at one moment.
+_OVERLAP = 2 * _SECOND
+_LOOK_BACK_SECONDS = 3.0
+_SAVE_SECONDS = 5.0
+# A comparison by counts misses a row that came while another left; whole readings, of which each row
+# meets some before it leaves the window, do not.
+_WHOLE_READINGS = 4
+_MOST_GAPS = 50
+_RECENT_CURSORS = 100
+_AWAY_SECONDS = 1.0
+
+
+class _SourceAwayError(Exception):
+    """ClickHouse does not answer, or a person must change a setting; nothing is lost by waiting."""
+
+
+class Poller:
+    """Polls for one time of ownership of the cursor's partition.
+
+    ``counts``: `read` (rows looked at), `published`, `skipped:REASON`, `same_id`, `without_time`,
+    `dead_letters:REASON`. ``watermark``: how far the table was read, microseconds since 1970.
+    """
+
+    def __init__(
+        self,
+        source: SourceTable,
+        topics: Topics,
+        settings: Settings,
+        *,
+        partitions: int,
+        sender: Sender,
+        tail: Tail,
+        topic_ids: TopicIds,
+        lease: Lease,
+        generation: int,
+        ending: asyncio.Event,
+        counts: Counter[str] | None = None,
+    ) -> None:
+        """``partitions``: how many the rows topic has. ``ending``: set when the group takes back."""
+        self.counts: Counter[str] = Counter() if counts is None else counts
+        self.watermark: int | None = None
+        self._source = source
+        self._topics = topics
+        self._settings = settings
+        self._sender = sender
+        self._tail = tail
+        self._topic_ids = topic_ids
+        self._lease = lease
+        self._generation = generation
+        self._ending = ending
+        self._publisher = Publisher(
+            source.name,
+            topics,
+            partitions=partitions,
+            least_bytes=settings.min_text_length,
+            sender=sender,
+            lease=lease,
+            counts=self.counts,
+        )
+        self._lookback = int(settings.poll_lookback_seconds * _SECOND)
+        self._floor: int | None = None
+        self._begin: int | None = None  # of the look-back window; None: at the table's first row
+        self._newest_seen = 0
+        self._skew = 0  # the server's clock minus ours
+        self._ids: dict[str, str] = {}
+        self._saved: Cursor | None = None
+        self._saved_at = 0.0
+        self._said_away = ""
+
+    async def run(self) -> None:
+        """Poll until ``ending`` is set; a page that was begun is finished and noted first.
+
+        Raises:
+            RetryableError: Kafka was away; begin again, for nobody knows what was written.
+        """
+        while not self._ending.is_set():
+            try:
+                await self._inspect()
+                await self._learn()
+                break
+            except _SourceAwayError as error:
+                await self._away(error)
+        looked_back = whole = float("-inf")
+        while not self._ending.is_set():
+            began = time.monotonic()
+            try:
+                self._skew = await _ask(self._source.now()) - int(time.time() * _SECOND)
+                if began - whole > max(5.0, self._settings.poll_lookback_seconds / _WHOLE_READINGS):
+                    await self._scan(self._source.pages(self._begin))
+                    whole = looked_back = began
+                else:
+                    newest = self._fast_begin()
+                    await self._scan(self._source.newest(newest))
+                    if began - looked_back > max(_LOOK_BACK_SECONDS, self._settings.poll_interval_seconds):
+                        await self._fill_gaps(newest)
+                        looked_back = began
+                self._back()
+            except _SourceAwayError as error:
+                await self._away(error)
+            await self._save()
+            await _wait(self._ending, self._settings.poll_interval_seconds - (time.monotonic() - began))
+        if self._lease.held():
+            await self._save(now=True)
+
+    # --- the start ---
+
+    async def _inspect(self) -> None:
+        await _ask(self._source.inspect())
+        self.counts["without_time"] = await _ask(self._source.without_time())
+        if self.counts["without_time"]:
+            log.warning(
+                "rows without a time cannot be followed and are left out", rows=self.counts["without_time"]
+            )
+
+    async def _learn(self) -> None:
+        written = self._publisher.written
+        topics = sorted({where.topic for where in written})
+        self._ids = {topic: str(await self._topic_ids.topic_id(topic)) for topic in topics}
+        cursor = self._saved = await self._read_cursor()
+        self._floor = cursor.floor if cursor else await self._first_floor()
+        self.watermark = cursor.watermark if cursor else self._floor
+        self._begin = self._window_begin()
+        known = {
+            topic: cursor.starts.get(topic, {}) if cursor and cursor.topic_ids.get(topic) == number else {}
+            for topic, number in self._ids.items()
+        }
+        starts = {where: known[where.topic].get(where.partition, 0) for where in written}
+        ahead = [mark for text in (cursor.ahead if cursor else ()) if (mark := Mark.parse(text.encode()))]
+        await self._publisher.learn(self._tail, starts, self._begin, ahead)
+        log.info(
+            "poller_begins",
+            source=self._source.name,
+            watermark=moment(self.watermark).isoformat() if self.watermark is not None else None,
+            remembered=len(self._publisher.published),
+        )
+        await self._save(now=True)  # the floor of POLL_START=now must outlive a crash
+
+    async def _read_cursor(self) -> Cursor | None:
+        """The newest cursor for this source table."""
+        first, end = await self._tail.bounds(self._topics.cursor, 0)
+        key = self._source.name.encode()
+        for start in sorted({max(first, end - _RECENT_CURSORS), first}, reverse=True):
+            found: Cursor | None = None
+            async for records in self._tail.read(self._topics.cursor, 0, start):
+                for record in records:
+                    if record.key == key:
+                        found = Cursor.decode(record.value) or found
+            if found is not None:
+                return found
+        return None
+
+    async def _first_floor(self) -> int | None:
+        start = self._settings.poll_start
+        if start == "beginning":
+            return None
+        return await _ask(self._source.now()) if start == "now" else micros_of(datetime.fromisoformat(start))
+
+    def _window_begin(self) -> int | None:
+        if self.watermark is None:
+            return self._floor
+        begin = self.watermark - self._lookback
+        return begin if self._floor is None else max(begin, self._floor)
+
+    # --- reading ---
+
+    def _now(self) -> int:
+        """The server's clock, microseconds since 1970."""
+        return int(time.time() * _SECOND) + self._skew
+
+    def _fast_begin(self) -> int | None:
+        """Where a poll for the newest rows begins. Few rows that are dated in the future do not hide those
+        of the present; many are a clock or a time zone that is wrong, and the newest of them counts."""
+        if self.watermark is None:
+            return self._begin
+        newest, now = self.watermark, self._now()
+        if self._newest_seen > now and self._publisher.published.count_since(now) > MOST_AHEAD:
+            newest = self._newest_seen
+        return newest - _OVERLAP if self._begin is None else max(newest - _OVERLAP, self._begin)
+
+    async def _scan(self, pages: AsyncIterator[list[SourceRow]]) -> None:
+        async for page in _from_source(pages):
+            if self._ending.is_set():
+                return
+            await self._publisher.publish(page, self._generation, self._now())
+            self._newest_seen = max(self._newest_seen, page[-1].micros)
+            # A row dated in the future must not carry the window past those that are still to come.
+            reached = min(page[-1].micros, self._now())
+            self.watermark = reached if self.watermark is None else max(self.watermark, reached)
+            begin = self._window_begin()
+            if begin is not None and (self._begin is None or begin > self._begin + self._lookback // 20):
+                self._begin = begin
+                self._publisher.published.forget_before(begin)
+            await self._save()
+
+    async def _fill_gaps(self, until: int | None) -> None:
+        """Read again those seconds of the window that hold another number of rows than are known."""
+        begin = self._begin
+        if begin is None or until is None or until <= begin:
+            return
+        there = await _ask(self._source.counts(begin, until))
+        known = self._publisher.published.per_second(begin, until)
+        seconds = sorted(second for second, count in there.items() if known.get(second, 0) != count)
+        if len(seconds) > _MOST_GAPS:
+            await self._scan(self._source.pages(begin, until))
+            return
+        for second in seconds:
+            first, last = max(second * _SECOND, begin), min((second + 1) * _SECOND, until)
+            await self._scan(self._source.pages(first, last))
+
+    # --- the cursor ---
+
+    async def _save(self, *, now: bool = False) -> None:
+        """Store the cursor, at most once in some seconds. All that it speaks of is confirmed already."""
+        if self.watermark is None or not (now or time.monotonic() - self._saved_at > _SAVE_SECONDS):
+            return
+        published, at = self._publisher.published, self._now()
+        named = published.count_since(at) <= MOST_AHEAD
+        begin = self._begin if self._begin is not None else self.watermark - self._lookback
+        cursor = Cursor(
+            watermark=self.watermark,
+            floor=self._floor,
+            starts=self._publisher.starts.at(begin, ahead_named=named),
+            topic_ids=self._ids,
+            ahead=[mark.header().decode() for mark in published.since(at)] if named else [],
+        )
+        if cursor != self._saved:
+            await self._lease.hold(self._generation)
+            key = self._source.name.encode()
+            await self._sender.send(Outgoing(self._topics.cursor, 0, key, cursor.encode()))
+            self._saved = cursor
+        self._saved_at = time.monotonic()
+
+    # --- a source that is away ---
+
+    async def _away(self, error: _SourceAwayError) -> None:
+        """Say so once, and wait a little."""
+        cause = error.__cause__
+        kind = f"{type(cause).__name__} {getattr(cause, 'setting', '')}"
+        if kind != self._said_away:
+            self._said_away = kind
+            log.warning(
+                "waiting for ClickHouse",
+                reason=str(cause),
+                setting=getattr(cause, "setting", "") or "CLICKHOUSE_HOST",
+                fix=getattr(cause, "fix", "") or None,
+            )
+        await _wait(self._ending, _AWAY_SECONDS)
+
+    def _back(self) -> None:
+        if self._said_away:
+            self._said_away = ""
+            log.info("ClickHouse is there")
+
+
+async def _ask(answer: Awaitable[T]) -> T:
+    """An answer of the source; what goes wrong in reading is told from what goes wrong in publishing."""
+    try:
+        return await answer
+    except (RetryableError, ConfigurationError) as error:
+        raise _SourceAwayError(str(error)) from error
+
+
+async def _from_source(pages: AsyncIterator[list[SourceRow]]) -> AsyncIterator[list[SourceRow]]:
+    while True:
+        try:
+            yield await _ask(anext(pages))
+        except StopAsyncIteration:
+            return
+
+
+async def _wait(ending: asyncio.Event, seconds: float) -> None:
+    if seconds > 0:
+        try:
+            await asyncio.wait_for(ending.wait(), seconds)
+        except TimeoutError:
+            return

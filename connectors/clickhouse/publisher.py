@@ -1,0 +1,235 @@
+"""What the poller does with a page: leaves out what is settled, cleans, names, sends, remembers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import structlog
+
+from connectors.clickhouse.cursor import WindowStarts
+from connectors.clickhouse.identity import CONTENT, Mark, content_of, mark_of, name_row
+from connectors.clickhouse.published import Published
+from connectors.clickhouse.source import SourceRow, micros_of, moment
+from streams.codec import decode, encode, encode_dead_letter, headers_of
+from streams.errors import RefusedError, RetryableError
+from streams.messages import DeadLetter, Row
+from streams.ports import Lease, Outgoing, Partition, Sender, Tail
+from streams.text import clean, why_skipped
+from streams.topics import Topics, partition_of
+
+log = structlog.get_logger()
+
+STEP = "poll"
+# A message of more bytes is refused by the topic; what headers and framing take is left out.
+LARGEST = 990_000
+
+
+class _New(NamedTuple):
+    row: SourceRow
+    content: bytes
+    mark: Mark
+    ordinal: int
+
+
+class _Message(NamedTuple):
+    outgoing: Outgoing
+    mark: Mark
+    row_id: str
+
+
+class Publisher:
+    """Publishes rows of one source table for one time of ownership."""
+
+    def __init__(
+        self,
+        source: str,
+        topics: Topics,
+        *,
+        partitions: int,
+        least_bytes: int,
+        sender: Sender,
+        lease: Lease,
+        counts: Counter[str],
+    ) -> None:
+        """``source``: the table's name, for dead letters. ``least_bytes`` as in `why_skipped`."""
+        self.published = Published()
+        self.starts = WindowStarts({})
+        self._source = source
+        self._topics = topics
+        self._partitions = partitions
+        self._least_bytes = least_bytes
+        self._sender = sender
+        self._lease = lease
+        self._counts = counts
+        self._one_by_one = False
+
+    @property
+    def written(self) -> list[Partition]:
+        """The partitions that the poller writes rows and dead letters to."""
+        return [
+            Partition(topic, number)
+            for topic in (self._topics.rows, self._topics.dead_letter)
+            for number in range(self._partitions)
+        ]
+
+    async def learn(
+        self, tail: Tail, starts: Mapping[Partition, int], begin: int | None, ahead: Sequence[Mark]
+    ) -> None:
+        """Forget everything; read what was published for rows from ``begin`` on.
+
+        ``starts``: where on the topics to begin. ``ahead``: rows of the future that the cursor names.
+        """
+        self.published = Published()
+        bounds = await tail.bounds_many(list(starts))
+        self.starts = WindowStarts({where: end for where, (_, end) in bounds.items()})
+        self.published.add(ahead)
+        named = {(mark.content, mark.micros) for mark in ahead}
+        now = micros_of(datetime.now(UTC))
+        async for records in tail.read_many(starts):
+            found = []
+            for record in records:
+                mark = Mark.parse(record.header(CONTENT))
+                if mark is None or (begin is not None and mark.micros < begin):
+                    continue
+                where = Partition(record.topic, record.partition)
+                self.starts.add(where, record.offset, record.offset, mark.micros, now)
+                if (mark.content, mark.micros) not in named:
+                    found.append(mark)
+            self.published.add(found)
+
+    async def publish(self, page: Sequence[SourceRow], generation: int, now: int) -> None:
+        """Settle every row of ``page``: published, dead-lettered, or skipped and counted.
+
+        ``now``: the source's clock, microseconds since 1970.
+
+        Raises:
+            RetryableError: nobody knows what was written; learn, and publish the page again.
+        """
+        self._counts["read"] += len(page)
+        new = self._new_of(page)
+        if not new:
+            return
+        messages, skipped = self._messages(new)
+        await self._send(messages, generation, now)
+        self.published.add(skipped)
+
+    def _new_of(self, page: Sequence[SourceRow]) -> list[_New]:
+        """The rows that are not settled. Equal rows stand together, so the n-th of them is known by count."""
+        contents = [content_of(row) for row in page]
+        marks = [mark_of(row, content) for row, content in zip(page, contents, strict=True)]
+        known = self.published.counts([mark.content for mark in marks])
+        seen: Counter[int] = Counter()
+        new = []
+        for row, content, mark, count in zip(page, contents, marks, known, strict=True):
+            seen[mark.content] += 1
+            if seen[mark.content] > count:
+                new.append(_New(row, content, mark, seen[mark.content]))
+        return new
+
+    def _messages(self, new: Sequence[_New]) -> tuple[list[_Message], list[Mark]]:
+        taken = self.published.ids_taken([one.mark.id for one in new])
+        here: set[int] = set()
+        messages: list[_Message] = []
+        skipped: list[Mark] = []
+        same_id: list[str] = []
+        polled_at = datetime.now(UTC)
+        for one, known in zip(new, taken, strict=True):
+            raw = one.row.text
+            text = clean((raw or b"").decode("utf-8", "replace"))
+            why = why_skipped(raw, text, self._least_bytes)
+            if why is not None:
+                self._counts[f"skipped:{why}"] += 1
+                skipped.append(one.mark)
+                continue
+            other = bool(one.mark.id) and (known or one.mark.id in here)
+            here.add(one.mark.id)
+            message = Row(
+                row_id=name_row(one.row, one.content, one.ordinal, other),
+                text=text,
+                created_at=moment(one.row.micros),
+                user_id=_str(one.row.user),
+                session_id=_str(one.row.session),
+                source_domain=_str(one.row.domain),
+                polled_at=polled_at,
+            )
+            if other:
+                same_id.append(message.row_id)
+            messages.append(_Message(self._outgoing(message, one.mark), one.mark, message.row_id))
+        if same_id:
+            self._counts["same_id"] += len(same_id)
+            log.warning("rows with another row's id, both are kept", rows=same_id[:5], count=len(same_id))
+        return messages, skipped
+
+    def _outgoing(self, message: Row, mark: Mark) -> Outgoing:
+        value = encode(message)
+        if len(value) > LARGEST:
+            return self._dead_letter(message, mark, len(value))
+        headers = [*headers_of(message), (CONTENT, mark.header())]
+        partition = partition_of(message.text, self._partitions)
+        return Outgoing(self._topics.rows, partition, message.row_id.encode(), value, headers)
+
+    def _dead_letter(self, message: Row, mark: Mark, size: int) -> Outgoing:
+        # By reference: the bytes are in the source table, and the topic would not take them.
+        letter = DeadLetter(
+            row_id=message.row_id,
+            step=STEP,
+            reason="too-large",
+            error=f"{size} bytes are too many for the topic; the row is in {self._source}, "
+            f"id {message.row_id}, {message.created_at.isoformat()}",
+            failed_at=datetime.now(UTC),
+        )
+        value, headers = encode_dead_letter(letter)
+        headers.append((CONTENT, mark.header()))
+        partition = partition_of(message.text, self._partitions)
+        return Outgoing(self._topics.dead_letter, partition, message.row_id.encode(), value, headers)
+
+    async def _send(self, messages: Sequence[_Message], generation: int, now: int) -> None:
+        """Send, and remember what was confirmed.
+
+        A refusal leaves open what else was written: then everything is learned anew, and the rows go
+        one by one until the one that is refused has become a dead letter.
+        """
+        if not messages:
+            return
+        await self._lease.hold(generation)
+        if not self._one_by_one:
+            try:
+                offsets = await self._sender.send_many([one.outgoing for one in messages])
+            except RefusedError as error:
+                self._one_by_one = True
+                raise RetryableError(f"the topic refuses a row, so they go one by one: {error}") from error
+            self._remember(messages, offsets, now)
+            return
+        for one in messages:
+            await self._lease.hold(generation)
+            try:
+                offset = await self._sender.send(one.outgoing)
+            except RefusedError as error:
+                log.warning("row refused by the topic", row_id=one.row_id, error=str(error))
+                value = one.outgoing.value or b""
+                letter = self._dead_letter(decode(Row, value), one.mark, len(value))
+                one = one._replace(outgoing=letter)
+                offset = await self._sender.send(letter)
+            self._remember([one], [offset], now)
+        self._one_by_one = False
+
+    def _remember(self, sent: Sequence[_Message], offsets: Sequence[int], now: int) -> None:
+        runs: dict[Partition, list[tuple[int, int]]] = {}
+        for one, offset in zip(sent, offsets, strict=True):
+            where = Partition(one.outgoing.topic, one.outgoing.partition)
+            runs.setdefault(where, []).append((offset, one.mark.micros))
+            if where.topic == self._topics.rows:
+                self._counts["published"] += 1
+            else:
+                self._counts["dead_letters:too-large"] += 1
+        for where, run in runs.items():
+            newest = max(micros for _, micros in run)
+            self.starts.add(where, min(run)[0], max(run)[0], newest, now)
+        self.published.add([one.mark for one in sent])
+
+
+def _str(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("utf-8", "replace")

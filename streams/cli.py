@@ -51,20 +51,22 @@ def run(role: Role) -> None:
 
     settings = _settings()
     configure_logs(settings.log_level, settings.log_format)
-    if role is Role.ALL:
-        _until_signal(roles.run_all(settings))
-        return
-    resolved = roles.with_local_stack(settings)
-    work = {Role.POLLER: roles.run_poller, Role.AGENTS: roles.run_agents, Role.SINK: roles.run_sink}
-    _until_signal(work[role](resolved))
+    work = {
+        Role.POLLER: roles.run_poller,
+        Role.AGENTS: roles.run_agents,
+        Role.SINK: roles.run_sink,
+        Role.ALL: roles.run_all,
+    }
+    _until_signal(work[role](settings))
 
 
 @app.command()
 def init(as_json: Json = False) -> None:
     """Create the topics and the result tables that are missing."""
     from streams import roles
+    from streams.local import with_local_stack
 
-    made = asyncio.run(roles.initialise(roles.with_local_stack(_settings())))
+    made = asyncio.run(roles.initialise(with_local_stack(_settings())))
     if as_json:
         _print_json(made)
         return
@@ -75,9 +77,10 @@ def init(as_json: Json = False) -> None:
 @app.command()
 def check(as_json: Json = False) -> None:
     """Try every connection, column, model, topic and right, and say what to do about each failure."""
-    from streams import checks, roles
+    from streams import checks
+    from streams.local import with_local_stack
 
-    findings = asyncio.run(checks.check_all(roles.with_local_stack(_settings())))
+    findings = asyncio.run(checks.check_all(with_local_stack(_settings())))
     failed = [finding for finding in findings if not finding.ok]
     if as_json:
         _print_json({"ok": not failed, "findings": [finding.as_dict() for finding in findings]})
@@ -95,10 +98,11 @@ def tap(
     beginning: Annotated[bool, typer.Option(help="From the first message instead of the next.")] = False,
 ) -> None:
     """Print messages as they come, one JSON object a line."""
-    from streams import roles
+    from connectors.kafka.tap import tap as follow
+    from streams.local import with_local_stack
 
-    settings = roles.with_local_stack(_settings())
-    _until_signal(roles.tap(settings, topic, count=count, beginning=beginning, write=_write_line))
+    settings = with_local_stack(_settings())
+    _until_signal(follow(settings, topic, count=count, beginning=beginning, write=_write_line))
 
 
 @app.command()
@@ -132,28 +136,28 @@ def local_up(
     as_json: Json = False,
 ) -> None:
     """Start what is not set to run elsewhere; what runs already is kept."""
-    from streams import roles
+    from streams.local import start_local_stack
 
     ports = {"kafka_port": kafka_port, "clickhouse_port": clickhouse_port, "llm_port": llm_port}
-    status = roles.start_local_stack(_settings(), on_progress=console.print, **ports)
+    status = start_local_stack(_settings(), on_progress=console.print, **ports)
     _print_json(status) if as_json else _show_stack(status)
 
 
 @local_app.command("down")
 def local_down(as_json: Json = False) -> None:
     """Stop it. Its data stays."""
-    from streams import roles
+    from streams.local import stop_local_stack
 
-    status = roles.stop_local_stack(_settings())
+    status = stop_local_stack(_settings())
     _print_json(status) if as_json else _show_stack(status)
 
 
 @local_app.command("status")
 def local_status(as_json: Json = False) -> None:
     """Addresses and processes."""
-    from streams import roles
+    from streams.local import local_stack_status
 
-    status = roles.local_stack_status(_settings())
+    status = local_stack_status(_settings())
     _print_json(status) if as_json else _show_stack(status)
 
 

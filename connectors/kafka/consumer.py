@@ -114,6 +114,10 @@ class GroupConsumer:
         """What to call when the group has given this member up: it must take back unsent output."""
         self._fence = fence
 
+    def subscribe(self, topics: tuple[str, ...]) -> None:
+        """The topics, where they are known only after the lease."""
+        self._topics = topics
+
     async def run(self, work: Callable[[Session], Awaitable[None]]) -> None:
         """Join, and run ``work`` for each time of ownership, until cancelled.
 

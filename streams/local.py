@@ -1,0 +1,85 @@
+"""The local stack as the commands use it: what is not set to run elsewhere runs here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from streams.settings import Settings
+
+Progress = Callable[[str], None]
+
+
+def start_local_stack(
+    settings: Settings,
+    *,
+    kafka_port: int | None = None,
+    clickhouse_port: int | None = None,
+    llm_port: int | None = None,
+    on_progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Start the parts whose addresses are not set; returns the status as `local_stack_status`.
+
+    Raises:
+        UnavailableError: a part did not come up, or Kafka could not be had.
+        ConfigurationError: a given port is taken.
+    """
+    _stack(settings).up(
+        kafka=settings.kafka_bootstrap_servers is None,
+        clickhouse=settings.clickhouse_host is None,
+        llm=_needs_standin(settings),
+        kafka_port=kafka_port,
+        clickhouse_port=clickhouse_port,
+        llm_port=llm_port,
+        on_progress=on_progress,
+        taxonomy=settings.taxonomy_path,
+    )
+    return local_stack_status(settings)
+
+
+def stop_local_stack(settings: Settings) -> dict[str, Any]:
+    """Stop what runs here; its data stays."""
+    _stack(settings).down()
+    return local_stack_status(settings)
+
+
+def local_stack_status(settings: Settings) -> dict[str, Any]:
+    """``data`` and, per part, state, address, host, port, pid and log. A part that is set to run elsewhere
+    has the state `external`."""
+    status = _stack(settings).status()
+    if settings.kafka_bootstrap_servers is not None:
+        status = status.with_external("kafka", settings.kafka_bootstrap_servers)
+    if settings.clickhouse_host is not None:
+        status = status.with_external("clickhouse", f"{settings.clickhouse_host}:{settings.clickhouse_port}")
+    if not _needs_standin(settings):
+        status = status.with_external("llm", str(settings.llm_labeler_api_base))
+    return status.as_dict()
+
+
+def with_local_stack(settings: Settings) -> Settings:
+    """The settings, with the addresses of the local stack's running parts where none are set."""
+    if settings.kafka_bootstrap_servers and settings.clickhouse_host and not _needs_standin(settings):
+        return settings
+    status = _stack(settings).status()
+    found: dict[str, Any] = {}
+    if settings.kafka_bootstrap_servers is None and status.kafka.address:
+        found["kafka_bootstrap_servers"] = status.kafka.address
+    if settings.clickhouse_host is None and status.clickhouse.host:
+        found |= {
+            "clickhouse_host": status.clickhouse.host,
+            "clickhouse_port": status.clickhouse.port,
+        }
+    for name in ("llm_labeler_api_base", "llm_augmenter_api_base"):
+        if getattr(settings, name) is None and status.llm.address:
+            found[name] = status.llm.address
+    return settings.model_copy(update=found)
+
+
+def _needs_standin(settings: Settings) -> bool:
+    return settings.llm_labeler_api_base is None or settings.llm_augmenter_api_base is None
+
+
+def _stack(settings: Settings) -> Any:
+    from connectors.local.stack import LocalStack
+
+    return LocalStack(settings.labelstream_data)

@@ -92,17 +92,28 @@ class Front:
             if request.method in ("GET", "HEAD"):
                 return await plain(send, 200, "Ok.\n", {})
             raise EngineError(62, "Syntax error: empty query", "SYNTAX_ERROR")
-        with contextlib.ExitStack() as stack:
+        stack = contextlib.ExitStack()
+        try:
             connection = await self._run(stack.enter_context, self._connection(request))
             if isinstance(statement, Insert):
                 answer = await self._insert(connection, statement, rest, request)
-                return await respond(send, request, answer, self._engine, self._run)
-            watch = asyncio.create_task(self._kill_when_gone(request, receive, statement))
-            try:
-                answer = await self._run(self._execute, connection, statement, request)
-                await respond(send, request, answer, self._engine, self._run)
-            finally:
-                watch.cancel()
+                end = await respond(send, request, answer, self._engine, self._run)
+            else:
+                end = await self._watched(connection, statement, request, receive, send)
+        finally:
+            await asyncio.shield(self._run(stack.close))
+        # The last bytes only now: whoever has them may use the session again.
+        await send({"type": "http.response.body", "body": end})
+
+    async def _watched(
+        self, connection: Connection, query: Query, request: Request, receive: Receive, send: Send
+    ) -> bytes:
+        watch = asyncio.create_task(self._kill_when_gone(request, receive, query))
+        try:
+            answer = await self._run(self._execute, connection, query, request)
+            return await respond(send, request, answer, self._engine, self._run)
+        finally:
+            watch.cancel()
 
     @contextlib.contextmanager
     def _connection(self, request: Request, session_id: str | None = None) -> Iterator[Connection]:

@@ -210,16 +210,18 @@ async def read_statement(request: Request) -> tuple[Insert | Query, AsyncIterato
     given = request.params.get("query", "")
     head = given.encode() + b"\n" if given else b""
     body = aiter(request.body)
+    found: Insert | bool = True
     while True:
-        found = find_insert(head)
+        if found is True:  # one look at a long SELECT is enough
+            found = find_insert(head[:MAX_STATEMENT_HEAD])
         if isinstance(found, Insert):
             return found, _rest(head[found.data_offset :], body)
+        if (found is True and len(head) > MAX_STATEMENT_HEAD) or len(head) > _MAX_QUERY:
+            raise EngineError(62, "Max query size exceeded", "SYNTAX_ERROR")
         piece = await anext(body, None)
         if piece is None:
             break
         head += piece
-        if (found is True and len(head) > MAX_STATEMENT_HEAD) or len(head) > _MAX_QUERY:
-            raise EngineError(62, "Max query size exceeded", "SYNTAX_ERROR")
     try:
         return read_query(head.decode("utf-8")), body
     except UnicodeDecodeError as error:

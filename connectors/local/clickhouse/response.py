@@ -34,8 +34,8 @@ class Answer:
 
 async def respond(
     send: Send, request: Request, answer: Answer, engine: Engine, run: Callable[..., Awaitable[Any]]
-) -> None:
-    """Send ``answer`` block by block; ``run`` calls what blocks."""
+) -> bytes:
+    """Send ``answer`` block by block, all but the returned end; ``run`` calls what blocks."""
     tag = secrets.token_hex(8)
     summary = {key: str(value) for key, value in answer.summary.items()}
     headers = {
@@ -65,7 +65,7 @@ async def respond(
         while (piece := await run(next_piece)) is not None:
             if piece:
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
-        await send({"type": "http.response.body", "body": encoder.flush() if encoder else b""})
+        return encoder.flush() if encoder else b""
     finally:
         close = getattr(answer.output, "close", None)
         if close:

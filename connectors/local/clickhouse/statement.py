@@ -90,12 +90,13 @@ def find_insert(head: bytes) -> Insert | bool:
     ``INSERT ... SELECT`` and ``INSERT ... VALUES``, which the engine takes as text).
     """
     text = head.decode("latin-1")  # one character a byte, so that positions are offsets
-    tokens = list(tokens_of(text))
-    if not tokens:
+    tokens = tokens_of(text)
+    verb = next(tokens, None)
+    if verb is None:
         return True
-    if tokens[0].text.upper() != "INSERT":
+    if verb.text.upper() != "INSERT":
         # "INS" may be cut in the middle of the word.
-        return tokens[0].end == len(text) and "INSERT".startswith(tokens[0].text.upper())
+        return verb.end == len(text) and "INSERT".startswith(verb.text.upper())
     settings: int | None = None
     for token, following in pairwise(tokens):
         if token.depth or token.kind != "word":

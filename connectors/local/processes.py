@@ -33,9 +33,10 @@ class Child:
             os.waitpid(self.pid, os.WNOHANG)  # collects it, if it was a child of this process
         try:
             process = psutil.Process(self.pid)
-            return (
-                process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - self.started) < 0.05
-            )
+            if abs(process.create_time() - self.started) >= 0.05:
+                return False
+            # A killed one with threads left still holds its port and its files.
+            return bool(process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1)
         except psutil.Error:
             return False
 

@@ -55,8 +55,6 @@ def kill_queries(
     mode = _MODE.search(condition)
     how = mode.group(1).upper() if mode else "ASYNC"
     condition = condition[: mode.start()] if mode else condition
-    # The engine's own statement for nobody: it refuses those who may not kill.
-    connection.query("KILL QUERY WHERE 0 ASYNC")
     listing = f"SELECT query_id, user, query FROM {inserts.processes()} WHERE (\n{condition}\n) AND query_id != {literal(own_id)}"
     rows: list[list[str]] = orjson.loads(connection.query(listing, "JSONCompact", params).bytes())["data"]
     status = "unknown_status"
@@ -64,8 +62,8 @@ def kill_queries(
         ids = [row[0] for row in rows]
         if ids:
             wanted = ", ".join(literal(query_id) for query_id in ids)
+            inserts.kill(ids)  # first: none of them may enter the engine behind its kill
             connection.query(f"KILL QUERY WHERE Settings['log_comment'] IN ({wanted}) ASYNC")
-            inserts.kill(ids)
         status = "finished" if how == "SYNC" and _have_ended(connection, ids, inserts) else "waiting"
     # Not VALUES with no rows: that does not parse.
     columns = ", ".join(

@@ -15,7 +15,11 @@ from connectors.local.stack import PartStatus
 
 
 def call(
-    front: PartStatus, body: bytes | None = None, headers: dict[str, str] | None = None, path: str = "/", **params: str
+    front: PartStatus,
+    body: bytes | None = None,
+    headers: dict[str, str] | None = None,
+    path: str = "/",
+    **params: str,
 ) -> tuple[int, bytes, Any]:
     """Status, body and headers of the answer to a GET, or a POST when there is a body."""
     url = f"http://{front.address}{path}?{urllib.parse.urlencode(params)}"
@@ -55,7 +59,12 @@ def test_formats_come_from_the_query_a_parameter_or_a_header(front: PartStatus) 
 
 
 def test_rows_are_inserted_as_json_lines(front: PartStatus, table: str) -> None:
-    assert call(front, f"CREATE TABLE {table} (id UInt8, text String) ENGINE = MergeTree ORDER BY id".encode())[0] == 200
+    assert (
+        call(front, f"CREATE TABLE {table} (id UInt8, text String) ENGINE = MergeTree ORDER BY id".encode())[
+            0
+        ]
+        == 200
+    )
     lines = '{"id": 1, "text": "раз"}\n{"id": 2, "text": "два"}\n'
     status, _, headers = call(front, lines.encode(), query=f"INSERT INTO {table} FORMAT JSONEachRow")
     assert status == 200

@@ -34,7 +34,9 @@ _COMPRESSORS: dict[str, Compress] = {
 }
 
 
-def post(front: PartStatus, statement: str, body: Sequence[bytes] | bytes, encoding: str = "") -> tuple[int, str]:
+def post(
+    front: PartStatus, statement: str, body: Sequence[bytes] | bytes, encoding: str = ""
+) -> tuple[int, str]:
     """Insert by hand: status and text of the answer. A list of pieces is sent in chunks."""
     connection = http.client.HTTPConnection(front.host or "", front.port, timeout=30)
     headers = {"Content-Encoding": encoding} if encoding else {}
@@ -114,7 +116,9 @@ def test_arrow_streams_with_compressed_buffers_are_stored(
     body = memoryview(sink.getvalue())
     pieces = (bytes(body[start : start + 1000]) for start in range(0, len(body), 1000))
     client.raw_insert(table, column_names=list(rows.column_names), insert_block=pieces, fmt="ArrowStream")
-    found = client.query(f"SELECT count(), uniqExact(text), any(ts), countIf(n IS NULL) FROM {table}").result_rows
+    found = client.query(
+        f"SELECT count(), uniqExact(text), any(ts), countIf(n IS NULL) FROM {table}"
+    ).result_rows
     assert found == [(1000, 1000, moment.replace(tzinfo=None), 500)]  # what the driver makes of UTC
 
 
@@ -178,7 +182,9 @@ def test_times_keep_their_zones(client: Any, table: str) -> None:
     assert (first[2], first[3], first[4]) == (moment, fine, None)
     assert first[6] == fine
     assert second[2:4] == (moment, moment)
-    texts = client.query(f"SELECT toString(zoned), toString(fine), toString(many[1]) FROM {table} WHERE id = 1")
+    texts = client.query(
+        f"SELECT toString(zoned), toString(fine), toString(many[1]) FROM {table} WHERE id = 1"
+    )
     assert texts.result_rows == [("2026-07-02 00:30:15", "2026-07-02 03:00:15.123", "2026-07-02 06:30:15")]
 
 
@@ -186,9 +192,14 @@ def test_strings_that_are_not_utf8_survive(client: Any, table: str) -> None:
     client.command(f"CREATE TABLE {table} (id UInt8, bytes String) ENGINE = MergeTree ORDER BY id")
     broken = [b"\xff\xfe\x00", b"ok \xd0", b"", bytes(range(256))]
     client.insert(
-        table, [[n, b] for n, b in enumerate(broken)], column_names=["id", "bytes"], column_type_names=["UInt8", "String"]
+        table,
+        [[n, b] for n, b in enumerate(broken)],
+        column_names=["id", "bytes"],
+        column_type_names=["UInt8", "String"],
     )
-    rows = client.query(f"SELECT bytes FROM {table} ORDER BY id", query_formats={"String": "bytes"}).result_rows
+    rows = client.query(
+        f"SELECT bytes FROM {table} ORDER BY id", query_formats={"String": "bytes"}
+    ).result_rows
     assert [row[0] for row in rows] == broken
 
 
@@ -208,7 +219,9 @@ def test_left_out_columns_get_the_table_s_defaults(client: Any, table: str) -> N
 
 def test_settings_may_stand_in_the_statement(front: PartStatus, client: Any, table: str) -> None:
     client.command(f"CREATE TABLE {table} (id UInt8, s String) ENGINE = MergeTree ORDER BY id")
-    statement = f"INSERT INTO {table} (id, s) SETTINGS format_csv_delimiter = ';', async_insert = 0 FORMAT CSV"
+    statement = (
+        f"INSERT INTO {table} (id, s) SETTINGS format_csv_delimiter = ';', async_insert = 0 FORMAT CSV"
+    )
     assert post(front, statement, "1;да\n".encode()) == (200, "")
     assert client.query(f"SELECT * FROM {table}").result_rows == [(1, "да")]
 

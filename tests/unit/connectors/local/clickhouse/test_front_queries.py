@@ -52,7 +52,8 @@ def test_settings_hold_for_their_query_only(client: Any) -> None:
 def test_a_setting_is_obeyed(client: Any) -> None:
     with pytest.raises(DatabaseError, match="159"):
         client.query(
-            "SELECT sleepEachRow(0.1) FROM numbers(30)", settings={"max_execution_time": 1, "max_block_size": 1}
+            "SELECT sleepEachRow(0.1) FROM numbers(30)",
+            settings={"max_execution_time": 1, "max_block_size": 1},
         )
 
 
@@ -118,9 +119,13 @@ def test_a_session_keeps_its_temporary_tables_and_settings(connect: Connect) -> 
 def test_a_session_refuses_a_second_query_at_the_same_time(connect: Connect) -> None:
     one, other = connect(session_id="busy"), connect(session_id="busy")
     seen = connect()
-    thread = threading.Thread(target=one.query, args=("SELECT sleepEachRow(0.1) AS busy_one FROM numbers(15)",))
+    thread = threading.Thread(
+        target=one.query, args=("SELECT sleepEachRow(0.1) AS busy_one FROM numbers(15)",)
+    )
     thread.start()
-    running = "SELECT count() FROM system.processes WHERE query LIKE '%AS busy_one%' AND query NOT LIKE '%LIKE%'"
+    running = (
+        "SELECT count() FROM system.processes WHERE query LIKE '%AS busy_one%' AND query NOT LIKE '%LIKE%'"
+    )
     while seen.command(running) == 0:
         pass
     with pytest.raises(DatabaseError, match="373"):
@@ -130,7 +135,9 @@ def test_a_session_refuses_a_second_query_at_the_same_time(connect: Connect) -> 
 
 
 def test_external_data_is_seen_as_a_table(client: Any) -> None:
-    data = ExternalData(file_name="ids", data="1\tя\n2\tb\n".encode(), fmt="TSV", structure="id Int32, name String")
+    data = ExternalData(
+        file_name="ids", data="1\tя\n2\tb\n".encode(), fmt="TSV", structure="id Int32, name String"
+    )
     rows = client.query("SELECT name FROM ids WHERE id = 1", external_data=data).result_rows
     assert rows == [("я",)]
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
-import click
 import typer
+from typer.exceptions import TyperException
 
 from streams.cli import app
 
@@ -14,25 +15,26 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def refusal(words: list[str]) -> str | None:
-    """Why `labelstream` would not understand ``words`` (without the program's name); None if it would."""
-    command: click.Command = typer.main.get_command(app)
-    context = None
+    """Why `labelstream` would not understand ``words`` (without the program's name); None if it would.
+
+    Parses, and runs nothing.
+    """
+    command: Any = typer.main.get_command(app)
+    context: Any = None
     rest = list(words)
     try:
         while True:
             context = command.make_context(command.name, rest, parent=context)
-            if not isinstance(command, click.Group):
+            if not hasattr(command, "commands"):
                 return None
-            if not (rest := [*context._protected_args, *context.args]):
-                return "a command is missing"
-            found = command.get_command(context, rest[0])
-            if found is None:
-                return f"there is no command {rest[0]}"
-            command, rest = found, rest[1:]
-    except click.exceptions.Exit:
+            name, *rest = [*context._protected_args, *context.args]
+            command = command.get_command(context, name)
+            if command is None:
+                return f"there is no command {name}"
+    except typer.Exit:
         return None  # --help
-    except click.ClickException as error:
-        return error.format_message() or type(error).__name__
+    except TyperException as error:
+        return str(error) or type(error).__name__
 
 
 def make_targets() -> set[str]:

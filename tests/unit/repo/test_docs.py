@@ -1,0 +1,144 @@
+"""What the documents show exists: commands, tasks, services, files, headings, tables."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from command_lines import ROOT, make_targets, refusal
+
+from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.ddl import create_tables
+from streams.settings import Settings, load
+from tests.stack import local_stack
+
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+# Pages that are linked to and follow.
+COMING = {"docs/guarantees.md", "docs/performance.md", "docs/adr/0005-current-view.md"}
+SERVICES = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def blocks(page: Path) -> Iterator[tuple[str, str]]:
+    """Language and text of each fenced block."""
+    yield from _FENCE.findall(page.read_text("utf-8"))
+
+
+def command_lines(page: Path) -> Iterator[list[str]]:
+    """The words of each command line in fenced blocks and in inline code."""
+    text = page.read_text("utf-8")
+    lines = [line for _, block in _FENCE.findall(text) for line in block.splitlines()]
+    lines += re.findall(r"`([^`\n]+)`", _FENCE.sub("", text))
+    for line in lines:
+        bare = re.sub(r"^[A-Z_]+=\S+ ", "", line.strip())
+        if bare.startswith(("labelstream ", "make ", "docker compose ")) and "..." not in bare:
+            yield shlex.split(bare, comments=True)
+
+
+ALL_LINES = [(name_of(page), words) for page in PAGES for words in command_lines(page)]
+
+
+def lines_of(*programs: str) -> list[list[str]]:
+    return [words for _, words in ALL_LINES if words[0] in programs]
+
+
+@pytest.mark.parametrize("words", lines_of("labelstream"), ids=" ".join)
+def test_a_command_that_is_shown_exists(words: list[str]) -> None:
+    assert refusal(words[1:]) is None
+
+
+@pytest.mark.parametrize("words", lines_of("make"), ids=" ".join)
+def test_a_task_that_is_shown_exists(words: list[str]) -> None:
+    assert words[1] in make_targets()
+
+
+@pytest.mark.parametrize("words", lines_of("docker"), ids=" ".join)
+def test_services_and_profiles_that_are_shown_exist(words: list[str]) -> None:
+    profiles = {profile for service in SERVICES.values() for profile in service.get("profiles", [])}
+    after = words[words.index("up") + 1 :]
+    named = {word.split("=")[0] for word in after if not word.startswith("-")}
+    assert named <= set(SERVICES)
+    if "--profile" in words:
+        assert words[words.index("--profile") + 1] in profiles
+
+
+def test_the_pages_show_commands_at_all() -> None:
+    shown = {page for page, _ in ALL_LINES}
+    assert {"README.md", "README.ru.md", "docs/operations.md", "docs/subscribers.md"} <= shown
+    assert len(lines_of("labelstream")) > 20
+    assert refusal(["chekc"]) is not None
+    assert refusal(["local", "up", "--kafka-prot", "1"]) is not None
+    assert refusal(["run", "nobody"]) is not None
+
+
+def test_make_help_lists_every_task() -> None:
+    text = (ROOT / "Makefile").read_text("utf-8")
+    described = set(re.findall(r"^([a-z]+):.*## ", text, re.MULTILINE))
+    assert described == make_targets()
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)", _FENCE.sub("", page.read_text("utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", _FENCE.sub("", page.read_text("utf-8"))):
+        assert "://" not in target, "pages must be whole without a network"
+        file, _, anchor = target.partition("#")
+        linked = (page.parent / file).resolve() if file else page
+        if name_of(linked) in COMING and not linked.exists():
+            continue
+        assert linked.exists(), target
+        if anchor:
+            assert anchor in anchors(linked), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_settings_that_are_named_exist(page: Path) -> None:
+    settings = {name.upper() for name in Settings.model_fields}
+    families = tuple({name.split("_")[0] + "_" for name in settings})
+    # In the changelog a setting may be one that is gone.
+    if page.name == "CHANGELOG.md":
+        return
+    for name in re.findall(r"`([A-Z][A-Z_]+[A-Z])(?:=[^`]*)?`", page.read_text("utf-8")):
+        if name.startswith(families) and " " not in name:
+            assert name in settings
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_python_that_is_shown_imports_what_exists(page: Path) -> None:
+    for language, block in blocks(page):
+        if language == "python":
+            for node in ast.walk(ast.parse(block)):
+                if isinstance(node, ast.ImportFrom) and node.module:
+                    module = importlib.import_module(node.module)
+                    assert all(hasattr(module, alias.name) for alias in node.names)
+
+
+async def test_sql_that_is_shown_runs_on_the_result_tables(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    shown = [block for page in PAGES for language, block in blocks(page) if language == "sql"]
+    assert shown
+    with local_stack(tmp_path_factory, kafka=False) as running:
+        environment = {
+            "CLICKHOUSE_HOST": str(running.clickhouse.host),
+            "CLICKHOUSE_PORT": str(running.clickhouse.port),
+        }
+        settings = load(environment, None)
+        client = ClickHouseClient.from_settings(settings)
+        await create_tables(client, settings)
+        for sql in shown:
+            assert await client.rows(sql) == []

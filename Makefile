@@ -1,3 +1,5 @@
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint format typecheck generate clean
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -14,24 +16,30 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "setup: making $(VENV) with $(PYTHON)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "setup: installing labelstream and what it needs (some 300 MB the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,dev]'
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e '.[local,dev]' \
+		| awk '/^ *(Downloading|Using cached|Building|Installing|ERROR)/ { sub(/^ */, "setup:   "); print substr($$0, 1, 150); fflush() }'
 	@touch $@
 	@echo "setup: done"
 
 demo: setup  ## Run the whole pipeline on this machine (ARGS="--rows 2000")
 	@$(BIN)/labelstream demo $(ARGS)
 
-test: setup  ## Run all tests
-	$(BIN)/python -m pytest -q
+test: lint typecheck  ## Lint, types, then all tests
+	@echo "test: running the tests; those with Kafka and ClickHouse start their own (the first run downloads Kafka)"
+	@$(BIN)/python -m pytest -q
 
-lint: setup  ## ruff and the import contracts
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
+lint: setup  ## Check style, format and the import contracts
+	@echo "lint: ruff and the import contracts"
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check . || { echo "lint: not formatted; run: make format" >&2; exit 1; }
+	@report=$$($(BIN)/lint-imports 2>&1) || { echo "$$report" >&2; exit 1; }
 
 format: setup  ## Format the code
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
-typecheck: setup  ## mypy, strict
-	$(BIN)/mypy
+typecheck: setup  ## Check types with mypy, strict
+	@echo "typecheck: mypy"
+	@$(BIN)/mypy
 
 generate: setup  ## Write .env.example, docs/settings.md, docs/messages.md and docs/contract from the code
 	@$(BIN)/python docs/generate.py

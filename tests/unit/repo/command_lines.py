@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,13 @@ def refusal(words: list[str]) -> str | None:
         return None  # --help
     except TyperException as error:
         return str(error) or type(error).__name__
+
+
+def health_check() -> list[str]:
+    """The command of the image's health check."""
+    text = (ROOT / "Dockerfile").read_text("utf-8").replace("\\\n", " ")
+    words: list[str] = json.loads(re.findall(r"^HEALTHCHECK .*CMD (\[.*\])", text, re.MULTILINE)[0])
+    return words
 
 
 def make_targets() -> set[str]:

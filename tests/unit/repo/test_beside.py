@@ -1,4 +1,4 @@
-"""The subscriber in examples/ prints what is published, on a real broker."""
+"""What runs beside the product, on a real broker: the subscriber in examples/, the image's health check."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
-from command_lines import ROOT
+from command_lines import ROOT, health_check
 
 from connectors.kafka.admin import Admin
 from connectors.kafka.connection import connection
@@ -80,3 +80,18 @@ async def test_the_subscriber_prints_each_label(settings: Settings) -> None:
 
 def test_the_subscriber_fits_a_screen() -> None:
     assert len((ROOT / "examples" / "subscribe.py").read_text("utf-8").splitlines()) <= 20
+
+
+@pytest.mark.parametrize("up", [True, False], ids=["up", "down"])
+async def test_the_image_s_health_check_tells_whether_kafka_answers(settings: Settings, up: bool) -> None:
+    python, *arguments = health_check()
+    assert python == "python"
+    servers = str(settings.kafka_bootstrap_servers) if up else "127.0.0.1:1"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *arguments,
+        env={**os.environ, "KAFKA_BOOTSTRAP_SERVERS": servers},
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    async with asyncio.timeout(60):
+        assert (await process.wait() == 0) is up

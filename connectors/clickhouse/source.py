@@ -150,6 +150,12 @@ class SourceTable:
         rows = await self._client.rows(f"SELECT count() FROM {self._table()} WHERE {shape.time} IS NULL")
         return int(rows[0][0])
 
+    async def sample(self) -> None:
+        """Read one row, to see that the user may."""
+        shape = await self._known()
+        columns = ", ".join(dict.fromkeys(c for c in (shape.time, shape.text, shape.id, shape.user) if c))
+        await self._client.rows(f"SELECT {columns} FROM {self._table()} LIMIT 1")
+
     async def counts(self, since: int, until: int) -> dict[int, int]:
         """How many rows each second from ``since`` on and before ``until`` holds, by its number since 1970.
 
@@ -191,7 +197,7 @@ class SourceTable:
             yield page
 
     async def _page_end(self, shape: _Shape, since: int | None, until: int | None) -> int | None:
-        """Where a page that begins at ``since`` should end, exclusive; None if no more than a page is left."""
+        """Where a page from ``since`` should end, exclusive; None if no more than a page is left."""
         rows = await self._client.rows(
             f"SELECT count(), max(at) FROM (SELECT {_micros(shape)} AS at FROM {self._table()}\n"
             f"WHERE {self._bounds(shape, since is not None, until is not None)} "

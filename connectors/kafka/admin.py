@@ -15,7 +15,7 @@ from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from connectors.kafka.errors import translate
 from connectors.kafka.topic_ids import TopicIdRequest
-from streams.errors import ConfigurationError, UnavailableError
+from streams.errors import AccessError, ConfigurationError, UnavailableError
 from streams.settings import Settings
 from streams.topics import Topic, Topics
 
@@ -31,6 +31,11 @@ class FoundTopic:
     topic_id: UUID
     partitions: int
     config: Mapping[str, str]
+    rights: frozenset[str] = frozenset({"read", "write"})
+
+
+# AclOperation's numbers in the bit field of a topic's authorised operations.
+_RIGHTS = {3: "read", 4: "write"}
 
 
 class Admin:
@@ -60,13 +65,19 @@ class Admin:
         """Those of ``names`` that exist."""
         found: dict[str, FoundTopic] = {}
         async with self._client() as client:
-            response = await client.send(client.get_random_node(), TopicIdRequest(list(names)))
+            request = TopicIdRequest(list(names), rights=True)
+            response = await client.send(client.get_random_node(), request)
         async with self._admin() as admin:
-            for error_code, name, topic_id, _, partitions, _, _ in response.topics:
+            for error_code, name, topic_id, _, partitions, allowed, _ in response.topics:
                 if error_code != 0:
                     continue
+                # Kafka's smallest number means that it did not say: then there is no authorizer.
+                rights = {
+                    right for bit, right in _RIGHTS.items() if allowed == -(2**31) or allowed >> bit & 1
+                }
+                config = await _config(admin, name)
                 found[name] = FoundTopic(
-                    name, UUID(bytes=bytes(topic_id)), len(partitions), await _config(admin, name)
+                    name, UUID(bytes=bytes(topic_id)), len(partitions), config, frozenset(rights)
                 )
         return found
 
@@ -159,6 +170,30 @@ def refuse_other_count(partitions: int, topic: Topic, settings: Settings) -> Non
             setting="TOPIC_PARTITIONS",
             fix=f"set TOPIC_PARTITIONS={partitions}, or use another TOPIC_PREFIX: the count is fixed once "
             "the topics are made",
+        )
+
+
+def refuse_other_config(found: FoundTopic, topic: Topic) -> None:
+    """A topic that is compacted forgets messages that replays and late subscribers need.
+
+    Raises:
+        ConfigurationError: the clean-up policy is not the one that the topic is made for.
+        AccessError: it may not be read or written.
+    """
+    wanted = "compact" if topic.compacted else "delete"
+    policy = found.config.get("cleanup.policy", wanted)
+    if policy != wanted:
+        raise ConfigurationError(
+            f"topic {topic.name} has cleanup.policy={policy}, it must be {wanted}",
+            setting="TOPIC_PREFIX",
+            fix=f"set it with Kafka's own tools: kafka-configs --alter --add-config cleanup.policy={wanted}",
+        )
+    missing = sorted({"read", "write"} - found.rights)
+    if missing:
+        raise AccessError(
+            f"topic {topic.name}: no right to {' and '.join(missing)}",
+            setting="KAFKA_SASL_USERNAME",
+            fix="grant the user READ and WRITE on all topics of the prefix",
         )
 
 

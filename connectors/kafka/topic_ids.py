@@ -102,8 +102,9 @@ class TopicIdRequest(Request[MetadataRequest_v12]):
 
     API_KEY = 3
 
-    def __init__(self, topics: list[str]) -> None:
+    def __init__(self, topics: list[str], *, rights: bool = False) -> None:
         self._topics = topics
+        self._rights = rights
 
     def build(self, request_struct_class: type[MetadataRequest_v12]) -> MetadataRequest_v12:
-        return request_struct_class([(bytes(16), name, {}) for name in self._topics], False, False, {})
+        return request_struct_class([(bytes(16), name, {}) for name in self._topics], False, self._rights, {})

@@ -11,6 +11,9 @@ from typing import Any
 from connectors.local.clickhouse.errors import EngineError, from_engine
 
 
+_TURN_SECONDS = 1.0
+
+
 @dataclass(slots=True)
 class _Session:
     connection: "Connection"
@@ -120,12 +123,23 @@ class Engine:
             finally:
                 connection.close()
             return
-        session = self._take(session_id, check)
+        session = self._await_turn(session_id, check)
         try:
             yield session.connection
         finally:
             session.expires = time.monotonic() + timeout
             session.busy = False
+
+    def _await_turn(self, session_id: str, check: bool) -> _Session:
+        """A client may send its next request before this thread has put the session down after the last."""
+        deadline = time.monotonic() + _TURN_SECONDS
+        while True:
+            try:
+                return self._take(session_id, check)
+            except EngineError as error:
+                if error.code != 373 or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.002)
 
     def _take(self, session_id: str, check: bool) -> _Session:
         now = time.monotonic()

@@ -1,0 +1,43 @@
+"""Whether the result tables are there and may be written."""
+
+from __future__ import annotations
+
+from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.ddl import CURRENT, STORED, VERSIONS, quoted
+from connectors.clickhouse.errors import code_of
+from streams.errors import AccessError, LabelstreamError
+from streams.settings import Settings
+
+_UNKNOWN_STATEMENT = {62, 48}  # servers before 24.11 have no CHECK GRANT
+
+
+async def missing_tables(client: ClickHouseClient, settings: Settings) -> list[str]:
+    """Those of the result tables and views that are not there."""
+    rows = await client.rows(
+        "SELECT name FROM system.tables WHERE database = {database:String}",
+        {"database": settings.result_database},
+    )
+    found = {name for (name,) in rows}
+    return [name for name in (*STORED, VERSIONS, CURRENT) if name not in found]
+
+
+async def refuse_missing_rights(client: ClickHouseClient, settings: Settings) -> None:
+    """Ask the server whether the user may read and write the result tables.
+
+    Raises:
+        AccessError: naming the table and the right.
+    """
+    for table in (*STORED, VERSIONS):
+        name = f"{quoted(settings.result_database)}.{quoted(table)}"
+        try:
+            rows = await client.rows(f"CHECK GRANT SELECT, INSERT ON {name}")
+        except LabelstreamError as error:
+            if code_of(error) in _UNKNOWN_STATEMENT:
+                return
+            raise
+        if rows and not int(rows[0][0]):
+            raise AccessError(
+                f"{settings.clickhouse_username} may not read and write {settings.result_database}.{table}",
+                setting="CLICKHOUSE_USERNAME",
+                fix=f"GRANT SELECT, INSERT ON {settings.result_database}.* TO the user",
+            )

@@ -1,0 +1,189 @@
+"""`labelstream check`: tries every connection, column, model, topic and right, and says what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from agents.label import make_labeler
+from agents.taxonomy import load_taxonomy
+from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.rights import missing_tables, refuse_missing_rights
+from connectors.clickhouse.source import SourceTable
+from connectors.kafka.admin import Admin, FoundTopic, refuse_other_config, refuse_other_count
+from connectors.kafka.connection import connection, reach
+from connectors.llm.cache import Shared
+from connectors.llm.client import ChatClient
+from streams.errors import ConfigurationError, LabelstreamError, UnavailableError
+from streams.messages import Row
+from streams.outcomes import Done
+from streams.settings import Settings
+from streams.topics import Topics
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was tried, and what came of it. ``setting`` and ``fix`` say what to change."""
+
+    name: str
+    ok: bool
+    message: str
+    setting: str = ""
+    fix: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return asdict(self)
+
+    def line(self) -> str:
+        """For people; two lines if there is something to do."""
+        text = f"{'ok  ' if self.ok else 'FAIL'} {self.name}: {self.message}"
+        if self.ok:
+            return text
+        advice = " — ".join(part for part in (self.setting, self.fix) if part)
+        return f"{text}\n     {advice}" if advice else text
+
+
+async def check_all(settings: Settings) -> list[Finding]:
+    """Every check; one that fails does not keep the others from being tried."""
+    findings = [await _try("taxonomy", _taxonomy, settings)]
+    findings.append(await _try("kafka connection", _kafka, settings))
+    if findings[-1].ok:
+        findings.append(await _try("kafka topics", _topics, settings))
+    findings.append(await _try("clickhouse connection", _clickhouse, settings))
+    if findings[-1].ok:
+        findings.append(await _try("source table", _source, settings))
+        findings.append(await _try("result tables", _results, settings))
+    for which in ("labeler", "augmenter"):
+        findings.append(await _try(f"{which} endpoint", lambda s, w=which: _model(s, w), settings))  # type: ignore[misc]
+        if which == "labeler" and findings[-1].ok:
+            findings.append(await _try("a label", _label, settings))
+    return findings
+
+
+async def _try(name: str, attempt: Callable[[Settings], Awaitable[str]], settings: Settings) -> Finding:
+    try:
+        return Finding(name, True, await attempt(settings))
+    except LabelstreamError as error:
+        setting, fix = getattr(error, "setting", ""), getattr(error, "fix", "")
+        if isinstance(error, UnavailableError) and not fix:
+            fix = "check the address, and that the server is up and can be reached from here"
+        return Finding(name, False, str(error), setting, fix)
+
+
+async def _taxonomy(settings: Settings) -> str:
+    taxonomy = load_taxonomy(settings.taxonomy_path)
+    return f"{len(taxonomy.names)} labels in {settings.taxonomy_path}"
+
+
+async def _kafka(settings: Settings) -> str:
+    brokers = await reach(settings)
+    return f"{settings.kafka_bootstrap_servers}, {brokers} broker(s), {settings.kafka_security_protocol}"
+
+
+async def _topics(settings: Settings) -> str:
+    wanted = {topic.name: topic for topic in Topics(settings.topic_prefix).all()}
+    found: dict[str, FoundTopic] = await Admin(connection(settings)).find(list(wanted))
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise ConfigurationError(
+            f"missing: {', '.join(missing)}", setting="TOPIC_PREFIX", fix="make them: labelstream init"
+        )
+    for name, topic in found.items():
+        refuse_other_count(topic.partitions, wanted[name], settings)
+        refuse_other_config(topic, wanted[name])
+    return f"{len(found)} topics, {settings.topic_partitions} partitions each, may be read and written"
+
+
+async def _with_clickhouse(settings: Settings, use: Callable[[ClickHouseClient], Awaitable[str]]) -> str:
+    client = ClickHouseClient.from_settings(settings)
+    try:
+        return await use(client)
+    finally:
+        await client.close()
+
+
+async def _clickhouse(settings: Settings) -> str:
+    async def use(client: ClickHouseClient) -> str:
+        version = await client.command("SELECT version()")
+        return f"{settings.clickhouse_host}:{settings.clickhouse_port}, version {version}"
+
+    return await _with_clickhouse(settings, use)
+
+
+async def _source(settings: Settings) -> str:
+    async def use(client: ClickHouseClient) -> str:
+        source = SourceTable(client, settings)
+        columns = await source.inspect()
+        await source.sample()
+        without = await source.without_time()
+        named = (
+            settings.clickhouse_text_column,
+            settings.clickhouse_timestamp_column,
+            settings.clickhouse_id_column,
+            settings.clickhouse_user_id_column,
+        )
+        text = ", ".join(f"{name} {columns[name]}" for name in named if name in columns)
+        note = f"; {without} rows have no time and are left out" if without else ""
+        return f"{source.name} ({text}){note}"
+
+    return await _with_clickhouse(settings, use)
+
+
+async def _results(settings: Settings) -> str:
+    async def use(client: ClickHouseClient) -> str:
+        missing = await missing_tables(client, settings)
+        if missing:
+            raise ConfigurationError(
+                f"missing in {settings.result_database}: {', '.join(missing)}",
+                setting="CLICKHOUSE_RESULT_DATABASE",
+                fix="make them: labelstream init",
+            )
+        await refuse_missing_rights(client, settings)
+        return f"all in {settings.result_database}, may be written"
+
+    return await _with_clickhouse(settings, use)
+
+
+async def _model(settings: Settings, which: str) -> str:
+    client = ChatClient.from_settings(settings, which)
+    try:
+        offered = await client.models()
+        name = await client.model()
+        if name not in offered:
+            raise ConfigurationError(
+                f"the endpoint does not offer {name}; it offers {', '.join(offered) or 'nothing'}",
+                setting=f"LLM_{which.upper()}_MODEL",
+                fix="set it to one of them",
+            )
+        return f"model {name}"
+    finally:
+        await client.close()
+
+
+async def _label(settings: Settings) -> str:
+    client = ChatClient.from_settings(settings, "labeler")
+    try:
+        step, version = await make_labeler(settings, client, load_taxonomy(settings.taxonomy_path), Shared())
+        now = datetime.now(UTC)
+        outcome = await step(Row(row_id="check", text="не могу войти", created_at=now, polled_at=now))
+    finally:
+        await client.close()
+    if not isinstance(outcome, Done):
+        raise ConfigurationError(
+            f"the model gave no label: {getattr(outcome, 'error', '') or outcome.reason}",
+            setting="LLM_LABELER_MODEL",
+            fix="try another model; it must follow a JSON schema or answer with one JSON object",
+        )
+    sure = outcome.message.confidence
+    return (
+        f"{outcome.message.label}, "
+        + (
+            f"confidence {sure:.2f}"
+            if sure is not None
+            else "without confidence: the endpoint gives no logprobs"
+        )
+        + f"; label version {version}"
+    )

@@ -1,0 +1,243 @@
+"""`labelstream demo`: the whole pipeline on this machine, and a look at it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import structlog
+from rich.console import Console
+from rich.live import Live
+
+from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.demo_table import DemoTable, Stored
+from connectors.kafka.connection import connection
+from connectors.kafka.lag import LagReader, TopicLag
+from connectors.llm.counts import standin_calls
+from connectors.local.traffic import Query, bursts, queries
+from streams.demo_view import farewell, picture
+from streams.errors import LabelstreamError, UnavailableError
+from streams.local import local_stack_status, start_local_stack, stop_local_stack, with_local_stack
+from streams.roles import initialise
+from streams.settings import Settings
+from streams.supervise import Supervisor
+from streams.topics import Topics, groups
+from streams.waiting import until_available
+
+log = structlog.get_logger()
+
+ROLES = ("poller", "agents", "sink")
+# So many at a time where a fixed number of rows is asked for.
+_CHUNK, _CHUNK_SECONDS = 500, 0.25
+_LOOK_SECONDS = 0.5
+_STALL_SECONDS = 120.0
+
+
+@dataclass
+class Figures:
+    """What the demo knows at a moment. Topics and calls are counted since its start."""
+
+    rows: int = 0
+    stored: Stored = field(default_factory=lambda: Stored(0, 0, 0))
+    topics: dict[str, int] = field(default_factory=dict)
+    lags: dict[str, int] = field(default_factory=dict)
+    labels: list[tuple[str, int]] = field(default_factory=list)
+    examples: list[tuple[str, str, float | None, list[str]]] = field(default_factory=list)
+    llm_calls: int | None = None
+    seconds: float = 0.0
+
+    @property
+    def progress(self) -> tuple[Any, ...]:
+        """Changes while anything moves."""
+        return (self.rows, self.stored, tuple(self.topics.values()))
+
+
+async def play(settings: Settings, *, rows: int, rate: float | None, quiet: bool) -> dict[str, Any]:
+    """Start what is missing, feed it, watch it, and stop what was started. Returns the demo's figures.
+
+    ``rows`` 0: until cancelled. ``rate``: new rows a second; None: 25, or as fast as it goes with ``rows``.
+
+    Raises:
+        UnavailableError: a part did not come up, or nothing moves for two minutes.
+    """
+    console = Console(stderr=True)
+
+    def say(line: str) -> None:
+        if not quiet:
+            console.print(line, highlight=False)
+
+    before = local_stack_status(settings)
+    ours = [name for name in ("kafka", "clickhouse", "llm") if before[name]["state"] == "stopped"]
+    try:
+        await asyncio.to_thread(start_local_stack, settings, on_progress=say)
+        resolved = with_local_stack(settings)
+        await until_available("Kafka and ClickHouse", lambda: initialise(resolved))
+        client = ClickHouseClient.from_settings(resolved)
+        try:
+            table = DemoTable(client, resolved)
+            await table.create(guest=settings.clickhouse_host is not None)
+            return await _Demo(resolved, table, console, quiet).run(rows, rate)
+        finally:
+            await client.close()
+    finally:
+        if ours:
+            say(f"stopping {', '.join(ours)}; the data stays in {settings.labelstream_data}")
+            await asyncio.to_thread(stop_local_stack, settings, ours)
+
+
+class _Demo:
+    def __init__(self, settings: Settings, table: DemoTable, console: Console, quiet: bool) -> None:
+        self._settings = settings
+        self._table = table
+        self._console = console
+        self._quiet = quiet
+        self._topics = Topics(settings.topic_prefix)
+        names = groups(settings.topic_prefix)
+        self._watched: list[tuple[str, str | None]] = [
+            (self._topics.rows, names["agents"]),
+            (self._topics.labeled, names["agents"]),
+            (self._topics.augmented, names["sink"]),
+            (self._topics.dead_letter, names["sink"]),
+        ]
+        self._base: dict[str, int] = {}
+        self._base_calls: int | None = None
+        self._figures = Figures()
+
+    async def run(self, rows: int, rate: float | None) -> dict[str, Any]:
+        supervisor = Supervisor(ROLES, os.environ, self._settings.labelstream_data / "logs")
+        roles = asyncio.create_task(supervisor.run())
+        try:
+            async with LagReader(connection(self._settings)) as lags:
+                await self._drain(lags)
+                began = time.monotonic()
+                feeding = asyncio.create_task(self._feed(rows, rate))
+                try:
+                    await self._watch(lags, rows, began, feeding)
+                finally:
+                    feeding.cancel()
+                    await asyncio.wait([feeding])
+                self._figures.seconds = round(time.monotonic() - began, 2)
+                roles.cancel()
+                await asyncio.wait([roles])
+                # Once more, with nobody at work: these are the figures that topics and tables show.
+                await self._look(lags)
+        finally:
+            roles.cancel()
+            await asyncio.wait([roles])
+        if not self._quiet:
+            self._console.print(farewell(self._figures, self._settings))
+        return await self._result()
+
+    async def _result(self) -> dict[str, Any]:
+        topics = self._figures.topics
+        return {
+            "rows": self._figures.rows,
+            "labeled": topics.get(self._topics.labeled, 0),
+            "augmented": topics.get(self._topics.augmented, 0),
+            "stored": self._figures.stored.current,
+            "dead_letters": topics.get(self._topics.dead_letter, 0),
+            "llm_calls": self._figures.llm_calls,
+            "seconds": self._figures.seconds,
+        }
+
+    async def _drain(self, lags: LagReader) -> None:
+        """Wait until the roles are at work, and what an earlier run left is done."""
+        calm, last = 0, None
+        deadline = time.monotonic() + _STALL_SECONDS
+        while calm < 3:
+            found = await lags.read(self._watched)
+            moving = {name: (one.messages, one.lag) for name, one in found.items()}
+            members = await lags.members(list(groups(self._settings.topic_prefix).values()))
+            ready = all(members.values()) and not any(one.lag for one in found.values())
+            calm = calm + 1 if ready and moving == last else 0
+            last = moving
+            if time.monotonic() > deadline:
+                raise UnavailableError(
+                    f"the roles do not come up; see the logs in {self._settings.labelstream_data / 'logs'}"
+                )
+            await asyncio.sleep(_LOOK_SECONDS)
+        self._base = {name: one.messages for name, one in found.items()}
+        self._base_calls = await self._calls()
+
+    async def _feed(self, rows: int, rate: float | None) -> None:
+        source = queries(seed=self._table.first)
+        users = random.Random(self._table.first)
+        if rows and rate is None:
+            while self._figures.rows < rows:
+                await self._insert(source, min(_CHUNK, rows - self._figures.rows), users)
+                await asyncio.sleep(_CHUNK_SECONDS)
+            return
+        for pause, count in bursts(rate or 25.0, seed=self._table.first):
+            await asyncio.sleep(pause)
+            await self._insert(source, min(count, rows - self._figures.rows) if rows else count, users)
+            if rows and self._figures.rows >= rows:
+                return
+
+    async def _insert(self, source: Iterator[Query], count: int, users: random.Random) -> None:
+        texts = list(islice(source, count))
+        await self._table.insert(texts, [f"user-{users.randint(1, 500)}" for _ in texts])
+        self._figures.rows += count
+
+    async def _watch(self, lags: LagReader, rows: int, began: float, feeding: asyncio.Task[None]) -> None:
+        moved, progress = time.monotonic(), self._figures.progress
+        said = began
+        with Live(console=self._console, auto_refresh=False, transient=True) as live:
+            while not (rows and self._finished(rows)):
+                if feeding.done() and feeding.exception():
+                    raise feeding.exception() or AssertionError
+                await asyncio.sleep(_LOOK_SECONDS)
+                try:
+                    await self._look(lags)
+                except LabelstreamError as error:
+                    log.warning("demo_looks_again", error=str(error))
+                self._figures.seconds = time.monotonic() - began
+                if not self._quiet and self._console.is_terminal:
+                    live.update(picture(self._figures, self._topics), refresh=True)
+                elif not self._quiet and time.monotonic() - said > 2:
+                    said = time.monotonic()
+                    self._console.print(_line(self._figures, self._topics), highlight=False)
+                if self._figures.progress != progress:
+                    moved, progress = time.monotonic(), self._figures.progress
+                if rows and time.monotonic() - moved > _STALL_SECONDS:
+                    raise UnavailableError(
+                        f"nothing has moved for {_STALL_SECONDS:.0f} s; the logs are in "
+                        f"{self._settings.labelstream_data / 'logs'}"
+                    )
+
+    def _finished(self, rows: int) -> bool:
+        figures = self._figures
+        given_up = figures.topics.get(self._topics.dead_letter, 0)
+        stored = min(figures.stored.labeled, figures.stored.augmented)
+        return figures.rows >= rows and stored + given_up >= rows and not any(figures.lags.values())
+
+    async def _look(self, lags: LagReader) -> None:
+        found: dict[str, TopicLag] = await lags.read(self._watched)
+        figures = self._figures
+        figures.topics = {name: one.messages - self._base.get(name, 0) for name, one in found.items()}
+        figures.lags = {name: one.lag for name, one in found.items()}
+        figures.stored = await self._table.stored()
+        figures.labels = await self._table.labels()
+        figures.examples = await self._table.examples()
+        calls = await self._calls()
+        if calls is not None and self._base_calls is not None:
+            figures.llm_calls = calls - self._base_calls
+
+    async def _calls(self) -> int | None:
+        bases = {self._settings.llm_labeler_api_base, self._settings.llm_augmenter_api_base}
+        counts = [await standin_calls(base) for base in bases if base]
+        return None if None in counts else sum(count for count in counts if count is not None)
+
+
+def _line(figures: Figures, topics: Topics) -> str:
+    done = figures.topics
+    return (
+        f"{figures.seconds:5.0f} s  rows {figures.rows}  published {done.get(topics.rows, 0)}  "
+        f"labelled {done.get(topics.labeled, 0)}  augmented {done.get(topics.augmented, 0)}  "
+        f"stored {figures.stored.augmented}"
+    )

@@ -40,6 +40,9 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 share.coordinator.state.topic.num.partitions=1
 group.initial.rebalance.delay.ms=0
+# After a kill the controller waits until the former incarnation's session is over: 9 s by default.
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
 group.min.session.timeout.ms=6000
 # Modest for a laptop: the log cleaner alone would take 128 MB.
 log.cleaner.dedupe.buffer.size=16777216

@@ -17,22 +17,31 @@ from streams.errors import (
 )
 
 SETTING = "CLICKHOUSE_HOST"
-_CODE = re.compile(r"[Cc]ode: (\d+)")
+# As ClickHouse writes it, in the body and in the driver's words: a proxy has codes of its own.
+_CODE = re.compile(r"Code: (\d+)\. DB::|ClickHouse error code (\d+)")
 
 _ACCESS = {192, 193, 194, 195, 497, 516}
 _MISSING_TABLE = {60, 81}
 _MISSING_COLUMN = {10, 16, 47}
 # No room now: too many parts, queries or simultaneous connections, memory, quota, read-only for a while.
-_OVERLOADED = {164, 201, 202, 241, 242, 252, 305, 439}
-_AWAY = {3, 159, 160, 198, 203, 209, 210, 225, 236, 279, 285, 319, 394, 999}
-# The data itself: types, conversions, sizes. The same row would be refused again.
-_DATA = {6, 8, 26, 27, 32, 33, 38, 41, 44, 53, 69, 70, 72, 117, 131, 321, 349, 407, 441, 469, 472, 691}
+_OVERLOADED = {201, 202, 241, 242, 252, 305, 439}
+# 3, 32, 33: the data broke off, on its way through a proxy for example.
+_AWAY = {3, 32, 33, 159, 160, 198, 203, 209, 210, 225, 236, 279, 285, 319, 394, 999}
+# Space, files, memory, replicas, Poco's network errors: no row has a part in these.
+SERVERS_FAULT = _AWAY | {74, 75, 76, 173, 243, 246, 254, 286, 425, 499, 571, 668, 1000}
+# A setting that we send and that the user's profile does not let pass.
+_SETTINGS = {115, 164, 452, 472}
+# The data itself: types, conversions, sizes, constraints. The same row would be refused again.
+_DATA = {
+    *(6, 8, 26, 27, 38, 41, 44, 53, 69, 70, 72, 117, 128, 130, 131, 153, 190, 321, 349, 376, 395, 407, 441),
+    *(467, 469, 691),
+}
 
 
 def code_of(error: BaseException) -> int | None:
     """ClickHouse's error code in the exception's text."""
     found = _CODE.search(str(error))
-    return int(found.group(1)) if found else None
+    return int(found.group(1) or found.group(2)) if found else None
 
 
 def translate(error: BaseException) -> LabelstreamError:
@@ -55,6 +64,12 @@ def translate(error: BaseException) -> LabelstreamError:
     if code in _MISSING_COLUMN:
         return ConfigurationError(
             f"ClickHouse: {text}", setting="CLICKHOUSE_TEXT_COLUMN", fix="check the CLICKHOUSE_*_COLUMN names"
+        )
+    if code in _SETTINGS:
+        return ConfigurationError(
+            f"ClickHouse refuses a setting: {text}",
+            setting="CLICKHOUSE_USERNAME",
+            fix="let the user's profile change it (no readonly profile, no constraint on it)",
         )
     if code in _OVERLOADED:
         return OverloadedError(f"ClickHouse has no room now: {text}")

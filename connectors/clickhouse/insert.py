@@ -21,11 +21,11 @@ import structlog
 from connectors.clickhouse.batch import Batch, Refused
 from connectors.clickhouse.client import ClickHouseClient
 from connectors.clickhouse.ddl import quoted
-from connectors.clickhouse.errors import code_of
+from connectors.clickhouse.errors import SERVERS_FAULT, code_of
 from connectors.clickhouse.exact import OffsetSet, stored_offsets
+from connectors.clickhouse.intake import FEWEST_ROWS
 from streams.errors import (
     AccessError,
-    ConfigurationError,
     LabelstreamError,
     LeaseLostError,
     OverloadedError,
@@ -43,13 +43,21 @@ T = TypeVar("T")
 # Shorter than the group's session of 6 s: what an expelled owner had begun has ended when that is over.
 INSERT_SECONDS = 4
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 3.0
-# A server that answers, but fails on an insert of this many rows twice, gets fewer at once.
-_MANY = 1000
-# So often the same unknown error of a server that otherwise answers: then the rows are at fault.
+# So often an unknown error of a server that otherwise answers: then the rows may be at fault.
 _STUBBORN = 5
 _TIMEOUTS = {159, 160, 209, 210}
 _PIECE = 1 << 20
 _LOOK_AGAIN = 0.1
+
+
+class SplitError(Exception):
+    """Some of these rows are refused, or they are too many for the server: it should get fewer at once,
+    so that the others are not kept waiting for long."""
+
+
+class StuckError(Exception):
+    """The server fails on these rows and on nothing else that we know of, yet nothing shows that they are at
+    fault: a disk that is full fails in the same way. They must be tried again, together with others."""
 
 
 class _OverError(PermanentError):
@@ -122,12 +130,26 @@ class Inserter:
         """Insert ``batch`` (of one topic's incarnation), whatever happens between.
 
         Waits while ClickHouse is away or somebody must change a setting. Returns the rows that the
-        table refuses, found by halving.
+        table refuses.
 
         Raises:
             LeaseLostError: the partitions are no longer ours; any part of the batch may be stored.
+            SplitError: more than FEWEST_ROWS, and they should come in smaller batches.
+            StuckError: the server fails on them, and nobody knows whose fault that is.
+            With each of these any part of the batch may be stored: begin again with what the table holds.
         """
-        pause, tries = _FIRST_PAUSE, 0
+        inserts = self._counts["inserts"]
+        refused, known = await self._insert(table, batch, topic_id, generation, 0)
+        if refused and not known and self._counts["inserts"] == inserts:
+            raise StuckError(refused[0].error)
+        return refused
+
+    async def _insert(
+        self, table: str, batch: Batch, topic_id: UUID, generation: int, tries: int
+    ) -> tuple[list[Refused], bool]:
+        """As `insert`; also says whether the server told that the rows are at fault. ``tries``: how often
+        the same rows have failed already, among others."""
+        pause = _FIRST_PAUSE
         while len(batch):
             query_id = f"{self._prefix}{generation}/{uuid.uuid4()}"
             failure = await self._try(table, batch, query_id, generation)
@@ -137,30 +159,43 @@ class Inserter:
                 self._say_back()
                 break
             tries += 1
-            left = await self._missing(table, batch, topic_id, query_id, generation)
+            # A refusal is an answer: that insert has ended.
+            running = None if isinstance(failure, RefusedError) else query_id
+            left = await self._missing(table, batch, topic_id, running, generation)
             self._counts[f"stored:{table}"] += len(batch) - len(left)
             batch = left
             if not len(batch):
                 break
-            if _never_heals(failure, tries):
+            at_fault = isinstance(failure, RefusedError)
+            if at_fault or (tries >= _STUBBORN and _unknown(failure)):
+                if len(batch) > FEWEST_ROWS:
+                    raise SplitError(str(failure))
                 if len(batch) == 1:
-                    return [_refused(batch, failure)]
+                    return [_refused(batch, failure)], at_fault
                 return await self._halves(table, batch, topic_id, generation)
             self._counts["retries"] += 1
             self._say_away(failure)
-            if tries > 1 and len(batch) > _MANY and not isinstance(failure, ConfigurationError):
-                return await self._halves(table, batch, topic_id, generation)
+            if tries > 1 and len(batch) > FEWEST_ROWS and _too_many(failure):
+                raise SplitError(str(failure))
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
-        return []
+        return [], True
 
-    async def _halves(self, table: str, batch: Batch, topic_id: UUID, generation: int) -> list[Refused]:
-        half = len(batch) // 2
-        first = await self.insert(table, batch.slice(0, half), topic_id, generation)
-        return first + await self.insert(table, batch.slice(half, len(batch) - half), topic_id, generation)
+    async def _halves(
+        self, table: str, batch: Batch, topic_id: UUID, generation: int
+    ) -> tuple[list[Refused], bool]:
+        half, tries = len(batch) // 2, _STUBBORN - 2
+        parts = (batch.slice(0, half), batch.slice(half, len(batch) - half))
+        found = [await self._insert(table, part, topic_id, generation, tries) for part in parts]
+        return [one for refused, _ in found for one in refused], all(known for _, known in found)
 
     async def _try(self, table: str, batch: Batch, query_id: str, generation: int) -> LabelstreamError | None:
         body = await asyncio.to_thread(_encoded, batch.rows)
+
+        def ours() -> None:
+            if self._lease.generation != generation or not self._lease.held():
+                raise LeaseLostError("the lease was not held when the insert was to be finished")
+
         names = list(batch.rows.column_names)
         settings = {"async_insert": 0, "query_id": query_id, "max_execution_time": INSERT_SECONDS}
 
@@ -170,7 +205,7 @@ class Inserter:
                 column_names=names,
                 # An iterator: clickhouse-connect sends a body of bytes once more when the connection
                 # is cut, although the first may have been stored.
-                insert_block=_pieces(body),
+                insert_block=_pieces(body, ours),
                 settings=settings,
                 fmt="ArrowStream",
             )
@@ -189,10 +224,11 @@ class Inserter:
         return None
 
     async def _missing(
-        self, table: str, batch: Batch, topic_id: UUID, query_id: str, generation: int
+        self, table: str, batch: Batch, topic_id: UUID, query_id: str | None, generation: int
     ) -> Batch:
-        """What the table does not hold of ``batch``, once its insert has surely ended."""
-        await self._patiently(generation, lambda: self._end(f"query_id = {_text(query_id)}"))
+        """What the table does not hold of ``batch``, once its insert ``query_id`` has surely ended."""
+        if query_id is not None:
+            await self._patiently(generation, lambda: self._end(f"query_id = {_text(query_id)}"))
         spans: dict[int, tuple[int, int]] = {}
         for record in batch.records:
             start, end = spans.get(record.partition, (record.offset, record.offset + 1))
@@ -220,7 +256,7 @@ class Inserter:
         return await while_ours(self._lease, generation, "ClickHouse", attempt)
 
     def _say_away(self, failure: LabelstreamError) -> None:
-        if not self._said:
+        if not self._said and not isinstance(failure, LeaseLostError):
             self._said = True
             log.warning(
                 "waiting for ClickHouse",
@@ -235,14 +271,23 @@ class Inserter:
             log.info("ClickHouse is there")
 
 
-def _never_heals(failure: LabelstreamError, tries: int) -> bool:
-    """Whether the rows are at fault. A time-out, overload or missing right never is theirs."""
-    if isinstance(failure, RefusedError):
-        return True
-    if isinstance(failure, (OverloadedError, ConfigurationError)) or tries < _STUBBORN:
+def _unknown(failure: LabelstreamError) -> bool:
+    """Whether the server answered with an error of which we do not know whose fault it is."""
+    if not isinstance(failure, UnavailableError):
         return False
     code = code_of(failure)
-    return isinstance(failure, UnavailableError) and code is not None and code not in _TIMEOUTS
+    return code is not None and code not in SERVERS_FAULT
+
+
+def _too_many(failure: LabelstreamError) -> bool:
+    """Whether fewer rows at once may help: the server is there, but slow or out of room."""
+    if isinstance(failure, OverloadedError):
+        return True
+    return isinstance(failure, UnavailableError) and (code_of(failure) in _TIMEOUTS or _timed_out(failure))
+
+
+def _timed_out(failure: LabelstreamError) -> bool:
+    return "timed out" in str(failure).lower() and "connect timeout" not in str(failure).lower()
 
 
 def _refused(batch: Batch, failure: LabelstreamError) -> Refused:
@@ -261,9 +306,13 @@ def _encoded(rows: Any) -> memoryview:
     return memoryview(sink.getvalue())
 
 
-def _pieces(body: memoryview) -> Iterator[bytes]:
+def _pieces(body: memoryview, ours: Callable[[], None]) -> Iterator[bytes]:
+    """``body`` in pieces. ``ours`` is asked before the first, and again when all of them are out: a process
+    that was paused meanwhile raises, and an insert whose end is never sent is not stored."""
+    ours()
     for start in range(0, len(body), _PIECE):
         yield bytes(body[start : start + _PIECE])
+    ours()
 
 
 def _text(value: str) -> str:

@@ -8,9 +8,8 @@ insert anywhere between is made good by the next look at the tables.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from uuid import UUID
 
 import structlog
@@ -19,9 +18,9 @@ from connectors.clickhouse.batch import Batch, Refused, bare_batch, dead_letter_
 from connectors.clickhouse.client import ClickHouseClient
 from connectors.clickhouse.ddl import AUGMENTED, DEAD_LETTERS, LABELED
 from connectors.clickhouse.exact import OffsetSet
-from connectors.clickhouse.insert import INSERT_SECONDS, Inserter, while_ours
+from connectors.clickhouse.insert import INSERT_SECONDS, Inserter, SplitError, StuckError, while_ours
+from connectors.clickhouse.intake import Intake
 from connectors.clickhouse.letters import TOPIC_ID, DeadLetters, known_in
-from streams.errors import LeaseLostError, RetryableError
 from streams.messages import Augmented, Labeled
 from streams.ports import Commit, GroupInput, Lease, Partition, Record, Sender, Tail, TopicIds
 from streams.settings import Settings
@@ -29,16 +28,7 @@ from streams.topics import Topics, groups
 
 log = structlog.get_logger()
 
-BATCH_ROWS = 50_000
-BATCH_BYTES = 32_000_000
-# From the first arrival to the insert when traffic is light. With the insert itself well below 1 s.
-GATHER_SECONDS = 0.3
-# So many at a time, that their bytes are known before the next are asked for.
-_FETCH = 5_000
 _FOREVER = 2**62
-# How often a running sink asks whether its topics are still the same. A topic made anew below our
-# feet shows by itself, its offsets begin again; this is for one that has outgrown our position.
-_IDS_SECONDS = 5.0
 
 
 class _MadeAnewError(Exception):
@@ -90,11 +80,8 @@ class Sink:
         }
         self._generation = -1
         self._ids: dict[str, UUID] = {}
-        self._ids_at = 0.0
         self._stored: dict[Partition, OffsetSet] = {}
-        self._next: dict[Partition, int] = {}
-        self._source: GroupInput | None = None
-        self._in_hand: list[Record] = []
+        self._intake: Intake | None = None
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -109,29 +96,38 @@ class Sink:
         Raises:
             LeaseLostError: they are no longer ours.
         """
-        if source is not self._source:
-            self._source, self._in_hand = source, []
-        positions = dict(committed)
-        await self._begin(source, positions, generation)
-        while True:
-            await self._gather(source)
-            try:
-                reached = await self.store(self._in_hand)
-            except _MadeAnewError as made_anew:
-                log.warning("topic_made_anew", topics=sorted(made_anew.topics))
-                self._in_hand = [one for one in self._in_hand if one.topic not in made_anew.topics]
-                positions |= {p: Commit(-1) for p in positions if p.topic in made_anew.topics}
-                source.seek({p: 0 for p in positions if p.topic in made_anew.topics})
-                await self._begin(source, positions, generation)
-                continue
-            await while_ours(
-                self._lease,
-                generation,
-                "Kafka",
-                lambda reached=reached: source.commit(reached),  # type: ignore[misc]
-            )
-            positions |= reached
-            self._in_hand = []
+        if self._intake is None or self._intake.source is not source:
+            self._intake = Intake(source)
+        intake, positions = self._intake, dict(committed)
+        try:
+            await self._begin(intake, positions, generation)
+            while True:
+                batch = await intake.batch()
+                try:
+                    reached = await self.store(batch)
+                except _MadeAnewError as made_anew:
+                    await intake.stop()
+                    positions |= {p: Commit(-1) for p in positions if p.topic in made_anew.topics}
+                    self._from_the_beginning(intake, {p for p in positions if p.topic in made_anew.topics})
+                    await self._begin(intake, positions, generation)
+                    continue
+                except SplitError as error:
+                    log.info("smaller_batches", rows=len(batch), reason=str(error)[:300])
+                    intake.smaller(len(batch))
+                    continue
+                except StuckError as error:
+                    log.warning("rows_fail_alone", rows=len(batch), reason=str(error)[:300])
+                    continue
+                await while_ours(
+                    self._lease,
+                    generation,
+                    "Kafka",
+                    lambda reached=reached: source.commit(reached),  # type: ignore[misc]
+                )
+                positions |= reached
+                intake.done(len(batch))
+        finally:
+            await intake.stop()
 
     async def assigned(self, committed: Mapping[Partition, Commit], generation: int) -> frozenset[Partition]:
         """Learn what was already done for these partitions. Returns those that must be read from offset 0,
@@ -145,7 +141,6 @@ class Sink:
         await self._inserter.end_others(generation)
         names = {partition.topic for partition in committed} | {self._topics.dead_letter}
         self._ids = {name: await self._topic_id(name) for name in sorted(names)}
-        self._ids_at = time.monotonic()
         anew = frozenset(
             partition
             for partition, commit in committed.items()
@@ -162,7 +157,6 @@ class Sink:
             stored = await self._inserter.stored(self._tables[topic], self._ids[topic], spans, generation)
             self._stored |= {Partition(topic, number): offsets for number, offsets in stored.items()}
         await self._letters.learn(starts, self._ids, generation)
-        self._next = {}
         log.info("sink_assigned", partitions=len(starts), already_stored=sum(map(len, self._stored.values())))
         return anew
 
@@ -172,26 +166,45 @@ class Sink:
         When it returns, each of them is in its table, or on the dead-letter topic.
 
         Raises:
-            LeaseLostError: the partitions are no longer ours; any part may be stored.
+            LeaseLostError: the partitions are no longer ours.
+            SplitError, StuckError: give fewer, or the same again with others; see `Inserter.insert`.
+            With each of these any part of them may be stored.
         """
-        await self._compare_ids(records)
-        by_topic: dict[str, list[Record]] = {}
+        by_partition: dict[Partition, list[Record]] = {}
         for record in records:
-            if record.offset in self._stored[Partition(record.topic, record.partition)]:
-                self.counts["already_stored"] += 1
-            else:
-                by_topic.setdefault(record.topic, []).append(record)
-        for topic, new in by_topic.items():
-            for part in _parts(new):
-                await self._store_part(topic, part)
+            by_partition.setdefault(Partition(record.topic, record.partition), []).append(record)
+        await self._compare_ids({partition.topic for partition in by_partition})
+        for topic in dict.fromkeys(partition.topic for partition in by_partition):
+            mine = {partition: found for partition, found in by_partition.items() if partition.topic == topic}
+            new = [
+                record
+                for partition, found in mine.items()
+                for record in found
+                if record.offset not in self._stored[partition]
+            ]
+            self.counts["already_stored"] += sum(map(len, mine.values())) - len(new)
+            try:
+                if new:
+                    await self._store_part(topic, new)
+            except (SplitError, StuckError):
+                await self._look_again(topic, mine)
+                raise
+            # At once: should the next topic's rows come back in smaller batches, these are known.
+            for partition, found in mine.items():
+                self._stored[partition] |= OffsetSet.of(record.offset for record in found)
         self.counts["batches"] += 1
         positions: dict[Partition, Commit] = {}
-        for partition, offsets in _offsets(records).items():
-            self._stored[partition] |= OffsetSet.of(offsets)
-            self._next[partition] = max(offsets) + 1
-            metadata = self._letters.metadata(partition, self._next[partition])
-            positions[partition] = Commit(self._next[partition], metadata)
+        for partition, found in by_partition.items():
+            position = found[-1].offset + 1
+            positions[partition] = Commit(position, self._letters.metadata(partition, position))
         return positions
+
+    async def _look_again(self, topic: str, records: Mapping[Partition, Sequence[Record]]) -> None:
+        """Learn what the table holds of ``records`` after an insert that went wrong."""
+        spans = {p.partition: (found[0].offset, found[-1].offset + 1) for p, found in records.items()}
+        stored = await self._inserter.stored(self._tables[topic], self._ids[topic], spans, self._generation)
+        for number, offsets in stored.items():
+            self._stored[Partition(topic, number)] |= offsets
 
     async def _store_part(self, topic: str, records: list[Record]) -> None:
         table, topic_id = self._tables[topic], self._ids[topic]
@@ -215,48 +228,28 @@ class Sink:
             self.counts["unstorable"] += 1
             log.error("dead_letter_unstorable", source=one.record.source, error=one.error)
 
-    async def _begin(self, source: GroupInput, positions: dict[Partition, Commit], generation: int) -> None:
+    async def _begin(self, intake: Intake, positions: dict[Partition, Commit], generation: int) -> None:
         anew = await self.assigned(positions, generation)
         if anew:
-            log.warning("topic_made_anew", topics=sorted({partition.topic for partition in anew}))
-            self._in_hand = [one for one in self._in_hand if Partition(one.topic, one.partition) not in anew]
             positions |= {partition: Commit(-1) for partition in anew}
-            source.seek(dict.fromkeys(anew, 0))
+            self._from_the_beginning(intake, anew)
+        intake.start()
 
-    async def _gather(self, source: GroupInput) -> None:
-        """Fill `_in_hand`: what comes within GATHER_SECONDS of the first, at most a batch."""
-        deadline = time.monotonic() + GATHER_SECONDS if self._in_hand else None
-        size = sum(len(one.value or b"") for one in self._in_hand)
-        while len(self._in_hand) < BATCH_ROWS and size < BATCH_BYTES:
-            left = 1.0 if deadline is None else deadline - time.monotonic()
-            if left <= 0:
-                return
-            try:
-                found = await source.fetch(seconds=left, most=min(_FETCH, BATCH_ROWS - len(self._in_hand)))
-            except LeaseLostError:
-                raise
-            except RetryableError as error:
-                if self._in_hand:
-                    return
-                log.warning("waiting for Kafka", reason=str(error))
-                await asyncio.sleep(1.0)
-                continue
-            if found and deadline is None:
-                deadline = time.monotonic() + GATHER_SECONDS
-            self._in_hand += found
-            size += sum(len(one.value or b"") for one in found)
+    def _from_the_beginning(self, intake: Intake, partitions: Collection[Partition]) -> None:
+        """Read ``partitions`` from offset 0, and forget what was read of them: their topic was made anew."""
+        log.warning("topic_made_anew", topics=sorted({partition.topic for partition in partitions}))
+        intake.drop(lambda record: Partition(record.topic, record.partition) in partitions)
+        intake.source.seek(dict.fromkeys(partitions, 0))
 
-    async def _compare_ids(self, records: Sequence[Record]) -> None:
-        """Raise _MadeAnewError if a topic is no longer the one that we began with."""
-        back = any(
-            min(offsets) < self._next.get(partition, 0) for partition, offsets in _offsets(records).items()
-        )
-        if not back and time.monotonic() - self._ids_at < _IDS_SECONDS:
-            return
-        names = {record.topic for record in records}
-        now = {name: await self._topic_id(name) for name in sorted(names)}
-        self._ids_at = time.monotonic()
-        other = frozenset(name for name in names if now[name] != self._ids[name])
+    async def _compare_ids(self, topics: Collection[str]) -> None:
+        """Raise _MadeAnewError if any of ``topics`` is no longer the one that we began with.
+
+        Asked after the records were read and before they are stored. Less often would not do: a topic made
+        anew that has outgrown our position gives records which nothing else tells from the old one's.
+        """
+        names = sorted(topics)
+        now = await asyncio.gather(*(self._topic_id(name) for name in names))
+        other = frozenset(name for name, found in zip(names, now, strict=True) if found != self._ids[name])
         if other:
             raise _MadeAnewError(other)
 
@@ -270,24 +263,3 @@ class Sink:
 def writer_for(settings: Settings) -> ClickHouseClient:
     """The client for the inserts: it gives up before the group could have given the partitions away."""
     return ClickHouseClient.from_settings(settings, connect_seconds=2.0, answer_seconds=INSERT_SECONDS + 1.0)
-
-
-def _offsets(records: Sequence[Record]) -> dict[Partition, list[int]]:
-    offsets: dict[Partition, list[int]] = {}
-    for record in records:
-        offsets.setdefault(Partition(record.topic, record.partition), []).append(record.offset)
-    return offsets
-
-
-def _parts(records: list[Record]) -> Iterator[list[Record]]:
-    """``records`` in inserts of at most BATCH_ROWS and about BATCH_BYTES."""
-    part: list[Record] = []
-    size = 0
-    for record in records:
-        part.append(record)
-        size += len(record.value or b"")
-        if len(part) >= BATCH_ROWS or size >= BATCH_BYTES:
-            yield part
-            part, size = [], 0
-    if part:
-        yield part

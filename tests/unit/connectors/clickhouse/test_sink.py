@@ -6,7 +6,7 @@ import asyncio
 import http.client
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -208,10 +208,7 @@ async def test_a_topic_deleted_and_made_again_is_stored_from_its_beginning(datab
 
 
 @pytest.mark.parametrize("rows", [5, 40])
-async def test_a_topic_made_again_under_a_running_sink(
-    database: Database, rows: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("connectors.clickhouse.sink._IDS_SECONDS", 0.0)
+async def test_a_topic_made_again_under_a_running_sink(database: Database, rows: int) -> None:
     client, settings = database
     kafka = FakeKafka()
     for number in range(20):
@@ -367,9 +364,9 @@ async def test_a_sink_taken_off_in_mid_insert_leaves_nothing_behind_its_back(
     records = [kafka.publish(labeled(number), TOPICS.labeled) for number in range(1000)]
     began, slow = threading.Event(), inserts._pieces
 
-    def slowly(body: memoryview) -> Iterator[bytes]:
+    def slowly(body: memoryview, ours: Callable[[], None]) -> Iterator[bytes]:
         began.set()
-        for piece in slow(body):
+        for piece in slow(body, ours):
             time.sleep(0.5)
             yield piece
 

@@ -1,0 +1,1 @@
+"""Measurements, one file a question: ``python -m bench.sink --help``. Ratios count, not figures."""

@@ -1,4 +1,4 @@
-"""The import contracts hold, cover every module, and see what breaks them."""
+"""The import contracts hold, and see what breaks them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -30,22 +29,15 @@ def test_the_contracts_hold() -> None:
     assert checked.returncode == 0, checked.stdout
 
 
-def test_every_module_of_streams_has_a_layer() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-    layers = project["tool"]["importlinter"]["contracts"][0]["layers"]
-    placed = [name for layer in layers for name in re.findall(r"streams\.(\w+)", layer)]
-    present = {path.stem for path in (ROOT / "streams").glob("*.py")} - {"__init__"}
-    assert present <= set(placed), "add it to a layer in pyproject.toml, [tool.importlinter]"
-    assert len(placed) == len(set(placed))
-
-
 def test_each_contract_sees_a_breach(tmp_path: Path) -> None:
     for package in PACKAGES:
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     breaches = {
         "agents/check.py": "import faust, aiokafka, clickhouse_connect, httpx, chdb, connectors.kafka.lease",
-        "connectors/kafka/lease.py": "import connectors.clickhouse.client",
+        # By way of a module that no layer names.
+        "connectors/kafka/lease.py": "import streams.unnamed",
+        "streams/unnamed.py": "import connectors.clickhouse.client",
         "streams/text.py": "import streams.cli",
     }
     for path, statement in breaches.items():

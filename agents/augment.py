@@ -5,15 +5,19 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
+
+from agents.asking import JsonAsker
 from agents.check import check_variants
+from agents.label import answer_key
 from agents.ports import Answers, Model, outcome_of
-from agents.prompting import LONGEST, parse_answer, prompt_text, wrap_query
-from streams.errors import AnswerError, LabelstreamError, RefusedError
+from agents.prompting import LONGEST, SHORTER, parse_answer, prompt_text, wrap_query
+from streams.errors import TOO_LONG, AnswerError, LabelstreamError, RefusedError
 from streams.messages import Augmented, Labeled
 from streams.outcomes import Done, Reject, Retry
-from streams.topics import normalise
 
 _STRICTER = 'Прошлый ответ не подошёл. Ответь ровно одним объектом JSON {"variants": ["...", "..."]}.'
+_TEMPERATURE = 0.7
 
 
 class Augmenter:
@@ -23,8 +27,8 @@ class Augmenter:
         self._model = model
         self._variants = variants
         self._answers = answers
-        self._system = prompt_text("augment").format(count=variants)
-        self._schema: dict[str, Any] = {
+        self._system = {"role": "system", "content": prompt_text("augment").format(count=variants)}
+        schema: dict[str, Any] = {
             "type": "object",
             "properties": {
                 "variants": {
@@ -37,7 +41,7 @@ class Augmenter:
             "required": ["variants"],
             "additionalProperties": False,
         }
-        self._with_schema = True
+        self._json = JsonAsker(model, schema, temperature=_TEMPERATURE)
 
     async def augment(self, message: Labeled) -> Done[Augmented] | Reject | Retry:
         """Write variants; none are asked for where AUGMENT_VARIANTS is 0."""
@@ -45,15 +49,17 @@ class Augmenter:
             name = await self._model.model() if self._variants else ""
             written: list[str] = []
             if self._variants:
-                written, _ = await self._answers.get(
-                    normalise(message.text), lambda: self._write(message.text)
+                packed, _ = await self._answers.get(
+                    answer_key(f"{name}/{self._variants}", message.text), lambda: self._write(message.text)
                 )
+                written = orjson.loads(packed)
         except LabelstreamError as error:
             return outcome_of(error)
         kept, rejected = check_variants(message.text, written)
         return Done(
-            Augmented(
-                **message.model_dump(),
+            # All of it was checked: the message as it was read, the rest here.
+            Augmented.model_construct(
+                **message.__dict__,
                 variants=kept,
                 rejected=rejected,
                 augment_model=name,
@@ -61,34 +67,39 @@ class Augmenter:
             )
         )
 
-    async def _write(self, text: str) -> list[str]:
-        messages = [
-            {"role": "system", "content": self._system},
-            {"role": "user", "content": wrap_query(text)},
-        ]
-        tokens = 64 + self._variants * (32 + min(len(text), LONGEST))
-        said = ""
-        for turn in ([], [{"role": "user", "content": _STRICTER}]):
-            said = await self._ask([*messages, *turn], tokens)
-            answer = parse_answer(said)
-            variants = answer.get("variants") if answer is not None else None
-            if isinstance(variants, list) and all(isinstance(variant, str) for variant in variants):
-                return variants[: self._variants]
-        raise AnswerError(f"the model answered {said[:300]!r}")
+    def cache_entry(self, message: Augmented) -> tuple[bytes, bytes] | None:
+        """The key and the answer that a published message tells; None if it was made otherwise."""
+        written = [*message.variants, *(one.text for one in message.rejected)]
+        if len(written) != self._variants or not written:
+            return None
+        return answer_key(f"{message.augment_model}/{self._variants}", message.text), orjson.dumps(written)
 
-    async def _ask(self, messages: list[dict[str, str]], tokens: int) -> str:
+    async def _write(self, text: str) -> bytes:
         try:
-            schema = self._schema if self._with_schema else None
-            return (
-                await self._model.complete(messages, schema=schema, max_tokens=tokens, temperature=0.7)
-            ).text
+            written = await self._asked(text, LONGEST)
         except RefusedError as error:
-            refusal = str(error).lower()
-            if not self._with_schema or not any(
-                w in refusal for w in ("response_format", "json_schema", "grammar")
-            ):
+            if error.reason != TOO_LONG or len(text) <= SHORTER:
                 raise
-            self._with_schema = False
-            return (
-                await self._model.complete(messages, schema=None, max_tokens=tokens, temperature=0.7)
-            ).text
+            written = await self._asked(text, SHORTER)
+        # What is no text in UTF-8 cannot be published either.
+        return orjson.dumps([variant.encode("utf-8", "replace").decode() for variant in written])
+
+    async def _asked(self, text: str, longest: int) -> list[str]:
+        messages = [self._system, {"role": "user", "content": wrap_query(text, longest)}]
+        tokens = 64 + self._variants * (32 + min(len(text), longest))
+        completion = await self._json.ask(messages, tokens)
+        written = self._variants_in(completion.text)
+        if written is None:
+            stricter = {"role": "user", "content": _STRICTER}
+            cut_off = completion.finish_reason == "length"
+            completion = await self._json.ask([*messages, stricter], tokens, cut_off=cut_off)
+            written = self._variants_in(completion.text)
+        if written is None:
+            raise AnswerError(f"the model answered {completion.text[:300]!r}")
+        return written
+
+    def _variants_in(self, answer: str) -> list[str] | None:
+        found = parse_answer(answer, "variants")
+        if not isinstance(found, list) or not all(isinstance(variant, str) for variant in found):
+            return None
+        return found[: self._variants]

@@ -6,32 +6,47 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
 
+from agents.prompting import prompt_text
 from streams.messages import RejectedVariant
+from streams.text import clean
 from streams.topics import normalise
 
-_LEAK = re.compile(
-    r"</?query>|<\|[^|]*\||\[/?INST\]|\"variants\"|^\s*[\[{].*[\]}]\s*$|перефразируй|формулировк",
-    re.IGNORECASE | re.DOTALL,
+_LONGEST_REJECTED = 2000
+_MARKS = re.compile(
+    r"</?query>|<\|[^|]{0,60}\||\[/?INST\]|<</?SYS>>|\"variants\"|</?think>|перефразируй|формулировк",
+    re.IGNORECASE,
 )
+_OBJECT = re.compile(r"[\[{].*[\]}]", re.DOTALL)
+_WORD = re.compile(r"\w+")
+_LEAKED_WORDS = 6  # in a row, of the prompt
 _DIGITS = re.compile(r"\d{4,}")
-_MAIL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.]+")
+_BETWEEN_DIGITS = re.compile(r"[\s()-]")
+_MAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,64}\.[\w.]+")
+_ONE_SCRIPT = {"HIRAGANA": "CJK", "KATAKANA": "CJK"}
 
 
 def check_variants(source: str, variants: Iterable[str]) -> tuple[list[str], list[RejectedVariant]]:
-    """Those of ``variants`` that may be published, and the others with the reason."""
+    """Those of ``variants`` that may be published, cleaned, and the others with the reason."""
     kept: list[str] = []
     rejected: list[RejectedVariant] = []
-    seen = {normalise(source): "copy-of-source"}
+    seen = {essence(source): "copy-of-source"}
     for variant in variants:
-        text = " ".join(variant.split())
-        reason = seen.get(normalise(text)) or why_not(source, text)
+        text = clean(variant)
+        reason = why_not(source, text) if not text else seen.get(essence(text)) or why_not(source, text)
         if reason:
-            rejected.append(RejectedVariant(text=text[:2000], reason=reason))
+            rejected.append(RejectedVariant(text=text[:_LONGEST_REJECTED], reason=reason))
         else:
             kept.append(text)
-            seen[normalise(text)] = "copy-of-another"
+            seen[essence(text)] = "copy-of-another"
     return kept, rejected
+
+
+def essence(text: str) -> str:
+    """What of ``text`` a rewording must change: letters and digits; all of it where it has neither."""
+    normal = normalise(text)
+    return "".join(character for character in normal if character.isalnum()) or normal
 
 
 def why_not(source: str, variant: str) -> str | None:
@@ -40,18 +55,38 @@ def why_not(source: str, variant: str) -> str | None:
         return "empty"
     if len(variant) > 3 * len(source) + 60:
         return "too-long"
-    if len(variant) * 6 < len(source) and len(source) < 400:
+    if len(variant) * 6 < min(len(source), 400):
         return "too-short"
-    if _LEAK.search(variant) and not _LEAK.search(source):
+    if leaks(source, variant):
         return "leaked-prompt"
     if scripts(variant) and scripts(source) and scripts(variant) != scripts(source):
         return "other-script"
-    compact = re.sub(r"[\s()-]", "", source)
-    if any(number not in compact for number in _DIGITS.findall(re.sub(r"[\s()-]", "", variant))):
+    compact = _BETWEEN_DIGITS.sub("", source)
+    if any(number not in compact for number in _DIGITS.findall(_BETWEEN_DIGITS.sub("", variant))):
         return "invented-digits"
     if any(mail not in source for mail in _MAIL.findall(variant)):
         return "invented-address"
     return None
+
+
+def leaks(source: str, variant: str) -> bool:
+    """Whether ``variant`` holds marks or words of the prompt, or is JSON, and ``source`` does or is not."""
+    lowered = source.lower()
+    if any(mark.lower() not in lowered for mark in _MARKS.findall(variant)):
+        return True
+    if _OBJECT.fullmatch(variant.strip()) and not _OBJECT.search(source):
+        return True
+    return bool((_runs(variant) & _prompt_runs()) - _runs(source))
+
+
+def _runs(text: str) -> set[tuple[str, ...]]:
+    words = _WORD.findall(text.lower())
+    return {tuple(words[at : at + _LEAKED_WORDS]) for at in range(len(words) - _LEAKED_WORDS + 1)}
+
+
+@lru_cache
+def _prompt_runs() -> frozenset[tuple[str, ...]]:
+    return frozenset(_runs(prompt_text("augment")))
 
 
 def scripts(text: str) -> str:
@@ -59,4 +94,7 @@ def scripts(text: str) -> str:
     found = Counter(
         unicodedata.name(character, "?").split(" ")[0] for character in text if character.isalpha()
     )
-    return found.most_common(1)[0][0] if found else ""
+    if not found:
+        return ""
+    name = found.most_common(1)[0][0]
+    return _ONE_SCRIPT.get(name, name)

@@ -11,7 +11,6 @@ from streams.errors import (
     LabelstreamError,
     PermanentError,
     RetryableError,
-    UnavailableError,
 )
 from streams.outcomes import Reject, Retry
 
@@ -50,19 +49,21 @@ class Model(Protocol):
         self,
         messages: Sequence[dict[str, str]],
         *,
-        schema: dict[str, Any] | None,
+        schema: dict[str, Any] | None = None,
+        choice: Sequence[str] | None = None,
         max_tokens: int,
         temperature: float = 0.0,
-        logprobs: bool = False,
+        logprobs: int = 0,
         plain_json: bool = False,
     ) -> Completion:
-        """One answer; raises our errors."""
+        """One answer; raises our errors. ``logprobs``: how many alternatives to tell for each token."""
 
 
 class Answers(Protocol):
     """Shares one call among equal questions."""
 
-    async def get(self, key: Any, ask: Callable[[], Awaitable[Any]]) -> tuple[Any, bool]: ...
+    async def get(self, key: bytes, ask: Callable[[], Awaitable[bytes]]) -> tuple[bytes, bool]:
+        """The answer to the question of that key, and whether it came without a call of one's own."""
 
 
 def outcome_of(error: LabelstreamError) -> Reject | Retry:
@@ -74,5 +75,4 @@ def outcome_of(error: LabelstreamError) -> Reject | Retry:
         return Retry(_PERSON_SECONDS, f"{error.setting}: {error}")
     after = error.after if isinstance(error, RetryableError) and error.after is not None else 0.5
     # It answered, and failed on this request (5xx, garbage, too late): the message may be the reason.
-    suspect = type(error) is RetryableError and not isinstance(error, UnavailableError)
-    return Retry(after, str(error), suspect=suspect)
+    return Retry(after, str(error), suspect=type(error) is RetryableError)

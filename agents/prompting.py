@@ -4,44 +4,66 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from importlib import resources
 from typing import Any
 
+import orjson
+
 LONGEST = 4000
+SHORTER = 1000  # for a model whose context is too small
 _MARK = " […] "
-_FENCE = re.compile(r"```(?:json)?\s*(.*?)```", re.DOTALL)
+_THOUGHT = re.compile(r"^.*</think>", re.DOTALL | re.IGNORECASE)
+_MOST_OBJECTS = 64
+_ESCAPES = str.maketrans({character: f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"})
 
 
+@lru_cache
 def prompt_text(name: str) -> str:
     """A prompt that the package ships."""
     return (resources.files("agents") / "prompts" / f"{name}.txt").read_text("utf-8")
 
 
-def wrap_query(text: str) -> str:
+def wrap_query(text: str, longest: int = LONGEST) -> str:
     """The user's part of the prompt.
 
     The query is one JSON string in which `<`, `>` and `&` are escaped too, so that no text can hold a
-    closing tag or a line of its own. Texts over 4,000 characters lose their middle here, not in the message.
+    closing tag or a line of its own. Texts over ``longest`` characters lose their middle here, not in
+    the message.
     """
-    if len(text) > LONGEST:
-        half = (LONGEST - len(_MARK)) // 2
+    if len(text) > longest:
+        half = (longest - len(_MARK)) // 2
         text = text[:half] + _MARK + text[-half:]
-    encoded = json.dumps(text, ensure_ascii=False)
-    for character in "<>&\u2028\u2029":
-        encoded = encoded.replace(character, f"\\u{ord(character):04x}")
-    return f"<query>\n{encoded}\n</query>"
+    try:
+        encoded = orjson.dumps(text).decode()
+    except TypeError:  # half a surrogate pair
+        encoded = orjson.dumps(text.encode("utf-8", "replace").decode()).decode()
+    return f"<query>\n{encoded.translate(_ESCAPES)}\n</query>"
 
 
-def parse_answer(text: str) -> Any:
-    """The JSON object in an answer, also inside a code fence or between words; None if there is none."""
-    candidates = [text.strip(), *(match.strip() for match in _FENCE.findall(text))]
-    if "{" in text and "}" in text:
-        candidates.append(text[text.index("{") : text.rindex("}") + 1])
-    for candidate in candidates:
+def parse_answer(text: str, key: str) -> Any:
+    """The value of ``key`` in the last JSON object of an answer that has it; None if there is none.
+
+    The object may stand in a code fence, between words, or after a model's thoughts.
+    """
+    try:
+        found = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        found = None
+    if isinstance(found, dict):
+        return found.get(key)
+    value = None
+    text = _THOUGHT.sub("", text)
+    decoder = json.JSONDecoder()
+    at = text.find("{")
+    for _ in range(_MOST_OBJECTS):
+        if at < 0:
+            break
         try:
-            found = json.loads(candidate)
-        except (json.JSONDecodeError, RecursionError):
-            continue
-        if isinstance(found, dict):
-            return found
-    return None
+            found, end = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            end = at + 1
+        else:
+            value = found.get(key, value)
+        at = text.find("{", end)
+    return value

@@ -45,11 +45,13 @@ class Taxonomy(BaseModel):
 
     def as_prompt(self) -> str:
         """The list of labels as the prompt shows it."""
-        return "\n".join(
-            f"- {domain.name} ({domain.title}): {domain.description}"
-            + (f" Например: {'; '.join(domain.examples)}." if domain.examples else "")
-            for domain in self.domains
-        )
+        return "\n".join(f"- {self.line(domain)}" for domain in self.domains)
+
+    @staticmethod
+    def line(domain: Domain) -> str:
+        """One label as a prompt shows it."""
+        examples = f" Например: {'; '.join(domain.examples)}." if domain.examples else ""
+        return f"{domain.name} ({domain.title}): {domain.description}{examples}"
 
 
 def load_taxonomy(path: Path) -> Taxonomy:

@@ -75,6 +75,10 @@ class RefusedError(PermanentError):
     reason = "refused"
 
 
+# The reason of a RefusedError that a shorter text might not meet.
+TOO_LONG = "too-long-for-model"
+
+
 class AnswerError(PermanentError):
     """A model's answer that cannot be used: no label of the taxonomy, not the asked form."""
 

@@ -124,9 +124,11 @@ class Settings(BaseSettings):
     llm_labeler_concurrency: int = Field(
         default=64, ge=1, le=4096, description="Most labelling requests in flight in one worker."
     )
-    llm_labeler_mode: Literal["json"] = Field(
+    llm_labeler_mode: Literal["json", "choice", "auto"] = Field(
         default="json",
-        description="How the label is asked for: `json`, an object held to the taxonomy by a schema.",
+        description="How the label is asked for: `json`, an object held to the taxonomy by a schema; "
+        "`choice`, an option's letter in one token (at most 20 labels, else json); `auto` asks the endpoint "
+        "at the start and takes choice where it works. Part of the label version.",
     )
     llm_augmenter_api_base: Url | None = Field(
         default=None, description="Base URL of the augmenting model. Unset: the local stand-in, if it runs."

@@ -1,48 +1,87 @@
-"""Equal questions share one call in flight, and a bounded memory of answers."""
+"""Equal questions share one call in flight, and a bounded memory of answers.
+
+Keys and answers are bytes, so that the memory's bound is one in bytes: about 300 an entry for a label.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Hashable
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable
 
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
+# What Python adds to a key and an answer: two objects' heads and their place in the table.
+_ENTRY_BYTES = 170
 
 
-class Shared(Generic[K, V]):
-    """Answers by key, least recently used out first. Failures are not remembered."""
+class _Call:
+    """A call in flight, and how many wait for it."""
 
-    def __init__(self, most: int = 50_000) -> None:
-        self._most = most
-        self._answers: OrderedDict[K, V] = OrderedDict()
-        self._calls: dict[K, asyncio.Task[V]] = {}
+    __slots__ = ("task", "waiting")
 
-    async def get(self, key: K, ask: Callable[[], Awaitable[V]]) -> tuple[V, bool]:
+    def __init__(self, task: asyncio.Task[bytes]) -> None:
+        self.task = task
+        self.waiting = 0
+
+
+class Shared:
+    """Answers by key. Failures are not remembered.
+
+    Two generations: when the young one is half of the bound, it becomes the old one, and the old one is
+    dropped. What is asked for again moves to the young one, so that what goes is what was not asked for.
+    """
+
+    def __init__(self, most_bytes: int = 32 * 2**20) -> None:
+        self._most_bytes = most_bytes
+        self._young: dict[bytes, bytes] = {}
+        self._old: dict[bytes, bytes] = {}
+        self._young_bytes = 0
+        self._calls: dict[bytes, _Call] = {}
+
+    def __len__(self) -> int:
+        return len(self._young) + sum(key not in self._young for key in self._old)
+
+    async def get(self, key: bytes, ask: Callable[[], Awaitable[bytes]]) -> tuple[bytes, bool]:
         """The answer, and whether it came without a call of one's own.
 
-        A caller that is cancelled leaves the call to those who wait for it, and to the memory.
+        A caller that is cancelled leaves the call to the others who wait for it; without any, it ends.
         """
-        if key in self._answers:
-            self._answers.move_to_end(key)
-            return self._answers[key], True
+        known = self._young.get(key)
+        if known is None and (known := self._old.get(key)) is not None:
+            self.warm(key, known)
+        if known is not None:
+            return known, True
         call = self._calls.get(key)
         mine = call is None
         if call is None:
-            call = asyncio.ensure_future(self._ask(key, ask))
-            self._calls[key] = call
-            call.add_done_callback(lambda done: self._settle(key, done))
-        return await asyncio.shield(call), not mine
+            call = self._calls[key] = _Call(asyncio.ensure_future(self._ask(key, ask)))
+        call.waiting += 1
+        try:
+            return await asyncio.shield(call.task), not mine
+        except asyncio.CancelledError:
+            if call.waiting == 1 and not call.task.done():
+                # Whoever asks from now on begins a call of his own.
+                self._forget(key, call)
+                call.task.cancel()
+            raise
+        finally:
+            call.waiting -= 1
 
-    async def _ask(self, key: K, ask: Callable[[], Awaitable[V]]) -> V:
-        answer = await ask()
-        self._answers[key] = answer
-        if len(self._answers) > self._most:
-            self._answers.popitem(last=False)
-        return answer
+    def warm(self, key: bytes, answer: bytes) -> None:
+        """Remember an answer that is known from elsewhere."""
+        if key not in self._young:
+            self._young_bytes += len(key) + len(answer) + _ENTRY_BYTES
+        self._young[key] = answer
+        if self._young_bytes * 2 > self._most_bytes:
+            self._old, self._young, self._young_bytes = self._young, {}, 0
 
-    def _settle(self, key: K, call: asyncio.Task[V]) -> None:
-        self._calls.pop(key, None)
-        if not call.cancelled():
-            call.exception()  # seen, even if every caller has gone
+    async def _ask(self, key: bytes, ask: Callable[[], Awaitable[bytes]]) -> bytes:
+        call = self._calls[key]
+        try:
+            answer = await ask()
+            self.warm(key, answer)
+            return answer
+        finally:
+            self._forget(key, call)
+
+    def _forget(self, key: bytes, call: _Call) -> None:
+        if self._calls.get(key) is call:
+            del self._calls[key]

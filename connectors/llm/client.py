@@ -1,54 +1,44 @@
-"""A client for one OpenAI-compatible endpoint: httpx on aiohttp's connection pool.
-
-httpx's own pool spends tens of milliseconds of CPU a request at 64 in flight; aiohttp's does not.
-"""
+"""A client for one OpenAI-compatible endpoint: how often, how many at a time, and for how long to ask."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import random
-import ssl
+import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
-import httpx
-import orjson
-from httpx_aiohttp import AiohttpTransport
 from pydantic import SecretStr
 
-from connectors.llm.errors import from_status, translate
-from streams.errors import ConfigurationError, LabelstreamError, RetryableError
+from connectors.llm.answer import Completion, completion_in, json_in
+from connectors.llm.errors import is_late
+from connectors.llm.http import Http
+from connectors.llm.limit import Limit, LimitState, Load
+from connectors.llm.load import load_in, metrics_url
+from streams.errors import (
+    ConfigurationError,
+    LabelstreamError,
+    OverloadedError,
+    RefusedError,
+    RetryableError,
+    UnavailableError,
+)
 from streams.settings import Settings
 
 _TRIES = 3
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 3.0
-
-
-@dataclass(frozen=True)
-class TokenChance:
-    """A token of the answer, its log probability, and those of the tokens that might have stood there."""
-
-    token: str
-    logprob: float
-    top: tuple[tuple[str, float], ...]
-
-
-@dataclass(frozen=True)
-class Completion:
-    """An answer. ``tokens`` is None where the endpoint gives no logprobs."""
-
-    text: str
-    model: str
-    finish_reason: str
-    tokens: tuple[TokenChance, ...] | None
-    output_tokens: int
+_ASIDE_SECONDS = 4.0  # for the list of models and the metrics
+_NO_METRICS_SECONDS = 60.0
 
 
 class ChatClient:
-    """At most ``concurrency`` requests are in flight; a cancelled call frees its place at once."""
+    """At most ``concurrency`` requests are in flight; a cancelled call frees its place at once.
+
+    While the endpoint is away calls wait, and go on when it is back; nothing is lost by it and nothing
+    burnt. What fails for one request while others succeed is raised after three tries.
+    """
 
     def __init__(
         self,
@@ -60,20 +50,26 @@ class ChatClient:
         concurrency: int = 64,
         timeout_seconds: float = 60.0,
         ca_file: str | None = None,
+        patience_seconds: float = math.inf,
     ) -> None:
+        """``patience_seconds``: how long a call may go on in all before its last error is raised."""
         self.stats: Counter[str] = Counter()
         self.concurrency = concurrency
-        self._base_url = base_url.rstrip("/")
+        self._base_url = base_url
         self._model = model
         self._setting = setting
-        self._api_key = api_key
         self._timeout = timeout_seconds
-        self._ca_file = ca_file
-        self._places = asyncio.Semaphore(concurrency)
-        self._http: httpx.AsyncClient | None = None
+        self._patience = patience_seconds
+        self._http = Http(
+            base_url, setting=setting, api_key=api_key, connections=concurrency + 8, ca_file=ca_file
+        )
+        self._no_metrics_until = 0.0
+        self.limit = Limit(concurrency, probe=self._reachable, load=self._load)
 
     @classmethod
-    def from_settings(cls, settings: Settings, which: str) -> ChatClient:
+    def from_settings(
+        cls, settings: Settings, which: str, *, patience_seconds: float = math.inf
+    ) -> ChatClient:
         """The client of the ``labeler`` or the ``augmenter``.
 
         Raises:
@@ -95,17 +91,26 @@ class ChatClient:
             concurrency=getattr(settings, f"llm_{which}_concurrency"),
             timeout_seconds=settings.llm_timeout_seconds,
             ca_file=str(settings.llm_ca_cert) if settings.llm_ca_cert else None,
+            patience_seconds=patience_seconds,
         )
+
+    @property
+    def available(self) -> bool:
+        """False while the endpoint is away: calls wait."""
+        return self.limit.available
+
+    def state(self) -> LimitState:
+        """The limit, for metrics and `status`."""
+        return self.limit.state()
 
     async def close(self) -> None:
         """Close the pool."""
-        if self._http is not None:
-            await self._http.aclose()
-            self._http = None
+        await self.limit.close()
+        await self._http.close()
 
     async def models(self) -> list[str]:
-        """The names that the endpoint offers."""
-        answer = await self._request("GET", "/models", None)
+        """The names that the endpoint offers. Raises our errors at once."""
+        answer = json_in(await self._http.ask("GET", "/models", seconds=min(self._timeout, 10.0)))
         try:
             return [str(entry["id"]) for entry in answer["data"]]
         except (KeyError, TypeError) as error:
@@ -133,20 +138,24 @@ class ChatClient:
         self,
         messages: Sequence[dict[str, str]],
         *,
-        schema: dict[str, Any] | None,
+        schema: dict[str, Any] | None = None,
+        choice: Sequence[str] | None = None,
         max_tokens: int,
         temperature: float = 0.0,
-        logprobs: bool = False,
+        logprobs: int = 0,
         plain_json: bool = False,
     ) -> Completion:
-        """One answer, held to ``schema`` if given; ``plain_json`` asks for any JSON object instead.
+        """One answer, held to ``schema`` or to one of ``choice`` if given; ``plain_json`` asks for any
+        JSON object instead. ``logprobs``: how many alternatives to tell for each token.
 
         Raises:
-            RetryableError: after three tries; RefusedError, ConfigurationError at once.
+            RetryableError: it failed three times, while others succeeded.
+            RefusedError: the endpoint refuses this very request; at once.
+            UnavailableError, OverloadedError, ConfigurationError: only when patience ends.
         """
         body: dict[str, Any] = {
-            "model": await self.model(),
-            "messages": list(messages),
+            "model": self._model or await self.model(),
+            "messages": messages,
             "max_tokens": max_tokens,
             "temperature": temperature,
         }
@@ -157,99 +166,90 @@ class ChatClient:
             }
         elif plain_json:
             body["response_format"] = {"type": "json_object"}
+        if choice is not None:
+            body["structured_outputs"] = {"choice": choice}
         if logprobs:
-            body |= {"logprobs": True, "top_logprobs": 20}
-        answer = await self._request("POST", "/chat/completions", body)
+            body["logprobs"] = True
+            body["top_logprobs"] = logprobs
+        return await self._persist(body)
+
+    async def _persist(self, body: dict[str, Any]) -> Completion:
+        began = time.monotonic()
+        answers_before = self.limit.answers
+        tries = 0
+        while True:
+            completion = await self._once(body, began)
+            if isinstance(completion, Completion):
+                return completion
+            error, tries = completion, tries + 1
+            mine = self.limit.answers > answers_before and not isinstance(
+                error, (OverloadedError, ConfigurationError)
+            )
+            if mine and tries >= _TRIES:
+                # Others succeed: the endpoint is not away, it fails on this request.
+                raise error if type(error) is RetryableError else RetryableError(str(error)) from error
+            pause = random.uniform(0, min(_FIRST_PAUSE * 4 ** min(tries - 1, 5), _LONGEST_PAUSE))
+            after = error.after if isinstance(error, RetryableError) and error.after is not None else 0.0
+            pause = max(pause, after)
+            if time.monotonic() + pause - began > self._patience:
+                raise error
+            self.stats["retries"] += 1
+            await asyncio.sleep(pause)
+
+    async def _once(self, body: dict[str, Any], began: float) -> Completion | LabelstreamError:
+        """One request within the limit: an answer, or an error that may heal."""
+        await self._enter(began)
+        started = time.monotonic()
+        self.stats["calls"] += 1
         try:
-            completion = _completion(answer)
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise RetryableError(f"the endpoint's answer is not a completion: {str(answer)[:200]}") from error
+            content = await self._http.ask("POST", "/chat/completions", body, seconds=self._timeout)
+            completion = completion_in(content)
+        except RefusedError:
+            self.limit.refused()
+            raise
+        except (RetryableError, ConfigurationError) as error:
+            self.stats["failures"] += 1
+            self.limit.failed(error, late=is_late(error.__cause__))
+            return error
+        except BaseException:
+            self.limit.left()
+            raise
+        self.limit.answered(started, completion.output_tokens)
         self.stats["output_tokens"] += completion.output_tokens
         return completion
 
-    async def _request(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
-        async with self._places:
-            for attempt in range(_TRIES):
-                try:
-                    self.stats["calls"] += 1
-                    return await self._once(method, path, body)
-                except RetryableError as error:
-                    self.stats["failures"] += 1
-                    if attempt == _TRIES - 1:
-                        raise
-                    pause = random.uniform(0, min(_FIRST_PAUSE * 4**attempt, _LONGEST_PAUSE))
-                    if error.after is not None and error.after > _LONGEST_PAUSE:
-                        raise
-                    self.stats["retries"] += 1
-                    await asyncio.sleep(max(pause, error.after or 0.0))
-        raise AssertionError("unreachable")
-
-    async def _once(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
+    async def _enter(self, began: float) -> None:
+        if math.isinf(self._patience):
+            await self.limit.enter()
+            return
         try:
-            response = await self._client().request(
-                method,
-                self._base_url + path,
-                content=orjson.dumps(body) if body is not None else None,
-                headers={"content-type": "application/json"},
-            )
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
-            raise translate(error, self._setting) from error
-        if response.status_code != 200:
-            raise from_status(response, self._setting)
+            async with asyncio.timeout(max(0.0, self._patience - (time.monotonic() - began))):
+                await self.limit.enter()
+        except TimeoutError:
+            raise self.limit.away or OverloadedError("no place at the endpoint came free in time") from None
+
+    async def _reachable(self) -> bool:
         try:
-            return orjson.loads(response.content)
-        except orjson.JSONDecodeError as error:
-            raise RetryableError("the endpoint's answer is cut off or not JSON") from error
+            await self._http.ask("GET", "/models", seconds=_ASIDE_SECONDS)
+        except ConfigurationError as error:
+            # A key, a model or a path: only a real request can tell whether it was mended.
+            return "certificate" not in str(error)
+        except UnavailableError:
+            return False
+        except LabelstreamError as error:
+            return isinstance(error, RefusedError)
+        return True
 
-    def _client(self) -> httpx.AsyncClient:
-        if self._http is None:
-            context = ssl.create_default_context(cafile=self._ca_file)
-            transport = AiohttpTransport(
-                client=lambda: aiohttp.ClientSession(
-                    connector=aiohttp.TCPConnector(limit=self.concurrency + 8, ssl=context),
-                    # Nothing may leave the network by way of a proxy in the environment.
-                    trust_env=False,
-                    auto_decompress=False,
-                )
-            )
-            headers = {}
-            if self._api_key is not None:
-                headers["authorization"] = f"Bearer {self._api_key.get_secret_value()}"
-            self._http = httpx.AsyncClient(
-                transport=transport,
-                trust_env=False,
-                headers=headers,
-                timeout=httpx.Timeout(self._timeout, connect=5.0, pool=None),
-            )
-        return self._http
-
-
-def _completion(answer: dict[str, Any]) -> Completion:
-    choice = answer["choices"][0]
-    usage = answer.get("usage") or {}
-    return Completion(
-        text=choice["message"]["content"] or "",
-        model=str(answer.get("model", "")),
-        finish_reason=str(choice.get("finish_reason") or ""),
-        tokens=_tokens(choice.get("logprobs")),
-        output_tokens=int(usage.get("completion_tokens") or 0),
-    )
-
-
-def _tokens(logprobs: Any) -> tuple[TokenChance, ...] | None:
-    if not isinstance(logprobs, dict) or not isinstance(logprobs.get("content"), list):
-        return None
-    tokens = tuple(
-        TokenChance(
-            str(entry["token"]),
-            float(entry["logprob"]),
-            tuple((str(top["token"]), float(top["logprob"])) for top in entry.get("top_logprobs") or []),
-        )
-        for entry in logprobs["content"]
-    )
-    return tokens or None
-
-
-def is_suspect(error: LabelstreamError) -> bool:
-    """Whether the endpoint answered, and failed on this very request."""
-    return type(error) is RetryableError
+    async def _load(self) -> Load | None:
+        if time.monotonic() < self._no_metrics_until:
+            return None
+        try:
+            content = await self._http.ask("GET", metrics_url(self._base_url), seconds=_ASIDE_SECONDS)
+            found = load_in(content.decode("utf-8", "replace"))
+        except LabelstreamError as error:
+            found = None
+            if isinstance(error, RetryableError):
+                return None
+        if found is None:
+            self._no_metrics_until = time.monotonic() + _NO_METRICS_SECONDS
+        return found

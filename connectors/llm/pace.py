@@ -78,7 +78,7 @@ class Pace:
             self._judge(now)
 
     def refused(self, now: float, accepted: int) -> None:
-        """The endpoint had no room (429, 503); ``accepted`` others were in flight and had not been refused."""
+        """The endpoint had no room (429, 503); ``accepted`` others were in flight and not refused."""
         accepted = max(1, accepted)
         probed = self._passing
         fresh = now - self._cut_at > max(self._latency, 0.1)
@@ -135,7 +135,7 @@ class Pace:
         self._learn_base(per_unit, known, noise / math.sqrt(self._count))
         self._base_seconds = self._base * self._units / self._count
         full = 2 * self._fulls >= self._count
-        if now - self._told_at < _FRESH_SECONDS:
+        if now - self._told_at < _FRESH_SECONDS and not self._doubling:
             self._restart(now)
             return
         near = known == 1.0 and abs(per_unit - self._smooth) < 0.15 * self._smooth

@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--token-seconds", type=float, default=Manner.token_seconds)
     parser.add_argument("--context", type=int, default=Manner.context, help="longest prompt, in tokens")
     parser.add_argument("--no-logprobs", action="store_true", help="answer `logprobs: null`")
+    parser.add_argument("--no-metrics", action="store_true", help="have no /metrics")
     parser.add_argument("--api-key", help="refuse requests without this bearer key")
     parser.add_argument("--tls-cert", type=Path, help="PEM certificate: serve https")
     parser.add_argument("--tls-key", type=Path, help="PEM key of that certificate")
@@ -43,6 +44,7 @@ def main() -> None:
         token_seconds=given.token_seconds,
         context=given.context,
         logprobs=not given.no_logprobs,
+        metrics=not given.no_metrics,
         api_key=given.api_key,
     )
     tls = None

@@ -13,6 +13,7 @@ import orjson
 from connectors.llm.standin.words import Scorer, reword
 
 _QUERY = re.compile(r"<query>\s*(.*?)\s*</query>", re.DOTALL)
+_OPTION = re.compile(r"^([A-Z])[.)] ([\w.-]+) ", re.MULTILINE)
 _PIECE = re.compile(r"_?[^_]+|_")
 _LEAST_LOGPROB = -30.0
 
@@ -59,15 +60,19 @@ def text_of(message: dict[str, Any]) -> str:
 def answer(request: dict[str, Any], scorer: Scorer, *, unknown_label: bool = False) -> Answer:
     """The answer to a chat completion request.
 
-    A label is asked for by an `enum` or a `choice`, variants by an array of strings; without either,
-    the system message decides: it speaks of `variants` or of a `label`.
+    A label is asked for by an `enum`, by a `choice`, or by the letters under which the system message
+    lists the labels; variants by an array of strings. Without any of these the system message decides:
+    it speaks of `variants` or of a `label`.
     """
     messages = request["messages"]
     query = query_of(messages)
     writer = _Writer(scorer, query, unknown_label)
     choice = (request.get("structured_outputs") or {}).get("choice")
+    options = _options(messages)
     schema = ((request.get("response_format") or {}).get("json_schema") or {}).get("schema")
-    if choice:
+    if options and not schema and (choice or request.get("max_tokens") == 1):
+        writer.letter({k: v for k, v in options.items() if not choice or k in choice})
+    elif choice:
         writer.label([str(one) for one in choice])
     elif schema:
         writer.fill(schema)
@@ -76,6 +81,12 @@ def answer(request: dict[str, Any], scorer: Scorer, *, unknown_label: bool = Fal
     else:
         writer.fill({"type": "object", "properties": {"label": {"enum": list(scorer.labels)}}})
     return Answer(writer.kind, query, "".join(token.text for token in writer.tokens), writer.tokens)
+
+
+def _options(messages: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Letter to label, where the system message lists them as lines like `A. label (`."""
+    system = "".join(text_of(one) for one in messages if one.get("role") == "system")
+    return dict(_OPTION.findall(system))
 
 
 class _Writer:
@@ -179,6 +190,17 @@ class _Writer:
                 for label, pieces in candidates.items()
                 if position < len(pieces) and pieces[position] == piece
             }
+
+    def letter(self, options: dict[str, str]) -> None:
+        """Append the letter of the likeliest label, with the chances of all letters."""
+        self.kind = "label"
+        if self._unknown_label:
+            self._say("?")
+            return
+        probabilities = self._scorer.probabilities(self._query, list(options.values()))
+        logprobs = {letter: _log(probabilities[label]) for letter, label in options.items()}
+        others = sorted(logprobs.items(), key=lambda item: -item[1])
+        self.tokens.append(Token(others[0][0], others[0][1], others))
 
     def _say(self, text: str) -> None:
         self.tokens.append(Token(text))

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
 
@@ -38,7 +38,21 @@ class Manner:
     token_seconds: float = 0.002
     context: int = 32_768
     logprobs: bool = True
+    metrics: bool = True
     api_key: str | None = None
+
+
+# What `POST /manner` may change while the stand-in runs.
+_CHANGEABLE = {
+    "slots": int,
+    "queue": int,
+    "full_status": int,
+    "prefill_seconds": float,
+    "token_seconds": float,
+    "context": int,
+    "logprobs": bool,
+    "metrics": bool,
+}
 
 
 class Problem(Exception):
@@ -71,6 +85,8 @@ class StandIn:
             ("GET", "/faults"): self._show_faults,
             ("POST", "/faults"): self._set_faults,
             ("DELETE", "/faults"): self._set_faults,
+            ("GET", "/manner"): self._show_manner,
+            ("POST", "/manner"): self._set_manner,
         }
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -200,6 +216,8 @@ class StandIn:
         return web.Response()
 
     async def _metrics(self, _: web.BaseRequest) -> web.Response:
+        if not self._manner.metrics:
+            raise Problem(404, "NotFoundError", "Not Found")
         label = f'{{model_name="{self._manner.models[0]}"}}'
         lines = []
         for name, kind, value in (
@@ -232,6 +250,21 @@ class StandIn:
 
     async def _texts(self, _: web.BaseRequest) -> web.Response:
         return _json({kind: dict(texts) for kind, texts in self.stats.texts.items()})
+
+    async def _show_manner(self, _: web.BaseRequest) -> web.Response:
+        return _json({name: getattr(self._manner, name) for name in _CHANGEABLE})
+
+    async def _set_manner(self, request: web.BaseRequest) -> web.Response:
+        """Behave otherwise from now on: `{"slots": 16}`. What is not named stays as it was."""
+        asked = _parse(await request.read())
+        for name, value in asked.items():
+            kind = _CHANGEABLE.get(name)
+            fits = isinstance(value, (int, float) if kind is float else kind) if kind else False
+            if not fits or (isinstance(value, bool) is not (kind is bool)) or value < 0:
+                raise Problem(400, "BadRequestError", f"{name}: {value!r} cannot be set")
+        self._manner = replace(self._manner, **asked)
+        self._slots.resize(self._manner.slots)
+        return await self._show_manner(request)
 
     async def _show_faults(self, _: web.BaseRequest) -> web.Response:
         return _json(self.faults.show())

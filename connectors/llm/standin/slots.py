@@ -27,9 +27,18 @@ class Slots:
     """So many answers at a time; who comes later waits in line."""
 
     def __init__(self, slots: int, stats: Stats) -> None:
-        self._free = slots
+        self._slots = slots
+        self._free = slots  # below zero: as many more finish before anybody begins
         self._stats = stats
         self.waiting: deque[asyncio.Future[None]] = deque()
+
+    def resize(self, slots: int) -> None:
+        """Have so many slots from now on; what runs in a slot that is gone runs to its end."""
+        self._free += slots - self._slots
+        self._slots = slots
+        while self._free > 0 and self.waiting:
+            self._free -= 1
+            self._pass_on()
 
     async def hold(self, seconds: float) -> None:
         """Take a slot for ``seconds``; the line is first come, first served."""
@@ -54,7 +63,7 @@ class Slots:
             self._pass_on()
 
     def _pass_on(self) -> None:
-        while self.waiting:
+        while self._free >= 0 and self.waiting:
             turn = self.waiting.popleft()
             if not turn.done():
                 turn.set_result(None)

@@ -1,0 +1,101 @@
+"""Asking for a JSON object: with a schema where the endpoint takes one, with logprobs where it has them.
+
+What an endpoint refuses is not asked for again: what can be done without is given up step by step, for
+all rows. Once a form was taken, a refusal is about the row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import structlog
+
+from agents.ports import Completion, Model
+from streams.errors import TOO_LONG, RefusedError
+
+log = structlog.get_logger()
+
+_SCHEMA_WORDS = ("response_format", "json_schema", "json_object", "guided", "grammar", "schema", "structured")
+_FEWER_LOGPROBS = {20: 5, 5: 0}
+_THINKING_TOKENS = 2048
+
+
+@dataclass(frozen=True)
+class Form:
+    """What is asked of the endpoint beside the messages."""
+
+    hold: Literal["schema", "json", "nothing"]
+    logprobs: int
+
+
+class JsonAsker:
+    """Asks one model for objects of one schema."""
+
+    def __init__(
+        self, model: Model, schema: dict[str, Any], *, logprobs: bool = False, temperature: float = 0.0
+    ) -> None:
+        self._model = model
+        self._schema = schema
+        self._temperature = temperature
+        self._form = Form("schema", 20 if logprobs else 0)
+        self._taken = False
+        self._thinking_tokens = 0
+
+    @property
+    def form(self) -> Form:
+        """What the endpoint takes, as far as is known."""
+        return self._form
+
+    async def ask(
+        self, messages: Sequence[dict[str, str]], max_tokens: int, *, cut_off: bool = False
+    ) -> Completion:
+        """One answer. ``cut_off``: the last one for this row ended for want of tokens, so allow many more.
+
+        Raises:
+            RefusedError: the endpoint refuses the row, whatever the form.
+        """
+        extra = _THINKING_TOKENS if cut_off else self._thinking_tokens
+        while True:
+            form = self._form
+            try:
+                completion = await self._model.complete(
+                    messages,
+                    schema=self._schema if form.hold == "schema" else None,
+                    plain_json=form.hold == "json",
+                    max_tokens=max_tokens + extra,
+                    temperature=self._temperature,
+                    logprobs=form.logprobs,
+                )
+            except RefusedError as error:
+                if error.reason == TOO_LONG or not self._give_way(form, str(error).lower()):
+                    raise
+                continue
+            if form == self._form:
+                self._taken = True
+            if cut_off and completion.finish_reason != "length":
+                self._thinking_tokens = _THINKING_TOKENS  # it thinks before it answers: so will the next
+            return completion
+
+    def _give_way(self, refused: Form, why: str) -> bool:
+        """Do without something that this endpoint does not know. False if the row was refused."""
+        if refused != self._form:
+            return True  # another row has met the same refusal
+        fewer = replace(refused, logprobs=_FEWER_LOGPROBS.get(refused.logprobs, 0))
+        looser = replace(refused, hold="json" if refused.hold == "schema" else "nothing")
+        if refused.logprobs and "logprobs" in why:
+            self._form = fewer
+        elif refused.hold != "nothing" and any(word in why for word in _SCHEMA_WORDS):
+            self._form = looser
+        elif self._taken or refused == Form("nothing", 0):
+            return False
+        else:  # it does not say what it dislikes
+            self._form = replace(refused, logprobs=0) if refused.logprobs else looser
+        log.warning(
+            "the endpoint refuses a part of the request, which is left out",
+            logprobs=self._form.logprobs,
+            held_to=self._form.hold,
+            why=why[:200],
+        )
+        return True

@@ -1,0 +1,105 @@
+"""Choosing by letter: the label in one output token, with its whole distribution."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import structlog
+
+from agents.distribution import Distribution, choice_distribution, letter_in, of_choice
+from agents.ports import Completion, Model
+from agents.prompting import prompt_text, wrap_query
+from agents.taxonomy import Taxonomy
+from streams.errors import TOO_LONG, RefusedError
+
+log = structlog.get_logger()
+
+MOST_OPTIONS = 20  # of which the usual endpoint tells the probabilities at a token
+# An answer that is no option still tells, if so much of the probability is on the options.
+_ENOUGH_ON_OPTIONS = 0.5
+_PROBE = "где мой заказ"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A label and its distribution."""
+
+    label: str
+    distribution: Distribution
+
+
+class Chooser:
+    """Asks for an option's letter. Models favour some letters and places, so that the options stand in an
+    order that is shuffled once for each label version."""
+
+    def __init__(self, model: Model, taxonomy: Taxonomy, seed: str) -> None:
+        self._model = model
+        ordered = sorted(
+            taxonomy.domains, key=lambda d: blake2b(f"{seed}\n{d.name}".encode(), digest_size=8).digest()
+        )
+        self._letters = string.ascii_uppercase[: len(ordered)]
+        self.options = dict(zip(self._letters, (domain.name for domain in ordered), strict=True))
+        lines = "\n".join(
+            f"{letter}. {taxonomy.line(domain)}"
+            for letter, domain in zip(self._letters, ordered, strict=True)
+        )
+        self._system = prompt_text("choice").format(domains=lines)
+        self._held = True
+        self._logprobs = len(ordered)
+
+    async def choose(self, text: str, longest: int) -> Chosen | None:
+        """The label; None if the answer is no option.
+
+        Raises:
+            RefusedError: the endpoint refuses the row.
+        """
+        messages = [
+            {"role": "system", "content": self._system},
+            {"role": "user", "content": wrap_query(text, longest)},
+        ]
+        completion = await self._ask(messages)
+        chances, mass = of_choice(completion.tokens, self.options)
+        label = self.options.get(letter_in(completion.text))
+        if label is None and mass >= _ENOUGH_ON_OPTIONS:
+            label = max(chances, key=lambda name: chances[name])
+        return Chosen(label, choice_distribution(chances, label)) if label is not None else None
+
+    async def supported(self) -> bool:
+        """Whether the endpoint answers with one letter and tells the chances of all of them.
+
+        Raises:
+            RetryableError, ConfigurationError: it cannot be asked now.
+        """
+        try:
+            chosen = await self.choose(_PROBE, len(_PROBE))
+        except RefusedError as error:
+            log.info("choice_not_supported", why=str(error)[:200])
+            return False
+        confidence = chosen.distribution[0] if chosen is not None else None
+        return confidence is not None and self._logprobs > 0
+
+    async def _ask(self, messages: Sequence[dict[str, str]]) -> Completion:
+        while True:
+            held, logprobs = self._held, self._logprobs
+            try:
+                return await self._model.complete(
+                    messages,
+                    choice=list(self._letters) if held else None,
+                    max_tokens=1,
+                    logprobs=logprobs,
+                )
+            except RefusedError as error:
+                if error.reason == TOO_LONG:
+                    raise
+                why = str(error).lower()
+                if logprobs and "logprobs" in why:
+                    self._logprobs = 0
+                elif held and not (logprobs and "top_" in why):
+                    self._held = False
+                elif logprobs:
+                    self._logprobs = 0
+                else:
+                    raise

@@ -1,0 +1,158 @@
+"""From logprobs to a distribution over labels.
+
+Some servers (llama-server, vLLM by default) take logprobs before the answer is held to the schema, so
+that they also tell of tokens that could not have stood there: all is renormalised over the labels.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+from agents.ports import TokenChance
+from streams.messages import Alternative
+
+Distribution = tuple[float | None, tuple[Alternative, ...]]
+
+_MOST_ALTERNATIVES = 5
+_LEAST = 1e-6
+_BEFORE_VALUE = re.compile(r'"label"\s*:\s*"')
+_IN_NAME = re.compile(r"[A-Za-z0-9_.-]")
+
+
+def of_object(tokens: Sequence[TokenChance] | None, label: str, names: Sequence[str]) -> Distribution:
+    """The label's probability among ``names``, and the others', from the tokens of `{"label": "..."}`.
+
+    At each token of the label's value, the tokens that might have stood there are put to the labels
+    that they would begin or continue. A label that is the beginning of another is told from it by the
+    token after it. (None, ()) without logprobs.
+    """
+    start = _value_start(tokens, label) if tokens else None
+    if start is None or tokens is None:
+        return None, ()
+    index, before = start
+    chances = dict.fromkeys(names, 0.0)
+    share, written = 1.0, ""
+    alive = list(names)
+    for token in tokens[index:]:
+        by_piece = _by_piece(token, before, first=not written)
+        fitting = {piece: [n for n in alive if _fits(n[len(written) :], *piece)] for piece in by_piece}
+        own = _piece(token.token, before, first=not written)
+        total = sum(weight for piece, weight in by_piece.items() if fitting[piece])
+        if len(by_piece) < 2:
+            total = 1.0  # no alternatives are told: the probability itself is all there is
+        if total <= 0 or label not in fitting.get(own, ()):
+            break
+        for piece, members in fitting.items():
+            if piece != own:
+                for name in members:
+                    chances[name] += share * by_piece[piece] / total / len(members)
+        share *= by_piece[own] / total
+        alive = fitting[own]
+        written += own[0]
+        before = ""
+        if own[1] or len(alive) == 1:
+            break
+    chances[label] += share
+    return _sorted(chances, label)
+
+
+def of_choice(
+    tokens: Sequence[TokenChance] | None, options: dict[str, str]
+) -> tuple[dict[str, float], float]:
+    """The probability of each label by the first token, and how much of the whole they have together.
+
+    ``options``: letter to label. Empty without logprobs.
+    """
+    if not tokens:
+        return {}, 0.0
+    masses: dict[str, float] = {}
+    for text, logprob in _texts(tokens[0]).items():
+        label = options.get(letter_in(text))
+        if label is not None:
+            masses[label] = masses.get(label, 0.0) + math.exp(min(logprob, 0.0))
+    total = sum(masses.values())
+    if total <= 0:
+        return {}, 0.0
+    return {label: mass / total for label, mass in masses.items()}, min(total, 1.0)
+
+
+def choice_distribution(chances: dict[str, float], label: str) -> Distribution:
+    """The same as `of_object` gives, for what `of_choice` found."""
+    if label not in chances:
+        return None, ()
+    return _sorted(chances, label)
+
+
+def letter_in(text: str) -> str:
+    """The letter that a one-token answer is, without what may surround it."""
+    return text.strip(" \t\n\"'`.():*").upper()
+
+
+def _sorted(chances: dict[str, float], label: str) -> Distribution:
+    others = sorted(
+        ((chance, name) for name, chance in chances.items() if name != label and chance > _LEAST),
+        key=lambda pair: (-pair[0], pair[1]),
+    )
+    return _rounded(chances[label]), tuple(
+        Alternative(label=name, confidence=_rounded(chance)) for chance, name in others[:_MOST_ALTERNATIVES]
+    )
+
+
+def _rounded(chance: float) -> float:
+    return min(max(round(chance, 6), 0.0), 1.0)
+
+
+def _texts(token: TokenChance) -> dict[str, float]:
+    """What might have stood there, with log probabilities; what did stand there among it."""
+    return {**dict(token.top), token.token: token.logprob}
+
+
+def _by_piece(token: TokenChance, before: str, *, first: bool) -> dict[tuple[str, bool], float]:
+    weights: dict[tuple[str, bool], float] = {}
+    for text, logprob in _texts(token).items():
+        piece = _piece(text, before, first=first)
+        if piece[0] or piece[1]:
+            weights[piece] = weights.get(piece, 0.0) + math.exp(min(logprob, 0.0))
+    return weights
+
+
+def _piece(text: str, before: str, *, first: bool) -> tuple[str, bool]:
+    """What a token adds to the value, and whether it closes it. ``before``: what the ``first`` token holds
+    of the text before the value."""
+    if before and text.startswith(before):
+        text = text[len(before) :]
+    elif first:
+        text = text.lstrip(' \n\t":{')
+    value, quote, _ = text.partition('"')
+    return value, bool(quote)
+
+
+def _fits(rest: str, value: str, closed: bool) -> bool:
+    """Whether a label whose ``rest`` is still to come can go on with ``value``."""
+    if closed:
+        return value == rest
+    if rest.startswith(value):
+        return True
+    return bool(rest) and value.startswith(rest) and not _IN_NAME.match(value[len(rest) :])
+
+
+def _value_start(tokens: Sequence[TokenChance], label: str) -> tuple[int, str] | None:
+    """The token with which the label begins, and what that token holds before it."""
+    pieces = [token.token for token in tokens]
+    whole = "".join(pieces)
+    begin = -1
+    for match in _BEFORE_VALUE.finditer(whole):
+        if whole.startswith(label, match.end()):
+            begin = match.end()
+    if begin < 0:
+        begin = whole.rfind(label)
+    if begin < 0:
+        return None
+    at = 0
+    for index, piece in enumerate(pieces):
+        if at + len(piece) > begin:
+            return index, piece[: begin - at]
+        at += len(piece)
+    return None

@@ -1,0 +1,253 @@
+"""The limit for one endpoint: who may send now, who waits, and when nobody may.
+
+`pace.py` decides how many; this module hands the places out. Live work goes before replays. While the
+endpoint is away the limit is nil: callers wait here, and one of them is let through every two seconds,
+once the endpoint can be reached, to see whether it is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import structlog
+
+from connectors.llm.pace import Pace
+from streams.errors import (
+    ConfigurationError,
+    LabelstreamError,
+    OverloadedError,
+    UnavailableError,
+)
+from streams.urgency import REPLAY
+
+log = structlog.get_logger()
+
+_PROBE_SECONDS = 2.0
+_FIRST_PROBE_SECONDS = 0.3
+_LOAD_SECONDS = 1.0
+_TICK_SECONDS = 0.1
+# One place in so many goes to a replay although live work waits, so that none starves: a live message
+# may be waiting for a replay's call for the same text.
+_REPLAY_SHARE = 20
+# Failures in a row that mean an outage: few if nobody answers, else as many as were in flight.
+_SILENT_IN_A_ROW, _FAILED_IN_A_ROW = 3, 5
+
+
+class Load(NamedTuple):
+    """What an endpoint says of itself: requests that run, and that wait there."""
+
+    running: float
+    waiting: float
+
+
+@dataclass(frozen=True)
+class LimitState:
+    """For metrics and `status`. ``reason``: why the limit was last changed, or why nothing is sent."""
+
+    limit: int
+    in_flight: int
+    waiting: int
+    waiting_replay: int
+    available: bool
+    reason: str
+    endpoint_waiting: float | None
+
+
+class Limit:
+    """Places at one endpoint. ``enter`` takes one, ``answered``, ``refused``, ``failed`` or ``left`` gives it
+    back."""
+
+    def __init__(
+        self,
+        most: int,
+        *,
+        probe: Callable[[], Awaitable[bool]],
+        load: Callable[[], Awaitable[Load | None]],
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """``most``: places at most. ``probe``: can it be reached; ``load``: None if it does not say."""
+        self.pace = Pace(most)
+        self.in_flight = 0
+        self.answers = 0
+        self._probe = probe
+        self._load = load
+        self._clock = clock
+        self._sleep = sleep
+        self._live: deque[asyncio.Future[None]] = deque()
+        self._replay: deque[asyncio.Future[None]] = deque()
+        self._turn = 0
+        self._away: LabelstreamError | None = None
+        self._away_since = 0.0
+        self._in_a_row = 0
+        self._enough_in_a_row = 0
+        self._endpoint: Load | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._asking: asyncio.Task[None] | None = None
+        self._reopening: asyncio.Task[None] | None = None
+
+    @property
+    def available(self) -> bool:
+        """False while the endpoint is away, or refuses everybody."""
+        return self._away is None
+
+    @property
+    def away(self) -> LabelstreamError | None:
+        """Why the endpoint is not available."""
+        return self._away
+
+    def state(self) -> LimitState:
+        """A snapshot."""
+        return LimitState(
+            limit=self.pace.limit if self._away is None else 0,
+            in_flight=self.in_flight,
+            waiting=sum(not turn.done() for turn in self._live),
+            waiting_replay=sum(not turn.done() for turn in self._replay),
+            available=self._away is None,
+            reason=self.pace.reason if self._away is None else str(self._away),
+            endpoint_waiting=self._endpoint.waiting if self._endpoint else None,
+        )
+
+    # --- places ---
+
+    async def enter(self) -> None:
+        """Take a place; waits for one. Cancelled while waiting, it takes none."""
+        if self._watching is None:
+            self._watching = asyncio.create_task(self._watch())
+        if self._away is None and self.in_flight < self.pace.limit and not self._live and not self._replay:
+            self.in_flight += 1
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        (self._replay if REPLAY.get() else self._live).append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.left()  # the place was handed over as the caller was cancelled
+            raise
+
+    def answered(self, started: float, tokens: int) -> None:
+        """The endpoint answered a request sent at ``started`` (of the clock) with so many tokens."""
+        full = bool(self._live or self._replay) or self.in_flight >= 0.9 * self.pace.limit
+        self.answers += 1
+        self._in_a_row = 0
+        if self._away is not None:
+            self._return()
+        self.pace.answered(self._clock(), started, tokens, full)
+        self.left()
+
+    def refused(self) -> None:
+        """The endpoint answered that it will not do this very request: it is there."""
+        self._in_a_row = 0
+        if self._away is not None:
+            self._return()
+        self.left()
+
+    def failed(self, error: LabelstreamError, *, late: bool = False) -> None:
+        """A request failed with one of our errors; ``late``: for want of an answer in time."""
+        now = self._clock()
+        if isinstance(error, OverloadedError):
+            self.pace.refused(now, self.in_flight - 1)
+        elif late:
+            self.pace.late(now)
+        if self._in_a_row == 0:
+            self._enough_in_a_row = max(_FAILED_IN_A_ROW, self.pace.limit)
+        self._in_a_row += 1
+        enough = _SILENT_IN_A_ROW if isinstance(error, UnavailableError) else self._enough_in_a_row
+        if self._away is None and (isinstance(error, ConfigurationError) or self._in_a_row >= enough):
+            self._leave(error)
+        self.left()
+
+    def left(self) -> None:
+        """Give a place back without a word on the endpoint: the caller was cancelled."""
+        self.in_flight -= 1
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        while self._away is None and self.in_flight < self.pace.limit and self._admit_one():
+            pass
+
+    def _admit_one(self) -> bool:
+        while self._live or self._replay:
+            self._turn += 1
+            replay = not self._live or (bool(self._replay) and self._turn % _REPLAY_SHARE == 0)
+            turn = (self._replay if replay else self._live).popleft()
+            if not turn.done():
+                turn.set_result(None)
+                self.in_flight += 1
+                return True
+        return False
+
+    # --- outages ---
+
+    def _leave(self, error: LabelstreamError) -> None:
+        self._away, self._away_since = error, self._clock()
+        log.warning(
+            "the endpoint is away, nothing is sent to it",
+            reason=str(error),
+            setting=getattr(error, "setting", "") or None,
+            fix=getattr(error, "fix", "") or None,
+        )
+        if self._reopening is None or self._reopening.done():
+            self._reopening = asyncio.create_task(self._reopen())
+
+    def _return(self) -> None:
+        now = self._clock()
+        log.info("the endpoint is back", seconds=round(now - self._away_since, 1))
+        self._away = None
+        self._in_a_row = 0
+        self.pace.returned(now)
+        self._hand_out()
+
+    async def _reopen(self) -> None:
+        pause = _FIRST_PROBE_SECONDS
+        while self._away is not None:
+            await self._sleep(pause * random.uniform(0.8, 1.2))
+            pause = _PROBE_SECONDS
+            # No one may be waiting: then the next caller finds out.
+            if await self._probe() and self._away is not None and not self._try_one():
+                self._return()
+
+    def _try_one(self) -> bool:
+        return self.in_flight >= self.pace.most or self._admit_one()
+
+    # --- what the endpoint says of itself ---
+
+    async def _watch(self) -> None:
+        idle, ticks = 0, 0
+        try:
+            while idle < 20:
+                began = self._clock()
+                await self._sleep(_TICK_SECONDS)
+                late = max(0.0, self._clock() - began - _TICK_SECONDS)
+                self.pace.lag += 0.2 * (late - self.pace.lag)
+                idle = 0 if self.in_flight or self._live or self._replay else idle + 1
+                if self.in_flight and ticks <= 0 and (self._asking is None or self._asking.done()):
+                    ticks = round(_LOAD_SECONDS / _TICK_SECONDS)
+                    self._asking = asyncio.create_task(self._ask())
+                ticks -= 1
+        finally:
+            self._watching = None
+
+    async def _ask(self) -> None:
+        self._endpoint = found = await self._load()
+        if found is not None:
+            full = bool(self._live or self._replay) or self.in_flight >= 0.9 * self.pace.limit
+            self.pace.told(self._clock(), found.running, found.waiting, self.in_flight, full)
+            self._hand_out()
+
+    async def close(self) -> None:
+        """Stop watching."""
+        tasks = [task for task in (self._watching, self._asking, self._reopening) if task is not None]
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task

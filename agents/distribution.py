@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from agents.ports import TokenChance
-from streams.messages import Alternative
 
-Distribution = tuple[float | None, tuple[Alternative, ...]]
+# The label's probability, None where the endpoint does not tell, and the other labels', likeliest first.
+Distribution = tuple[float | None, tuple[tuple[str, float], ...]]
 
 _MOST_ALTERNATIVES = 5
 _LEAST = 1e-6
@@ -21,7 +22,7 @@ _BEFORE_VALUE = re.compile(r'"label"\s*:\s*"')
 _IN_NAME = re.compile(r"[A-Za-z0-9_.-]")
 
 
-def of_object(tokens: Sequence[TokenChance] | None, label: str, names: Sequence[str]) -> Distribution:
+def of_object(tokens: Sequence[TokenChance] | None, label: str, names: tuple[str, ...]) -> Distribution:
     """The label's probability among ``names``, and the others', from the tokens of `{"label": "..."}`.
 
     At each token of the label's value, the tokens that might have stood there are put to the labels
@@ -34,10 +35,9 @@ def of_object(tokens: Sequence[TokenChance] | None, label: str, names: Sequence[
     index, before = start
     chances = dict.fromkeys(names, 0.0)
     share, written = 1.0, ""
-    alive = list(names)
     for token in tokens[index:]:
         by_piece = _by_piece(token, before, first=not written)
-        fitting = {piece: [n for n in alive if _fits(n[len(written) :], *piece)] for piece in by_piece}
+        fitting = {piece: _members(names, written, *piece) for piece in by_piece}
         own = _piece(token.token, before, first=not written)
         total = sum(weight for piece, weight in by_piece.items() if fitting[piece])
         if len(by_piece) < 2:
@@ -49,10 +49,9 @@ def of_object(tokens: Sequence[TokenChance] | None, label: str, names: Sequence[
                 for name in members:
                     chances[name] += share * by_piece[piece] / total / len(members)
         share *= by_piece[own] / total
-        alive = fitting[own]
         written += own[0]
         before = ""
-        if own[1] or len(alive) == 1:
+        if own[1] or len(fitting[own]) == 1:
             break
     chances[label] += share
     return _sorted(chances, label)
@@ -96,7 +95,7 @@ def _sorted(chances: dict[str, float], label: str) -> Distribution:
         key=lambda pair: (-pair[0], pair[1]),
     )
     return _rounded(chances[label]), tuple(
-        Alternative(label=name, confidence=_rounded(chance)) for chance, name in others[:_MOST_ALTERNATIVES]
+        (name, _rounded(chance)) for chance, name in others[:_MOST_ALTERNATIVES]
     )
 
 
@@ -129,8 +128,15 @@ def _piece(text: str, before: str, *, first: bool) -> tuple[str, bool]:
     return value, bool(quote)
 
 
+@lru_cache(maxsize=16_384)
+def _members(names: tuple[str, ...], written: str, value: str, closed: bool) -> tuple[str, ...]:
+    """The labels that begin with ``written`` and can go on with ``value``."""
+    return tuple(
+        name for name in names if name.startswith(written) and _fits(name[len(written) :], value, closed)
+    )
+
+
 def _fits(rest: str, value: str, closed: bool) -> bool:
-    """Whether a label whose ``rest`` is still to come can go on with ``value``."""
     if closed:
         return value == rest
     if rest.startswith(value):

@@ -38,23 +38,17 @@ class Decision:
 
     label: str
     confidence: float | None
-    alternatives: tuple[Alternative, ...]
+    alternatives: tuple[tuple[str, float], ...]
 
     def pack(self) -> bytes:
         """As the memory of answers keeps it."""
-        return orjson.dumps(
-            [self.label, self.confidence, *((one.label, one.confidence) for one in self.alternatives)]
-        )
+        return orjson.dumps([self.label, self.confidence, *self.alternatives])
 
     @classmethod
     def unpack(cls, packed: bytes) -> Decision:
         """What `pack` made."""
         label, confidence, *others = orjson.loads(packed)
-        return cls(
-            label,
-            confidence,
-            tuple(Alternative.model_construct(label=name, confidence=chance) for name, chance in others),
-        )
+        return cls(label, confidence, tuple(others))
 
 
 def answer_key(version: str, text: str) -> bytes:
@@ -65,7 +59,8 @@ def answer_key(version: str, text: str) -> bytes:
 
 def cache_entry(message: Labeled) -> tuple[bytes, bytes]:
     """The key and the answer that a published message tells, for `warm`ing a memory of answers."""
-    decision = Decision(message.label, message.confidence, tuple(message.alternatives))
+    alternatives = tuple((one.label, one.confidence) for one in message.alternatives)
+    decision = Decision(message.label, message.confidence, alternatives)
     return answer_key(message.label_version, message.text), decision.pack()
 
 
@@ -149,7 +144,10 @@ class Labeler:
                 **row.__dict__,
                 label=decision.label,
                 confidence=decision.confidence,
-                alternatives=list(decision.alternatives),
+                alternatives=[
+                    Alternative.model_construct(label=name, confidence=chance)
+                    for name, chance in decision.alternatives
+                ],
                 label_version=self._version,
                 model=self._name,
                 labeled_at=datetime.now(UTC),

@@ -46,7 +46,7 @@ class Http:
         self._connections = connections
         self._ca_file = ca_file
         self._transport: AiohttpTransport | None = None
-        self._headers = {"accept": "application/json", "content-type": "application/json"}
+        self._headers = httpx.Headers({"accept": "application/json", "content-type": "application/json"})
         if not (self._secret.isascii() and self._secret.isprintable()):
             name = setting.removesuffix("_API_BASE") + "_API_KEY"
             raise ConfigurationError(

@@ -10,7 +10,7 @@ import orjson
 from pydantic import ValidationError
 
 from streams.errors import UndecodableError
-from streams.messages import DeadLetter, Labeled, Message
+from streams.messages import DeadLetter, Labeled, Message, Row
 
 M = TypeVar("M", bound=Message)
 Headers = list[tuple[str, bytes]]
@@ -19,6 +19,7 @@ MESSAGE_TYPE = "message-type"
 SCHEMA_VERSION = "schema-version"
 SOURCE = "source"
 LABEL_VERSION = "label-version"
+CREATED_AT = "created-at"
 
 _OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC
 
@@ -53,9 +54,16 @@ def headers_of(message: Message, *, source: tuple[str, int, int] | None = None) 
     ]
     if source is not None:
         headers.append((SOURCE, f"{source[0]}/{source[1]}/{source[2]}".encode()))
+    if isinstance(message, Row):
+        headers.append((CREATED_AT, created_at_header(message)))
     if isinstance(message, Labeled):
         headers.append((LABEL_VERSION, message.label_version.encode()))
     return headers
+
+
+def created_at_header(row: Row) -> bytes:
+    """With its key it tells a row from one that got the same id later: source tables begin ids anew."""
+    return row.created_at.isoformat().encode()
 
 
 # The fields of a dead letter that travel as headers; its payload is the message's value.

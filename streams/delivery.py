@@ -18,7 +18,15 @@ from typing import Any
 
 import structlog
 
-from streams.codec import LABEL_VERSION, decode, encode, encode_dead_letter, headers_of
+from streams.codec import (
+    CREATED_AT,
+    LABEL_VERSION,
+    created_at_header,
+    decode,
+    encode,
+    encode_dead_letter,
+    headers_of,
+)
 from streams.errors import LabelstreamError, LeaseLostError, RefusedError, UndecodableError
 from streams.memory import (
     PAYLOAD_DIGEST,
@@ -272,7 +280,10 @@ class Delivery:
                 None,
                 Reject(error.reason, str(error)),
             )
-        return row_identity(message.row_id, self._version_of(message)), message, None
+        identity = row_identity(
+            message.row_id.encode(), created_at_header(message), self._version_of(message).encode()
+        )
+        return identity, message, None
 
     async def _work(self, message: Row, record: Record) -> Done[Any] | Reject:
         """Ask the step until it decides. Only failures of this very message, while others succeed, count
@@ -360,5 +371,6 @@ class Delivery:
         value, headers = encode_dead_letter(letter)
         headers.append((PAYLOAD_DIGEST, digest_of(record.value)))
         if message is not None:
+            headers.append((CREATED_AT, created_at_header(message)))
             headers.append((LABEL_VERSION, self._version_of(message).encode()))
         return Outgoing(self.stage.dead_letter, record.partition, record.key or b"", value, headers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from hashlib import blake2b
 
-from streams.codec import LABEL_VERSION
+from streams.codec import CREATED_AT, LABEL_VERSION
 from streams.ports import Record
 
 PAYLOAD_DIGEST = "payload-digest"
@@ -40,9 +40,12 @@ class Memory:
                 self._recent.discard(self._order.popleft())
 
 
-def row_identity(row_id: str, label_version: str) -> bytes:
-    """A row under a label version, whether it was labelled or given up."""
-    return _digest(b"row", row_id.encode("utf-8", "surrogatepass"), label_version.encode())
+def row_identity(row_id: bytes, created_at: bytes, label_version: bytes) -> bytes:
+    """A row under a label version, whether it was labelled or given up.
+
+    With its time: a source whose ids begin anew has other rows under the same ids.
+    """
+    return _digest(b"row", row_id, created_at, label_version)
 
 
 def bytes_identity(source: tuple[str, int, int], payload_digest: bytes) -> bytes:
@@ -57,17 +60,18 @@ def digest_of(payload: bytes | None) -> bytes:
 
 def published_identity(record: Record) -> bytes:
     """The identity of a message of an output topic."""
-    version = (record.header(LABEL_VERSION) or b"").decode("utf-8", "replace")
-    return row_identity((record.key or b"").decode("utf-8", "replace"), version)
+    return row_identity(
+        record.key or b"", record.header(CREATED_AT) or b"", record.header(LABEL_VERSION) or b""
+    )
 
 
 def dead_letter_identity(record: Record, step: str) -> bytes | None:
     """The identity of a dead letter of ``step``; None for another step's."""
     if record.header("step") != step.encode():
         return None
-    row_id = (record.header("row-id") or b"").decode("utf-8", "replace")
+    row_id = record.header("row-id")
     if row_id:
-        return row_identity(row_id, (record.header(LABEL_VERSION) or b"").decode("utf-8", "replace"))
+        return row_identity(row_id, record.header(CREATED_AT) or b"", record.header(LABEL_VERSION) or b"")
     try:
         source = (
             (record.header("topic") or b"").decode(),

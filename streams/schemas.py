@@ -10,7 +10,7 @@ import re
 from datetime import datetime
 from typing import Any
 
-from streams.codec import LABEL_VERSION, MESSAGE_TYPE, SCHEMA_VERSION, SOURCE, encode_dead_letter
+from streams.codec import CREATED_AT, LABEL_VERSION, MESSAGE_TYPE, SCHEMA_VERSION, SOURCE, encode_dead_letter
 from streams.memory import PAYLOAD_DIGEST
 from streams.messages import MESSAGES, DeadLetter, Labeled, Row
 
@@ -42,9 +42,11 @@ def headers_schema(message_type: str) -> dict[str, Any]:
         properties[SOURCE] = _text(
             "The message that it was made from: topic/partition/offset.", pattern=r"^[^/]+/\d+/\d+$"
         )
+        properties[CREATED_AT] = _text("The row's time, as in the value.", format="date-time")
+        required = [CREATED_AT]
         if issubclass(kind, Labeled):
             properties[LABEL_VERSION] = _text("The label version, as in the value.", minLength=1)
-            required = [SOURCE, LABEL_VERSION]
+            required = [SOURCE, CREATED_AT, LABEL_VERSION]
     fixed = {
         MESSAGE_TYPE: _text("The kind of message.", const=message_type),
         SCHEMA_VERSION: _text(
@@ -96,6 +98,7 @@ def _dead_letter_headers() -> tuple[dict[str, Any], list[str]]:
         elif field.annotation is datetime:
             limits = {"format": "date-time"}
         properties[name] = _text(field.description or "", **limits)
+    properties[CREATED_AT] = _text("The row's time, where the message could be read.", format="date-time")
     properties[LABEL_VERSION] = _text("The label version under which it was worked on.")
     properties[PAYLOAD_DIGEST] = _text("Digest of the received bytes.", pattern="^[0-9a-f]{16}$")
     properties["topic-id"] = _text("The incarnation of the origin's topic, where the sink gave it up.")

@@ -146,6 +146,7 @@ class Poller:
             )
 
     async def _learn(self) -> None:
+        self._skew = await _ask(self._source.now()) - int(time.time() * _SECOND)
         written = self._publisher.written
         topics = sorted({where.topic for where in written})
         self._ids = {topic: str(await self._topic_ids.topic_id(topic)) for topic in topics}
@@ -159,7 +160,7 @@ class Poller:
         }
         starts = {where: known[where.topic].get(where.partition, 0) for where in written}
         ahead = [mark for text in (cursor.ahead if cursor else ()) if (mark := Mark.parse(text.encode()))]
-        await self._publisher.learn(self._tail, starts, self._begin, ahead)
+        await self._publisher.learn(self._tail, starts, self._begin, ahead, self._now())
         log.info(
             "poller_begins",
             source=self._source.name,
@@ -302,8 +303,7 @@ async def _from_source(pages: AsyncIterator[list[SourceRow]]) -> AsyncIterator[l
 
 
 async def _wait(ending: asyncio.Event, seconds: float) -> None:
-    if seconds > 0:
-        try:
-            await asyncio.wait_for(ending.wait(), seconds)
-        except TimeoutError:
-            return
+    try:
+        await asyncio.wait_for(ending.wait(), max(seconds, 0.001))
+    except TimeoutError:
+        return

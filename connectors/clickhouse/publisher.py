@@ -12,7 +12,7 @@ import structlog
 from connectors.clickhouse.cursor import WindowStarts
 from connectors.clickhouse.identity import CONTENT, Mark, content_of, mark_of, name_row
 from connectors.clickhouse.published import Published
-from connectors.clickhouse.source import SourceRow, micros_of, moment
+from connectors.clickhouse.source import SourceRow, moment
 from streams.codec import decode, encode, encode_dead_letter, headers_of
 from streams.errors import RefusedError, RetryableError
 from streams.messages import DeadLetter, Row
@@ -76,18 +76,23 @@ class Publisher:
         ]
 
     async def learn(
-        self, tail: Tail, starts: Mapping[Partition, int], begin: int | None, ahead: Sequence[Mark]
+        self,
+        tail: Tail,
+        starts: Mapping[Partition, int],
+        begin: int | None,
+        ahead: Sequence[Mark],
+        now: int,
     ) -> None:
         """Forget everything; read what was published for rows from ``begin`` on.
 
         ``starts``: where on the topics to begin. ``ahead``: rows of the future that the cursor names.
+        ``now``: the source's clock, microseconds since 1970.
         """
         self.published = Published()
         bounds = await tail.bounds_many(list(starts))
         self.starts = WindowStarts({where: end for where, (_, end) in bounds.items()})
         self.published.add(ahead)
         named = {(mark.content, mark.micros) for mark in ahead}
-        now = micros_of(datetime.now(UTC))
         async for records in tail.read_many(starts):
             found = []
             for record in records:

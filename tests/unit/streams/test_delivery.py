@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -405,3 +405,21 @@ async def test_output_made_anew_is_read_whole() -> None:
     later.offer(record(3, "3"), 1)
     await settle(later)
     assert len(broker.rows()) == 4
+
+
+async def test_a_row_that_got_the_id_of_another_later_is_not_taken_for_it() -> None:
+    broker = Broker()
+    delivery = make(broker)
+    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    later = row("1").model_copy(update={"created_at": NOW + timedelta(days=1)})
+    delivery.offer(record(0, "1"), 1)
+    delivery.offer(record(1, value=encode(later)), 1)
+    await settle(delivery)
+    assert broker.rows() == ["1", "1"]
+
+    again = make(broker)
+    await again.assigned({ROWS: Commit(-1)}, 1)
+    again.offer(record(0, "1"), 1)
+    again.offer(record(1, value=encode(later)), 1)
+    await settle(again)
+    assert broker.rows() == ["1", "1"]

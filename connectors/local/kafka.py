@@ -153,8 +153,7 @@ class KafkaNode:
         for leftover in (fresh, self._log_dir):
             shutil.rmtree(leftover, ignore_errors=True)
         self._write_settings(fresh)
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        arguments = ["format", "--standalone", "-t", cluster_id, "-c", str(self._settings)]
+        arguments = ["format", "--standalone", "-t", _cluster_id(), "-c", str(self._settings)]
         arguments += self.security.format_arguments() if self.security else []
         try:
             done = subprocess.run(
@@ -218,6 +217,13 @@ class KafkaNode:
     @property
     def _scratch(self) -> Path:
         return self.folder / "tmp"
+
+
+def _cluster_id() -> str:
+    while True:
+        made = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if not made.startswith("-"):  # one in 64 does, and would be taken for an option
+            return made
 
 
 def kafka_answers(address: str, timeout: float = 2.0) -> bool:

@@ -10,7 +10,6 @@ from typing import Any
 
 from connectors.local.clickhouse.errors import EngineError, from_engine
 
-
 _TURN_SECONDS = 1.0
 
 

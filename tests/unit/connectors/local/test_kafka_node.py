@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -152,3 +153,11 @@ def test_a_format_that_fails_says_why(tmp_path: Path) -> None:
     node = KafkaNode(tmp_path, [tmp_path / "missing.jar"], processes.free_port(), processes.free_port())
     with pytest.raises(KafkaStorageError, match="StorageTool"):
         node.prepare()
+
+
+def test_an_id_that_looks_like_an_option_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [uuid.UUID(bytes=first + b"\0" * 15) for first in (b"\xf8", b"\xfb", b"\x01")]
+    monkeypatch.setattr("connectors.local.kafka.uuid.uuid4", lambda: made.pop(0))
+    jars = sorted(shared_jars().glob("*.jar"))
+    KafkaNode(tmp_path, jars, processes.free_port(), processes.free_port()).prepare()
+    assert "cluster.id=AQ" in (tmp_path / "log" / "meta.properties").read_text()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from typing import Any
 
-from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.protocol.metadata import MetadataRequest
 
 from connectors.kafka.errors import SETTING, translate
-from streams.errors import ConfigurationError
+from streams.errors import ConfigurationError, LabelstreamError, UnavailableError
 from streams.settings import Settings
 
 # One session for all groups: a dead member's partitions move on after it.
@@ -51,35 +53,67 @@ def _ssl_context(settings: Settings) -> ssl.SSLContext:
         context = ssl.create_default_context(
             cafile=str(settings.kafka_ssl_cafile) if settings.kafka_ssl_cafile else None
         )
-        if settings.kafka_ssl_certfile:
-            password = settings.kafka_ssl_key_password
+    except (ssl.SSLError, OSError) as error:
+        raise ConfigurationError(
+            f"the file of the authority for Kafka cannot be used: {error}",
+            setting="KAFKA_SSL_CAFILE",
+            fix="give a PEM file with the certificate of the CA",
+        ) from error
+    if settings.kafka_ssl_certfile:
+        password = settings.kafka_ssl_key_password
+        try:
             context.load_cert_chain(
                 str(settings.kafka_ssl_certfile),
                 str(settings.kafka_ssl_keyfile) if settings.kafka_ssl_keyfile else None,
-                password.get_secret_value() if password else None,
+                # Never None: OpenSSL would ask for it on the terminal.
+                password.get_secret_value() if password else "",
             )
-    except (ssl.SSLError, OSError) as error:
-        raise ConfigurationError(
-            f"the certificates for Kafka cannot be used: {error}",
-            setting="KAFKA_SSL_CAFILE",
-            fix="give PEM files; KAFKA_SSL_CERTFILE and KAFKA_SSL_KEYFILE must belong together",
-        ) from error
+        except (ssl.SSLError, OSError) as error:
+            raise ConfigurationError(
+                f"the client certificate for Kafka cannot be used: {error}",
+                setting="KAFKA_SSL_CERTFILE",
+                fix="KAFKA_SSL_CERTFILE and KAFKA_SSL_KEYFILE must be PEM files that belong together, "
+                "KAFKA_SSL_KEY_PASSWORD the key's password if it has one",
+            ) from error
     return context
 
 
 async def reach(settings: Settings, *, seconds: float = 10.0) -> int:
-    """Connect once and return the number of brokers.
+    """Connect once, at most ``seconds`` a server, and return the number of brokers.
 
     Raises:
         UnavailableError: nobody answers in time.
         AccessError: the brokers refuse certificate, user or password.
     """
-    client = AIOKafkaClient(**connection(settings), request_timeout_ms=int(seconds * 1000))
+    arguments = connection(settings)
+    failures: list[LabelstreamError] = []
+    for host, port, _ in collect_hosts(arguments.pop("bootstrap_servers")):
+        try:
+            async with asyncio.timeout(seconds):
+                return await _count_brokers(host, port, arguments)
+        except Exception as error:
+            failures.append(_explained(error, f"{host}:{port}", settings))
+    # A broker that refuses us tells more than another that is down.
+    refused = (failure for failure in failures if isinstance(failure, ConfigurationError))
+    raise next(refused, failures[0])
+
+
+async def _count_brokers(host: str, port: int, arguments: dict[str, Any]) -> int:
+    # Not through aiokafka's client: that logs the reason of a failure and raises an error without it.
+    opened = await create_conn(host, port, client_id="labelstream", **arguments)
     try:
-        async with asyncio.timeout(seconds):
-            await client.bootstrap()
-            return len(client.cluster.brokers())
-    except Exception as error:
-        raise translate(error.__cause__ or error) from error
+        metadata = await opened.send(MetadataRequest([]))
+        return len(metadata.brokers)
     finally:
-        await client.close()
+        opened.close()
+
+
+def _explained(error: Exception, address: str, settings: Settings) -> LabelstreamError:
+    failure = translate(error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else error)
+    if not isinstance(failure, UnavailableError):
+        return failure
+    hint = ""
+    if not isinstance(error, (ConnectionRefusedError, socket.gaierror)):
+        # Somebody listens and hangs up, or says nothing: mostly the two do not speak the same protocol.
+        hint = f"; does it speak KAFKA_SECURITY_PROTOCOL {settings.kafka_security_protocol}?"
+    return UnavailableError(f"{failure} ({address}){hint}", setting=SETTING)

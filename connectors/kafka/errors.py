@@ -19,11 +19,8 @@ from streams.errors import (
 
 SETTING = "KAFKA_BOOTSTRAP_SERVERS"
 
+_LOGIN = (kafka.AuthenticationFailedError, kafka.SaslAuthenticationFailed)
 _ACCESS = (
-    kafka.AuthenticationFailedError,
-    kafka.AuthenticationMethodNotSupported,
-    kafka.SaslAuthenticationFailed,
-    kafka.UnsupportedSaslMechanismError,
     kafka.IllegalSaslStateError,
     kafka.SecurityDisabled,
     kafka.TopicAuthorizationFailedError,
@@ -37,6 +34,9 @@ _ACCESS = (
     kafka.DelegationTokenOwnerMismatch,
     kafka.DelegationTokenRequestNotAllowed,
 )
+# OpenSSL's codes for a certificate of another host or address.
+_WRONG_NAME = {62, 64}
+_NOT_TLS = {"WRONG_VERSION_NUMBER", "UNEXPECTED_EOF_WHILE_READING", "RECORD_LAYER_FAILURE"}
 # The group, or a newer producer, has taken over.
 _LEASE = (
     kafka.CommitFailedError,
@@ -85,16 +85,24 @@ def translate(error: BaseException) -> LabelstreamError:
     if isinstance(error, LabelstreamError):
         return error
     if isinstance(error, ssl.SSLError):
+        return _certificate(error)
+    if isinstance(error, (kafka.UnsupportedSaslMechanismError, kafka.AuthenticationMethodNotSupported)):
         return AccessError(
-            f"Kafka's certificate is not accepted: {getattr(error, 'reason', None) or error}",
-            setting="KAFKA_SSL_CAFILE",
-            fix="point it at the CA that signed the brokers' certificates",
+            f"Kafka does not take this SASL mechanism: {text}",
+            setting="KAFKA_SASL_MECHANISM",
+            fix="ask which one the brokers have enabled",
+        )
+    if isinstance(error, _LOGIN):
+        return AccessError(
+            f"Kafka refuses user or password: {text}",
+            setting="KAFKA_SASL_PASSWORD",
+            fix="check KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD and KAFKA_SASL_MECHANISM",
         )
     if isinstance(error, _ACCESS):
         return AccessError(
             f"Kafka refuses access: {text}",
             setting="KAFKA_SASL_USERNAME",
-            fix="check user, password and the user's rights on topics and groups",
+            fix="check the user's rights on topics and groups",
         )
     if isinstance(error, _LEASE):
         return LeaseLostError(f"the consumer group has moved on: {text}")
@@ -109,6 +117,29 @@ def translate(error: BaseException) -> LabelstreamError:
     if isinstance(error, (kafka.KafkaError, kafka.ConsumerStoppedError, OSError, TimeoutError)):
         return UnavailableError(f"Kafka does not answer: {text}", setting=SETTING)
     return PermanentError(f"unexpected error from Kafka's client: {text}", reason="unexpected")
+
+
+def _certificate(error: ssl.SSLError) -> LabelstreamError:
+    if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in _WRONG_NAME:
+        return AccessError(
+            f"Kafka's certificate is for another name: {error.verify_message}",
+            setting=SETTING,
+            fix="use a name that the brokers' certificates hold; the brokers must also advertise it",
+        )
+    reason = getattr(error, "verify_message", None) or getattr(error, "reason", None) or str(error)
+    if "ALERT" in reason:  # sent by the broker
+        return AccessError(
+            f"Kafka does not accept our certificate: {reason}",
+            setting="KAFKA_SSL_CERTFILE",
+            fix="set KAFKA_SSL_CERTFILE and KAFKA_SSL_KEYFILE to a certificate that the brokers trust",
+        )
+    if isinstance(error, ssl.SSLEOFError) or reason in _NOT_TLS:
+        return UnavailableError(f"Kafka does not answer in TLS: {reason}", setting=SETTING)
+    return AccessError(
+        f"Kafka's certificate is not accepted: {reason}",
+        setting="KAFKA_SSL_CAFILE",
+        fix="point it at the CA that signed the brokers' certificates",
+    )
 
 
 def _sentence(error: BaseException) -> str:

@@ -64,7 +64,7 @@ class ChatClient:
             base_url, setting=setting, api_key=api_key, connections=concurrency + 8, ca_file=ca_file
         )
         self._no_metrics_until = 0.0
-        self.limit = Limit(concurrency, probe=self._reachable, load=self._load)
+        self.limit = Limit(concurrency, setting=setting, probe=self._reachable, load=self._load)
 
     @classmethod
     def from_settings(

@@ -68,15 +68,17 @@ class Limit:
         self,
         most: int,
         *,
+        setting: str = "",
         probe: Callable[[], Awaitable[bool]],
         load: Callable[[], Awaitable[Load | None]],
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """``most``: places at most. ``probe``: can it be reached; ``load``: None if it does not say."""
+        """``most``: places at most. ``setting`` names the endpoint in the log. ``probe``: can it be reached; ``load``: None if it does not say."""
         self.pace = Pace(most)
         self.in_flight = 0
         self.answers = 0
+        self._setting = setting
         self._probe = probe
         self._load = load
         self._clock = clock
@@ -192,7 +194,7 @@ class Limit:
         log.warning(
             "the endpoint is away, nothing is sent to it",
             reason=str(error),
-            setting=getattr(error, "setting", "") or None,
+            setting=getattr(error, "setting", "") or self._setting,
             fix=getattr(error, "fix", "") or None,
         )
         if self._reopening is None or self._reopening.done():

@@ -116,7 +116,7 @@ class StandIn:
         self._count(made, body)
         if fault is not None and fault.kind == "unknown_label":
             made = answer(body, self._scorer, unknown_label=True)
-        if len(self._slots.waiting) >= self._manner.queue:
+        if self._slots.full and len(self._slots.waiting) >= self._manner.queue:
             raise Problem(self._manner.full_status, "ServiceUnavailableError", "The queue is full", "1")
         prompt_tokens = sum(len(text_of(one)) for one in body["messages"]) // 3
         limit = body.get("max_tokens") or body.get("max_completion_tokens") or self._manner.context

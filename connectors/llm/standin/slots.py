@@ -32,6 +32,11 @@ class Slots:
         self._stats = stats
         self.waiting: deque[asyncio.Future[None]] = deque()
 
+    @property
+    def full(self) -> bool:
+        """Whether the next one has to wait."""
+        return self._free <= 0
+
     def resize(self, slots: int) -> None:
         """Have so many slots from now on; what runs in a slot that is gone runs to its end."""
         self._free += slots - self._slots

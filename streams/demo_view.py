@@ -53,7 +53,7 @@ def farewell(figures: Figures, settings: Settings) -> RenderableType:
             f"  labelstream tap {prefix}.labeled --beginning   the labelled topic, message by message\n"
             "  labelstream run all                       the pipeline without the demo's traffic\n"
             f"  SELECT label, count() FROM {database}.logs_labeled_current GROUP BY label\n"
-            "                                            with any client; labelstream local status has the address\n"
+            "                                            (its address: labelstream local status)\n"
             "  README.md, docs/                          how to use your own ClickHouse, Kafka and LLMs"
         ),
     )

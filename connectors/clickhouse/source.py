@@ -81,7 +81,8 @@ class SourceTable:
         settings = self._settings
         found = dict(
             await self._client.rows(
-                "SELECT name, type FROM system.columns WHERE database = {db:String} AND table = {table:String}",
+                "SELECT name, type FROM system.columns "
+                "WHERE database = {db:String} AND table = {table:String}",
                 {"db": settings.clickhouse_database, "table": settings.clickhouse_table},
             )
         )
@@ -221,13 +222,15 @@ class SourceTable:
     async def _page(
         self, shape: _Shape, since: int | None, until: int | None, after: SourceRow | None
     ) -> list[SourceRow]:
-        digest = f"hex(sipHash128({_text(shape.user)}, {shape.text}))"
+        # A hash of NULL is NULL, and would put all rows without a user into one.
+        user, text = f"ifNull({_text(shape.user)}, '')", f"ifNull({_text(shape.text)}, '')"
+        digest = f"hex(sipHash128({user}, {text}))"
         tie = f"ifNull(nullIf({_text(shape.id)}, ''), {digest})" if shape.id else digest
         bounds = self._bounds(shape, since is not None, until is not None)
         if after is not None:
             since = after.micros
             bounds = self._bounds(shape, True, until is not None)
-            bounds += " AND (at > {since:Int64} OR tie > {tie:String})"
+            bounds += " AND (at > {since:Int64} OR hex(tie) > {tie:String})"
         columns = await self._client.columns(
             f"SELECT {_micros(shape)} AS at, {tie} AS tie, {_text(shape.id)} AS id_, "
             f"toNullable({shape.text}) AS text_,\n"
@@ -239,7 +242,7 @@ class SourceTable:
                 since=since,
                 until=until,
                 rows=PAGE_ROWS,
-                tie=after.tie.decode("utf-8", "replace") if after is not None else None,
+                tie=after.tie.hex().upper() if after is not None else None,
             ),
             strings_as_bytes=True,
         )

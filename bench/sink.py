@@ -212,7 +212,8 @@ def sink(settings: Settings, rows: int, group: str) -> dict[str, float]:
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     import uvloop
 
-    return uvloop.run(_sink(settings, rows, group))
+    figures: dict[str, float] = uvloop.run(_sink(settings, rows, group))
+    return figures
 
 
 async def _sink(settings: Settings, rows: int, group: str) -> dict[str, float]:

@@ -53,6 +53,9 @@ class Intake:
         """Read no more. What was read stays."""
         reader, self._reader = self._reader, None
         if reader is not None:
+            # Not cancelled, if it can be helped: what a fetch has in its hands would be lost.
+            self._changed.set()
+            await asyncio.wait([reader], timeout=_AWAY_SECONDS)
             reader.cancel()
             await asyncio.wait([reader])
             if not reader.cancelled():
@@ -117,8 +120,8 @@ class Intake:
         return self._arrivals[0][0] + GATHER_SECONDS - time.monotonic() if self._arrivals else 0.0
 
     async def _read(self) -> None:
-        said = False
-        while True:
+        said, me = False, asyncio.current_task()
+        while self._reader is me:
             # One batch is being stored, and one is ready for it: enough.
             if len(self._records) >= 2 * BATCH_ROWS or self._bytes >= 2 * BATCH_BYTES:
                 self._changed.clear()

@@ -7,7 +7,8 @@ import socket
 import ssl
 from typing import Any
 
-from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.conn import AIOKafkaConnection, collect_hosts
+from aiokafka.errors import KafkaError
 from aiokafka.protocol.metadata import MetadataRequest
 
 from connectors.kafka.errors import SETTING, translate
@@ -21,6 +22,8 @@ HEARTBEAT_SECONDS = 1.0
 POLL_INTERVAL_MS = 7 * 24 * 3600 * 1000
 # Largest message; the brokers' default for a topic.
 MESSAGE_BYTES = 1_000_000
+# TLS says goodbye before it closes.
+_CLOSE_SECONDS = 1.0
 
 
 def connection(settings: Settings) -> dict[str, Any]:
@@ -100,12 +103,17 @@ async def reach(settings: Settings, *, seconds: float = 10.0) -> int:
 
 async def _count_brokers(host: str, port: int, arguments: dict[str, Any]) -> int:
     # Not through aiokafka's client: that logs the reason of a failure and raises an error without it.
-    opened = await create_conn(host, port, client_id="labelstream", **arguments)
+    tried = AIOKafkaConnection(host, port, client_id="labelstream", **arguments)
     try:
-        metadata = await opened.send(MetadataRequest([]))
+        await tried.connect()
+    except KafkaError:  # an OSError comes before there is anything to close
+        await asyncio.wait([tried.close()], timeout=_CLOSE_SECONDS)
+        raise
+    try:
+        metadata = await tried.send(MetadataRequest([]))
         return len(metadata.brokers)
     finally:
-        opened.close()
+        await asyncio.wait([tried.close()], timeout=_CLOSE_SECONDS)
 
 
 def _explained(error: Exception, address: str, settings: Settings) -> LabelstreamError:

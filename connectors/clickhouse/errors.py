@@ -75,6 +75,18 @@ def translate(error: BaseException) -> LabelstreamError:
         return OverloadedError(f"ClickHouse has no room now: {text}")
     if code in _DATA or isinstance(error, driver.DataError):
         return RefusedError(f"ClickHouse refuses the data: {text}", reason="refused-by-table")
+    if "certificate is not valid for" in text:
+        return AccessError(
+            f"ClickHouse's certificate is for another name: {text}",
+            setting=SETTING,
+            fix="set CLICKHOUSE_HOST to a name that the certificate holds",
+        )
+    if "NO_CERTIFICATE_OR_CRL_FOUND" in text:
+        return ConfigurationError(
+            f"the file of the authority for ClickHouse cannot be used: {text}",
+            setting="CLICKHOUSE_CA_CERT",
+            fix="give a PEM file with the certificate of the CA",
+        )
     if "CERTIFICATE_VERIFY_FAILED" in text or "certificate verify failed" in text.lower():
         return AccessError(
             f"ClickHouse's certificate is not accepted: {text}",

@@ -57,6 +57,12 @@ def translate(error: Exception, setting: str) -> LabelstreamError:
             setting=setting,
             fix=f"set {setting} to a URL such as http://llm.internal:8000/v1",
         )
+    if "certificate is not valid for" in text:
+        return AccessError(
+            f"the endpoint's certificate is for another name: {text}",
+            setting=setting,
+            fix=f"set {setting} to a name that the certificate holds",
+        )
     if "CERTIFICATE_VERIFY_FAILED" in text or "certificate" in text.lower():
         return AccessError(
             f"the endpoint's certificate is not accepted: {text}",

@@ -10,7 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from connectors.kafka.connection import connection, reach
 from streams.errors import AccessError, ConfigurationError, LabelstreamError, UnavailableError
-from tests.security.conftest import SECRET, USER, Certificates, kafka, settings
+from tests.security.parts import SECRET, USER, Certificates, chain_of, kafka, settings
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +33,7 @@ def given(port: int, certificates: Certificates, **changes: object) -> dict[str,
 async def refused(**values: object) -> AccessError:
     with pytest.raises(AccessError) as caught:
         await reach(settings(**values), seconds=15)
-    texts: list[str] = []
-    error: BaseException | None = caught.value
-    while error is not None:  # as a traceback would show it
-        texts.append(f"{error!r} {error}")
-        error = error.__cause__ or error.__context__
-    assert SECRET not in " ".join(texts)
+    assert SECRET not in chain_of(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.value.fix
     return caught.value

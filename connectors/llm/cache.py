@@ -46,7 +46,7 @@ class Shared:
         """
         known = self._young.get(key)
         if known is None and (known := self._old.get(key)) is not None:
-            self.warm(key, known)
+            self.warm(key, known)  # young again
         if known is not None:
             return known, True
         call = self._calls.get(key)
@@ -69,7 +69,8 @@ class Shared:
         """Remember an answer that is known from elsewhere."""
         if key not in self._young:
             self._young_bytes += len(key) + len(answer) + _ENTRY_BYTES
-        self._young[key] = answer
+        # A copy of just its length: orjson's bytes keep the kilobyte that they were written in.
+        self._young[key] = bytes(memoryview(answer))
         if self._young_bytes * 2 > self._most_bytes:
             self._old, self._young, self._young_bytes = self._young, {}, 0
 

@@ -74,7 +74,8 @@ class Limit:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """``most``: places at most. ``setting`` names the endpoint in the log. ``probe``: can it be reached; ``load``: None if it does not say."""
+        """``most``: places at most. ``setting`` names the endpoint in the log. ``probe``: can it be
+        reached; ``load``: None if it does not say."""
         self.pace = Pace(most)
         self.in_flight = 0
         self.answers = 0

@@ -52,6 +52,7 @@ class Pace:
         self._passing = False  # above a former ceiling, until an epoch passes without refusal
         self._cut_at = -math.inf
         self._told_at = -math.inf
+        self._told_waiting = 0.0
         self._restart(0.0)
 
     @property
@@ -103,7 +104,7 @@ class Pace:
     def told(self, now: float, running: float, waiting: float, mine: int, full: bool) -> None:
         """The endpoint's own count of what runs and waits there; ``mine`` of it was sent from here."""
         settled = now - self._since >= self._latency
-        self._told_at = now
+        self._told_at, self._told_waiting = now, waiting
         if settled:
             share = min(1.0, mine / max(running + waiting, 1.0))
             self._act(now, waiting * share, full)
@@ -135,9 +136,6 @@ class Pace:
         self._learn_base(per_unit, known, noise / math.sqrt(self._count))
         self._base_seconds = self._base * self._units / self._count
         full = 2 * self._fulls >= self._count
-        if now - self._told_at < _FRESH_SECONDS and not self._doubling:
-            self._restart(now)
-            return
         near = known == 1.0 and abs(per_unit - self._smooth) < 0.15 * self._smooth
         self._smooth = per_unit = (0.5 * self._smooth + 0.5 * per_unit) if near else per_unit
         queue = self.limit * (1 - self._base / per_unit) if per_unit > self._base else 0.0
@@ -150,6 +148,10 @@ class Pace:
                 # A batch of more is a little slower, and no queue.
                 self._base += min(1.0, 2 * known) * (per_unit - self._base)
             self._before = per_unit
+        told = now - self._told_at < _FRESH_SECONDS and not self._doubling
+        if told and (self._told_waiting or queue >= self._least_queued or not full):
+            self._restart(now)  # the endpoint's own word decides
+            return
         error = self.limit * noise / math.sqrt(self._count)
         if known < 1.0 and max(self._least_queued - error, 0.0) < queue < self._most_queued + error:
             self._enough = self._count + max(8, self._count // 4)  # too few answers to tell

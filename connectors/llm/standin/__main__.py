@@ -63,9 +63,11 @@ def main() -> None:
 async def serve(standin: StandIn, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
     """Serve until SIGTERM or SIGINT; prints the address once it listens."""
     # handler_cancellation: a client that hangs up frees its slot, as with vLLM.
-    runner = web.ServerRunner(web.Server(standin.handle, handler_cancellation=True, access_log=None))
+    runner = web.ServerRunner(
+        web.Server(standin.handle, handler_cancellation=True, access_log=None), shutdown_timeout=1.0
+    )
     await runner.setup()
-    site = web.TCPSite(runner, host, port, ssl_context=tls, backlog=4096, shutdown_timeout=1.0)
+    site = web.TCPSite(runner, host, port, ssl_context=tls, backlog=4096)
     await site.start()
     address = runner.addresses[0]
     scheme = "https" if tls else "http"

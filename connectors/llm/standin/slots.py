@@ -57,7 +57,7 @@ class Slots:
             except asyncio.CancelledError:
                 if turn.done() and not turn.cancelled():
                     self._pass_on()
-                else:
+                elif turn in self.waiting:  # else whoever freed a slot has passed over it
                     self.waiting.remove(turn)
                 raise
         self._stats.running += 1

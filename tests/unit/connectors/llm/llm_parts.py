@@ -108,9 +108,11 @@ class Endpoint:
 async def serving(script: Script, *, port: int = 0) -> AsyncIterator[Endpoint]:
     """The endpoint on a free port of 127.0.0.1."""
     endpoint = Endpoint(script)
-    runner = web.ServerRunner(web.Server(endpoint.handle, handler_cancellation=True, access_log=None))
+    runner = web.ServerRunner(
+        web.Server(endpoint.handle, handler_cancellation=True, access_log=None), shutdown_timeout=0.2
+    )
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", port, shutdown_timeout=0.2, reuse_address=True)
+    site = web.TCPSite(runner, "127.0.0.1", port, reuse_address=True)
     await site.start()
     host, bound = runner.addresses[0][:2]
     endpoint.url = f"http://{host}:{bound}/v1"

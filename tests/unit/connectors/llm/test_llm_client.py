@@ -1,0 +1,387 @@
+"""The client against a real server: what is tried again, what is not, and what nothing may do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any
+
+import pytest
+import structlog
+from aiohttp import web
+from llm_parts import chat, client_of, serving, status, token, until
+
+from connectors.llm import client as client_module
+from streams.errors import (
+    TOO_LONG,
+    AccessError,
+    ConfigurationError,
+    OverloadedError,
+    RefusedError,
+    RetryableError,
+    UnavailableError,
+)
+
+ASK: dict[str, Any] = {"messages": [{"role": "user", "content": "q"}], "max_tokens": 5}
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "_FIRST_PAUSE", 0.01)
+
+
+async def test_what_is_asked_for() -> None:
+    async with serving(lambda *_: chat("ok")) as there, client_of(there.url) as client:
+        schema = {"type": "object"}
+        answer = await client.complete(**ASK, schema=schema, logprobs=5, temperature=0.7)
+        await client.complete(**ASK, choice=["A", "B"])
+        await client.complete(**ASK, plain_json=True)
+    assert answer.text == "ok"
+    assert (answer.model, answer.finish_reason, answer.output_tokens) == ("m", "stop", 7)
+    first, second, third = there.asked
+    assert first == {
+        "model": "m",
+        "messages": ASK["messages"],
+        "max_tokens": 5,
+        "temperature": 0.7,
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "answer", "strict": True, "schema": schema},
+        },
+        "logprobs": True,
+        "top_logprobs": 5,
+    }
+    assert second["structured_outputs"] == {"choice": ["A", "B"]}
+    assert "response_format" not in second
+    assert third["response_format"] == {"type": "json_object"}
+
+
+@pytest.mark.parametrize("code", [408, 425, 429, 500, 502, 503, 504])
+async def test_what_may_heal_is_tried_again(code: int) -> None:
+    replies = [status(code, retry_after="0"), status(code), chat("ok")]
+    there, options = serving(lambda *_: replies.pop(0)), {"patience_seconds": 30.0}
+    async with there as endpoint, client_of(endpoint.url, **options) as client:
+        assert (await client.complete(**ASK)).text == "ok"
+        assert client.stats["calls"] == 3
+        assert client.stats["retries"] == 2
+        assert client.available
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "setting"),
+    [
+        (401, AccessError, "LLM_LABELER_API_KEY"),
+        (403, AccessError, "LLM_LABELER_API_KEY"),
+        (404, ConfigurationError, "LLM_LABELER_MODEL"),
+    ],
+)
+async def test_what_a_person_must_mend_is_not_hammered(
+    code: int, kind: type[ConfigurationError], setting: str
+) -> None:
+    there, options = serving(lambda *_: status(code, "nope")), {"patience_seconds": 1.0}
+    async with there as endpoint, client_of(endpoint.url, **options) as client:
+        found = await asyncio.gather(*(client.complete(**ASK) for _ in range(20)), return_exceptions=True)
+        assert {type(one) for one in found} == {kind}
+        assert {one.setting for one in found if isinstance(one, ConfigurationError)} == {setting}
+        assert len(endpoint.asked) <= 4
+        assert not client.available
+        assert client.state().limit == 0
+
+
+@pytest.mark.parametrize("code", [400, 413, 422])
+async def test_a_refused_request_is_not_repeated(code: int) -> None:
+    async with serving(lambda *_: status(code, "bad field")) as there, client_of(there.url) as client:
+        with pytest.raises(RefusedError, match="bad field"):
+            await client.complete(**ASK)
+        assert len(there.asked) == 1
+        assert client.available
+        assert client.limit.in_flight == 0
+
+
+async def test_a_text_too_long_is_told_apart() -> None:
+    said = "This model's maximum context length is 10 tokens"
+    async with serving(lambda *_: status(400, said)) as there, client_of(there.url) as client:
+        with pytest.raises(RefusedError) as caught:
+            await client.complete(**ASK)
+    assert caught.value.reason == TOO_LONG
+
+
+async def test_retry_after_is_kept() -> None:
+    replies = [status(429, retry_after="1"), chat("ok")]
+    there, options = serving(lambda *_: replies.pop(0)), {"patience_seconds": 30.0}
+    async with there as endpoint, client_of(endpoint.url, **options) as client:
+        began = time.monotonic()
+        await client.complete(**ASK)
+        assert time.monotonic() - began >= 1.0
+
+
+async def test_what_fails_for_one_request_while_others_succeed_is_given_back() -> None:
+    def script(body: dict[str, Any], _: Any) -> Any:
+        return status(500, "poison") if body["messages"][0]["content"] == "poison" else chat("ok")
+
+    async with serving(script) as there, client_of(there.url, patience_seconds=60.0) as client:
+        others = asyncio.create_task(_keep_asking(client))
+        with pytest.raises(RetryableError, match="poison") as caught:
+            await client.complete(messages=[{"role": "user", "content": "poison"}], max_tokens=5)
+        assert type(caught.value) is RetryableError
+        assert client.available
+        others.cancel()
+
+
+async def _keep_asking(client: Any) -> None:
+    while True:
+        await client.complete(**ASK)
+
+
+async def test_an_outage_makes_calls_wait_and_all_go_on_when_it_is_over() -> None:
+    down = True
+    async with serving(lambda *_: status(503) if down else chat("ok")) as there:
+        there.models_status = 503
+        async with client_of(there.url, patience_seconds=60.0, concurrency=8) as client:
+            client.limit.pace._level = 8.0
+            calls = [asyncio.create_task(client.complete(**ASK)) for _ in range(30)]
+            await until(lambda: not client.available)
+            burnt = len(there.asked)
+            await asyncio.sleep(1.0)
+            assert len(there.asked) - burnt <= 8  # those that were on their way
+            assert not any(call.done() for call in calls)
+            down, there.models_status = False, 200
+            found = await asyncio.wait_for(asyncio.gather(*calls), 10)
+            assert {one.text for one in found} == {"ok"}
+            assert client.available
+
+
+async def test_a_server_that_comes_back_on_its_port_is_found_again() -> None:
+    async with serving(lambda *_: chat("ok")) as there:
+        url = there.url
+        port = int(url.split(":")[2].split("/")[0])
+    with structlog.testing.capture_logs() as logs:
+        async with client_of(url, patience_seconds=60.0) as client:
+            calls = [asyncio.create_task(client.complete(**ASK)) for _ in range(5)]
+            await until(lambda: not client.available)
+            async with serving(lambda *_: chat("ok"), port=port):
+                await asyncio.wait_for(asyncio.gather(*calls), 10)
+    said = [entry for entry in logs if "endpoint" in entry["event"]]
+    assert [entry["event"] for entry in said] == [
+        "the endpoint is away, nothing is sent to it",
+        "the endpoint is back",
+    ]
+    assert said[0]["setting"] == "LLM_LABELER_API_BASE"
+
+
+async def test_patience_ends_with_the_reason() -> None:
+    async with client_of("http://127.0.0.1:9/v1", patience_seconds=0.3) as client:
+        with pytest.raises(UnavailableError) as caught:
+            await client.complete(**ASK)
+        assert caught.value.setting == "LLM_LABELER_API_BASE"
+    async with serving(lambda *_: status(429)) as there, client_of(there.url) as client:
+        with pytest.raises(OverloadedError):
+            await client.complete(**ASK)
+
+
+async def test_a_cancelled_call_frees_its_place_at_once_and_hangs_up() -> None:
+    async def hang(*_: Any) -> Any:
+        await asyncio.Event().wait()
+
+    async with serving(hang) as there, client_of(there.url, concurrency=1) as client:
+        call = asyncio.create_task(client.complete(**ASK))
+        await until(lambda: there.in_flight == 1)
+        call.cancel()
+        await asyncio.wait([call])
+        assert client.limit.in_flight == 0
+        await until(lambda: there.hung_up == 1)
+        there.script = lambda *_: chat("ok")
+        assert (await client.complete(**ASK)).text == "ok"
+
+
+async def test_no_more_than_the_concurrency_are_in_flight() -> None:
+    async def slow(*_: Any) -> Any:
+        await asyncio.sleep(0.02)
+        return chat("ok")
+
+    async with serving(slow) as there, client_of(there.url, concurrency=4, patience_seconds=60.0) as client:
+        await asyncio.gather(*(client.complete(**ASK) for _ in range(60)))
+        assert there.most_in_flight == 4
+
+
+async def test_an_answer_that_does_not_come_in_time_fails() -> None:
+    async def trickle(_: Any, request: web.BaseRequest) -> Any:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:  # a byte now and then: the time-out is for the whole answer
+            await response.write(b" ")
+            await asyncio.sleep(0.02)
+
+    async with serving(trickle) as there, client_of(there.url, timeout_seconds=0.3) as client:
+        with pytest.raises(RetryableError, match="in time"):
+            await client.complete(**ASK)
+        assert client.state().reason == "time-out"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"\x00\xff<html>", b'{"choices": [', b'{"object": "list", "data": []}', b"[]", b"null", b"1"],
+)
+async def test_a_body_that_is_no_completion_may_heal(body: bytes) -> None:
+    async with serving(lambda *_: web.Response(body=body)) as there, client_of(there.url) as client:
+        with pytest.raises(RetryableError) as caught:
+            await client.complete(**ASK)
+        assert type(caught.value) is RetryableError
+
+
+async def test_a_connection_cut_in_the_middle_of_the_answer_may_heal() -> None:
+    async def cut(_: Any, request: web.BaseRequest) -> Any:
+        response = web.StreamResponse()
+        response.content_length = 1000
+        await response.prepare(request)
+        await response.write(b'{"choices":')
+        assert request.transport is not None
+        request.transport.abort()
+        return response
+
+    async with serving(cut) as there, client_of(there.url) as client:
+        with pytest.raises(UnavailableError):
+            await client.complete(**ASK)
+
+
+async def test_redirects_are_not_followed() -> None:
+    async with serving(lambda *_: chat("elsewhere")) as elsewhere:
+        target = f"{elsewhere.url}/chat/completions"
+        async with serving(lambda *_: status(307, location=target)) as there, client_of(there.url) as client:
+            with pytest.raises(ConfigurationError) as caught:
+                await client.complete(**ASK)
+        assert caught.value.setting == "LLM_LABELER_API_BASE"
+        assert elsewhere.paths == []
+
+
+async def test_proxies_of_the_environment_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(lambda *_: chat("proxied")) as proxy, serving(lambda *_: chat("direct")) as there:
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "https_proxy"):
+            monkeypatch.setenv(name, proxy.url.removesuffix("/v1"))
+        monkeypatch.delenv("no_proxy", raising=False)
+        async with client_of(there.url) as client:
+            assert (await client.complete(**ASK)).text == "direct"
+        assert proxy.paths == []
+
+
+async def test_the_key_is_sent_and_never_shown() -> None:
+    key = "sk-very-secret-0123456789"
+
+    def script(_: Any, request: web.BaseRequest) -> Any:
+        assert request.headers["authorization"] == f"Bearer {key}"
+        return status(401, f"Incorrect API key provided: {key}")
+
+    with structlog.testing.capture_logs() as logs:
+        async with serving(script) as there, client_of(there.url, api_key=key) as client:
+            with pytest.raises(AccessError) as caught:
+                await client.complete(**ASK)
+            shown = [
+                str(caught.value),
+                repr(caught.value),
+                repr(client.state()),
+                str(logs),
+                repr(vars(client)),
+            ]
+        async with client_of("http://127.0.0.1:9/v1", api_key=key) as client:
+            with pytest.raises(UnavailableError) as away:
+                await client.complete(**ASK)
+            shown += [str(away.value), repr(away.value.__cause__)]
+    assert not [text for text in shown if key in text]
+    assert "***" in str(caught.value)
+
+
+def test_a_key_that_cannot_be_sent_is_refused_by_its_name() -> None:
+    for key in ("ключ", "a\r\nb"):
+        with pytest.raises(ConfigurationError) as caught:
+            client_module.ChatClient(
+                base_url="http://127.0.0.1:9/v1",
+                model="m",
+                setting="LLM_LABELER_API_BASE",
+                api_key=client_module.SecretStr(key),
+            )
+        assert caught.value.setting == "LLM_LABELER_API_KEY"
+        assert key not in str(caught.value)
+
+
+async def test_the_model_is_the_only_one_on_offer_or_must_be_named() -> None:
+    async with serving(lambda *_: chat("ok")) as there:
+        async with client_of(there.url, model=None) as client:
+            await client.complete(**ASK)
+            assert await client.model() == "m"
+            assert there.paths.count("/v1/models") == 1
+        there.models = ("a", "b")
+        async with client_of(there.url, model=None) as client:
+            with pytest.raises(ConfigurationError, match="a, b") as caught:
+                await client.model()
+        assert caught.value.setting == "LLM_LABELER_MODEL"
+        there.models_status = 500
+        async with client_of(there.url, model=None) as client:
+            with pytest.raises(RetryableError):
+                await client.model()
+
+
+LLAMA_SERVER = {
+    "choices": [
+        {
+            "finish_reason": "stop",
+            "index": 0,
+            "message": {"role": "assistant", "content": '{"label": "refund"}'},
+            "logprobs": {"content": [{"id": 1, **token("refund", 0.9, other=0.1)}]},
+        }
+    ],
+    "created": 1700000000,
+    "model": "gpt-3.5-turbo",
+    "system_fingerprint": "b1",
+    "object": "chat.completion",
+    "usage": {"completion_tokens": 9, "prompt_tokens": 100, "total_tokens": 109},
+    "timings": {"prompt_n": 1, "predicted_per_second": 50.0},
+}
+
+
+async def test_answers_in_other_servers_shapes() -> None:
+    shapes: list[tuple[Any, str, int]] = [
+        (LLAMA_SERVER, '{"label": "refund"}', 9),
+        (
+            chat([{"type": "text", "text": '{"label":'}, {"type": "text", "text": ' "x"}'}]),
+            '{"label": "x"}',
+            7,
+        ),
+        (chat(None, reasoning_content='{"label": "x"}'), '{"label": "x"}', 7),
+        (chat(None), "", 7),
+        (chat(None, reasoning_content="so {", finish="length"), "", 7),
+        ({"choices": [{"message": {"content": "x"}}]}, "x", 0),
+        ({"choices": [{"message": {"content": "x"}, "finish_reason": None}], "usage": None}, "x", 0),
+        (chat("x", logprobs={"content": None}), "x", 7),
+        (chat("x", logprobs={"tokens": ["x"], "token_logprobs": [-0.1]}), "x", 7),
+        (chat("x", logprobs=[]), "x", 7),
+    ]
+    replies = [shape for shape, _, _ in shapes]
+    async with serving(lambda *_: replies.pop(0)) as there, client_of(there.url) as client:
+        for _, text, tokens in shapes:
+            answer = await client.complete(**ASK)
+            assert (answer.text, answer.output_tokens) == (text, tokens)
+
+
+async def test_impossible_tokens_are_told_in_many_ways() -> None:
+    """Python servers write -Infinity, which is no JSON; others null, or -9999."""
+    entry = '{"token": "a", "logprob": -Infinity, "top_logprobs": [{"token": "b", "logprob": null}]}'
+    body = json.dumps(chat("a", logprobs={"content": ["HERE"]})).replace('"HERE"', entry)
+    async with serving(lambda *_: web.Response(text=body)) as there, client_of(there.url) as client:
+        answer = await client.complete(**ASK)
+    assert answer.tokens is not None
+    assert answer.tokens[0].logprob == float("-inf")
+    assert answer.tokens[0].top == (("b", float("-inf")),)
+
+
+async def test_metrics_are_asked_for_beside_v1_and_left_alone_where_there_are_none() -> None:
+    async def slow(*_: Any) -> Any:
+        await asyncio.sleep(0.3)
+        return chat("ok")
+
+    async with serving(slow) as there, client_of(there.url) as client:
+        await asyncio.gather(*(client.complete(**ASK) for _ in range(2)))
+        await until(lambda: "/metrics" in there.paths)
+        for _ in range(5):
+            await client.complete(**ASK)
+        assert there.paths.count("/metrics") == 1

@@ -36,7 +36,9 @@ class Shared:
         self._young_bytes = 0
         self._calls: dict[bytes, _Call] = {}
 
-    def __len__(self) -> int:
+    @property
+    def size(self) -> int:
+        """Answers that are remembered."""
         return len(self._young) + sum(key not in self._young for key in self._old)
 
     async def get(self, key: bytes, ask: Callable[[], Awaitable[bytes]]) -> tuple[bytes, bool]:

@@ -105,7 +105,7 @@ async def test_what_is_asked_for_again_stays_and_the_rest_goes() -> None:
         shared.warm(b"%06d" % number, b"x" * 20)
         if number % 10 == 0:
             assert await shared.get(b"popular", never) == (b"known", True)
-    assert len(shared) < 400 * 100 / 170
+    assert shared.size < 400 * 100 / 170
     assert await shared.get(b"%06d" % 1, again) == (b"again", False)
 
 
@@ -120,6 +120,6 @@ def test_the_bound_is_one_in_bytes() -> None:
         shared.warm(number.to_bytes(16, "big"), answer)
     used = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
-    assert len(shared) > 5_000
+    assert shared.size > 5_000
     assert used < 1.3 * most
-    assert used / len(shared) < 400
+    assert used / shared.size < 400

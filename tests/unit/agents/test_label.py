@@ -1,0 +1,263 @@
+"""The label step: only labels of the taxonomy, one stricter try, then a dead letter."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from agents_parts import FakeModel, NoMemory, Said, Token, row, taxonomy
+
+from agents.label import Decision, Labeler, answer_key, cache_entry, label_version, make_labeler
+from agents.prompting import prompt_text
+from connectors.llm.cache import Shared
+from streams.codec import decode, encode
+from streams.errors import (
+    TOO_LONG,
+    AccessError,
+    AnswerError,
+    OverloadedError,
+    RefusedError,
+    RetryableError,
+    UnavailableError,
+)
+from streams.messages import Labeled
+from streams.outcomes import Done, Reject, Retry
+from streams.settings import load
+
+SETTINGS = load({}, None)
+
+
+def labeler(model: FakeModel, answers: Any = None, names: tuple[str, ...] = ()) -> Labeler:
+    return Labeler(
+        model,
+        model.name,
+        prompt_text("label"),
+        taxonomy(*names),
+        "v1",
+        answers if answers is not None else NoMemory(),
+    )
+
+
+async def labeled(model: FakeModel, text: str = "где мой заказ") -> Labeled:
+    outcome = await labeler(model).label(row(text))
+    assert isinstance(outcome, Done), outcome
+    return outcome.message
+
+
+async def test_a_label_and_all_that_was_known_before() -> None:
+    tokens = [
+        Token('{"label": "'),
+        Token("refund", {"refund": 0.75, "payment": 0.25}),
+        Token('"}'),
+    ]
+    model = FakeModel(lambda asked: Said('{"label": "refund"}', tokens))
+    message = await labeled(model)
+    assert (message.label, message.confidence, message.label_version) == ("refund", 0.75, "v1")
+    assert [(one.label, one.confidence) for one in message.alternatives] == [("payment", 0.25)]
+    assert (message.model, message.cached) == ("mistral-7b", False)
+    assert (message.row_id, message.user_id, message.source_domain) == ("1", "u", "d")
+    assert decode(Labeled, encode(message)) == message
+    asked = model.asked[0]
+    assert asked["schema"]["properties"]["label"]["enum"] == list(taxonomy().names)
+    assert (asked["temperature"], asked["logprobs"]) == (0.0, 20)
+
+
+async def test_without_logprobs_there_is_no_confidence() -> None:
+    message = await labeled(FakeModel(lambda asked: '{"label": "refund"}'))
+    assert (message.confidence, message.alternatives) == (None, [])
+
+
+@pytest.mark.parametrize(
+    "bad", ["", "refund", '{"label": "no_such"}', '{"label": 5}', '{"label": ["refund"]}']
+)
+async def test_an_invalid_answer_gets_one_stricter_try(bad: str) -> None:
+    answers = [bad, '{"label": "refund"}']
+    model = FakeModel(lambda asked: answers.pop(0))
+    assert (await labeled(model)).label == "refund"
+    first, second = (asked["messages"] for asked in model.asked)
+    assert second[:2] == first
+    assert all(name in second[2]["content"] for name in taxonomy().names)
+
+
+async def test_two_invalid_answers_are_a_dead_letter() -> None:
+    model = FakeModel(lambda asked: "не знаю")
+    outcome = await labeler(model).label(row())
+    assert isinstance(outcome, Reject)
+    assert (outcome.reason, outcome.attempts) == ("invalid-answer", 2)
+    assert "не знаю" in outcome.error
+    assert len(model.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (RefusedError("bad", reason="refused-by-model"), Reject("refused-by-model", "bad")),
+        (AnswerError("odd"), Reject("invalid-answer", "odd", 2)),
+        (UnavailableError("away"), Retry(0.5, "away")),
+        (OverloadedError("full", after=7.0), Retry(7.0, "full")),
+        (RetryableError("HTTP 500"), Retry(0.5, "HTTP 500", suspect=True)),
+        (AccessError("key", setting="LLM_KEY"), Retry(5.0, "LLM_KEY: key")),
+    ],
+)
+async def test_what_each_error_means_for_the_row(error: Exception, outcome: object) -> None:
+    def script(asked: dict[str, Any]) -> str:
+        raise error
+
+    step = labeler(FakeModel(script))
+    step._json._taken = True  # this form was taken before: a refusal is about the row
+    assert await step.label(row()) == outcome
+
+
+async def test_a_text_too_long_for_the_model_is_tried_once_more_shortened() -> None:
+    def script(asked: dict[str, Any]) -> str:
+        if len(asked["messages"][1]["content"]) > 1500:
+            raise RefusedError("maximum context length", reason=TOO_LONG)
+        return '{"label": "refund"}'
+
+    model = FakeModel(script)
+    text = "верните деньги " * 1000
+    message = await labeled(model, text)
+    assert (message.label, message.text) == ("refund", row(text).text)
+    assert len(model.asked) == 2
+
+    def never(asked: dict[str, Any]) -> str:
+        raise RefusedError("maximum context length", reason=TOO_LONG)
+
+    for text, tries in (("верните деньги " * 1000, 2), ("коротко", 1)):
+        model = FakeModel(never)
+        outcome = await labeler(model).label(row(text))
+        assert isinstance(outcome, Reject)
+        assert outcome.reason == TOO_LONG
+        assert len(model.asked) == tries
+
+
+@pytest.mark.parametrize(
+    ("refuses", "said", "schema", "logprobs"),
+    [
+        (lambda a: a["logprobs"] > 5, "greater than max allowed logprobs: 5", True, 5),
+        (lambda a: a["logprobs"] > 0, "`logprobs` is not supported", True, 0),
+        (lambda a: a["schema"] is not None, "unknown field response_format", False, 20),
+        (lambda a: a["schema"] is not None or a["plain_json"], "unknown field response_format", False, 20),
+        (lambda a: a["schema"] is not None or a["logprobs"], "extra inputs are not permitted", False, 0),
+    ],
+)
+async def test_what_an_endpoint_refuses_is_left_out_from_then_on(
+    refuses: Any, said: str, schema: bool, logprobs: int
+) -> None:
+    def script(asked: dict[str, Any]) -> str:
+        if refuses(asked):
+            raise RefusedError(f"HTTP 400: {said}", reason="refused-by-model")
+        return '```json\n{"label": "refund"}\n```'
+
+    model = FakeModel(script)
+    step = labeler(model)
+    for number in range(3):
+        outcome = await step.label(row(f"вопрос {number}"))
+        assert isinstance(outcome, Done)
+    assert (model.asked[-1]["schema"] is not None, model.asked[-1]["logprobs"]) == (schema, logprobs)
+    before = len(model.asked)
+    await step.label(row("ещё"))
+    assert len(model.asked) == before + 1
+
+
+async def test_many_rows_that_meet_the_same_refusal_at_once_step_down_once() -> None:
+    async def slowly(asked: dict[str, Any]) -> None:
+        await asyncio.sleep(0.01)
+
+    class Slow(FakeModel):
+        async def complete(self, messages: Any, **asked: Any) -> Said:
+            await slowly(asked)
+            return await super().complete(messages, **asked)
+
+    def script(asked: dict[str, Any]) -> str:
+        if asked["logprobs"] > 5:
+            raise RefusedError("logprobs: at most 5", reason="refused-by-model")
+        return '{"label": "refund"}'
+
+    step = labeler(Slow(script))
+    outcomes = await asyncio.gather(*(step.label(row(f"вопрос {n}")) for n in range(20)))
+    assert all(isinstance(outcome, Done) for outcome in outcomes)
+    assert (step._json.form.hold, step._json.form.logprobs) == ("schema", 5)
+
+
+async def test_a_row_that_is_refused_after_others_were_taken_costs_nobody_the_schema() -> None:
+    def script(asked: dict[str, Any]) -> str:
+        if "яд" in asked["messages"][1]["content"]:
+            raise RefusedError("HTTP 400: cannot be processed", reason="refused-by-model")
+        return '{"label": "refund"}'
+
+    step = labeler(FakeModel(script))
+    assert isinstance(await step.label(row("верните деньги")), Done)
+    assert await step.label(row("яд")) == Reject("refused-by-model", "HTTP 400: cannot be processed")
+    assert step._json.form.hold == "schema"
+
+
+async def test_a_model_that_thinks_first_gets_the_tokens_for_it() -> None:
+    def script(asked: dict[str, Any]) -> Said:
+        if asked["max_tokens"] < 1000:
+            return Said("<think>Клиент хочет", finish_reason="length")
+        return Said('<think>Клиент хочет {"label": "x"}</think>{"label": "refund"}')
+
+    model = FakeModel(script)
+    step = labeler(model)
+    for number in range(3):
+        outcome = await step.label(row(f"вопрос {number}"))
+        assert isinstance(outcome, Done)
+        assert outcome.message.label == "refund"
+    assert len(model.asked) == 4  # only the first row met it
+
+
+async def test_equal_texts_are_asked_once_and_say_so() -> None:
+    model = FakeModel(lambda asked: '{"label": "refund"}')
+    step = labeler(model, Shared())
+    texts = ["Где заказ", "где  заказ", "ГДЕ ЗАКАЗ", "где карта"]
+    outcomes = await asyncio.gather(*(step.label(row(text, str(n))) for n, text in enumerate(texts)))
+    cached = [outcome.message.cached for outcome in outcomes if isinstance(outcome, Done)]
+    assert cached == [False, True, True, False]
+    assert len(model.asked) == 2
+
+
+async def test_what_was_published_before_a_restart_is_not_asked_again() -> None:
+    tokens = [Token('{"label": "'), Token("refund", {"refund": 0.75, "payment": 0.25}), Token('"}')]
+    first = await labeler(FakeModel(lambda asked: Said('{"label": "refund"}', tokens)), Shared()).label(row())
+    assert isinstance(first, Done)
+    published = decode(Labeled, encode(first.message))
+
+    def never(asked: dict[str, Any]) -> str:
+        raise AssertionError("asked again")
+
+    answers = Shared()
+    answers.warm(*cache_entry(published))
+    again = await labeler(FakeModel(never), answers).label(row("ГДЕ мой заказ", "2"))
+    assert isinstance(again, Done)
+    assert again.message.cached
+    assert (again.message.label, again.message.confidence) == ("refund", 0.75)
+    assert again.message.alternatives == published.alternatives
+    assert again.message.row_id == "2"
+
+
+def test_answers_of_other_versions_and_texts_are_other_answers() -> None:
+    assert answer_key("v1", "где  Заказ") == answer_key("v1", "Где заказ")
+    assert answer_key("v1", "а") != answer_key("v2", "а")
+    assert answer_key("v1", "а") != answer_key("v1", "б")
+    assert len(answer_key("v1", "\ud800")) == 16
+    packed = Decision("refund", None, ()).pack()
+    assert Decision.unpack(packed) == Decision("refund", None, ())
+
+
+async def test_the_version_changes_with_model_taxonomy_and_mode_and_may_be_named() -> None:
+    base = label_version("m", "p", taxonomy(), "json")
+    assert base == label_version("m", "p", taxonomy(), "json")
+    others = {
+        label_version("m2", "p", taxonomy(), "json"),
+        label_version("m", "p2", taxonomy(), "json"),
+        label_version("m", "p", taxonomy("a", "b"), "json"),
+        label_version("m", "p", taxonomy(), "choice"),
+    }
+    assert len({base, *others}) == 5
+    model = FakeModel(lambda asked: '{"label": "refund"}', name="org/Модель 7B")
+    _, made = await make_labeler(SETTINGS, model, taxonomy(), NoMemory())
+    assert made.startswith("org-7B.")
+    named = load({"LABEL_VERSION": "2026-q1"}, None)
+    assert (await make_labeler(named, model, taxonomy(), NoMemory()))[1] == "2026-q1"

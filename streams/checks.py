@@ -164,7 +164,7 @@ async def _model(settings: Settings, which: str) -> str:
 
 
 async def _label(settings: Settings) -> str:
-    client = ChatClient.from_settings(settings, "labeler")
+    client = ChatClient.from_settings(settings, "labeler", patience_seconds=_PATIENCE_SECONDS)
     try:
         step, version = await make_labeler(settings, client, load_taxonomy(settings.taxonomy_path), Shared())
         now = datetime.now(UTC)

@@ -242,7 +242,8 @@ def _runner() -> Callable[[Coroutine[Any, Any, None]], None]:
         return asyncio.run
     import uvloop
 
-    return uvloop.run
+    run: Callable[[Coroutine[Any, Any, None]], None] = uvloop.run
+    return run
 
 
 def _print_json(value: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import time
@@ -22,7 +23,7 @@ from connectors.kafka.lag import LagReader, TopicLag
 from connectors.llm.counts import standin_calls
 from connectors.local.traffic import Query, bursts, queries
 from streams.demo_view import farewell, picture
-from streams.errors import LabelstreamError, UnavailableError
+from streams.errors import LabelstreamError, RetryableError, UnavailableError
 from streams.local import local_stack_status, start_local_stack, stop_local_stack, with_local_stack
 from streams.roles import initialise
 from streams.settings import Settings
@@ -151,12 +152,15 @@ class _Demo:
         calm, last = 0, None
         deadline = time.monotonic() + _STALL_SECONDS
         while calm < 3:
-            found = await lags.read(self._watched)
-            moving = {name: (one.messages, one.lag) for name, one in found.items()}
-            members = await lags.members(list(groups(self._settings.topic_prefix).values()))
-            ready = all(members.values()) and not any(one.lag for one in found.values())
-            calm = calm + 1 if ready and moving == last else 0
-            last = moving
+            found: dict[str, TopicLag] = {}
+            # A new broker has no coordinator for groups until the first of them asks.
+            with contextlib.suppress(RetryableError):
+                found = await lags.read(self._watched)
+                members = await lags.members(list(groups(self._settings.topic_prefix).values()))
+                moving = {name: (one.messages, one.lag) for name, one in found.items()}
+                ready = all(members.values()) and not any(one.lag for one in found.values())
+                calm = calm + 1 if ready and moving == last else 0
+                last = moving
             if time.monotonic() > deadline:
                 raise UnavailableError(
                     f"the roles do not come up; see the logs in {self._settings.labelstream_data / 'logs'}"

@@ -28,9 +28,9 @@ def configure_logs(level: str = "info", form: str = "console") -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    # aiokafka reports every reconnection as an error of its own; what matters is said by us.
+    # aiokafka and urllib3 report every reconnection as an error of their own; what matters is said by us.
     logging.basicConfig(
         stream=sys.stderr, level=max(number, logging.WARNING), format="%(levelname)s %(name)s %(message)s"
     )
-    for noisy in ("aiokafka", "faust", "mode"):
+    for noisy in ("aiokafka", "faust", "mode", "urllib3", "clickhouse_connect"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL if number > logging.DEBUG else logging.INFO)

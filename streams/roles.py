@@ -148,10 +148,12 @@ async def run_agents(settings: Settings) -> None:
                 **common,
             ),
         )
+        data = settings.labelstream_data / "agents"
+        data.mkdir(parents=True, exist_ok=True)
         worker = AgentsWorker(
             group=groups(settings.topic_prefix)["agents"],
             connection=arguments,
-            data=settings.labelstream_data / "agents",
+            data=data,
             lease=lease,
             producer=producer,
             topic_ids=Admin(arguments),

@@ -1,0 +1,212 @@
+"""The roles as processes over a running stack, and plain clients to look at what they did.
+
+Nothing here uses labelstream's own code to look: topics through aiokafka, tables through clickhouse-connect.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import clickhouse_connect
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from connectors.local.stack import StackStatus
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Pipeline:
+    """One pipeline: a topic prefix, a database, and settings of its own on a shared stack."""
+
+    def __init__(self, stack: StackStatus, name: str, folder: Path, **settings: str) -> None:
+        self.prefix = self.database = name
+        self.folder = folder
+        self.kafka = str(stack.kafka.address)
+        self.llm = str(stack.llm.address)
+        self.clickhouse_port = int(stack.clickhouse.port or 0)
+        self.environment = {
+            **{key: value for key, value in os.environ.items() if not key.startswith(("LLM_", "KAFKA_"))},
+            "PYTHONPATH": str(ROOT),
+            "KAFKA_BOOTSTRAP_SERVERS": self.kafka,
+            "CLICKHOUSE_HOST": "127.0.0.1",
+            "CLICKHOUSE_PORT": str(self.clickhouse_port),
+            "CLICKHOUSE_DATABASE": name,
+            "LLM_LABELER_API_BASE": self.llm,
+            "LLM_AUGMENTER_API_BASE": self.llm,
+            "TOPIC_PREFIX": name,
+            "TOPIC_PARTITIONS": "4",
+            "TAXONOMY_PATH": str(ROOT / "taxonomy.yaml"),
+            "LABELSTREAM_DATA": str(folder / "data"),
+            **settings,
+        }
+        self._running: list[subprocess.Popen[bytes]] = []
+
+    def command(self, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end, in an empty folder."""
+        return subprocess.run(
+            [sys.executable, "-m", "streams.cli", *words],
+            env={**self.environment, **settings},
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def start(self, *roles: str, **settings: str) -> list[subprocess.Popen[bytes]]:
+        """Start roles; their lines go to `<role>.log`."""
+        started = []
+        for role in roles:
+            log = (self.folder / f"{role}.log").open("ab")
+            started.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "streams.cli", "run", role],
+                    env={**self.environment, **settings},
+                    cwd=self.folder,
+                    stdout=log,
+                    stderr=log,
+                )
+            )
+            log.close()
+        self._running += started
+        return started
+
+    def log(self, role: str) -> str:
+        path = self.folder / f"{role}.log"
+        return path.read_text("utf-8", "replace") if path.exists() else ""
+
+    def stop(self) -> None:
+        """End every role that was started here."""
+        for process in self._running:
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+                process.terminate()
+        for process in self._running:
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(5)
+
+    def clickhouse(self) -> Any:
+        return clickhouse_connect.get_client(
+            host="127.0.0.1", port=self.clickhouse_port, autogenerate_session_id=False
+        )
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        client = self.clickhouse()
+        try:
+            return list(client.query(sql).result_rows)
+        finally:
+            client.close()
+
+    def count(self, table: str) -> int:
+        return int(self.rows(f"SELECT count() FROM {self.database}.{table}")[0][0])
+
+    async def topic(self, name: str, isolation: str = "read_uncommitted") -> list[Any]:
+        """Every message of ``<prefix>.<name>``."""
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self.kafka, group_id=None, isolation_level=isolation, enable_auto_commit=False
+        )
+        await consumer.start()
+        try:
+            places = [TopicPartition(f"{self.prefix}.{name}", number) for number in range(4)]
+            consumer.assign(places)
+            await consumer.seek_to_beginning(*places)
+            ends = await consumer.end_offsets(places)
+            found: list[Any] = []
+            while any([await consumer.position(place) < ends[place] for place in places]):
+                for messages in (await consumer.getmany(timeout_ms=200)).values():
+                    found += messages
+            return found
+        finally:
+            await consumer.stop()
+
+    def explain(self) -> str:
+        """The roles' logs, for a failed assertion."""
+        logs = sorted(self.folder.glob("*.log"))
+        return "\n".join(f"--- {log.name}\n{log.read_text('utf-8', 'replace')[-3000:]}" for log in logs)
+
+    def wait(self, condition: Callable[[], bool], what: str, seconds: float = 90.0) -> None:
+        wait(condition, lambda: f"{what}\n{self.explain()}", seconds)
+
+
+def wait(condition: Callable[[], bool], what: Callable[[], str] | str, seconds: float = 90.0) -> None:
+    """Until ``condition`` holds; a failure says ``what`` was waited for."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"after {seconds} s still not: {what if isinstance(what, str) else what()}")
+        time.sleep(0.1)
+
+
+def keys(messages: Sequence[Any]) -> list[str]:
+    return [message.key.decode() for message in messages]
+
+
+def standin(base: str, path: str = "/stats") -> dict[str, Any]:
+    """What the stand-in says of itself."""
+    with urllib.request.urlopen(base.removesuffix("/v1") + path, timeout=5) as answer:
+        found: dict[str, Any] = json.loads(answer.read())
+        return found
+
+
+class Door:
+    """A port of 127.0.0.1 that is closed at first; `open` lets connections through to ``target``."""
+
+    def __init__(self, target: str) -> None:
+        host, _, port = target.rpartition(":")
+        self._target = (host, int(port))
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        self._server: socket.socket | None = None
+
+    def open(self) -> None:
+        self._server = socket.create_server(("127.0.0.1", self.port))
+        threading.Thread(target=self._accept, args=(self._server,), daemon=True).start()
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    def _accept(self, server: socket.socket) -> None:
+        while True:
+            try:
+                inner, _ = server.accept()
+                outer = socket.create_connection(self._target)
+            except OSError:
+                return
+            threading.Thread(target=_serve, args=(inner, outer), daemon=True).start()
+
+
+def _serve(inner: socket.socket, outer: socket.socket) -> None:
+    with inner, outer:
+        back = threading.Thread(target=_pump, args=(outer, inner), daemon=True)
+        back.start()
+        _pump(inner, outer)
+        back.join()
+
+
+def _pump(source: socket.socket, drain: socket.socket) -> None:
+    try:
+        while data := source.recv(1 << 16):
+            drain.sendall(data)
+    except OSError:
+        pass
+    for one in (source, drain):
+        with contextlib.suppress(OSError):
+            one.shutdown(socket.SHUT_RDWR)

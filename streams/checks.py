@@ -22,6 +22,8 @@ from streams.outcomes import Done
 from streams.settings import Settings
 from streams.topics import Topics
 
+_PATIENCE_SECONDS = 15.0  # with a model that does not answer
+
 
 @dataclass(frozen=True)
 class Finding:

@@ -229,6 +229,7 @@ class BadLine:
     ``cut_request_after``: cut the connection after so many bytes of a request.
     ``cut_response``: pass the request on, and cut the connection instead of answering it.
     ``cut_response_after``: cut the connection after so many bytes of an answer.
+    ``swallow_answers``: pass the request on, and leave its sender without an answer.
     Each applies ``times`` times.
     """
 
@@ -237,6 +238,7 @@ class BadLine:
         self.cut_request_after: int | None = None
         self.cut_response = False
         self.cut_response_after: int | None = None
+        self.swallow_answers = False
         self.times = 0
         self.cuts = 0
         self._server = socket.create_server(("127.0.0.1", 0))
@@ -262,6 +264,8 @@ class BadLine:
             passed = 0
             with contextlib.suppress(OSError):
                 while data := server.recv(1 << 16):
+                    if self.swallow_answers and self._take():
+                        continue
                     passed += len(data)
                     most = 0 if self.cut_response else self.cut_response_after
                     if most is not None and passed > most and self._take():

@@ -175,26 +175,26 @@ class ChatClient:
 
     async def _persist(self, body: dict[str, Any]) -> Completion:
         began = time.monotonic()
-        answers_before = self.limit.answers
-        tries = 0
+        tries = blamed = 0
+        answers = math.inf
         while True:
             completion = await self._once(body, began)
             if isinstance(completion, Completion):
                 return completion
             error, tries = completion, tries + 1
-            mine = self.limit.answers > answers_before and not isinstance(
-                error, (OverloadedError, ConfigurationError)
-            )
-            if mine and tries >= _TRIES:
-                # Others succeed: the endpoint is not away, it fails on this request.
-                raise error if type(error) is RetryableError else RetryableError(str(error)) from error
+            if not isinstance(error, (OverloadedError, ConfigurationError)):
+                # Others were answered since it failed last: the endpoint is not away, it fails on this.
+                blamed += self.limit.answers > answers
+                answers = self.limit.answers
+                if blamed >= _TRIES - 1:
+                    raise error if type(error) is RetryableError else RetryableError(str(error)) from error
             pause = random.uniform(0, min(_FIRST_PAUSE * 4 ** min(tries - 1, 5), _LONGEST_PAUSE))
             after = error.after if isinstance(error, RetryableError) and error.after is not None else 0.0
             pause = max(pause, after)
             if time.monotonic() + pause - began > self._patience:
                 raise error
             self.stats["retries"] += 1
-            await asyncio.sleep(pause)
+            await self.limit.rest(pause)
 
     async def _once(self, body: dict[str, Any], began: float) -> Completion | LabelstreamError:
         """One request within the limit: an answer, or an error that may heal."""

@@ -79,6 +79,7 @@ class Limit:
         self.pace = Pace(most)
         self.in_flight = 0
         self.answers = 0
+        self._back = asyncio.Event()
         self._setting = setting
         self._probe = probe
         self._load = load
@@ -190,6 +191,12 @@ class Limit:
 
     # --- outages ---
 
+    async def rest(self, seconds: float) -> None:
+        """Wait for so long, or until the endpoint is back from an outage."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._back.wait()
+
     def _leave(self, error: LabelstreamError) -> None:
         self._away, self._away_since = error, self._clock()
         log.warning(
@@ -205,6 +212,8 @@ class Limit:
         now = self._clock()
         log.info("the endpoint is back", seconds=round(now - self._away_since, 1))
         self._away = None
+        self._back.set()
+        self._back = asyncio.Event()
         self._in_a_row = 0
         self.pace.returned(now)
         self._hand_out()

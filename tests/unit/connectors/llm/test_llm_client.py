@@ -129,6 +129,29 @@ async def test_what_fails_for_one_request_while_others_succeed_is_given_back() -
         others.cancel()
 
 
+async def test_one_row_alone_is_not_blamed_for_an_outage() -> None:
+    """It fails again and again, and others had been answered before: it waits all the same."""
+    replies: list[Any] = [chat("before")]
+    failing = serving(lambda *_: replies.pop(0) if replies else status(500))
+    async with failing as there, client_of(there.url, patience_seconds=60.0) as client:
+        await client.complete(**ASK)
+        call = asyncio.create_task(client.complete(**ASK))
+        await until(lambda: len(there.asked) >= 7)
+        assert not call.done()
+        there.script = lambda *_: chat("ok")
+        assert (await asyncio.wait_for(call, 10)).text == "ok"
+
+
+async def test_a_long_retry_after_does_not_outlast_the_outage() -> None:
+    down = True
+    failing = serving(lambda *_: status(503, retry_after="60") if down else chat("ok"))
+    async with failing as there, client_of(there.url, patience_seconds=600.0, concurrency=2) as client:
+        calls = [asyncio.create_task(client.complete(**ASK)) for _ in range(8)]
+        await until(lambda: not client.available)
+        down = False
+        await asyncio.wait_for(asyncio.gather(*calls), 10)
+
+
 async def _keep_asking(client: Any) -> None:
     while True:
         await client.complete(**ASK)

@@ -156,10 +156,16 @@ def _current_body(database: str) -> str:
 WITH (
     SELECT (groupArray(version), groupArray(rank))
     FROM (
-        SELECT version, if(argMax(status, changed_at) = 'promoted',
-                           toUnixTimestamp64Micro(argMax(promoted_at, changed_at)), toInt64(-1)) AS rank
-        FROM {quoted(database)}.{quoted(VERSIONS)}
-        GROUP BY version
+        SELECT version, if(status = 'promoted', toInt64(place), toInt64(-1)) AS rank
+        FROM (
+            SELECT version, tupleElement(last, 1) AS status,
+                row_number() OVER (ORDER BY tupleElement(last, 2), version) AS place
+            FROM (
+                SELECT version, argMax(tuple(status, promoted_at), changed_at) AS last
+                FROM {quoted(database)}.{quoted(VERSIONS)}
+                GROUP BY version
+            )
+        )
         UNION ALL SELECT '' AS version, toInt64(0) AS rank
     )
 ) AS ranks

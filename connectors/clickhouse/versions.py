@@ -6,12 +6,87 @@ a promotion is one atomic statement, can be undone by another, and stays on reco
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
 from connectors.clickhouse.client import ClickHouseClient
-from connectors.clickhouse.ddl import VERSIONS, quoted
+from connectors.clickhouse.ddl import LABELED, VERSIONS, quoted
 from streams.errors import RefusedError
 from streams.settings import Settings
 
 PROMOTED, TRIAL, RETIRED = "promoted", "trial", "retired"
+_STATE = ("model", "prompt", "taxonomy", "mode", "toString(status)", "promoted_at")
+
+
+@dataclass(frozen=True)
+class LabelVersion:
+    """A version as it stands, or stood after one change of its ``history``.
+
+    ``prompt`` and ``taxonomy`` are digests. ``current``: the newest promoted one, whose label a row has
+    that was labelled under several. ``rows``: how many rows have a label of it; None where not counted.
+    """
+
+    version: str
+    model: str
+    prompt: str
+    taxonomy: str
+    mode: str
+    status: str
+    promoted_at: datetime | None
+    created_at: datetime
+    changed_at: datetime
+    current: bool = False
+    rows: int | None = None
+
+
+async def list_versions(client: ClickHouseClient, settings: Settings) -> list[LabelVersion]:
+    """All versions: promoted ones first, the newest promoted at their head, the others by name.
+
+    Raises:
+        UnavailableError: ClickHouse does not answer.
+        ConfigurationError: no such table; `labelstream init` makes it.
+    """
+    state = ", ".join(_STATE)
+    rows = await client.rows(
+        f"SELECT version, argMax(tuple({state}), changed_at), min(created_at), max(changed_at)\n"
+        f"FROM {_table(settings)} GROUP BY version"
+    )
+    found = [_version(version, state, created, changed) for version, state, created, changed in rows]
+    counts = dict(
+        await client.rows(
+            # As the current view ranks them; a row stored twice counts once.
+            f"SELECT toString(label_version), uniqExact(created_at, row_id)\n"
+            f"FROM {quoted(settings.result_database)}.{quoted(LABELED)} GROUP BY label_version"
+        )
+    )
+    promoted = sorted(
+        (one for one in found if one.promoted_at and one.status == PROMOTED),
+        key=lambda one: (one.promoted_at, one.version),
+        reverse=True,
+    )
+    others = sorted((one for one in found if one not in promoted), key=lambda one: one.version)
+    return [
+        replace(one, current=one is promoted[0] if promoted else False, rows=int(counts.get(one.version, 0)))
+        for one in (*promoted, *others)
+    ]
+
+
+async def version_history(client: ClickHouseClient, settings: Settings, version: str) -> list[LabelVersion]:
+    """Every change of ``version``, the oldest first.
+
+    Raises:
+        RefusedError: there is no such version.
+        UnavailableError, ConfigurationError: as `list_versions`.
+    """
+    rows = await client.rows(
+        f"SELECT tuple({', '.join(_STATE)}), created_at, changed_at FROM {_table(settings)}\n"
+        "WHERE version = {version:String} ORDER BY changed_at",
+        {"version": version},
+    )
+    if not rows:
+        raise _unknown(version)
+    return [_version(version, state, created, changed) for state, created, changed in rows]
 
 
 async def register_version(
@@ -29,7 +104,7 @@ async def register_version(
     A known version keeps its status: a worker that starts again undoes no promotion.
     ``prompt`` and ``taxonomy`` are digests.
     """
-    table = f"{quoted(settings.result_database)}.{quoted(VERSIONS)}"
+    table = _table(settings)
     await client.command(
         f"INSERT INTO {table} (version, model, prompt, taxonomy, mode, status, promoted_at)\n"
         "SELECT {version:String}, {model:String}, {prompt:String}, {taxonomy:String}, {mode:String}, "
@@ -67,12 +142,12 @@ async def retire_version(client: ClickHouseClient, settings: Settings, version: 
 
 
 async def _change(client: ClickHouseClient, settings: Settings, version: str, status: str) -> None:
-    table = f"{quoted(settings.result_database)}.{quoted(VERSIONS)}"
+    table = _table(settings)
     known = await client.rows(
         f"SELECT 1 FROM {table} WHERE version = {{version:String}} LIMIT 1", {"version": version}
     )
     if not known:
-        raise RefusedError(f"there is no label version {version}", reason="unknown-version")
+        raise _unknown(version)
     # Always later than what is there, also after the server's clock was set back.
     newest = f"greatest(now64(6), addMicroseconds((SELECT max(promoted_at) FROM {table}), 1))"
     await client.command(
@@ -85,3 +160,32 @@ async def _change(client: ClickHouseClient, settings: Settings, version: str, st
         f"FROM {table} WHERE version = {{version:String}} GROUP BY version",
         {"version": version, "status": status},
     )
+
+
+def _table(settings: Settings) -> str:
+    return f"{quoted(settings.result_database)}.{quoted(VERSIONS)}"
+
+
+def _unknown(version: str) -> RefusedError:
+    return RefusedError(f"there is no label version {version}", reason="unknown-version")
+
+
+def _version(version: str, state: Any, created_at: datetime, changed_at: datetime) -> LabelVersion:
+    # The driver gives a tuple with names as a dictionary.
+    model, prompt, taxonomy, mode, status, promoted_at = state.values() if isinstance(state, dict) else state
+    moment = _in_utc(promoted_at)
+    return LabelVersion(
+        version=version,
+        model=model,
+        prompt=prompt,
+        taxonomy=taxonomy,
+        mode=mode,
+        status=status,
+        promoted_at=moment if moment.year > 1970 else None,  # never promoted
+        created_at=_in_utc(created_at),
+        changed_at=_in_utc(changed_at),
+    )
+
+
+def _in_utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

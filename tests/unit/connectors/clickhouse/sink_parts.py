@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import socket
 import threading
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -230,6 +231,7 @@ class BadLine:
     ``cut_response``: pass the request on, and cut the connection instead of answering it.
     ``cut_response_after``: cut the connection after so many bytes of an answer.
     ``swallow_answers``: pass the request on, and leave its sender without an answer.
+    ``stall_seconds``: keep the end of a chunked request for so long, then pass it on, sender or not.
     Each applies ``times`` times.
     """
 
@@ -239,6 +241,7 @@ class BadLine:
         self.cut_response = False
         self.cut_response_after: int | None = None
         self.swallow_answers = False
+        self.stall_seconds = 0.0
         self.times = 0
         self.cuts = 0
         self._server = socket.create_server(("127.0.0.1", 0))
@@ -281,6 +284,11 @@ class BadLine:
                 passed += len(data)
                 if self.cut_request_after is not None and passed > self.cut_request_after and self._take():
                     break
+                if self.stall_seconds and data.endswith(b"0\r\n\r\n") and self._take():
+                    time.sleep(self.stall_seconds)
+                    server.sendall(data)
+                    time.sleep(self.stall_seconds)  # the server sees the end before it sees that we are gone
+                    continue
                 server.sendall(data)
         _shut(client, server)
 

@@ -237,6 +237,51 @@ async def test_an_insert_during_which_the_lease_is_lost_is_not_stored(
         assert await ids(database) == each_once(range(1000))
 
 
+class LateLease(FakeLease):
+    """Ours, but the heartbeats are late until ``beat`` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.beat = asyncio.Event()
+        self.waiting = asyncio.Event()
+
+    def held(self) -> bool:
+        return self.beat.is_set()
+
+    async def hold(self, generation: int) -> None:
+        await super().hold(generation)
+        if not self.held():
+            self.waiting.set()
+        await self.beat.wait()
+
+
+@pytest.mark.parametrize("value", ["row", "garbage"])
+async def test_nothing_goes_out_while_the_heartbeats_are_late(database: Database, value: str) -> None:
+    client, settings = database
+    kafka, lease = FakeKafka(), LateLease()
+    if value == "row":
+        record = kafka.publish(labeled(1), TOPICS.labeled)
+    else:
+        record = kafka.put(TOPICS.labeled, 0, b"garbage")
+    writer = ClickHouseClient.from_settings(settings)
+    calls, put = [], writer.call
+    writer.call = lambda call: (calls.append(1), put(call))[1]  # type: ignore[method-assign, func-returns-value]
+    sink = sink_for(client, settings, kafka, lease=lease, writer=writer)
+    lease.beat.set()
+    await sink.assigned({L0: Commit(-1)}, 1)
+    lease.beat.clear()
+    storing = asyncio.create_task(sink.store([record]))
+    await asyncio.wait_for(lease.waiting.wait(), 10)
+    await asyncio.sleep(0.2)
+    assert not calls
+    assert D0 not in kafka.logs
+    lease.beat.set()
+    await storing
+    assert (await ids(database) == each_once([1])) == (value == "row")
+    assert (D0 in kafka.logs) == (value == "garbage")
+    await writer.close()
+
+
 async def test_a_slow_server_gets_fewer_rows_at_once(
     database: Database, address: tuple[str, int], monkeypatch: pytest.MonkeyPatch, quick: None
 ) -> None:
@@ -372,6 +417,31 @@ async def test_a_hanging_server_is_given_up_in_time(
         await run_until_stored(sink_for(client, settings, kafka, writer=writer), FakeInput(kafka, [L0], {}))
         assert line.cuts == 1
         assert await ids(database) == each_once([1])
+    finally:
+        await writer.close()
+        line.close()
+
+
+async def test_an_insert_that_was_given_up_cannot_finish_behind_our_back(
+    database: Database, address: tuple[str, int], quick: None
+) -> None:
+    """The end of its data is still on the way, in a proxy, when it is tried again."""
+    _client, settings = database
+    kafka = FakeKafka()
+    for number in range(10):
+        kafka.publish(labeled(number), TOPICS.labeled)
+    line = BadLine(address)
+    writer = ClickHouseClient.from_settings(
+        settings.model_copy(update={"clickhouse_port": line.address[1]}), answer_seconds=0.5
+    )
+    await writer.rows("SELECT 1")
+    line.stall_seconds, line.times = 1.5, 1
+    sink = sink_for(_client, settings, kafka, writer=writer)
+    try:
+        await run_until_stored(sink, FakeInput(kafka, [L0], {}))
+        assert line.cuts == 1
+        await asyncio.sleep(2.5)  # for what is still on its way
+        assert await ids(database) == each_once(range(10))
     finally:
         await writer.close()
         line.close()

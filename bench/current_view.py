@@ -1,0 +1,134 @@
+"""How should the current label of a row be found? ``python -m bench.current_view --rows 10000000 [--json]``.
+
+Makes `logs_labeled` with so many rows of one label version and a tenth of them in a second one, in a
+temporary folder, and asks four questions of each way to find the current label. Seconds, best of three.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import time
+from collections.abc import Mapping
+
+from bench.harness import report, say, stack
+from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.columns import columns_of
+from connectors.clickhouse.ddl import create_tables
+from connectors.clickhouse.versions import register_version
+from streams.messages import Labeled
+from streams.settings import Settings
+
+PART = 1_000_000
+DAYS = 90
+DAY = "created_at >= '2026-02-10' AND created_at < '2026-02-11'"
+MONTH = "created_at >= '2026-02-01' AND created_at < '2026-03-01'"
+
+
+def questions(table: str) -> dict[str, str]:
+    """What an analyst asks, of ``table``; the row is one that is there."""
+    return {
+        "a day": f"SELECT row_id, text, label, confidence FROM {table} WHERE {DAY}",
+        "one row_id": f"SELECT * FROM {table} WHERE row_id = '4242'",
+        "labels of a month": f"SELECT label, count() FROM {table} WHERE {MONTH} GROUP BY label",
+        "count of all": f"SELECT count() FROM {table}",
+    }
+
+
+async def fill(client: ClickHouseClient, settings: Settings, rows: int) -> None:
+    """``rows`` of version v1 over DAYS days, and a tenth of them in v2, which is the newer one."""
+    name = settings.result_database
+    step = DAYS * 86_400_000_000 // rows
+    # Times with a jitter: rows do not arrive quite in order.
+    moment = f"toInt64(1767225600000000 + number * {step} + sipHash64(number) % 5000000)"
+    labels = "['login', 'water', 'payment', 'school', 'roads', 'other']"
+    select = (
+        "SELECT toString(number), concat('не могу войти в кабинет, ошибка номер ', toString(number)), "
+        f"fromUnixTimestamp64Micro({moment}, 'UTC'), {labels}[1 + sipHash64(number, {{salt}}) % 6], "
+        "'{version}', (sipHash64(number, 3) % 1000) / 1000, 'model', 0, number "
+        "FROM numbers({start}, {count}) WHERE {where}"
+    )
+    into = "row_id, text, created_at, label, label_version, confidence, model, _partition, _offset"
+    for version, salt, where in (("v1", 1, "1"), ("v2", 2, "number % 10 = 0")):
+        await register_version(client, settings, version=version, model="model")
+        for start in range(0, rows, PART):
+            values = {"salt": salt, "version": version, "where": where, "start": start}
+            await client.command(
+                f"INSERT INTO {name}.logs_labeled ({into}) "
+                + select.format(**values, count=min(PART, rows - start))
+            )
+
+
+async def alternatives(client: ClickHouseClient, settings: Settings) -> dict[str, str]:
+    """The ways to ask: name and what stands after FROM."""
+    name = settings.result_database
+    table = f"{name}.logs_labeled"
+    # One label a row, the last stored: merges delete the others, so nothing could be compared or taken
+    # back, and every query needs FINAL until they have run.
+    await client.command(
+        f"CREATE TABLE {name}.by_row AS {table} "
+        "ENGINE = ReplacingMergeTree(_stored_at) ORDER BY (created_at, row_id)"
+    )
+    await client.command(f"INSERT INTO {name}.by_row SELECT * FROM {table} WHERE label_version = 'v1'")
+    await client.command(f"INSERT INTO {name}.by_row SELECT * FROM {table} WHERE label_version = 'v2'")
+    # A materialised table of current rows, as one INSERT SELECT would renew it after each promotion.
+    columns = ", ".join(column.name for column in columns_of(Labeled))
+    await client.command(
+        f"CREATE TABLE {name}.materialised AS {table} ENGINE = MergeTree ORDER BY (created_at, row_id)"
+    )
+    began = time.perf_counter()
+    for month in range(1, 5):
+        await client.command(
+            f"INSERT INTO {name}.materialised ({columns}) SELECT {columns} FROM {name}.logs_labeled_current "
+            f"WHERE toMonth(created_at) = {month}"
+        )
+    say(f"the materialised table took {time.perf_counter() - began:.1f} s to make, as each promotion would")
+    return {
+        "view": f"{name}.logs_labeled_current",
+        "FINAL on a table by row": f"{name}.by_row FINAL",
+        "materialised": f"{name}.materialised",
+        "history, no choice": table,
+    }
+
+
+async def ask(client: ClickHouseClient, sql: str) -> float:
+    """Seconds for ``sql``, its rows read by the server and thrown away; the best of three."""
+    best = float("inf")
+    for _ in range(3):
+        began = time.perf_counter()
+        await client.command(f"SELECT count() FROM ({sql} LIMIT 1000000000) WHERE NOT ignore(*)")
+        best = min(best, time.perf_counter() - began)
+    return best
+
+
+async def run(settings: Settings, rows: int) -> dict[str, Mapping[str, float]]:
+    """The seconds of each question for each way."""
+    client = ClickHouseClient.from_settings(settings, answer_seconds=900.0)
+    try:
+        await create_tables(client, settings)
+        began = time.perf_counter()
+        await fill(client, settings, rows)
+        say(f"{rows} rows made in {time.perf_counter() - began:.0f} s")
+        found: dict[str, Mapping[str, float]] = {}
+        for name, source in (await alternatives(client, settings)).items():
+            found[name] = {question: await ask(client, sql) for question, sql in questions(source).items()}
+            say(f"{name}: {found[name]}")
+        return found
+    finally:
+        await client.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--json", action="store_true")
+    chosen = parser.parse_args()
+    with stack(kafka=False) as settings:
+        found = asyncio.run(run(settings, chosen.rows))
+    report(f"the current label among {chosen.rows} rows, seconds", list(found.items()), as_json=chosen.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -432,10 +432,10 @@ async def test_an_insert_that_was_given_up_cannot_finish_behind_our_back(
         kafka.publish(labeled(number), TOPICS.labeled)
     line = BadLine(address)
     writer = ClickHouseClient.from_settings(
-        settings.model_copy(update={"clickhouse_port": line.address[1]}), answer_seconds=0.5
+        settings.model_copy(update={"clickhouse_port": line.address[1]}), answer_seconds=1.0
     )
     await writer.rows("SELECT 1")
-    line.stall_seconds, line.times = 1.5, 1
+    line.stall_seconds, line.times = 2.0, 1
     sink = sink_for(_client, settings, kafka, writer=writer)
     try:
         await run_until_stored(sink, FakeInput(kafka, [L0], {}))

@@ -34,12 +34,23 @@ log = structlog.get_logger()
 
 COMMIT_SECONDS = 0.5
 SETTLE_SECONDS = 4.0
+START_SECONDS = 2.0
 POLL_RECORDS = 200
 TOPICS_SECONDS = 5.0
 
 
+class _DaemonThread(driver.AIOKafkaConsumerThread.Worker):
+    """A consumer that does not stop in time must not keep the process alive."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.daemon = True
+
+
 class _Thread(driver.AIOKafkaConsumerThread):
     """Faust's consumer thread with our consumer: our security, range assignment, and the lease."""
+
+    Worker = _DaemonThread
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         return AIOKafkaConsumer(
@@ -227,10 +238,12 @@ class AgentsWorker:
         Raises:
             UnavailableError: the worker lost its group or its thread and must be started anew.
         """
-        await self._app.start()
+        # A start that is cancelled half-way leaves threads that Faust forgets to stop: it is let finish.
+        starting = asyncio.create_task(self._app.start())
         committing = asyncio.create_task(self._commit_for_ever())
         crashed = asyncio.create_task(self._wait_for_crash())
         try:
+            await asyncio.shield(starting)
             await asyncio.wait([committing, crashed], return_when=asyncio.FIRST_COMPLETED)
             reason = self._app.crash_reason if crashed.done() else committing.exception()
             raise UnavailableError(
@@ -240,6 +253,7 @@ class AgentsWorker:
             committing.cancel()
             crashed.cancel()
             self._stopping.set()
+            await asyncio.wait([starting], timeout=START_SECONDS)
             await self._settle()
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(self._app.stop(), SETTLE_SECONDS)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from enum import StrEnum
 from pathlib import Path
@@ -33,6 +35,8 @@ app.add_typer(describe_app, name="describe")
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, last on stdout.")]
 Port = typer.Option(min=1, max=65535, help="Port on 127.0.0.1; a free one if not given.")
 console = Console(stderr=True)
+
+_SETTLE_SECONDS = 9.0
 
 
 class Role(StrEnum):
@@ -222,13 +226,25 @@ def _settings() -> Settings:
 
 
 def _until_signal(work: Awaitable[Any]) -> None:
-    """Run ``work``; SIGTERM and SIGINT cancel it, and it settles before the process ends."""
+    """Run ``work``; SIGTERM and SIGINT cancel it, and it settles before the process ends.
+
+    Once: a second signal does not disturb the settling. What has not settled after 9 s never will, and
+    ends without it, which loses nothing that a crash would not.
+    """
+    last = threading.Timer(_SETTLE_SECONDS, os._exit, (1,))
+    last.daemon = True
 
     async def main_task() -> None:
         task = asyncio.ensure_future(work)
         loop = asyncio.get_running_loop()
+
+        def end() -> None:
+            if not last.is_alive():
+                last.start()
+                task.cancel()
+
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, task.cancel)
+            loop.add_signal_handler(number, end)
         try:
             await task
         except asyncio.CancelledError:

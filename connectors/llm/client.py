@@ -7,7 +7,7 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pydantic import SecretStr
@@ -29,6 +29,7 @@ from streams.settings import Settings
 
 _TRIES = 3
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 3.0
+_LOOK_AGAIN = 0.02
 _ASIDE_SECONDS = 4.0  # for the list of models and the metrics
 _NO_METRICS_SECONDS = 60.0
 
@@ -64,6 +65,8 @@ class ChatClient:
             base_url, setting=setting, api_key=api_key, connections=concurrency + 8, ca_file=ca_file
         )
         self._no_metrics_until = 0.0
+        # Asked before each request; while it says no, none is sent. For a worker: whether its lease is held.
+        self.permitted: Callable[[], bool] = lambda: True
         self.limit = Limit(concurrency, setting=setting, probe=self._reachable, load=self._load)
 
     @classmethod
@@ -199,9 +202,11 @@ class ChatClient:
     async def _once(self, body: dict[str, Any], began: float) -> Completion | LabelstreamError:
         """One request within the limit: an answer, or an error that may heal."""
         await self._enter(began)
-        started = time.monotonic()
-        self.stats["calls"] += 1
         try:
+            while not self.permitted():  # noqa: ASYNC110 - another thread's clock decides
+                await asyncio.sleep(_LOOK_AGAIN)
+            started = time.monotonic()
+            self.stats["calls"] += 1
             content = await self._http.ask("POST", "/chat/completions", body, seconds=self._timeout)
             completion = completion_in(content)
         except RefusedError:

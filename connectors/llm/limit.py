@@ -88,6 +88,8 @@ class Limit:
         self._live: deque[asyncio.Future[None]] = deque()
         self._replay: deque[asyncio.Future[None]] = deque()
         self._turn = 0
+        self._resting = 0
+        self._back = asyncio.Event()
         self._away: LabelstreamError | None = None
         self._away_since = 0.0
         self._in_a_row = 0
@@ -193,9 +195,14 @@ class Limit:
 
     async def rest(self, seconds: float) -> None:
         """Wait for so long, or until the endpoint is back from an outage."""
-        with contextlib.suppress(TimeoutError):
+        self._resting += 1
+        try:
             async with asyncio.timeout(seconds):
                 await self._back.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._resting -= 1
 
     def _leave(self, error: LabelstreamError) -> None:
         self._away, self._away_since = error, self._clock()
@@ -212,8 +219,7 @@ class Limit:
         now = self._clock()
         log.info("the endpoint is back", seconds=round(now - self._away_since, 1))
         self._away = None
-        self._back.set()
-        self._back = asyncio.Event()
+        self._wake_the_resting()
         self._in_a_row = 0
         self.pace.returned(now)
         self._hand_out()
@@ -223,12 +229,19 @@ class Limit:
         while self._away is not None:
             await self._sleep(pause * random.uniform(0.8, 1.2))
             pause = _PROBE_SECONDS
-            # No one may be waiting: then the next caller finds out.
-            if await self._probe() and self._away is not None and not self._try_one():
-                self._return()
+            if not await self._probe() or self._away is None or self._try_one():
+                continue
+            if self._resting:
+                self._wake_the_resting()  # one of them goes next time
+            else:
+                self._return()  # nobody to try it with: the next caller finds out
 
     def _try_one(self) -> bool:
         return self.in_flight >= self.pace.most or self._admit_one()
+
+    def _wake_the_resting(self) -> None:
+        self._back.set()
+        self._back = asyncio.Event()
 
     # --- what the endpoint says of itself ---
 

@@ -152,6 +152,21 @@ async def test_a_long_retry_after_does_not_outlast_the_outage() -> None:
         await asyncio.wait_for(asyncio.gather(*calls), 10)
 
 
+async def test_an_outage_behind_a_list_of_models_that_answers_is_not_hammered() -> None:
+    """A gateway is up and what stands behind it is not: what rests is not woken all at once."""
+    down = True
+    failing = serving(lambda *_: status(503, retry_after="60") if down else chat("ok"))
+    async with failing as there, client_of(there.url, patience_seconds=600.0) as client:
+        client.limit.pace._level = 32.0
+        calls = [asyncio.create_task(client.complete(**ASK)) for _ in range(40)]
+        await until(lambda: not client.available and client.limit.in_flight == 0)
+        burnt = len(there.asked)
+        await until(lambda: len(there.paths) - len(there.asked) >= 4)  # probes and metrics
+        assert len(there.asked) - burnt <= 4
+        down = False
+        await asyncio.wait_for(asyncio.gather(*calls), 15)
+
+
 async def _keep_asking(client: Any) -> None:
     while True:
         await client.complete(**ASK)

@@ -97,10 +97,12 @@ def test_a_late_event_loop_is_no_queue_at_the_endpoint() -> None:
     pace = run.paces[0]
     pace.lag = 0.05
     now = 100.0
+    lowest = pace.limit
     for _ in range(2000):
         pace.answered(now + 0.45, now, 10, True)
         now += 0.001
-    assert pace.limit == 64
+        lowest = min(lowest, pace.limit)
+    assert lowest == 64
 
 
 def test_time_outs_lower_it_once_at_a_time() -> None:

@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from connectors.llm.cache import Shared
+from streams.urgency import REPLAY
 
 
 class Asking:
@@ -89,6 +90,20 @@ async def test_answers_known_from_elsewhere_need_no_call() -> None:
     shared.warm(b"k", b"known")
     assert await shared.get(b"k", ask) == (b"known", True)
     assert ask.calls == 0
+
+
+async def test_a_call_knows_whether_its_first_caller_is_a_replay() -> None:
+    shared = Shared()
+
+    async def ask() -> bytes:
+        return b"replay" if REPLAY.get() else b"live"
+
+    async def replay() -> bytes:
+        REPLAY.set(True)
+        return (await shared.get(b"r", ask))[0]
+
+    assert await asyncio.create_task(replay()) == b"replay"
+    assert (await shared.get(b"l", ask))[0] == b"live"
 
 
 async def test_what_is_asked_for_again_stays_and_the_rest_goes() -> None:

@@ -151,7 +151,10 @@ class _App(faust.App):
 
 
 class AgentsWorker:
-    """One worker process: a Faust app with one agent for each delivery's stage."""
+    """One worker process: a Faust app whose agents hand their messages to one delivery.
+
+    ``agents``: the topics of each.
+    """
 
     def __init__(
         self,
@@ -162,14 +165,15 @@ class AgentsWorker:
         lease: GroupLease,
         producer: LeasedProducer,
         topic_ids: TopicIds,
-        deliveries: Sequence[Delivery],
+        delivery: Delivery,
+        agents: Mapping[str, Sequence[str]],
     ) -> None:
         self.connection = connection
         self.lease = lease
         self._producer = producer
         self._topic_ids = topic_ids
         self._topics: dict[str, UUID] = {}
-        self._deliveries = tuple(deliveries)
+        self._delivery = delivery
         self._stopping = asyncio.Event()
         # Every setting that Faust would otherwise take from unprefixed environment names is given.
         self._app = _App(
@@ -198,14 +202,14 @@ class AgentsWorker:
             logging_config=None,
         )
         self._app.agents_worker = self
-        for delivery in self._deliveries:
-            self._add_agent(delivery)
+        for name, topics in agents.items():
+            self._add_agent(name, topics)
         self._app.on_partitions_revoked.connect(self._on_revoked)
         self._app.on_rebalance_complete.connect(self._on_assigned)
 
-    def _add_agent(self, delivery: Delivery) -> None:
+    def _add_agent(self, name: str, topics: Sequence[str]) -> None:
         topic = self._app.topic(
-            *delivery.stage.inputs,
+            *topics,
             key_serializer="raw",
             value_serializer="raw",
             value_type=bytes,
@@ -224,13 +228,13 @@ class AgentsWorker:
                     message.value,
                     tuple(message.headers or ()),
                 )
-                delivery.offer(record, message.generation_id)
+                self._delivery.offer(record, message.generation_id)
 
-        self._app.agent(topic, name=delivery.stage.name, concurrency=1)(consume)
+        self._app.agent(topic, name=name, concurrency=1)(consume)
 
     def crowded(self) -> set[Partition]:
         """Partitions that have enough messages waiting."""
-        return set().union(*(delivery.crowded() for delivery in self._deliveries))
+        return self._delivery.crowded()
 
     async def run(self) -> None:
         """Work until cancelled, then settle and leave the group.
@@ -277,10 +281,7 @@ class AgentsWorker:
             try:
                 await thread.renew_lease()
                 committed = await thread.committed(sorted(assignment)) if assignment else {}
-                anew: dict[Partition, Commit] = {}
-                for delivery in self._deliveries:
-                    mine = {p: c for p, c in committed.items() if p.topic in delivery.stage.inputs}
-                    anew |= await delivery.assigned(mine, generation)
+                anew = await self._delivery.assigned(committed, generation)
                 if anew:
                     # Faust seeks to what is committed, right after this.
                     log.warning("topic_made_anew", topics=sorted({p.topic for p in anew}))
@@ -299,15 +300,12 @@ class AgentsWorker:
         owner = self.lease.held()
         if not owner:
             self._producer.fence()
-        settled = await asyncio.gather(
-            *(delivery.revoked(owner=owner, seconds=SETTLE_SECONDS) for delivery in self._deliveries)
-        )
+        settled = await self._delivery.revoked(owner=owner, seconds=SETTLE_SECONDS)
         if owner:
             await self._commit()
-        if not all(settled):
+        if not settled:
             self._producer.fence()
-        for delivery in self._deliveries:
-            delivery.forget()
+        self._delivery.forget()
 
     # --- commits ---
 
@@ -322,7 +320,8 @@ class AgentsWorker:
                 compared = time.monotonic()
 
     async def _note_topics(self) -> None:
-        names = sorted({name for d in self._deliveries for name in (*d.stage.inputs, d.stage.output)})
+        flow = self._delivery.flow
+        names = sorted({*flow.inputs, *flow.outputs})
         self._topics = await self._topic_ids.topic_ids(names)
 
     async def _compare_topics(self) -> None:
@@ -345,7 +344,7 @@ class AgentsWorker:
             raise UnavailableError(f"made anew since this worker began: {', '.join(other)}")
 
     async def _commit(self, last: Mapping[Partition, Commit] | None = None) -> dict[Partition, Commit]:
-        positions = {p: c for delivery in self._deliveries for p, c in delivery.commits().items()}
+        positions = self._delivery.commits()
         changed = {p: c for p, c in positions.items() if last is None or last.get(p) != c}
         if changed and (last is None or not self._app.rebalancing):
             try:

@@ -20,6 +20,7 @@ SCHEMA_VERSION = "schema-version"
 SOURCE = "source"
 LABEL_VERSION = "label-version"
 CREATED_AT = "created-at"
+RETRY_OF = "retry-of"  # names the dead letter that is tried again
 
 _OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC
 

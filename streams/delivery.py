@@ -12,85 +12,63 @@ import asyncio
 import random
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 
-from streams.codec import (
-    CREATED_AT,
-    LABEL_VERSION,
-    created_at_header,
-    decode,
-    encode,
-    encode_dead_letter,
-    headers_of,
-)
+from streams.codec import RETRY_OF, created_at_header, decode, encode, headers_of
 from streams.errors import LabelstreamError, LeaseLostError, RefusedError, UndecodableError
-from streams.memory import (
-    PAYLOAD_DIGEST,
-    Memory,
-    bytes_identity,
-    dead_letter_identity,
-    digest_of,
-    published_identity,
-    row_identity,
-)
-from streams.messages import DeadLetter, Row
+from streams.letters import dead_letter
+from streams.memory import Floors, Memory, bytes_identity, digest_of, retry_identity, row_identity
+from streams.messages import Row
 from streams.outcomes import Done, Reject, Retry
 from streams.ports import Commit, Lease, Outgoing, Partition, Record, Sender, Tail, TopicIds
-from streams.window import Slot, Window, floors_of, made_anew
+from streams.stage import Flow, Limits, Route
+from streams.takeover import Takeover
+from streams.urgency import REPLAY
+from streams.window import Slot, Window, made_anew
 
 log = structlog.get_logger()
 
 Sleep = Callable[[float], Awaitable[None]]
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A step's place in the flow: what it reads, in order of urgency, and where it writes."""
-
-    name: str
-    inputs: tuple[str, ...]
-    output: str
-    dead_letter: str
-    reads: type[Row]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How much one worker takes on.
-
-    ``span``: most offsets between the oldest and the newest message in flight of a partition, which
-    bounds what a next owner has to read. ``queue``: messages of a partition that may wait here before
-    the consumer is told to hold it back. ``attempts``: suspect failures before a message is given up.
-    """
-
-    in_flight: int
-    span: int = 1000
-    queue: int = 64
-    attempts: int = 5
-    longest_pause: float = 30.0
-
-
 class _Input:
     """One input partition that this worker owns."""
 
-    def __init__(self, window: Window, memory: Memory) -> None:
+    def __init__(self, window: Window, memory: Memory, floors: Floors) -> None:
         self.window = window
         self.memory = memory
-        self.waiting: deque[Record] = deque()
+        self.floors = floors
+        self.waiting: deque[tuple[Record, Route]] = deque()
+
+
+class _Work:
+    """One message at work."""
+
+    __slots__ = ("generation", "handed_over", "identity", "message", "record", "route", "slot", "state")
+
+    def __init__(self, state: _Input, record: Record, route: Route, slot: Slot, generation: int) -> None:
+        self.state = state
+        self.record = record
+        self.route = route
+        self.slot = slot
+        self.generation = generation
+        self.handed_over = False  # its output was given to the sender
+        self.message: Row | None = None
+        self.identity = b""
 
 
 class Delivery:
-    """Delivers for one stage. Single-threaded: everything runs in one event loop."""
+    """Delivers for one worker. Single-threaded: everything runs in one event loop.
+
+    ``counts``, each with the step's name behind a colon: `done`, `known` (a former owner's work),
+    `retries`, `dead_letters`; and `dead_letters:STEP:REASON`.
+    """
 
     def __init__(
         self,
-        stage: Stage,
-        step: Callable[[Any], Awaitable[Any]],
-        version_of: Callable[[Any], str],
+        flow: Flow,
         *,
         sender: Sender,
         tail: Tail,
@@ -99,21 +77,19 @@ class Delivery:
         limits: Limits,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
-        """``version_of`` tells under which label version a message's output will stand."""
-        self.stage = stage
+        self.flow = flow
         self.counts: Counter[str] = Counter()
-        self._step = step
-        self._version_of = version_of
         self._sender = sender
-        self._tail = tail
+        self._takeover = Takeover(flow, tail, limits.recalled)
         self._topic_ids = topic_ids
         self._lease = lease
         self._limits = limits
         self._sleep = sleep
         self._generation = -1
         self._inputs: dict[Partition, _Input] = {}
-        self._running: dict[asyncio.Task[None], bool] = {}  # task -> handed its output to the sender
-        self._turn: deque[Partition] = deque()
+        self._running: dict[asyncio.Task[None], _Work] = {}
+        self._at_work: Counter[str] = Counter()
+        self._turns: dict[str, deque[Partition]] = {}
         self._underway: dict[tuple[int, bytes], asyncio.Future[None]] = {}
 
     # --- ownership ---
@@ -129,38 +105,21 @@ class Delivery:
         Raises:
             UnavailableError: Kafka does not answer; nothing was taken over.
         """
-        outputs = (self.stage.output, self.stage.dead_letter)
+        outputs = (*self.flow.outputs, self.flow.dead_letter)
         names = sorted({partition.topic for partition in committed} | set(outputs))
         ids = {name: str(found) for name, found in (await self._topic_ids.topic_ids(names)).items()}
         anew = {p for p, c in committed.items() if made_anew(c.metadata, p.topic, ids[p.topic])}
-        starts: dict[Partition, int] = {}
-        for number in {partition.partition for partition in committed}:
-            floors = [
-                # Rows of a topic made anew may be any that were published: the whole output is read.
-                {} if partition in anew else floors_of(commit.metadata, ids)
-                for partition, commit in committed.items()
-                if partition.partition == number and commit.offset >= 0
-            ]
-            for topic in outputs:
-                starts[Partition(topic, number)] = min((one.get(topic, 0) for one in floors), default=0)
-        bounds = await self._tail.bounds_many(list(starts))
-        memories = {number: Memory() for number in {where.partition for where in starts}}
-        async for records in self._tail.read_many(starts):
-            for record in records:
-                identity = (
-                    published_identity(record)
-                    if record.topic == self.stage.output
-                    else dead_letter_identity(record, self.stage.name)
-                )
-                if identity is not None:
-                    memories[record.partition].learn(identity)
+        taken = await self._takeover.read(committed, anew, ids)
         self._inputs = {}
         for partition, commit in committed.items():
+            number = partition.partition
             position = 0 if partition in anew else max(commit.offset, 0)
-            ends = {topic: bounds[Partition(topic, partition.partition)][1] for topic in outputs}
-            window = Window(position, ends, {name: ids[name] for name in (partition.topic, *outputs)})
-            self._inputs[partition] = _Input(window, memories[partition.partition])
-        self._turn = deque(sorted(self._inputs))
+            floors = taken.floors[number]
+            window = Window(position, floors, {name: ids[name] for name in (partition.topic, *outputs)})
+            self._inputs[partition] = _Input(window, taken.memories[number], floors)
+        self._turns = {
+            topic: deque(sorted(p for p in self._inputs if p.topic == topic)) for topic in self.flow.inputs
+        }
         self._generation = generation
         return {partition: self._inputs[partition].window.commit() for partition in anew}
 
@@ -172,8 +131,8 @@ class Delivery:
         """
         for state in self._inputs.values():
             state.waiting.clear()
-        for task, handed_over in list(self._running.items()):
-            if not (owner and handed_over):
+        for task, work in list(self._running.items()):
+            if not (owner and work.handed_over):
                 task.cancel()
         if self._running:
             await asyncio.wait(list(self._running), timeout=seconds)
@@ -185,7 +144,7 @@ class Delivery:
     def forget(self) -> None:
         """After the last commit: nothing is owned any more."""
         self._inputs = {}
-        self._turn.clear()
+        self._turns = {}
         self._generation = -1
 
     def commits(self) -> dict[Partition, Commit]:
@@ -199,7 +158,7 @@ class Delivery:
         state = self._inputs.get(Partition(record.topic, record.partition))
         if state is None or generation != self._generation:
             return  # read under an ownership that is over; its next owner reads it again
-        state.waiting.append(record)
+        state.waiting.append((record, self.flow.route(record)))
         self._pump()
 
     def crowded(self) -> set[Partition]:
@@ -212,165 +171,164 @@ class Delivery:
     def in_flight(self) -> int:
         return len(self._running)
 
-    def _pump(self) -> None:
-        while len(self._running) < self._limits.in_flight:
-            partition = self._next_partition()
-            if partition is None:
-                return
-            state = self._inputs[partition]
-            record = state.waiting.popleft()
-            slot = state.window.admit(record.offset)
-            if slot is None:
-                continue
-            task = asyncio.get_running_loop().create_task(
-                self._deliver(state, record, slot, self._generation)
-            )
-            self._running[task] = False
-            task.add_done_callback(self._finished)
+    @property
+    def waiting(self) -> int:
+        """Messages that were read and have not been begun."""
+        return sum(len(state.waiting) for state in self._inputs.values())
 
-    def _next_partition(self) -> Partition | None:
-        """Round robin over the most urgent topic that has a message and room in its window."""
-        for topic in self.stage.inputs:
-            for _ in range(len(self._turn)):
-                self._turn.rotate(-1)
-                partition = self._turn[-1]
-                state = self._inputs[partition]
-                if partition.topic == topic and state.waiting and state.window.span < self._limits.span:
-                    return partition
-        return None
+    def _pump(self) -> None:
+        """Begin what may begin: the most urgent topic first, its partitions in turn."""
+        for topic in self.flow.inputs:
+            turn = self._turns.get(topic, deque())
+            idle = 0
+            while idle < len(turn):
+                turn.rotate(-1)
+                idle = 0 if self._begin(self._inputs[turn[-1]]) else idle + 1
+
+    def _begin(self, state: _Input) -> bool:
+        if not state.waiting or state.window.span >= self._limits.span:
+            return False
+        record, route = state.waiting[0]
+        if self._at_work[route.name] >= self._limits.in_flight[route.name]:
+            return False
+        state.waiting.popleft()
+        slot = state.window.admit(record.offset)
+        if slot is not None:
+            work = _Work(state, record, route, slot, self._generation)
+            task = asyncio.get_running_loop().create_task(self._deliver(work))
+            self._running[task] = work
+            self._at_work[route.name] += 1
+            task.add_done_callback(self._finished)
+        return True
 
     def _finished(self, task: asyncio.Task[None]) -> None:
-        self._running.pop(task, None)
+        work = self._running.pop(task)
+        self._at_work[work.route.name] -= 1
         if not task.cancelled() and (error := task.exception()) is not None:
             # Cannot happen by design: _deliver lets nothing escape. The message stays uncommitted.
-            log.error("delivery_failed", stage=self.stage.name, error=repr(error))
+            log.error("delivery_failed", step=work.route.name, error=repr(error))
         self._pump()
 
     # --- one message ---
 
-    async def _deliver(self, state: _Input, record: Record, slot: Slot, generation: int) -> None:
+    async def _deliver(self, work: _Work) -> None:
+        REPLAY.set(work.record.topic in self.flow.replays)
         try:
-            identity, message, broken = self._read(record)
+            broken = self._read(work)
+            key = (work.record.partition, work.identity)
             # The same row twice at once (a live one and its replay): the second waits for the first.
-            while (other := self._underway.get((record.partition, identity))) is not None:
+            while (other := self._underway.get(key)) is not None:
                 await asyncio.wait([other])
-            if identity in state.memory:
-                self.counts["known"] += 1
-                state.window.finish(slot)
+            if self._known(work):
+                self.counts[f"known:{work.route.name}"] += 1
+                work.state.window.finish(work.slot)
                 return
             done = asyncio.get_running_loop().create_future()
-            self._underway[(record.partition, identity)] = done
+            self._underway[key] = done
             try:
-                output = broken if message is None else await self._work(message, record)
-                await self._publish(state, record, output, message, generation)
-                state.memory.add(identity)
-                state.window.finish(slot)
+                await self._publish(work, broken or await self._ask(work))
+                work.state.window.finish(work.slot)
             finally:
-                del self._underway[(record.partition, identity)]
+                del self._underway[key]
                 done.set_result(None)
         except LeaseLostError:
             return  # another owns the partition now, or will read it again
 
-    def _read(self, record: Record) -> tuple[bytes, Row | None, Reject | None]:
+    def _read(self, work: _Work) -> Reject | None:
         try:
-            message = decode(self.stage.reads, record.value)
+            message = decode(work.route.reads, work.record.value)
         except UndecodableError as error:
-            return (
-                bytes_identity(record.source, digest_of(record.value)),
-                None,
-                Reject(error.reason, str(error)),
-            )
-        identity = row_identity(
-            message.row_id.encode(), created_at_header(message), self._version_of(message).encode()
+            work.identity = bytes_identity(work.record.source, digest_of(work.record.value))
+            return Reject(error.reason, str(error))
+        work.message = message
+        work.identity = row_identity(
+            work.route.name,
+            message.row_id.encode(),
+            created_at_header(message),
+            work.route.version_of(message).encode(),
         )
-        return identity, message, None
+        return None
 
-    async def _work(self, message: Row, record: Record) -> Done[Any] | Reject:
+    def _known(self, work: _Work) -> bool:
+        memory, retry_of = work.state.memory, work.record.header(RETRY_OF)
+        if retry_of is None:
+            return work.identity in memory
+        # Given up it was, or it would not be tried again; but never published, and tried again once.
+        return work.identity in memory.published or retry_identity(retry_of) in memory
+
+    async def _ask(self, work: _Work) -> Done[Any] | Reject:
         """Ask the step until it decides. Only failures of this very message, while others succeed, count
         against it: an outage is nobody's fault, however long it takes."""
+        assert work.message is not None
+        name = work.route.name
         attempts, pause = 0, 0.0
         while True:
-            successes = self.counts["done"]
+            successes = self.counts[f"done:{name}"]
             try:
-                outcome = await self._step(message)
+                outcome = await work.route.step(work.message)
             except Exception as error:
-                log.exception("step_failed", stage=self.stage.name, row_id=message.row_id)
+                log.exception("step_failed", step=name, row_id=work.message.row_id)
                 outcome = Retry(1.0, f"unexpected {type(error).__name__}: {error}", suspect=True)
             if not isinstance(outcome, Retry):
-                return outcome  # type: ignore[no-any-return]
-            self.counts["retries"] += 1
+                return outcome
+            self.counts[f"retries:{name}"] += 1
             pause = min(max(outcome.after, pause * 2, 0.2), max(self._limits.longest_pause, outcome.after))
             await self._sleep(pause * random.uniform(0.8, 1.2))
-            if outcome.suspect and self.counts["done"] > successes:
+            if outcome.suspect and self.counts[f"done:{name}"] > successes:
                 attempts += 1
                 if attempts >= self._limits.attempts:
                     return Reject("gave-up", outcome.reason, attempts)
 
-    async def _publish(
-        self, state: _Input, record: Record, output: Any, message: Row | None, generation: int
-    ) -> None:
+    async def _publish(self, work: _Work, output: Done[Any] | Reject) -> None:
+        """Send the result, or a dead letter; remember it."""
+        record, memory, name = work.record, work.state.memory, work.route.name
+        retry_of = record.header(RETRY_OF)
         if isinstance(output, Done):
-            outgoing = Outgoing(
-                self.stage.output,
-                record.partition,
-                output.message.row_id.encode(),
-                encode(output.message),
-                headers_of(output.message, source=record.source),
-            )
+            headers = headers_of(output.message, source=record.source)
+            if retry_of is not None:
+                headers.append((RETRY_OF, retry_of))
+            key, value = output.message.row_id.encode(), encode(output.message)
             try:
-                await self._send(state, outgoing, generation)
+                await self._send(work, Outgoing(work.route.output, record.partition, key, value, headers))
             except RefusedError as error:
                 output = Reject(error.reason, str(error))
             else:
-                self.counts["done"] += 1
+                memory.published.add(work.identity)
+                if retry_of is not None:
+                    memory.published.add(retry_identity(retry_of))
+                self.counts[f"done:{name}"] += 1
                 return
-        letter = self._dead_letter(record, output, message, keep_bytes=True)
-        try:
-            await self._send(state, letter, generation)
-        except RefusedError:
-            # Too large for the topic: the origin in the headers says where the bytes are.
-            await self._send(state, self._dead_letter(record, output, message, keep_bytes=False), generation)
-        self.counts["dead_letters"] += 1
-        self.counts[f"dead_letters:{output.reason}"] += 1
-        log.warning("dead_letter", stage=self.stage.name, source=record.source, reason=output.reason)
+        version = work.route.version_of(work.message) if work.message is not None else None
+        for whole in (True, False):
+            letter = dead_letter(
+                record, output, name, work.message, version, topic=self.flow.dead_letter, whole=whole
+            )
+            try:
+                await self._send(work, letter)
+                break
+            except RefusedError:
+                # Too large for the topic: the origin in the headers says where the bytes are.
+                if not whole:
+                    raise
+        memory.given_up.add(work.identity if retry_of is None else retry_identity(retry_of))
+        self.counts[f"dead_letters:{name}"] += 1
+        self.counts[f"dead_letters:{name}:{output.reason}"] += 1
+        log.warning("dead_letter", step=name, source=record.source, reason=output.reason, error=output.error)
 
-    async def _send(self, state: _Input, outgoing: Outgoing, generation: int) -> None:
+    async def _send(self, work: _Work, outgoing: Outgoing) -> None:
         while True:
-            await self._lease.hold(generation)
-            task = asyncio.current_task()
-            assert task is not None
-            self._running[task] = True
+            await self._lease.hold(work.generation)
+            work.handed_over = True
             try:
                 offset = await self._sender.send(outgoing)
             except (LeaseLostError, RefusedError):
                 raise
             except LabelstreamError as error:
-                log.warning("send_waits", stage=self.stage.name, error=str(error))
+                log.warning("send_waits", step=work.route.name, error=str(error))
+                work.handed_over = False
                 await self._sleep(1.0)
             else:
-                state.window.sent(outgoing.topic, offset)
+                work.state.floors.sent(outgoing.topic, offset)
                 return
             finally:
-                self._running[task] = False
-
-    def _dead_letter(
-        self, record: Record, reject: Reject, message: Row | None, *, keep_bytes: bool
-    ) -> Outgoing:
-        letter = DeadLetter(
-            row_id=message.row_id if message else "",
-            step=self.stage.name,
-            reason=reject.reason,
-            error=reject.error,
-            attempts=reject.attempts,
-            failed_at=datetime.now(UTC),
-            topic=record.topic,
-            partition=record.partition,
-            offset=record.offset,
-            payload=(record.value or b"") if keep_bytes else b"",
-        )
-        value, headers = encode_dead_letter(letter)
-        headers.append((PAYLOAD_DIGEST, digest_of(record.value)))
-        if message is not None:
-            headers.append((CREATED_AT, created_at_header(message)))
-            headers.append((LABEL_VERSION, self._version_of(message).encode()))
-        return Outgoing(self.stage.dead_letter, record.partition, record.key or b"", value, headers)
+                work.handed_over = False

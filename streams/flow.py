@@ -6,34 +6,45 @@
                                      >--label--> labeled --augment--> augmented
                            replay --+               +----- sink -----+----> tables
                            any step --> dead-letter ---------- sink -----> dead_letters
+
+Live messages come first; replays, and dead letters that are tried again, use what they leave.
 """
 
 from __future__ import annotations
 
-from streams.delivery import Stage
-from streams.messages import Labeled, Row
+from collections.abc import Callable
+
+from streams.codec import MESSAGE_TYPE
+from streams.messages import Augmented, Labeled, Row
+from streams.outcomes import Step
+from streams.ports import Record
+from streams.stage import Flow, Route
 from streams.topics import Topics
 
 
-def label_stage(topics: Topics) -> Stage:
-    """Rows become labelled rows. Live rows first; replays use what they leave."""
-    return Stage(
-        name="label",
-        inputs=(topics.rows, topics.replay),
-        output=topics.labeled,
-        dead_letter=topics.dead_letter,
-        reads=Row,
-    )
+def agents_flow(
+    topics: Topics,
+    *,
+    label: Step[Row, Labeled],
+    label_version: str,
+    augment: Step[Labeled, Augmented],
+    recall: Callable[[Record], None] | None = None,
+) -> Flow:
+    """What the agents do with each message of their topics."""
+    labelling = Route(Row, Labeled, label, topics.labeled, label_version)
+    augmenting = Route(Labeled, Augmented, augment, topics.augmented)
 
+    def route(record: Record) -> Route:
+        retried = record.topic == topics.replay and record.header(MESSAGE_TYPE) == b"labeled"
+        return augmenting if retried or record.topic == topics.labeled else labelling
 
-def augment_stage(topics: Topics) -> Stage:
-    """Labelled rows get variants."""
-    return Stage(
-        name="augment",
-        inputs=(topics.labeled,),
-        output=topics.augmented,
+    return Flow(
+        inputs=(topics.rows, topics.labeled, topics.replay),
+        outputs=(topics.labeled, topics.augmented),
         dead_letter=topics.dead_letter,
-        reads=Labeled,
+        route=route,
+        replays=frozenset({topics.replay}),
+        recall=recall,
     )
 
 

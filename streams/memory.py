@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from hashlib import blake2b
 
-from streams.codec import CREATED_AT, LABEL_VERSION
+from streams.codec import CREATED_AT, LABEL_VERSION, MESSAGE_TYPE, RETRY_OF
+from streams.messages import MESSAGES
 from streams.ports import Record
 
 PAYLOAD_DIGEST = "payload-digest"
 _RECENT = 100_000
+_STEPS = {kind.message_type.encode(): kind.made_by.encode() for kind in MESSAGES}
 
 
-class Memory:
-    """The identities that one output partition holds, as 16-byte digests.
+class Identities:
+    """A set of 16-byte digests.
 
-    What was learned from the tail is kept as long as the partition is owned; of what is published
-    since, the newest 100,000, which is far more than the span that can be in flight.
+    What was learned from the tail is kept as long as the partition is owned; of what is added since,
+    the newest 100,000, which is far more than the span that can be in flight.
     """
 
     def __init__(self) -> None:
@@ -32,7 +35,7 @@ class Memory:
         self._learned.add(identity)
 
     def add(self, identity: bytes) -> None:
-        """Just published."""
+        """Just now."""
         if identity not in self._recent:
             self._recent.add(identity)
             self._order.append(identity)
@@ -40,12 +43,58 @@ class Memory:
                 self._recent.discard(self._order.popleft())
 
 
-def row_identity(row_id: bytes, created_at: bytes, label_version: bytes) -> bytes:
-    """A row under a label version, whether it was labelled or given up.
+class Memory:
+    """What was done of the rows of one partition number: published, or given up."""
+
+    def __init__(self) -> None:
+        self.published = Identities()
+        self.given_up = Identities()
+
+    def __contains__(self, identity: bytes) -> bool:
+        return identity in self.published or identity in self.given_up
+
+    def learn(self, record: Record) -> None:
+        """From a message of an output topic, dead letters included."""
+        step = record.header("step")
+        if step is None:
+            step = _STEPS.get(record.header(MESSAGE_TYPE) or b"", b"")
+            self.published.learn(_identity_in(step, record.key or b"", record))
+            if retry_of := record.header(RETRY_OF):
+                self.published.learn(retry_identity(retry_of))
+            return
+        if retry_of := record.header(RETRY_OF):
+            self.given_up.learn(retry_identity(retry_of))
+        elif row_id := record.header("row-id"):
+            self.given_up.learn(_identity_in(step, row_id, record))
+        else:
+            self.given_up.learn(_bytes_identity_in(record))
+
+
+class Floors:
+    """Per output topic of one partition number, the offset from which on this process may still write.
+
+    Shared by all that write there, so that a topic to which one input rarely leads does not hold its
+    floor back.
+    """
+
+    def __init__(self, ends: Mapping[str, int]) -> None:
+        self.current: Mapping[str, int] = dict(ends)
+
+    def sent(self, topic: str, offset: int) -> None:
+        """An output was confirmed at ``offset``.
+
+        Brokers append in order, so whatever is written for a message taken in from now on lies above.
+        """
+        if offset >= self.current.get(topic, 0):
+            self.current = {**self.current, topic: offset + 1}
+
+
+def row_identity(step: str, row_id: bytes, created_at: bytes, label_version: bytes) -> bytes:
+    """A row as a step's work under a label version.
 
     With its time: a source whose ids begin anew has other rows under the same ids.
     """
-    return _digest(b"row", row_id, created_at, label_version)
+    return _digest(b"row", step.encode(), row_id, created_at, label_version)
 
 
 def bytes_identity(source: tuple[str, int, int], payload_digest: bytes) -> bytes:
@@ -53,25 +102,22 @@ def bytes_identity(source: tuple[str, int, int], payload_digest: bytes) -> bytes
     return _digest(b"bytes", f"{source[0]}/{source[1]}/{source[2]}".encode(), payload_digest)
 
 
+def retry_identity(retry_of: bytes) -> bytes:
+    """A dead letter that is tried again, by its place in the dead-letter topic."""
+    return _digest(b"retry", retry_of)
+
+
 def digest_of(payload: bytes | None) -> bytes:
     """16 hexadecimal digits for ``payload``."""
     return blake2b(payload or b"", digest_size=8).hexdigest().encode()
 
 
-def published_identity(record: Record) -> bytes:
-    """The identity of a message of an output topic."""
-    return row_identity(
-        record.key or b"", record.header(CREATED_AT) or b"", record.header(LABEL_VERSION) or b""
-    )
+def _identity_in(step: bytes, row_id: bytes, record: Record) -> bytes:
+    created_at, version = record.header(CREATED_AT) or b"", record.header(LABEL_VERSION) or b""
+    return _digest(b"row", step, row_id, created_at, version)
 
 
-def dead_letter_identity(record: Record, step: str) -> bytes | None:
-    """The identity of a dead letter of ``step``; None for another step's."""
-    if record.header("step") != step.encode():
-        return None
-    row_id = record.header("row-id")
-    if row_id:
-        return row_identity(row_id, record.header(CREATED_AT) or b"", record.header(LABEL_VERSION) or b"")
+def _bytes_identity_in(record: Record) -> bytes:
     try:
         source = (
             (record.header("topic") or b"").decode(),
@@ -79,7 +125,7 @@ def dead_letter_identity(record: Record, step: str) -> bytes | None:
             int(record.header("offset") or b"-1"),
         )
     except ValueError:
-        return None
+        return b""
     return bytes_identity(source, record.header(PAYLOAD_DIGEST) or digest_of(record.value))
 
 

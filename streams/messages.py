@@ -42,6 +42,7 @@ class Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     message_type: ClassVar[str]
+    made_by: ClassVar[str]  # the step
     schema_version: ClassVar[str] = "1.0"
 
 
@@ -49,6 +50,7 @@ class Row(Message):
     """A row of the source table, cleaned, as the poller publishes it. Key: ``row_id``."""
 
     message_type: ClassVar[str] = "row"
+    made_by: ClassVar[str] = "poll"
 
     row_id: str = Field(
         min_length=1,
@@ -78,6 +80,7 @@ class Labeled(Row):
     """A row and its label under one label version."""
 
     message_type: ClassVar[str] = "labeled"
+    made_by: ClassVar[str] = "label"
 
     label: Annotated[str, Column("LowCardinality(String)")] = Field(
         description="A domain name of the taxonomy; never anything else."
@@ -109,6 +112,7 @@ class Augmented(Labeled):
     """A labelled row and its variants."""
 
     message_type: ClassVar[str] = "augmented"
+    made_by: ClassVar[str] = "augment"
 
     variants: list[str] = Field(default_factory=list, description="Rewordings that passed the checks.")
     rejected: list[RejectedVariant] = Field(

@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from agents.augment import Augmenter
-from agents.label import make_labeler
+from agents.label import cache_entry, make_labeler
 from agents.taxonomy import load_taxonomy
 from connectors.clickhouse.client import ClickHouseClient
 from connectors.clickhouse.ddl import create_tables
@@ -32,11 +32,15 @@ from connectors.kafka.tail import TailReader
 from connectors.llm.cache import Shared
 from connectors.llm.client import ChatClient
 from streams.app import AgentsWorker
-from streams.delivery import Delivery, Limits
-from streams.errors import ConfigurationError, RetryableError
-from streams.flow import augment_stage, label_stage
+from streams.codec import decode
+from streams.delivery import Delivery
+from streams.errors import ConfigurationError, RetryableError, UndecodableError
+from streams.flow import agents_flow
 from streams.local import with_local_stack
+from streams.messages import Augmented, Labeled
+from streams.ports import Record
 from streams.settings import Settings
+from streams.stage import Limits
 from streams.supervise import Supervisor
 from streams.topics import Topics, groups
 from streams.waiting import until_available
@@ -122,30 +126,36 @@ async def run_agents(settings: Settings) -> None:
     lease = GroupLease()
     producer = LeasedProducer(arguments, lease)
     async with _chat(settings, "labeler") as labeler, _chat(settings, "augmenter") as augmenter:
+        labels, variants = Shared(), Shared()
         label, version = await until_available(
-            "the labelling model", lambda: make_labeler(settings, labeler, taxonomy, Shared())
+            "the labelling model", lambda: make_labeler(settings, labeler, taxonomy, labels)
         )
-        augment = Augmenter(augmenter, settings.augment_variants, Shared()).augment
-        common: dict[str, Any] = {
-            "sender": producer,
-            "tail": TailReader(arguments),
-            "topic_ids": Admin(arguments),
-            "lease": lease,
-        }
-        deliveries = (
-            Delivery(
-                label_stage(topics),
-                label,
-                lambda row: version,
-                limits=Limits(in_flight=settings.llm_labeler_concurrency),
-                **common,
+        augmenting = Augmenter(augmenter, settings.augment_variants, variants)
+
+        def recall(record: Record) -> None:
+            """Answers that were published are not asked for again, whoever got them."""
+            kind: type[Labeled] = Labeled if record.topic == topics.labeled else Augmented
+            with contextlib.suppress(UndecodableError):
+                message = decode(kind, record.value)
+                if isinstance(message, Augmented):
+                    if (entry := augmenting.cache_entry(message)) is not None:
+                        variants.warm(*entry)
+                elif message.label_version == version:
+                    labels.warm(*cache_entry(message))
+
+        delivery = Delivery(
+            agents_flow(
+                topics, label=label, label_version=version, augment=augmenting.augment, recall=recall
             ),
-            Delivery(
-                augment_stage(topics),
-                augment,
-                lambda labeled: labeled.label_version,
-                limits=Limits(in_flight=settings.llm_augmenter_concurrency),
-                **common,
+            sender=producer,
+            tail=TailReader(arguments),
+            topic_ids=Admin(arguments),
+            lease=lease,
+            limits=Limits(
+                in_flight={
+                    Labeled.made_by: settings.llm_labeler_concurrency,
+                    Augmented.made_by: settings.llm_augmenter_concurrency,
+                }
             ),
         )
         data = settings.labelstream_data / "agents"
@@ -157,7 +167,8 @@ async def run_agents(settings: Settings) -> None:
             lease=lease,
             producer=producer,
             topic_ids=Admin(arguments),
-            deliveries=deliveries,
+            delivery=delivery,
+            agents={"label": (topics.rows, topics.replay), "augment": (topics.labeled,)},
         )
         log.info("agents_begin", label_version=version, model=await labeler.model())
         registering = asyncio.create_task(
@@ -167,8 +178,7 @@ async def run_agents(settings: Settings) -> None:
             await worker.run()
         finally:
             registering.cancel()
-            for delivery in deliveries:
-                log.info("agent_ends", stage=delivery.stage.name, **delivery.counts)
+            log.info("agents_end", **delivery.counts)
             await producer.stop()
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 import orjson
 
+from streams.memory import Floors
 from streams.ports import Commit
 
 
@@ -29,12 +30,10 @@ class Slot:
 class Window:
     """The messages in flight of one input partition, oldest first."""
 
-    def __init__(
-        self, position: int, floors: Mapping[str, int], topic_ids: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, position: int, floors: Floors, topic_ids: Mapping[str, str] | None = None) -> None:
         """``topic_ids``: the incarnations of the topics that position and floors belong to."""
         self._position = position
-        self._floors: Mapping[str, int] = dict(floors)
+        self._floors = floors
         self._topic_ids = dict(topic_ids or {})
         self._slots: deque[Slot] = deque()
         self._next = position
@@ -55,7 +54,7 @@ class Window:
             return None
         if not self._slots:
             self._position = offset  # what lies between is not there: retention took it, or markers
-        slot = Slot(offset, self._floors)
+        slot = Slot(offset, self._floors.current)
         self._slots.append(slot)
         self._next = offset + 1
         return slot
@@ -66,17 +65,9 @@ class Window:
         while self._slots and self._slots[0].done:
             self._position = self._slots.popleft().offset + 1
 
-    def sent(self, topic: str, offset: int) -> None:
-        """An output of this window was confirmed at ``offset``.
-
-        Brokers append in order, so whatever a message admitted from now on writes lies above it.
-        """
-        if offset >= self._floors.get(topic, 0):
-            self._floors = {**self._floors, topic: offset + 1}
-
     def commit(self) -> Commit:
         """The position, and the floors of the oldest message that is not finished."""
-        floors = self._slots[0].floors if self._slots else self._floors
+        floors = self._slots[0].floors if self._slots else self._floors.current
         known = {"floors": floors, "topic-ids": self._topic_ids}
         return Commit(self._position, orjson.dumps(known).decode())
 

@@ -11,15 +11,17 @@ from uuid import UUID
 import pytest
 
 from streams.codec import decode, encode, headers_of
-from streams.delivery import Delivery, Limits, Stage
+from streams.delivery import Delivery
 from streams.errors import LeaseLostError, RefusedError
-from streams.messages import Labeled, Row
+from streams.messages import Augmented, Labeled, Row
 from streams.outcomes import Done, Reject, Retry
 from streams.ports import Commit, Outgoing, Partition, Record
+from streams.stage import Flow, Limits, Route
+from streams.window import floors_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-STAGE = Stage("label", ("rows", "replay"), "labeled", "dead", Row)
 ROWS = Partition("rows", 0)
+REPLAY = Partition("replay", 0)
 
 
 class Broker:
@@ -101,15 +103,14 @@ async def no_sleep(_: float) -> None:
 def make(
     broker: Broker, step: Callable[[Any], Awaitable[Any]] = label, limits: Limits | None = None
 ) -> Delivery:
+    route = Route(Row, Labeled, step, "labeled", "v1")
     return Delivery(
-        STAGE,
-        step,
-        lambda message: "v1",
+        Flow(("rows", "replay"), ("labeled",), "dead", lambda record: route),
         sender=broker,
         tail=broker,
         topic_ids=broker,
         lease=broker,
-        limits=limits or Limits(8),
+        limits=limits or Limits({"label": 8}),
         sleep=no_sleep,
     )
 
@@ -185,7 +186,7 @@ async def test_the_span_bounds_how_far_others_run_ahead() -> None:
             await gate.wait()
         return await label(message)
 
-    delivery = make(broker, slow_first, Limits(8, span=5))
+    delivery = make(broker, slow_first, Limits({"label": 8}, span=5))
     await delivery.assigned({ROWS: Commit(-1)}, 1)
     for offset in range(20):
         delivery.offer(record(offset, str(offset)), 1)
@@ -246,7 +247,7 @@ async def test_an_outage_never_uses_up_attempts_but_a_lone_failure_does() -> Non
             return Retry(0.1, "HTTP 500", suspect=True)
         return await label(message)
 
-    delivery = make(broker, outage_then_poison, Limits(2, attempts=3))
+    delivery = make(broker, outage_then_poison, Limits({"label": 2}, attempts=3))
     await delivery.assigned({ROWS: Commit(-1)}, 1)
     for offset in range(20):
         delivery.offer(record(offset, str(offset)), 1)
@@ -342,7 +343,7 @@ async def test_live_rows_go_before_replays_and_a_full_queue_holds_its_partition_
         await asyncio.sleep(0)
         return await label(message)
 
-    delivery = make(broker, noted, Limits(1, queue=3))
+    delivery = make(broker, noted, Limits({"label": 1}, queue=3))
     await delivery.assigned({ROWS: Commit(-1), Partition("replay", 0): Commit(-1)}, 1)
     for offset in range(5):
         delivery.offer(record(offset, f"replay-{offset}", topic="replay"), 1)
@@ -423,3 +424,94 @@ async def test_a_row_that_got_the_id_of_another_later_is_not_taken_for_it() -> N
     again.offer(record(1, value=encode(later)), 1)
     await settle(again)
     assert broker.rows() == ["1", "1"]
+
+
+async def test_a_dead_letter_that_is_tried_again_is_published_once() -> None:
+    broker = Broker()
+    answers: list[Any] = [Reject("invalid-answer"), Reject("invalid-answer")]
+
+    async def mends(message: Row) -> Any:
+        return answers.pop() if answers else await label(message)
+
+    delivery = make(broker, mends)
+    await delivery.assigned({ROWS: Commit(-1), REPLAY: Commit(-1)}, 1)
+    delivery.offer(record(0, "7"), 1)
+    await settle(delivery)
+    assert broker.rows() == []
+
+    def again(offset: int, letter: int) -> Record:
+        plain = record(offset, "7", topic="replay")
+        headers = (("retry-of", f"dead/0/{letter}".encode()),)
+        return Record("replay", 0, offset, 0, plain.key, plain.value, headers)
+
+    delivery.offer(again(0, 0), 1)  # fails again: a second dead letter
+    await settle(delivery)
+    assert len(broker.logs[("dead", 0)]) == 2
+    delivery.offer(again(1, 0), 1)  # the same again: nothing new
+    await settle(delivery)
+    assert len(broker.logs[("dead", 0)]) == 2
+    delivery.offer(again(2, 1), 1)
+    await settle(delivery)
+    assert broker.rows() == ["7"]
+    later = make(broker)
+    await later.assigned({ROWS: Commit(0), REPLAY: Commit(0)}, 1)
+    for offset, letter in enumerate([0, 0, 1, 1]):
+        later.offer(again(offset, letter), 1)
+    later.offer(record(0, "7"), 1)
+    await settle(later)
+    assert broker.rows() == ["7"]
+    assert len(broker.logs[("dead", 0)]) == 2
+
+
+async def test_one_replay_topic_leads_to_two_steps_and_floors_follow_all_outputs() -> None:
+    broker = Broker()
+    labelling = Route(Row, Labeled, label, "labeled", "v1")
+
+    async def augment(message: Row) -> Any:
+        values = message.model_dump() | {"augment_model": "q", "augmented_at": NOW}
+        return Done(Augmented.model_validate(values))
+
+    augmenting = Route(Labeled, Augmented, augment, "augmented")
+    delivery = Delivery(
+        Flow(
+            ("rows", "labeled", "replay"),
+            ("labeled", "augmented"),
+            "dead",
+            lambda found: augmenting if found.key == b"l" else labelling,
+        ),
+        sender=broker,
+        tail=broker,
+        topic_ids=broker,
+        lease=broker,
+        limits=Limits({"label": 2, "augment": 2}),
+        sleep=no_sleep,
+    )
+    await delivery.assigned({ROWS: Commit(-1), REPLAY: Commit(-1)}, 1)
+    labelled = Labeled(**row("9").model_dump(), label="x", label_version="v1", model="m", labeled_at=NOW)
+    delivery.offer(record(0, "1", topic="replay"), 1)
+    delivery.offer(Record("replay", 0, 1, 0, b"l", encode(labelled)), 1)
+    await settle(delivery)
+    assert (broker.rows("labeled"), broker.rows("augmented")) == (["1"], ["9"])
+    # What the replay wrote moves the floors of the live rows' commit too.
+    assert floors_of(delivery.commits()[ROWS].metadata) == {"labeled": 1, "augmented": 1, "dead": 0}
+
+
+async def test_answers_of_older_outputs_are_remembered_but_no_more_than_asked() -> None:
+    broker = Broker()
+    first = make(broker)
+    await first.assigned({ROWS: Commit(-1)}, 1)
+    for offset in range(30):
+        first.offer(record(offset, str(offset)), 1)
+        await settle(first)
+    seen: list[bytes | None] = []
+    route = Route(Row, Labeled, label, "labeled", "v1")
+    second = Delivery(
+        Flow(("rows",), ("labeled",), "dead", lambda _: route, recall=lambda found: seen.append(found.key)),
+        sender=broker,
+        tail=broker,
+        topic_ids=broker,
+        lease=broker,
+        limits=Limits({"label": 2}, recalled=10),
+    )
+    await second.assigned({ROWS: first.commits()[ROWS]}, 1)
+    assert seen == [str(offset).encode() for offset in range(20, 30)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.memory import Floors
 from streams.window import Window, floors_of, made_anew
 
 
@@ -20,7 +21,7 @@ def finishing(draw: st.DrawFn) -> tuple[list[int], list[int]]:
 @given(finishing())
 def test_commit_is_the_contiguous_finished_prefix(case: tuple[list[int], list[int]]) -> None:
     offsets, finished = case
-    window = Window(0, {})
+    window = Window(0, Floors({}))
     slots = {offset: window.admit(offset) for offset in offsets}
     done: set[int] = set()
     for offset in finished:
@@ -37,7 +38,8 @@ def test_floor_lies_below_every_output_of_uncommitted_input(
     case: tuple[list[int], list[int]], data: st.DataObject
 ) -> None:
     offsets, finished = case
-    window = Window(0, {"out": 100})
+    floors = Floors({"out": 100})
+    window = Window(0, floors)
     slots = {}
     output_of: dict[int, int] = {}
     end = 100
@@ -47,7 +49,7 @@ def test_floor_lies_below_every_output_of_uncommitted_input(
         while waiting and waiting[0] in slots and data.draw(st.booleans()):
             which = waiting.pop(0)
             output_of[which] = end
-            window.sent("out", end)
+            floors.sent("out", end)
             end += 1
             slot = slots[which]
             assert slot is not None
@@ -58,7 +60,7 @@ def test_floor_lies_below_every_output_of_uncommitted_input(
 
 
 def test_an_offset_read_twice_is_taken_once() -> None:
-    window = Window(5, {})
+    window = Window(5, Floors({}))
     assert window.admit(5) is not None
     assert window.admit(5) is None
     assert window.admit(4) is None
@@ -73,7 +75,7 @@ def test_metadata_of_others_is_no_floor() -> None:
 
 
 def test_floors_of_a_topic_made_anew_do_not_count() -> None:
-    window = Window(5, {"out": 7, "dead": 3}, {"in": "i1", "out": "o1", "dead": "d1"})
+    window = Window(5, Floors({"out": 7, "dead": 3}), {"in": "i1", "out": "o1", "dead": "d1"})
     metadata = window.commit().metadata
     assert floors_of(metadata, {"in": "i1", "out": "o1", "dead": "d1"}) == {"out": 7, "dead": 3}
     assert floors_of(metadata, {"in": "i1", "out": "o2", "dead": "d1"}) == {"dead": 3}

@@ -1,0 +1,47 @@
+"""Dead letters of the agents, ready to be sent: the received bytes, and in headers all that is known."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from streams.codec import CREATED_AT, LABEL_VERSION, RETRY_OF, created_at_header, encode_dead_letter
+from streams.memory import PAYLOAD_DIGEST, digest_of
+from streams.messages import DeadLetter, Row
+from streams.outcomes import Reject
+from streams.ports import Outgoing, Record
+
+
+def dead_letter(
+    record: Record,
+    reject: Reject,
+    step: str,
+    message: Row | None,
+    version: str | None,
+    *,
+    topic: str,
+    whole: bool,
+) -> Outgoing:
+    """The dead letter of ``record``. ``message`` and its label ``version``, where it could be read.
+
+    With ``whole=False`` the bytes stay behind: the origin says where they are.
+    """
+    letter = DeadLetter(
+        row_id=message.row_id if message else "",
+        step=step,
+        reason=reject.reason,
+        error=reject.error,
+        attempts=reject.attempts,
+        failed_at=datetime.now(UTC),
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        payload=(record.value or b"") if whole else b"",
+    )
+    value, headers = encode_dead_letter(letter)
+    headers.append((PAYLOAD_DIGEST, digest_of(record.value)))
+    if message is not None:
+        headers.append((CREATED_AT, created_at_header(message)))
+        headers.append((LABEL_VERSION, (version or "").encode()))
+    if (retry_of := record.header(RETRY_OF)) is not None:
+        headers.append((RETRY_OF, retry_of))
+    return Outgoing(topic, record.partition, record.key or b"", value, headers)

@@ -1,0 +1,86 @@
+"""Taking partitions over: what their former owner has published is read from the tail of the outputs.
+
+Two things are learned from it. What is already done, by identity, from the floors that the last commits
+name: that is what keeps a row from being published twice. And answers of the model, from further back:
+a text whose answer was published is not asked about again, whoever got the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from streams.memory import Floors, Memory
+from streams.ports import Commit, Partition, Tail
+from streams.stage import Flow
+from streams.window import floors_of
+
+
+@dataclass(frozen=True)
+class TakenOver:
+    """What was learned, by partition number."""
+
+    memories: dict[int, Memory]
+    floors: dict[int, Floors]
+
+
+class Takeover:
+    """Reads for one worker. What was recalled of an output once is not read for that again."""
+
+    def __init__(self, flow: Flow, tail: Tail, recalled: int) -> None:
+        """``recalled``: messages of all owned partitions of an output that are read for their answers."""
+        self._flow = flow
+        self._tail = tail
+        self._most = recalled
+        self._seen: dict[tuple[Partition, str], int] = {}  # with the incarnation -> up to which offset
+
+    async def read(
+        self, committed: Mapping[Partition, Commit], anew: set[Partition], ids: Mapping[str, str]
+    ) -> TakenOver:
+        """Learn what the former owners of the ``committed`` partitions have published.
+
+        ``anew``: those whose topic was deleted and made again since; ``ids``: the topics' incarnations.
+
+        Raises:
+            UnavailableError: Kafka does not answer.
+        """
+        starts = self._floors(committed, anew, ids)
+        bounds = await self._tail.bounds_many(list(starts))
+        memories = {where.partition: Memory() for where in starts}
+        each = self._most // max(1, len(memories))
+        begins = {
+            where: self._begin(where, floor, bounds[where][1], each, ids) for where, floor in starts.items()
+        }
+        async for records in self._tail.read_many(begins):
+            for record in records:
+                if record.offset >= starts[Partition(record.topic, record.partition)]:
+                    memories[record.partition].learn(record)
+                if self._flow.recall is not None and record.topic in self._flow.outputs:
+                    self._flow.recall(record)
+        self._seen |= {(where, ids[where.topic]): end for where, (_, end) in bounds.items()}
+        topics = {where.topic for where in starts}
+        floors = {
+            number: Floors({topic: bounds[Partition(topic, number)][1] for topic in topics})
+            for number in memories
+        }
+        return TakenOver(memories, floors)
+
+    def _floors(
+        self, committed: Mapping[Partition, Commit], anew: set[Partition], ids: Mapping[str, str]
+    ) -> dict[Partition, int]:
+        found: dict[Partition, int] = {}
+        for number in {partition.partition for partition in committed}:
+            known = [
+                # Rows of a topic made anew may be any that were published: the whole output is read.
+                {} if partition in anew else floors_of(commit.metadata, ids)
+                for partition, commit in committed.items()
+                if partition.partition == number and commit.offset >= 0
+            ]
+            for topic in (*self._flow.outputs, self._flow.dead_letter):
+                found[Partition(topic, number)] = min((one.get(topic, 0) for one in known), default=0)
+        return found
+
+    def _begin(self, where: Partition, floor: int, end: int, each: int, ids: Mapping[str, str]) -> int:
+        if self._flow.recall is None or where.topic not in self._flow.outputs or floor > end:
+            return floor
+        return min(floor, max(0, end - each, self._seen.get((where, ids[where.topic]), 0)))

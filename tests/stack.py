@@ -21,7 +21,7 @@ _REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def shared_jars() -> Path:
-    """Where all tests keep Kafka's jars, so that they are downloaded once: LABELSTREAM_JARS or the repository's."""
+    """Where all tests keep Kafka's jars, downloaded once: LABELSTREAM_JARS or the repository's."""
     return Path(os.environ.get("LABELSTREAM_JARS") or _REPOSITORY / ".labelstream" / "jars")
 
 
@@ -35,7 +35,7 @@ def local_stack(
     llm_args: Sequence[str] = (),
     taxonomy: Path | None = None,
 ) -> Iterator[StackStatus]:
-    """The parts wanted, stopped again at the end whatever happens. Also sets the folder aside for the logs."""
+    """The parts wanted, stopped again at the end whatever happens."""
     stack = LocalStack(tmp_path_factory.mktemp("stack"), jars_dir=shared_jars())
     try:
         yield stack.up(kafka=kafka, clickhouse=clickhouse, llm=llm, llm_args=llm_args, taxonomy=taxonomy)

@@ -1,8 +1,9 @@
 """The jars of Apache Kafka: a shipped list with digests, and a cache folder that is filled from it once.
 
-The list (``data/kafka-<version>.jars``) is what Maven resolves for ``org.apache.kafka:kafka_2.13`` plus the logging
-binding of Kafka's own distribution. Shipping it makes the set reproducible, tells the total before the first byte,
-and leaves only the jars themselves to download (resolving costs a hundred further requests and ten seconds).
+The list (``data/kafka-<version>.jars``) is what Maven resolves for ``org.apache.kafka:kafka_2.13`` plus
+the logging binding of Kafka's own distribution. Shipping it makes the set reproducible, tells the total
+before the first byte, and leaves only the jars themselves to download (resolving costs a hundred further
+requests and ten seconds).
 
 ``python -m connectors.local.jars`` resolves the list anew and prints it, for a change of version.
 """
@@ -30,7 +31,7 @@ Progress = Callable[[str], None]
 
 
 class JarsUnavailableError(UnavailableError):
-    """Kafka's jars are neither in the cache nor to be had; the message says which, why, and what to set instead."""
+    """Kafka's jars are neither there nor to be had; the message says which, why, and what to set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Jar:
 
 
 Fetch = Callable[[Jar, Path], Path]
-"""Downloads one jar somewhere below the given scratch folder and returns where it is; raises on any failure."""
+"""Downloads one jar to somewhere below the scratch folder, returns where it is; raises on any failure."""
 
 
 def kafka_jars() -> list[Jar]:
@@ -75,8 +76,9 @@ def ensure_jars(
 ) -> list[Path]:
     """Return the paths of all jars in ``jars_dir``, downloading those that are missing.
 
-    A jar is put in place only whole and with the right digest, so a killed download leaves nothing to repair, and
-    several processes may fill one folder. When nothing is missing, the network is not touched.
+    A jar is put in place only whole and with the right digest, so a killed download leaves nothing to
+    repair, and several processes may fill one folder. When nothing is missing, the network is not
+    touched.
 
     Raises :class:`JarsUnavailableError`.
     """
@@ -95,7 +97,8 @@ def ensure_jars(
         have, received = have + 1, received + jar.size
         if time.monotonic() - said > 0.5 or have == len(wanted):
             report(
-                f"downloading Apache Kafka {KAFKA_VERSION}: {have} of {len(wanted)} jars, {received / 1e6:.0f} MB"
+                f"downloading Apache Kafka {KAFKA_VERSION}: {have} of {len(wanted)} jars, "
+                f"{received / 1e6:.0f} MB"
             )
             said = time.monotonic()
     return paths
@@ -127,9 +130,9 @@ def _fetch_into(jars_dir: Path, jar: Jar, fetch: Fetch) -> None:
             shutil.rmtree(scratch, ignore_errors=True)
     raise JarsUnavailableError(
         f"Apache Kafka {KAFKA_VERSION} could not be downloaded: {jar} ({_short(problem)}). "
-        f"Set KAFKA_BOOTSTRAP_SERVERS to a Kafka that runs already, or copy the jars into {jars_dir} from a machine "
-        "that has them; a repository of your own goes into jgo's settings file (JGO_CONFIG_FILE, "
-        "section [repositories]).",
+        f"Set KAFKA_BOOTSTRAP_SERVERS to a Kafka that runs already, or copy the jars into {jars_dir} "
+        "from a machine that has them; a repository of your own goes into jgo's settings file "
+        "(JGO_CONFIG_FILE, section [repositories]).",
         setting="KAFKA_BOOTSTRAP_SERVERS",
     ) from problem
 
@@ -159,7 +162,8 @@ def _print_list() -> None:
     with tempfile.TemporaryDirectory() as folder:
         context = _maven(Path(folder))
         kafka, logging_binding = (context.create_dependency(root) for root in (_KAFKA, _LOGGING))
-        # Resolved alone: in one resolution the second root's managed versions would replace Kafka's own clients.
+        # Resolved alone: in one resolution the second root's managed versions would replace Kafka's own
+        # clients.
         inputs, transitive = context.resolver.resolve([kafka])
         wanted = [*inputs, logging_binding, *transitive]
         print(f"# {_KAFKA} and {_LOGGING}: coordinate, bytes, sha256")

@@ -1,4 +1,4 @@
-"""Apache Kafka on one machine: a single KRaft node (broker and controller in one) run by the Java that pip installed."""
+"""Apache Kafka on one machine: a single KRaft node (broker and controller), on the Java from pip."""
 
 import base64
 import os
@@ -107,7 +107,10 @@ class Security:
             argument
             for name, password in self.users.items()
             for mechanism in _SCRAM
-            for argument in ("--add-scram", f"{mechanism}=[name={name},password={password.get_secret_value()}]")
+            for argument in (
+                "--add-scram",
+                f"{mechanism}=[name={name},password={password.get_secret_value()}]",
+            )
         ]
 
 
@@ -229,7 +232,8 @@ def _cluster_id() -> str:
 def kafka_answers(address: str, timeout: float = 2.0) -> bool:
     """Whether the broker at ``address`` (host:port) answers a metadata request with at least itself.
 
-    The request is written by hand: a client library would log an error for each attempt while the broker starts.
+    The request is written by hand: a client library would log an error for each attempt while the broker
+    starts.
     """
     host, _, port = address.rpartition(":")
     metadata_v1_no_topics = struct.pack(">hhihi", 3, 1, 1, -1, 0)

@@ -1,7 +1,8 @@
-"""The local stack: Kafka, ClickHouse and the LLM stand-in as processes of this machine, kept in one data folder.
+"""The local stack: Kafka, ClickHouse and the LLM stand-in as processes, kept in one data folder.
 
-Everything listens on 127.0.0.1. The parts run on after the command that started them ends, and their data outlives
-them: ``up`` after ``down``, a crash or a reboot finds the same topics and tables on the same ports.
+Everything listens on 127.0.0.1. The parts run on after the command that started them ends, and their
+data outlives them: ``up`` after ``down``, a crash or a reboot finds the same topics and tables on the
+same ports.
 """
 
 import contextlib
@@ -107,11 +108,12 @@ class LocalStack:
     ) -> StackStatus:
         """Start the wanted parts that do not run yet and wait until each one answers.
 
-        A part without a given port keeps the one it had, or takes a free one. ``taxonomy`` and ``llm_args`` go to
-        the stand-in, which is started anew when they changed.
+        A part without a given port keeps the one it had, or takes a free one. ``taxonomy`` and
+        ``llm_args`` go to the stand-in, which is started anew when they changed.
 
-        Raises :class:`PortTakenError`; :class:`StackError` with the end of the log of a part that did not come up;
-        :class:`connectors.local.jars.JarsUnavailableError` when Kafka can be neither found nor downloaded.
+        Raises :class:`PortTakenError`; :class:`StackError` with the end of the log of a part that did
+        not come up; :class:`connectors.local.jars.JarsUnavailableError` when Kafka can be neither found
+        nor downloaded.
         """
         report = on_progress or (lambda _line: None)
         asked = {"kafka": kafka_port, "clickhouse": clickhouse_port, "llm": llm_port}
@@ -125,7 +127,8 @@ class LocalStack:
                     child = None
                 if child and asked[name] not in (None, state[name]["port"]):
                     raise PortTakenError(
-                        f"{name} runs already, on port {state[name]['port']}: stop it before it can use {asked[name]}"
+                        f"{name} runs already, on port {state[name]['port']}: "
+                        f"stop it before it can use {asked[name]}"
                     )
                 if child is None:
                     self._start(state, name, asked[name], model_args, report)

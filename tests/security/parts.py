@@ -87,7 +87,7 @@ def chain_of(error: BaseException | None) -> str:
 def kafka(
     folder: Path, protocol: Protocol, certificates: Certificates, *, ask: bool = False
 ) -> Iterator[int]:
-    """A broker that lets clients in by ``protocol`` only; yields its port. ``ask``: for a client certificate."""
+    """A broker that lets clients in by ``protocol`` only; yields its port. ``ask``: for a certificate."""
     ports: list[int] = []
     for _ in range(3):
         ports.append(processes.free_port(ports))
@@ -118,3 +118,4 @@ def running(command: list[str], log: Path, ready: Callable[[], bool]) -> Iterato
         yield
     finally:
         processes.stop([child])
+    assert SECRET not in log.read_text("utf-8", "replace")

@@ -43,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             log_level="warning",
             access_log=False,
             timeout_graceful_shutdown=1,
-            # clickhouse-connect keeps idle connections far longer than uvicorn's 5 s; a closed one costs a retry.
+            # clickhouse-connect keeps idle connections far longer than uvicorn's 5 s; a closed one costs
+            # a retry.
             timeout_keep_alive=300,
         )
     )

@@ -86,11 +86,13 @@ class Front:
 
     async def _handle(self, request: Request, receive: Receive, send: Send) -> None:
         if request.path != "/":
-            return await plain(send, 404, f"There is no handle {request.path}\n", {})
+            await plain(send, 404, f"There is no handle {request.path}\n", {})
+            return
         statement, rest = await read_statement(request)
         if isinstance(statement, Query) and not statement.verb:
             if request.method in ("GET", "HEAD"):
-                return await plain(send, 200, "Ok.\n", {})
+                await plain(send, 200, "Ok.\n", {})
+                return
             raise EngineError(62, "Syntax error: empty query", "SYNTAX_ERROR")
         stack = contextlib.ExitStack()
         try:
@@ -158,7 +160,7 @@ class Front:
         return Answer(iter(()), request.default_format, summary)
 
     def _execute(self, connection: Connection, query: Query, request: Request) -> Answer:
-        """Run a statement up to its first block of output, so that most errors still get a status of their own."""
+        """Run a statement up to its first block of output: most errors still get a status of their own."""
         sql = with_processes(query.sql, self._inserts)
         output_format = query.format or request.default_format
         if query.kills:
@@ -212,7 +214,7 @@ class Front:
         return [row[1] for row in orjson.loads(described.bytes())["data"]]
 
     async def _kill_when_gone(self, request: Request, receive: Receive, query: Query) -> None:
-        """ClickHouse's ``cancel_http_readonly_queries_on_client_close``: nobody is left to read the result."""
+        """``cancel_http_readonly_queries_on_client_close``: nobody is left to read the result."""
         while (await receive())["type"] != "http.disconnect":
             pass
         if query.selects:

@@ -1,7 +1,7 @@
 """Compression of HTTP bodies, both ways.
 
-A request body may be several compressed frames one after the other (clickhouse-connect sends one a block): a decoder
-that stops after the first would lose rows in silence.
+A request body may be several compressed frames one after the other (clickhouse-connect sends one a
+block): a decoder that stops after the first would lose rows in silence.
 """
 
 import zlib
@@ -29,7 +29,7 @@ _DECODERS: dict[str, Callable[[], Any]] = {
 
 
 class Decoder:
-    """Decodes a body piece by piece, over any number of frames. Raises :class:`EngineError` 271 on damaged data."""
+    """Decodes a body of any number of frames, piece by piece. Raises EngineError 271 when damaged."""
 
     def __init__(self, encoding: str) -> None:
         self._new = _DECODERS.get(encoding)
@@ -81,7 +81,7 @@ class _Lz4Encoder:
 
 
 def choose_encoder(accepted: str) -> tuple[str, Encoder] | None:
-    """The first encoding of an Accept-Encoding header that the front has, with a fresh encoder; None for plain."""
+    """The first encoding of an Accept-Encoding header that the front has, and an encoder; None for plain."""
     for offer in accepted.split(","):
         name = offer.split(";")[0].strip().lower()
         if name == "lz4":

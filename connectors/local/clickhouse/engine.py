@@ -1,4 +1,4 @@
-"""The engine in this process: one store, a connection of its own for each request, sessions that keep theirs."""
+"""The engine in this process: one store, a connection for each request, sessions that keep theirs."""
 
 import contextlib
 import time
@@ -22,7 +22,7 @@ class _Session:
 
 
 class Connection:
-    """One chdb connection. Its settings, current database and temporary tables are its own. Every call blocks."""
+    """One chdb connection, with settings, a database and temporary tables of its own. Every call blocks."""
 
     def __init__(self, path: Path) -> None:
         from chdb.state.sqlitelike import Connection as ChdbConnection
@@ -50,7 +50,7 @@ class Connection:
     def query(
         self, sql: str, output_format: str = "TabSeparated", params: Mapping[str, str] | None = None
     ) -> Any:
-        """Run any statement; the result has ``bytes()``, ``rows_written()``, ``storage_rows_read()`` and so on."""
+        """Run any statement; the result has ``bytes()``, ``rows_written()`` and more."""
         with _engine_errors():
             return self._chdb.query(sql, output_format, params=dict(params or {}))
 
@@ -112,8 +112,8 @@ class Engine:
     ) -> Iterator[Connection]:
         """A connection for one request: a fresh one, or the session's.
 
-        ``timeout`` is how long, in seconds, an idle session lives. Raises :class:`EngineError` 373 when the session
-        is in use, 372 when ``check`` is set and it does not exist.
+        ``timeout`` is how long, in seconds, an idle session lives. Raises :class:`EngineError` 373 when
+        the session is in use, 372 when ``check`` is set and it does not exist.
         """
         if not session_id:
             connection = Connection(self._path)

@@ -47,7 +47,7 @@ _SPOOLED = re.compile(r":? ?\(in file/uri /[a-z/]+/fd/\d+\)")
 
 
 class EngineError(Exception):
-    """An error with ClickHouse's code (number), text and name, such as 60, "Table x does not exist", UNKNOWN_TABLE."""
+    """An error with ClickHouse's code, text and name: 60, "Table x does not exist", UNKNOWN_TABLE."""
 
     def __init__(self, code: int, text: str, name: str) -> None:
         super().__init__(text)
@@ -72,7 +72,7 @@ class EngineError(Exception):
 
 
 def from_engine(error: BaseException) -> EngineError:
-    """Read the code out of what chdb raised; it repeats prefix and name once for each layer the error passed."""
+    """Read the code out of what chdb raised; it repeats prefix and name for each layer the error passed."""
     message = _SPOOLED.sub("", str(error))
     codes = list(_PREFIX.finditer(message))
     if not codes:

@@ -1,8 +1,8 @@
 """Inserts whose data comes with the request.
 
-The data is received into a nameless file first and inserted from there in one go. The engine's own streamed inserts
-lose errors of the table's side (a constraint, a view, too many parts) and report success; and a client that goes away
-in the middle leaves nothing behind this way.
+The data is received into a nameless file first and inserted from there in one go. The engine's own
+streamed inserts lose errors of the table's side (a constraint, a view, too many parts) and report
+success; and a client that goes away in the middle leaves nothing behind this way.
 """
 
 import os
@@ -56,7 +56,7 @@ class RowInsert:
         return self._killed and not self._in_engine
 
     def append(self, data: bytes) -> None:
-        """Take the next piece. Raises :class:`EngineError` 394 when it was killed, 243 when the disk is full."""
+        """Take the next piece. Raises :class:`EngineError`: 394 when killed, 243 when the disk is full."""
         self._check()
         try:
             self._file.write(data)
@@ -72,7 +72,8 @@ class RowInsert:
             self._file.flush()
             self._file.seek(0)
             sql = (
-                f"{self._statement.target} FROM INFILE '{_DESCRIPTORS}/{self._file.fileno()}' COMPRESSION 'none' "
+                f"{self._statement.target} "
+                f"FROM INFILE '{_DESCRIPTORS}/{self._file.fileno()}' COMPRESSION 'none' "
                 f"{self._statement.settings} FORMAT {self._statement.format}"
             )
             result = connection.query(sql)
@@ -118,7 +119,7 @@ class Inserts:
                 insert.kill()
 
     def processes(self) -> str:
-        """A subquery for ``system.processes``, with the ids that clients gave and the inserts that wait for data.
+        """A subquery for ``system.processes``: with the ids of clients, and inserts that wait for data.
 
         A row of an insert is made from the row of the statement that asks: only that has values of all types.
         """
@@ -134,7 +135,8 @@ class Inserts:
         )
         waiting = (
             "SELECT * REPLACE (_insert.1 AS query_id, _insert.2 AS query, 'Insert' AS query_kind, "
-            "_insert.3 AS elapsed) FROM (SELECT * FROM system.processes WHERE query LIKE '%_insert%' LIMIT 1) "
+            "_insert.3 AS elapsed) "
+            "FROM (SELECT * FROM system.processes WHERE query LIKE '%_insert%' LIMIT 1) "
             f"ARRAY JOIN [{rows}] AS _insert"
         )
         return f"({engine} WHERE query_id NOT IN ({ids}) UNION ALL SELECT * EXCEPT _insert FROM ({waiting}))"

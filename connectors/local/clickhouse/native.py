@@ -1,8 +1,9 @@
 """Gives ``DateTime('zone')`` columns of a Native stream the zone back that the engine leaves out.
 
-The engine writes for clients of the oldest protocol, which knew only ``DateTime``: without its zone a column would
-reach the client as another type than from a ClickHouse server. Only the type's name in a block's header differs, so
-the block is walked column by column and the name replaced. A block with a type that cannot be walked stays as it is.
+The engine writes for clients of the oldest protocol, which knew only ``DateTime``: without its zone a
+column would reach the client as another type than from a ClickHouse server. Only the type's name in a
+block's header differs, so the block is walked column by column and the name replaced. A block with a
+type that cannot be walked stays as it is.
 """
 
 import re
@@ -40,7 +41,7 @@ def restore_zones(blocks: Iterator[bytes], types: Sequence[str]) -> Iterator[byt
 
 
 def may_need_zones(block: bytes) -> bool:
-    """Whether a block could have a column that lost its zone; all blocks of a result have the same columns."""
+    """Whether a block could have a column that lost its zone; all blocks of a result are alike."""
     return _PLAIN in block
 
 

@@ -1,4 +1,4 @@
-"""One HTTP request as the front sees it: parameters, credentials, settings, and a body that is read piece by piece."""
+"""One HTTP request as the front sees it: parameters, credentials, settings, a body read piece by piece."""
 
 import asyncio
 import base64
@@ -43,7 +43,8 @@ _TRANSPORT = frozenset(
 
 
 _MAX_QUERY = 64 * 1024 * 1024
-# ClickHouse's default of `http_receive_timeout`, seconds: a client that goes on with its body must send something.
+# ClickHouse's default of `http_receive_timeout`, seconds: a client that goes on with its body must send
+# something.
 _RECEIVE_SECONDS = 30.0
 
 
@@ -107,7 +108,7 @@ class Request:
         return self.params.get(name, "0").lower() in ("1", "true")
 
     def credentials(self) -> tuple[str, str]:
-        """User and password as given: headers, basic authentication or parameters; ``default`` without any."""
+        """User and password: from headers, basic authentication or parameters; ``default`` without any."""
         if "x-clickhouse-user" in self.headers or "x-clickhouse-key" in self.headers:
             return self.headers.get("x-clickhouse-user") or "default", self.headers.get(
                 "x-clickhouse-key", ""

@@ -1,4 +1,4 @@
-"""How the front answers: headers, blocks of output as they come, and errors before and after the first of them."""
+"""How the front answers: headers, blocks of output as they come, errors before and after the first."""
 
 import asyncio
 import secrets
@@ -25,7 +25,7 @@ _CONTENT_TYPES = {
 
 @dataclass(slots=True)
 class Answer:
-    """What a statement gave: its output, block by block, and the format and counts that go into the headers."""
+    """What a statement gave: its output, block by block, and the format and counts for the headers."""
 
     output: Iterator[bytes]
     format: str
@@ -81,7 +81,7 @@ async def plain(send: Send, status: int, text: str, headers: dict[str, str]) -> 
 
 
 def _late_exception(text: str, tag: str) -> bytes:
-    """An error after the first bytes were sent, in the form that clients look for at the end of a response."""
+    """An error after the first bytes, in the form that clients look for at the end of a response."""
     body = text.encode()
     return b"__exception__\r\n%b\r\n%b%d %b\r\n__exception__\r\n" % (
         tag.encode(),

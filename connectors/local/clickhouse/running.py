@@ -55,7 +55,10 @@ def kill_queries(
     mode = _MODE.search(condition)
     how = mode.group(1).upper() if mode else "ASYNC"
     condition = condition[: mode.start()] if mode else condition
-    listing = f"SELECT query_id, user, query FROM {inserts.processes()} WHERE (\n{condition}\n) AND query_id != {literal(own_id)}"
+    listing = (
+        f"SELECT query_id, user, query FROM {inserts.processes()} "
+        f"WHERE (\n{condition}\n) AND query_id != {literal(own_id)}"
+    )
     rows: list[list[str]] = orjson.loads(connection.query(listing, "JSONCompact", params).bytes())["data"]
     status = "unknown_status"
     if how != "TEST":

@@ -1,4 +1,4 @@
-"""What has to be known of a statement before the engine gets it: where it ends, and in which format data flows."""
+"""What has to be known of a statement before the engine gets it: where it ends, its data's format."""
 
 import re
 from collections.abc import Iterator
@@ -30,7 +30,8 @@ MAX_STATEMENT_HEAD = 262_144
 _TOKEN = re.compile(
     r"""
       (?P<space> \s+ | --[^\n]*(?:\n|\Z) | \#[\ !][^\n]*(?:\n|\Z) | /\*.*?\*/ )
-    | (?P<quoted> '(?:[^'\\]|\\.|'')*' | "(?:[^"\\]|\\.|"")*" | `(?:[^`\\]|\\.|``)*` | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$ )
+    | (?P<quoted> '(?:[^'\\]|\\.|'')*' | "(?:[^"\\]|\\.|"")*" | `(?:[^`\\]|\\.|``)*`
+                | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$ )
     | (?P<word> [A-Za-z_][A-Za-z0-9_$]* )
     | (?P<number> [0-9][A-Za-z0-9_.]* )
     | (?P<other> . )
@@ -86,8 +87,8 @@ class Query:
 def find_insert(head: bytes) -> Insert | bool:
     """Recognise an INSERT whose data follows in the request.
 
-    Returns the insert; True when more of the request is needed to tell; False for any other statement (also for
-    ``INSERT ... SELECT`` and ``INSERT ... VALUES``, which the engine takes as text).
+    Returns the insert; True when more of the request is needed to tell; False for any other statement
+    (also for ``INSERT ... SELECT`` and ``INSERT ... VALUES``, which the engine takes as text).
     """
     text = head.decode("latin-1")  # one character a byte, so that positions are offsets
     tokens = tokens_of(text)

@@ -138,7 +138,9 @@ def test_nobody_there_does_not_answer() -> None:
 
 
 def test_a_format_that_was_killed_is_done_again(tmp_path: Path) -> None:
-    node = KafkaNode(tmp_path, sorted(shared_jars().glob("*.jar")), processes.free_port(), processes.free_port())
+    node = KafkaNode(
+        tmp_path, sorted(shared_jars().glob("*.jar")), processes.free_port(), processes.free_port()
+    )
     (tmp_path / "log.new").mkdir(parents=True)
     (tmp_path / "log.new" / "half").write_text("")
     node.prepare()

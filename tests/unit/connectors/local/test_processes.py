@@ -61,7 +61,10 @@ def run(log: Path) -> Iterator[Run]:
 
 
 def test_a_child_runs_in_a_session_of_its_own_and_logs_to_its_file(run: Run, log: Path) -> None:
-    child = run("import os, sys; print(os.getsid(0) == os.getpid()); print('problem', file=sys.stderr); sys.stdin.read()")
+    child = run(
+        "import os, sys; print(os.getsid(0) == os.getpid()); "
+        "print('problem', file=sys.stderr); sys.stdin.read()"
+    )
     until(lambda: not child.alive)  # its standard input is empty
     assert log.read_text() == "True\nproblem\n"
 
@@ -114,7 +117,11 @@ def test_stop_ends_a_child_and_what_it_started(run: Run, log: Path) -> None:
     grandchild = int(log.read_text().split()[1])
     processes.stop([child])
     assert not child.alive
-    until(lambda: not psutil.pid_exists(grandchild) or psutil.Process(grandchild).status() == psutil.STATUS_ZOMBIE)
+    until(
+        lambda: (
+            not psutil.pid_exists(grandchild) or psutil.Process(grandchild).status() == psutil.STATUS_ZOMBIE
+        )
+    )
 
 
 def test_stop_kills_what_does_not_listen(run: Run, log: Path) -> None:

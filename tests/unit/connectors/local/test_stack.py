@@ -177,7 +177,9 @@ def test_two_ups_at_once_start_each_part_once(tmp_path: Path) -> None:
         assert psutil.pid_exists(int(answers[0]))  # it outlives those who started it
     finally:
         LocalStack(tmp_path).down()
-    until(lambda: not psutil.pid_exists(int(answers[0])) or psutil.Process(int(answers[0])).status() == "zombie")
+    until(
+        lambda: not psutil.pid_exists(int(answers[0])) or psutil.Process(int(answers[0])).status() == "zombie"
+    )
 
 
 def test_status_does_not_wait_for_a_start_under_way(stack: LocalStack) -> None:

@@ -85,7 +85,7 @@ def test_parameters_and_settings_come_in_the_address(front: PartStatus) -> None:
 
 
 def test_a_get_changes_nothing(front: PartStatus, table: str) -> None:
-    status, body, headers = call(front, query=f"CREATE TABLE {table} (a Int8) ENGINE = Memory")
+    status, _, headers = call(front, query=f"CREATE TABLE {table} (a Int8) ENGINE = Memory")
     assert (status, headers["X-ClickHouse-Exception-Code"]) == (500, "164")
     assert call(front, query=f"EXISTS TABLE {table}")[1] == b"0\n"
 

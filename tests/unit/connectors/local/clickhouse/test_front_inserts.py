@@ -265,7 +265,8 @@ def test_an_insert_that_fails_says_so_and_stores_nothing(
 def test_an_error_in_a_view_behind_the_table_is_not_lost(client: Any, table: str) -> None:
     client.command(f"CREATE TABLE {table} (id UInt8) ENGINE = MergeTree ORDER BY id")
     client.command(
-        f"CREATE MATERIALIZED VIEW {table}_v ENGINE = MergeTree ORDER BY id AS SELECT throwIf(id = 7) AS id FROM {table}"
+        f"CREATE MATERIALIZED VIEW {table}_v ENGINE = MergeTree ORDER BY id "
+        f"AS SELECT throwIf(id = 7) AS id FROM {table}"
     )
     with pytest.raises(DatabaseError, match="395"):
         client.insert(table, [[7]], column_names=["id"])

@@ -12,6 +12,7 @@ from typing import Literal
 
 import trustme
 from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
     Encoding,
     NoEncryption,
     PrivateFormat,
@@ -39,6 +40,7 @@ class Certificates:
     server_key: Path
     client: Path
     client_key: Path
+    locked_key: Path
     both: Path
 
 
@@ -58,6 +60,10 @@ def make_certificates(folder: Path) -> Certificates:
         (folder / f"{name}.pem").write_bytes(chain)
         (folder / f"{name}.key").write_bytes(pkcs8)
         (folder / f"{name}-both.pem").write_bytes(pkcs8 + chain)
+    locked = BestAvailableEncryption(SECRET.encode())
+    (folder / "locked.key").write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, locked)
+    )  # the client's
     return Certificates(
         ca=folder / "ca.pem",
         other_ca=folder / "other-ca.pem",
@@ -65,6 +71,7 @@ def make_certificates(folder: Path) -> Certificates:
         server_key=folder / "server.key",
         client=folder / "client.pem",
         client_key=folder / "client.key",
+        locked_key=folder / "locked.key",
         both=folder / "server-both.pem",
     )
 

@@ -147,6 +147,15 @@ def test_files_that_do_not_fit_are_refused_before_anything_is_sent(
     assert caught.value.setting == setting
 
 
+def test_a_locked_key_needs_its_password(certificates: Certificates) -> None:
+    own = {"kafka_ssl_certfile": certificates.client, "kafka_ssl_keyfile": certificates.locked_key}
+    assert connection(settings(**given(9, certificates, **own, kafka_ssl_key_password=SECRET)))["ssl_context"]
+    for password in (None, "wrong"):
+        with pytest.raises(ConfigurationError, match="client certificate") as caught:
+            connection(settings(**given(9, certificates, **own, kafka_ssl_key_password=password)))
+        assert "KAFKA_SSL_KEY_PASSWORD" in caught.value.fix
+
+
 def test_a_missing_file_or_password_is_refused_with_the_settings() -> None:
     with pytest.raises(LabelstreamError, match="KAFKA_SSL_CAFILE"):
         settings(

@@ -163,23 +163,43 @@ def test_a_part_that_does_not_start_says_why(tmp_path: Path) -> None:
     assert stack.status().clickhouse.state == "stopped"
 
 
-def test_two_ups_at_once_start_each_part_once(tmp_path: Path) -> None:
-    program = (
-        "import json, sys; from pathlib import Path; from connectors.local.stack import LocalStack\n"
-        "status = LocalStack(Path(sys.argv[1])).up(kafka=False, llm=False)\n"
-        "print(status.clickhouse.pid)"
+def test_two_ups_at_once_start_each_part_once(stack: LocalStack, tmp_path: Path) -> None:
+    second: list[StackStatus] = []
+    other_starts = threading.Event()
+    other = threading.Thread(
+        target=lambda: second.append(
+            LocalStack(tmp_path).up(kafka=False, llm=False, on_progress=lambda _line: other_starts.set())
+        )
     )
-    command = [sys.executable, "-c", program, str(tmp_path)]
-    both = [subprocess.Popen(command, cwd=_REPOSITORY, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+
+    def come_between(line: str) -> None:
+        if line.startswith("starting"):
+            other.start()
+            assert not other_starts.wait(1.0)  # it waits for this one
+
+    first = stack.up(kafka=False, llm=False, on_progress=come_between)
+    other.join(30)
+    assert second == [first]
+
+
+def test_the_parts_outlive_the_command_that_started_them(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from connectors.local.stack import LocalStack\n"
+        "print(LocalStack(Path(sys.argv[1])).up(kafka=False, llm=False).clickhouse.pid)"
+    )
     try:
-        answers = [one.communicate(timeout=60)[0].strip() for one in both]
-        assert answers[0] == answers[1] != ""
-        assert psutil.pid_exists(int(answers[0]))  # it outlives those who started it
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(tmp_path)],
+            cwd=_REPOSITORY,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        assert LocalStack(tmp_path).status().clickhouse.pid == int(done.stdout)
     finally:
         LocalStack(tmp_path).down()
-    until(
-        lambda: not psutil.pid_exists(int(answers[0])) or psutil.Process(int(answers[0])).status() == "zombie"
-    )
+    assert LocalStack(tmp_path).status().clickhouse.state == "stopped"
 
 
 def test_status_does_not_wait_for_a_start_under_way(stack: LocalStack) -> None:

@@ -19,6 +19,7 @@ from rich.console import Console
 from streams.errors import ConfigurationError, LabelstreamError
 from streams.logs import configure_logs
 from streams.settings import Settings, load
+from streams.watchdog import EXIT_CODE, StalledError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -37,6 +38,8 @@ Port = typer.Option(min=1, max=65535, help="Port on 127.0.0.1; a free one if not
 console = Console(stderr=True)
 
 _SETTLE_SECONDS = 9.0
+_CHILDREN_SECONDS = 15.0
+_STACK_SECONDS = 45.0
 
 
 class Role(StrEnum):
@@ -61,7 +64,7 @@ def run(role: Role) -> None:
         Role.SINK: roles.run_sink,
         Role.ALL: roles.run_all,
     }
-    _until_signal(work[role](settings))
+    _until_signal(work[role](settings), _CHILDREN_SECONDS if role is Role.ALL else _SETTLE_SECONDS)
 
 
 @app.command()
@@ -134,7 +137,7 @@ def demo(
     async def play() -> None:
         figures.update(await show.play(settings, rows=wanted, rate=rate, quiet=as_json))
 
-    _until_signal(play())
+    _until_signal(play(), _STACK_SECONDS)
     if as_json:
         _print_json(figures)
     if wanted and figures.get("stored") != figures.get("rows"):
@@ -212,6 +215,9 @@ def main() -> None:
     """Entry point: our errors in one line each, exit code 1; anything else is a bug and shows itself."""
     try:
         app()
+    except StalledError as error:
+        console.print(f"labelstream: {error}", style="red", markup=False, highlight=False)
+        sys.exit(EXIT_CODE)
     except LabelstreamError as error:
         console.print(f"labelstream: {error}", style="red", markup=False, highlight=False)
         if isinstance(error, ConfigurationError) and error.fix:
@@ -225,13 +231,13 @@ def _settings() -> Settings:
     return load(env_file=Path(".env"))
 
 
-def _until_signal(work: Awaitable[Any]) -> None:
+def _until_signal(work: Awaitable[Any], settle: float = _SETTLE_SECONDS) -> None:
     """Run ``work``; SIGTERM and SIGINT cancel it, and it settles before the process ends.
 
-    Once: a second signal does not disturb the settling. What has not settled after 9 s never will, and
-    ends without it, which loses nothing that a crash would not.
+    Once: a second signal does not disturb the settling. What has not settled after ``settle`` seconds
+    never will, and ends without it, which loses nothing that a crash would not.
     """
-    last = threading.Timer(_SETTLE_SECONDS, os._exit, (1,))
+    last = threading.Timer(settle, os._exit, (1,))
     last.daemon = True
 
     async def main_task() -> None:

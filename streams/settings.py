@@ -174,6 +174,15 @@ class Settings(BaseSettings):
     api_keys: SecretStr | None = Field(
         default=None, description="Keys of the API's clients, comma separated."
     )
+    health_host: str = Field(
+        default="127.0.0.1", description="Address on which a role's health endpoint listens."
+    )
+    health_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="Port of a role's /healthz, /readyz and /metrics; 0: any free one, noted in the log.",
+    )
     labelstream_data: Path = Field(
         default=Path(".labelstream"), description="Folder for local state and logs."
     )
@@ -244,7 +253,7 @@ class Settings(BaseSettings):
 
 
 _FAMILIES = re.compile(
-    r"^(CLICKHOUSE|KAFKA|LLM|TOPIC|POLL|AUGMENT|LABEL|LABELSTREAM|TAXONOMY|FETCH|API|MIN_TEXT)_"
+    r"^(CLICKHOUSE|KAFKA|LLM|TOPIC|POLL|AUGMENT|LABEL|LABELSTREAM|TAXONOMY|FETCH|API|HEALTH|MIN_TEXT)_"
 )
 # Close enough to one of our names to be a slip of the pen. The environment also holds other programs'
 # names (KAFKA_HEAP_OPTS, an orchestrator's CLICKHOUSE_SERVICE_HOST), which must not stop us.

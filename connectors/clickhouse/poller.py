@@ -50,7 +50,7 @@ class _SourceAwayError(Exception):
 class Poller:
     """Polls for one time of ownership of the cursor's partition.
 
-    ``counts``: `read` (rows looked at), `published`, `skipped:REASON`, `same_id`, `without_time`,
+    ``counts``: `polls`, `read` (rows looked at), `published`, `skipped:REASON`, `same_id`, `without_time`,
     `dead_letters:REASON`. ``watermark``: how far the table was read, microseconds since 1970.
     """
 
@@ -130,6 +130,7 @@ class Poller:
                 self._back()
             except _SourceAwayError as error:
                 await self._away(error)
+            self.counts["polls"] += 1
             await self._save()
             await _wait(self._ending, self._settings.poll_interval_seconds - (time.monotonic() - began))
         if self._lease.held():

@@ -45,6 +45,17 @@ class Session:
     def partitions(self) -> frozenset[Partition]:
         return frozenset(self.committed)
 
+    async def positions(self) -> dict[Partition, int]:
+        """The next offset that each partition will be read from.
+
+        Raises:
+            UnavailableError: Kafka does not answer.
+        """
+        try:
+            return {p: await self._consumer.position(TopicPartition(*p)) for p in self.partitions}
+        except Exception as error:
+            raise translate(error) from error
+
     async def fetch(self, *, seconds: float, most: int) -> list[Record]:
         if self.ending.is_set():
             raise LeaseLostError("the group takes its partitions back")
@@ -117,6 +128,11 @@ class GroupConsumer:
     def subscribe(self, topics: tuple[str, ...]) -> None:
         """The topics, where they are known only after the lease."""
         self._topics = topics
+
+    async def positions(self) -> dict[Partition, int]:
+        """The next offset that each owned partition will be read from; empty between sessions."""
+        session = self._session
+        return await session.positions() if session is not None else {}
 
     async def run(self, work: Callable[[Session], Awaitable[None]]) -> None:
         """Join, and run ``work`` for each time of ownership, until cancelled.

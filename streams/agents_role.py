@@ -1,0 +1,187 @@
+"""The agents' role: the label and augment steps, their models, and one delivery, put together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import structlog
+from prometheus_client.metrics_core import Metric
+
+from agents.augment import Augmenter
+from agents.label import cache_entry, make_labeler
+from agents.taxonomy import load_taxonomy
+from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.versions import register_version
+from connectors.kafka.admin import Admin
+from connectors.kafka.connection import connection
+from connectors.kafka.lease import GroupLease
+from connectors.kafka.producer import LeasedProducer
+from connectors.kafka.tail import TailReader
+from connectors.llm.cache import Shared
+from connectors.llm.client import ChatClient
+from streams.app import AgentsWorker
+from streams.codec import decode
+from streams.delivery import Delivery
+from streams.duty import lag_owed, membership_owed, watched
+from streams.errors import UndecodableError
+from streams.flow import agents_flow
+from streams.health import Health
+from streams.llm_metrics import llm_metrics
+from streams.local import with_local_stack
+from streams.messages import Augmented, Labeled
+from streams.metrics import agents_metrics, lease_metrics
+from streams.ports import Record
+from streams.prepare import chat_ready, kafka_ready
+from streams.settings import Settings
+from streams.stage import Limits
+from streams.topics import Topics, groups
+from streams.waiting import until_available
+from streams.watchdog import Watchdog
+
+log = structlog.get_logger()
+
+
+async def agents(settings: Settings, health: Health) -> None:
+    """Label and augment until cancelled.
+
+    Raises:
+        ConfigurationError: the taxonomy cannot be used.
+        UnavailableError, StalledError: to be started anew.
+    """
+    taxonomy = load_taxonomy(settings.taxonomy_path)
+    settings, topics = await kafka_ready(settings, health)
+    async with (
+        chat_ready(settings, "labeler", health) as labeler,
+        chat_ready(settings, "augmenter", health) as augmenter,
+    ):
+        labels, variants = Shared(), Shared()
+        health.wait_for("the labelling model")
+        label, version = await until_available(
+            "the labelling model", lambda: make_labeler(settings, labeler, taxonomy, labels)
+        )
+        augmenting = Augmenter(augmenter, settings.augment_variants, variants)
+        model = await labeler.model()
+        log.info("agents_begin", label_version=version, model=model)
+        registering = asyncio.create_task(_register(settings, version, model, taxonomy.digest))
+        try:
+            await _work(
+                settings,
+                topics,
+                health,
+                {"labeler": labeler, "augmenter": augmenter},
+                {
+                    "label": label,
+                    "label_version": version,
+                    "augment": augmenting.augment,
+                    "recall": _recall(topics, version, labels, augmenting, variants),
+                },
+            )
+        finally:
+            registering.cancel()
+
+
+async def _work(
+    settings: Settings,
+    topics: Topics,
+    health: Health,
+    models: dict[str, ChatClient],
+    flow: dict[str, Any],
+) -> None:
+    arguments = connection(settings)
+    lease = GroupLease()
+    producer = LeasedProducer(arguments, lease)
+    tail, admin = TailReader(arguments), Admin(arguments)
+    delivery = Delivery(
+        agents_flow(topics, **flow),
+        sender=producer,
+        tail=tail,
+        topic_ids=admin,
+        lease=lease,
+        limits=Limits(
+            in_flight={
+                Labeled.made_by: settings.llm_labeler_concurrency,
+                Augmented.made_by: settings.llm_augmenter_concurrency,
+            }
+        ),
+    )
+    data = settings.labelstream_data / "agents"
+    data.mkdir(parents=True, exist_ok=True)
+    worker = AgentsWorker(
+        group=groups(settings.topic_prefix)["agents"],
+        connection=arguments,
+        data=data,
+        lease=lease,
+        producer=producer,
+        topic_ids=admin,
+        delivery=delivery,
+        agents={"label": (topics.rows, topics.replay), "augment": (topics.labeled,)},
+    )
+
+    def measure() -> Iterable[Metric]:
+        yield from agents_metrics(delivery.counts, delivery.in_flight, delivery.waiting)
+        yield from llm_metrics({name: (model.state(), model.stats) for name, model in models.items()})
+        yield from lease_metrics(lease.age)
+
+    def state() -> dict[str, Any]:
+        return {
+            "label_version": flow["label_version"],
+            "counts": dict(delivery.counts),
+            "in_flight": delivery.in_flight,
+            "endpoints": {name: vars(model.state()) for name, model in models.items()},
+        }
+
+    def progress() -> tuple[int, ...]:
+        return (delivery.counts.total(), *(model.stats.total() for model in models.values()))
+
+    async def owes() -> str:
+        if problem := await membership_owed(settings, lease):
+            return problem
+        if not all(model.available for model in models.values()):
+            return ""  # waited out; the limit says so in the log
+        return await lag_owed({p: commit.offset for p, commit in delivery.commits().items()}, tail)
+
+    health.measure, health.state = measure, state
+    health.working()
+    try:
+        await watched(worker.run(), Watchdog(progress, owes))
+    finally:
+        log.info("agents_end", **delivery.counts)
+        await producer.stop()
+
+
+def _recall(
+    topics: Topics, version: str, labels: Shared, augmenting: Augmenter, variants: Shared
+) -> Callable[[Record], None]:
+    def recall(record: Record) -> None:
+        """Answers that were published are not asked for again, whoever got them."""
+        kind: type[Labeled] = Labeled if record.topic == topics.labeled else Augmented
+        with contextlib.suppress(UndecodableError):
+            message = decode(kind, record.value)
+            if isinstance(message, Augmented):
+                if (entry := augmenting.cache_entry(message)) is not None:
+                    variants.warm(*entry)
+            elif message.label_version == version:
+                labels.warm(*cache_entry(message))
+
+    return recall
+
+
+async def _register(settings: Settings, version: str, model: str, taxonomy: str) -> None:
+    """Note the live version in `label_versions`, whenever ClickHouse is there."""
+
+    async def attempt() -> None:
+        client = ClickHouseClient.from_settings(with_local_stack(settings))
+        try:
+            await register_version(client, settings, version=version, model=model, taxonomy=taxonomy)
+        finally:
+            await client.close()
+
+    try:
+        await until_available("ClickHouse (to note the label version)", attempt)
+    except asyncio.CancelledError:
+        raise
+    except Exception as error:
+        log.warning("label_version_not_noted", version=version, error=str(error))

@@ -1,0 +1,149 @@
+"""A role's health over HTTP: `/healthz`, `/readyz`, `/metrics` and `/state`.
+
+Served by a thread of its own, so that an event loop that hangs is told from one that works:
+
+- `/healthz` 200 while the event loop turns and the watchdog sees progress; 503 with the reason otherwise.
+- `/readyz` 200 while the role is at work; 503 with what it waits for.
+- `/metrics` in Prometheus' text format, `/state` as one JSON object for `labelstream status`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from pathlib import Path
+from socketserver import ThreadingMixIn
+from threading import Thread
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+import orjson
+import structlog
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.exposition import make_wsgi_app
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from streams.errors import ConfigurationError
+
+log = structlog.get_logger()
+
+_BEAT_SECONDS = 1.0
+_SILENT_SECONDS = 30.0
+
+Measure = Callable[[], Iterable[Metric]]
+
+
+class Health:
+    """What a role says of itself. Written by its event loop, read by the server's threads."""
+
+    def __init__(self, role: str) -> None:
+        self.role = role
+        self.waiting = "starting"  # what it waits for; empty while it is at work
+        self.stalled = ""  # why the watchdog gave it up
+        self.measure: Measure = tuple
+        self.state: Callable[[], dict[str, Any]] = dict
+        self._beat = time.monotonic()
+
+    def working(self) -> None:
+        """Nothing is waited for any more."""
+        self.waiting = ""
+
+    def wait_for(self, what: str) -> None:
+        """Say what is waited for."""
+        self.waiting = what
+
+    def sick(self) -> str:
+        """Why the role is not healthy; empty if it is."""
+        silent = time.monotonic() - self._beat
+        if silent > _SILENT_SECONDS:
+            return f"the event loop has not turned for {silent:.0f} s"
+        return self.stalled
+
+    async def beat(self) -> None:
+        """Show that the event loop turns, until cancelled."""
+        while True:
+            self._beat = time.monotonic()
+            await asyncio.sleep(_BEAT_SECONDS)
+
+
+@contextlib.asynccontextmanager
+async def served(health: Health, host: str, port: int, data: Path) -> AsyncIterator[str]:
+    """Serve ``health`` and note its address below ``data``; yields the URL. ``port`` 0: a free one.
+
+    Raises:
+        ConfigurationError: the port is taken.
+    """
+    try:
+        server = make_server(host, port, _application(health), _Server, _Quiet)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the health endpoint cannot listen on {host}:{port}: {error.strerror}",
+            setting="HEALTH_PORT",
+            fix="set it to a free port, or to 0 for any",
+        ) from error
+    url = f"http://{host}:{server.server_port}"
+    note = data / "run" / f"{health.role}-{os.getpid()}.json"
+    with contextlib.suppress(OSError):
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(json.dumps({"role": health.role, "pid": os.getpid(), "url": url}))
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.2}, daemon=True)
+    thread.start()
+    beating = asyncio.create_task(health.beat())
+    log.info("health", url=f"{url}/healthz")
+    try:
+        yield url
+    finally:
+        beating.cancel()
+        server.shutdown()
+        server.server_close()
+        note.unlink(missing_ok=True)
+
+
+def _application(health: Health) -> Callable[[dict[str, Any], Any], Iterable[bytes]]:
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    registry.register(_Measures(health))
+    metrics = make_wsgi_app(registry)
+
+    def application(environ: dict[str, Any], start: Any) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        if path == "/metrics":
+            found: Iterable[bytes] = metrics(environ, start)
+            return found
+        if path == "/state":
+            body = {"role": health.role, "pid": os.getpid(), "waiting": health.waiting, **health.state()}
+            start("200 OK", [("Content-Type", "application/json")])
+            return [orjson.dumps(body, option=orjson.OPT_NON_STR_KEYS)]
+        problem = {"/healthz": health.sick(), "/readyz": health.sick() or health.waiting}.get(path)
+        status = "404 Not Found" if problem is None else "503 Service Unavailable" if problem else "200 OK"
+        start(status, [("Content-Type", "text/plain; charset=utf-8")])
+        return [("not found" if problem is None else problem or "ok").encode() + b"\n"]
+
+    return application
+
+
+class _Measures(Collector):
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._health.measure()
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """A probe every few seconds is no news."""

@@ -120,10 +120,11 @@ async def test_what_fails_for_one_request_while_others_succeed_is_given_back() -
     def script(body: dict[str, Any], _: Any) -> Any:
         return status(500, "poison") if body["messages"][0]["content"] == "poison" else chat("ok")
 
-    async with serving(script) as there, client_of(there.url, patience_seconds=60.0) as client:
+    async with serving(script) as there, client_of(there.url, patience_seconds=600.0) as client:
         others = asyncio.create_task(_keep_asking(client))
+        poison = client.complete(messages=[{"role": "user", "content": "poison"}], max_tokens=5)
         with pytest.raises(RetryableError, match="poison") as caught:
-            await client.complete(messages=[{"role": "user", "content": "poison"}], max_tokens=5)
+            await asyncio.wait_for(poison, 30)
         assert type(caught.value) is RetryableError
         assert client.available
         others.cancel()
@@ -133,7 +134,7 @@ async def test_one_row_alone_is_not_blamed_for_an_outage() -> None:
     """It fails again and again, and others had been answered before: it waits all the same."""
     replies: list[Any] = [chat("before")]
     failing = serving(lambda *_: replies.pop(0) if replies else status(500))
-    async with failing as there, client_of(there.url, patience_seconds=60.0) as client:
+    async with failing as there, client_of(there.url, patience_seconds=600.0) as client:
         await client.complete(**ASK)
         call = asyncio.create_task(client.complete(**ASK))
         await until(lambda: len(there.asked) >= 7)

@@ -182,7 +182,8 @@ FROM (
     FROM {quoted(database)}.{quoted(LABELED)}
     WHERE _rank >= 0
 )
-GROUP BY created_at, row_id"""
+GROUP BY created_at, row_id
+SETTINGS optimize_aggregation_in_order = 1"""
 
 
 def _digest(text: str) -> str:

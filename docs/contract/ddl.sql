@@ -92,10 +92,16 @@ CREATE VIEW IF NOT EXISTS `esk`.`logs_labeled_current` AS
 WITH (
     SELECT (groupArray(version), groupArray(rank))
     FROM (
-        SELECT version, if(argMax(status, changed_at) = 'promoted',
-                           toUnixTimestamp64Micro(argMax(promoted_at, changed_at)), toInt64(-1)) AS rank
-        FROM `esk`.`label_versions`
-        GROUP BY version
+        SELECT version, if(status = 'promoted', toInt64(place), toInt64(-1)) AS rank
+        FROM (
+            SELECT version, tupleElement(last, 1) AS status,
+                row_number() OVER (ORDER BY tupleElement(last, 2), version) AS place
+            FROM (
+                SELECT version, argMax(tuple(status, promoted_at), changed_at) AS last
+                FROM `esk`.`label_versions`
+                GROUP BY version
+            )
+        )
         UNION ALL SELECT '' AS version, toInt64(0) AS rank
     )
 ) AS ranks
@@ -137,4 +143,5 @@ FROM (
     WHERE _rank >= 0
 )
 GROUP BY created_at, row_id
-COMMENT 'labelstream 463bca65a72764fe';
+SETTINGS optimize_aggregation_in_order = 1
+COMMENT 'labelstream cdf2b35d7d4dfed7';

@@ -129,6 +129,18 @@ def test_a_killed_insert_that_is_being_stored_ends(connect: Connect, client: Any
     assert "394" in failures[0]
 
 
+def test_an_insert_obeys_its_time_limit(client: Any, numbers: str) -> None:
+    client.command(
+        f"CREATE MATERIALIZED VIEW {numbers}_v ENGINE = MergeTree ORDER BY id "
+        f"AS SELECT id + sleepEachRow(0.1) AS id FROM {numbers}"
+    )
+    settings = {"max_execution_time": 1, "max_block_size": 1}
+    began = time.monotonic()
+    with pytest.raises(DatabaseError, match="159"):
+        client.insert(numbers, [[one] for one in range(25)], column_names=["id"], settings=settings)
+    assert time.monotonic() - began < 10
+
+
 def test_a_killed_select_ends_with_an_error(connect: Connect, client: Any, table: str) -> None:
     other, failures = connect(), []
 

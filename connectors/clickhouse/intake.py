@@ -44,6 +44,10 @@ class Intake:
         self._reader: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
 
+    def __len__(self) -> int:
+        """Records that are not `done`."""
+        return len(self._records)
+
     def start(self) -> None:
         """Begin to read."""
         self._reader = asyncio.get_running_loop().create_task(self._read())

@@ -88,6 +88,11 @@ class Sink:
         """What to subscribe to."""
         return tuple(self._tables)
 
+    @property
+    def waiting(self) -> int:
+        """Records that were read and are not yet committed: the consumer's position is ahead by these."""
+        return 0 if self._intake is None else len(self._intake)
+
     async def run(self, source: GroupInput, committed: Mapping[Partition, Commit], generation: int) -> None:
         """Store until the group takes the partitions back.
 

@@ -76,7 +76,7 @@ async def test_a_batch_stays_until_it_is_done(kafka: FakeKafka, intake: Intake) 
     put(kafka, 1)
     first = await intake.batch()
     put(kafka, 1)
-    await until(lambda: len(intake._records) == 2)
+    await until(lambda: len(intake) == 2)
     assert [record.offset for record in await intake.batch()] == [0, 1]
     intake.done(len(first))
     assert [record.offset for record in await intake.batch()] == [1]
@@ -101,7 +101,7 @@ async def test_what_waited_while_a_batch_was_stored_is_not_gathered_for_long(
     put(kafka, 1)
     await intake.batch()
     put(kafka, 1)
-    await until(lambda: len(intake._records) == 2)
+    await until(lambda: len(intake) == 2)
     await asyncio.sleep(intakes.GATHER_SECONDS)  # the batch is being stored
     intake.done(1)
     began = time.monotonic()

@@ -13,7 +13,8 @@ import orjson
 LONGEST = 4000
 SHORTER = 1000  # for a model whose context is too small
 _MARK = " […] "
-_THOUGHT = re.compile(r"^.*</think>", re.DOTALL | re.IGNORECASE)
+# Thoughts end before the answer; those that were cut off have none after them.
+_THOUGHT = re.compile(r"^.*</think>|<think>.*$", re.DOTALL | re.IGNORECASE)
 _MOST_OBJECTS = 64
 _ESCAPES = str.maketrans({character: f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"})
 

@@ -35,6 +35,7 @@ class Pace:
         self.reason = "start"
         self.lag = 0.0  # how late the event loop is, seconds
         self._level = float(min(most, _START))
+        self._served = self._level  # when it last answered
         self._step = self._level
         self._doubling = True
         self._base = math.inf  # seconds a token without a queue
@@ -64,6 +65,7 @@ class Pace:
 
     def answered(self, now: float, started: float, tokens: int, full: bool) -> None:
         """A request that was sent at ``started`` was answered; ``full``: every place was taken."""
+        self._served = self._level
         if started < self._since:
             return  # it met the queue of an earlier level
         seconds = now - started
@@ -110,8 +112,9 @@ class Pace:
             self._act(now, waiting * share, full)
 
     def returned(self, now: float) -> None:
-        """The endpoint is back after an outage: begin with half of what it took before."""
-        self._set(self._level / 2, now, "back after an outage")
+        """The endpoint is back after an outage: begin with half of what it served before."""
+        self._ceiling, self._hold, self._passing = math.inf, _FIRST_HOLD, False
+        self._set(self._served / 2, now, "back after an outage")
         self._run = None
         self._step = max(1.0, self._level / 2)
 

@@ -63,6 +63,18 @@ def test_no_answer_is_none(text: str) -> None:
     assert parse_answer(text, "label") is None
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<think>{"label": "refund"}</think>',
+        '<think>is it {"label": "refund"} or',
+        '{"label": "x"}</think> no',
+    ],
+)
+def test_what_a_model_only_thought_is_no_answer(text: str) -> None:
+    assert parse_answer(text, "label") is None
+
+
 @given(st.text())
 def test_parsing_never_crashes(text: str) -> None:
     parse_answer(text, "label")

@@ -111,3 +111,15 @@ def test_time_outs_lower_it_once_at_a_time() -> None:
         pace.late(100.0)
     assert pace.limit == math.floor(64 * 0.7)
     assert pace.reason == "time-out"
+
+
+def test_after_an_outage_it_begins_with_half_of_what_was_served() -> None:
+    pace = Run(Endpoint(10**9), 10, most=64).paces[0]
+    for number in range(200):  # 503 for everybody
+        pace.refused(100.0 + number, 0)
+    assert pace.limit == 1
+    pace.returned(400.0)
+    assert pace.limit == 32
+    for number in range(200):
+        pace.answered(401.0 + number / 10 + 0.3, 401.0 + number / 10, 10, True)
+    assert pace.limit == 64

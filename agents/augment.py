@@ -85,14 +85,15 @@ class Augmenter:
         return orjson.dumps([variant.encode("utf-8", "replace").decode() for variant in written])
 
     async def _asked(self, text: str, longest: int) -> list[str]:
-        messages = [self._system, {"role": "user", "content": wrap_query(text, longest)}]
+        query = wrap_query(text, longest)
         tokens = 64 + self._variants * (32 + min(len(text), longest))
-        completion = await self._json.ask(messages, tokens)
+        completion = await self._json.ask([self._system, {"role": "user", "content": query}], tokens)
         written = self._variants_in(completion.text)
         if written is None:
-            stricter = {"role": "user", "content": _STRICTER}
+            # In the same turn: Mistral's chat template refuses two of the user's in a row.
+            again = {"role": "user", "content": f"{query}\n\n{_STRICTER}"}
             cut_off = completion.finish_reason == "length"
-            completion = await self._json.ask([*messages, stricter], tokens, cut_off=cut_off)
+            completion = await self._json.ask([self._system, again], tokens, cut_off=cut_off)
             written = self._variants_in(completion.text)
         if written is None:
             raise AnswerError(f"the model answered {completion.text[:300]!r}")

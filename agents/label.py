@@ -120,7 +120,7 @@ class Labeler:
         self._answers = answers
         self._chooser = chooser
         self._system = {"role": "system", "content": prompt.format(domains=taxonomy.as_prompt())}
-        self._stricter = {"role": "user", "content": _STRICTER.format(names=", ".join(self._names))}
+        self._stricter = _STRICTER.format(names=", ".join(self._names))
         schema = {
             "type": "object",
             "properties": {"label": {"type": "string", "enum": list(self._names)}},
@@ -167,13 +167,14 @@ class Labeler:
     async def _asked(self, text: str, longest: int) -> Decision:
         if self._chooser is not None and (chosen := await self._chooser.choose(text, longest)) is not None:
             return Decision(chosen.label, *chosen.distribution)
-        messages = [self._system, {"role": "user", "content": wrap_query(text, longest)}]
-        completion = await self._json.ask(messages, _TOKENS)
+        query = wrap_query(text, longest)
+        completion = await self._json.ask([self._system, {"role": "user", "content": query}], _TOKENS)
         label = self._label_in(completion)
         if label is None:
-            completion = await self._json.ask(
-                [*messages, self._stricter], _TOKENS, cut_off=completion.finish_reason == "length"
-            )
+            # In the same turn: Mistral's chat template refuses two of the user's in a row.
+            again = {"role": "user", "content": f"{query}\n\n{self._stricter}"}
+            cut_off = completion.finish_reason == "length"
+            completion = await self._json.ask([self._system, again], _TOKENS, cut_off=cut_off)
             label = self._label_in(completion)
         if label is None:
             raise AnswerError(f"the model answered {completion.text[:300]!r}")

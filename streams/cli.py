@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,6 +33,8 @@ describe_app = typer.Typer(
 )
 app.add_typer(local_app, name="local")
 app.add_typer(describe_app, name="describe")
+letters_app = typer.Typer(no_args_is_help=True, help="What was given up, and another try for it.")
+app.add_typer(letters_app, name="dead-letters")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, last on stdout.")]
 Port = typer.Option(min=1, max=65535, help="Port on 127.0.0.1; a free one if not given.")
@@ -144,6 +147,87 @@ def demo(
         raise typer.Exit(1)
 
 
+Reason = Annotated[str | None, typer.Option(help="Only this reason, such as invalid-answer.")]
+StepName = Annotated[str | None, typer.Option(help="Only this step: poll, label, augment or store.")]
+Since = Annotated[str | None, typer.Option(help="Only from this time on, such as 2026-01-31T00:00:00Z.")]
+
+
+@letters_app.command("list")
+def letters_list(
+    reason: Reason = None,
+    step: StepName = None,
+    since: Since = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Show dead letters, newest first: what, where from, why, and whether the row came through since."""
+    from streams.local import with_local_stack
+    from streams.retry import list_dead_letters
+
+    settings = with_local_stack(_settings())
+    found = asyncio.run(
+        list_dead_letters(settings, reason=reason, step=step, since=moment_in(since), limit=limit)
+    )
+    if as_json:
+        _print_json(found)
+        return
+    for one in found["dead_letters"]:
+        state = "resolved" if one["resolved"] else "open"
+        origin = f"{one['topic']}/{one['partition']}/{one['offset']}"
+        typer.echo(
+            f"{one['failed_at']}  {state:8}  {one['step']:7}  {one['reason']:16}  "
+            f"row {one['row_id'] or '-'}  from {origin}\n    {one['error'][:200]}"
+        )
+        typer.echo(f"    {str(one.get('payload') or one.get('payload_base64') or '')[:200]!r}")
+    typer.echo(f"{found['total']} in all")
+    for count in found["counts"]:
+        typer.echo(f"{count['count']:8}  {count['step']:7}  {count['reason']}")
+
+
+@letters_app.command("retry")
+def letters_retry(
+    reason: Reason = None,
+    step: StepName = None,
+    since: Since = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 1_000_000,
+    as_json: Json = False,
+) -> None:
+    """Try the open ones again: through the replay topic, or into the table that refused them."""
+    from streams.local import with_local_stack
+    from streams.retry import retry_dead_letters
+
+    settings = with_local_stack(_settings())
+    done = asyncio.run(
+        retry_dead_letters(settings, reason=reason, step=step, since=moment_in(since), limit=limit)
+    )
+    if as_json:
+        _print_json(done)
+        return
+    typer.echo(f"{done['retried']} sent to be worked on again, {done['stored']} stored")
+    for why, count in done["left"].items():
+        typer.echo(f"{count} left: {why}")
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """Lag of each topic, members of each group, and the health of the roles on this machine."""
+    from streams.local import with_local_stack
+    from streams.status import status as look
+
+    found = asyncio.run(look(with_local_stack(_settings())))
+    if as_json:
+        _print_json(found)
+        return
+    for name, topic in found["topics"].items():
+        lags = ", ".join(f"{group} {lag}" for group, lag in topic["lag"].items())
+        typer.echo(f"{name:24} {topic['messages']:>10} messages   lag: {lags}")
+    for group, members in found["groups"].items():
+        typer.echo(f"{group:24} {members:>10} members")
+    for role in found["roles"]:
+        ready = "at work" if role["ready"] == "ok" else f"waits for {role['ready']}"
+        typer.echo(f"{role['role']:24} pid {role.get('pid', '-')}  {role['health']}, {ready}")
+
+
 @local_app.command("up")
 def local_up(
     kafka_port: Annotated[int | None, Port] = None,
@@ -225,6 +309,23 @@ def main() -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def moment_in(text: str | None) -> datetime | None:
+    """A time given on the command line.
+
+    Raises:
+        ConfigurationError: it is none, or has no zone.
+    """
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigurationError(f"{text} is no time", fix="write it as 2026-01-31T00:00:00Z") from None
+    if found.tzinfo is None:
+        raise ConfigurationError(f"{text} has no zone", fix="add Z for UTC, or +03:00")
+    return found
 
 
 def _settings() -> Settings:

@@ -1,4 +1,4 @@
-"""The roles' metrics, under Prometheus' conventions: seconds and totals, one name a thing, labels for kinds."""
+"""The roles' metrics by Prometheus' conventions: seconds and totals, one name a thing, labels for kinds."""
 
 from __future__ import annotations
 

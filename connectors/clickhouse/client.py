@@ -122,6 +122,10 @@ class ClickHouseClient:
 
         await self._run(put)
 
+    async def insert_arrow(self, database: str, table: str, rows: Any) -> None:
+        """Insert an Arrow table."""
+        await self._run(lambda driver: driver.insert_arrow(table, rows, database=database))
+
     async def close(self) -> None:
         """Close the pool; the object can be used again."""
         with self._lock:

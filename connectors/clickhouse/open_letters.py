@@ -1,0 +1,125 @@
+"""Dead letters that are still open: what was given up, and has not come through since."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from connectors.clickhouse.batch import to_batch
+from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.ddl import AUGMENTED, DEAD_LETTERS, LABELED, quoted
+from connectors.clickhouse.exact import stored_offsets
+from connectors.clickhouse.letters_table import list_letters
+from streams.errors import UndecodableError
+from streams.messages import Augmented, DeadLetter, Labeled
+from streams.ports import Record
+from streams.settings import Settings
+
+_BATCH = 10_000
+
+
+@dataclass(frozen=True)
+class OpenLetter:
+    """A dead letter, and where it stands in the dead-letter topic."""
+
+    letter: DeadLetter
+    partition: int
+    offset: int
+    topic_id: str
+
+    @property
+    def name(self) -> str:
+        """What a retry is known by."""
+        return f"{self.topic_id[:8]}/{self.partition}/{self.offset}"
+
+
+async def resolved_letters(
+    client: ClickHouseClient, settings: Settings, letters: list[DeadLetter]
+) -> list[bool]:
+    """For each letter whether its row has come through that step since it was given up."""
+    found: dict[str, dict[str, datetime]] = {}
+    for table, column in ((LABELED, "labeled_at"), (AUGMENTED, "augmented_at")):
+        ids = sorted({one.row_id for one in letters if one.row_id})
+        rows: list[tuple[Any, ...]] = []
+        for start in range(0, len(ids), _BATCH):
+            rows += await client.rows(
+                f"SELECT row_id, max({column}), max(_stored_at) "
+                f"FROM {quoted(settings.result_database)}.{quoted(table)} "
+                "WHERE row_id IN {ids:Array(String)} GROUP BY row_id",
+                {"ids": ids[start : start + _BATCH]},
+            )
+        found[table] = {row_id: made for row_id, made, _ in rows}
+        found[f"{table} stored"] = {row_id: stored for row_id, _, stored in rows}
+
+    def since(table: str, one: DeadLetter) -> bool:
+        at = found[table].get(one.row_id)
+        return at is not None and _aware(at, one.failed_at) >= one.failed_at
+
+    resolved = []
+    for one in letters:
+        if one.step == "store":
+            table = AUGMENTED if one.topic.endswith(".augmented") else LABELED
+            resolved.append(since(f"{table} stored", one))
+        else:
+            resolved.append(since(AUGMENTED if one.step == "augment" else LABELED, one))
+    return resolved
+
+
+async def open_letters(
+    client: ClickHouseClient,
+    settings: Settings,
+    *,
+    reason: str | None = None,
+    step: str | None = None,
+    since: datetime | None = None,
+    limit: int = 1_000_000,
+) -> list[OpenLetter]:
+    """The open letters, oldest first; of several for one row and step the newest.
+
+    Raises:
+        UnavailableError, ConfigurationError: as `list_letters`.
+    """
+    letters = await list_letters(client, settings, reason=reason, step=step, since=since, limit=limit)
+    places = {
+        (row[0], row[1], row[2], row[3]): (int(row[4]), int(row[5]), str(row[6]))
+        for row in await client.rows(
+            "SELECT toString(topic), partition, offset, toUnixTimestamp64Micro(failed_at), "
+            f"_partition, _offset, _topic_id FROM {quoted(settings.result_database)}.{quoted(DEAD_LETTERS)}"
+        )
+    }
+    done = await resolved_letters(client, settings, letters)
+    newest: dict[tuple[object, ...], OpenLetter] = {}
+    for letter, is_done in zip(letters, done, strict=True):
+        key = (letter.topic, letter.partition, letter.offset, round(letter.failed_at.timestamp() * 1e6))
+        place = places.get(key)
+        if is_done or place is None:
+            continue
+        row = (letter.step, letter.row_id) if letter.row_id else (letter.step, letter.payload, *key[:3])
+        newest.setdefault(row, OpenLetter(letter, *place))  # newest first
+    return list(reversed(newest.values()))
+
+
+async def store_again(
+    client: ClickHouseClient, settings: Settings, letter: DeadLetter, topic_id: UUID
+) -> None:
+    """Insert what the table had refused, at its old place, unless the table holds it by now.
+
+    Raises:
+        UndecodableError: it is no such message.
+        RefusedError: the table refuses it again.
+    """
+    table = AUGMENTED if letter.topic.endswith(".augmented") else LABELED
+    record = Record(letter.topic, letter.partition, letter.offset, 0, letter.row_id.encode(), letter.payload)
+    batch, refused = to_batch(Augmented if table == AUGMENTED else Labeled, [record], topic_id)
+    if refused:
+        raise UndecodableError(refused[0].error, reason=refused[0].reason)
+    spans = {letter.partition: (letter.offset, letter.offset + 1)}
+    held = await stored_offsets(client, settings.result_database, table, topic_id, spans)
+    if letter.offset not in held[letter.partition]:
+        await client.insert_arrow(settings.result_database, table, batch.rows)
+
+
+def _aware(at: datetime, like: datetime) -> datetime:
+    return at if at.tzinfo is not None else at.replace(tzinfo=like.tzinfo)

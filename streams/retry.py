@@ -1,0 +1,159 @@
+"""`labelstream dead-letters`: what was given up, and another try for it.
+
+A message that a step gave up goes to the replay topic, where live rows go before it; what the table had
+refused is inserted again. Each retry carries the name of its letter, so that however often it is asked
+for, and whoever dies in between, a row is published once.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.letters_table import count_letters, list_letters
+from connectors.clickhouse.open_letters import OpenLetter, open_letters, resolved_letters, store_again
+from connectors.kafka.admin import Admin
+from connectors.kafka.connection import connection
+from connectors.kafka.producer import LeasedProducer
+from connectors.kafka.tail import TailReader
+from streams.codec import RETRY_OF, decode, headers_of
+from streams.errors import PermanentError, UndecodableError
+from streams.messages import DeadLetter, Labeled, Row
+from streams.ports import Outgoing
+from streams.settings import Settings
+from streams.topics import Topics, partition_of
+
+_AT_ONCE = 500
+
+
+async def list_dead_letters(
+    settings: Settings, *, reason: str | None, step: str | None, since: datetime | None, limit: int
+) -> dict[str, Any]:
+    """The newest letters, and how many there are of each step and reason."""
+    client = ClickHouseClient.from_settings(settings)
+    try:
+        letters = await list_letters(client, settings, reason=reason, step=step, since=since, limit=limit)
+        resolved = await resolved_letters(client, settings, letters)
+        counts = await count_letters(client, settings, reason=reason, step=step, since=since)
+    finally:
+        await client.close()
+    return {
+        "total": sum(counts.values()),
+        "counts": [{"step": s, "reason": r, "count": count} for (s, r), count in counts.items()],
+        "dead_letters": [
+            _shown(letter) | {"resolved": done} for letter, done in zip(letters, resolved, strict=True)
+        ],
+    }
+
+
+async def retry_dead_letters(
+    settings: Settings,
+    *,
+    reason: str | None,
+    step: str | None,
+    since: datetime | None,
+    limit: int,
+    report: Callable[[int, int], None] = lambda done, of: None,
+) -> dict[str, Any]:
+    """Try the open letters again. Returns how many were `retried`, `stored`, and `left` with the reason.
+
+    ``report`` is called with how many are done, and of how many.
+
+    Raises:
+        UnavailableError, AccessError, ConfigurationError: call again; what was retried is not doubled.
+    """
+    client = ClickHouseClient.from_settings(settings)
+    producer = LeasedProducer(connection(settings))
+    retry = _Retry(settings, client, producer)
+    try:
+        letters = await open_letters(client, settings, reason=reason, step=step, since=since, limit=limit)
+        for start in range(0, len(letters), _AT_ONCE):
+            await retry.some(letters[start : start + _AT_ONCE])
+            report(min(start + _AT_ONCE, len(letters)), len(letters))
+    finally:
+        await producer.stop()
+        await client.close()
+    return {
+        "open": len(letters),
+        "retried": retry.counts["retried"],
+        "stored": retry.counts["stored"],
+        "left": dict(retry.left),
+    }
+
+
+class _Retry:
+    def __init__(self, settings: Settings, client: ClickHouseClient, producer: LeasedProducer) -> None:
+        self.counts: Counter[str] = Counter()
+        self.left: Counter[str] = Counter()
+        self._settings = settings
+        self._client = client
+        self._producer = producer
+        self._topics = Topics(settings.topic_prefix)
+        self._admin = Admin(connection(settings))
+        self._tail = TailReader(connection(settings))
+
+    async def some(self, letters: list[OpenLetter]) -> None:
+        outgoing = []
+        for one in letters:
+            letter = await self._whole(one.letter)
+            if letter is None:
+                self.left["its bytes are gone: the topic no longer holds them"] += 1
+            elif letter.step == "poll":
+                self.left["too large for the topic: shorten the text in the source table"] += 1
+            elif letter.step == "store":
+                await self._store(letter)
+            else:
+                outgoing.append(self._message(letter, one.name))
+        if outgoing:
+            await self._producer.send_many(outgoing)
+            self.counts["retried"] += len(outgoing)
+
+    async def _whole(self, letter: DeadLetter) -> DeadLetter | None:
+        """The letter with its bytes; of one kept by reference they are read from where it points to."""
+        if letter.payload or letter.step == "poll" or letter.reason == "no-value":
+            return letter
+        async for records in self._tail.read(letter.topic, letter.partition, letter.offset):
+            for record in records:
+                if record.offset == letter.offset:
+                    return letter.model_copy(update={"payload": record.value or b""})
+                return None
+        return None
+
+    async def _store(self, letter: DeadLetter) -> None:
+        try:
+            topic_id = await self._admin.topic_id(letter.topic)
+            await store_again(self._client, self._settings, letter, topic_id)
+            self.counts["stored"] += 1
+        except PermanentError as error:
+            self.left[f"the table refuses it again: {error.reason}"] += 1
+
+    def _message(self, letter: DeadLetter, name: str) -> Outgoing:
+        """To the partition in which the row's label is, or will be, published."""
+        kind: type[Row] = Labeled if letter.step == "augment" else Row
+        retry_of = (RETRY_OF, name.encode())
+        try:
+            message = decode(kind, letter.payload)
+        except UndecodableError:
+            key = letter.row_id.encode() or None
+            return Outgoing(self._topics.replay, max(0, letter.partition), key, letter.payload, [retry_of])
+        partition = partition_of(message.text, self._settings.topic_partitions)
+        return Outgoing(
+            self._topics.replay,
+            partition,
+            message.row_id.encode(),
+            letter.payload,
+            [*headers_of(message), retry_of],
+        )
+
+
+def _shown(letter: DeadLetter) -> dict[str, Any]:
+    values = letter.model_dump(mode="python", exclude={"payload"})
+    try:
+        payload: dict[str, str] = {"payload": letter.payload.decode("utf-8")}
+    except UnicodeDecodeError:
+        payload = {"payload_base64": base64.b64encode(letter.payload).decode()}
+    return {**values, "failed_at": letter.failed_at.isoformat(), **payload}

@@ -115,7 +115,13 @@ class Delivery:
             number = partition.partition
             position = 0 if partition in anew else max(commit.offset, 0)
             floors = taken.floors[number]
-            window = Window(position, floors, {name: ids[name] for name in (partition.topic, *outputs)})
+            window = Window(
+                position,
+                floors,
+                {name: ids[name] for name in (partition.topic, *outputs)},
+                before=taken.befores[number],
+                reach=taken.reach.get(partition, 0),
+            )
             self._inputs[partition] = _Input(window, taken.memories[number], floors)
         self._turns = {
             topic: deque(sorted(p for p in self._inputs if p.topic == topic)) for topic in self.flow.inputs

@@ -6,9 +6,9 @@ from collections import deque
 from collections.abc import Mapping
 from hashlib import blake2b
 
-from streams.codec import CREATED_AT, LABEL_VERSION, MESSAGE_TYPE, RETRY_OF
+from streams.codec import CREATED_AT, LABEL_VERSION, MESSAGE_TYPE, RETRY_OF, SOURCE
 from streams.messages import MESSAGES
-from streams.ports import Record
+from streams.ports import Partition, Record
 
 PAYLOAD_DIGEST = "payload-digest"
 _RECENT = 100_000
@@ -117,16 +117,26 @@ def _identity_in(step: bytes, row_id: bytes, record: Record) -> bytes:
     return _digest(b"row", step, row_id, created_at, version)
 
 
-def _bytes_identity_in(record: Record) -> bytes:
+def source_of(record: Record) -> tuple[Partition, int] | None:
+    """Partition and offset of the message that an output was made from, dead letters included."""
+    whole = record.header(SOURCE)
+    names = ("topic", "partition", "offset")
+    parts = whole.rsplit(b"/", 2) if whole is not None else [record.header(name) or b"" for name in names]
     try:
-        source = (
-            (record.header("topic") or b"").decode(),
-            int(record.header("partition") or b"-1"),
-            int(record.header("offset") or b"-1"),
-        )
+        topic, partition, offset = parts
+        return Partition(topic.decode(), int(partition)), int(offset)
     except ValueError:
+        return None
+
+
+def _bytes_identity_in(record: Record) -> bytes:
+    source = source_of(record)
+    if source is None:
         return b""
-    return bytes_identity(source, record.header(PAYLOAD_DIGEST) or digest_of(record.value))
+    (topic, partition), offset = source
+    return bytes_identity(
+        (topic, partition, offset), record.header(PAYLOAD_DIGEST) or digest_of(record.value)
+    )
 
 
 def _digest(*parts: bytes) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from streams.memory import Floors, Memory
+from streams.memory import Floors, Memory, source_of
 from streams.ports import Commit, Partition, Tail
 from streams.stage import Flow
 from streams.window import floors_of
@@ -18,10 +18,16 @@ from streams.window import floors_of
 
 @dataclass(frozen=True)
 class TakenOver:
-    """What was learned, by partition number."""
+    """What was learned. ``memories``, ``floors`` and ``befores`` by partition number.
+
+    ``befores``: where the tail that was read begins. ``reach``: for each input, the offset after the last
+    one of which the tail holds the work; for none beyond it.
+    """
 
     memories: dict[int, Memory]
     floors: dict[int, Floors]
+    befores: dict[int, dict[str, int]]
+    reach: dict[Partition, int]
 
 
 class Takeover:
@@ -46,6 +52,9 @@ class Takeover:
         """
         starts = self._floors(committed, anew, ids)
         bounds = await self._tail.bounds_many(list(starts))
+        # A floor past the end: the topic has lost messages, and is read whole.
+        starts = {where: 0 if floor > bounds[where][1] else floor for where, floor in starts.items()}
+        reach: dict[Partition, int] = {}
         memories = {where.partition: Memory() for where in starts}
         each = self._most // max(1, len(memories))
         begins = {
@@ -55,6 +64,8 @@ class Takeover:
             for record in records:
                 if record.offset >= starts[Partition(record.topic, record.partition)]:
                     memories[record.partition].learn(record)
+                    if (source := source_of(record)) is not None:
+                        reach[source[0]] = max(reach.get(source[0], 0), source[1] + 1)
                 if self._flow.recall is not None and record.topic in self._flow.outputs:
                     self._flow.recall(record)
         self._seen |= {(where, ids[where.topic]): end for where, (_, end) in bounds.items()}
@@ -63,7 +74,10 @@ class Takeover:
             number: Floors({topic: bounds[Partition(topic, number)][1] for topic in topics})
             for number in memories
         }
-        return TakenOver(memories, floors)
+        befores: dict[int, dict[str, int]] = {number: {} for number in memories}
+        for where, start in starts.items():
+            befores[where.partition][where.topic] = start
+        return TakenOver(memories, floors, befores, reach)
 
     def _floors(
         self, committed: Mapping[Partition, Commit], anew: set[Partition], ids: Mapping[str, str]
@@ -81,6 +95,6 @@ class Takeover:
         return found
 
     def _begin(self, where: Partition, floor: int, end: int, each: int, ids: Mapping[str, str]) -> int:
-        if self._flow.recall is None or where.topic not in self._flow.outputs or floor > end:
+        if self._flow.recall is None or where.topic not in self._flow.outputs:
             return floor
         return min(floor, max(0, end - each, self._seen.get((where, ids[where.topic]), 0)))

@@ -30,10 +30,24 @@ class Slot:
 class Window:
     """The messages in flight of one input partition, oldest first."""
 
-    def __init__(self, position: int, floors: Floors, topic_ids: Mapping[str, str] | None = None) -> None:
-        """``topic_ids``: the incarnations of the topics that position and floors belong to."""
+    def __init__(
+        self,
+        position: int,
+        floors: Floors,
+        topic_ids: Mapping[str, str] | None = None,
+        *,
+        before: Mapping[str, int] | None = None,
+        reach: int = 0,
+    ) -> None:
+        """``topic_ids``: the incarnations of the topics that position and floors belong to.
+
+        ``before``: the floors that a former owner left. They hold for messages below ``reach``, whose work
+        may already lie there, until they are finished here, however often the owner changes meanwhile.
+        """
         self._position = position
         self._floors = floors
+        self._before = before or {}
+        self._reach = reach
         self._topic_ids = dict(topic_ids or {})
         self._slots: deque[Slot] = deque()
         self._next = position
@@ -54,7 +68,7 @@ class Window:
             return None
         if not self._slots:
             self._position = offset  # what lies between is not there: retention took it, or markers
-        slot = Slot(offset, self._floors.current)
+        slot = Slot(offset, self._floors_at(offset))
         self._slots.append(slot)
         self._next = offset + 1
         return slot
@@ -67,9 +81,12 @@ class Window:
 
     def commit(self) -> Commit:
         """The position, and the floors of the oldest message that is not finished."""
-        floors = self._slots[0].floors if self._slots else self._floors.current
+        floors = self._slots[0].floors if self._slots else self._floors_at(self._position)
         known = {"floors": floors, "topic-ids": self._topic_ids}
         return Commit(self._position, orjson.dumps(known).decode())
+
+    def _floors_at(self, offset: int) -> Mapping[str, int]:
+        return self._before if offset < self._reach else self._floors.current
 
 
 def floors_of(metadata: str, topic_ids: Mapping[str, str] | None = None) -> dict[str, int]:

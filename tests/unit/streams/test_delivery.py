@@ -155,6 +155,29 @@ async def test_a_new_owner_skips_what_the_tail_holds_even_without_metadata() -> 
     assert sorted(calls) == ["4", "5"]
 
 
+async def test_an_owner_that_consumes_nothing_leaves_its_successor_the_same_tail() -> None:
+    broker = Broker()
+    first = make(broker)
+    await first.assigned({ROWS: Commit(-1)}, 1)
+    at_the_start = first.commits()
+    for offset in range(4):
+        first.offer(record(offset, str(offset)), 1)
+    await settle(first)  # and killed before it commits again
+    committed = dict(at_the_start)
+    for generation, consumed in ((2, 0), (3, 2), (4, 6)):
+        broker.generation = generation
+        owner = make(broker)
+        await owner.assigned(committed, generation)
+        for offset in range(max(0, committed[ROWS].offset), consumed):
+            owner.offer(record(offset, str(offset)), generation)
+        await settle(owner)
+        committed = owner.commits()
+        assert committed[ROWS].offset == consumed
+    assert sorted(broker.rows()) == ["0", "1", "2", "3", "4", "5"]
+    # What was known is behind: whoever is next reads from the end.
+    assert floors_of(committed[ROWS].metadata)["labeled"] == len(broker.rows())
+
+
 async def test_an_unfinished_head_holds_the_commit_back() -> None:
     broker = Broker()
     gate = asyncio.Event()

@@ -32,6 +32,11 @@ class OffsetSet:
         """The set of ``offsets``."""
         return cls((offset, offset + 1) for offset in offsets)
 
+    @property
+    def end(self) -> int:
+        """The offset after the largest; 0 for none."""
+        return self._ends[-1] if self._ends else 0
+
     def __contains__(self, offset: int) -> bool:
         at = bisect_right(self._starts, offset) - 1
         return at >= 0 and offset < self._ends[at]

@@ -175,18 +175,15 @@ class Sink:
             SplitError, StuckError: give fewer, or the same again with others; see `Inserter.insert`.
             With each of these any part of them may be stored.
         """
-        by_partition: dict[Partition, list[Record]] = {}
-        for record in records:
-            by_partition.setdefault(Partition(record.topic, record.partition), []).append(record)
+        by_partition = _by_partition(records)
         await self._compare_ids({partition.topic for partition in by_partition})
         for topic in dict.fromkeys(partition.topic for partition in by_partition):
             mine = {partition: found for partition, found in by_partition.items() if partition.topic == topic}
-            new = [
-                record
-                for partition, found in mine.items()
-                for record in found
-                if record.offset not in self._stored[partition]
-            ]
+            new: list[Record] = []
+            for partition, found in mine.items():
+                stored = self._stored[partition]
+                behind = found[0].offset < stored.end
+                new += [one for one in found if one.offset not in stored] if behind else found
             self.counts["already_stored"] += sum(map(len, mine.values())) - len(new)
             try:
                 if new:
@@ -196,7 +193,7 @@ class Sink:
                 raise
             # At once: should the next topic's rows come back in smaller batches, these are known.
             for partition, found in mine.items():
-                self._stored[partition] |= OffsetSet.of(record.offset for record in found)
+                self._stored[partition] |= _offsets(found)
         self.counts["batches"] += 1
         positions: dict[Partition, Commit] = {}
         for partition, found in by_partition.items():
@@ -268,3 +265,23 @@ class Sink:
 def writer_for(settings: Settings) -> ClickHouseClient:
     """The client for the inserts: it gives up before the group could have given the partitions away."""
     return ClickHouseClient.from_settings(settings, connect_seconds=2.0, answer_seconds=INSERT_SECONDS + 1.0)
+
+
+def _by_partition(records: Sequence[Record]) -> dict[Partition, list[Record]]:
+    """In the order given. They come in runs of one partition, so that few are looked up."""
+    found: dict[Partition, list[Record]] = {}
+    topic, number, mine = "", -1, list[Record]()
+    for record in records:
+        if record.partition != number or record.topic != topic:
+            topic, number = record.topic, record.partition
+            mine = found.setdefault(Partition(topic, number), [])
+        mine.append(record)
+    return found
+
+
+def _offsets(records: Sequence[Record]) -> OffsetSet:
+    """The offsets of one partition's records, which ascend; mostly without a gap."""
+    first, last = records[0].offset, records[-1].offset
+    if last - first + 1 == len(records):
+        return OffsetSet([(first, last + 1)])
+    return OffsetSet.of(record.offset for record in records)

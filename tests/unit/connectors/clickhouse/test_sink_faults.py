@@ -409,12 +409,13 @@ async def test_a_hanging_server_is_given_up_in_time(
     kafka.publish(labeled(1), TOPICS.labeled)
     line = BadLine(address)
     writer = ClickHouseClient.from_settings(
-        settings.model_copy(update={"clickhouse_port": line.address[1]}), answer_seconds=1.0
+        settings.model_copy(update={"clickhouse_port": line.address[1]}), answer_seconds=2.0
     )
     await writer.rows("SELECT 1")
     line.swallow_answers, line.times = True, 1
     try:
-        await run_until_stored(sink_for(client, settings, kafka, writer=writer), FakeInput(kafka, [L0], {}))
+        sink = sink_for(client, settings, kafka, writer=writer)
+        await run_until_stored(sink, FakeInput(kafka, [L0], {}), seconds=60)
         assert line.cuts == 1
         assert await ids(database) == each_once([1])
     finally:
@@ -432,15 +433,14 @@ async def test_an_insert_that_was_given_up_cannot_finish_behind_our_back(
         kafka.publish(labeled(number), TOPICS.labeled)
     line = BadLine(address)
     writer = ClickHouseClient.from_settings(
-        settings.model_copy(update={"clickhouse_port": line.address[1]}), answer_seconds=1.0
+        settings.model_copy(update={"clickhouse_port": line.address[1]}), answer_seconds=2.0
     )
-    await writer.rows("SELECT 1")
-    line.stall_seconds, line.times = 2.0, 1
+    line.stall_seconds, line.times = 4.0, 1
     sink = sink_for(_client, settings, kafka, writer=writer)
     try:
-        await run_until_stored(sink, FakeInput(kafka, [L0], {}))
+        await run_until_stored(sink, FakeInput(kafka, [L0], {}), seconds=60)
         assert line.cuts == 1
-        await asyncio.sleep(2.5)  # for what is still on its way
+        await asyncio.sleep(4.5)  # for what is still on its way
         assert await ids(database) == each_once(range(10))
     finally:
         await writer.close()

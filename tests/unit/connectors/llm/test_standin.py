@@ -87,7 +87,7 @@ async def test_a_choice_by_letter_takes_one_token() -> None:
 
 
 async def test_slots_queue_and_refusal() -> None:
-    async with standin(slots=2, queue=1, prefill_seconds=0.3, full_status=429) as (client, made):
+    async with standin(slots=2, queue=1, prefill_seconds=1.0, full_status=429) as (client, made):
         calls = [asyncio.create_task(ask(client, f"вопрос {n}")) for n in range(3)]
         await until(lambda: made.stats.running == 2 and len(made._slots.waiting) == 1)
         load = load_in((await client.get("/metrics")).text)

@@ -22,7 +22,7 @@ log = structlog.get_logger()
 BATCH_ROWS = 20_000
 BATCH_BYTES = 16_000_000
 # From the first arrival to the insert when traffic is light. With the insert itself well below 1 s.
-GATHER_SECONDS = 0.3
+GATHER_SECONDS = 0.2
 # When rows are refused, or the server is slow: from one commit to the next should never be long.
 FEWEST_ROWS = 256
 # So many at a time, that their bytes are known before the next are asked for, and the loop is never

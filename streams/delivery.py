@@ -256,11 +256,15 @@ class Delivery:
         return None
 
     def _known(self, work: _Work) -> bool:
-        memory, retry_of = work.state.memory, work.record.header(RETRY_OF)
+        memory, retry_of = work.state.memory, self._retry_of(work.record)
         if retry_of is None:
             return work.identity in memory
         # Given up it was, or it would not be tried again; but never published, and tried again once.
-        return work.identity in memory.published or retry_identity(retry_of) in memory
+        return work.identity in memory.published or retry_identity(work.route.name, retry_of) in memory
+
+    def _retry_of(self, record: Record) -> bytes | None:
+        """The dead letter that is tried again. What came of it downstream is a message as any other."""
+        return record.header(RETRY_OF) if record.topic in self.flow.replays else None
 
     async def _ask(self, work: _Work) -> Done[Any] | Reject:
         """Ask the step until it decides. Only failures of this very message, while others succeed, count
@@ -288,7 +292,7 @@ class Delivery:
     async def _publish(self, work: _Work, output: Done[Any] | Reject) -> None:
         """Send the result, or a dead letter; remember it."""
         record, memory, name = work.record, work.state.memory, work.route.name
-        retry_of = record.header(RETRY_OF)
+        retry_of = self._retry_of(record)
         if isinstance(output, Done):
             headers = headers_of(output.message, source=record.source)
             if retry_of is not None:
@@ -301,13 +305,20 @@ class Delivery:
             else:
                 memory.published.add(work.identity)
                 if retry_of is not None:
-                    memory.published.add(retry_identity(retry_of))
+                    memory.published.add(retry_identity(name, retry_of))
                 self.counts[f"done:{name}"] += 1
                 return
         version = work.route.version_of(work.message) if work.message is not None else None
         for whole in (True, False):
             letter = dead_letter(
-                record, output, name, work.message, version, topic=self.flow.dead_letter, whole=whole
+                record,
+                output,
+                name,
+                work.message,
+                version,
+                topic=self.flow.dead_letter,
+                whole=whole,
+                retry_of=retry_of,
             )
             try:
                 await self._send(work, letter)
@@ -316,7 +327,7 @@ class Delivery:
                 # Too large for the topic: the origin in the headers says where the bytes are.
                 if not whole:
                     raise
-        memory.given_up.add(work.identity if retry_of is None else retry_identity(retry_of))
+        memory.given_up.add(work.identity if retry_of is None else retry_identity(name, retry_of))
         self.counts[f"dead_letters:{name}"] += 1
         self.counts[f"dead_letters:{name}:{output.reason}"] += 1
         log.warning("dead_letter", step=name, source=record.source, reason=output.reason, error=output.error)

@@ -20,6 +20,7 @@ def dead_letter(
     *,
     topic: str,
     whole: bool,
+    retry_of: bytes | None = None,
 ) -> Outgoing:
     """The dead letter of ``record``. ``message`` and its label ``version``, where it could be read.
 
@@ -42,6 +43,6 @@ def dead_letter(
     if message is not None:
         headers.append((CREATED_AT, created_at_header(message)))
         headers.append((LABEL_VERSION, (version or "").encode()))
-    if (retry_of := record.header(RETRY_OF)) is not None:
+    if retry_of is not None:
         headers.append((RETRY_OF, retry_of))
     return Outgoing(topic, record.partition, record.key or b"", value, headers)

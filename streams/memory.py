@@ -60,10 +60,10 @@ class Memory:
             step = _STEPS.get(record.header(MESSAGE_TYPE) or b"", b"")
             self.published.learn(_identity_in(step, record.key or b"", record))
             if retry_of := record.header(RETRY_OF):
-                self.published.learn(retry_identity(retry_of))
+                self.published.learn(retry_identity(step.decode(), retry_of))
             return
         if retry_of := record.header(RETRY_OF):
-            self.given_up.learn(retry_identity(retry_of))
+            self.given_up.learn(retry_identity(step.decode("utf-8", "replace"), retry_of))
         elif row_id := record.header("row-id"):
             self.given_up.learn(_identity_in(step, row_id, record))
         else:
@@ -102,9 +102,9 @@ def bytes_identity(source: tuple[str, int, int], payload_digest: bytes) -> bytes
     return _digest(b"bytes", f"{source[0]}/{source[1]}/{source[2]}".encode(), payload_digest)
 
 
-def retry_identity(retry_of: bytes) -> bytes:
-    """A dead letter that is tried again, by its place in the dead-letter topic."""
-    return _digest(b"retry", retry_of)
+def retry_identity(step: str, retry_of: bytes) -> bytes:
+    """A step's dead letter that is tried again, by its place in the dead-letter topic."""
+    return _digest(b"retry", step.encode(), retry_of)
 
 
 def digest_of(payload: bytes | None) -> bytes:

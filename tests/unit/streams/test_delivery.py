@@ -105,7 +105,7 @@ def make(
 ) -> Delivery:
     route = Route(Row, Labeled, step, "labeled", "v1")
     return Delivery(
-        Flow(("rows", "replay"), ("labeled",), "dead", lambda record: route),
+        Flow(("rows", "replay"), ("labeled",), "dead", lambda record: route, frozenset({"replay"})),
         sender=broker,
         tail=broker,
         topic_ids=broker,

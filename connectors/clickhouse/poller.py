@@ -21,6 +21,7 @@ from connectors.clickhouse.cursor import MOST_AHEAD, Cursor
 from connectors.clickhouse.identity import Mark
 from connectors.clickhouse.publisher import Publisher
 from connectors.clickhouse.source import SourceRow, SourceTable, micros_of, moment
+from connectors.clickhouse.timeless import MOST, Timeless
 from streams.errors import ConfigurationError, RetryableError
 from streams.ports import Lease, Outgoing, Sender, Tail, TopicIds
 from streams.settings import Settings
@@ -90,6 +91,14 @@ class Poller:
             lease=lease,
             counts=self.counts,
         )
+        self._timeless = Timeless(
+            topics.dead_letter,
+            source.name,
+            partitions=partitions,
+            least_bytes=settings.min_text_length,
+            sender=sender,
+            counts=self.counts,
+        )
         self._lookback = int(settings.poll_lookback_seconds * _SECOND)
         self._floor: int | None = None
         self._begin: int | None = None  # of the look-back window; None: at the table's first row
@@ -120,6 +129,7 @@ class Poller:
                 self._skew = await _ask(self._source.now()) - int(time.time() * _SECOND)
                 if began - whole > max(5.0, self._settings.poll_lookback_seconds / _WHOLE_READINGS):
                     await self._scan(self._source.pages(self._begin))
+                    await self._give_up_timeless()
                     whole = looked_back = began
                 else:
                     newest = self._fast_begin()
@@ -140,11 +150,6 @@ class Poller:
 
     async def _inspect(self) -> None:
         await _ask(self._source.inspect())
-        self.counts["without_time"] = await _ask(self._source.without_time())
-        if self.counts["without_time"]:
-            log.warning(
-                "rows without a time cannot be followed and are left out", rows=self.counts["without_time"]
-            )
 
     async def _learn(self) -> None:
         self._skew = await _ask(self._source.now()) - int(time.time() * _SECOND)
@@ -153,7 +158,7 @@ class Poller:
         self._ids = {topic: str(await self._topic_ids.topic_id(topic)) for topic in topics}
         cursor = self._saved = await self._read_cursor()
         self._floor = cursor.floor if cursor else await self._first_floor()
-        self.watermark = cursor.watermark if cursor else self._floor
+        self.watermark = (cursor.watermark or None) if cursor else self._floor
         self._begin = self._window_begin()
         known = {
             topic: cursor.starts.get(topic, {}) if cursor and cursor.topic_ids.get(topic) == number else {}
@@ -168,6 +173,7 @@ class Poller:
             watermark=moment(self.watermark).isoformat() if self.watermark is not None else None,
             remembered=len(self._publisher.published),
         )
+        self._timeless.learn(cursor.timeless if cursor else ())
         await self._save(now=True)  # the floor of POLL_START=now must outlive a crash
 
     async def _read_cursor(self) -> Cursor | None:
@@ -242,10 +248,20 @@ class Poller:
             first, last = max(second * _SECOND, begin), min((second + 1) * _SECOND, until)
             await self._scan(self._source.pages(first, last))
 
+    async def _give_up_timeless(self) -> None:
+        rows = await _ask(self._source.timeless(MOST))
+        self.counts["without_time"] = len(rows)
+        if rows and not self._ending.is_set():
+            await self._lease.hold(self._generation)
+            if await self._timeless.settle(rows):
+                await self._save(now=True)
+
     # --- the cursor ---
 
     async def _save(self, *, now: bool = False) -> None:
         """Store the cursor, at most once in some seconds. All that it speaks of is confirmed already."""
+        if self.watermark is None and self._timeless.settled:
+            self.watermark = 0  # not a row with a time so far
         if self.watermark is None or not (now or time.monotonic() - self._saved_at > _SAVE_SECONDS):
             return
         published, at = self._publisher.published, self._now()
@@ -257,6 +273,7 @@ class Poller:
             starts=self._publisher.starts.at(begin, ahead_named=named),
             topic_ids=self._ids,
             ahead=[mark.header().decode() for mark in published.since(at)] if named else [],
+            timeless=sorted(self._timeless.settled),
         )
         if cursor != self._saved:
             await self._lease.hold(self._generation)

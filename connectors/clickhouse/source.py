@@ -170,6 +170,13 @@ class SourceTable:
         )
         return {int(second): int(count) for second, count in rows}
 
+    async def timeless(self, most: int) -> list[SourceRow]:
+        """Rows whose time is NULL, as if of 1970, at most ``most``."""
+        shape = await self._known()
+        if "Nullable" not in shape.time_type:
+            return []
+        return await self._select(shape, f"{shape.time} IS NULL", {"rows": most}, ties=False)
+
     async def pages(self, since: int | None, until: int | None = None) -> AsyncIterator[list[SourceRow]]:
         """All rows from ``since`` on and before ``until``, in order, in lists of some thousands.
 
@@ -222,28 +229,31 @@ class SourceTable:
     async def _page(
         self, shape: _Shape, since: int | None, until: int | None, after: SourceRow | None
     ) -> list[SourceRow]:
-        # A hash of NULL is NULL, and would put all rows without a user into one.
-        user, text = f"ifNull({_text(shape.user)}, '')", f"ifNull({_text(shape.text)}, '')"
-        digest = f"hex(sipHash128({user}, {text}))"
-        tie = f"ifNull(nullIf({_text(shape.id)}, ''), {digest})" if shape.id else digest
         bounds = self._bounds(shape, since is not None, until is not None)
         if after is not None:
             since = after.micros
             bounds = self._bounds(shape, True, until is not None)
             bounds += " AND (at > {since:Int64} OR hex(tie) > {tie:String})"
+        tie = after.tie.hex().upper() if after is not None else None
+        return await self._select(
+            shape, bounds, _given(since=since, until=until, rows=PAGE_ROWS, tie=tie), ties=True
+        )
+
+    async def _select(
+        self, shape: _Shape, condition: str, parameters: dict[str, Any], *, ties: bool
+    ) -> list[SourceRow]:
+        # A hash of NULL is NULL, and would put all rows without a user into one.
+        user, text = f"ifNull({_text(shape.user)}, '')", f"ifNull({_text(shape.text)}, '')"
+        digest = f"hex(sipHash128({user}, {text}))"
+        tie = f"ifNull(nullIf({_text(shape.id)}, ''), {digest})" if shape.id else digest
         columns = await self._client.columns(
             f"SELECT {_micros(shape)} AS at, {tie} AS tie, {_text(shape.id)} AS id_, "
             f"toNullable({shape.text}) AS text_,\n"
             f"    {_text(shape.user)} AS user_, {_text(shape.session)} AS session_, "
             f"{_text(shape.domain)} AS domain_\n"
-            f"FROM {self._table()} WHERE {bounds}\n"
-            "ORDER BY at, tie LIMIT {rows:UInt32} WITH TIES",
-            _given(
-                since=since,
-                until=until,
-                rows=PAGE_ROWS,
-                tie=after.tie.hex().upper() if after is not None else None,
-            ),
+            f"FROM {self._table()} WHERE {condition}\n"
+            f"ORDER BY at, tie LIMIT {{rows:UInt32}}{' WITH TIES' if ties else ''}",
+            parameters,
             strings_as_bytes=True,
         )
         return [SourceRow(*values) for values in zip(*columns, strict=True)]
@@ -280,9 +290,11 @@ def _micros(shape: _Shape) -> str:
 
 def _bare(shape: _Shape, micros: str) -> str:
     """``micros`` as a value of the time column's own type, truncated towards the past."""
-    whole = f"fromUnixTimestamp64Micro({micros}, 'UTC')"
     found = _TIMES.match(shape.time_type)
     kind = found.group(1) if found else "DateTime64"
+    if kind in ("DateTime", "Date"):  # what these cannot hold would come out as another time altogether
+        micros = f"least(greatest({micros}, 0), {(2**32 - 1) * _SECOND})"
+    whole = f"fromUnixTimestamp64Micro({micros}, 'UTC')"
     if kind == "DateTime64":
         return f"toDateTime64({whole}, {found.group(2) if found and found.group(2) else 6}, 'UTC')"
     return f"to{kind}({whole}, 'UTC')" if kind == "DateTime" else f"to{kind}({whole})"

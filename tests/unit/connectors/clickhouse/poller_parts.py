@@ -90,6 +90,7 @@ class FakeSource:
 
     rows: list[SourceRow] = field(default_factory=list)
     clock: int = 0
+    without_time: list[SourceRow] = field(default_factory=list)
     page_rows: int = 3
     polls: int = 0
     wholes: int = 0
@@ -98,8 +99,8 @@ class FakeSource:
     async def inspect(self) -> dict[str, str]:
         return {}
 
-    async def without_time(self) -> int:
-        return 0
+    async def timeless(self, most: int) -> list[SourceRow]:
+        return self.without_time[:most]
 
     async def now(self) -> int:
         return self.clock

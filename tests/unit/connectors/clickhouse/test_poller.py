@@ -170,6 +170,19 @@ async def test_a_row_that_the_topic_refuses_does_not_stop_its_neighbours() -> No
     assert "2" in kafka.row_ids()
 
 
+async def test_rows_without_a_time_become_dead_letters_once() -> None:
+    source, kafka = FakeSource(clock=NOW), FakeKafka()
+    source.without_time = [source_row(0, "no time", 1), source_row(0, "no time", 1), source_row(0, "да", 3)]
+    await poll_once(source, kafka)
+    source.rows = [source_row(NOW, "with a time", 2)]
+    await poll_once(source, kafka)
+    letters = [r for where, log in kafka.logs.items() if where.topic == TOPICS.dead_letter for r in log]
+    assert len(letters) == 3  # 4 bytes are enough
+    assert {letter.header("reason") for letter in letters} == {b"no-time"}
+    assert orjson.loads(letters[0].value or b"")["text"] == "no time"
+    assert kafka.row_ids() == ["2"]
+
+
 async def test_poll_start_now_leaves_the_past_alone_also_after_a_crash() -> None:
     source, kafka = FakeSource(clock=NOW), FakeKafka()
     source.rows = [source_row(NOW - SECOND, "past", 1)]

@@ -73,6 +73,15 @@ async def test_every_kind_of_time_is_read_to_its_own_precision(
     assert sum(counted.values()) == 6
 
 
+async def test_the_ends_of_what_a_datetime_holds(client: ClickHouseClient) -> None:
+    table = await make(client, "id UInt64, query_text String, created_at DateTime('UTC')")
+    await client.command("INSERT INTO esk.logs VALUES (1, 'a', 0), (2, 'b', 4294967295)")
+    last = 4294967295 * 1_000_000
+    assert [row.id for row in await all_rows(table, -600_000_000)] == [b"1", b"2"]
+    assert [row.id for row in await all_rows(table, -600_000_000, last + 1)] == [b"1", b"2"]
+    assert [row.id for row in await all_rows(table, last)] == [b"2"]
+
+
 async def test_columns_have_any_names_and_may_be_missing(client: ClickHouseClient) -> None:
     table = await make(
         client,
@@ -141,6 +150,7 @@ async def test_rows_without_a_time_are_counted(client: ClickHouseClient) -> None
     table = await make(client, "id UInt64, query_text String, created_at Nullable(DateTime)")
     await client.command("INSERT INTO esk.logs VALUES (1, 'text', now()), (2, 'text', NULL)")
     assert await table.without_time() == 1
+    assert [row.id for row in await table.timeless(10)] == [b"2"]
     assert [row.id for row in await all_rows(table)] == [b"1"]
 
 

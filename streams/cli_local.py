@@ -1,0 +1,89 @@
+"""`labelstream local ...` and `labelstream describe ...`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from streams.cli_parts import Json, console, print_json, read_settings
+
+local_app = typer.Typer(no_args_is_help=True, help="Kafka, ClickHouse and an LLM stand-in on this machine.")
+describe_app = typer.Typer(
+    no_args_is_help=True, help="What labelstream declares: settings, tables, messages."
+)
+Port = typer.Option(min=1, max=65535, help="Port on 127.0.0.1; a free one if not given.")
+
+
+@local_app.command("up")
+def local_up(
+    kafka_port: Annotated[int | None, Port] = None,
+    clickhouse_port: Annotated[int | None, Port] = None,
+    llm_port: Annotated[int | None, Port] = None,
+    as_json: Json = False,
+) -> None:
+    """Start what is not set to run elsewhere; what runs already is kept."""
+    from streams.local import start_local_stack
+
+    ports = {"kafka_port": kafka_port, "clickhouse_port": clickhouse_port, "llm_port": llm_port}
+    status = start_local_stack(read_settings(), on_progress=console.print, **ports)
+    print_json(status) if as_json else _show_stack(status)
+
+
+@local_app.command("down")
+def local_down(as_json: Json = False) -> None:
+    """Stop it. Its data stays."""
+    from streams.local import stop_local_stack
+
+    status = stop_local_stack(read_settings())
+    print_json(status) if as_json else _show_stack(status)
+
+
+@local_app.command("status")
+def local_status(as_json: Json = False) -> None:
+    """Addresses and processes."""
+    from streams.local import local_stack_status
+
+    status = local_stack_status(read_settings())
+    print_json(status) if as_json else _show_stack(status)
+
+
+@describe_app.command("env")
+def describe_env() -> None:
+    """Every setting with its description, in the form of a .env file."""
+    from streams.describe import describe_env as text
+
+    typer.echo(text(), nl=False)
+
+
+@describe_app.command("ddl")
+def describe_ddl() -> None:
+    """The result tables."""
+    from connectors.clickhouse.ddl import describe_ddl as text
+
+    typer.echo(text(read_settings()))
+
+
+@describe_app.command("schema")
+def describe_schema() -> None:
+    """JSON Schema of each message."""
+    from streams.schemas import json_schemas
+
+    print_json(json_schemas())
+
+
+@describe_app.command("asyncapi")
+def describe_asyncapi() -> None:
+    """AsyncAPI document of the topics: keys, headers, partitions, order, retention, delivery."""
+    from streams.asyncapi import asyncapi
+    from streams.topics import Topics
+
+    settings = read_settings()
+    print_json(asyncapi(Topics(settings.topic_prefix), settings))
+
+
+def _show_stack(status: dict[str, Any]) -> None:
+    for name, part in status.items():
+        if isinstance(part, dict):
+            address, pid = part.get("address") or "-", part.get("pid") or "-"
+            typer.echo(f"{name:12} {part.get('state'):9} {address:40} pid {pid}")

@@ -1,0 +1,92 @@
+"""What the command line's files share: settings, JSON, signals, times."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+
+from streams.errors import ConfigurationError
+from streams.settings import Settings, load
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, last on stdout.")]
+console = Console(stderr=True)
+
+SETTLE_SECONDS = 9.0
+
+
+def moment_in(text: str | None) -> datetime | None:
+    """A time given on the command line.
+
+    Raises:
+        ConfigurationError: it is none, or has no zone.
+    """
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigurationError(f"{text} is no time", fix="write it as 2026-01-31T00:00:00Z") from None
+    if found.tzinfo is None:
+        raise ConfigurationError(f"{text} has no zone", fix="add Z for UTC, or +03:00")
+    return found
+
+
+def read_settings() -> Settings:
+    return load(env_file=Path(".env"))
+
+
+def until_signal(work: Awaitable[Any], settle: float = SETTLE_SECONDS) -> None:
+    """Run ``work``; SIGTERM and SIGINT cancel it, and it settles before the process ends.
+
+    Once: a second signal does not disturb the settling. What has not settled after ``settle`` seconds
+    never will, and ends without it, which loses nothing that a crash would not.
+    """
+    last = threading.Timer(settle, os._exit, (1,))
+    last.daemon = True
+
+    async def main_task() -> None:
+        task = asyncio.ensure_future(work)
+        loop = asyncio.get_running_loop()
+
+        def end() -> None:
+            if not last.is_alive():
+                last.start()
+                task.cancel()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, end)
+        try:
+            await task
+        except asyncio.CancelledError:
+            return
+
+    _runner()(main_task())
+
+
+def _runner() -> Callable[[Coroutine[Any, Any, None]], None]:
+    if sys.platform == "win32":
+        return asyncio.run
+    import uvloop
+
+    run: Callable[[Coroutine[Any, Any, None]], None] = uvloop.run
+    return run
+
+
+def print_json(value: object) -> None:
+    typer.echo(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode())
+
+
+def write_line(line: bytes) -> None:
+    sys.stdout.buffer.write(line + b"\n")
+    sys.stdout.flush()

@@ -35,7 +35,8 @@ class Chooser:
     """Asks for an option's letter. Models favour some letters and places, so that the options stand in an
     order that is shuffled once for each label version."""
 
-    def __init__(self, model: Model, taxonomy: Taxonomy, seed: str) -> None:
+    def __init__(self, model: Model, taxonomy: Taxonomy, seed: str, *, prompt: str | None = None) -> None:
+        """``prompt``: its template, where it is not the one that the package ships."""
         self._model = model
         ordered = sorted(
             taxonomy.domains, key=lambda d: blake2b(f"{seed}\n{d.name}".encode(), digest_size=8).digest()
@@ -46,7 +47,7 @@ class Chooser:
             f"{letter}. {taxonomy.line(domain)}"
             for letter, domain in zip(self._letters, ordered, strict=True)
         )
-        self._system = prompt_text("choice").format(domains=lines)
+        self._system = (prompt or prompt_text("choice")).format(domains=lines)
         self._held = True
         self._logprobs = len(ordered)
 

@@ -10,6 +10,7 @@ from hashlib import blake2b
 
 import orjson
 import structlog
+from pydantic import ValidationError
 
 from agents.asking import JsonAsker
 from agents.choose import MOST_OPTIONS, Chooser
@@ -17,11 +18,12 @@ from agents.distribution import of_object
 from agents.ports import Answers, Completion, Model, outcome_of
 from agents.prompting import LONGEST, SHORTER, parse_answer, prompt_text, wrap_query
 from agents.taxonomy import Taxonomy
-from streams.errors import TOO_LONG, AnswerError, LabelstreamError, RefusedError
+from streams.errors import TOO_LONG, AnswerError, ConfigurationError, LabelstreamError, RefusedError
 from streams.messages import Alternative, Labeled, Row
 from streams.outcomes import Done, Reject, Retry
 from streams.settings import Settings
 from streams.topics import normalise
+from streams.versions import LabelSpec
 
 log = structlog.get_logger()
 
@@ -79,25 +81,67 @@ async def make_labeler(
         RetryableError, ConfigurationError: the endpoint cannot say which model it serves, or which mode
             it supports.
     """
+    spec = await label_spec(settings, model, taxonomy)
+    return labeler_of(spec, model, answers).label, spec.version
+
+
+async def label_spec(
+    settings: Settings,
+    model: Model,
+    taxonomy: Taxonomy,
+    *,
+    version: str | None = None,
+    prompt: str | None = None,
+) -> LabelSpec:
+    """The label version that the settings ask for.
+
+    ``version``: its name, where it is not that of the settings. ``prompt``: the template of the mode's
+    prompt, where it is not the one that the package ships.
+
+    Raises:
+        as `make_labeler`.
+    """
     name = await model.model()
-    chooser = await _chooser(settings.llm_labeler_mode, model, name, taxonomy)
-    mode = "choice" if chooser is not None else "json"
-    prompt = prompt_text("label" if chooser is None else "choice")
-    version = settings.label_version or label_version(name, prompt, taxonomy, mode)
-    labeler = Labeler(model, name, prompt_text("label"), taxonomy, version, answers, chooser)
-    return labeler.label, version
-
-
-async def _chooser(mode: str, model: Model, name: str, taxonomy: Taxonomy) -> Chooser | None:
-    if mode == "json":
-        return None
-    if len(taxonomy.names) > MOST_OPTIONS:
+    mode = settings.llm_labeler_mode
+    if mode != "json" and len(taxonomy.names) > MOST_OPTIONS:
         log.warning("too many labels to choose by letter, asking for JSON", labels=len(taxonomy.names))
-        return None
-    chooser = Chooser(model, taxonomy, seed=f"{name}\n{taxonomy.digest}")
-    if mode == "auto" and not await chooser.supported():
-        return None
-    return chooser
+        mode = "json"
+    prompts = {"label": prompt_text("label")} | ({} if mode == "json" else {"choice": prompt_text("choice")})
+    if prompt is not None:
+        prompts["label" if mode == "json" else "choice"] = prompt
+    if mode == "auto":
+        chooser = Chooser(model, taxonomy, seed=_seed(name, taxonomy), prompt=prompts["choice"])
+        mode = "choice" if await chooser.supported() else "json"
+        if mode == "json":
+            prompts = {"label": prompt or prompts["label"]}
+    deciding = prompts["choice" if mode == "choice" else "label"]
+    return LabelSpec(
+        version=version or settings.label_version or label_version(name, deciding, taxonomy, mode),
+        model=name,
+        mode=mode,
+        prompts=prompts,
+        taxonomy=taxonomy.model_dump(mode="json"),
+    )
+
+
+def labeler_of(spec: LabelSpec, model: Model, answers: Answers) -> Labeler:
+    """The label step of a version; ``model`` asks the model that it names.
+
+    Raises:
+        ConfigurationError: what it holds is no taxonomy.
+    """
+    try:
+        taxonomy = Taxonomy.model_validate(spec.taxonomy)
+    except ValidationError as error:
+        raise ConfigurationError(f"label version {spec.version} holds no taxonomy: {error}") from error
+    chooser = None
+    if spec.mode == "choice":
+        chooser = Chooser(model, taxonomy, _seed(spec.model, taxonomy), prompt=spec.prompts["choice"])
+    return Labeler(model, spec.model, spec.prompts["label"], taxonomy, spec.version, answers, chooser)
+
+
+def _seed(model: str, taxonomy: Taxonomy) -> str:
+    return f"{model}\n{taxonomy.digest}"
 
 
 class Labeler:

@@ -21,6 +21,9 @@ SOURCE = "source"
 LABEL_VERSION = "label-version"
 CREATED_AT = "created-at"
 RETRY_OF = "retry-of"  # names the dead letter that is tried again
+# On the replay topic: which replay it belongs to (passed on downstream), and where its label goes.
+REPLAY_JOB = "replay-job"
+TO = "to"
 
 _OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from streams.codec import RETRY_OF, created_at_header, decode, encode, headers_of
+from streams.codec import REPLAY_JOB, RETRY_OF, created_at_header, decode, encode, headers_of
 from streams.errors import LabelstreamError, LeaseLostError, RefusedError, UndecodableError
 from streams.letters import dead_letter
 from streams.memory import Floors, Memory, bytes_identity, digest_of, retry_identity, row_identity
@@ -63,7 +63,7 @@ class Delivery:
     """Delivers for one worker. Single-threaded: everything runs in one event loop.
 
     ``counts``, each with the step's name behind a colon: `done`, `known` (a former owner's work),
-    `retries`, `dead_letters`; and `dead_letters:STEP:REASON`.
+    `unwanted` (of a replay that was dropped), `retries`, `dead_letters`; and `dead_letters:STEP:REASON`.
     """
 
     def __init__(
@@ -195,7 +195,8 @@ class Delivery:
         if not state.waiting or state.window.span >= self._limits.span:
             return False
         record, route = state.waiting[0]
-        if self._at_work[route.name] >= self._limits.in_flight[route.name]:
+        kind = self._kind(record, route)
+        if self._at_work[kind] >= self._limits.in_flight[route.name]:
             return False
         state.waiting.popleft()
         slot = state.window.admit(record.offset)
@@ -203,13 +204,16 @@ class Delivery:
             work = _Work(state, record, route, slot, self._generation)
             task = asyncio.get_running_loop().create_task(self._deliver(work))
             self._running[task] = work
-            self._at_work[route.name] += 1
+            self._at_work[kind] += 1
             task.add_done_callback(self._finished)
         return True
 
+    def _kind(self, record: Record, route: Route) -> str:
+        return f"{route.name} again" if record.topic in self.flow.replays else route.name
+
     def _finished(self, task: asyncio.Task[None]) -> None:
         work = self._running.pop(task)
-        self._at_work[work.route.name] -= 1
+        self._at_work[self._kind(work.record, work.route)] -= 1
         if not task.cancelled() and (error := task.exception()) is not None:
             # Cannot happen by design: _deliver lets nothing escape. The message stays uncommitted.
             log.error("delivery_failed", step=work.route.name, error=repr(error))
@@ -232,7 +236,11 @@ class Delivery:
             done = asyncio.get_running_loop().create_future()
             self._underway[key] = done
             try:
-                await self._publish(work, broken or await self._ask(work))
+                output = broken or await self._ask(work)
+                if output is None or self.flow.unwanted(work.record):
+                    self.counts[f"unwanted:{work.route.name}"] += 1
+                else:
+                    await self._publish(work, output)
                 work.state.window.finish(work.slot)
             finally:
                 del self._underway[key]
@@ -266,13 +274,13 @@ class Delivery:
         """The dead letter that is tried again. What came of it downstream is a message as any other."""
         return record.header(RETRY_OF) if record.topic in self.flow.replays else None
 
-    async def _ask(self, work: _Work) -> Done[Any] | Reject:
-        """Ask the step until it decides. Only failures of this very message, while others succeed, count
-        against it: an outage is nobody's fault, however long it takes."""
+    async def _ask(self, work: _Work) -> Done[Any] | Reject | None:
+        """Ask the step until it decides, or nobody wants the answer. Only failures of this very message,
+        while others succeed, count against it: an outage is nobody's fault, however long it takes."""
         assert work.message is not None
         name = work.route.name
         attempts, pause = 0, 0.0
-        while True:
+        while not self.flow.unwanted(work.record):
             successes = self.counts[f"done:{name}"]
             try:
                 outcome = await work.route.step(work.message)
@@ -288,6 +296,7 @@ class Delivery:
                 attempts += 1
                 if attempts >= self._limits.attempts:
                     return Reject("gave-up", outcome.reason, attempts)
+        return None
 
     async def _publish(self, work: _Work, output: Done[Any] | Reject) -> None:
         """Send the result, or a dead letter; remember it."""
@@ -295,6 +304,8 @@ class Delivery:
         retry_of = self._retry_of(record)
         if isinstance(output, Done):
             headers = headers_of(output.message, source=record.source)
+            if (job := record.header(REPLAY_JOB)) is not None:
+                headers.append((REPLAY_JOB, job))
             if retry_of is not None:
                 headers.append((RETRY_OF, retry_of))
             key, value = output.message.row_id.encode(), encode(output.message)

@@ -5,6 +5,7 @@
     source table --poll--> rows ----+
                                      >--label--> labeled --augment--> augmented
                            replay --+               +----- sink -----+----> tables
+                                   (or, as a trial, --label--> shadow -----> tables)
                            any step --> dead-letter ---------- sink -----> dead_letters
 
 Live messages come first; replays, and dead letters that are tried again, use what they leave.
@@ -13,13 +14,16 @@ Live messages come first; replays, and dead letters that are tried again, use wh
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
-from streams.codec import MESSAGE_TYPE
+from streams.codec import LABEL_VERSION, MESSAGE_TYPE, TO
 from streams.messages import Augmented, Labeled, Row
 from streams.outcomes import Step
 from streams.ports import Record
 from streams.stage import Flow, Route
 from streams.topics import Topics
+
+SHADOW = "shadow"  # where a replay's labels go, if not to `labeled`
 
 
 def agents_flow(
@@ -28,23 +32,41 @@ def agents_flow(
     label: Step[Row, Labeled],
     label_version: str,
     augment: Step[Labeled, Augmented],
+    label_as: Callable[[str], Step[Row, Labeled]] | None = None,
     recall: Callable[[Record], None] | None = None,
+    unwanted: Callable[[Record], bool] = lambda record: False,
 ) -> Flow:
-    """What the agents do with each message of their topics."""
+    """What the agents do with each message of their topics.
+
+    ``label_as``: the label step of another version, for replays.
+    """
     labelling = Route(Row, Labeled, label, topics.labeled, label_version)
     augmenting = Route(Labeled, Augmented, augment, topics.augmented)
 
+    @lru_cache(maxsize=256)
+    def relabelling(version: str, to: str) -> Route:
+        step = label if version == label_version or label_as is None else label_as(version)
+        return Route(Row, Labeled, step, topics.shadow if to == SHADOW else topics.labeled, version)
+
     def route(record: Record) -> Route:
-        retried = record.topic == topics.replay and record.header(MESSAGE_TYPE) == b"labeled"
-        return augmenting if retried or record.topic == topics.labeled else labelling
+        if record.topic != topics.replay:
+            return augmenting if record.topic == topics.labeled else labelling
+        if record.header(MESSAGE_TYPE) == b"labeled":  # a dead letter of augmenting that is tried again
+            return augmenting
+        version = record.header(LABEL_VERSION)
+        if not version:
+            return labelling
+        to = record.header(TO) or SHADOW.encode()
+        return relabelling(version.decode("utf-8", "replace"), to.decode("utf-8", "replace"))
 
     return Flow(
         inputs=(topics.rows, topics.labeled, topics.replay),
-        outputs=(topics.labeled, topics.augmented),
+        outputs=(topics.labeled, topics.shadow, topics.augmented),
         dead_letter=topics.dead_letter,
         route=route,
         replays=frozenset({topics.replay}),
         recall=recall,
+        unwanted=unwanted,
     )
 
 

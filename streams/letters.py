@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from streams.codec import CREATED_AT, LABEL_VERSION, RETRY_OF, created_at_header, encode_dead_letter
+from streams.codec import (
+    CREATED_AT,
+    LABEL_VERSION,
+    REPLAY_JOB,
+    RETRY_OF,
+    TO,
+    created_at_header,
+    encode_dead_letter,
+)
 from streams.memory import PAYLOAD_DIGEST, digest_of
 from streams.messages import DeadLetter, Row
 from streams.outcomes import Reject
@@ -38,11 +46,13 @@ def dead_letter(
         offset=record.offset,
         payload=(record.value or b"") if whole else b"",
     )
-    value, headers = encode_dead_letter(letter)
+    payload, headers = encode_dead_letter(letter)
     headers.append((PAYLOAD_DIGEST, digest_of(record.value)))
     if message is not None:
         headers.append((CREATED_AT, created_at_header(message)))
         headers.append((LABEL_VERSION, (version or "").encode()))
+    # Tried again, it goes the same way: under which version, for which replay, and where to.
+    headers += [(name, value) for name in (REPLAY_JOB, TO) if (value := record.header(name)) is not None]
     if retry_of is not None:
         headers.append((RETRY_OF, retry_of))
-    return Outgoing(topic, record.partition, record.key or b"", value, headers)
+    return Outgoing(topic, record.partition, record.key or b"", payload, headers)

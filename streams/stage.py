@@ -36,13 +36,17 @@ class Route:
         return message.label_version if isinstance(message, Labeled) else ""
 
 
+def _never(_: Record) -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class Flow:
     """Topics read, most urgent first, topics written, and the way of each message.
 
     ``replays``: those of the inputs whose work goes after live work where the two meet. ``recall`` is
     given the newest messages of the outputs at each assignment, so that their answers need not be asked
-    for again.
+    for again. ``unwanted``: whether nobody wants a message's result any more; then it is passed over.
     """
 
     inputs: tuple[str, ...]
@@ -51,13 +55,15 @@ class Flow:
     route: Callable[[Record], Route]
     replays: frozenset[str] = frozenset()
     recall: Callable[[Record], None] | None = None
+    unwanted: Callable[[Record], bool] = _never
 
 
 @dataclass(frozen=True)
 class Limits:
     """How much one worker takes on.
 
-    ``in_flight``: messages at work, by step. ``span``: most offsets between the oldest and the newest
+    ``in_flight``: messages at work, by step; as many again of replays, which wait for the model behind
+    live ones and must not keep them out of here. ``span``: most offsets between the oldest and the newest
     message in flight of a partition, which bounds what a next owner has to read. ``queue``: messages of
     a partition that may wait here before the consumer is told to hold it back. ``attempts``: suspect
     failures before a message is given up. ``longest_pause``: seconds between two attempts.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import math
 import random
 import time
@@ -136,6 +137,12 @@ class ChatClient:
                 )
             self._model = offered[0]
         return self._model
+
+    def asking(self, model: str) -> ChatClient:
+        """A client that asks for another model of the same endpoint, within the same limit and pool."""
+        other = copy.copy(self)
+        other._model = model
+        return other
 
     async def complete(
         self,

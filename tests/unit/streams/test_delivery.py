@@ -101,11 +101,21 @@ async def no_sleep(_: float) -> None:
 
 
 def make(
-    broker: Broker, step: Callable[[Any], Awaitable[Any]] = label, limits: Limits | None = None
+    broker: Broker,
+    step: Callable[[Any], Awaitable[Any]] = label,
+    limits: Limits | None = None,
+    unwanted: Callable[[Record], bool] = lambda record: False,
 ) -> Delivery:
     route = Route(Row, Labeled, step, "labeled", "v1")
     return Delivery(
-        Flow(("rows", "replay"), ("labeled",), "dead", lambda record: route, frozenset({"replay"})),
+        Flow(
+            ("rows", "replay"),
+            ("labeled",),
+            "dead",
+            lambda record: route,
+            frozenset({"replay"}),
+            unwanted=unwanted,
+        ),
         sender=broker,
         tail=broker,
         topic_ids=broker,
@@ -357,13 +367,15 @@ async def test_the_same_row_live_and_replayed_is_published_once() -> None:
     assert {commit.offset for commit in delivery.commits().values()} == {1}
 
 
-async def test_live_rows_go_before_replays_and_a_full_queue_holds_its_partition_back() -> None:
+async def test_live_rows_pass_replays_that_wait_and_a_full_queue_holds_its_partition_back() -> None:
     broker = Broker()
     order: list[str] = []
+    released = asyncio.Event()
 
     async def noted(message: Row) -> Any:
         order.append(message.row_id)
-        await asyncio.sleep(0)
+        if message.row_id.startswith("replay"):
+            await released.wait()
         return await label(message)
 
     delivery = make(broker, noted, Limits({"label": 1}, queue=3))
@@ -373,9 +385,38 @@ async def test_live_rows_go_before_replays_and_a_full_queue_holds_its_partition_
     assert delivery.crowded() == {Partition("replay", 0)}
     for offset in range(3):
         delivery.offer(record(offset, f"live-{offset}"), 1)
+    async with asyncio.timeout(5):
+        while broker.rows() != ["live-0", "live-1", "live-2"]:
+            await asyncio.sleep(0)
+    assert order.count("replay-0") == 1
+    assert len(order) == 4
+    released.set()
     await settle(delivery)
-    assert order[1:4] == ["live-0", "live-1", "live-2"]
     assert len(order) == 8
+
+
+async def test_a_replay_that_was_dropped_is_passed_over_also_while_it_is_at_work() -> None:
+    broker = Broker()
+    dropped: set[int] = set()
+
+    async def dropped_meanwhile(message: Row) -> Any:
+        if message.row_id == "1":
+            dropped.add(1)
+        return Retry(0.01, "not now") if message.row_id == "2" else await label(message)
+
+    delivery = make(broker, dropped_meanwhile, unwanted=lambda record: record.offset in dropped)
+    await delivery.assigned({Partition("replay", 0): Commit(-1)}, 1)
+    dropped.add(0)
+    for offset in range(4):
+        delivery.offer(record(offset, str(offset), topic="replay"), 1)
+    async with asyncio.timeout(5):
+        while delivery.counts["retries:label"] < 3:
+            await asyncio.sleep(0)
+    dropped.add(2)
+    await settle(delivery)
+    assert broker.rows() == ["3"]
+    assert delivery.counts["unwanted:label"] == 3
+    assert delivery.commits()[Partition("replay", 0)].offset == 4
 
 
 async def test_outputs_say_where_they_came_from() -> None:

@@ -40,6 +40,7 @@ class Session:
         self.committed = committed  # the position and metadata that the group holds, offset -1 for none
         self.ending = asyncio.Event()  # set when the group asks for the partitions back
         self._consumer = consumer
+        self._fetching: asyncio.Task[Any] | None = None
 
     @property
     def partitions(self) -> frozenset[Partition]:
@@ -59,13 +60,30 @@ class Session:
     async def fetch(self, *, seconds: float, most: int) -> list[Record]:
         if self.ending.is_set():
             raise LeaseLostError("the group takes its partitions back")
+        fetching = asyncio.ensure_future(
+            self._consumer.getmany(timeout_ms=max(0, int(seconds * 1000)), max_records=most)
+        )
+        self._fetching = fetching
         try:
-            batches = await self._consumer.getmany(timeout_ms=max(0, int(seconds * 1000)), max_records=most)
+            batches = await fetching
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self.ending.is_set() and not (task and task.cancelling()):
+                raise LeaseLostError("the group takes its partitions back") from None
+            raise
         except Exception as error:
             raise translate(error) from error
         if self.ending.is_set():
             raise LeaseLostError("the group takes its partitions back")
         return [to_record(message) for messages in batches.values() for message in messages]
+
+    async def end(self) -> None:
+        """Fetch no more. In a rebalance aiokafka holds a fetch back until partitions are assigned anew, and
+        answers it with records of theirs: those would be lost, for they are not this session's."""
+        self.ending.set()
+        if self._fetching is not None and not self._fetching.done():
+            self._fetching.cancel()
+            await asyncio.wait([self._fetching])
 
     async def commit(self, positions: Mapping[Partition, Commit]) -> None:
         if not positions:
@@ -202,7 +220,7 @@ class GroupConsumer:
         task, self._task = self._task, None
         if session is None or task is None:
             return
-        session.ending.set()
+        await session.end()
         owner = self.lease.generation == session.generation and self.lease.held()
         if not owner and self._fence is not None:
             self._fence()

@@ -1,0 +1,117 @@
+"""The health endpoint: what it says, and that it says it while the event loop hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from connectors.llm.limit import LimitState
+from streams import health as module
+from streams.errors import ConfigurationError
+from streams.health import Health, served
+from streams.llm_metrics import llm_metrics
+from streams.metrics import agents_metrics, lease_metrics, poller_metrics, sink_metrics
+
+
+def ask(url: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+async def test_a_role_is_ready_when_it_works_and_says_what_it_waits_for(tmp_path: Path) -> None:
+    health = Health("sink")
+    async with served(health, "127.0.0.1", 0, tmp_path) as url:
+        health.wait_for("ClickHouse")
+        assert await asyncio.to_thread(ask, f"{url}/readyz") == (503, "ClickHouse\n")
+        assert await asyncio.to_thread(ask, f"{url}/healthz") == (200, "ok\n")
+        health.working()
+        assert await asyncio.to_thread(ask, f"{url}/readyz") == (200, "ok\n")
+        health.stalled = "no progress for 60 s"
+        assert (await asyncio.to_thread(ask, f"{url}/healthz"))[0] == 503
+        assert (await asyncio.to_thread(ask, f"{url}/nothing"))[0] == 404
+        health.state = lambda: {"counts": {"done": 3}}
+        state = json.loads((await asyncio.to_thread(ask, f"{url}/state"))[1])
+        assert (state["role"], state["counts"]) == ("sink", {"done": 3})
+        (note,) = (tmp_path / "run").iterdir()
+        assert json.loads(note.read_text())["url"] == url
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+async def test_an_event_loop_that_hangs_is_not_healthy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_SILENT_SECONDS", 0.3)
+    monkeypatch.setattr(module, "_BEAT_SECONDS", 0.01)
+    answers: list[tuple[int, str]] = []
+    async with served(Health("agents"), "127.0.0.1", 0, tmp_path) as url:
+
+        def probe() -> None:
+            time.sleep(0.6)
+            answers.append(ask(f"{url}/healthz"))
+
+        thread = threading.Thread(target=probe)
+        thread.start()
+        time.sleep(1.0)  # noqa: ASYNC251 - the hang itself
+        thread.join()
+    status, why = answers[0]
+    assert status == 503
+    assert "has not turned" in why
+
+
+async def test_a_taken_port_is_refused_by_its_setting(tmp_path: Path) -> None:
+    async with served(Health("a"), "127.0.0.1", 0, tmp_path) as url:
+        port = int(url.rpartition(":")[2])
+        with pytest.raises(ConfigurationError) as caught:
+            async with served(Health("b"), "127.0.0.1", port, tmp_path):
+                pass
+    assert caught.value.setting == "HEALTH_PORT"
+
+
+async def test_metrics_are_prometheus_text_and_tell_the_counts(tmp_path: Path) -> None:
+    counts = Counter(
+        {"done:label": 5, "retries:label": 2, "dead_letters:label": 1, "dead_letters:label:gave-up": 1}
+    )
+    state = LimitState(64, 3, 2, 1, True, "grows", None)
+    health = Health("agents")
+    health.measure = lambda: [
+        *agents_metrics(counts, 3, 4),
+        *llm_metrics({"labeler": (state, Counter({"calls": 9, "output_tokens": 70}))}),
+        *poller_metrics(Counter({"published": 8, "skipped:empty": 2}), 1_800_000_000_000_000),
+        *sink_metrics(Counter({"stored:logs_labeled": 6, "inserts": 2})),
+        *lease_metrics(0.5),
+    ]
+    async with served(health, "127.0.0.1", 0, tmp_path) as url:
+        _, text = await asyncio.to_thread(ask, f"{url}/metrics")
+    found = {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    expected = {
+        ("labelstream_messages_total", (("outcome", "done"), ("step", "label"))): 5,
+        ("labelstream_dead_letters_total", (("reason", "gave-up"), ("step", "label"))): 1,
+        ("labelstream_messages_in_flight", ()): 3,
+        ("labelstream_llm_limit", (("endpoint", "labeler"),)): 64,
+        ("labelstream_llm_queue", (("class", "replay"), ("endpoint", "labeler"))): 1,
+        ("labelstream_llm_limit_reason", (("endpoint", "labeler"), ("reason", "grows"))): 1,
+        ("labelstream_llm_calls_total", (("endpoint", "labeler"),)): 9,
+        ("labelstream_source_rows_skipped_total", (("reason", "empty"),)): 2,
+        ("labelstream_source_watermark_timestamp_seconds", ()): 1_800_000_000,
+        ("labelstream_stored_rows_total", (("table", "logs_labeled"),)): 6,
+        ("labelstream_lease_age_seconds", ()): 0.5,
+    }
+    assert {key: found.get(key) for key in expected} == expected
+    assert "process_resident_memory_bytes" in text

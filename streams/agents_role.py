@@ -11,10 +11,8 @@ import structlog
 from prometheus_client.metrics_core import Metric
 
 from agents.augment import Augmenter
-from agents.label import cache_entry, make_labeler
+from agents.label import cache_entry, label_spec, labeler_of
 from agents.taxonomy import load_taxonomy
-from connectors.clickhouse.client import ClickHouseClient
-from connectors.clickhouse.versions import register_version
 from connectors.kafka.admin import Admin
 from connectors.kafka.connection import connection
 from connectors.kafka.lease import GroupLease
@@ -30,7 +28,6 @@ from streams.errors import UndecodableError
 from streams.flow import agents_flow
 from streams.health import Health
 from streams.llm_metrics import llm_metrics
-from streams.local import with_local_stack
 from streams.messages import Augmented, Labeled
 from streams.metrics import agents_metrics, lease_metrics
 from streams.ports import Record
@@ -38,6 +35,7 @@ from streams.prepare import chat_ready, kafka_ready
 from streams.settings import Settings
 from streams.stage import Limits
 from streams.topics import Topics, groups
+from streams.versions_role import Versions
 from streams.waiting import until_available
 from streams.watchdog import Watchdog
 
@@ -59,13 +57,13 @@ async def agents(settings: Settings, health: Health) -> None:
     ):
         labels, variants = Shared(), Shared()
         health.wait_for("the labelling model")
-        label, version = await until_available(
-            "the labelling model", lambda: make_labeler(settings, labeler, taxonomy, labels)
-        )
+        live = await until_available("the labelling model", lambda: label_spec(settings, labeler, taxonomy))
         augmenting = Augmenter(augmenter, settings.augment_variants, variants)
-        model = await labeler.model()
-        log.info("agents_begin", label_version=version, model=model)
-        registering = asyncio.create_task(_register(settings, version, model, taxonomy.digest))
+        log.info("agents_begin", label_version=live.version, model=live.model)
+        versions = Versions(settings, topics, labeler, labels, live)
+        health.wait_for("the label versions")
+        await versions.start()
+        following = asyncio.create_task(versions.run())
         try:
             await _work(
                 settings,
@@ -73,14 +71,16 @@ async def agents(settings: Settings, health: Health) -> None:
                 health,
                 {"labeler": labeler, "augmenter": augmenter},
                 {
-                    "label": label,
-                    "label_version": version,
+                    "label": labeler_of(live, labeler, labels).label,
+                    "label_version": live.version,
                     "augment": augmenting.augment,
-                    "recall": _recall(topics, version, labels, augmenting, variants),
+                    "label_as": versions.label_as,
+                    "recall": _recall(topics, live.version, labels, augmenting, variants),
+                    "unwanted": versions.known.unwanted,
                 },
             )
         finally:
-            registering.cancel()
+            following.cancel()
 
 
 async def _work(
@@ -93,6 +93,9 @@ async def _work(
     arguments = connection(settings)
     lease = GroupLease()
     producer = LeasedProducer(arguments, lease)
+    for model in models.values():
+        # A worker that was paused may wake up with calls that another has long made in its place.
+        model.permitted = lease.held
     tail, admin = TailReader(arguments), Admin(arguments)
     delivery = Delivery(
         agents_flow(topics, **flow),
@@ -157,31 +160,13 @@ def _recall(
 ) -> Callable[[Record], None]:
     def recall(record: Record) -> None:
         """Answers that were published are not asked for again, whoever got them."""
-        kind: type[Labeled] = Labeled if record.topic == topics.labeled else Augmented
+        kind: type[Labeled] = Augmented if record.topic == topics.augmented else Labeled
         with contextlib.suppress(UndecodableError):
             message = decode(kind, record.value)
             if isinstance(message, Augmented):
                 if (entry := augmenting.cache_entry(message)) is not None:
                     variants.warm(*entry)
-            elif message.label_version == version:
+            elif record.topic == topics.shadow or message.label_version == version:
                 labels.warm(*cache_entry(message))
 
     return recall
-
-
-async def _register(settings: Settings, version: str, model: str, taxonomy: str) -> None:
-    """Note the live version in `label_versions`, whenever ClickHouse is there."""
-
-    async def attempt() -> None:
-        client = ClickHouseClient.from_settings(with_local_stack(settings))
-        try:
-            await register_version(client, settings, version=version, model=model, taxonomy=taxonomy)
-        finally:
-            await client.close()
-
-    try:
-        await until_available("ClickHouse (to note the label version)", attempt)
-    except asyncio.CancelledError:
-        raise
-    except Exception as error:
-        log.warning("label_version_not_noted", version=version, error=str(error))

@@ -424,3 +424,22 @@ async def test_metrics_are_asked_for_beside_v1_and_left_alone_where_there_are_no
         for _ in range(5):
             await client.complete(**ASK)
         assert there.paths.count("/metrics") == 1
+
+
+async def test_nothing_is_sent_without_permission_and_all_of_it_with() -> None:
+    async with serving(lambda *_: chat("ok")) as there, client_of(there.url) as client:
+        allowed = False
+        client.permitted = lambda: allowed
+        asking = asyncio.create_task(client.complete(**ASK))
+        await until(lambda: client.limit.in_flight == 1)
+        for _ in range(5):
+            await asyncio.sleep(0.01)
+        assert there.asked == []
+        allowed = True
+        assert (await asking).text == "ok"
+        allowed = False
+        given_up = asyncio.create_task(client.complete(**ASK))
+        await until(lambda: client.limit.in_flight == 1)
+        given_up.cancel()
+        await asyncio.wait([given_up])
+        assert client.limit.in_flight == 0

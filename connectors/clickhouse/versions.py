@@ -97,12 +97,14 @@ async def register_version(
     model: str,
     prompt: str = "",
     taxonomy: str = "",
+    mode: str | None = None,
     status: str = PROMOTED,
 ) -> None:
     """Note ``version`` unless it is known; a live worker's counts as promoted from then on.
 
-    A known version keeps its status: a worker that starts again undoes no promotion.
-    ``prompt`` and ``taxonomy`` are digests.
+    A known version keeps its status: a worker that starts again undoes no promotion. Only a trial that
+    a live worker takes up is promoted, or its rows would be seen by nobody.
+    ``prompt`` and ``taxonomy`` are digests; ``mode`` is that of the settings if not given.
     """
     table = _table(settings)
     await client.command(
@@ -115,10 +117,12 @@ async def register_version(
             "model": model,
             "prompt": prompt,
             "taxonomy": taxonomy,
-            "mode": settings.llm_labeler_mode,
+            "mode": mode or settings.llm_labeler_mode,
             "status": status,
         },
     )
+    if status == PROMOTED and await _status(client, table, version) == TRIAL:
+        await promote_version(client, settings, version)
 
 
 async def promote_version(client: ClickHouseClient, settings: Settings, version: str) -> None:
@@ -160,6 +164,14 @@ async def _change(client: ClickHouseClient, settings: Settings, version: str, st
         f"FROM {table} WHERE version = {{version:String}} GROUP BY version",
         {"version": version, "status": status},
     )
+
+
+async def _status(client: ClickHouseClient, table: str, version: str) -> str:
+    rows = await client.rows(
+        f"SELECT toString(argMax(status, changed_at)) FROM {table} WHERE version = {{version:String}}",
+        {"version": version},
+    )
+    return str(rows[0][0])
 
 
 def _table(settings: Settings) -> str:

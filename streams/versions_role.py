@@ -1,0 +1,177 @@
+"""Label versions in an agents' worker: its own is told to all, the others' are followed and worked under."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from agents.label import labeler_of
+from agents.ports import Answers
+from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.versions import PROMOTED, TRIAL, register_version
+from connectors.kafka.connection import connection
+from connectors.kafka.follow import Follower
+from connectors.kafka.producer import LeasedProducer
+from connectors.llm.client import ChatClient
+from streams.errors import ConfigurationError, LabelstreamError
+from streams.local import with_local_stack
+from streams.messages import Labeled, Row
+from streams.outcomes import Done, Reject, Retry
+from streams.settings import Settings
+from streams.topics import Topics
+from streams.versions import KnownVersions, LabelSpec
+from streams.waiting import until_available
+
+log = structlog.get_logger()
+
+LabelStep = Callable[[Row], Awaitable[Done[Labeled] | Reject | Retry]]
+
+_WAIT_SECONDS = 1.0
+# The version is written before its rows. If it is not there so long after all was read, it never will be.
+_ABSENT_SECONDS = 30.0
+_AGAIN_SECONDS = 2.0
+
+
+class Versions:
+    """Label steps by version. ``live`` is this worker's own."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        topics: Topics,
+        model: ChatClient,
+        answers: Answers,
+        live: LabelSpec,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.known = KnownVersions()
+        self._settings = settings
+        self._topics = topics
+        self._model = model
+        self._answers = answers
+        self._live = live
+        self._clock = clock
+        self._made: dict[str, tuple[LabelSpec, LabelStep]] = {}
+        self._missed: dict[str, float] = {}
+        self._follower: Follower | None = None
+
+    def label_as(self, version: str) -> LabelStep:
+        """The label step of ``version``, which need not be known yet."""
+
+        async def step(row: Row) -> Done[Labeled] | Reject | Retry:
+            try:
+                made = self._step(version)
+            except ConfigurationError as error:
+                return Reject("unusable-version", str(error))
+            if made is not None:
+                return await made(row)
+            if self._absent(version):
+                return Reject("unknown-version", f"the versions topic holds no label version {version}")
+            return Retry(_WAIT_SECONDS, f"label version {version} is not known yet")
+
+        return step
+
+    async def start(self) -> None:
+        """Read what is known, so that nothing unwanted is worked on."""
+
+        async def attempt() -> Follower:
+            follower = Follower(connection(self._settings), self._topics.versions, self.known.learn)
+            await follower.start()
+            return follower
+
+        self._follower = await until_available("the label versions", attempt)
+
+    async def run(self) -> None:
+        """Tell the live version, then follow, until cancelled."""
+        telling = asyncio.create_task(self._tell())
+        try:
+            while True:
+                if self._follower is None:
+                    await self.start()
+                assert self._follower is not None
+                try:
+                    await self._follower.follow()
+                except LabelstreamError as error:
+                    log.info("versions_followed_anew", error=str(error))
+                finally:
+                    follower, self._follower = self._follower, None
+                    await follower.stop()
+                await asyncio.sleep(_AGAIN_SECONDS)
+        finally:
+            telling.cancel()
+
+    def _step(self, version: str) -> LabelStep | None:
+        spec = self.known.specs.get(version)
+        if spec is None:
+            return None
+        made = self._made.get(version)
+        if made is None or not made[0].same_as(spec):
+            same = spec.model == self._live.model
+            model = self._model if same else self._model.asking(spec.model)
+            made = self._made[version] = (spec, labeler_of(spec, model, self._answers).label)
+            log.info("label_version_made", label_version=version, model=spec.model)
+        return made[1]
+
+    def _absent(self, version: str) -> bool:
+        first = self._missed.setdefault(version, self._clock())
+        current = self._follower.current_at if self._follower is not None else 0.0
+        return current - first > _ABSENT_SECONDS
+
+    async def _tell(self) -> None:
+        """Note the live version on the versions topic and in `label_versions`, whenever they are there."""
+        spec = self._live
+        other = self.known.specs.get(spec.version)
+        difference = other.difference(spec) if other is not None else ""
+        if difference:
+            log.warning(
+                "another label version has the same name: give each its own",
+                label_version=spec.version,
+                different=difference,
+                setting="LABEL_VERSION",
+            )
+        if other is None or difference:
+            await until_available("Kafka (to note the label version)", self._publish)
+        await self._register()
+
+    async def _publish(self) -> None:
+        producer = LeasedProducer(connection(self._settings))
+        try:
+            await producer.send(self._live.message(self._topics))
+        finally:
+            await producer.stop()
+
+    async def _register(self) -> None:
+        async def attempt() -> None:
+            client = ClickHouseClient.from_settings(with_local_stack(self._settings))
+            try:
+                await register(client, self._settings, self._live, live=True)
+            finally:
+                await client.close()
+
+        try:
+            await until_available("ClickHouse (to note the label version)", attempt)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            log.warning("label_version_not_noted", version=self._live.version, error=str(error))
+
+
+async def register(client: ClickHouseClient, settings: Settings, spec: LabelSpec, *, live: bool) -> None:
+    """Note ``spec`` in `label_versions`: as promoted if rows are labelled under it as they come.
+
+    Raises:
+        UnavailableError, ConfigurationError: as the client.
+    """
+    await register_version(
+        client,
+        settings,
+        version=spec.version,
+        model=spec.model,
+        prompt=spec.prompt_digest,
+        taxonomy=spec.taxonomy_digest,
+        mode=spec.mode,
+        status=PROMOTED if live else TRIAL,
+    )

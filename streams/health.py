@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import json
 import os
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
@@ -86,8 +87,11 @@ async def served(health: Health, host: str, port: int, data: Path) -> AsyncItera
             setting="HEALTH_PORT",
             fix="set it to a free port, or to 0 for any",
         ) from error
-    url = f"http://{host}:{server.server_port}"
-    note = data / "run" / f"{health.role}-{os.getpid()}.json"
+    machine = socket.gethostname()
+    shown = machine if host in ("0.0.0.0", "::") else host
+    url = f"http://{shown}:{server.server_port}"
+    # With the machine's name: containers share the folder, and each of them is process 1.
+    note = data / "run" / f"{health.role}-{machine}-{os.getpid()}.json"
     with contextlib.suppress(OSError):
         note.parent.mkdir(parents=True, exist_ok=True)
         note.write_text(json.dumps({"role": health.role, "pid": os.getpid(), "url": url}))

@@ -58,12 +58,20 @@ async def run_sink(settings: Settings) -> None:
 
 async def run_all(settings: Settings) -> None:
     """Every role as a process of its own, started again when it fails."""
+    await on_duty(settings, "all", _all)
 
+
+async def _all(settings: Settings, health: Health) -> None:
     async def attempt() -> None:
         await initialise(with_local_stack(settings))
 
+    health.wait_for("Kafka and ClickHouse")
     await until_available("Kafka and ClickHouse", attempt)
-    await Supervisor(SUPERVISED, os.environ).run()
+    # The port is this process's; each role takes a free one.
+    supervisor = Supervisor(SUPERVISED, {**os.environ, "HEALTH_PORT": "0"})
+    health.state = lambda: {"pids": supervisor.pids, "restarts": dict(supervisor.restarts)}
+    health.working()
+    await supervisor.run()
 
 
 async def initialise(settings: Settings) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -28,6 +29,7 @@ class Supervisor:
         self._roles = tuple(roles)
         self._environment = dict(environment)
         self._logs = logs
+        self.restarts: Counter[str] = Counter()
         self._children: dict[str, asyncio.subprocess.Process] = {}
         self._stopping = asyncio.Event()
 
@@ -63,6 +65,7 @@ class Supervisor:
                 return
             if time.monotonic() - started > _HEALTHY_SECONDS:
                 pause = _FIRST_PAUSE
+            self.restarts[role] += 1
             log.warning("role_restarted", role=role, exit_code=code, pause_seconds=pause)
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from command_lines import ROOT, health_check
@@ -15,6 +16,7 @@ from connectors.kafka.admin import Admin
 from connectors.kafka.connection import connection
 from connectors.kafka.producer import LeasedProducer
 from streams.codec import encode, headers_of
+from streams.health import Health, served
 from streams.messages import Labeled
 from streams.ports import Outgoing
 from streams.settings import Settings, load
@@ -82,16 +84,17 @@ def test_the_subscriber_fits_a_screen() -> None:
     assert len((ROOT / "examples" / "subscribe.py").read_text("utf-8").splitlines()) <= 20
 
 
-@pytest.mark.parametrize("up", [True, False], ids=["up", "down"])
-async def test_the_image_s_health_check_tells_whether_kafka_answers(settings: Settings, up: bool) -> None:
+@pytest.mark.parametrize("stalled", ["", "no progress for 60 s"])
+async def test_the_image_s_health_check_asks_the_role(tmp_path: Path, stalled: str) -> None:
     python, *arguments = health_check()
     assert python == "python"
-    servers = str(settings.kafka_bootstrap_servers) if up else "127.0.0.1:1"
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *arguments,
-        env={**os.environ, "KAFKA_BOOTSTRAP_SERVERS": servers},
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    async with asyncio.timeout(60):
-        assert (await process.wait() == 0) is up
+    health = Health("agents")
+    health.stalled = stalled
+    async with served(health, "127.0.0.1", 0, tmp_path) as url, asyncio.timeout(60):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *arguments,
+            env={**os.environ, "HEALTH_PORT": url.rpartition(":")[2]},
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        assert (await process.wait() == 0) is (not stalled)

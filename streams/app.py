@@ -315,6 +315,8 @@ class AgentsWorker:
         while True:
             await asyncio.sleep(COMMIT_SECONDS)
             last = await self._commit(last)
+            if self._delivery.unsure:
+                raise UnavailableError(self._delivery.unsure, setting="KAFKA_BOOTSTRAP_SERVERS")
             if time.monotonic() - compared > TOPICS_SECONDS:
                 await self._compare_topics()
                 compared = time.monotonic()

@@ -19,44 +19,18 @@ import structlog
 from streams.codec import REPLAY_JOB, RETRY_OF, created_at_header, decode, encode, headers_of
 from streams.errors import LabelstreamError, LeaseLostError, RefusedError, UndecodableError
 from streams.letters import dead_letter
-from streams.memory import Floors, Memory, bytes_identity, digest_of, retry_identity, row_identity
-from streams.messages import Row
+from streams.memory import bytes_identity, digest_of, retry_identity, row_identity
 from streams.outcomes import Done, Reject, Retry
 from streams.ports import Commit, Lease, Outgoing, Partition, Record, Sender, Tail, TopicIds
 from streams.stage import Flow, Limits, Route
 from streams.takeover import Takeover
 from streams.urgency import REPLAY
-from streams.window import Slot, Window, made_anew
+from streams.window import Window, made_anew
+from streams.work import Input, Work
 
 log = structlog.get_logger()
 
 Sleep = Callable[[float], Awaitable[None]]
-
-
-class _Input:
-    """One input partition that this worker owns."""
-
-    def __init__(self, window: Window, memory: Memory, floors: Floors) -> None:
-        self.window = window
-        self.memory = memory
-        self.floors = floors
-        self.waiting: deque[tuple[Record, Route]] = deque()
-
-
-class _Work:
-    """One message at work."""
-
-    __slots__ = ("generation", "handed_over", "identity", "message", "record", "route", "slot", "state")
-
-    def __init__(self, state: _Input, record: Record, route: Route, slot: Slot, generation: int) -> None:
-        self.state = state
-        self.record = record
-        self.route = route
-        self.slot = slot
-        self.generation = generation
-        self.handed_over = False  # its output was given to the sender
-        self.message: Row | None = None
-        self.identity = b""
 
 
 class Delivery:
@@ -79,6 +53,7 @@ class Delivery:
     ) -> None:
         self.flow = flow
         self.counts: Counter[str] = Counter()
+        self.unsure = ""  # why only a new start can tell what was written
         self._sender = sender
         self._takeover = Takeover(flow, tail, limits.recalled)
         self._topic_ids = topic_ids
@@ -86,8 +61,8 @@ class Delivery:
         self._limits = limits
         self._sleep = sleep
         self._generation = -1
-        self._inputs: dict[Partition, _Input] = {}
-        self._running: dict[asyncio.Task[None], _Work] = {}
+        self._inputs: dict[Partition, Input] = {}
+        self._running: dict[asyncio.Task[None], Work] = {}
         self._at_work: Counter[str] = Counter()
         self._turns: dict[str, deque[Partition]] = {}
         self._underway: dict[tuple[int, bytes], asyncio.Future[None]] = {}
@@ -122,7 +97,7 @@ class Delivery:
                 before=taken.befores[number],
                 reach=taken.reach.get(partition, 0),
             )
-            self._inputs[partition] = _Input(window, taken.memories[number], floors)
+            self._inputs[partition] = Input(window, taken.memories[number], floors)
         self._turns = {
             topic: deque(sorted(p for p in self._inputs if p.topic == topic)) for topic in self.flow.inputs
         }
@@ -152,6 +127,7 @@ class Delivery:
         self._inputs = {}
         self._turns = {}
         self._generation = -1
+        self.unsure = ""
 
     def commits(self) -> dict[Partition, Commit]:
         """Where each owned partition may be committed."""
@@ -191,7 +167,7 @@ class Delivery:
                 turn.rotate(-1)
                 idle = 0 if self._begin(self._inputs[turn[-1]]) else idle + 1
 
-    def _begin(self, state: _Input) -> bool:
+    def _begin(self, state: Input) -> bool:
         if not state.waiting or state.window.span >= self._limits.span:
             return False
         record, route = state.waiting[0]
@@ -201,7 +177,7 @@ class Delivery:
         state.waiting.popleft()
         slot = state.window.admit(record.offset)
         if slot is not None:
-            work = _Work(state, record, route, slot, self._generation)
+            work = Work(state, record, route, slot, self._generation)
             task = asyncio.get_running_loop().create_task(self._deliver(work))
             self._running[task] = work
             self._at_work[kind] += 1
@@ -221,7 +197,7 @@ class Delivery:
 
     # --- one message ---
 
-    async def _deliver(self, work: _Work) -> None:
+    async def _deliver(self, work: Work) -> None:
         REPLAY.set(work.record.topic in self.flow.replays)
         try:
             broken = self._read(work)
@@ -245,10 +221,13 @@ class Delivery:
             finally:
                 del self._underway[key]
                 done.set_result(None)
-        except LeaseLostError:
-            return  # another owns the partition now, or will read it again
+        except LeaseLostError as lost:
+            # Another owns the partition now, and reads it again. Or nobody else does, and only a new start,
+            # which reads the tail, can tell what was written.
+            if self._generation == work.generation == self._lease.generation:
+                self.unsure = str(lost)
 
-    def _read(self, work: _Work) -> Reject | None:
+    def _read(self, work: Work) -> Reject | None:
         try:
             message = decode(work.route.reads, work.record.value)
         except UndecodableError as error:
@@ -263,7 +242,7 @@ class Delivery:
         )
         return None
 
-    def _known(self, work: _Work) -> bool:
+    def _known(self, work: Work) -> bool:
         memory, retry_of = work.state.memory, self._retry_of(work.record)
         if retry_of is None:
             return work.identity in memory
@@ -274,7 +253,7 @@ class Delivery:
         """The dead letter that is tried again. What came of it downstream is a message as any other."""
         return record.header(RETRY_OF) if record.topic in self.flow.replays else None
 
-    async def _ask(self, work: _Work) -> Done[Any] | Reject | None:
+    async def _ask(self, work: Work) -> Done[Any] | Reject | None:
         """Ask the step until it decides, or nobody wants the answer. Only failures of this very message,
         while others succeed, count against it: an outage is nobody's fault, however long it takes."""
         assert work.message is not None
@@ -298,7 +277,7 @@ class Delivery:
                     return Reject("gave-up", outcome.reason, attempts)
         return None
 
-    async def _publish(self, work: _Work, output: Done[Any] | Reject) -> None:
+    async def _publish(self, work: Work, output: Done[Any] | Reject) -> None:
         """Send the result, or a dead letter; remember it."""
         record, memory, name = work.record, work.state.memory, work.route.name
         retry_of = self._retry_of(record)
@@ -343,7 +322,7 @@ class Delivery:
         self.counts[f"dead_letters:{name}:{output.reason}"] += 1
         log.warning("dead_letter", step=name, source=record.source, reason=output.reason, error=output.error)
 
-    async def _send(self, work: _Work, outgoing: Outgoing) -> None:
+    async def _send(self, work: Work, outgoing: Outgoing) -> None:
         while True:
             await self._lease.hold(work.generation)
             work.handed_over = True

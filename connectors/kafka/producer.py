@@ -8,7 +8,7 @@ by giving up the whole producer and beginning a new one under a new producer id.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import structlog
@@ -57,6 +57,7 @@ class LeasedProducer:
         self._current: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
         self._alone = asyncio.Lock()
+        self._retired: set[AIOKafkaProducer] = set()
         self._disposals: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -79,18 +80,17 @@ class LeasedProducer:
 
         Only what is on its way to the broker at this moment may still be written.
         """
-        producer, self._current = self._current, None
-        if producer is None:
-            return
-        producer._sender.fenced = True
-        producer._message_accumulator.fail_all(LeaseLostError("taken back before it was confirmed"))
-        task = asyncio.get_running_loop().create_task(_dispose(producer))
-        self._disposals.add(task)
-        task.add_done_callback(self._disposals.discard)
+        producers = [*self._retired, *([self._current] if self._current is not None else [])]
+        self._current = None
+        for producer in producers:
+            producer._sender.fenced = True
+            producer._message_accumulator.fail_all(LeaseLostError("taken back before it was confirmed"))
+            self._in_background(_dispose(producer))
 
     async def send(self, message: Outgoing) -> int:
         while True:
             producer = await self._producer()
+            handed_over = False
             try:
                 future = await producer.send(
                     message.topic,
@@ -99,9 +99,10 @@ class LeasedProducer:
                     partition=message.partition,
                     headers=list(message.headers),
                 )
+                handed_over = True
                 return int((await asyncio.shield(future)).offset)
             except Exception as error:
-                await self._recover(producer, error)
+                await self._recover(producer, error, handed_over)
                 if _size_refused_by_broker(error):
                     return await self._send_alone(message)
 
@@ -158,17 +159,40 @@ class LeasedProducer:
         if self._current is producer:
             self.fence()
 
-    async def _recover(self, producer: AIOKafkaProducer, error: Exception) -> None:
+    def _retire(self, producer: AIOKafkaProducer) -> None:
+        """Go on with a new producer; the old one sends what it has, for other partitions are in order."""
+        if self._current is producer:
+            self._current = None
+            self._retired.add(producer)
+            self._in_background(self._close(producer))
+
+    async def _close(self, producer: AIOKafkaProducer) -> None:
+        try:
+            await producer.stop()
+        finally:
+            self._retired.discard(producer)
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._disposals.add(task)
+        task.add_done_callback(self._disposals.discard)
+
+    async def _recover(self, producer: AIOKafkaProducer, error: Exception, handed_over: bool) -> None:
         """Raise what the caller must know; otherwise make ready for another try."""
         if isinstance(error, MessageSizeTooLargeError) and error.args:
             raise translate(error) from error  # refused here, before it was given a sequence number
         if _size_refused_by_broker(error) or isinstance(error, (OutOfOrderSequenceNumber, ProducerClosed)):
-            # A refused batch leaves a hole in the sequence numbers: only a new producer id heals that.
-            self._drop(producer)
+            # A refused batch leaves a hole in its partition's sequence numbers: only a new producer id
+            # heals that. What is refused for its number was not written.
+            self._retire(producer)
             return
         failed = translate(error)
         if not isinstance(failed, UnavailableError):
             raise failed from error
+        if handed_over:
+            # aiokafka tries for ever what may have been written; if it gave up nevertheless (no leader for
+            # long), another try could double it. Whoever owns the partition next learns what is there.
+            raise LeaseLostError(f"nobody knows whether it was written: {failed}") from error
         log.warning("send_retried", error=str(failed))
         await asyncio.sleep(_RETRY_SECONDS)
 
@@ -179,7 +203,7 @@ class LeasedProducer:
             try:
                 return (await _send_batches(producer, [message]))[0]
             except Exception as error:
-                self._drop(producer)
+                self._retire(producer)
                 raise translate(error) from error
 
 

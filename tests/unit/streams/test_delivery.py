@@ -579,3 +579,20 @@ async def test_answers_of_older_outputs_are_remembered_but_no_more_than_asked() 
     )
     await second.assigned({ROWS: first.commits()[ROWS]}, 1)
     assert seen == [str(offset).encode() for offset in range(20, 30)]
+
+
+async def test_an_owner_that_cannot_tell_what_was_written_asks_for_a_new_start() -> None:
+    broker = Broker()
+    delivery = make(broker)
+    await delivery.assigned({ROWS: Commit(-1)}, 1)
+
+    async def unknown(message: Outgoing) -> int:
+        raise LeaseLostError("nobody knows whether it was written")
+
+    broker.send = unknown  # type: ignore[method-assign]
+    delivery.offer(record(0, "0"), 1)
+    await settle(delivery)
+    assert "nobody knows" in delivery.unsure
+    assert delivery.commits()[ROWS].offset == 0
+    delivery.forget()
+    assert delivery.unsure == ""

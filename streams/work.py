@@ -1,0 +1,37 @@
+"""What a delivery holds: its input partitions, and the messages at work."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from streams.memory import Floors, Memory
+from streams.messages import Row
+from streams.ports import Record
+from streams.stage import Route
+from streams.window import Slot, Window
+
+
+class Input:
+    """One input partition that this worker owns."""
+
+    def __init__(self, window: Window, memory: Memory, floors: Floors) -> None:
+        self.window = window
+        self.memory = memory
+        self.floors = floors
+        self.waiting: deque[tuple[Record, Route]] = deque()
+
+
+class Work:
+    """One message at work."""
+
+    __slots__ = ("generation", "handed_over", "identity", "message", "record", "route", "slot", "state")
+
+    def __init__(self, state: Input, record: Record, route: Route, slot: Slot, generation: int) -> None:
+        self.state = state
+        self.record = record
+        self.route = route
+        self.slot = slot
+        self.generation = generation
+        self.handed_over = False  # its output was given to the sender
+        self.message: Row | None = None
+        self.identity = b""

@@ -1,0 +1,116 @@
+"""The producer on the real broker: refusals harm no neighbours, and a fence takes back what was not sent."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from connectors.kafka.connection import connection
+from connectors.kafka.producer import LeasedProducer
+from connectors.kafka.tail import TailReader
+from streams.errors import LeaseLostError, RefusedError
+from streams.ports import Outgoing, Partition
+from streams.settings import Settings
+from tests.stack import local_stack
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    with local_stack(tmp_path_factory, clickhouse=False) as running:
+        yield connection(Settings(kafka_bootstrap_servers=running.kafka.address))
+
+
+@pytest.fixture
+async def topic(arguments: dict[str, Any]) -> AsyncIterator[str]:
+    """Two partitions that take messages of at most 20,000 bytes."""
+    name = f"small{next(_numbers)}"
+    admin = AIOKafkaAdminClient(**arguments)
+    await admin.start()
+    await admin.create_topics([NewTopic(name, 2, 1, topic_configs={"max.message.bytes": "20000"})])
+    await admin.close()
+    yield name
+
+
+class Lease:
+    """Held or not, as the test says."""
+
+    generation = 1
+
+    def __init__(self) -> None:
+        self.may = True
+
+    def held(self) -> bool:
+        return self.may
+
+    async def hold(self, generation: int) -> None: ...
+
+
+async def written(arguments: dict[str, Any], topic: str) -> Counter[bytes | None]:
+    found: Counter[bytes | None] = Counter()
+    async for records in TailReader(arguments).read_many({Partition(topic, 0): 0, Partition(topic, 1): 0}):
+        found.update(record.key for record in records)
+    return found
+
+
+async def test_messages_too_large_for_the_topic_harm_no_neighbours(
+    arguments: dict[str, Any], topic: str
+) -> None:
+    producer = LeasedProducer(arguments)
+
+    async def send(number: int) -> int | None:
+        size = 50_000 if number % 20 == 7 else 100
+        message = Outgoing(topic, number % 2, b"%d" % number, b"x" * size)
+        try:
+            return await producer.send(message)
+        except RefusedError as error:
+            assert error.reason == "too-large"
+            return None
+
+    offsets = await asyncio.gather(*(send(number) for number in range(200)))
+    await producer.stop()
+    refused = {number for number, offset in enumerate(offsets) if offset is None}
+    assert refused == {number for number in range(200) if number % 20 == 7}
+    expected = {b"%d" % number: 1 for number in range(200) if number not in refused}
+    assert await written(arguments, topic) == expected
+
+
+async def test_what_waits_for_the_lease_is_taken_back_by_a_fence(
+    arguments: dict[str, Any], topic: str
+) -> None:
+    lease = Lease()
+    producer = LeasedProducer(arguments, lease)
+    await producer.send(Outgoing(topic, 0, b"before", b"x"))
+    lease.may = False
+    waiting = [asyncio.create_task(producer.send(Outgoing(topic, 0, b"held", b"x"))) for _ in range(3)]
+    await asyncio.sleep(0.3)
+    assert not any(task.done() for task in waiting)
+    producer.fence()
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert all(isinstance(outcome, LeaseLostError) for outcome in outcomes)
+    lease.may = True
+    await producer.send(Outgoing(topic, 0, b"after", b"x"))
+    await producer.stop()
+    assert await written(arguments, topic) == {b"before": 1, b"after": 1}
+
+
+async def test_many_keep_their_order_and_their_offsets(arguments: dict[str, Any], topic: str) -> None:
+    producer = LeasedProducer(arguments)
+    messages = [Outgoing(topic, number % 2, b"%d" % number, b"x" * 100) for number in range(100)]
+    offsets = await producer.send_many(messages)
+    await producer.stop()
+    for partition in (0, 1):
+        mine = [
+            offset
+            for message, offset in zip(messages, offsets, strict=True)
+            if message.partition == partition
+        ]
+        assert mine == list(range(50))
+    assert set((await written(arguments, topic)).values()) == {1}

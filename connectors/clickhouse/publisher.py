@@ -121,6 +121,12 @@ class Publisher:
         await self._send(messages, generation, now)
         self.published.add(skipped)
 
+    def named(self, page: Sequence[SourceRow]) -> list[Outgoing]:
+        """What `publish` would send for ``page``, which then counts as settled. For a backfill."""
+        messages, skipped = self._messages(self._new_of(page))
+        self.published.add([*skipped, *(one.mark for one in messages)])
+        return [one.outgoing for one in messages]
+
     def _new_of(self, page: Sequence[SourceRow]) -> list[_New]:
         """The rows that are not settled. Equal rows stand together, so the n-th of them is known by count."""
         contents = [content_of(row) for row in page]

@@ -1,0 +1,168 @@
+"""Old rows of the source table, named as the poller names them, less those that are settled already."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Sequence
+
+from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.cursor import Cursor
+from connectors.clickhouse.labelled import given_up, labelled_between
+from connectors.clickhouse.publisher import STEP, Publisher
+from connectors.clickhouse.source import SourceRow, SourceTable, micros_of
+from streams.codec import decode
+from streams.errors import UndecodableError
+from streams.messages import Row
+from streams.ports import Lease, Outgoing, Sender
+from streams.settings import Settings
+from streams.topics import Topics
+
+_SECOND = 1_000_000
+
+
+def poller_begins(cursor: Cursor, settings: Settings) -> int:
+    """Rows from this time on, in microseconds since 1970, are the poller's to publish; older ones it never
+    reads again. The cursor is never ahead of the poller, and its window moves in twentieths."""
+    lookback = int(settings.poll_lookback_seconds * _SECOND)
+    begin = cursor.watermark - lookback - lookback // 20 - _SECOND
+    return begin if cursor.floor is None else max(begin, cursor.floor)
+
+
+class Settled:
+    """Rows that are labelled, given up, or on their way.
+
+    By id, time and text. Where two rows stand under one id, it depends on the order of their arrival which
+    of them has the plain one: so they are known by the id that they share, and counted.
+    """
+
+    def __init__(self) -> None:
+        self._ids: dict[tuple[int, str], set[str]] = {}
+        self._seen: Counter[tuple[int, str, str]] = Counter()
+
+    def add(self, row_id: str, micros: int, text: str) -> None:
+        """This row is settled."""
+        self._ids.setdefault((micros, text), set()).add(row_id)
+
+    def has(self, row: Row) -> bool:
+        """Whether ``row`` is. To be asked once for each row of the source, in order."""
+        micros = micros_of(row.created_at)
+        ids = self._ids.get((micros, row.text))
+        if ids is None:
+            return False
+        plain = row.row_id.split("~", 1)[0]
+        self._seen[micros, row.text, plain] += 1
+        same = sum(one == plain or one.startswith(f"{plain}~") for one in ids)
+        return row.row_id in ids or self._seen[micros, row.text, plain] <= same
+
+    def merged(self, rows: Iterable[tuple[str, int, str]]) -> Settled:
+        """This, with ``rows`` (id, time, text) of one page."""
+        both = Settled()
+        both._ids = {key: set(ids) for key, ids in self._ids.items()}
+        for row in rows:
+            both.add(*row)
+        return both
+
+
+class OldRows:
+    """Rows of the source table from ``since`` on and before ``until``, microseconds since 1970."""
+
+    def __init__(
+        self,
+        client: ClickHouseClient,
+        settings: Settings,
+        topics: Topics,
+        *,
+        since: int | None,
+        until: int,
+        sender: Sender,
+        lease: Lease,
+    ) -> None:
+        self.counts: Counter[str] = Counter()
+        self._client = client
+        self._settings = settings
+        self._topics = topics
+        self._since = since
+        self._until = until
+        self._lookback = int(settings.poll_lookback_seconds * _SECOND)
+        self._source = SourceTable(client, settings)
+        self._publisher = Publisher(
+            self._source.name,
+            topics,
+            partitions=settings.topic_partitions,
+            least_bytes=settings.min_text_length,
+            sender=sender,
+            lease=lease,
+            counts=self.counts,
+        )
+        self._too_large: set[str] = set()
+        self._given_up: list[tuple[str, int, str]] = []
+
+    async def count(self) -> int:
+        """How many rows the range holds, settled or not."""
+        first = self._since if self._since is not None else 0
+        return sum((await self._source.counts(first, self._until)).values())
+
+    async def pages(
+        self, after: int | None, on_the_way: Sequence[tuple[str, int, str]]
+    ) -> AsyncIterator[tuple[list[Row], list[Outgoing], int]]:
+        """Rows that are not settled, dead letters of those that no topic takes, and the time from which on
+        a next reading should begin.
+
+        ``after``: such a time. ``on_the_way``: id, time and text of rows that the topics hold and the
+        tables not yet; asked for before the tables are.
+
+        Raises:
+            UnavailableError, ConfigurationError: as `SourceTable`.
+        """
+        begin = self._since if after is None else after
+        await self._learn_given_up()
+        if begin is not None:
+            # What the poller had in mind as it came to these rows: ids that were taken.
+            async for page in self._source.pages(begin - self._lookback, begin):
+                self._publisher.named(page)
+        async for page in _whole_moments(self._source.pages(begin, self._until)):
+            first, last = page[0].micros, page[-1].micros
+            settled = (
+                Settled()
+                .merged(row for row in [*on_the_way, *self._given_up] if first <= row[1] <= last)
+                .merged(await labelled_between(self._client, self._settings, first, last))
+            )
+            rows, letters = [], []
+            for outgoing in self._publisher.named(page):
+                if outgoing.topic != self._topics.rows:
+                    if (outgoing.key or b"").decode() not in self._too_large:
+                        letters.append(outgoing)
+                    continue
+                row = decode(Row, outgoing.value)
+                if settled.has(row):
+                    self.counts["settled"] += 1
+                else:
+                    rows.append(row)
+            self._publisher.published.forget_before(last - self._lookback)
+            yield rows, letters, last + 1
+
+    async def _learn_given_up(self) -> None:
+        self._too_large, self._given_up = set(), []
+        for step, row_id, payload in await given_up(self._client, self._settings):
+            if step == STEP:
+                self._too_large.add(row_id)
+                continue
+            try:
+                row = decode(Row, payload)
+            except UndecodableError:
+                continue
+            self._given_up.append((row_id, micros_of(row.created_at), row.text))
+
+
+async def _whole_moments(pages: AsyncIterator[list[SourceRow]]) -> AsyncIterator[list[SourceRow]]:
+    """Rows of one time are never apart, so that a reading can begin again between two pages."""
+    held: list[SourceRow] = []
+    async for page in pages:
+        held += page
+        last = held[-1].micros
+        whole = [row for row in held if row.micros < last]
+        if whole:
+            yield whole
+            held = held[len(whole) :]
+    if held:
+        yield held

@@ -1,0 +1,161 @@
+"""Two label versions side by side: what changed, by label, by week, and where it tells most."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.ddl import LABELED, quoted
+from connectors.clickhouse.source import moment
+from streams.errors import RefusedError
+from streams.settings import Settings
+
+EXAMPLES = 20
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A row whose label differs. ``created_at`` in RFC 3339, UTC."""
+
+    row_id: str
+    created_at: str
+    text: str
+    label_a: str
+    label_b: str
+    confidence_a: float | None
+    confidence_b: float | None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows with one label of A, or of one week (its Monday): how many, and how many agree.
+
+    ``confidence_shift``: mean of B's confidence less A's, where both are told; None where none is.
+    """
+
+    name: str
+    rows: int
+    agree: int
+    confidence_shift: float | None
+
+
+@dataclass(frozen=True)
+class Diff:
+    """``a`` against ``b``. ``rows`` have a label of both; ``only_a`` and ``only_b`` of one."""
+
+    a: str
+    b: str
+    rows: int
+    agree: int
+    only_a: int
+    only_b: int
+    confidence_a: float | None
+    confidence_b: float | None
+    matrix: dict[str, dict[str, int]]  # label of A -> label of B -> rows
+    by_label: list[Group]
+    by_week: list[Group]
+    examples: list[Changed] = field(default_factory=list)
+    changed: list[Changed] = field(default_factory=list)
+
+    @property
+    def agreement(self) -> float | None:
+        """The share of the common rows with the same label; None without any."""
+        return self.agree / self.rows if self.rows else None
+
+
+async def diff_versions(
+    client: ClickHouseClient, settings: Settings, a: str, b: str, *, changed: int
+) -> Diff:
+    """Compare the rows that both versions have labelled. ``changed``: list at most so many changed rows,
+    by time.
+
+    Raises:
+        RefusedError: a version has no rows.
+        UnavailableError, ConfigurationError: as the client.
+    """
+    given = {"a": a, "b": b}
+    pairs = _pairs(f"{quoted(settings.result_database)}.{quoted(LABELED)}")
+    total = (
+        await client.rows(
+            f"SELECT countIf(has_a AND has_b), countIf(has_a AND has_b AND a_label = b_label),\n"
+            f"    countIf(has_a AND NOT has_b), countIf(has_b AND NOT has_a),\n"
+            f"    avgIf(a_conf, has_a AND has_b), avgIf(b_conf, has_a AND has_b)\nFROM ({pairs})",
+            given,
+        )
+    )[0]
+    rows, agree, only_a, only_b = (int(number) for number in total[:4])
+    for version, missing in ((a, rows + only_a == 0), (b, rows + only_b == 0)):
+        if missing:
+            raise RefusedError(f"there is no row with a label of version {version}", reason="unknown-version")
+    both = f"FROM ({pairs}) WHERE has_a AND has_b"
+    matrix: dict[str, dict[str, int]] = {}
+    for label_a, label_b, count in await client.rows(
+        f"SELECT a_label, b_label, count() AS n {both} GROUP BY a_label, b_label ORDER BY a_label, n DESC",
+        given,
+    ):
+        matrix.setdefault(label_a, {})[label_b] = int(count)
+    differ = (
+        f"SELECT row_id, toUnixTimestamp64Micro(created_at), a_text, a_label, b_label, a_conf, b_conf {both}"
+    )
+    differ += " AND a_label != b_label"
+    examples = await client.rows(
+        # Both sure, and of another opinion: that tells most. One of equal texts is enough.
+        f"{differ} ORDER BY ifNull(a_conf, 0) + ifNull(b_conf, 0) DESC, created_at, row_id\n"
+        f"LIMIT 1 BY a_text LIMIT {EXAMPLES}",
+        given,
+    )
+    listed = (
+        await client.rows(f"{differ} ORDER BY created_at, row_id LIMIT {int(changed)}", given)
+        if changed
+        else []
+    )
+    return Diff(
+        a,
+        b,
+        rows,
+        agree,
+        only_a,
+        only_b,
+        _number(total[4]),
+        _number(total[5]),
+        matrix,
+        await _groups(client, "a_label", both, given),
+        await _groups(client, "toString(toMonday(created_at, 'UTC'))", both, given),
+        [_changed(row) for row in examples],
+        [_changed(row) for row in listed],
+    )
+
+
+def _pairs(table: str) -> str:
+    """One line a row, with both labels; a row that is stored twice counts once."""
+    columns = ",\n    ".join(
+        f"maxIf(1, label_version = {{{v}:String}}) AS has_{v}, "
+        f"anyIf(toString(label), label_version = {{{v}:String}}) AS {v}_label, "
+        f"anyIf(confidence, label_version = {{{v}:String}}) AS {v}_conf"
+        for v in ("a", "b")
+    )
+    return (
+        f"SELECT created_at, row_id, any(text) AS a_text,\n    {columns}\nFROM {table}\n"
+        "WHERE label_version IN ({a:String}, {b:String}) GROUP BY created_at, row_id"
+    )
+
+
+async def _groups(client: ClickHouseClient, by: str, both: str, given: dict[str, Any]) -> list[Group]:
+    rows = await client.rows(
+        f"SELECT {by} AS name, count(), countIf(a_label = b_label), avg(b_conf - a_conf) {both}\n"
+        "GROUP BY name ORDER BY name",
+        given,
+    )
+    return [Group(str(name), int(count), int(agree), _number(shift)) for name, count, agree, shift in rows]
+
+
+def _changed(row: Sequence[Any]) -> Changed:
+    row_id, micros, text, label_a, label_b, confidence_a, confidence_b = row
+    at = moment(int(micros)).isoformat().replace("+00:00", "Z")
+    return Changed(row_id, at, text, label_a, label_b, _number(confidence_a), _number(confidence_b))
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None or value != value else float(value)

@@ -1,0 +1,130 @@
+"""What the result tables already hold of some rows: the half of an anti-join that ClickHouse answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.ddl import AUGMENTED, DEAD_LETTERS, LABELED, quoted
+from connectors.clickhouse.exact import OffsetSet
+from streams.settings import Settings
+
+# A row as the tables know it: its id, and its time in microseconds since 1970.
+Key = tuple[str, int]
+
+_IDS = 2_000
+_RANGES = 500
+_FROM = "created_at >= fromUnixTimestamp64Micro({first:Int64}, 'UTC')"
+_TO = "created_at <= fromUnixTimestamp64Micro({last:Int64}, 'UTC')"
+
+
+async def count_of(client: ClickHouseClient, settings: Settings, version: str) -> int:
+    """How many labels of ``version`` are stored."""
+    rows = await client.rows(
+        f"SELECT count() FROM {_labeled(settings)} WHERE label_version = {{version:String}}",
+        {"version": version},
+    )
+    return int(rows[0][0])
+
+
+async def labelled(
+    client: ClickHouseClient, settings: Settings, version: str, keys: Sequence[Key]
+) -> set[Key]:
+    """Those of ``keys`` that are labelled under ``version``."""
+    found: set[Key] = set()
+    for start in range(0, len(keys), _IDS):
+        some = keys[start : start + _IDS]
+        rows = await client.rows(
+            f"SELECT row_id, toUnixTimestamp64Micro(created_at) FROM {_labeled(settings)}\n"
+            f"WHERE label_version = {{version:String}} AND {_FROM} AND {_TO}\n"
+            "    AND row_id IN {ids:Array(String)}",
+            {
+                "version": version,
+                "first": min(micros for _, micros in some),
+                "last": max(micros for _, micros in some),
+                "ids": [row_id for row_id, _ in some],
+            },
+        )
+        found.update((row_id, int(micros)) for row_id, micros in rows)
+    return found
+
+
+async def labelled_between(
+    client: ClickHouseClient, settings: Settings, first: int, last: int
+) -> list[tuple[str, int, str]]:
+    """Id, time and text of each row from ``first`` to ``last`` that has a label, of whatever version."""
+    rows = await client.rows(
+        f"SELECT row_id, toUnixTimestamp64Micro(created_at), any(text) FROM {_labeled(settings)}\n"
+        f"WHERE {_FROM} AND {_TO} GROUP BY row_id, created_at",
+        {"first": first, "last": last},
+    )
+    return [(row_id, int(micros), text) for row_id, micros, text in rows]
+
+
+async def given_up(client: ClickHouseClient, settings: Settings) -> list[tuple[str, str, bytes]]:
+    """Step, row id and bytes of the rows that were given up before they had a label."""
+    columns = await client.columns(
+        "SELECT toString(step), row_id, payload FROM "
+        f"{quoted(settings.result_database)}.{quoted(DEAD_LETTERS)} WHERE step IN ('poll', 'label', 'store')",
+        strings_as_bytes=True,
+    )
+    return [
+        (step.decode("utf-8", "replace"), row_id.decode("utf-8", "replace"), payload)
+        for step, row_id, payload in zip(*columns, strict=True)
+    ]
+
+
+async def busiest_minute(client: ClickHouseClient, settings: Settings) -> float | None:
+    """Calls a second in the busiest minute of the last day; None without any."""
+    rows = await client.rows(
+        f"SELECT max(calls) FROM (SELECT countIf(NOT cached) AS calls FROM {_labeled(settings)}\n"
+        "WHERE labeled_at >= now() - INTERVAL 1 DAY GROUP BY toStartOfMinute(labeled_at))"
+    )
+    calls = rows[0][0] if rows else None
+    return int(calls) / 60 if calls else None
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where rows stood in Kafka: a topic's incarnation, and offsets by partition."""
+
+    topic_id: UUID
+    offsets: dict[int, OffsetSet]
+
+
+async def drop_rows(
+    client: ClickHouseClient, settings: Settings, version: str, places: Sequence[Places] | None
+) -> int:
+    """Take the rows of ``version`` out of the tables, those at ``places`` or all; returns how many labels.
+
+    When it returns, they are gone.
+
+    Raises:
+        UnavailableError, AccessError.
+    """
+    conditions: list[str] = ["1"]
+    if places is not None:
+        conditions = [
+            f"(_topic_id = '{one.topic_id}' AND _partition = {int(number)} "
+            f"AND _offset >= {int(start)} AND _offset < {int(end)})"
+            for one in places
+            for number, offsets in one.offsets.items()
+            for start, end in offsets
+        ]
+    before = await count_of(client, settings, version)
+    for table in (LABELED, AUGMENTED):
+        name = f"{quoted(settings.result_database)}.{quoted(table)}"
+        for start in range(0, len(conditions), _RANGES):
+            some = " OR ".join(conditions[start : start + _RANGES])
+            where, given = f"label_version = {{version:String}} AND ({some})", {"version": version}
+            if int((await client.rows(f"SELECT count() FROM {name} WHERE {where}", given))[0][0]):
+                await client.command(
+                    f"ALTER TABLE {name} DELETE WHERE {where} SETTINGS mutations_sync = 2", given
+                )
+    return before - await count_of(client, settings, version)
+
+
+def _labeled(settings: Settings) -> str:
+    return f"{quoted(settings.result_database)}.{quoted(LABELED)}"

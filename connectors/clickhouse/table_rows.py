@@ -1,0 +1,169 @@
+"""Rows of `logs_labeled`, to be labelled again: what Kafka no longer holds, or by their present label."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.ddl import CURRENT, LABELED, quoted
+from connectors.clickhouse.source import micros_of, moment
+from streams.errors import ConfigurationError
+from streams.messages import Row
+from streams.settings import Settings
+
+PAGE_ROWS = 5000
+_COLUMNS = {
+    "label": ("label", "String"),
+    "confidence": ("confidence", "Float64"),
+    "domain": ("source_domain", "String"),
+    "user": ("user_id", "String"),
+    "session": ("session_id", "String"),
+    "version": ("label_version", "String"),
+}
+_CONDITION = re.compile(r"^\s*(\w+)\s*(<=|>=|!=|=|<|>)\s*(.+?)\s*$")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """`FIELD OPERATOR VALUE` on a row's current label."""
+
+    column: str
+    type: str
+    operator: str
+    value: str | float
+
+    @classmethod
+    def parse(cls, text: str) -> Condition:
+        """From the command line.
+
+        Raises:
+            ConfigurationError: no such field, or no such operator for it.
+        """
+        fix = f"write {', '.join(_COLUMNS)} with =, != or, for confidence, <, <=, >, >=: confidence<0.6"
+        found = _CONDITION.match(text)
+        if found is None or found[1] not in _COLUMNS:
+            raise ConfigurationError(f"{text} is no condition", setting="--where", fix=fix)
+        column, kind = _COLUMNS[found[1]]
+        value: str | float = found[3]
+        if kind == "Float64":
+            try:
+                value = float(found[3])
+            except ValueError:
+                raise ConfigurationError(f"{found[3]} is no number", setting="--where", fix=fix) from None
+        elif found[2] not in ("=", "!="):
+            raise ConfigurationError(f"{found[1]} has no order", setting="--where", fix=fix)
+        return cls(column, kind, found[2], value)
+
+
+class LabelledRows:
+    """Rows that have a label now (a promoted one), in order of time and id."""
+
+    def __init__(
+        self,
+        client: ClickHouseClient,
+        settings: Settings,
+        *,
+        since: int | None,
+        until: int | None,
+        where: Sequence[Condition] = (),
+    ) -> None:
+        """``since`` and ``until`` (exclusive): `created_at` in microseconds since 1970."""
+        self._client = client
+        self._database = quoted(settings.result_database)
+        self._until = until
+        self._since = since
+        self._where = where
+
+    async def count(self) -> int:
+        """How many there are."""
+        conditions, given = self._conditions(self._since, None)
+        rows = await self._client.rows(f"SELECT count() FROM {self._view} WHERE {conditions}", given)
+        return int(rows[0][0])
+
+    async def pages(
+        self, after: tuple[int, str] | None = None
+    ) -> AsyncIterator[tuple[list[Row], tuple[int, str]]]:
+        """Lists of rows, each with the place (time, id) after which the next begins.
+
+        Each is read from its own range of times, so that the server never sorts more than that.
+        """
+        begin = after[0] if after is not None else self._since
+        while True:
+            last = await self._last_of_range(begin)
+            while True:
+                page = await self._page(begin, last, after)
+                if page:
+                    after = (micros_of(page[-1].created_at), page[-1].row_id)
+                    yield page, after
+                if len(page) < PAGE_ROWS:
+                    break
+            if last is None:
+                return
+            begin, after = last + 1, (last + 1, "")
+            yield [], after
+
+    async def _last_of_range(self, begin: int | None) -> int | None:
+        """The newest time of the next some thousand labels; None if there are no more."""
+        bounds, given = _bounds(begin, self._until)
+        rows = await self._client.rows(
+            "SELECT count(), max(at) FROM (SELECT toUnixTimestamp64Micro(created_at) AS at "
+            f"FROM {self._database}.{quoted(LABELED)} WHERE {bounds}\n"
+            f"ORDER BY created_at LIMIT {4 * PAGE_ROWS})",
+            given,
+        )
+        return None if int(rows[0][0]) < 4 * PAGE_ROWS else int(rows[0][1])
+
+    async def _page(self, begin: int | None, last: int | None, after: tuple[int, str] | None) -> list[Row]:
+        conditions, given = self._conditions(begin, last)
+        if after is not None:
+            conditions += (
+                " AND (created_at > fromUnixTimestamp64Micro({at:Int64}, 'UTC')"
+                " OR (created_at = fromUnixTimestamp64Micro({at:Int64}, 'UTC') AND row_id > {id:String}))"
+            )
+            given |= {"at": after[0], "id": after[1]}
+        rows = await self._client.rows(
+            "SELECT row_id, text, toUnixTimestamp64Micro(created_at), user_id, session_id, source_domain,\n"
+            f"    toUnixTimestamp64Micro(polled_at)\nFROM {self._view} WHERE {conditions}\n"
+            f"ORDER BY created_at, row_id LIMIT {PAGE_ROWS}",
+            given,
+        )
+        return [
+            Row.model_construct(
+                row_id=row_id,
+                text=text,
+                created_at=moment(int(created)),
+                user_id=user,
+                session_id=session,
+                source_domain=domain,
+                polled_at=moment(int(polled)),
+            )
+            for row_id, text, created, user, session, domain, polled in rows
+        ]
+
+    def _conditions(self, begin: int | None, last: int | None) -> tuple[str, dict[str, Any]]:
+        bounds, given = _bounds(begin, self._until)
+        if last is not None:
+            bounds += " AND created_at <= fromUnixTimestamp64Micro({last:Int64}, 'UTC')"
+            given["last"] = last
+        for number, one in enumerate(self._where):
+            bounds += f" AND {one.column} {one.operator} {{value{number}:{one.type}}}"
+            given[f"value{number}"] = one.value
+        return bounds, given
+
+    @property
+    def _view(self) -> str:
+        return f"{self._database}.{quoted(CURRENT)}"
+
+
+def _bounds(begin: int | None, until: int | None) -> tuple[str, dict[str, Any]]:
+    parts, given = ["1"], dict[str, Any]()
+    if begin is not None:
+        parts.append("created_at >= fromUnixTimestamp64Micro({begin:Int64}, 'UTC')")
+        given["begin"] = begin
+    if until is not None:
+        parts.append("created_at < fromUnixTimestamp64Micro({until:Int64}, 'UTC')")
+        given["until"] = until
+    return " AND ".join(parts), given

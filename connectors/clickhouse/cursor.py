@@ -24,8 +24,8 @@ class Cursor(BaseModel):
     """What `esk.cursor` holds for a source table (the key). Times in microseconds since 1970.
 
     ``floor``: rows before it are never read. ``starts``: per topic and partition. ``topic_ids``: the
-    incarnations that the offsets belong to. ``ahead``: marks of rows that are dated in the future. ``timeless``:
-    digests of rows without a time, which are dead letters.
+    incarnations that the offsets belong to. ``ahead``: marks of rows that are dated in the future.
+    ``timeless``: digests of rows without a time, which are dead letters.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)

@@ -56,14 +56,16 @@ async def current(database: Database, where: str = "1") -> dict[str, tuple[str, 
 
 
 @pytest.mark.parametrize(
-    ("table", "message"), [("logs_labeled", Labeled), ("logs_augmented", Augmented), ("dead_letters", DeadLetter)]
-)  # fmt: skip
+    ("table", "message"),
+    [("logs_labeled", Labeled), ("logs_augmented", Augmented), ("dead_letters", DeadLetter)],
+)
 async def test_each_field_has_its_column(database: Database, table: str, message: type) -> None:
     client, settings = database
     rows = await client.rows(
-        "SELECT name, type FROM system.columns WHERE database = {d:String} AND table = {t:String} ORDER BY position",
+        "SELECT name, type FROM system.columns WHERE database = {d:String} AND table = {t:String} "
+        "ORDER BY position",
         {"d": settings.result_database, "t": table},
-    )  # fmt: skip
+    )
     assert rows[:-5] == [(column.name, column.type) for column in columns_of(message)]
     assert [name for name, _ in rows[-5:]] == ["_topic", "_topic_id", "_partition", "_offset", "_stored_at"]
 

@@ -60,7 +60,7 @@ def put(kafka: FakeKafka, count: int, size: int = 1) -> None:
 
 async def until(condition: object) -> None:
     async with asyncio.timeout(10):
-        while not condition():  # type: ignore[operator]  # noqa: ASYNC110
+        while not condition():  # type: ignore[operator]
             await asyncio.sleep(0.01)
 
 

@@ -103,8 +103,11 @@ async def test_each_topic_goes_to_its_table(database: Database) -> None:
     assert sink.counts["stored:logs_labeled"] == 6
     assert sink.counts["stored:logs_augmented"] == 5
     assert {p: c.offset for p, c in source.commits.items()} == {
-        L0: 3, L1: 2, A0: 5, Partition(TOPICS.shadow, 0): 1
-    }  # fmt: skip
+        L0: 3,
+        L1: 2,
+        A0: 5,
+        Partition(TOPICS.shadow, 0): 1,
+    }
 
 
 async def test_rows_come_back_as_they_were_sent(database: Database) -> None:
@@ -282,7 +285,7 @@ async def test_an_insert_whose_answer_is_lost_is_not_repeated(database: Database
 async def test_the_sink_waits_while_clickhouse_is_away_and_says_so_once(
     database: Database, line: BadLine, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    client, settings = database
+    _, settings = database
     kafka = FakeKafka()
     for number in range(10):
         kafka.publish(labeled(number), TOPICS.labeled)
@@ -382,8 +385,9 @@ async def test_a_sink_taken_off_in_mid_insert_leaves_nothing_behind_its_back(
     await asyncio.sleep(1.0)
     assert await ids(database) == at_once
     monkeypatch.undo()
-    await run_until_stored(sink_for(client, settings, kafka, lease=FakeLease(2)),
-                           FakeInput(kafka, [L0], {}), generation=2)  # fmt: skip
+    await run_until_stored(
+        sink_for(client, settings, kafka, lease=FakeLease(2)), FakeInput(kafka, [L0], {}), generation=2
+    )
     assert await ids(database) == numbers(range(1000))
 
 
@@ -412,8 +416,10 @@ async def test_rows_that_the_table_refuses_are_found_and_the_rest_is_stored(data
         (b"611", b"store", b"refused-by-table"),
     ]
     assert [(one["topic"], one["partition"], one["offset"]) for one in found] == [
-        (b"esk.labeled", 0, 4), (b"esk.labeled", 1, 3), (b"esk.labeled", 1, 305)
-    ]  # fmt: skip
+        (b"esk.labeled", 0, 4),
+        (b"esk.labeled", 1, 3),
+        (b"esk.labeled", 1, 305),
+    ]
     assert found[0]["payload"] == encode(labeled(8, label="poison"))
     assert sink.counts["dead_letters:refused-by-table"] == 3
 
@@ -500,8 +506,18 @@ async def test_one_too_large_for_the_dead_letter_topic_is_kept_by_reference(data
 async def test_dead_letters_of_all_steps_are_stored_byte_by_byte(database: Database) -> None:
     client, settings = database
     kafka = FakeKafka()
-    letter = DeadLetter(row_id="7", step="label", reason="invalid-answer", error="нет", attempts=2, failed_at=START,
-                        topic="esk.rows", partition=3, offset=5, payload=b"\xff\x00\x80")  # fmt: skip
+    letter = DeadLetter(
+        row_id="7",
+        step="label",
+        reason="invalid-answer",
+        error="нет",
+        attempts=2,
+        failed_at=START,
+        topic="esk.rows",
+        partition=3,
+        offset=5,
+        payload=b"\xff\x00\x80",
+    )
     kafka.put(TOPICS.dead_letter, 0, *encode_dead_letter(letter))
     kafka.put(TOPICS.dead_letter, 0, b"\xff\x00", [("step", b"\xff")])
     kafka.put(TOPICS.dead_letter, 0, None)
@@ -511,8 +527,10 @@ async def test_dead_letters_of_all_steps_are_stored_byte_by_byte(database: Datab
     assert len(kafka.logs[D0]) == 3  # no dead letters of dead letters
     assert [one["payload"] for one in stored] == [b"\xff\x00", b"", b"\xff\x00\x80"]
     assert [(one["topic"], one["offset"]) for one in stored] == [
-        (b"esk.dead-letter", 1), (b"esk.dead-letter", 2), (b"esk.rows", 5)
-    ]  # fmt: skip
+        (b"esk.dead-letter", 1),
+        (b"esk.dead-letter", 2),
+        (b"esk.rows", 5),
+    ]
     assert {one["reason"] for one in stored[:2]} == {b"undecodable"}
     assert (stored[2]["row_id"], stored[2]["error"], stored[2]["attempts"]) == (b"7", "нет".encode(), 2)
 
@@ -524,15 +542,23 @@ async def test_a_dead_letter_that_the_table_refuses_does_not_go_round_for_ever(d
     await client.command(f"ALTER TABLE {table} ADD CONSTRAINT clean CHECK payload != 'never'")
     kafka = FakeKafka()
     for row_id, payload in (("1", b"a"), ("too long", b"b"), ("2", b"never")):
-        letter = DeadLetter(row_id=row_id, step="label", reason="r", failed_at=START, topic="esk.rows",
-                            offset=1, payload=payload)  # fmt: skip
+        letter = DeadLetter(
+            row_id=row_id,
+            step="label",
+            reason="r",
+            failed_at=START,
+            topic="esk.rows",
+            offset=1,
+            payload=payload,
+        )
         kafka.put(TOPICS.dead_letter, 0, *encode_dead_letter(letter))
     sink = sink_for(client, settings, kafka)
     source = FakeInput(kafka, [D0], {})
     await run_until_stored(sink, source)
     assert [(one["payload"], one["reason"]) for one in await letters(database)] == [
-        (b"b", b"unstorable"), (b"a", b"r")
-    ]  # fmt: skip
+        (b"b", b"unstorable"),
+        (b"a", b"r"),
+    ]
     assert sink.counts["unstorable"] == 1
     assert source.commits[D0].offset == 3
     assert len(kafka.logs[D0]) == 3

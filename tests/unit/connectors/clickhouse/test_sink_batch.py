@@ -139,9 +139,17 @@ def test_where_keeps_records_and_rows_together() -> None:
 def test_dead_letters_keep_their_bytes() -> None:
     kafka = FakeKafka()
     letter = DeadLetter(
-        row_id="7", step="label", reason="invalid-answer", error="нет", attempts=2, topic="esk.rows",
-        partition=1, offset=5, payload=b"\xff\x00", failed_at=datetime(2026, 1, 1, tzinfo=timezone(timedelta(hours=3))),
-    )  # fmt: skip
+        row_id="7",
+        step="label",
+        reason="invalid-answer",
+        error="нет",
+        attempts=2,
+        topic="esk.rows",
+        partition=1,
+        offset=5,
+        payload=b"\xff\x00",
+        failed_at=datetime(2026, 1, 1, tzinfo=timezone(timedelta(hours=3))),
+    )
     value, headers = encode_dead_letter(letter)
     batch = dead_letter_batch([kafka.put(TOPICS.dead_letter, 0, value, headers)], TOPIC_ID)
     row = batch.rows.to_pylist()[0]
@@ -154,10 +162,15 @@ def test_dead_letters_keep_their_bytes() -> None:
         [],
         [("step", b"label"), ("reason", b"r"), ("failed-at", b"yesterday")],
         [("step", b"label"), ("reason", b"r"), ("failed-at", b"2026-01-01T00:00:00Z"), ("offset", b"9" * 40)],
-        [("step", b"label"), ("reason", b"r"), ("failed-at", b"2026-01-01T00:00:00Z"), ("partition", b"9999999999")],
+        [
+            ("step", b"label"),
+            ("reason", b"r"),
+            ("failed-at", b"2026-01-01T00:00:00Z"),
+            ("partition", b"9999999999"),
+        ],
         [("step", b"label"), ("reason", b"r"), ("failed-at", b"0001-01-01T00:00:00Z")],
     ],
-)  # fmt: skip
+)
 def test_a_dead_letter_without_usable_headers_is_kept(headers: list[tuple[str, bytes]]) -> None:
     kafka = FakeKafka()
     batch = dead_letter_batch([kafka.put(TOPICS.dead_letter, 2, b"\xff\x00", headers)], TOPIC_ID)

@@ -20,6 +20,8 @@ from streams.cli_parts import (
     until_signal,
     write_line,
 )
+from streams.cli_replay import backfill, replay_app
+from streams.cli_versions import versions_app
 from streams.errors import ConfigurationError, LabelstreamError
 from streams.logs import configure_logs
 from streams.watchdog import EXIT_CODE, StalledError
@@ -32,6 +34,9 @@ app = typer.Typer(
 app.add_typer(local_app, name="local")
 app.add_typer(describe_app, name="describe")
 app.add_typer(letters_app, name="dead-letters")
+app.add_typer(replay_app, name="replay")
+app.add_typer(versions_app, name="versions")
+app.command()(backfill)
 
 _CHILDREN_SECONDS = 15.0
 _STACK_SECONDS = 45.0

@@ -6,6 +6,7 @@ have the most parts, are in `streams/agents_role.py`.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -22,6 +23,7 @@ from connectors.clickhouse.source import SourceTable
 from connectors.kafka.admin import Admin
 from connectors.kafka.connection import connection, reach
 from connectors.kafka.consumer import GroupConsumer, Session
+from connectors.kafka.follow import Follower
 from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.tail import TailReader
 from streams.agents_role import agents
@@ -33,6 +35,7 @@ from streams.prepare import clickhouse_ready, kafka_ready
 from streams.settings import Settings
 from streams.supervise import Supervisor
 from streams.topics import groups
+from streams.versions import KnownVersions
 from streams.waiting import until_available
 from streams.watchdog import Watchdog
 
@@ -152,6 +155,9 @@ async def _sink(settings: Settings, health: Health) -> None:
     producer = LeasedProducer(arguments, group.lease)
     group.fence_with(producer.fence)
     tail = TailReader(arguments)
+    versions = KnownVersions()
+    follower = Follower(arguments, topics.versions, versions.learn)
+    await until_available("the label versions", follower.start)
     sink = Sink(
         client,
         settings.result_database,
@@ -161,6 +167,7 @@ async def _sink(settings: Settings, health: Health) -> None:
         topic_ids=Admin(arguments),
         lease=group.lease,
         writer=writer,
+        unwanted=versions.unwanted,
     )
     group.subscribe(sink.topics)
 
@@ -182,9 +189,11 @@ async def _sink(settings: Settings, health: Health) -> None:
 
     health.measure, health.state = measure, lambda: {"counts": dict(sink.counts)}
     health.working()
+    following = asyncio.create_task(follower.run())
     try:
         await watched(again(lambda: group.run(store)), Watchdog(lambda: sink.counts.total(), owes))
     finally:
+        following.cancel()
         log.info("sink_ends", **sink.counts)
         await producer.stop()
         await client.close()

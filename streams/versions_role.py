@@ -16,7 +16,7 @@ from connectors.kafka.connection import connection
 from connectors.kafka.follow import Follower
 from connectors.kafka.producer import LeasedProducer
 from connectors.llm.client import ChatClient
-from streams.errors import ConfigurationError, LabelstreamError
+from streams.errors import ConfigurationError
 from streams.local import with_local_stack
 from streams.messages import Labeled, Row
 from streams.outcomes import Done, Reject, Retry
@@ -32,7 +32,6 @@ LabelStep = Callable[[Row], Awaitable[Done[Labeled] | Reject | Retry]]
 _WAIT_SECONDS = 1.0
 # The version is written before its rows. If it is not there so long after all was read, it never will be.
 _ABSENT_SECONDS = 30.0
-_AGAIN_SECONDS = 2.0
 
 
 class Versions:
@@ -56,7 +55,7 @@ class Versions:
         self._clock = clock
         self._made: dict[str, tuple[LabelSpec, LabelStep]] = {}
         self._missed: dict[str, float] = {}
-        self._follower: Follower | None = None
+        self._follower = Follower(connection(settings), topics.versions, self.known.learn)
 
     def label_as(self, version: str) -> LabelStep:
         """The label step of ``version``, which need not be known yet."""
@@ -76,30 +75,13 @@ class Versions:
 
     async def start(self) -> None:
         """Read what is known, so that nothing unwanted is worked on."""
-
-        async def attempt() -> Follower:
-            follower = Follower(connection(self._settings), self._topics.versions, self.known.learn)
-            await follower.start()
-            return follower
-
-        self._follower = await until_available("the label versions", attempt)
+        await until_available("the label versions", self._follower.start)
 
     async def run(self) -> None:
         """Tell the live version, then follow, until cancelled."""
         telling = asyncio.create_task(self._tell())
         try:
-            while True:
-                if self._follower is None:
-                    await self.start()
-                assert self._follower is not None
-                try:
-                    await self._follower.follow()
-                except LabelstreamError as error:
-                    log.info("versions_followed_anew", error=str(error))
-                finally:
-                    follower, self._follower = self._follower, None
-                    await follower.stop()
-                await asyncio.sleep(_AGAIN_SECONDS)
+            await self._follower.run()
         finally:
             telling.cancel()
 
@@ -117,8 +99,7 @@ class Versions:
 
     def _absent(self, version: str) -> bool:
         first = self._missed.setdefault(version, self._clock())
-        current = self._follower.current_at if self._follower is not None else 0.0
-        return current - first > _ABSENT_SECONDS
+        return self._follower.current_at - first > _ABSENT_SECONDS
 
     async def _tell(self) -> None:
         """Note the live version on the versions topic and in `label_versions`, whenever they are there."""

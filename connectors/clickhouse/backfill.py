@@ -11,13 +11,14 @@ from connectors.clickhouse.labelled import given_up, labelled_between
 from connectors.clickhouse.publisher import STEP, Publisher
 from connectors.clickhouse.source import SourceRow, SourceTable, micros_of
 from streams.codec import decode
-from streams.errors import UndecodableError
+from streams.errors import LeaseLostError, UndecodableError
 from streams.messages import Row
-from streams.ports import Lease, Outgoing, Sender
+from streams.ports import Outgoing
 from streams.settings import Settings
 from streams.topics import Topics
 
 _SECOND = 1_000_000
+_FIRST = -(10**17)  # some thousand years ago
 
 
 def poller_begins(cursor: Cursor, settings: Settings) -> int:
@@ -74,8 +75,6 @@ class OldRows:
         *,
         since: int | None,
         until: int,
-        sender: Sender,
-        lease: Lease,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self._client = client
@@ -90,8 +89,8 @@ class OldRows:
             topics,
             partitions=settings.topic_partitions,
             least_bytes=settings.min_text_length,
-            sender=sender,
-            lease=lease,
+            sender=_Nobody(),
+            lease=_Nobody(),
             counts=self.counts,
         )
         self._too_large: set[str] = set()
@@ -99,7 +98,7 @@ class OldRows:
 
     async def count(self) -> int:
         """How many rows the range holds, settled or not."""
-        first = self._since if self._since is not None else 0
+        first = self._since if self._since is not None else _FIRST
         return sum((await self._source.counts(first, self._until)).values())
 
     async def pages(
@@ -152,6 +151,24 @@ class OldRows:
             except UndecodableError:
                 continue
             self._given_up.append((row_id, micros_of(row.created_at), row.text))
+
+
+class _Nobody:
+    """Sender and lease of one who names rows, and leaves the sending to others."""
+
+    generation = -1
+
+    def held(self) -> bool:
+        return False
+
+    async def hold(self, generation: int) -> None:
+        raise LeaseLostError("nothing is sent from here")
+
+    async def send(self, message: Outgoing) -> int:
+        raise LeaseLostError("nothing is sent from here")
+
+    async def send_many(self, messages: Sequence[Outgoing]) -> list[int]:
+        raise LeaseLostError("nothing is sent from here")
 
 
 async def _whole_moments(pages: AsyncIterator[list[SourceRow]]) -> AsyncIterator[list[SourceRow]]:

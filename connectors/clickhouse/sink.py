@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from uuid import UUID
 
 import structlog
@@ -43,7 +43,8 @@ class Sink:
     """Stores what the labeled, shadow, augmented and dead-letter topics carry.
 
     ``counts``: `stored:TABLE` (rows), `inserts`, `batches`, `already_stored`, `retries`,
-    `dead_letters` and `dead_letters:REASON`, `dead_letters_known` (sent before a crash), `unstorable`.
+    `dead_letters` and `dead_letters:REASON`, `dead_letters_known` (sent before a crash), `unstorable`,
+    `unwanted` (of a replay that was dropped).
     """
 
     def __init__(
@@ -57,8 +58,13 @@ class Sink:
         topic_ids: TopicIds,
         lease: Lease,
         writer: ClickHouseClient | None = None,
+        unwanted: Callable[[Record], bool] | None = None,
     ) -> None:
-        """``writer``: a client for the inserts that gives up soon after INSERT_SECONDS; see `writer_for`."""
+        """``writer``: a client for the inserts that gives up soon after INSERT_SECONDS; see `writer_for`.
+
+        ``unwanted``: whether a record belongs to a replay that was dropped: its rows must not come back.
+        """
+        self._unwanted = unwanted
         self.counts: Counter[str] = Counter()
         self._topics = topics
         self._topic_ids = topic_ids
@@ -185,6 +191,10 @@ class Sink:
                 behind = found[0].offset < stored.end
                 new += [one for one in found if one.offset not in stored] if behind else found
             self.counts["already_stored"] += sum(map(len, mine.values())) - len(new)
+            if self._unwanted is not None:
+                wanted = [one for one in new if not self._unwanted(one)]
+                self.counts["unwanted"] += len(new) - len(wanted)
+                new = wanted
             try:
                 if new:
                     await self._store_part(topic, new)

@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
 
+import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from connectors.kafka.errors import translate
 from connectors.kafka.tail import to_record
+from streams.errors import LabelstreamError
 from streams.ports import Record
 
+log = structlog.get_logger()
+
 _WAIT_MS = 500
+_AGAIN_SECONDS = 2.0
 
 
 class Follower:
-    """Hands every message of partition 0 of ``topic`` to ``learn``, in order."""
+    """Hands every message of partition 0 of ``topic`` to ``learn``, in order; some again, after trouble."""
 
     def __init__(self, connection: dict[str, Any], topic: str, learn: Callable[[Record], None]) -> None:
+        self._connection = connection
         self._learn = learn
         self._place = TopicPartition(topic, 0)
         self._current_at = 0.0
-        self._consumer = AIOKafkaConsumer(
-            **connection,
-            group_id=None,
-            enable_auto_commit=False,
-            # A topic that was deleted and made again is read from its beginning.
-            auto_offset_reset="earliest",
-            isolation_level="read_uncommitted",
-            fetch_max_wait_ms=_WAIT_MS,
-            metadata_max_age_ms=30_000,
-        )
+        self._consumer: AIOKafkaConsumer | None = None
 
     @property
     def current_at(self) -> float:
@@ -44,38 +43,65 @@ class Follower:
         Raises:
             UnavailableError, AccessError.
         """
+        await self.stop()
+        consumer = AIOKafkaConsumer(
+            **self._connection,
+            group_id=None,
+            enable_auto_commit=False,
+            # A topic that was deleted and made again is read from its beginning.
+            auto_offset_reset="earliest",
+            isolation_level="read_uncommitted",
+            fetch_max_wait_ms=_WAIT_MS,
+            metadata_max_age_ms=30_000,
+        )
+        self._consumer = consumer
         try:
-            await self._consumer.start()
-            self._consumer.assign([self._place])
-            await self._consumer.seek_to_beginning(self._place)
-            end = (await self._consumer.end_offsets([self._place]))[self._place]
-            while await self._consumer.position(self._place) < end:
-                await self._read()
+            await consumer.start()
+            consumer.assign([self._place])
+            await consumer.seek_to_beginning(self._place)
+            end = (await consumer.end_offsets([self._place]))[self._place]
+            while await consumer.position(self._place) < end:
+                await self._read(consumer)
         except Exception as error:
-            await self._consumer.stop()
+            await self.stop()
             raise translate(error) from error
         self._current_at = time.monotonic()
 
-    async def follow(self) -> None:
-        """Read on, for ever.
+    async def run(self) -> None:
+        """Read on, until cancelled; begins anew after trouble."""
+        try:
+            while True:
+                try:
+                    if self._consumer is None:
+                        await self.start()
+                    await self._follow()
+                except LabelstreamError as error:
+                    log.info("followed_anew", topic=self._place.topic, reason=str(error))
+                    await self.stop()
+                    await asyncio.sleep(_AGAIN_SECONDS)
+        finally:
+            await self.stop()
 
-        Raises:
-            UnavailableError, AccessError: begin anew.
-        """
+    async def stop(self) -> None:
+        """Close the connection."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            with contextlib.suppress(Exception):
+                await consumer.stop()
+
+    async def _follow(self) -> None:
+        consumer = self._consumer
+        assert consumer is not None
         try:
             while True:
                 asked = time.monotonic()
-                if not await self._read():
+                if not await self._read(consumer):
                     self._current_at = asked
         except Exception as error:
             raise translate(error) from error
 
-    async def stop(self) -> None:
-        """Close the connection."""
-        await self._consumer.stop()
-
-    async def _read(self) -> int:
-        found = await self._consumer.getmany(self._place, timeout_ms=_WAIT_MS)
+    async def _read(self, consumer: AIOKafkaConsumer) -> int:
+        found = await consumer.getmany(self._place, timeout_ms=_WAIT_MS)
         messages = found.get(self._place, [])
         for message in messages:
             self._learn(to_record(message))

@@ -13,6 +13,7 @@ from aiokafka.protocol.admin import DescribeGroupsRequest_v1
 from aiokafka.protocol.api import Request
 
 from connectors.kafka.errors import translate
+from streams.ports import Commit, Partition
 
 
 class _DescribeGroup(Request[DescribeGroupsRequest_v1]):
@@ -85,6 +86,40 @@ class LagReader:
             ends = sum(end[place] for place in places[topic])
             lags[topic] = TopicLag(ends, ends - sum(first[place] for place in places[topic]), behind)
         return lags
+
+    async def positions(self, group: str, topics: Sequence[str]) -> dict[Partition, Commit]:
+        """What ``group`` has committed for each partition of ``topics``; offset -1 for nothing.
+
+        Raises:
+            UnavailableError, AccessError.
+        """
+        try:
+            there = await self._admin.describe_topics(list(topics))
+            committed = await self._admin.list_consumer_group_offsets(group)
+        except Exception as error:
+            raise translate(error) from error
+        found = {}
+        for one in there:
+            for part in one["partitions"]:
+                at = committed.get(TopicPartition(one["topic"], part["partition"]))
+                where = Partition(one["topic"], part["partition"])
+                found[where] = Commit(at.offset, at.metadata or "") if at else Commit(-1)
+        return found
+
+    async def offsets_at(self, partitions: Sequence[Partition], millis: int) -> dict[Partition, int]:
+        """For each the first offset of that time (Kafka's, in milliseconds since 1970) or later; where there
+        is none, the one after the last.
+
+        Raises:
+            UnavailableError, AccessError.
+        """
+        places = [TopicPartition(*partition) for partition in partitions]
+        try:
+            found = await self._consumer.offsets_for_times(dict.fromkeys(places, millis))
+            ends = await self._consumer.end_offsets(places)
+        except Exception as error:
+            raise translate(error) from error
+        return {Partition(*place): at.offset if (at := found[place]) else ends[place] for place in places}
 
     async def members(self, groups: Sequence[str]) -> dict[str, int]:
         """For each group how many members it has that own something.

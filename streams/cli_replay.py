@@ -1,0 +1,253 @@
+"""`labelstream replay ...` and `labelstream backfill`."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from streams.cli_parts import Json, console, moment_in, print_json, read_settings, until_signal
+from streams.errors import ConfigurationError
+from streams.logs import configure_logs
+
+replay_app = typer.Typer(
+    invoke_without_command=True,
+    help="Label rows again, under another version, while live rows go on.",
+)
+
+Since = Annotated[str | None, typer.Option(help="Only from this time on, such as 2026-01-31T00:00:00Z.")]
+Until = Annotated[str | None, typer.Option(help="Only before this time.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="At most so many rows.")]
+Sample = Annotated[float | None, typer.Option(min=0.0, max=1.0, help="This share of the rows, by chance.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and publish nothing.")]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="End when all is published, before it is labelled.")]
+JobId = Annotated[str, typer.Argument(help="A job's id: `replay list` shows them.")]
+
+
+@replay_app.callback()
+def replay(
+    context: typer.Context,
+    from_topic: Annotated[
+        bool, typer.Option("--from-topic", help="Rows that the rows topic still holds; times are Kafka's.")
+    ] = False,
+    from_table: Annotated[
+        bool, typer.Option("--from-table", help="Rows of logs_labeled_current; times are created_at.")
+    ] = False,
+    version: Annotated[
+        str | None, typer.Option(help="Name of the label version. [made from model, prompt and taxonomy]")
+    ] = None,
+    taxonomy: Annotated[Path | None, typer.Option(help="Its taxonomy. [TAXONOMY_PATH]")] = None,
+    model: Annotated[str | None, typer.Option(help="Its model, at the same endpoint.")] = None,
+    prompt: Annotated[
+        Path | None, typer.Option(help="Its prompt, a text with {domains} where the labels go.")
+    ] = None,
+    to: Annotated[
+        str, typer.Option(help="`shadow`: into the tables only, or `labeled`: to the subscribers too.")
+    ] = "shadow",
+    since: Since = None,
+    until: Until = None,
+    offsets: Annotated[
+        str | None, typer.Option(help="From the topic: 0-5000, or 2/0-5000,3/100- for some partitions.")
+    ] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(help="From the table: label=payment, confidence<0.6, domain=...")
+    ] = None,
+    limit: Limit = None,
+    sample: Sample = None,
+    dry_run: DryRun = False,
+    no_wait: NoWait = False,
+    as_json: Json = False,
+) -> None:
+    """Label rows again. It may be stopped at any time, and resumed by its id."""
+    if context.invoked_subcommand is not None:
+        return
+    if from_topic == from_table:
+        raise ConfigurationError(
+            "a replay takes its rows from one place",
+            setting="--from-topic",
+            fix="give --from-topic, or --from-table for what the topic no longer holds",
+        )
+    if to not in ("shadow", "labeled"):
+        raise ConfigurationError(f"there is no {to} to replay to", setting="--to", fix="shadow or labeled")
+    from streams.relabel import Asked, replay_job, spec_of
+
+    asked = Asked(
+        source="topic" if from_topic else "table",
+        version=version,
+        taxonomy=taxonomy,
+        model=model,
+        prompt=prompt,
+        to=cast(Literal["shadow", "labeled"], to),
+        since=moment_in(since),
+        until=moment_in(until),
+        offsets=offsets,
+        where=where or [],
+        limit=limit,
+        sample=sample,
+    )
+
+    async def make(tools: Any) -> tuple[Any, Any]:
+        spec = await spec_of(tools.settings, asked)
+        return await replay_job(tools, asked, spec), spec
+
+    _start(make, dry_run=dry_run, wait=not no_wait, as_json=as_json)
+
+
+def backfill(
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = None,
+    sample: Sample = None,
+    dry_run: DryRun = False,
+    no_wait: NoWait = False,
+    as_json: Json = False,
+) -> None:
+    """Label old rows of the source table that nobody has labelled, beside the live ones."""
+    from streams.relabel import backfill_job
+
+    first, last = moment_in(since), moment_in(until)
+
+    async def make(tools: Any) -> tuple[Any, Any]:
+        return await backfill_job(tools, since=first, until=last, limit=limit, sample=sample), None
+
+    _start(make, dry_run=dry_run, wait=not no_wait, as_json=as_json)
+
+
+@replay_app.command("list")
+def replay_list(as_json: Json = False) -> None:
+    """Replays and backfills, newest first."""
+    from streams.relabel import jobs_known
+
+    found = asyncio.run(jobs_known(_settings()))
+    if as_json:
+        print_json({"jobs": found})
+        return
+    for one in found:
+        typer.echo(_line(one))
+
+
+@replay_app.command("show")
+def replay_show(job: JobId, as_json: Json = False) -> None:
+    """How one stands."""
+    from streams.relabel import job_shown
+
+    found = asyncio.run(job_shown(_settings(), job))
+    print_json(found) if as_json else typer.echo(_line(found))
+
+
+@replay_app.command("pause")
+def replay_pause(job: JobId, as_json: Json = False) -> None:
+    """Publish no more of it for now; what is published is labelled."""
+    _steer(job, "pause", as_json)
+
+
+@replay_app.command("cancel")
+def replay_cancel(job: JobId, as_json: Json = False) -> None:
+    """Publish no more of it. It can still be resumed, or dropped."""
+    _steer(job, "cancel", as_json)
+
+
+@replay_app.command("resume")
+def replay_resume(job: JobId, no_wait: NoWait = False, as_json: Json = False) -> None:
+    """Go on with one that was paused, cancelled or interrupted; no row is published twice."""
+    from streams.jobs import Wish
+    from streams.relabel import steered
+
+    asyncio.run(steered(_settings(), job, Wish.RUN))
+    _work(job, wait=not no_wait, as_json=as_json)
+
+
+@replay_app.command("drop")
+def replay_drop(job: JobId, as_json: Json = False) -> None:
+    """Stop it, and take its rows out of the tables for good."""
+    from streams.relabel import dropped
+
+    def say(what: str) -> None:
+        if not as_json:
+            console.print(what)
+
+    done = asyncio.run(dropped(_settings(), job, say))
+    print_json(done) if as_json else typer.echo(f"{done['rows']} rows of {done['version']} taken out")
+
+
+def _start(make: Any, *, dry_run: bool, wait: bool, as_json: bool) -> None:
+    from streams.relabel import begun
+
+    found = asyncio.run(begun(_settings(), make, dry_run=dry_run))
+    if not dry_run:
+        if not as_json:
+            console.print(
+                f"job {found['id']}; to go on with it later: labelstream replay resume {found['id']}"
+            )
+        _work(found["id"], wait=wait, as_json=as_json)
+    elif as_json:
+        print_json(found)
+    else:
+        for name, value in found.items():
+            shown = "unknown" if value is None else f"{value:.1f}" if isinstance(value, float) else value
+            typer.echo(f"{name.replace('_', ' '):16} {shown}")
+
+
+def _work(job: str, *, wait: bool, as_json: bool) -> None:
+    from streams.job_work import work
+
+    settings = _settings()
+    configure_logs("warning", settings.log_format)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=as_json or not console.is_terminal,
+    )
+    task = bar.add_task("publishing", total=None)
+    done: dict[str, Any] = {}
+
+    def report(found: Any, left: int) -> None:
+        # Of those published, what the workers have before them is not done yet.
+        total = max(found.expected, found.published + found.settled)
+        past = max(0, found.published + found.settled + found.unreadable - left)
+        words = "labelling" if found.complete else "publishing"
+        bar.update(task, total=total, completed=past, description=words)
+
+    async def go() -> None:
+        done.update(await work(settings, job, report, wait=wait))
+
+    with bar:
+        until_signal(go())
+    if as_json:
+        print_json(done or {"id": job, "state": "interrupted"})
+    elif done:
+        typer.echo(_line(done))
+    if not done:
+        raise typer.Exit(130)
+
+
+def _steer(job: str, wish: str, as_json: bool) -> None:
+    from streams.jobs import Wish
+    from streams.relabel import steered
+
+    found = asyncio.run(steered(_settings(), job, Wish(wish)))
+    print_json(found) if as_json else typer.echo(_line(found))
+
+
+def _settings() -> Any:
+    from streams.local import with_local_stack
+
+    return with_local_stack(read_settings())
+
+
+def _line(job: dict[str, Any]) -> str:
+    kind = (
+        "backfill"
+        if job["source"] == "source"
+        else f"from {job['source']} as {job['version']} to {job['to']}"
+    )
+    return (
+        f"{job['id']}  {job['state']:11}  {job['published']}/{job['expected']} published, "
+        f"{job['settled']} left out  {kind}"
+    )

@@ -1,0 +1,103 @@
+"""`labelstream versions ...`."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from streams.cli_parts import Json, print_json, read_settings
+
+versions_app = typer.Typer(no_args_is_help=True, help="Label versions: which one is a row's current label.")
+
+Version = Annotated[str, typer.Argument(help="A label version's name.")]
+
+
+@versions_app.command("list")
+def versions_list(as_json: Json = False) -> None:
+    """All versions: promoted ones first, the current one at their head."""
+    from streams.versions_view import versions_known
+
+    found = asyncio.run(_with(versions_known))
+    if as_json:
+        print_json({"versions": found})
+        return
+    for one in found:
+        state = "current" if one["current"] else one["status"]
+        typer.echo(f"{one['version']:40}  {state:9}  {one['rows'] or 0:>10} rows  {one['model']}")
+
+
+@versions_app.command("show")
+def versions_show(version: Version, as_json: Json = False) -> None:
+    """What a version asks, and its history."""
+    from streams.versions_view import version_shown
+
+    found = asyncio.run(_with(lambda settings: version_shown(settings, version)))
+    if as_json:
+        print_json(found)
+        return
+    typer.echo(
+        f"{version}: {found['status']}, {found['rows']} rows, model {found['model']}, mode {found['mode']}"
+    )
+    typer.echo(f"prompt {found['prompt']}, taxonomy {found['taxonomy']}")
+    for change in found["history"]:
+        typer.echo(f"  {change['changed_at']}  {change['status']}")
+    for name, text in (found["spec"] or {}).get("prompts", {}).items():
+        typer.echo(f"--- prompt {name}\n{text}")
+    for domain in (found["spec"] or {}).get("taxonomy", {}).get("domains", []):
+        typer.echo(f"  {domain['name']:24} {domain['title']}")
+
+
+@versions_app.command("promote")
+def versions_promote(version: Version, as_json: Json = False) -> None:
+    """Make it the current one of every row that has it, at once. Promote the former one to go back."""
+    from streams.versions_view import promote
+
+    _tell(asyncio.run(_with(lambda settings: promote(settings, version))), as_json)
+
+
+@versions_app.command("retire")
+def versions_retire(version: Version, as_json: Json = False) -> None:
+    """Show it no more: rows are shown with the next newest promoted version that they have."""
+    from streams.versions_view import retire
+
+    _tell(asyncio.run(_with(lambda settings: retire(settings, version))), as_json)
+
+
+@versions_app.command("diff")
+def versions_diff(
+    a: Annotated[str, typer.Argument(help="The version to compare with.")],
+    b: Annotated[str, typer.Argument(help="The version to be judged.")],
+    changed: Annotated[
+        int | None, typer.Option(min=0, help="List so many changed rows. [with --json 100000, else 0]")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """What changed from A to B: agreement, labels, confidence, weeks, and the most telling examples."""
+    from streams.versions_view import compare
+
+    wanted = changed if changed is not None else 100_000 if as_json else 0
+    found = asyncio.run(_with(lambda settings: compare(settings, a, b, wanted)))
+    if as_json:
+        print_json({**asdict(found), "agreement": found.agreement, "changed_rows": found.rows - found.agree})
+        return
+    from streams.diff_view import show_diff
+
+    show_diff(found)
+
+
+async def _with(work: Any) -> Any:
+    from streams.local import with_local_stack
+
+    return await work(with_local_stack(read_settings()))
+
+
+def _tell(found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo(
+            f"{found['version']} is {found['status']}; the current version is {found['current'] or 'none'}"
+        )

@@ -1,0 +1,117 @@
+"""Dropping a replay: nothing of it is worked on any more, and its rows leave the tables for good."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from connectors.clickhouse.exact import OffsetSet
+from connectors.clickhouse.labelled import Places, count_of, drop_rows
+from connectors.clickhouse.versions import TRIAL, list_versions, retire_version
+from streams.codec import LABEL_VERSION, REPLAY_JOB
+from streams.errors import ConfigurationError, RefusedError
+from streams.job_work import agents_left, ends_of, note, own_publishing, sink_left
+from streams.jobs import Job, Wish, wish_message
+from streams.on_the_way import partitions_of
+from streams.ports import Lease, Sender
+from streams.replay import Tools
+from streams.topics import groups
+from streams.versions import dropped_message
+
+_LOOK_SECONDS = 0.5
+_ALONE_LOOKS = 30
+
+
+async def drop(tools: Tools, job: str, say: Callable[[str], None]) -> dict[str, Any]:
+    """Drop ``job``; returns its id, version and how many ``rows`` were taken out. May be called again.
+
+    Workers and sink leave out what is marked, also what they read again later. So once those that are at
+    work have passed what they had in hand, the rows can be taken out of the tables, and stay out.
+
+    Raises:
+        ConfigurationError: no such job, or a backfill: its rows are live rows as any.
+        UnavailableError, AccessError: call again.
+    """
+    found = tools.jobs.named(job)
+    if found.version is None:
+        raise ConfigurationError(
+            "a backfill cannot be dropped", fix="cancel it: its rows are live rows as any"
+        )
+    version = found.version
+    await note(tools, wish_message(tools.topics, job, Wish.DROP), dropped_message(tools.topics, job, version))
+    tools.jobs.wishes[job] = Wish.DROP
+
+    async def nobody_publishes(generation: int, lease: Lease, sender: Sender) -> None:
+        return None
+
+    say("waiting for whoever publishes it")
+    await own_publishing(tools, nobody_publishes)
+    names = groups(tools.topics.prefix)
+    ends = {where.partition: end for where, end in (await ends_of(tools, tools.topics.replay)).items()}
+    say("waiting for the workers to pass it")
+    await _passed(tools, names["agents"], lambda: agents_left(tools, ends))
+    outputs = (
+        (tools.topics.shadow,) if found.to == "shadow" else (tools.topics.labeled, tools.topics.augmented)
+    )
+    if found.to == "labeled":
+        labels = await ends_of(tools, tools.topics.labeled)
+        await _passed(tools, names["agents"], lambda: _augmenting_left(tools, labels))
+    stored = await ends_of(tools, *outputs)
+    say("waiting for the sink to pass it")
+    await _passed(tools, names["sink"], lambda: sink_left(tools, stored))
+    say("taking its rows out of the tables")
+    rows = await drop_rows(tools.client, tools.settings, version, await _places(tools, found, outputs))
+    if not await count_of(tools.client, tools.settings, version):
+        with contextlib.suppress(RefusedError):  # it never was in the table
+            await retire_version(tools.client, tools.settings, version)
+    return {"job": job, "version": version, "rows": rows, "state": "dropped"}
+
+
+async def _passed(tools: Tools, group: str, left: Callable[[], Awaitable[int]]) -> None:
+    """Until nothing is left, or nobody is at work: who comes later reads the mark first.
+
+    Nobody is a group without members for a while: in a rebalance it has none either.
+    """
+    alone = 0
+    while await left() > 0 and alone < _ALONE_LOOKS:
+        alone = 0 if (await tools.lags.members([group]))[group] else alone + 1
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+async def _augmenting_left(tools: Tools, ends: dict[Any, int]) -> int:
+    found = await tools.lags.positions(groups(tools.topics.prefix)["agents"], [tools.topics.labeled])
+    return sum(max(0, end - max(found[where].offset, 0)) for where, end in ends.items() if where in found)
+
+
+async def _places(tools: Tools, job: Job, outputs: tuple[str, ...]) -> list[Places] | None:
+    """Where the rows of ``job`` stand in Kafka; None if all of its version are its own.
+
+    A range may reach over rows of other versions, for the version is compared too: only others of its own
+    version break it.
+    """
+    name, version = job.id.encode(), (job.version or "").encode()
+    status = {one.version: one.status for one in await list_versions(tools.client, tools.settings)}
+    siblings = [one for one in tools.jobs.jobs.values() if one.version == job.version and one.id != job.id]
+    sole = not siblings and status.get(job.version or "", TRIAL) == TRIAL
+    places = []
+    for topic in outputs:
+        runs: dict[int, list[tuple[int, int]]] = {}
+        last_other: dict[int, int] = {}
+        starts = dict.fromkeys(partitions_of(topic, tools.settings.topic_partitions), 0)
+        async for records in tools.tail.read_many(starts):
+            for record in records:
+                if record.header(LABEL_VERSION) != version:
+                    continue
+                mine = runs.setdefault(record.partition, [])
+                if record.header(REPLAY_JOB) != name:
+                    last_other[record.partition] = record.offset
+                    sole = False
+                elif mine and last_other.get(record.partition, -1) < mine[-1][0]:
+                    mine[-1] = (mine[-1][0], record.offset + 1)
+                else:
+                    mine.append((record.offset, record.offset + 1))
+        topic_id = await tools.admin.topic_id(topic)
+        places.append(Places(topic_id, {number: OffsetSet(found) for number, found in runs.items() if found}))
+    return None if sole else places

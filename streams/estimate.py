@@ -1,0 +1,69 @@
+"""What a replay would cost, without publishing anything (`--dry-run`)."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Any
+
+from connectors.clickhouse.labelled import busiest_minute, labelled
+from streams.feeds import in_sample
+from streams.job_work import feed_of
+from streams.jobs import Job
+from streams.replay import Tools
+from streams.topics import normalise
+from streams.versions import LabelSpec
+
+# Cyrillic text, in the vocabularies of Qwen and Mistral: a rough measure, and told as one.
+_CHARACTERS_A_TOKEN = 2.5
+_ANSWER_TOKENS = {"choice": 1, "json": 12}
+
+
+async def estimate(tools: Tools, job: Job, spec: LabelSpec | None) -> dict[str, Any]:
+    """``rows`` to be labelled, ``settled`` (labelled already), ``distinct_texts``, ``calls`` of the model,
+    ``input_tokens`` and ``output_tokens`` (rough), ``rate`` (calls a second in the busiest minute of the last
+    day) and ``seconds`` at that rate; the last two null without a rate.
+
+    Raises:
+        UnavailableError, AccessError, ConfigurationError.
+    """
+    feed = await feed_of(tools, job)
+    chosen = in_sample(job.sample)
+    rows = settled = characters = 0
+    texts: set[bytes] = set()
+    async for page in feed.pages(None):
+        items = [item for item in page.items if chosen(item)]
+        if job.version is not None and items:
+            keys = [(item.row_id, item.micros) for item in items]
+            known = await labelled(tools.client, tools.settings, job.version, keys)
+            settled += sum(key in known for key in keys)
+            items = [item for item, key in zip(items, keys, strict=True) if key not in known]
+        settled += page.settled
+        if job.limit is not None:
+            items = items[: job.limit - rows]
+        for item in items:
+            digest = blake2b(normalise(item.text).encode("utf-8", "replace"), digest_size=8).digest()
+            if digest not in texts:
+                texts.add(digest)
+                characters += len(item.text)
+        rows += len(items)
+        if job.limit is not None and rows >= job.limit:
+            break
+    prompt = 0
+    if spec is not None:
+        prompt = len(spec.prompts[_deciding(spec)]) + len(str(spec.taxonomy))
+    rate = await busiest_minute(tools.client, tools.settings)
+    calls = len(texts)
+    return {
+        "rows": rows,
+        "settled": settled,
+        "distinct_texts": calls,
+        "calls": calls,
+        "input_tokens": round((calls * prompt + characters) / _CHARACTERS_A_TOKEN),
+        "output_tokens": calls * _ANSWER_TOKENS[spec.mode if spec is not None else "json"],
+        "rate": rate,
+        "seconds": calls / rate if rate else None,
+    }
+
+
+def _deciding(spec: LabelSpec) -> str:
+    return "choice" if spec.mode == "choice" else "label"

@@ -1,0 +1,156 @@
+"""Where a replay's rows come from: the rows topic, the labels that are stored, or the source table."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any, Protocol
+
+from connectors.clickhouse.backfill import OldRows
+from connectors.clickhouse.source import micros_of
+from connectors.clickhouse.table_rows import LabelledRows
+from streams.codec import created_at_header, decode, encode
+from streams.errors import UndecodableError
+from streams.jobs import Job
+from streams.messages import Row
+from streams.ports import Outgoing, Partition, Tail
+from streams.topics import partition_of
+
+PAGE_ROWS = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A row to be published again. ``micros``: its time since 1970."""
+
+    row_id: str
+    created_at: bytes
+    micros: int
+    text: str
+    partition: int
+    value: bytes
+
+    @property
+    def identity(self) -> tuple[str, bytes]:
+        """The row: its id and time."""
+        return (self.row_id, self.created_at)
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some rows, and ``position``, from which on a next reading goes on after them.
+
+    ``letters``: dead letters of rows that no topic takes. ``unreadable``: messages that are no rows.
+    ``settled``: rows that the feed itself left out.
+    """
+
+    items: list[Item]
+    position: Any
+    letters: list[Outgoing] = field(default_factory=list)
+    unreadable: int = 0
+    settled: int = 0
+
+
+class Feed(Protocol):
+    """Rows of one job, in an order that is the same each time."""
+
+    async def count(self) -> int:
+        """How many rows it will give, about."""
+
+    def pages(self, position: Any) -> AsyncIterator[Page]:
+        """From ``position`` (None: the beginning) on."""
+
+
+class TopicFeed:
+    """Rows of the rows topic, from the offsets ``starts`` up to ``ends``."""
+
+    def __init__(self, tail: Tail, topic: str, job: Job) -> None:
+        self._tail = tail
+        self._topic = topic
+        self._job = job
+
+    async def count(self) -> int:
+        return sum(max(0, end - self._job.starts.get(number, 0)) for number, end in self._job.ends.items())
+
+    async def pages(self, position: Any) -> AsyncIterator[Page]:
+        at = dict(self._job.starts) | {int(number): offset for number, offset in (position or {}).items()}
+        starts = {
+            Partition(self._topic, number): at.get(number, 0)
+            for number, end in self._job.ends.items()
+            if at.get(number, 0) < end
+        }
+        async for records in self._tail.read_many(starts):
+            for first in range(0, len(records), PAGE_ROWS):
+                items, unreadable = [], 0
+                for record in records[first : first + PAGE_ROWS]:
+                    if record.offset >= self._job.ends[record.partition]:
+                        continue
+                    at[record.partition] = record.offset + 1
+                    try:
+                        row = decode(Row, record.value)
+                    except UndecodableError:
+                        unreadable += 1
+                        continue
+                    items.append(_item(row, record.partition, record.value or b""))
+                if items or unreadable:
+                    yield Page(items, dict(at), unreadable=unreadable)
+
+
+class TableFeed:
+    """Rows that have a label."""
+
+    def __init__(self, rows: LabelledRows, partitions: int) -> None:
+        self._rows = rows
+        self._partitions = partitions
+
+    async def count(self) -> int:
+        return await self._rows.count()
+
+    async def pages(self, position: Any) -> AsyncIterator[Page]:
+        after = (int(position[0]), str(position[1])) if position is not None else None
+        async for rows, reached in self._rows.pages(after):
+            items = [_item(row, partition_of(row.text, self._partitions), encode(row)) for row in rows]
+            for first in range(0, len(items), PAGE_ROWS):
+                some = items[first : first + PAGE_ROWS]
+                yield Page(some, [some[-1].micros, some[-1].row_id])
+            yield Page([], list(reached))
+
+
+class SourceFeed:
+    """Old rows of the source table. ``on_the_way``: id, time and text of rows that the topics hold."""
+
+    def __init__(self, rows: OldRows, partitions: int, on_the_way: Iterable[tuple[str, int, str]]) -> None:
+        self._rows = rows
+        self._partitions = partitions
+        self._on_the_way = list(on_the_way)
+
+    async def count(self) -> int:
+        return await self._rows.count()
+
+    async def pages(self, position: Any) -> AsyncIterator[Page]:
+        settled = 0
+        after = int(position) if position is not None else None
+        async for rows, letters, reached in self._rows.pages(after, self._on_the_way):
+            items = [_item(row, partition_of(row.text, self._partitions), encode(row)) for row in rows]
+            now = self._rows.counts["settled"]
+            yield Page(items, reached, letters, settled=now - settled)
+            settled = now
+
+
+def in_sample(share: float | None) -> Callable[[Item], bool]:
+    """Whether a row belongs to a sample of ``share`` (0..1); the same rows each time."""
+    if share is None or share >= 1:
+        return lambda item: True
+    most = int(share * 2**64)
+
+    def chosen(item: Item) -> bool:
+        content = item.row_id.encode() + b"\x00" + item.created_at
+        return int.from_bytes(blake2b(content, digest_size=8).digest(), "big") < most
+
+    return chosen
+
+
+def _item(row: Row, partition: int, value: bytes) -> Item:
+    micros = micros_of(row.created_at)
+    return Item(row.row_id, created_at_header(row), micros, row.text, partition, value)

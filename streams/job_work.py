@@ -1,0 +1,214 @@
+"""From a job to its labels: publish, wait for the workers and for the sink."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from connectors.clickhouse.backfill import OldRows
+from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.table_rows import Condition, LabelledRows
+from connectors.kafka.admin import Admin
+from connectors.kafka.connection import connection
+from connectors.kafka.consumer import GroupConsumer, Session
+from connectors.kafka.follow import Follower
+from connectors.kafka.lag import LagReader
+from connectors.kafka.producer import LeasedProducer
+from connectors.kafka.tail import TailReader
+from streams.duty import again
+from streams.errors import ConfigurationError
+from streams.feeds import Feed, SourceFeed, TableFeed, TopicFeed
+from streams.jobs import Job, Jobs, Wish
+from streams.on_the_way import partitions_of
+from streams.ports import Lease, Outgoing, Partition, Sender
+from streams.replay import Publishing, Tools
+from streams.settings import Settings
+from streams.topics import Topics, groups
+from streams.waiting import until_available
+
+Report = Callable[[Job, int], None]
+_LOOK_SECONDS = 0.5
+
+
+@contextlib.asynccontextmanager
+async def tools_for(settings: Settings) -> AsyncIterator[Tools]:
+    """Connections, and the jobs followed as they change.
+
+    Raises:
+        UnavailableError, AccessError.
+    """
+    arguments, topics = connection(settings), Topics(settings.topic_prefix)
+    client = ClickHouseClient.from_settings(settings)
+    jobs = Jobs()
+    try:
+        follower = Follower(arguments, topics.cursor, jobs.learn)
+        await follower.start()
+        following = asyncio.create_task(follower.run())
+        try:
+            async with LagReader(arguments) as lags:
+                yield Tools(settings, topics, client, TailReader(arguments), Admin(arguments), lags, jobs)
+        finally:
+            following.cancel()
+            await asyncio.wait([following])
+    finally:
+        await client.close()
+
+
+async def work(settings: Settings, job: str, report: Report, *, wait: bool = True) -> dict[str, Any]:
+    """Publish what is left of ``job``; with ``wait`` until its labels are stored. Returns how it stands.
+
+    ``report`` is called with the job and how many rows the workers have still before them.
+
+    Raises:
+        ConfigurationError: no such job, or what it reads is gone.
+    """
+    async with tools_for(settings) as tools:
+        found = tools.jobs.named(job)
+        if tools.jobs.wish(job) is Wish.DROP:
+            raise ConfigurationError(f"replay {job} was dropped", fix="begin a new one")
+        while not found.done and tools.jobs.wish(job) is Wish.RUN:
+            if not found.complete:
+                found = await _published(tools, job, report)
+            if not found.complete or not wait:
+                break
+            found = await _finished(tools, found, report)
+        return tools.jobs.as_dict(found)
+
+
+async def own_publishing(tools: Tools, do: Callable[[int, Lease, Sender], Awaitable[None]]) -> None:
+    """Run ``do`` (generation, lease, sender) while no other publishes replays; again, if that is taken away.
+
+    Raises:
+        whatever ``do`` raises apart from LeaseLostError; AccessError.
+    """
+    arguments = connection(tools.settings)
+    group = GroupConsumer(arguments, f"{tools.topics.prefix}-replay", (tools.topics.cursor,))
+    producer = LeasedProducer(arguments, group.lease)
+    group.fence_with(producer.fence)
+    done = asyncio.Event()
+
+    async def session(given: Session) -> None:
+        await do(given.generation, group.lease, producer)
+        done.set()
+
+    running = asyncio.ensure_future(again(lambda: group.run(session)))
+    finished = asyncio.create_task(done.wait())
+    try:
+        await asyncio.wait([running, finished], return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            running.result()
+    finally:
+        running.cancel()
+        finished.cancel()
+        await asyncio.wait([running, finished])
+        await producer.stop()
+
+
+async def note(tools: Tools, *messages: Outgoing) -> None:
+    """Write to the compacted topics.
+
+    Raises:
+        UnavailableError, AccessError.
+    """
+    producer = LeasedProducer(connection(tools.settings))
+    try:
+        for message in messages:
+            await producer.send(message)
+    finally:
+        await producer.stop()
+
+
+async def agents_left(tools: Tools, ends: dict[int, int]) -> int:
+    """How many messages of the replay topic, up to ``ends``, the workers have still before them."""
+    found = await tools.lags.positions(groups(tools.topics.prefix)["agents"], [tools.topics.replay])
+    committed = {where.partition: max(commit.offset, 0) for where, commit in found.items()}
+    return sum(max(0, end - committed.get(number, 0)) for number, end in ends.items())
+
+
+async def sink_left(tools: Tools, ends: dict[Partition, int]) -> int:
+    """How many messages, up to ``ends``, the sink has still before it."""
+    found = await tools.lags.positions(
+        groups(tools.topics.prefix)["sink"], sorted({where.topic for where in ends})
+    )
+    return sum(max(0, end - max(found[where].offset, 0)) for where, end in ends.items() if where in found)
+
+
+async def ends_of(tools: Tools, *topics: str) -> dict[Partition, int]:
+    """Behind the last message of each partition."""
+    places = [place for topic in topics for place in partitions_of(topic, tools.settings.topic_partitions)]
+    return {where: end for where, (_, end) in (await tools.tail.bounds_many(places)).items()}
+
+
+async def feed_of(tools: Tools, job: Job) -> Feed:
+    """Where the rows of ``job`` come from.
+
+    Raises:
+        ConfigurationError: the rows topic is no longer the one that the job began with.
+    """
+    settings, topics = tools.settings, tools.topics
+    if job.source == "topic":
+        if str(await tools.admin.topic_id(topics.rows)) != job.source_topic_id:
+            raise ConfigurationError(
+                f"topic {topics.rows} was deleted and made again since replay {job.id} began",
+                fix="begin a new one with --from-table: it leaves out what is labelled already",
+            )
+        return TopicFeed(tools.tail, topics.rows, job)
+    if job.source == "table":
+        where = [Condition.parse(text) for text in job.where]
+        rows = LabelledRows(tools.client, settings, since=job.since, until=job.until, where=where)
+        return TableFeed(rows, settings.topic_partitions)
+    on_the_way = await tools.way.all()
+    assert job.until is not None
+    old = OldRows(tools.client, settings, topics, since=job.since, until=job.until)
+    return SourceFeed(old, settings.topic_partitions, on_the_way)
+
+
+async def _published(tools: Tools, job: str, report: Report) -> Job:
+    published: list[Job] = []
+
+    async def do(generation: int, lease: Lease, sender: Sender) -> None:
+        async def feed(found: Job) -> Feed:
+            return await feed_of(tools, found)
+
+        publishing = Publishing(
+            tools, job, feed, sender=sender, lease=lease, generation=generation, report=report
+        )
+        published[:] = [await publishing.run()]
+
+    await own_publishing(tools, do)
+    return published[0]
+
+
+async def _finished(tools: Tools, job: Job, report: Report) -> Job:
+    """Wait until the labels are stored, or somebody wishes otherwise."""
+    output = tools.topics.shadow if job.version is not None and job.to == "shadow" else tools.topics.labeled
+
+    async def until(left: Callable[[], Awaitable[int]]) -> bool:
+        while (now := await until_available("Kafka", left)) > 0:
+            if tools.jobs.wish(job.id) is not Wish.RUN:
+                return False
+            report(job, now)
+            await asyncio.sleep(_LOOK_SECONDS)
+        return True
+
+    async def same_topic() -> bool:
+        return str(await tools.admin.topic_id(tools.topics.replay)) == job.replay_topic_id
+
+    async def agents() -> int:
+        return await agents_left(tools, job.replay_ends) if await same_topic() else 0
+
+    if not await until(agents):
+        return job
+    if not await until_available("Kafka", same_topic):
+        job = job.model_copy(update={"complete": False})  # what the workers had not read is gone
+        await note(tools, job.message(tools.topics))
+        return job
+    ends = await ends_of(tools, output)
+    if not await until(lambda: sink_left(tools, ends)):
+        return job
+    job = job.model_copy(update={"done": True})
+    await note(tools, job.message(tools.topics))
+    report(job, 0)
+    return job

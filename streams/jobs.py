@@ -1,0 +1,173 @@
+"""Replays and backfills as jobs: what each is to do, how far it is, and what somebody wants of it.
+
+Kept in the compacted cursor topic. ``job/<id>`` is written by the one who publishes, ``job/<id>/wish`` by
+anybody, so that neither overwrites the other.
+"""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from connectors.kafka.tail import TailReader
+from streams.errors import ConfigurationError
+from streams.ports import Outgoing, Record
+from streams.settings import Settings
+from streams.topics import Topics
+
+_KEY = "job/"
+_WISH = "/wish"
+_SILENT_SECONDS = 30.0
+
+
+class Wish(StrEnum):
+    """What somebody wants of a job."""
+
+    RUN = "run"
+    PAUSE = "pause"
+    CANCEL = "cancel"
+    DROP = "drop"
+
+
+class Job(BaseModel):
+    """What it is to do, which never changes, and how far it is.
+
+    ``source``: `topic` (rows of `esk.rows`), `table` (rows of `logs_labeled`) or `source` (the source
+    table: a backfill). ``version``: None for a backfill, which is labelled as live rows are. ``since`` and
+    ``until``: microseconds since 1970. ``starts`` and ``ends``: offsets of the rows topic by partition.
+    ``position``: from where the source is read on. ``replay_starts``: where on the replay topic messages
+    may lie that were published after ``position`` was noted; ``replay_ends``: behind its last message.
+    ``settled``: rows left out, because they were labelled already or on their way.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    id: str = Field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}")
+    source: Literal["topic", "table", "source"]
+    version: str | None = None
+    to: Literal["shadow", "labeled"] = "shadow"
+    since: int | None = None
+    until: int | None = None
+    where: list[str] = Field(default_factory=list)
+    limit: int | None = None
+    sample: float | None = None
+    starts: dict[int, int] = Field(default_factory=dict)
+    ends: dict[int, int] = Field(default_factory=dict)
+    source_topic_id: str = ""
+    begun_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
+
+    expected: int = 0
+    position: Any = None
+    replay_starts: dict[int, int] = Field(default_factory=dict)
+    replay_ends: dict[int, int] = Field(default_factory=dict)
+    replay_topic_id: str = ""
+    read: int = 0
+    published: int = 0
+    settled: int = 0
+    unreadable: int = 0
+    complete: bool = False  # all is published
+    done: bool = False  # all is labelled and stored
+    updated_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
+
+    def message(self, topics: Topics) -> Outgoing:
+        """For the cursor topic."""
+        value = orjson.dumps(self.model_dump(), option=orjson.OPT_NON_STR_KEYS)
+        return Outgoing(topics.cursor, 0, f"{_KEY}{self.id}".encode(), value)
+
+
+def wish_message(topics: Topics, job: str, wish: Wish) -> Outgoing:
+    """For the cursor topic."""
+    return Outgoing(topics.cursor, 0, f"{_KEY}{job}{_WISH}".encode(), orjson.dumps({"wish": wish.value}))
+
+
+class Jobs:
+    """What the cursor topic has told of jobs so far."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, Job] = {}
+        self.wishes: dict[str, Wish] = {}
+
+    def learn(self, record: Record) -> None:
+        """From a message of the topic, in order; the poller's own are left out."""
+        key = (record.key or b"").decode("utf-8", "replace")
+        if not key.startswith(_KEY):
+            return
+        try:
+            if key.endswith(_WISH):
+                told = orjson.loads(record.value or b"")["wish"]
+                self.wishes[key.removeprefix(_KEY).removesuffix(_WISH)] = Wish(told)
+            else:
+                job = Job.model_validate_json(record.value or b"")
+                self.jobs[job.id] = job
+        except (ValidationError, ValueError, KeyError, TypeError):
+            return
+
+    def wish(self, job: str) -> Wish:
+        return self.wishes.get(job, Wish.RUN)
+
+    def state(self, job: Job) -> str:
+        """In a word: `dropped`, `cancelled`, `paused`, `done`, `working` (all is published), `publishing`,
+        or `interrupted` (whoever published has not been heard of)."""
+        wish = self.wish(job.id)
+        if wish is Wish.DROP:
+            return "dropped"
+        if job.done:
+            return "done"
+        if wish is Wish.CANCEL:
+            return "cancelled"
+        if wish is Wish.PAUSE:
+            return "paused"
+        if job.complete:
+            return "working"
+        silent = (datetime.now(UTC) - job.updated_at).total_seconds()
+        return "publishing" if silent < _SILENT_SECONDS else "interrupted"
+
+    def named(self, job: str) -> Job:
+        """The job of that id.
+
+        Raises:
+            ConfigurationError: there is none.
+        """
+        if job not in self.jobs:
+            raise ConfigurationError(
+                f"there is no replay {job}", fix="`labelstream replay list` shows them, newest first"
+            )
+        return self.jobs[job]
+
+    def newest_first(self) -> list[Job]:
+        """All of them."""
+        return sorted(self.jobs.values(), key=lambda job: job.begun_at, reverse=True)
+
+    def as_dict(self, job: Job) -> dict[str, Any]:
+        """For people and programs: without what only the publisher needs."""
+        told = job.model_dump(
+            mode="json",
+            exclude={
+                "position",
+                "replay_starts",
+                "replay_ends",
+                "replay_topic_id",
+                "source_topic_id",
+                "starts",
+                "ends",
+            },
+        )
+        return {**told, "state": self.state(job)}
+
+
+async def read_jobs(settings: Settings, tail: TailReader) -> Jobs:
+    """What the cursor topic holds of jobs.
+
+    Raises:
+        UnavailableError, AccessError.
+    """
+    jobs = Jobs()
+    async for records in tail.read(Topics(settings.topic_prefix).cursor, 0, 0):
+        for record in records:
+            jobs.learn(record)
+    return jobs

@@ -1,0 +1,103 @@
+"""Rows that the topics hold and the tables do not yet: the half of an anti-join that Kafka answers.
+
+A row moves from rows or replay to a topic with labels, and from there to the tables. They are looked at in
+that order, the tables last, so that no row can slip by: where it is not seen any more, it is seen next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import TypeVar
+
+from connectors.clickhouse.letters import TOPIC_ID, known_in
+from connectors.clickhouse.source import micros_of
+from connectors.kafka.admin import Admin
+from connectors.kafka.lag import LagReader
+from streams.codec import CREATED_AT, LABEL_VERSION, decode
+from streams.errors import UndecodableError
+from streams.messages import Message, Row
+from streams.ports import Partition, Record, Tail
+from streams.topics import Topics, groups
+from streams.window import made_anew
+
+Identity = tuple[str, bytes]
+M = TypeVar("M", bound=Message)
+
+
+class OnTheWay:
+    """Looks for rows between the topics and the tables."""
+
+    def __init__(self, topics: Topics, tail: Tail, lags: LagReader, admin: Admin) -> None:
+        self._topics = topics
+        self._tail = tail
+        self._lags = lags
+        self._admin = admin
+        self._groups = groups(topics.prefix)
+
+    async def under(self, version: str, *, live: bool) -> set[Identity]:
+        """Id and time of those that are, or will be, labelled under ``version``. ``live``: rows as they come
+        are labelled under it too.
+
+        Raises:
+            UnavailableError, AccessError.
+        """
+        topics, found = self._topics, set[Identity]()
+        name = version.encode()
+        async for record in self._unread("agents", (topics.rows, topics.replay)):
+            told = record.header(LABEL_VERSION)
+            if told == name or (told is None and live):
+                found.add(_identity(record))
+        async for record in self._unread("sink", (topics.labeled, topics.shadow)):
+            if record.header(LABEL_VERSION) == name:
+                found.add(_identity(record))
+        return found
+
+    async def all(self) -> list[tuple[str, int, str]]:
+        """Id, time (microseconds since 1970) and text of all that have, or will have, some label.
+
+        Raises:
+            UnavailableError, AccessError.
+        """
+        topics, found = self._topics, list[tuple[str, int, str]]()
+        for role, names in (
+            ("agents", (topics.rows, topics.replay)),
+            ("sink", (topics.labeled, topics.shadow, topics.dead_letter)),
+        ):
+            async for record in self._unread(role, names):
+                try:
+                    row = decode(Row, record.value)
+                except UndecodableError:
+                    continue
+                found.append((row.row_id, micros_of(row.created_at), row.text))
+        return found
+
+    async def _unread(self, role: str, names: Sequence[str]) -> AsyncIterator[Record]:
+        """What the role's group has not committed."""
+        committed = await self._lags.positions(self._groups[role], names)
+        ids = {name: str(number) for name, number in (await self._admin.topic_ids(names)).items()}
+        starts = {}
+        for where, commit in committed.items():
+            other = made_anew(commit.metadata, where.topic, ids[where.topic])
+            if role == "sink":
+                other = known_in(commit.metadata).get(TOPIC_ID, ids[where.topic]) != ids[where.topic]
+            starts[where] = 0 if other else max(commit.offset, 0)
+        async for records in self._tail.read_many(starts):
+            for record in records:
+                yield record
+
+
+def partitions_of(topic: str, count: int) -> list[Partition]:
+    """All of a topic's partitions."""
+    return [Partition(topic, number) for number in range(count)]
+
+
+def _identity(record: Record) -> Identity:
+    """From the headers; a row of somebody else's producer need not have them."""
+    created_at = record.header(CREATED_AT)
+    if created_at is None:
+        try:
+            row = decode(Row, record.value)
+        except UndecodableError:
+            return ("", b"")
+        return (row.row_id, row.created_at.isoformat().encode())
+    return ((record.key or b"").decode("utf-8", "replace"), created_at)

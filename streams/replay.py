@@ -1,0 +1,279 @@
+"""A replay at work: publishes a job's rows to the replay topic, each once, whatever ends it in between.
+
+One publishes at a time, in a consumer group of its own, as the poller does: behind its lease nobody else
+adds to what must be compared. What a predecessor published since its last note is read back from the
+replay topic. Little is published ahead of the workers, so that a job stops soon after it is cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+
+from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.labelled import count_of, labelled
+from connectors.clickhouse.versions import PROMOTED, list_versions
+from connectors.kafka.admin import Admin
+from connectors.kafka.lag import LagReader
+from connectors.kafka.tail import TailReader
+from streams.codec import CREATED_AT, LABEL_VERSION, MESSAGE_TYPE, REPLAY_JOB, SCHEMA_VERSION, TO
+from streams.errors import RefusedError, RetryableError
+from streams.feeds import Feed, Item, Page, in_sample
+from streams.jobs import Job, Jobs, Wish, read_jobs
+from streams.messages import Row
+from streams.on_the_way import Identity, OnTheWay, partitions_of
+from streams.ports import Lease, Outgoing, Partition, Sender
+from streams.settings import Settings
+from streams.topics import Topics, groups
+
+log = structlog.get_logger()
+
+_AT_ONCE = 500
+# Ahead of the workers: what they do in so many seconds, within bounds.
+_AHEAD_SECONDS, _LEAST_AHEAD, _MOST_AHEAD = 10.0, 1_000, 20_000
+_LOOK_SECONDS = 0.5
+_AWAY_SECONDS = 1.0
+_NOTE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What a job works with."""
+
+    settings: Settings
+    topics: Topics
+    client: ClickHouseClient
+    tail: TailReader
+    admin: Admin
+    lags: LagReader
+    jobs: Jobs  # followed
+
+    @property
+    def way(self) -> OnTheWay:
+        return OnTheWay(self.topics, self.tail, self.lags, self.admin)
+
+
+class Publishing:
+    """Publishes one job for one time of ownership."""
+
+    def __init__(
+        self,
+        tools: Tools,
+        job: str,
+        feed: Callable[[Job], Awaitable[Feed]],
+        *,
+        sender: Sender,
+        lease: Lease,
+        generation: int,
+        report: Callable[[Job, int], None],
+    ) -> None:
+        """``report`` is called with the job and how many of its rows the workers have still before them."""
+        self._tools = tools
+        self._id = job
+        self._make_feed = feed
+        self._sender = sender
+        self._lease = lease
+        self._generation = generation
+        self._report = report
+        self._ahead = Ahead(tools)
+        self._ends: dict[int, int] = {}
+        self._sent: set[Identity] = set()
+        self._way: set[Identity] = set()
+        self._compare = False
+        self._one_by_one = False
+        self._noted: Job | None = None
+        self._noted_at = 0.0
+
+    async def run(self) -> Job:
+        """Publish until all is, or somebody wishes otherwise.
+
+        Raises:
+            LeaseLostError: another publishes now.
+            ConfigurationError, AccessError: a person must change something.
+        """
+        while True:
+            try:
+                return await self._publish()
+            except RetryableError as error:
+                await self._lease.hold(self._generation)
+                log.warning("replay_waits", job=self._id, reason=str(error))
+                await asyncio.sleep(_AWAY_SECONDS)
+
+    async def _publish(self) -> Job:
+        job = (await read_jobs(self._tools.settings, self._tools.tail)).named(self._id)
+        if job.complete or self._stopped:
+            return job
+        await self._learn(job)
+        feed = await self._make_feed(job)
+        chosen = in_sample(job.sample)
+        job.published += len(self._sent)
+        await self._save(job)
+        async for page in feed.pages(job.position):
+            items = await self._new(job, page, chosen)
+            left = job.limit - job.published if job.limit is not None else len(items)
+            if not await self._send(job, items[:left]):
+                return job
+            for letter in page.letters:
+                await self._lease.hold(self._generation)
+                await self._sender.send(letter)
+            job.read += len(page.items) + page.unreadable + page.settled
+            job.unreadable += page.unreadable
+            job.settled += page.settled
+            job.position = page.position
+            job.replay_starts = dict(self._ends)
+            self._sent.clear()
+            await self._save(job)
+            if left <= len(items) and job.limit is not None:
+                break
+        job.complete, job.replay_ends = True, dict(self._ends)
+        await self._save(job)
+        return job
+
+    @property
+    def _stopped(self) -> bool:
+        return self._tools.jobs.wish(self._id) is not Wish.RUN
+
+    async def _learn(self, job: Job) -> None:
+        """What was published since the last note, what is on its way, and whether tables need be asked."""
+        tools = self._tools
+        replay_id = str(await tools.admin.topic_id(tools.topics.replay))
+        where = partitions_of(tools.topics.replay, tools.settings.topic_partitions)
+        bounds = await tools.tail.bounds_many(where)
+        self._ends = {place.partition: end for place, (_, end) in bounds.items()}
+        self._sent = set()
+        if job.replay_topic_id != replay_id:
+            if job.replay_topic_id:
+                # Gone with what was in it: all is looked at again, and what is labelled left out.
+                log.warning("topic_made_anew", topics=[tools.topics.replay])
+                job.position = None
+                job.read = job.published = job.settled = job.unreadable = 0
+            job.replay_topic_id, job.replay_starts = replay_id, dict(self._ends)
+        else:
+            own = {Partition(tools.topics.replay, n): at for n, at in job.replay_starts.items()}
+            async for records in tools.tail.read_many(own):
+                for record in records:
+                    if record.header(REPLAY_JOB) == job.id.encode():
+                        key = (record.key or b"").decode()
+                        self._sent.add((key, record.header(CREATED_AT) or b""))
+        if job.version is not None:
+            live = any(
+                one.version == job.version and one.status == PROMOTED
+                for one in await list_versions(tools.client, tools.settings)
+            )
+            self._way = await tools.way.under(job.version, live=live)
+            self._compare = live or await count_of(tools.client, tools.settings, job.version) > 0
+
+    async def _new(self, job: Job, page: Page, chosen: Callable[[Item], bool]) -> list[Item]:
+        """What of ``page`` is to be published."""
+        items = [item for item in page.items if item.identity not in self._sent and chosen(item)]
+        if job.version is None:
+            return items  # the feed has compared them
+        new = [item for item in items if item.identity not in self._way]
+        if self._compare and new:
+            keys = [(item.row_id, item.micros) for item in new]
+            known = await labelled(self._tools.client, self._tools.settings, job.version, keys)
+            new = [item for item in new if (item.row_id, item.micros) not in known]
+        job.settled += len(items) - len(new)
+        return new
+
+    async def _send(self, job: Job, items: list[Item]) -> bool:
+        """False if somebody wishes the job to stop."""
+        topics = self._tools.topics
+        for start in range(0, len(items), _AT_ONCE):
+            while not await self._ahead.room(self._ends):
+                self._report(job, self._ahead.outstanding)
+                await self._lease.hold(self._generation)
+                await self._touch()
+                if self._stopped:
+                    return False
+                await asyncio.sleep(_LOOK_SECONDS)
+            if self._stopped:
+                return False
+            some = items[start : start + _AT_ONCE]
+            messages = [_message(item, job, topics) for item in some]
+            await self._lease.hold(self._generation)
+            if self._one_by_one:
+                await self._send_each(job, messages)
+            else:
+                try:
+                    offsets = await self._sender.send_many(messages)
+                except RefusedError as error:
+                    self._one_by_one = True
+                    raise RetryableError(
+                        f"the topic refuses a row, so they go one by one: {error}"
+                    ) from error
+                for message, offset in zip(messages, offsets, strict=True):
+                    self._ends[message.partition] = max(self._ends[message.partition], offset + 1)
+                job.published += len(messages)
+            self._report(job, self._ahead.outstanding)
+        return True
+
+    async def _send_each(self, job: Job, messages: list[Outgoing]) -> None:
+        for message in messages:
+            await self._lease.hold(self._generation)
+            try:
+                offset = await self._sender.send(message)
+            except RefusedError as error:
+                log.warning(
+                    "row refused by the topic", row_id=(message.key or b"").decode(), error=str(error)
+                )
+                job.unreadable += 1
+                continue
+            self._ends[message.partition] = max(self._ends[message.partition], offset + 1)
+            job.published += 1
+
+    async def _save(self, job: Job) -> None:
+        """Note how far the job is: everything before ``position`` is settled."""
+        job.updated_at = datetime.now(UTC)
+        await self._lease.hold(self._generation)
+        await self._sender.send(job.message(self._tools.topics))
+        self._noted, self._noted_at = job.model_copy(), time.monotonic()
+        self._report(job, self._ahead.outstanding)
+
+    async def _touch(self) -> None:
+        """Show that somebody is at work, in the middle of a page too."""
+        if self._noted is not None and time.monotonic() - self._noted_at > _NOTE_SECONDS:
+            await self._save(self._noted)
+
+
+class Ahead:
+    """How many published rows the workers have still before them, and how many they may have."""
+
+    def __init__(self, tools: Tools) -> None:
+        self.outstanding = 0
+        self._lags = tools.lags
+        self._topic = tools.topics.replay
+        self._group = groups(tools.topics.prefix)["agents"]
+        self._committed: dict[int, int] = {}
+        self._looked = float("-inf")
+        self._pace = 0.0  # rows a second
+
+    async def room(self, ends: Mapping[int, int]) -> bool:
+        """Whether more may be published. ``ends``: by partition, behind what was published last."""
+        now = time.monotonic()
+        if now - self._looked > _LOOK_SECONDS:
+            found = await self._lags.positions(self._group, [self._topic])
+            committed = {where.partition: max(commit.offset, 0) for where, commit in found.items()}
+            if self._committed:
+                done = sum(max(0, at - self._committed.get(number, 0)) for number, at in committed.items())
+                self._pace += 0.3 * (done / (now - self._looked) - self._pace)
+            self._committed, self._looked = committed, now
+        self.outstanding = sum(max(0, end - self._committed.get(number, 0)) for number, end in ends.items())
+        return self.outstanding < min(max(self._pace * _AHEAD_SECONDS, _LEAST_AHEAD), _MOST_AHEAD)
+
+
+def _message(item: Item, job: Job, topics: Topics) -> Outgoing:
+    headers = [
+        (MESSAGE_TYPE, Row.message_type.encode()),
+        (SCHEMA_VERSION, Row.schema_version.encode()),
+        (CREATED_AT, item.created_at),
+        (REPLAY_JOB, job.id.encode()),
+    ]
+    if job.version is not None:
+        headers += [(LABEL_VERSION, job.version.encode()), (TO, job.to.encode())]
+    return Outgoing(topics.replay, item.partition, item.row_id.encode(), item.value, headers)

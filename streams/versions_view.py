@@ -1,0 +1,102 @@
+"""What `labelstream versions` asks for."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any
+
+from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.diff import Diff, diff_versions
+from connectors.clickhouse.versions import (
+    LabelVersion,
+    list_versions,
+    promote_version,
+    retire_version,
+    version_history,
+)
+from streams.errors import LabelstreamError
+from streams.relabel import read_versions
+from streams.settings import Settings
+
+
+async def versions_known(settings: Settings) -> list[dict[str, Any]]:
+    """All versions, as `list_versions`."""
+    async with _client(settings) as client:
+        return [_told(one) for one in await list_versions(client, settings)]
+
+
+async def version_shown(settings: Settings, version: str) -> dict[str, Any]:
+    """A version as it stands, with its ``history`` and its ``spec``: prompts and taxonomy in full; null
+    where Kafka cannot tell.
+
+    Raises:
+        RefusedError: there is no such version.
+    """
+    async with _client(settings) as client:
+        history = await version_history(client, settings, version)
+        now = next(one for one in await list_versions(client, settings) if one.version == version)
+    spec = None
+    with contextlib.suppress(LabelstreamError):
+        spec = (await read_versions(settings)).specs.get(version)
+    return {
+        **_told(now),
+        "history": [{"changed_at": _text(one.changed_at), "status": one.status} for one in history],
+        "spec": spec.model_dump(mode="json") if spec is not None else None,
+    }
+
+
+async def promote(settings: Settings, version: str) -> dict[str, Any]:
+    """Make ``version`` the current one.
+
+    Raises:
+        RefusedError: there is no such version.
+    """
+    async with _client(settings) as client:
+        await promote_version(client, settings, version)
+        return await _state(client, settings, version)
+
+
+async def retire(settings: Settings, version: str) -> dict[str, Any]:
+    """Show ``version`` no more.
+
+    Raises:
+        RefusedError: there is no such version.
+    """
+    async with _client(settings) as client:
+        await retire_version(client, settings, version)
+        return await _state(client, settings, version)
+
+
+async def compare(settings: Settings, a: str, b: str, changed: int) -> Diff:
+    """As `diff_versions`."""
+    async with _client(settings) as client:
+        return await diff_versions(client, settings, a, b, changed=changed)
+
+
+@contextlib.asynccontextmanager
+async def _client(settings: Settings) -> AsyncIterator[ClickHouseClient]:
+    client = ClickHouseClient.from_settings(settings)
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def _state(client: ClickHouseClient, settings: Settings, version: str) -> dict[str, Any]:
+    found = await list_versions(client, settings)
+    status = next((one.status for one in found if one.version == version), "")
+    return {
+        "version": version,
+        "status": status,
+        "current": next((one.version for one in found if one.current), None),
+    }
+
+
+def _told(one: LabelVersion) -> dict[str, Any]:
+    return {name: _text(value) if isinstance(value, datetime) else value for name, value in vars(one).items()}
+
+
+def _text(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")

@@ -17,7 +17,7 @@ from streams.messages import Row
 from streams.ports import Outgoing, Partition, Tail
 from streams.topics import partition_of
 
-PAGE_ROWS = 2_000
+PAGE_ROWS = 500
 
 
 @dataclass(frozen=True, slots=True)

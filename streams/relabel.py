@@ -93,6 +93,12 @@ async def spec_of(settings: Settings, asked: Asked) -> LabelSpec:
         taxonomy = load_taxonomy(asked.taxonomy or settings.taxonomy_path)
         client = ChatClient.from_settings(asking, "labeler", patience_seconds=_PATIENCE_SECONDS)
         try:
+            if asked.model is not None and asked.model not in (offered := await client.models()):
+                raise ConfigurationError(
+                    f"the endpoint does not offer the model {asked.model}",
+                    setting="--model",
+                    fix=f"it offers {', '.join(offered) or 'none'}; another endpoint needs workers of its own",
+                )
             spec = await label_spec(asking, client, taxonomy, version=name, prompt=_prompt(asked.prompt))
         finally:
             await client.close()

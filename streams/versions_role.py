@@ -16,7 +16,7 @@ from connectors.kafka.connection import connection
 from connectors.kafka.follow import Follower
 from connectors.kafka.producer import LeasedProducer
 from connectors.llm.client import ChatClient
-from streams.errors import ConfigurationError
+from streams.errors import ConfigurationError, LabelstreamError
 from streams.local import with_local_stack
 from streams.messages import Labeled, Row
 from streams.outcomes import Done, Reject, Retry
@@ -32,6 +32,8 @@ LabelStep = Callable[[Row], Awaitable[Done[Labeled] | Reject | Retry]]
 _WAIT_SECONDS = 1.0
 # The version is written before its rows. If it is not there so long after all was read, it never will be.
 _ABSENT_SECONDS = 30.0
+_LIST_SECONDS = 30.0
+_NOT_OFFERED = Retry(5.0, "the endpoint does not offer the version's model")
 
 
 class Versions:
@@ -55,6 +57,8 @@ class Versions:
         self._clock = clock
         self._made: dict[str, tuple[LabelSpec, LabelStep]] = {}
         self._missed: dict[str, float] = {}
+        self._listed: frozenset[str] = frozenset()
+        self._listed_at = float("-inf")
         self._follower = Follower(connection(settings), topics.versions, self.known.learn)
 
     def label_as(self, version: str) -> LabelStep:
@@ -66,7 +70,7 @@ class Versions:
             except ConfigurationError as error:
                 return Reject("unusable-version", str(error))
             if made is not None:
-                return await made(row)
+                return await made(row) if await self._offered(version) else _NOT_OFFERED
             if self._absent(version):
                 return Reject("unknown-version", f"the versions topic holds no label version {version}")
             return Retry(_WAIT_SECONDS, f"label version {version} is not known yet")
@@ -96,6 +100,19 @@ class Versions:
             made = self._made[version] = (spec, labeler_of(spec, model, self._answers).label)
             log.info("label_version_made", label_version=version, model=spec.model)
         return made[1]
+
+    async def _offered(self, version: str) -> bool:
+        """Whether the endpoint offers the version's model. To ask for one that it lacks would count as a
+        failure of the endpoint, for live rows too."""
+        model = self.known.specs[version].model
+        if model == self._live.model:
+            return True
+        if self._clock() - self._listed_at > _LIST_SECONDS:
+            try:
+                self._listed, self._listed_at = frozenset(await self._model.models()), self._clock()
+            except LabelstreamError:
+                return False
+        return model in self._listed
 
     def _absent(self, version: str) -> bool:
         first = self._missed.setdefault(version, self._clock())

@@ -159,6 +159,8 @@ def status(as_json: Json = False) -> None:
         typer.echo(f"{name:24} {topic['messages']:>10} messages   lag: {lags}")
     for group, members in found["groups"].items():
         typer.echo(f"{group:24} {members:>10} members")
+    for job in found["replays"]:
+        typer.echo(f"replay {job['id']:17} {job['published']:>10} of {job['expected']} rows, {job['state']}")
     for role in found["roles"]:
         ready = "at work" if role["ready"] == "ok" else f"waits for {role['ready']}"
         typer.echo(f"{role['role']:24} pid {role.get('pid', '-')}  {role['health']}, {ready}")

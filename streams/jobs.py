@@ -23,6 +23,7 @@ from streams.topics import Topics
 _KEY = "job/"
 _WISH = "/wish"
 _SILENT_SECONDS = 30.0
+UNFINISHED = ("publishing", "working", "paused", "cancelled", "interrupted")
 
 
 class Wish(StrEnum):

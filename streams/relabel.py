@@ -97,7 +97,7 @@ async def spec_of(settings: Settings, asked: Asked) -> LabelSpec:
                 raise ConfigurationError(
                     f"the endpoint does not offer the model {asked.model}",
                     setting="--model",
-                    fix=f"it offers {', '.join(offered) or 'none'}; another endpoint needs workers of its own",
+                    fix=f"it offers {', '.join(offered) or 'none'}; another endpoint needs its own workers",
                 )
             spec = await label_spec(asking, client, taxonomy, version=name, prompt=_prompt(asked.prompt))
         finally:

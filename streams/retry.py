@@ -20,7 +20,7 @@ from connectors.kafka.admin import Admin
 from connectors.kafka.connection import connection
 from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.tail import TailReader
-from streams.codec import RETRY_OF, decode, headers_of
+from streams.codec import LABEL_VERSION, REPLAY_JOB, RETRY_OF, TO, decode, headers_of
 from streams.errors import PermanentError, UndecodableError
 from streams.messages import DeadLetter, Labeled, Row
 from streams.ports import Outgoing
@@ -107,7 +107,7 @@ class _Retry:
             elif letter.step == "store":
                 await self._store(letter)
             else:
-                outgoing.append(self._message(letter, one.name))
+                outgoing.append(self._message(letter, one.name, await self._way(one)))
         if outgoing:
             await self._producer.send_many(outgoing)
             self.counts["retried"] += len(outgoing)
@@ -131,7 +131,19 @@ class _Retry:
         except PermanentError as error:
             self.left[f"the table refuses it again: {error.reason}"] += 1
 
-    def _message(self, letter: DeadLetter, name: str) -> Outgoing:
+    async def _way(self, one: OpenLetter) -> list[tuple[str, bytes]]:
+        """Under which version, for which replay, and where to: of one that a replay had brought."""
+        if one.letter.topic != self._topics.replay:
+            return []
+        async for records in self._tail.read(self._topics.dead_letter, one.partition, one.offset):
+            for record in records:
+                if record.offset != one.offset or record.header(REPLAY_JOB) is None:
+                    return []
+                names = (LABEL_VERSION, REPLAY_JOB, TO) if record.header(TO) is not None else (REPLAY_JOB,)
+                return [(name, record.header(name) or b"") for name in names]
+        return []
+
+    def _message(self, letter: DeadLetter, name: str, way: list[tuple[str, bytes]]) -> Outgoing:
         """To the partition in which the row's label is, or will be, published."""
         kind: type[Row] = Labeled if letter.step == "augment" else Row
         retry_of = (RETRY_OF, name.encode())
@@ -139,14 +151,16 @@ class _Retry:
             message = decode(kind, letter.payload)
         except UndecodableError:
             key = letter.row_id.encode() or None
-            return Outgoing(self._topics.replay, max(0, letter.partition), key, letter.payload, [retry_of])
+            return Outgoing(
+                self._topics.replay, max(0, letter.partition), key, letter.payload, [*way, retry_of]
+            )
         partition = partition_of(message.text, self._settings.topic_partitions)
         return Outgoing(
             self._topics.replay,
             partition,
             message.row_id.encode(),
             letter.payload,
-            [*headers_of(message), retry_of],
+            [*headers_of(message), *way, retry_of],
         )
 
 

@@ -10,7 +10,16 @@ import re
 from datetime import datetime
 from typing import Any
 
-from streams.codec import CREATED_AT, LABEL_VERSION, MESSAGE_TYPE, SCHEMA_VERSION, SOURCE, encode_dead_letter
+from streams.codec import (
+    CREATED_AT,
+    LABEL_VERSION,
+    MESSAGE_TYPE,
+    REPLAY_JOB,
+    SCHEMA_VERSION,
+    SOURCE,
+    TO,
+    encode_dead_letter,
+)
 from streams.memory import PAYLOAD_DIGEST
 from streams.messages import MESSAGES, DeadLetter, Labeled, Row
 
@@ -47,6 +56,15 @@ def headers_schema(message_type: str) -> dict[str, Any]:
         if issubclass(kind, Labeled):
             properties[LABEL_VERSION] = _text("The label version, as in the value.", minLength=1)
             required = [SOURCE, CREATED_AT, LABEL_VERSION]
+        else:
+            properties[LABEL_VERSION] = _text(
+                "On the replay topic: the version to label it under; without it, that of live rows.",
+                minLength=1,
+            )
+            properties[TO] = _text(
+                "On the replay topic: where the label goes, labeled or shadow.", enum=["labeled", "shadow"]
+            )
+        properties[REPLAY_JOB] = _text("The replay or backfill that it comes from, if it does.", minLength=1)
     fixed = {
         MESSAGE_TYPE: _text("The kind of message.", const=message_type),
         SCHEMA_VERSION: _text(

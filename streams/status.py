@@ -11,6 +11,8 @@ from typing import Any
 
 from connectors.kafka.connection import connection
 from connectors.kafka.lag import LagReader
+from connectors.kafka.tail import TailReader
+from streams.jobs import UNFINISHED, Jobs, read_jobs
 from streams.settings import Settings
 from streams.topics import Topics, groups
 
@@ -19,7 +21,7 @@ _SECONDS = 2.0
 
 async def status(settings: Settings) -> dict[str, Any]:
     """``topics``: messages, kept and lag of each; ``groups``: members at work; ``roles``: health and state of
-    those whose notes are below LABELSTREAM_DATA.
+    those whose notes are below LABELSTREAM_DATA; ``replays``: those that are not finished.
 
     Raises:
         UnavailableError, AccessError: Kafka.
@@ -41,7 +43,14 @@ async def status(settings: Settings) -> dict[str, Any]:
                 entry = found.setdefault(name, {"messages": lag.messages, "kept": lag.kept, "lag": {}})
                 entry["lag"][group] = lag.lag
         members = await lags.members(list(names.values()))
-    return {"topics": found, "groups": members, "roles": await local_roles(settings.labelstream_data)}
+    # Before `init` there is nothing to read.
+    jobs = await read_jobs(settings, TailReader(connection(settings))) if found else Jobs()
+    return {
+        "topics": found,
+        "groups": members,
+        "roles": await local_roles(settings.labelstream_data),
+        "replays": [jobs.as_dict(job) for job in jobs.newest_first() if jobs.state(job) in UNFINISHED],
+    }
 
 
 async def local_roles(data: Path) -> list[dict[str, Any]]:

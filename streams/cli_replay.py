@@ -178,10 +178,7 @@ def _start(make: Any, *, dry_run: bool, wait: bool, as_json: bool) -> None:
 
     found = asyncio.run(begun(_settings(), make, dry_run=dry_run))
     if not dry_run:
-        if not as_json:
-            console.print(
-                f"job {found['id']}; to go on with it later: labelstream replay resume {found['id']}"
-            )
+        typer.echo(f"job {found['id']}; to go on with it: labelstream replay resume {found['id']}", err=True)
         _work(found["id"], wait=wait, as_json=as_json)
     elif as_json:
         print_json(found)

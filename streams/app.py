@@ -19,6 +19,7 @@ import faust
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import IllegalStateError
 from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 
@@ -114,6 +115,13 @@ class _Consumer(driver.Consumer):
     def _new_consumer_thread(self) -> _Thread:
         return _Thread(self, loop=self.loop, beacon=self.beacon)
 
+    async def perform_seek(self) -> None:
+        """Go on at what is owed. Faust's own way asks the client to seek to what is committed, and the
+        client does not if that is offset 0: what was fetched and dropped before would be skipped."""
+        for partition, offset in self.app.agents_worker.owed().items():
+            with contextlib.suppress(IllegalStateError):  # another rebalance has begun, and seeks again
+                await self.seek(self._new_topicpartition(*partition), offset)
+
     async def _getmany(self, active_partitions: set[Any] | None, timeout: float) -> Any:
         crowded = self.app.agents_worker.crowded()
         if active_partitions is not None and crowded:
@@ -122,6 +130,11 @@ class _Consumer(driver.Consumer):
                 await asyncio.sleep(0.02)
                 return {}
             timeout = min(timeout, 0.1)  # the crowd may have gone by then
+        # The client hands out one partition after the other, whole buffers of them: live ones first.
+        live = {tp for tp in active_partitions or () if tp.topic not in self.app.agents_worker.replays}
+        some = bool(live) and len(live) < len(active_partitions or ())
+        if some and (found := await super()._getmany(live, 0.0)):
+            return found
         return await super()._getmany(active_partitions, timeout)
 
 
@@ -231,6 +244,15 @@ class AgentsWorker:
                 self._delivery.offer(record, message.generation_id)
 
         self._app.agent(topic, name=name, concurrency=1)(consume)
+
+    def owed(self) -> dict[Partition, int]:
+        """Where each owned partition is to be read from."""
+        return self._delivery.owed()
+
+    @property
+    def replays(self) -> frozenset[str]:
+        """The topics whose messages come after all others."""
+        return self._delivery.flow.replays
 
     def crowded(self) -> set[Partition]:
         """Partitions that have enough messages waiting."""

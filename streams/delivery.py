@@ -12,12 +12,15 @@ import asyncio
 import random
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 import structlog
 
 from streams.codec import REPLAY_JOB, RETRY_OF, created_at_header, decode, encode, headers_of
 from streams.errors import LabelstreamError, LeaseLostError, RefusedError, UndecodableError
+from streams.intake import Intake
+from streams.leftover import Leftover
 from streams.letters import dead_letter
 from streams.memory import bytes_identity, digest_of, retry_identity, row_identity
 from streams.outcomes import Done, Reject, Retry
@@ -55,6 +58,7 @@ class Delivery:
         self.counts: Counter[str] = Counter()
         self.unsure = ""  # why only a new start can tell what was written
         self._sender = sender
+        self._tail = tail
         self._takeover = Takeover(flow, tail, limits.recalled)
         self._topic_ids = topic_ids
         self._lease = lease
@@ -66,6 +70,7 @@ class Delivery:
         self._at_work: Counter[str] = Counter()
         self._turns: dict[str, deque[Partition]] = {}
         self._underway: dict[tuple[int, bytes], asyncio.Future[None]] = {}
+        self._leftover = Leftover()
 
     # --- ownership ---
 
@@ -97,7 +102,9 @@ class Delivery:
                 before=taken.befores[number],
                 reach=taken.reach.get(partition, 0),
             )
-            self._inputs[partition] = Input(window, taken.memories[number], floors)
+            state = Input(window, taken.memories[number], floors)
+            state.intake = Intake(partition, position, self._tail, partial(self._take, state), self._sleep)
+            self._inputs[partition] = state
         self._turns = {
             topic: deque(sorted(p for p in self._inputs if p.topic == topic)) for topic in self.flow.inputs
         }
@@ -111,6 +118,7 @@ class Delivery:
         ``owner=False`` the group has already given us up, and nothing is awaited.
         """
         for state in self._inputs.values():
+            state.intake.close()
             state.waiting.clear()
         for task, work in list(self._running.items()):
             if not (owner and work.handed_over):
@@ -129,6 +137,10 @@ class Delivery:
         self._generation = -1
         self.unsure = ""
 
+    def owed(self) -> dict[Partition, int]:
+        """The next offset that the consumer should hand over, for each owned partition."""
+        return {partition: state.intake.next for partition, state in self._inputs.items()}
+
     def commits(self) -> dict[Partition, Commit]:
         """Where each owned partition may be committed."""
         return {partition: state.window.commit() for partition, state in self._inputs.items()}
@@ -140,13 +152,18 @@ class Delivery:
         state = self._inputs.get(Partition(record.topic, record.partition))
         if state is None or generation != self._generation:
             return  # read under an ownership that is over; its next owner reads it again
+        state.intake.offer(record)
+
+    def _take(self, state: Input, record: Record) -> None:
         state.waiting.append((record, self.flow.route(record)))
         self._pump()
 
     def crowded(self) -> set[Partition]:
         """The partitions that should not be fetched from now."""
         return {
-            partition for partition, state in self._inputs.items() if len(state.waiting) >= self._limits.queue
+            partition
+            for partition, state in self._inputs.items()
+            if len(state.waiting) + state.intake.held >= self._limits.queue
         }
 
     @property
@@ -172,7 +189,8 @@ class Delivery:
             return False
         record, route = state.waiting[0]
         kind = self._kind(record, route)
-        if self._at_work[kind] >= self._limits.in_flight[route.name]:
+        most = self._limits.in_flight[route.name]
+        if self._at_work[kind] >= (most if kind == route.name else self._leftover.allowed(most)):
             return False
         state.waiting.popleft()
         slot = state.window.admit(record.offset)

@@ -182,7 +182,9 @@ async def _sink(settings: Settings, health: Health) -> None:
         if problem := await membership_owed(settings, group.lease):
             return problem
         positions = await group.positions()
-        owed = await lag_owed(positions, tail) if positions else ""
+        owed = f"{sink.waiting} messages were read and are not stored" if sink.waiting else ""
+        if positions and not owed:
+            owed = await lag_owed(positions, tail)
         if owed:
             await client.command("SELECT 1")  # if it does not answer, nothing is owed
         return owed

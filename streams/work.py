@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
+from streams.intake import Intake
 from streams.memory import Floors, Memory
 from streams.messages import Row
 from streams.ports import Record
@@ -13,6 +14,8 @@ from streams.window import Slot, Window
 
 class Input:
     """One input partition that this worker owns."""
+
+    intake: Intake
 
     def __init__(self, window: Window, memory: Memory, floors: Floors) -> None:
         self.window = window

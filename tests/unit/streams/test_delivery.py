@@ -596,3 +596,27 @@ async def test_an_owner_that_cannot_tell_what_was_written_asks_for_a_new_start()
     assert delivery.commits()[ROWS].offset == 0
     delivery.forget()
     assert delivery.unsure == ""
+
+
+async def test_what_the_consumer_skipped_is_read_from_the_topic() -> None:
+    broker = Broker()
+    broker.logs[("rows", 0)] = [Outgoing("rows", 0, b"%d" % n, encode(row(str(n)))) for n in range(6)]
+    delivery = make(broker)
+    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    for offset in (2, 3, 4, 3, 5):  # 0 and 1 are missing, 3 comes twice
+        delivery.offer(record(offset, str(offset)), 1)
+    await settle(delivery)
+    assert sorted(broker.rows()) == ["0", "1", "2", "3", "4", "5"]
+    assert delivery.commits()[ROWS].offset == 6
+    assert delivery.owed() == {ROWS: 6}
+
+
+async def test_a_gap_of_what_is_not_there_is_passed_over() -> None:
+    broker = Broker()
+    delivery = make(broker)
+    await delivery.assigned({ROWS: Commit(5)}, 1)
+    delivery.offer(record(9, "9"), 1)  # retention took 5 to 8
+    delivery.offer(record(12, "12"), 1)  # a transaction's markers
+    await settle(delivery)
+    assert broker.rows() == ["9", "12"]
+    assert delivery.commits()[ROWS].offset == 13

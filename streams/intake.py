@@ -1,0 +1,95 @@
+"""Intake: each input message once and in order, whatever the consumer does.
+
+Faust drops what it had fetched when a rebalance comes between (it means to seek back, but the client
+does not seek to offset 0). A message that is skipped would be committed over by its successors, so a gap
+is never believed: it is read from the topic itself. Real gaps are rare: retention, another producer's
+transactions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from streams.errors import LabelstreamError
+from streams.ports import Partition, Record, Tail
+
+log = structlog.get_logger()
+
+_AGAIN_SECONDS = 1.0
+
+
+class Intake:
+    """The order of one input partition."""
+
+    def __init__(
+        self,
+        partition: Partition,
+        start: int,
+        tail: Tail,
+        take: Callable[[Record], None],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """``start``: the first offset that is owed. ``take`` is given each message once, in order."""
+        self.next = start
+        self._partition = partition
+        self._tail = tail
+        self._take = take
+        self._sleep = sleep
+        self._held: list[Record] = []
+        self._filling: asyncio.Task[None] | None = None
+
+    def offer(self, record: Record) -> None:
+        """A message as the consumer read it. Read twice, it is taken once."""
+        if self._filling is not None:
+            self._held.append(record)
+        elif record.offset == self.next:
+            self._accept(record)
+        elif record.offset > self.next:
+            self._held = [record]
+            self._filling = asyncio.get_running_loop().create_task(self._fill(record.offset))
+
+    @property
+    def held(self) -> int:
+        """Messages that wait for a gap before them."""
+        return len(self._held)
+
+    def close(self) -> None:
+        """The partition is no longer owned."""
+        self._held = []
+        if self._filling is not None:
+            self._filling.cancel()
+
+    def _accept(self, record: Record) -> None:
+        self.next = record.offset + 1
+        self._take(record)
+
+    async def _fill(self, end: int) -> None:
+        """Take what the topic holds from `next` on and before ``end``, then what was held meanwhile."""
+        found = 0
+        while self.next < end:
+            try:
+                found += await self._read(end)
+                break
+            except LabelstreamError as error:
+                log.warning("gap_not_read", partition=self._partition, start=self.next, error=str(error))
+                await self._sleep(_AGAIN_SECONDS)
+        if found:
+            log.warning("gap_filled", partition=self._partition, before=end, messages=found)
+        self.next = max(self.next, end)
+        held, self._held, self._filling = self._held, [], None
+        for record in held:
+            self.offer(record)
+
+    async def _read(self, end: int) -> int:
+        found = 0
+        async for records in self._tail.read(*self._partition, self.next):
+            for record in records:
+                if record.offset >= end:
+                    return found
+                if record.offset >= self.next:
+                    self._accept(record)
+                    found += 1
+        return found

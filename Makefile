@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format typecheck generate clean
+.PHONY: help setup demo test soak lint format typecheck generate clean
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -27,6 +27,9 @@ demo: setup  ## Run the whole pipeline on this machine (ARGS="--rows 2000")
 test: lint typecheck  ## Lint, types, then all tests
 	@echo "test: running the tests; those with Kafka and ClickHouse start their own (the first run downloads Kafka)"
 	@$(BIN)/python -m pytest -q
+
+soak: setup  ## Fresh seeds of faults, Kafka's included, for SECONDS (600): verdicts and memory of each role
+	@$(BIN)/python -m tests.faults.soak --seconds $(or $(SECONDS),600) $(ARGS)
 
 lint: setup  ## Check style, format and the import contracts
 	@echo "lint: ruff and the import contracts"

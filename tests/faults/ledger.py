@@ -36,7 +36,11 @@ class Ledger:
 async def read_topic(world: World, topic: str, isolation: str) -> list[Any]:
     """Every message of ``topic``, at an isolation level, by a consumer without a group."""
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=world.kafka, isolation_level=isolation, enable_auto_commit=False
+        bootstrap_servers=world.kafka,
+        isolation_level=isolation,
+        enable_auto_commit=False,
+        # A position that is found late, on a topic that was just made, must not begin at the end.
+        auto_offset_reset="earliest",
     )
     await consumer.start()
     try:

@@ -1,0 +1,24 @@
+"""One stack for all tests of faults; each has topics and a database of its own."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.faults.world import World, world
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with world(tmp_path_factory.mktemp("faults")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def new_name() -> Callable[[], str]:
+    """A name for topics and database that nobody has had."""
+    return lambda: f"faults{next(_numbers)}"

@@ -28,7 +28,10 @@ def refusal(words: list[str]) -> str | None:
             context = command.make_context(command.name, rest, parent=context)
             if not hasattr(command, "commands"):
                 return None
-            name, *rest = [*context._protected_args, *context.args]
+            rest = [*context._protected_args, *context.args]
+            if not rest and command.invoke_without_command:
+                return None
+            name, *rest = rest
             command = command.get_command(context, name)
             if command is None:
                 return f"there is no command {name}"

@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak lint format typecheck generate clean
+.PHONY: help setup demo test soak bench lint format typecheck generate clean
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -30,6 +30,10 @@ test: lint typecheck  ## Lint, types, then all tests
 
 soak: setup  ## Fresh seeds of faults, Kafka's included, for SECONDS (600): verdicts and memory of each role
 	@$(BIN)/python -m tests.faults.soak --seconds $(or $(SECONDS),600) $(ARGS)
+
+bench: setup  ## Measure the sink and the current view against raw clients (ROWS, 300000)
+	@$(BIN)/python -m bench.sink --rows $(or $(ROWS),300000)
+	@$(BIN)/python -m bench.current_view --rows $(or $(VIEW_ROWS),1000000)
 
 lint: setup  ## Check style, format and the import contracts
 	@echo "lint: ruff and the import contracts"

@@ -192,6 +192,8 @@ async def test_killed_on_both_sides_it_goes_on_where_it_was(flow: Pipeline) -> N
     assert set(labels(flow, "v2")) == every
     assert await once(flow, "labeled.shadow", "v2") == every
     assert set(labels(flow, "v1")) == every
+    # The workers would have passed a second copy over; there is none.
+    assert Counter(message.key.decode() for message in await flow.topic("replay")) == dict.fromkeys(every, 1)
 
 
 async def test_a_cancelled_replay_is_resumed_or_dropped_for_good(flow: Pipeline) -> None:

@@ -1,0 +1,164 @@
+"""A job that is published, cut off anywhere, and published on: each row once on the replay topic."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from streams import replay
+from streams.errors import LeaseLostError
+from streams.feeds import Item, Page
+from streams.jobs import Job, Jobs, Wish
+from streams.ports import Commit, Outgoing, Partition, Record
+from streams.replay import Publishing, Tools
+from streams.settings import load
+from streams.topics import Topics
+
+ITEMS = [
+    Item(str(n), datetime(2026, 1, 1, tzinfo=UTC).isoformat().encode(), n, "x", 0, b"{}") for n in range(1200)
+]
+
+
+class World:
+    """Kafka in lists. ``dies_after``: so many sends, then the owner is gone."""
+
+    generation = 1
+
+    def __init__(self) -> None:
+        self.logs: dict[str, list[Outgoing]] = {}
+        self.jobs = Jobs()
+        self.dies_after = -1
+        self.known: set[tuple[str, int]] = set()
+
+    def held(self) -> bool:
+        return True
+
+    async def hold(self, generation: int) -> None: ...
+
+    async def send(self, message: Outgoing) -> int:
+        log = self.logs.setdefault(message.topic, [])
+        log.append(message)
+        self.jobs.learn(Record(message.topic, 0, 0, 0, message.key, message.value))
+        return len(log) - 1
+
+    async def send_many(self, messages: Sequence[Outgoing]) -> list[int]:
+        offsets = [await self.send(message) for message in messages]
+        self.dies_after -= 1
+        if self.dies_after == 0:
+            raise LeaseLostError("killed after it was written")
+        return offsets
+
+    async def bounds_many(self, partitions: Sequence[Partition]) -> dict[Partition, tuple[int, int]]:
+        return {where: (0, len(self.logs.get(where.topic, []))) for where in partitions}
+
+    async def read_many(self, starts: Mapping[Partition, int]) -> AsyncIterator[list[Record]]:
+        for where, start in starts.items():
+            log = self.logs.get(where.topic, [])
+            yield [
+                Record(where.topic, 0, n, 0, m.key, m.value, tuple(m.headers))
+                for n, m in enumerate(log)
+                if n >= start
+            ]
+
+    async def topic_id(self, topic: str) -> UUID:
+        return UUID(int=1)
+
+    async def topic_ids(self, topics: Sequence[str]) -> dict[str, UUID]:
+        return {topic: UUID(int=1) for topic in topics}
+
+    async def positions(self, group: str, topics: Sequence[str]) -> dict[Partition, Commit]:
+        # The workers have done everything: what is on its way gives no help.
+        return {Partition(topic, 0): Commit(len(self.logs.get(topic, []))) for topic in topics}
+
+
+class Feed:
+    async def count(self) -> int:
+        return len(ITEMS)
+
+    async def pages(self, position: Any) -> AsyncIterator[Page]:
+        for start in range(position or 0, len(ITEMS), 300):
+            yield Page(ITEMS[start : start + 300], start + 300)
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    made = World()
+
+    async def read_jobs(*_: Any) -> Jobs:
+        found = Jobs()
+        found.jobs = {name: job.model_copy() for name, job in made.jobs.jobs.items()}
+        return found
+
+    async def list_versions(*_: Any) -> list[Any]:
+        return []
+
+    async def count_of(*_: Any) -> int:
+        return len(made.known)
+
+    async def labelled(
+        _: Any, __: Any, version: str, keys: Sequence[tuple[str, int]]
+    ) -> set[tuple[str, int]]:
+        return made.known & set(keys)
+
+    for replaced in (read_jobs, list_versions, count_of, labelled):
+        monkeypatch.setattr(replay, replaced.__name__, replaced)
+    return made
+
+
+def publishing(world: World, job: Job) -> Publishing:
+    settings = load({"TOPIC_PARTITIONS": "1"}, None)
+    tools = Tools(settings, Topics("esk"), *([world] * 4), world.jobs)  # type: ignore[arg-type]
+
+    async def feed(_: Job) -> Any:
+        return Feed()
+
+    return Publishing(
+        tools, job.id, feed, sender=world, lease=world, generation=1, report=lambda job, left: None
+    )
+
+
+def published(world: World) -> list[str]:
+    return [(message.key or b"").decode() for message in world.logs["esk.replay"]]
+
+
+@pytest.mark.parametrize("dies_after", [1, 2, 3, 4])
+async def test_cut_off_after_any_send_it_goes_on_and_doubles_nothing(world: World, dies_after: int) -> None:
+    job = Job(source="topic", version="v2")
+    await world.send(job.message(Topics("esk")))
+    world.dies_after = dies_after
+    with pytest.raises(LeaseLostError):
+        await publishing(world, job)._publish()
+    done = await publishing(world, job).run()
+    assert published(world) == [item.row_id for item in ITEMS]
+    assert done.complete
+    assert (done.published, done.settled, done.read) == (1200, 0, 1200)
+    headers = dict(world.logs["esk.replay"][0].headers)
+    assert (headers["label-version"], headers["to"], headers["replay-job"]) == (
+        b"v2",
+        b"shadow",
+        job.id.encode(),
+    )
+
+
+async def test_what_is_labelled_is_left_out_and_a_limit_counts_what_is_published(world: World) -> None:
+    world.known = {(str(n), n) for n in range(500)}
+    job = Job(source="topic", version="v2", limit=400)
+    await world.send(job.message(Topics("esk")))
+    done = await publishing(world, job).run()
+    assert published(world) == [str(n) for n in range(500, 900)]
+    assert done.complete
+    assert (done.published, done.settled) == (400, 500)
+
+
+async def test_a_cancelled_job_stops_and_goes_on_later(world: World) -> None:
+    job = Job(source="topic", version="v2")
+    await world.send(job.message(Topics("esk")))
+    world.jobs.wishes[job.id] = Wish.CANCEL
+    assert not (await publishing(world, job).run()).complete
+    world.jobs.wishes[job.id] = Wish.RUN
+    assert (await publishing(world, job).run()).complete
+    assert len(published(world)) == 1200

@@ -30,6 +30,7 @@ from connectors.kafka.producer import LeasedProducer
 from streams.delivery import Delivery
 from streams.errors import LabelstreamError, UnavailableError
 from streams.ports import Commit, Partition, Record, TopicIds
+from streams.turns import Turns
 
 log = structlog.get_logger()
 
@@ -130,12 +131,15 @@ class _Consumer(driver.Consumer):
                 await asyncio.sleep(0.02)
                 return {}
             timeout = min(timeout, 0.1)  # the crowd may have gone by then
-        # The client hands out one partition after the other, whole buffers of them: live ones first.
-        live = {tp for tp in active_partitions or () if tp.topic not in self.app.agents_worker.replays}
-        some = bool(live) and len(live) < len(active_partitions or ())
-        if some and (found := await super()._getmany(live, 0.0)):
-            return found
-        return await super()._getmany(active_partitions, timeout)
+        turns = self.app.agents_worker.turns
+        *choices, _ = turns.choices(active_partitions or ())
+        for choice in choices:
+            if found := await super()._getmany(choice, 0.0):
+                turns.served(found)
+                return found
+        found = await super()._getmany(active_partitions, timeout)
+        turns.served(found)
+        return found
 
 
 class _Producer(driver.Producer):
@@ -188,6 +192,7 @@ class AgentsWorker:
         self._topics: dict[str, UUID] = {}
         self._delivery = delivery
         self._stopping = asyncio.Event()
+        self.turns: Turns[Any] = Turns(lambda tp: tp.topic in delivery.flow.replays)
         # Every setting that Faust would otherwise take from unprefixed environment names is given.
         self._app = _App(
             group,
@@ -248,11 +253,6 @@ class AgentsWorker:
     def owed(self) -> dict[Partition, int]:
         """Where each owned partition is to be read from."""
         return self._delivery.owed()
-
-    @property
-    def replays(self) -> frozenset[str]:
-        """The topics whose messages come after all others."""
-        return self._delivery.flow.replays
 
     def crowded(self) -> set[Partition]:
         """Partitions that have enough messages waiting."""

@@ -249,7 +249,9 @@ class Delivery:
         try:
             message = decode(work.route.reads, work.record.value)
         except UndecodableError as error:
-            work.identity = bytes_identity(work.record.source, digest_of(work.record.value))
+            work.identity = bytes_identity(
+                work.route.name.encode(), work.record.source, digest_of(work.record.value)
+            )
             return Reject(error.reason, str(error))
         work.message = message
         work.identity = row_identity(

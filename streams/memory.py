@@ -67,7 +67,7 @@ class Memory:
         elif row_id := record.header("row-id"):
             self.given_up.learn(_identity_in(step, row_id, record))
         else:
-            self.given_up.learn(_bytes_identity_in(record))
+            self.given_up.learn(_bytes_identity_in(step, record))
 
 
 class Floors:
@@ -97,9 +97,9 @@ def row_identity(step: str, row_id: bytes, created_at: bytes, label_version: byt
     return _digest(b"row", step.encode(), row_id, created_at, label_version)
 
 
-def bytes_identity(source: tuple[str, int, int], payload_digest: bytes) -> bytes:
-    """A message that could not be read: where it stood, and what it held."""
-    return _digest(b"bytes", f"{source[0]}/{source[1]}/{source[2]}".encode(), payload_digest)
+def bytes_identity(step: bytes, source: tuple[str, int, int], payload_digest: bytes) -> bytes:
+    """A message that a step could not read: where it stood, and what it held."""
+    return _digest(b"bytes", step, f"{source[0]}/{source[1]}/{source[2]}".encode(), payload_digest)
 
 
 def retry_identity(step: str, retry_of: bytes) -> bytes:
@@ -129,13 +129,13 @@ def source_of(record: Record) -> tuple[Partition, int] | None:
         return None
 
 
-def _bytes_identity_in(record: Record) -> bytes:
+def _bytes_identity_in(step: bytes, record: Record) -> bytes:
     source = source_of(record)
     if source is None:
         return b""
     (topic, partition), offset = source
     return bytes_identity(
-        (topic, partition, offset), record.header(PAYLOAD_DIGEST) or digest_of(record.value)
+        step, (topic, partition, offset), record.header(PAYLOAD_DIGEST) or digest_of(record.value)
     )
 
 

@@ -620,3 +620,19 @@ async def test_a_gap_of_what_is_not_there_is_passed_over() -> None:
     await settle(delivery)
     assert broker.rows() == ["9", "12"]
     assert delivery.commits()[ROWS].offset == 13
+
+
+async def test_what_another_step_gave_up_unread_is_given_up_by_this_one_too() -> None:
+    broker = Broker()
+    delivery = make(broker)
+    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    delivery.offer(record(0, value=b"poison"), 1)
+    await settle(delivery)
+    (letter,) = broker.logs[("dead", 0)]
+    headers = [(name, b"store" if name == "step" else value) for name, value in letter.headers]
+    broker.logs[("dead", 0)] = [Outgoing("dead", 0, letter.key, letter.value, headers)]
+    other = make(broker)
+    await other.assigned({ROWS: Commit(-1)}, 1)
+    other.offer(record(0, value=b"poison"), 1)
+    await settle(other)
+    assert [dict(one.headers)["step"] for one in broker.logs[("dead", 0)]] == [b"store", b"label"]

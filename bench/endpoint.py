@@ -1,0 +1,217 @@
+"""A stand-in for an LLM endpoint that costs nearly nothing: no language model, one fixed answer.
+
+``python -m bench.endpoint --slots 64 --seconds 0.3``. It speaks HTTP/1.1 by hand, so that on two cores it
+is not the endpoint that is measured: about 0.05 ms of CPU a request. Answers as vLLM would, logprobs
+included. ``--slots 0``: nobody is ever answered, ``--slots -1``: everybody at once. It counts:
+``GET /stats`` tells the calls, the most that were in flight, and what waits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import uvloop
+
+MODEL = "bench-standin"
+OWNER = "stand-in, not a language model"
+# Labels of the taxonomy in the repository, and how likely each would be.
+_LABELS = ("delivery", "payment", "refund", "account_access")
+
+
+def completion(label: str = _LABELS[0]) -> bytes:
+    """The body of every answer: `{"label": ...}` in tokens, each with its logprobs."""
+
+    def token(text: str, logprob: float, others: dict[str, float] | None = None) -> dict[str, Any]:
+        top = {text: logprob} | (others or {})
+        return {
+            "token": text,
+            "logprob": logprob,
+            "bytes": list(text.encode()),
+            "top_logprobs": [
+                {"token": one, "logprob": chance, "bytes": list(one.encode())} for one, chance in top.items()
+            ],
+        }
+
+    others = {name: -2.5 - number for number, name in enumerate(n for n in _LABELS if n != label)}
+    tokens = [token('{"', 0.0), token("label", 0.0), token('":"', 0.0), token(label, -0.12, others)]
+    tokens.append(token('"}', 0.0))
+    answer = {
+        "id": "chatcmpl-bench",
+        "object": "chat.completion",
+        "created": 0,
+        "model": MODEL,
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": f'{{"label":"{label}"}}', "tool_calls": []},
+                "logprobs": {"content": tokens},
+                "finish_reason": "stop",
+            }
+        ],
+        "usage": {"prompt_tokens": 400, "completion_tokens": len(tokens), "total_tokens": 405},
+        "system_fingerprint": OWNER,
+    }
+    return orjson.dumps(answer)
+
+
+def _response(body: bytes, status: bytes = b"200 OK") -> bytes:
+    return (
+        b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % (status, len(body))
+    ) + body
+
+
+class Server:
+    """Slots, a line, and counts."""
+
+    def __init__(self, slots: int, seconds: float) -> None:
+        self._free = slots
+        self._unlimited = slots < 0
+        self._seconds = seconds
+        self._line: deque[_Connection] = deque()
+        self.calls = self.in_flight = self.most = 0
+        self._answer = _response(completion())
+        self._models = _response(orjson.dumps({"object": "list", "data": [{"id": MODEL, "owned_by": OWNER}]}))
+
+    def stats(self) -> bytes:
+        counts = {
+            "calls": self.calls,
+            "in_flight": self.in_flight,
+            "max_in_flight": self.most,
+            "waiting": len(self._line),
+        }
+        return _response(orjson.dumps({"server": OWNER, **counts}))
+
+    def asked(self, line: bytes, connection: _Connection) -> None:
+        if line.startswith(b"POST /v1/chat/completions"):
+            self.calls += 1
+            self.in_flight += 1
+            self.most = max(self.most, self.in_flight)
+            if self._unlimited or self._free > 0:
+                self._begin(connection)
+            else:
+                self._line.append(connection)
+        elif line.startswith(b"GET /v1/models"):
+            connection.answer(self._models)
+        elif line.startswith(b"GET /stats"):
+            connection.answer(self.stats())
+        elif line.startswith(b"GET /health"):
+            connection.answer(_response(b"{}"))
+        else:
+            connection.answer(_response(b'{"error":{"message":"Not Found"}}', b"404 Not Found"))
+
+    def _begin(self, connection: _Connection) -> None:
+        self._free -= 1
+        asyncio.get_running_loop().call_later(self._seconds, self._end, connection)
+
+    def _end(self, connection: _Connection) -> None:
+        self._free += 1
+        self.in_flight -= 1
+        connection.answer(self._answer)
+        while self._line and self._free > 0:
+            following = self._line.popleft()
+            if following.closed:
+                self.in_flight -= 1
+            else:
+                self._begin(following)
+
+
+class _Connection(asyncio.Protocol):
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._transport: Any = None
+        self._buffer = b""
+        self.closed = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        end = self._buffer.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        head = self._buffer[:end].lower()
+        at = head.find(b"content-length:")
+        length = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
+        if len(self._buffer) < end + 4 + length:
+            return
+        line, self._buffer = self._buffer[:80], self._buffer[end + 4 + length :]
+        self._server.asked(line, self)
+
+    def answer(self, response: bytes) -> None:
+        if not self.closed:
+            self._transport.write(response)
+
+
+@contextlib.contextmanager
+def endpoint(*, slots: int = -1, seconds: float = 0.005) -> Iterator[str]:
+    """A running stand-in; gives its base URL, ending in /v1."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    words = ["--port", str(port), "--slots", str(slots), "--seconds", str(seconds)]
+    process = subprocess.Popen([sys.executable, "-m", "bench.endpoint", *words])
+    try:
+        base = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                urllib.request.urlopen(f"{base}/health", timeout=2).close()
+                break
+            except OSError:
+                if time.monotonic() > deadline or process.poll() is not None:
+                    raise
+                time.sleep(0.05)
+        yield f"{base}/v1"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def stats_of(base: str) -> dict[str, Any]:
+    """What the stand-in at ``base`` (ending in /v1) counted; the product's own stand-in tells it too."""
+    with urllib.request.urlopen(base.removesuffix("/v1") + "/stats", timeout=5) as answer:
+        found: dict[str, Any] = json.load(answer)
+    return found
+
+
+async def _serve(host: str, port: int, server: Server) -> None:
+    loop = asyncio.get_running_loop()
+    listening = await loop.create_server(lambda: _Connection(server), host, port, backlog=4096)
+    stop = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop.set)
+    await stop.wait()
+    listening.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8001)
+    parser.add_argument("--slots", type=int, default=-1)
+    parser.add_argument("--seconds", type=float, default=0.005)
+    given = parser.parse_args()
+    uvloop.run(_serve(given.host, given.port, Server(given.slots, given.seconds)))
+
+
+if __name__ == "__main__":
+    main()

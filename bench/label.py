@@ -1,0 +1,167 @@
+"""How near does the label path come to what its endpoint can do? ``python -m bench.label [--json]``.
+
+`esk.rows` -> `labelstream run agents` -> a stand-in endpoint -> `esk.labeled`, all texts distinct; beside it
+a bare loop of requests with as many in flight. The augmenter's endpoint never answers, so that labelling
+alone is measured; `whole` works on both steps (AUGMENT_VARIANTS=0: no call, but a message more a row).
+Steady state: between the first and the last quarter of the answers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import time
+from pathlib import Path
+
+import orjson
+
+from bench.endpoint import MODEL, endpoint
+from bench.harness import cpu_seconds, measure, report, say, stack
+from bench.running import distinct_texts, fill_rows, make_topics, role, steady_rate, watched_run
+from streams.settings import Settings
+
+PARTITIONS = 4
+_TOPICS_NUMBER = iter(range(1000))
+
+
+def raw(base: str, rows: int, in_flight: int) -> dict[str, float]:
+    """So many requests in flight through httpx-aiohttp's transport, the bodies made beforehand."""
+    import uvloop
+
+    figures: dict[str, float] = uvloop.run(_raw(base, rows, in_flight))
+    return figures
+
+
+async def _raw(base: str, rows: int, in_flight: int) -> dict[str, float]:
+    import aiohttp
+    import httpx
+    from httpx_aiohttp import AiohttpTransport
+
+    bodies = iter(_bodies(rows))
+    url, headers = httpx.URL(base + "/chat/completions"), {"content-type": "application/json"}
+    done: list[tuple[float, float]] = []
+    connector = aiohttp.TCPConnector(limit=in_flight)
+    transport = AiohttpTransport(
+        client=lambda: aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+    )
+
+    async def ask() -> None:
+        for body in bodies:
+            request = httpx.Request("POST", url, headers=headers, content=body)
+            response = await transport.handle_async_request(request)
+            answer = orjson.loads(await response.aread())
+            assert answer["choices"]
+            done.append((time.perf_counter(), cpu_seconds()))
+
+    await asyncio.gather(*(ask() for _ in range(in_flight)))
+    await transport.aclose()
+    first, last = done[len(done) // 4], done[3 * len(done) // 4]
+    return {
+        "rows/s": steady_rate(at for at, _ in done),
+        "CPU ms/row": (last[1] - first[1]) / (len(done) // 2) * 1000,
+    }
+
+
+def _bodies(rows: int) -> list[bytes]:
+    """The same requests as the label step makes."""
+    from agents.prompting import prompt_text, wrap_query
+    from agents.taxonomy import load_taxonomy
+
+    taxonomy = load_taxonomy(Path(__file__).resolve().parents[1] / "taxonomy.yaml")
+    system = prompt_text("label").format(domains=taxonomy.as_prompt())
+    return [
+        orjson.dumps(
+            {
+                "model": MODEL,
+                "messages": [
+                    {"role": "system", "content": system},
+                    {"role": "user", "content": wrap_query(text)},
+                ],
+                "max_tokens": 60,
+                "temperature": 0.0,
+                "logprobs": True,
+                "top_logprobs": 20,
+            }
+        )
+        for text in distinct_texts(rows)
+    ]
+
+
+def product(
+    settings: Settings, base: str, rows: int, in_flight: int, folder: Path, *, whole: bool = False
+) -> dict[str, float]:
+    """One agents worker over ``rows`` rows."""
+    changes = {
+        "topic_prefix": f"label{next(_TOPICS_NUMBER)}",
+        "topic_partitions": PARTITIONS,
+        "llm_labeler_api_base": base,
+        "llm_labeler_concurrency": in_flight,
+        "augment_variants": 0,
+    }
+    here = Settings(**{**_given(settings), **changes, "llm_augmenter_api_base": base})
+    with endpoint(slots=0) as silent:
+        if not whole:
+            here = Settings(**{**_given(here), "llm_augmenter_api_base": silent, "augment_variants": 3})
+        make_topics(here)
+        fill_rows(here, distinct_texts(rows))
+        with role("agents", here, folder / here.topic_prefix) as worker:
+            return watched_run(here, [worker], rows)
+
+
+def _given(settings: Settings) -> dict[str, object]:
+    return {name: getattr(settings, name) for name in settings.model_fields_set}
+
+
+def beside_raw(settings: Settings, folder: Path, in_flight: int, rows: int, seconds: float) -> list[tuple[str, dict[str, float]]]:
+    """The product and the raw loop on one endpoint with as many slots as are in flight."""
+    found = []
+    with endpoint(slots=in_flight, seconds=seconds) as base:
+        measured = measure(raw, base, rows, in_flight)
+        found.append((f"raw, {in_flight} in flight", measured.result | {"peak MB": measured.peak_mb}))
+        ours = product(settings, base, rows, in_flight, folder)
+        found.append((f"label path, {in_flight} in flight", ours))
+    for name, figures in found:
+        figures["of slots/latency"] = figures["rows/s"] / (in_flight / seconds)
+        say(f"{name}: {figures['rows/s']:.1f} rows/s, {figures['CPU ms/row']:.2f} ms")
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=16.0, help="how long each run is to take, about")
+    parser.add_argument("--only", choices=("64", "256", "fast"), help="one of the questions")
+    parser.add_argument("--json", action="store_true")
+    chosen = parser.parse_args()
+    figures: list[tuple[str, dict[str, float]]] = []
+    ratios: dict[str, float] = {}
+    with stack(clickhouse=False) as settings:
+        folder = settings.labelstream_data
+        for slots in (64, 256):
+            if chosen.only in (None, str(slots)):
+                rows = int(slots / 0.3 * chosen.seconds)
+                (_, bare), (_, ours) = found = beside_raw(settings, folder, slots, rows, 0.3)
+                figures += found
+                ratios[f"label path over {slots} slots / 0.3 s"] = ours["rows/s"] / (slots / 0.3)
+                ratios[f"label path over the raw loop, {slots} in flight"] = ours["rows/s"] / bare["rows/s"]
+        if chosen.only in (None, "fast"):
+            rows = int(1200 * chosen.seconds)
+            with endpoint(seconds=0.005) as base:
+                bare_run = measure(raw, base, rows, 64)
+                fast = product(settings, base, rows, 64, folder)
+                both = product(settings, base, rows // 2, 64, folder, whole=True)
+            figures.append(("raw, 5 ms", bare_run.result | {"peak MB": bare_run.peak_mb}))
+            figures.append(("label path, 5 ms", fast))
+            figures.append(("whole: label and augment, 5 ms", both))
+            ratios["label path over the raw loop, 5 ms"] = fast["rows/s"] / bare_run.result["rows/s"]
+    report(
+        f"label path, one worker, {PARTITIONS} partitions, texts distinct",
+        figures,
+        as_json=chosen.json,
+        ratios=ratios,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,230 @@
+"""The roles as processes of their own, rows for them to work on, and a look at how far they are.
+
+::
+
+    fill_rows(settings, texts)                             # on esk.rows, as the poller would put them
+    with role("agents", settings, folder) as worker:       # `labelstream run agents`
+        figures = watched_run(settings, [worker], rows)    # steady rows/s, CPU ms a row, peak memory
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from pydantic import SecretStr
+
+from bench.harness import measure
+from streams.settings import Settings
+from streams.topics import Topics, partition_of
+
+_ROOT = Path(__file__).resolve().parents[1]
+_LOOK_SECONDS = 0.1
+_LONGEST = 300.0
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """What a process needs to run with ``settings``; of ours only what differs from the defaults."""
+    kept = {name: value for name, value in os.environ.items() if name.lower() not in Settings.model_fields}
+    for name in settings.model_fields_set:
+        value = getattr(settings, name)
+        if value is not None:
+            secret = isinstance(value, SecretStr)
+            kept[name.upper()] = value.get_secret_value() if secret else str(value)
+    kept["PYTHONPATH"] = str(_ROOT)
+    kept["TAXONOMY_PATH"] = str(_ROOT / "taxonomy.yaml")
+    return kept
+
+
+@contextlib.contextmanager
+def role(name: str, settings: Settings, folder: Path) -> Iterator[psutil.Process]:
+    """`labelstream run NAME`; its lines go to ``folder``. Killed ones are no error."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{name}.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "streams.cli", "run", name],
+            env=environment(settings),
+            cwd=folder,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        yield psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(5)
+
+
+def make_topics(settings: Settings) -> None:
+    """The topics of ``settings``, as `labelstream init` makes them."""
+    from connectors.kafka.admin import Admin
+    from connectors.kafka.connection import connection
+
+    asyncio.run(Admin(connection(settings)).create_topics(settings))
+
+
+def fill_rows(settings: Settings, texts: Sequence[str], topic: str = "rows", first: int = 0) -> None:
+    """Publish a row for each text, in a process of its own; ids count from ``first``."""
+    measure(_fill, settings, list(texts), topic, first)
+
+
+def _fill(settings: Settings, texts: list[str], topic: str, first: int) -> None:
+    asyncio.run(_filled(settings, texts, topic, first))
+
+
+async def _filled(settings: Settings, texts: list[str], topic: str, first: int) -> None:
+    from connectors.kafka.connection import connection
+    from connectors.kafka.producer import LeasedProducer
+    from streams.codec import encode, headers_of
+    from streams.messages import Row
+    from streams.ports import Outgoing
+
+    where = getattr(Topics(settings.topic_prefix), topic)
+    producer = LeasedProducer(connection(settings))
+    await producer.start()
+    for begin in range(0, len(texts), 10_000):
+        outgoing = []
+        for number, text in enumerate(texts[begin : begin + 10_000], begin + first):
+            now = datetime.now(UTC)
+            row = Row(
+                row_id=str(number), text=text, created_at=now, polled_at=now, user_id=f"u{number % 500}",
+                session_id=f"s{number % 5000}",
+            )  # fmt: skip
+            partition = partition_of(text, settings.topic_partitions)
+            outgoing.append(
+                Outgoing(where, partition, row.row_id.encode(), encode(row), headers_of(row))
+            )
+        await producer.send_many(outgoing)
+    await producer.stop()
+
+
+def distinct_texts(count: int) -> list[str]:
+    """Queries of which no two are equal."""
+    return [
+        f"подскажите, пожалуйста, где мой заказ номер {number} и когда его привезут" for number in range(count)
+    ]
+
+
+@dataclass
+class Samples:
+    """What was seen while processes worked: times, messages on the topic, CPU seconds and resident bytes."""
+
+    at: list[float] = field(default_factory=list)
+    count: list[int] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    peak: int = 0
+
+    def cpu_between(self, first: int, last: int) -> float:
+        """CPU seconds from the ``first`` to the ``last`` message."""
+        return float(np.interp(last, self.count, self.cpu) - np.interp(first, self.count, self.cpu))
+
+
+def watch(
+    settings: Settings, topic: str, until: int, processes: Sequence[psutil.Process], longest: float = _LONGEST
+) -> Samples:
+    """Look at ``topic`` and at the processes until it holds ``until`` messages.
+
+    Raises:
+        TimeoutError: it takes longer than ``longest`` seconds.
+    """
+    return asyncio.run(_watch(settings, topic, until, processes, longest))
+
+
+async def _watch(
+    settings: Settings, topic: str, until: int, processes: Sequence[psutil.Process], longest: float
+) -> Samples:
+    from aiokafka import AIOKafkaConsumer, TopicPartition
+
+    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka_bootstrap_servers)
+    await consumer.start()
+    places = [TopicPartition(topic, number) for number in range(settings.topic_partitions)]
+    samples, began = Samples(), time.monotonic()
+    try:
+        while True:
+            count = sum((await consumer.end_offsets(places)).values())
+            samples.at.append(time.monotonic())
+            samples.count.append(count)
+            samples.cpu.append(sum(_cpu(process) for process in processes))
+            samples.peak = max(samples.peak, *(_resident(process) for process in processes), 0)
+            if count >= until:
+                return samples
+            if time.monotonic() - began > longest:
+                raise TimeoutError(f"{topic} holds {count} of {until} messages after {longest:.0f} s")
+            await asyncio.sleep(_LOOK_SECONDS)
+    finally:
+        await consumer.stop()
+
+
+def stamps(settings: Settings, topic: str) -> list[float]:
+    """When each message of ``topic`` was handed to the producer, seconds, in order."""
+    return sorted(record.timestamp / 1000 for record in records(settings, topic))
+
+
+def records(settings: Settings, topic: str) -> list[Any]:
+    """Every message of ``topic``."""
+    return asyncio.run(_records(settings, topic))
+
+
+async def _records(settings: Settings, topic: str) -> list[Any]:
+    from connectors.kafka.connection import connection
+    from connectors.kafka.tail import TailReader
+    from streams.ports import Partition
+
+    found: list[Any] = []
+    starts = {Partition(topic, number): 0 for number in range(settings.topic_partitions)}
+    async for some in TailReader(connection(settings)).read_many(starts):
+        found += some
+    return found
+
+
+def steady_rate(at: Iterable[float]) -> float:
+    """Rows a second between the first and the last quarter: the slope of the line through them, which
+    answers that come in waves do not disturb as they do the time between two of them."""
+    moments = np.sort(np.array(list(at)))
+    middle = moments[len(moments) // 4 : 3 * len(moments) // 4]
+    slope: float = np.polyfit(middle - middle[0], np.arange(len(middle)), 1)[0]
+    return slope
+
+
+def watched_run(
+    settings: Settings, processes: Sequence[psutil.Process], rows: int, topic: str = "labeled"
+) -> dict[str, float]:
+    """Wait until ``rows`` stand on ``topic``; the figures of the steady half."""
+    name = getattr(Topics(settings.topic_prefix), topic)
+    samples = watch(settings, name, rows, processes)
+    used = samples.cpu_between(rows // 4, 3 * rows // 4)
+    return {
+        "rows/s": steady_rate(stamps(settings, name)),
+        "CPU ms/row": used / (rows // 2) * 1000,
+        "peak MB": samples.peak / 1e6,
+    }
+
+
+def _cpu(process: psutil.Process) -> float:
+    try:
+        used = process.cpu_times()
+    except psutil.Error:
+        return 0.0
+    return used.user + used.system
+
+
+def _resident(process: psutil.Process) -> int:
+    try:
+        return process.memory_info().rss
+    except psutil.Error:
+        return 0

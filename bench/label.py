@@ -112,7 +112,9 @@ def _given(settings: Settings) -> dict[str, object]:
     return {name: getattr(settings, name) for name in settings.model_fields_set}
 
 
-def beside_raw(settings: Settings, folder: Path, in_flight: int, rows: int, seconds: float) -> list[tuple[str, dict[str, float]]]:
+def beside_raw(
+    settings: Settings, folder: Path, in_flight: int, rows: int, seconds: float
+) -> list[tuple[str, dict[str, float]]]:
     """The product and the raw loop on one endpoint with as many slots as are in flight."""
     found = []
     with endpoint(slots=in_flight, seconds=seconds) as base:

@@ -106,9 +106,7 @@ async def _filled(settings: Settings, texts: list[str], topic: str, first: int) 
                 session_id=f"s{number % 5000}",
             )  # fmt: skip
             partition = partition_of(text, settings.topic_partitions)
-            outgoing.append(
-                Outgoing(where, partition, row.row_id.encode(), encode(row), headers_of(row))
-            )
+            outgoing.append(Outgoing(where, partition, row.row_id.encode(), encode(row), headers_of(row)))
         await producer.send_many(outgoing)
     await producer.stop()
 
@@ -116,7 +114,8 @@ async def _filled(settings: Settings, texts: list[str], topic: str, first: int) 
 def distinct_texts(count: int) -> list[str]:
     """Queries of which no two are equal."""
     return [
-        f"подскажите, пожалуйста, где мой заказ номер {number} и когда его привезут" for number in range(count)
+        f"подскажите, пожалуйста, где мой заказ номер {number} и когда его привезут"
+        for number in range(count)
     ]
 
 

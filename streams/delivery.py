@@ -34,6 +34,7 @@ from streams.work import Input, Work
 log = structlog.get_logger()
 
 Sleep = Callable[[float], Awaitable[None]]
+_SENDING = 32  # so many more than a step has places may wait for Kafka's confirmation
 
 
 class Delivery:
@@ -67,7 +68,8 @@ class Delivery:
         self._generation = -1
         self._inputs: dict[Partition, Input] = {}
         self._running: dict[asyncio.Task[None], Work] = {}
-        self._at_work: Counter[str] = Counter()
+        self._asking: Counter[str] = Counter()  # with a step, by kind
+        self._sending: Counter[str] = Counter()  # decided, and not confirmed
         self._turns: dict[str, deque[Partition]] = {}
         self._underway: dict[tuple[int, bytes], asyncio.Future[None]] = {}
         self._leftover = Leftover()
@@ -190,15 +192,18 @@ class Delivery:
         record, route = state.waiting[0]
         kind = self._kind(record, route)
         most = self._limits.in_flight[route.name]
-        if self._at_work[kind] >= (most if kind == route.name else self._leftover.allowed(most)):
+        if self._asking[kind] >= (most if kind == route.name else self._leftover.allowed(most)):
+            return False
+        # What is on its way to Kafka takes no place: the endpoint would stand idle for as long.
+        if self._sending[kind] >= most + _SENDING:
             return False
         state.waiting.popleft()
         slot = state.window.admit(record.offset)
         if slot is not None:
-            work = Work(state, record, route, slot, self._generation)
+            work = Work(state, record, route, slot, self._generation, kind)
             task = asyncio.get_running_loop().create_task(self._deliver(work))
             self._running[task] = work
-            self._at_work[kind] += 1
+            self._asking[kind] += 1
             task.add_done_callback(self._finished)
         return True
 
@@ -207,10 +212,17 @@ class Delivery:
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         work = self._running.pop(task)
-        self._at_work[self._kind(work.record, work.route)] -= 1
+        (self._asking if work.asking else self._sending)[work.kind] -= 1
         if not task.cancelled() and (error := task.exception()) is not None:
             # Cannot happen by design: _deliver lets nothing escape. The message stays uncommitted.
             log.error("delivery_failed", step=work.route.name, error=repr(error))
+        self._pump()
+
+    def _decided(self, work: Work) -> None:
+        """Another message may have its place with the step."""
+        work.asking = False
+        self._asking[work.kind] -= 1
+        self._sending[work.kind] += 1
         self._pump()
 
     # --- one message ---
@@ -231,6 +243,7 @@ class Delivery:
             self._underway[key] = done
             try:
                 output = broken or await self._ask(work)
+                self._decided(work)
                 if output is None or self.flow.unwanted(work.record):
                     self.counts[f"unwanted:{work.route.name}"] += 1
                 else:

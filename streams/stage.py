@@ -62,7 +62,7 @@ class Flow:
 class Limits:
     """How much one worker takes on.
 
-    ``in_flight``: messages at work, by step; as many again of replays, which wait for the model behind
+    ``in_flight``: messages with a step; as many again of replays, which wait for the model behind
     live ones and must not keep them out of here. ``span``: most offsets between the oldest and the newest
     message in flight of a partition, which bounds what a next owner has to read. ``queue``: messages of
     a partition that may wait here before the consumer is told to hold it back. ``attempts``: suspect

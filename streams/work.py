@@ -27,14 +27,30 @@ class Input:
 class Work:
     """One message at work."""
 
-    __slots__ = ("generation", "handed_over", "identity", "message", "record", "route", "slot", "state")
+    __slots__ = (
+        "asking",
+        "generation",
+        "handed_over",
+        "identity",
+        "kind",
+        "message",
+        "record",
+        "route",
+        "slot",
+        "state",
+    )
 
-    def __init__(self, state: Input, record: Record, route: Route, slot: Slot, generation: int) -> None:
+    def __init__(
+        self, state: Input, record: Record, route: Route, slot: Slot, generation: int, kind: str
+    ) -> None:
+        """``kind``: among whose places it counts."""
         self.state = state
         self.record = record
         self.route = route
         self.slot = slot
         self.generation = generation
+        self.kind = kind
+        self.asking = True  # it has one of the step's places
         self.handed_over = False  # its output was given to the sender
         self.message: Row | None = None
         self.identity = b""

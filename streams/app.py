@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -27,9 +27,10 @@ from connectors.kafka.connection import HEARTBEAT_SECONDS, POLL_INTERVAL_MS, SES
 from connectors.kafka.errors import translate
 from connectors.kafka.lease import GroupLease
 from connectors.kafka.producer import LeasedProducer
+from connectors.kafka.tail import to_record
 from streams.delivery import Delivery
 from streams.errors import LabelstreamError, UnavailableError
-from streams.ports import Commit, Partition, Record, TopicIds
+from streams.ports import Commit, Partition, TopicIds
 from streams.turns import Turns
 
 log = structlog.get_logger()
@@ -111,7 +112,11 @@ class _Thread(driver.AIOKafkaConsumerThread):
 
 
 class _Consumer(driver.Consumer):
-    """Leaves crowded partitions unfetched. Faust's own pausing drops what was already fetched."""
+    """Leaves crowded partitions unfetched. Faust's own pausing drops what was already fetched.
+
+    One event carries what one fetch brought of a partition: an event a message costs as much again as all
+    that is done with it.
+    """
 
     def _new_consumer_thread(self) -> _Thread:
         return _Thread(self, loop=self.loop, beacon=self.beacon)
@@ -122,6 +127,20 @@ class _Consumer(driver.Consumer):
         for partition, offset in self.app.agents_worker.owed().items():
             with contextlib.suppress(IllegalStateError):  # another rebalance has begun, and seeks again
                 await self.seek(self._new_topicpartition(*partition), offset)
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[Any, Any]]:
+        records, active = await self._wait_next_records(timeout)
+        generation = self.app.consumer_generation_id
+        for tp, found in (records or {}).items():
+            if self.should_stop or not self.flow_active or self.app.consumer_generation_id != generation:
+                return
+            if found and (active is None or tp in active):
+                message = self._to_message(tp, found[-1])
+                message.value = [to_record(one) for one in found]
+                yield tp, message
+
+    async def _add_gap(self, tp: Any, offset_from: int, offset_to: int) -> None:
+        """Faust would remember each event's step in the offsets for commits that it does not make."""
 
     async def _getmany(self, active_partitions: set[Any] | None, timeout: float) -> Any:
         crowded = self.app.agents_worker.crowded()
@@ -140,6 +159,18 @@ class _Consumer(driver.Consumer):
         found = await super()._getmany(active_partitions, timeout)
         turns.served(found)
         return found
+
+
+class _Fetched(faust.Schema):
+    """An event's value is the list of records that it carries; nothing is decoded here."""
+
+    def compile(self, app: Any, **_: Any) -> Any:
+        create_event = app.create_event
+
+        async def decode(message: Any, *, propagate: bool = False) -> Any:
+            return create_event(None, message.value, None, message)
+
+        return decode
 
 
 class _Producer(driver.Producer):
@@ -226,27 +257,11 @@ class AgentsWorker:
         self._app.on_rebalance_complete.connect(self._on_assigned)
 
     def _add_agent(self, name: str, topics: Sequence[str]) -> None:
-        topic = self._app.topic(
-            *topics,
-            key_serializer="raw",
-            value_serializer="raw",
-            value_type=bytes,
-            allow_empty=True,
-        )
+        topic = self._app.topic(*topics, schema=_Fetched())
 
         async def consume(stream: AsyncIterable[Any]) -> None:
             async for event in stream.noack().events():  # type: ignore[attr-defined]
-                message = event.message
-                record = Record(
-                    message.topic,
-                    message.partition,
-                    message.offset,
-                    int((message.timestamp or 0) * 1000),
-                    message.key,
-                    message.value,
-                    tuple(message.headers or ()),
-                )
-                self._delivery.offer(record, message.generation_id)
+                self._delivery.offer_all(event.value, event.message.generation_id)
 
         self._app.agent(topic, name=name, concurrency=1)(consume)
 

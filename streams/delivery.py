@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -105,7 +105,8 @@ class Delivery:
                 reach=taken.reach.get(partition, 0),
             )
             state = Input(window, taken.memories[number], floors)
-            state.intake = Intake(partition, position, self._tail, partial(self._take, state), self._sleep)
+            take = partial(self._take, state)
+            state.intake = Intake(partition, position, self._tail, take, self._sleep, self._pump)
             self._inputs[partition] = state
         self._turns = {
             topic: deque(sorted(p for p in self._inputs if p.topic == topic)) for topic in self.flow.inputs
@@ -151,14 +152,19 @@ class Delivery:
 
     def offer(self, record: Record, generation: int) -> None:
         """Take a message that the consumer read. Never waits; see `crowded`."""
-        state = self._inputs.get(Partition(record.topic, record.partition))
+        self.offer_all([record], generation)
+
+    def offer_all(self, records: Sequence[Record], generation: int) -> None:
+        """The same for several of one partition, in order."""
+        state = self._inputs.get(Partition(records[0].topic, records[0].partition)) if records else None
         if state is None or generation != self._generation:
             return  # read under an ownership that is over; its next owner reads it again
-        state.intake.offer(record)
+        for record in records:
+            state.intake.offer(record)
+        self._pump()
 
     def _take(self, state: Input, record: Record) -> None:
         state.waiting.append((record, self.flow.route(record)))
-        self._pump()
 
     def crowded(self) -> set[Partition]:
         """The partitions that should not be fetched from now."""
@@ -180,32 +186,40 @@ class Delivery:
     def _pump(self) -> None:
         """Begin what may begin: the most urgent topic first, its partitions in turn."""
         for topic in self.flow.inputs:
-            turn = self._turns.get(topic, deque())
+            turn = self._turns.get(topic) or deque()
             idle = 0
             while idle < len(turn):
+                state = self._inputs[turn[0]]
+                if not state.waiting or state.window.span >= self._limits.span:
+                    idle += 1
+                elif self._full(*state.waiting[0]):
+                    if topic not in self.flow.replays:
+                        break  # its partitions share the step
+                    idle += 1
+                else:
+                    self._begin(state)
+                    idle = 0
                 turn.rotate(-1)
-                idle = 0 if self._begin(self._inputs[turn[-1]]) else idle + 1
 
-    def _begin(self, state: Input) -> bool:
-        if not state.waiting or state.window.span >= self._limits.span:
-            return False
-        record, route = state.waiting[0]
+    def _full(self, record: Record, route: Route) -> bool:
+        """Whether the step has no place for the message now."""
         kind = self._kind(record, route)
         most = self._limits.in_flight[route.name]
         if self._asking[kind] >= (most if kind == route.name else self._leftover.allowed(most)):
-            return False
+            return True
         # What is on its way to Kafka takes no place: the endpoint would stand idle for as long.
-        if self._sending[kind] >= most + _SENDING:
-            return False
-        state.waiting.popleft()
+        return self._sending[kind] >= most + _SENDING
+
+    def _begin(self, state: Input) -> None:
+        record, route = state.waiting.popleft()
         slot = state.window.admit(record.offset)
         if slot is not None:
+            kind = self._kind(record, route)
             work = Work(state, record, route, slot, self._generation, kind)
             task = asyncio.get_running_loop().create_task(self._deliver(work))
             self._running[task] = work
             self._asking[kind] += 1
             task.add_done_callback(self._finished)
-        return True
 
     def _kind(self, record: Record, route: Route) -> str:
         return f"{route.name} again" if record.topic in self.flow.replays else route.name

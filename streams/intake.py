@@ -31,13 +31,16 @@ class Intake:
         tail: Tail,
         take: Callable[[Record], None],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        filled: Callable[[], None] = lambda: None,
     ) -> None:
-        """``start``: the first offset that is owed. ``take`` is given each message once, in order."""
+        """``start``: the first offset that is owed. ``take`` is given each message once, in order;
+        ``filled`` is called when it was given some outside of `offer`."""
         self.next = start
         self._partition = partition
         self._tail = tail
         self._take = take
         self._sleep = sleep
+        self._filled = filled
         self._held: list[Record] = []
         self._filling: asyncio.Task[None] | None = None
 
@@ -82,6 +85,7 @@ class Intake:
         held, self._held, self._filling = self._held, [], None
         for record in held:
             self.offer(record)
+        self._filled()
 
     async def _read(self, end: int) -> int:
         found = 0
@@ -92,4 +96,5 @@ class Intake:
                 if record.offset >= self.next:
                     self._accept(record)
                     found += 1
+            self._filled()
         return found

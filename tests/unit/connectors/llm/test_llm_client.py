@@ -57,6 +57,16 @@ async def test_what_is_asked_for() -> None:
     assert third["response_format"] == {"type": "json_object"}
 
 
+async def test_a_gateway_that_compresses_where_it_may() -> None:
+    def compressed(*_: Any) -> web.Response:
+        answer = web.json_response(chat("ok" * 500))
+        answer.enable_compression()
+        return answer
+
+    async with serving(compressed) as there, client_of(there.url) as client:
+        assert (await client.complete(**ASK)).text == "ok" * 500
+
+
 @pytest.mark.parametrize("code", [408, 425, 429, 500, 502, 503, 504])
 async def test_what_may_heal_is_tried_again(code: int) -> None:
     replies = [status(code, retry_after="0"), status(code), chat("ok")]

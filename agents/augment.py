@@ -58,7 +58,7 @@ class Augmenter:
         kept, rejected = check_variants(message.text, written)
         return Done(
             # All of it was checked: the message as it was read, the rest here.
-            Augmented.model_construct(
+            Augmented.made(
                 **message.__dict__,
                 variants=kept,
                 rejected=rejected,

@@ -184,12 +184,12 @@ class Labeler:
         decision = Decision.unpack(packed)
         return Done(
             # All of it was checked: the row as it was read, the rest here.
-            Labeled.model_construct(
+            Labeled.made(
                 **row.__dict__,
                 label=decision.label,
                 confidence=decision.confidence,
                 alternatives=[
-                    Alternative.model_construct(label=name, confidence=chance)
+                    Alternative.made(label=name, confidence=chance)
                     for name, chance in decision.alternatives
                 ],
                 label_version=self._version,

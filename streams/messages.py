@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -36,10 +36,27 @@ Moment = Annotated[datetime, AfterValidator(_in_utc)]
 Confidence = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
-class Message(BaseModel):
-    """What every message has: a type name and a schema version, which travel as headers."""
+class Part(BaseModel):
+    """A message, or a part of one."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+    @classmethod
+    def made(cls, **fields: Any) -> Self:
+        """One of ``fields`` that were checked already, all that there are and in their order.
+
+        Does as `model_construct` does without looking for defaults, which takes five times as long.
+        """
+        self = cls.__new__(cls)
+        object.__setattr__(self, "__dict__", fields)
+        object.__setattr__(self, "__pydantic_fields_set__", set(fields))
+        object.__setattr__(self, "__pydantic_extra__", None)
+        object.__setattr__(self, "__pydantic_private__", None)
+        return self
+
+
+class Message(Part):
+    """What every message has: a type name and a schema version, which travel as headers."""
 
     message_type: ClassVar[str]
     made_by: ClassVar[str]  # the step
@@ -67,10 +84,8 @@ class Row(Message):
     polled_at: Moment = Field(description="When the poller read the row, UTC.")
 
 
-class Alternative(BaseModel):
+class Alternative(Part):
     """A label and how likely the model found it."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     label: str
     confidence: Confidence
@@ -99,10 +114,8 @@ class Labeled(Row):
     cached: bool = Field(default=False, description="Taken from an equal text's answer, without a call.")
 
 
-class RejectedVariant(BaseModel):
+class RejectedVariant(Part):
     """A variant that the checks refused, and why."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     text: str
     reason: str

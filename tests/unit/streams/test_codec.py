@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.codec import decode, decode_dead_letter, encode, encode_dead_letter
 from streams.errors import UndecodableError
-from streams.messages import Augmented, DeadLetter, Row
+from streams.messages import Alternative, Augmented, DeadLetter, RejectedVariant, Row
 
 times = st.datetimes(timezones=st.just(UTC), min_value=datetime(1971, 1, 1), max_value=datetime(2200, 1, 1))
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=50)
@@ -29,6 +31,29 @@ rows = st.builds(
 @given(rows)
 def test_rows_survive_the_round_trip(row: Row) -> None:
     assert decode(Row, encode(row)) == row
+
+
+@given(rows)
+def test_a_message_made_of_checked_fields_is_as_a_validated_one(row: Row) -> None:
+    more: dict[str, Any] = {
+        "label": "login",
+        "confidence": 0.5,
+        "alternatives": [Alternative.made(label="roads", confidence=0.25)],
+        "label_version": "v1",
+        "model": "m",
+        "labeled_at": row.polled_at,
+        "cached": True,
+        "variants": ["a"],
+        "rejected": [RejectedVariant.made(text="b", reason="same")],
+        "augment_model": "n",
+        "augmented_at": row.created_at,
+    }
+    made = Augmented.made(**row.__dict__, **more)
+    checked = Augmented.model_validate(row.model_dump() | more)
+    assert made == checked
+    assert list(made.__dict__) == list(Augmented.model_fields)
+    assert encode(made) == encode(checked) == orjson.dumps(checked.model_dump(), option=orjson.OPT_UTC_Z)
+    assert decode(Augmented, encode(made)) == checked
 
 
 @given(rows)

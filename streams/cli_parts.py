@@ -47,7 +47,7 @@ def read_settings() -> Settings:
 
 
 def until_signal(work: Awaitable[Any], settle: float = SETTLE_SECONDS) -> None:
-    """Run ``work``; SIGTERM and SIGINT cancel it, and it settles before the process ends.
+    """Run ``work``; SIGTERM, SIGINT and SIGHUP cancel it, and it settles before the process ends.
 
     Once: a second signal does not disturb the settling. What has not settled after ``settle`` seconds
     never will, and ends without it, which loses nothing that a crash would not.
@@ -64,7 +64,11 @@ def until_signal(work: Awaitable[Any], settle: float = SETTLE_SECONDS) -> None:
                 last.start()
                 task.cancel()
 
-        for number in (signal.SIGTERM, signal.SIGINT):
+        ending = [signal.SIGTERM, signal.SIGINT]
+        # A terminal that closes; under nohup it is to be outlived.
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            ending.append(signal.SIGHUP)
+        for number in ending:
             loop.add_signal_handler(number, end)
         try:
             await task

@@ -105,7 +105,8 @@ async def served(health: Health, host: str, port: int, data: Path) -> AsyncItera
         beating.cancel()
         server.shutdown()
         server.server_close()
-        note.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            note.unlink()
 
 
 def _application(health: Health) -> Callable[[dict[str, Any], Any], Iterable[bytes]]:

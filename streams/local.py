@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from agents.taxonomy import load_taxonomy
 from streams.settings import Settings
 
 Progress = Callable[[str], None]
@@ -22,8 +23,10 @@ def start_local_stack(
 
     Raises:
         UnavailableError: a part did not come up, or Kafka could not be had.
-        ConfigurationError: a given port is taken.
+        ConfigurationError: a given port is taken, or the taxonomy cannot be used.
     """
+    if _needs_standin(settings):
+        load_taxonomy(settings.taxonomy_path)
     _stack(settings).up(
         kafka=settings.kafka_bootstrap_servers is None,
         clickhouse=settings.clickhouse_host is None,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -270,7 +271,7 @@ def load(environment: dict[str, str] | None = None, env_file: Path | None = Path
     known = {name.upper() for name in Settings.model_fields}
     from_file: dict[str, str] = {}
     if env_file is not None and env_file.is_file():
-        from_file = {name.upper(): value or "" for name, value in dotenv_values(env_file).items()}
+        from_file = _in_file(env_file)
     problems = [
         _unknown(name, known, f"in {env_file}")
         for name in from_file
@@ -294,6 +295,24 @@ def load(environment: dict[str, str] | None = None, env_file: Path | None = Path
     if problems:
         raise ConfigurationError("\n".join(problems))
     return settings
+
+
+def _in_file(env_file: Path) -> dict[str, str]:
+    # dotenv leaves out what it cannot read and goes on. A line may hold a secret: only its number is told.
+    try:
+        with env_file.open(encoding="utf-8") as stream:
+            lines = [line.original for line in parse_stream(stream) if line.error]
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{env_file} is not UTF-8: save it as UTF-8") from None
+    except OSError as error:
+        raise ConfigurationError(f"{env_file} cannot be read: {error.strerror}") from error
+    if lines:
+        # Empty lines before it count as part of a line.
+        wrong = [one.line + one.string[: -len(one.string.lstrip())].count("\n") for one in lines]
+        raise ConfigurationError(
+            "\n".join(f"{env_file}, line {line}: not NAME=value, or a quote is left open" for line in wrong)
+        )
+    return {name.upper(): value or "" for name, value in dotenv_values(env_file).items()}
 
 
 def _unknown(name: str, known: set[str], where: str) -> str:

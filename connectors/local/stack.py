@@ -224,8 +224,16 @@ class LocalStack:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[dict[str, Any]]:
         """The state, for change by one process at a time; saved at the end, also after an error."""
-        self._data.mkdir(parents=True, exist_ok=True)
-        with (self._data / "stack.lock").open("w") as lock:
+        try:
+            self._data.mkdir(parents=True, exist_ok=True)
+            file = (self._data / "stack.lock").open("w")
+        except OSError as error:
+            raise ConfigurationError(
+                f"the folder {self._data} cannot be written: {error.strerror}",
+                setting="LABELSTREAM_DATA",
+                fix="set LABELSTREAM_DATA to a folder that may be written",
+            ) from error
+        with file as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             state = self._load()
             try:

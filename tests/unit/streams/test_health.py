@@ -115,3 +115,10 @@ async def test_metrics_are_prometheus_text_and_tell_the_counts(tmp_path: Path) -
     }
     assert {key: found.get(key) for key in expected} == expected
     assert "process_resident_memory_bytes" in text
+
+
+async def test_a_role_runs_where_no_note_can_be_left(tmp_path: Path) -> None:
+    data = tmp_path / "file"
+    data.write_text("")
+    async with served(Health("a"), "127.0.0.1", 0, data) as url:
+        assert ask(f"{url}/healthz")[0] == 200

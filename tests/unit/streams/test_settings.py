@@ -46,6 +46,32 @@ def test_a_slip_of_the_pen_is_found_in_the_environment_and_anything_unknown_in_t
     assert load({"KAFKA_HEAP_OPTS": "-Xmx1g", "CLICKHOUSE_SERVICE_HOST": "10.0.0.1"}, None)
 
 
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b'TOPIC_PREFIX=a\nCLICKHOUSE_PASSWORD="hunter2\nTOPIC_PARTITIONS=2\n', "line 2"),
+        (b"TOPIC_PREFIX=a\n\nhunter2 is no setting\n", "line 3"),
+        ("CLICKHOUSE_PASSWORD=пароль\n".encode("cp1251"), "UTF-8"),
+    ],
+)
+def test_a_file_that_cannot_be_read_in_full_is_refused_and_its_lines_are_not_shown(
+    tmp_path: Path, content: bytes, line: str
+) -> None:
+    file = tmp_path / ".env"
+    file.write_bytes(content)
+    said = refused({}, file)
+    assert str(file) in said
+    assert line in said
+    assert "hunter2" not in said
+
+
+def test_a_file_may_have_a_byte_order_mark_comments_and_export(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_bytes(b"\xef\xbb\xbfTOPIC_PREFIX=a # note\r\n\r\n# x\r\nexport TOPIC_PARTITIONS = 3\r\n")
+    settings = load({}, file)
+    assert (settings.topic_prefix, settings.topic_partitions) == ("a", 3)
+
+
 def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
     file = tmp_path / ".env"
     file.write_text("CLICKHOUSE_TABLE=from_file\nCLICKHOUSE_DATABASE=from_file\n")

@@ -21,6 +21,7 @@ import pytest
 from connectors.local import processes
 from connectors.local.processes import Child
 from connectors.local.stack import LocalStack, PartStatus, PortTakenError, StackError, StackStatus
+from streams.errors import ConfigurationError
 
 _REPOSITORY = Path(__file__).resolve().parents[4]
 
@@ -218,3 +219,10 @@ def test_status_does_not_wait_for_a_start_under_way(stack: LocalStack) -> None:
 def test_a_damaged_state_file_is_begun_anew(tmp_path: Path) -> None:
     (tmp_path / "stack.json").write_text('{"kafka": ')
     assert [part.state for part in LocalStack(tmp_path).status().parts] == ["stopped"] * 3
+
+
+def test_a_folder_that_cannot_be_written_is_refused_by_its_setting(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigurationError) as caught:
+        up(LocalStack(tmp_path / "file"))
+    assert caught.value.setting == "LABELSTREAM_DATA"

@@ -189,8 +189,7 @@ class Labeler:
                 label=decision.label,
                 confidence=decision.confidence,
                 alternatives=[
-                    Alternative.made(label=name, confidence=chance)
-                    for name, chance in decision.alternatives
+                    Alternative.made(label=name, confidence=chance) for name, chance in decision.alternatives
                 ],
                 label_version=self._version,
                 model=self._name,

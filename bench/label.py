@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import time
 from pathlib import Path
 
@@ -17,11 +18,19 @@ import orjson
 
 from bench.endpoint import MODEL, endpoint
 from bench.harness import cpu_seconds, measure, report, say, stack
-from bench.running import distinct_texts, fill_rows, make_topics, role, steady_rate, watched_run
+from bench.running import (
+    distinct_texts,
+    fill_rows,
+    make_topics,
+    role,
+    steady_rate,
+    watched_run,
+    with_settings,
+)
 from streams.settings import Settings
 
 PARTITIONS = 4
-_TOPICS_NUMBER = iter(range(1000))
+_numbers = itertools.count()
 
 
 def raw(base: str, rows: int, in_flight: int) -> dict[str, float]:
@@ -91,25 +100,22 @@ def product(
     settings: Settings, base: str, rows: int, in_flight: int, folder: Path, *, whole: bool = False
 ) -> dict[str, float]:
     """One agents worker over ``rows`` rows."""
-    changes = {
-        "topic_prefix": f"label{next(_TOPICS_NUMBER)}",
-        "topic_partitions": PARTITIONS,
-        "llm_labeler_api_base": base,
-        "llm_labeler_concurrency": in_flight,
-        "augment_variants": 0,
-    }
-    here = Settings(**{**_given(settings), **changes, "llm_augmenter_api_base": base})
+    here = with_settings(
+        settings,
+        topic_prefix=f"label{next(_numbers)}",
+        topic_partitions=PARTITIONS,
+        llm_labeler_api_base=base,
+        llm_labeler_concurrency=in_flight,
+        llm_augmenter_api_base=base,
+        augment_variants=0,
+    )
     with endpoint(slots=0) as silent:
         if not whole:
-            here = Settings(**{**_given(here), "llm_augmenter_api_base": silent, "augment_variants": 3})
+            here = with_settings(here, llm_augmenter_api_base=silent, augment_variants=3)
         make_topics(here)
         fill_rows(here, distinct_texts(rows))
         with role("agents", here, folder / here.topic_prefix) as worker:
             return watched_run(here, [worker], rows)
-
-
-def _given(settings: Settings) -> dict[str, object]:
-    return {name: getattr(settings, name) for name in settings.model_fields_set}
 
 
 def beside_raw(

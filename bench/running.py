@@ -47,6 +47,12 @@ def environment(settings: Settings) -> dict[str, str]:
     return kept
 
 
+def with_settings(settings: Settings, **changes: Any) -> Settings:
+    """The same with ``changes``, which then count as set."""
+    given = {name: getattr(settings, name) for name in settings.model_fields_set}
+    return Settings(**(given | changes))
+
+
 @contextlib.contextmanager
 def role(name: str, settings: Settings, folder: Path) -> Iterator[psutil.Process]:
     """`labelstream run NAME`; its lines go to ``folder``. Killed ones are no error."""
@@ -196,8 +202,7 @@ def steady_rate(at: Iterable[float]) -> float:
     answers that come in waves do not disturb as they do the time between two of them."""
     moments = np.sort(np.array(list(at)))
     middle = moments[len(moments) // 4 : 3 * len(moments) // 4]
-    slope: float = np.polyfit(middle - middle[0], np.arange(len(middle)), 1)[0]
-    return slope
+    return float(np.polyfit(middle - middle[0], np.arange(len(middle)), 1)[0])
 
 
 def watched_run(

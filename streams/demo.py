@@ -71,7 +71,9 @@ async def play(settings: Settings, *, rows: int, rate: float | None, quiet: bool
 
     def say(line: str) -> None:
         if not quiet:
-            console.print(line, highlight=False)
+            # A terminal that was closed must not keep us from stopping what was started.
+            with contextlib.suppress(OSError):
+                console.print(line, highlight=False)
 
     before = local_stack_status(settings)
     ours = [name for name in ("kafka", "clickhouse", "llm") if before[name]["state"] == "stopped"]

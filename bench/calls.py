@@ -1,0 +1,91 @@
+"""How many calls do repeated texts cost, when a worker dies? ``python -m bench.calls [--json]``.
+
+20,000 rows by Zipf's law over 2,000 texts, two workers, one of them killed with -9 midway. The labeler's
+calls are counted at the endpoint: at most one for each text, and one more for each that the dead
+one had in flight.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import signal
+import threading
+import time
+
+import psutil
+
+from bench.endpoint import endpoint, stats_of
+from bench.harness import report, say, stack
+from bench.running import distinct_texts, fill_rows, make_topics, records, role, watch, with_settings
+from streams.settings import Settings
+from streams.topics import Topics
+
+CONCURRENCY = 32
+
+
+def zipf_texts(rows: int, texts: int, power: float = 1.1, seed: int = 1) -> list[str]:
+    """So many rows over so many texts, the n-th text in proportion to ``n ** -power``."""
+    weights = [(rank + 1) ** -power for rank in range(texts)]
+    return random.Random(seed).choices(distinct_texts(texts), weights, k=rows)
+
+
+def kill_midway(settings: Settings, worker: psutil.Process, base: str, calls: int, found: list[int]) -> None:
+    """Kill ``worker`` when the endpoint has had ``calls``; notes how many requests were in flight there."""
+    while stats_of(base)["calls"] < calls:
+        time.sleep(0.02)
+    found.append(stats_of(base)["in_flight"])
+    worker.send_signal(signal.SIGKILL)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--texts", type=int, default=2000)
+    parser.add_argument("--json", action="store_true")
+    chosen = parser.parse_args()
+    texts = zipf_texts(chosen.rows, chosen.texts)
+    distinct = len(set(texts))
+    with stack(clickhouse=False) as settings, endpoint(seconds=0.1) as base, endpoint(slots=0) as silent:
+        here = with_settings(
+            settings,
+            topic_partitions=4,
+            llm_labeler_api_base=base,
+            llm_augmenter_api_base=silent,
+            llm_labeler_concurrency=CONCURRENCY,
+        )
+        make_topics(here)
+        fill_rows(here, texts)
+        folder, in_flight = settings.labelstream_data, list[int]()
+        with role("agents", here, folder / "one") as first, role("agents", here, folder / "two") as second:
+            arguments = (here, first, base, distinct // 2, in_flight)
+            killer = threading.Thread(target=kill_midway, args=arguments, daemon=True)
+            killer.start()
+            topic = Topics(here.topic_prefix).labeled
+            watch(here, topic, chosen.rows, [second])
+            killer.join()
+        calls = stats_of(base)["calls"]
+        labelled = [record.key for record in records(here, topic)]
+    say(f"{in_flight[0]} requests of both workers were in flight at the kill")
+    figures: dict[str, float] = {
+        "rows": chosen.rows,
+        "distinct texts": distinct,
+        "calls": calls,
+        "calls beyond": calls - distinct,
+        "in flight, both": in_flight[0],
+        "labelled twice": len(labelled) - len(set(labelled)),
+    }
+    report(
+        "labeler calls, two workers, one killed midway",
+        [("calls", figures)],
+        as_json=chosen.json,
+        ratios={
+            "calls beyond the distinct texts / most in flight of a worker": (calls - distinct) / CONCURRENCY
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

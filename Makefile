@@ -31,9 +31,8 @@ test: lint typecheck  ## Lint, types, then all tests
 soak: setup  ## Fresh seeds of faults, Kafka's included, for SECONDS (600): verdicts and memory of each role
 	@$(BIN)/python -m tests.faults.soak --seconds $(or $(SECONDS),600) $(ARGS)
 
-bench: setup  ## Measure the sink and the current view against raw clients (ROWS, 300000)
-	@$(BIN)/python -m bench.sink --rows $(or $(ROWS),300000)
-	@$(BIN)/python -m bench.current_view --rows $(or $(VIEW_ROWS),1000000)
+bench: setup  ## Measure against raw clients, some twelve minutes (ARGS="--only label poller --json")
+	@$(BIN)/python -m bench $(ARGS)
 
 lint: setup  ## Check style, format and the import contracts
 	@echo "lint: ruff and the import contracts"

@@ -1,8 +1,8 @@
 """How many calls do repeated texts cost, when a worker dies? ``python -m bench.calls [--json]``.
 
 20,000 rows by Zipf's law over 2,000 texts, two workers, one of them killed with -9 midway. The labeler's
-calls are counted at the endpoint: at most one for each text, and one more for each that the dead
-one had in flight.
+calls are counted at the endpoints, one for each worker so that they can be told apart: at most one call for
+each text, and one more for each that the dead worker had in flight.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ import time
 import psutil
 
 from bench.endpoint import endpoint, stats_of
-from bench.harness import report, say, stack
+from bench.harness import report, stack
 from bench.running import distinct_texts, fill_rows, make_topics, records, role, watch, with_settings
-from streams.settings import Settings
 from streams.topics import Topics
 
 CONCURRENCY = 32
@@ -30,10 +29,11 @@ def zipf_texts(rows: int, texts: int, power: float = 1.1, seed: int = 1) -> list
     return random.Random(seed).choices(distinct_texts(texts), weights, k=rows)
 
 
-def kill_midway(settings: Settings, worker: psutil.Process, base: str, calls: int, found: list[int]) -> None:
-    """Kill ``worker`` when the endpoint has had ``calls``; notes how many requests were in flight there."""
+def kill_midway(worker: psutil.Process, base: str, calls: int, found: list[int]) -> None:
+    """Kill ``worker`` when its endpoint has had ``calls``; notes how many requests were in flight there."""
     while stats_of(base)["calls"] < calls:
         time.sleep(0.02)
+    worker.send_signal(signal.SIGSTOP)  # so that it sends nothing between the look and its end
     found.append(stats_of(base)["in_flight"])
     worker.send_signal(signal.SIGKILL)
 
@@ -48,7 +48,12 @@ def main() -> None:
     chosen = parser.parse_args()
     texts = zipf_texts(chosen.rows, chosen.texts)
     distinct = len(set(texts))
-    with stack(clickhouse=False) as settings, endpoint(seconds=0.1) as base, endpoint(slots=0) as silent:
+    with (
+        stack(clickhouse=False) as settings,
+        endpoint(seconds=0.1) as base,
+        endpoint(seconds=0.1) as other,
+        endpoint(slots=0) as silent,
+    ):
         here = with_settings(
             settings,
             topic_partitions=4,
@@ -57,24 +62,26 @@ def main() -> None:
             llm_labeler_concurrency=CONCURRENCY,
         )
         make_topics(here)
-        fill_rows(here, texts)
+        there = with_settings(here, llm_labeler_api_base=other)
         folder, in_flight = settings.labelstream_data, list[int]()
-        with role("agents", here, folder / "one") as first, role("agents", here, folder / "two") as second:
-            arguments = (here, first, base, distinct // 2, in_flight)
+        topic = Topics(here.topic_prefix).labeled
+        with role("agents", here, folder / "one") as first, role("agents", there, folder / "two") as second:
+            fill_rows(here, texts)
+            arguments = (first, base, distinct // 4, in_flight)
             killer = threading.Thread(target=kill_midway, args=arguments, daemon=True)
             killer.start()
-            topic = Topics(here.topic_prefix).labeled
             watch(here, topic, chosen.rows, [second])
-            killer.join()
-        calls = stats_of(base)["calls"]
+            killer.join(10)
+        calls = stats_of(base)["calls"] + stats_of(other)["calls"]
         labelled = [record.key for record in records(here, topic)]
-    say(f"{in_flight[0]} requests of both workers were in flight at the kill")
+    if not in_flight:
+        raise SystemExit("the first worker was not killed: it got no partition in time")
     figures: dict[str, float] = {
         "rows": chosen.rows,
         "distinct texts": distinct,
         "calls": calls,
         "calls beyond": calls - distinct,
-        "in flight, both": in_flight[0],
+        "in flight at the kill": in_flight[0],
         "labelled twice": len(labelled) - len(set(labelled)),
     }
     report(
@@ -82,7 +89,7 @@ def main() -> None:
         [("calls", figures)],
         as_json=chosen.json,
         ratios={
-            "calls beyond the distinct texts / most in flight of a worker": (calls - distinct) / CONCURRENCY
+            "calls beyond the distinct texts / places of the killed worker": (calls - distinct) / CONCURRENCY
         },
     )
 

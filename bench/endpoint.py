@@ -2,8 +2,9 @@
 
 ``python -m bench.endpoint --slots 64 --seconds 0.3``. It speaks HTTP/1.1 by hand, so that on two cores it
 is not the endpoint that is measured: about 0.05 ms of CPU a request. Answers as vLLM would, logprobs
-included. ``--slots 0``: nobody is ever answered, ``--slots -1``: everybody at once. It counts:
-``GET /stats`` tells the calls, the most that were in flight, and what waits.
+included. ``--slots 0``: nobody is ever answered, ``--slots -1``: everybody at once. ``--queue N``: with
+so many in line it answers 429. ``POST /manner`` changes its slots, queue and seconds while it runs;
+``GET /stats`` tells the calls, the refusals, the most that were in flight, and what waits.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import random
 import signal
 import socket
 import subprocess
@@ -76,33 +78,54 @@ def _response(body: bytes, status: bytes = b"200 OK") -> bytes:
 class Server:
     """Slots, a line, and counts."""
 
-    def __init__(self, slots: int, seconds: float) -> None:
-        self._free = slots
-        self._unlimited = slots < 0
+    def __init__(self, slots: int, seconds: float, queue: int = 1_000_000, spread: float = 0.0) -> None:
+        """``spread``: answers take up to this share more or less than ``seconds``."""
+        self._slots = slots
+        self._busy = 0
         self._seconds = seconds
+        self._queue = queue
+        self._spread = spread
         self._line: deque[_Connection] = deque()
-        self.calls = self.in_flight = self.most = 0
+        self.calls = self.in_flight = self.most = self.refused = self.answered = 0
+        self._full = _response(
+            b'{"error":{"message":"The queue is full","type":"ServiceUnavailableError","code":429}}',
+            b"429 Too Many Requests",
+        )
         self._answer = _response(completion())
         self._models = _response(orjson.dumps({"object": "list", "data": [{"id": MODEL, "owned_by": OWNER}]}))
 
     def stats(self) -> bytes:
         counts = {
             "calls": self.calls,
+            "answered": self.answered,
+            "refused": self.refused,
             "in_flight": self.in_flight,
             "max_in_flight": self.most,
             "waiting": len(self._line),
         }
         return _response(orjson.dumps({"server": OWNER, **counts}))
 
-    def asked(self, line: bytes, connection: _Connection) -> None:
+    def asked(self, line: bytes, body: bytes, connection: _Connection) -> None:
         if line.startswith(b"POST /v1/chat/completions"):
             self.calls += 1
+            room = self._slots < 0 or self._busy < self._slots
+            if not room and len(self._line) >= self._queue:
+                self.refused += 1
+                connection.answer(self._full)
+                return
             self.in_flight += 1
             self.most = max(self.most, self.in_flight)
-            if self._unlimited or self._free > 0:
+            if room:
                 self._begin(connection)
             else:
                 self._line.append(connection)
+        elif line.startswith(b"POST /manner"):
+            asked = orjson.loads(body)
+            self._slots = asked.get("slots", self._slots)
+            self._queue = asked.get("queue", self._queue)
+            self._seconds = asked.get("seconds", self._seconds)
+            self._go_on()
+            connection.answer(self.stats())
         elif line.startswith(b"GET /v1/models"):
             connection.answer(self._models)
         elif line.startswith(b"GET /stats"):
@@ -113,14 +136,21 @@ class Server:
             connection.answer(_response(b'{"error":{"message":"Not Found"}}', b"404 Not Found"))
 
     def _begin(self, connection: _Connection) -> None:
-        self._free -= 1
-        asyncio.get_running_loop().call_later(self._seconds, self._end, connection)
+        self._busy += 1
+        seconds = self._seconds
+        if self._spread:
+            seconds *= random.uniform(1 - self._spread, 1 + self._spread)
+        asyncio.get_running_loop().call_later(seconds, self._end, connection)
 
     def _end(self, connection: _Connection) -> None:
-        self._free += 1
+        self._busy -= 1
         self.in_flight -= 1
+        self.answered += 1
         connection.answer(self._answer)
-        while self._line and self._free > 0:
+        self._go_on()
+
+    def _go_on(self) -> None:
+        while self._line and (self._slots < 0 or self._busy < self._slots):
             following = self._line.popleft()
             if following.closed:
                 self.in_flight -= 1
@@ -151,8 +181,9 @@ class _Connection(asyncio.Protocol):
         length = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
         if len(self._buffer) < end + 4 + length:
             return
-        line, self._buffer = self._buffer[:80], self._buffer[end + 4 + length :]
-        self._server.asked(line, self)
+        line, body = self._buffer[:80], self._buffer[end + 4 : end + 4 + length]
+        self._buffer = self._buffer[end + 4 + length :]
+        self._server.asked(line, body, self)
 
     def answer(self, response: bytes) -> None:
         if not self.closed:
@@ -160,12 +191,15 @@ class _Connection(asyncio.Protocol):
 
 
 @contextlib.contextmanager
-def endpoint(*, slots: int = -1, seconds: float = 0.005) -> Iterator[str]:
+def endpoint(
+    *, slots: int = -1, seconds: float = 0.005, queue: int = 1_000_000, spread: float = 0.0
+) -> Iterator[str]:
     """A running stand-in; gives its base URL, ending in /v1."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     words = ["--port", str(port), "--slots", str(slots), "--seconds", str(seconds)]
+    words += ["--queue", str(queue), "--spread", str(spread)]
     process = subprocess.Popen([sys.executable, "-m", "bench.endpoint", *words])
     try:
         base = f"http://127.0.0.1:{port}"
@@ -191,6 +225,15 @@ def stats_of(base: str) -> dict[str, Any]:
     return found
 
 
+def change(base: str, **manner: float) -> None:
+    """Have the stand-in at ``base`` behave otherwise: ``change(base, slots=16)``."""
+    request = urllib.request.Request(
+        base.removesuffix("/v1") + "/manner", data=orjson.dumps(manner), method="POST"
+    )
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        answer.read()
+
+
 async def _serve(host: str, port: int, server: Server) -> None:
     loop = asyncio.get_running_loop()
     listening = await loop.create_server(lambda: _Connection(server), host, port, backlog=4096)
@@ -209,8 +252,11 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8001)
     parser.add_argument("--slots", type=int, default=-1)
     parser.add_argument("--seconds", type=float, default=0.005)
+    parser.add_argument("--queue", type=int, default=1_000_000)
+    parser.add_argument("--spread", type=float, default=0.0)
     given = parser.parse_args()
-    uvloop.run(_serve(given.host, given.port, Server(given.slots, given.seconds)))
+    server = Server(given.slots, given.seconds, given.queue, given.spread)
+    uvloop.run(_serve(given.host, given.port, server))
 
 
 if __name__ == "__main__":

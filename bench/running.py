@@ -54,12 +54,15 @@ def with_settings(settings: Settings, **changes: Any) -> Settings:
 
 
 @contextlib.contextmanager
-def role(name: str, settings: Settings, folder: Path) -> Iterator[psutil.Process]:
-    """`labelstream run NAME`; its lines go to ``folder``. Killed ones are no error."""
+def role(
+    name: str, settings: Settings, folder: Path, command: Sequence[str] = ()
+) -> Iterator[psutil.Process]:
+    """`labelstream run NAME`, or ``command`` in its place; its lines go to ``folder``. Killed ones are no
+    error."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "streams.cli", "run", name],
+            [*command] or [sys.executable, "-m", "streams.cli", "run", name],
             env=environment(settings),
             cwd=folder,
             stdout=log,

@@ -48,6 +48,7 @@ class Role(StrEnum):
     POLLER = "poller"
     AGENTS = "agents"
     SINK = "sink"
+    API = "api"
     ALL = "all"
 
 
@@ -62,6 +63,7 @@ def run(role: Role) -> None:
         Role.POLLER: roles.run_poller,
         Role.AGENTS: roles.run_agents,
         Role.SINK: roles.run_sink,
+        Role.API: roles.run_api,
         Role.ALL: roles.run_all,
     }
     until_signal(work[role](settings), _CHILDREN_SECONDS if role is Role.ALL else SETTLE_SECONDS)

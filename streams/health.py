@@ -80,7 +80,7 @@ async def served(health: Health, host: str, port: int, data: Path) -> AsyncItera
         ConfigurationError: the port is taken.
     """
     try:
-        server = make_server(host, port, _application(health), _Server, _Quiet)
+        server = make_server(host, port, application(health), _Server, _Quiet)
     except OSError as error:
         raise ConfigurationError(
             f"the health endpoint cannot listen on {host}:{port}: {error.strerror}",
@@ -109,7 +109,8 @@ async def served(health: Health, host: str, port: int, data: Path) -> AsyncItera
             note.unlink()
 
 
-def _application(health: Health) -> Callable[[dict[str, Any], Any], Iterable[bytes]]:
+def application(health: Health) -> Callable[[dict[str, Any], Any], Iterable[bytes]]:
+    """A WSGI application that answers for ``health``."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)

@@ -27,6 +27,7 @@ from connectors.kafka.follow import Follower
 from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.tail import TailReader
 from streams.agents_role import agents
+from streams.api_role import api
 from streams.duty import again, lag_owed, membership_owed, on_duty, watched
 from streams.health import Health
 from streams.local import with_local_stack
@@ -41,7 +42,7 @@ from streams.watchdog import Watchdog
 
 log = structlog.get_logger()
 
-SUPERVISED = ("poller", "agents", "sink")
+SUPERVISED = ("poller", "agents", "sink", "api")
 
 
 async def run_poller(settings: Settings) -> None:
@@ -57,6 +58,11 @@ async def run_agents(settings: Settings) -> None:
 async def run_sink(settings: Settings) -> None:
     """Store what the topics carry."""
     await on_duty(settings, "sink", _sink)
+
+
+async def run_api(settings: Settings) -> None:
+    """Serve the API."""
+    await on_duty(settings, "api", api)
 
 
 async def run_all(settings: Settings) -> None:

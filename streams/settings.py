@@ -19,6 +19,7 @@ from dotenv.parser import parse_stream
 from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from streams.api_keys import parse_keys
 from streams.errors import ConfigurationError
 
 Name = Annotated[str, StringConstraints(pattern=r"^[^`'\"\\;\x00-\x1f]{1,200}$")]
@@ -172,8 +173,24 @@ class Settings(BaseSettings):
     # --- The service ---
     fetch_interval_hours: float = Field(default=6.0, gt=0, description="How often the fetcher exports.")
     api_port: int = Field(default=8080, ge=0, le=65535, description="Port of the API.")
+    api_host: str = Field(
+        default="127.0.0.1",
+        description="Address on which the API listens. Another than this machine's own needs API_KEYS.",
+    )
     api_keys: SecretStr | None = Field(
-        default=None, description="Keys of the API's clients, comma separated."
+        default=None,
+        description="Keys of the API's clients, comma separated: `name:read:key` or `name:write:key`, which "
+        "includes reading. A key is given as it is, 8 characters or more, or as `sha256=` and its digest. "
+        "Unset: no key is asked for, and the API serves this machine only.",
+    )
+    api_requests_per_second: float = Field(
+        default=100.0,
+        ge=0,
+        le=1e6,
+        description="Most requests of one client of the API, in bursts twice as many; 0: no limit.",
+    )
+    api_body_bytes: int = Field(
+        default=2**20, ge=1024, description="Largest body of a request to the API, uploads excepted."
     )
     health_host: str = Field(
         default="127.0.0.1", description="Address on which a role's health endpoint listens."
@@ -222,6 +239,13 @@ class Settings(BaseSettings):
     def _file_is_there(cls, value: Path | None) -> Path | None:
         if value is not None and not value.is_file():
             raise ValueError(f"there is no file {value}")
+        return value
+
+    @field_validator("api_keys")
+    @classmethod
+    def _keys_have_their_form(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            parse_keys(value.get_secret_value())
         return value
 
     @model_validator(mode="after")

@@ -1,0 +1,94 @@
+"""The application: routers, problems, keys and limits put together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from connectors.api import health, problems
+from connectors.api.auth import Gate
+from connectors.api.guard import Guard
+from connectors.api.limits import Rate
+from connectors.api.services import Services
+from streams.api_keys import ApiKey
+
+# Each is a module with a `router`. What they need they take from `Services`, by `health.Ports`.
+ROUTERS = (health.router,)
+
+_ABOUT = """\
+Labels of contact-centre queries: what is stored, what arrives, and labels on demand.
+
+With `API_KEYS` set every path but `/healthz` and `/readyz` asks for a key, as `Authorization: Bearer KEY` or
+`X-API-Key: KEY`. Errors are problem details (RFC 9457).
+"""
+# What any operation may answer.
+_ANYWHERE = (400, 401, 403, 404, 405, 413, 422, 429, 500, 503)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How the API serves. ``requests_per_second``: of each client, 0 for no limit. ``larger``: paths that
+    take larger bodies than ``body_bytes``."""
+
+    keys: Sequence[ApiKey] = ()
+    requests_per_second: float = 0.0
+    body_bytes: int = 1 << 20
+    larger: Mapping[str, int] = field(default_factory=dict)
+
+
+def create_app(services: Services, options: Options) -> FastAPI:
+    """The application over these ports. Starts nothing."""
+    app = FastAPI(
+        title="labelstream",
+        version=version("labelstream"),
+        description=_ABOUT,
+        # Their pages load scripts from elsewhere; a closed network has no elsewhere.
+        docs_url=None,
+        redoc_url=None,
+        responses=problems.in_openapi(*_ANYWHERE),
+        # curl -d sends JSON as a form; pages of other origins are refused by `Gate`.
+        strict_content_type=False,
+    )
+    app.state.services = services
+    problems.install(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    gate = Gate(options.keys, reads_by_post=("/classify",))
+    app.add_middleware(
+        Guard,
+        gate=gate,
+        rate=Rate(options.requests_per_second),
+        body_bytes=options.body_bytes,
+        larger=options.larger,
+    )
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes
+        )
+        parts = document.setdefault("components", {})
+        schemas = parts.setdefault("schemas", {})
+        schema = problems.ProblemDetails.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas.update(schema.pop("$defs", {}))
+        schemas["Problem"] = schema
+        # FastAPI's own form of a validation error, which is not used.
+        schemas.pop("HTTPValidationError", None)
+        schemas.pop("ValidationError", None)
+        parts["securitySchemes"] = {
+            "bearer": {"type": "http", "scheme": "bearer"},
+            "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        }
+        document["security"] = [{"bearer": []}, {"key": []}]
+        for path in ("/healthz", "/readyz"):
+            document["paths"][path]["get"]["security"] = []
+        app.openapi_schema = document
+    return app.openapi_schema

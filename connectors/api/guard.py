@@ -1,0 +1,97 @@
+"""What stands before every route: keys, limits, security headers, and a last net for bugs. Plain ASGI, so
+that bodies and streams pass through piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+import structlog
+
+from connectors.api.auth import OPEN_PATHS, Gate
+from connectors.api.limits import Body, Message, Rate
+from connectors.api.problems import Problem, answer
+
+log = structlog.get_logger()
+
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Scope = Message
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+# A route may say otherwise by sending the header itself.
+_HEADERS = {
+    b"x-content-type-options": b"nosniff",
+    b"x-frame-options": b"DENY",
+    b"referrer-policy": b"no-referrer",
+    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'; base-uri 'none'",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"cache-control": b"no-store",
+}
+
+
+class Guard:
+    """ASGI middleware. ``body_bytes``: the largest body, ``larger``: of those paths that take larger ones."""
+
+    def __init__(
+        self, app: App, *, gate: Gate, rate: Rate, body_bytes: int, larger: Mapping[str, int]
+    ) -> None:
+        self._app = app
+        self._gate = gate
+        self._rate = rate
+        self._body_bytes = body_bytes
+        self._larger = dict(larger)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = False
+
+        async def answering(message: Message) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = True
+                have = {name.lower() for name, _ in message.get("headers", ())}
+                added = [(name, value) for name, value in _HEADERS.items() if name not in have]
+                message = {**message, "headers": [*message.get("headers", ()), *added]}
+            await send(message)
+
+        try:
+            body = self._admit(scope, receive)
+            await self._app(scope, body, answering)
+        except Problem as problem:
+            if begun:
+                raise
+            response = answer(
+                problem.status_code,
+                str(problem.detail),
+                code=problem.code,
+                headers=problem.headers,
+                extra=problem.extra,
+            )
+            await response(scope, receive, answering)
+        except Exception:
+            # The trace is for the log, never for the answer.
+            log.exception("request_broke", method=scope["method"], path=scope["path"])
+            if begun:
+                raise
+            response = answer(500, "this is a fault of the service; its log says more", code="internal")
+            await response(scope, receive, answering)
+
+    def _admit(self, scope: Scope, receive: Receive) -> Body:
+        headers = {
+            name.decode("latin-1").lower(): value.decode("latin-1")
+            for name, value in scope.get("headers", ())
+        }
+        path, peer = scope["path"], str((scope.get("client") or ("unknown",))[0])
+        try:
+            name = self._gate.client(scope["method"], path, headers)
+        except Problem:
+            self._rate.take(f"address {peer}")  # guessing is slow
+            raise
+        if path not in OPEN_PATHS:
+            self._rate.take(f"key {name}" if name is not None else f"address {peer}")
+        scope.setdefault("state", {})["client_name"] = name
+        body = Body(receive, self._larger.get(path.rstrip("/") or path, self._body_bytes))
+        body.declared(headers.get("content-length"))
+        return body

@@ -1,0 +1,72 @@
+"""`/healthz`, `/readyz` and `/metrics`, as every role has them at its health port."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response
+
+from connectors.api.services import Services
+
+router = APIRouter(tags=["health"])
+
+_PLAIN: dict[str, Any] = {"content": {"text/plain": {"schema": {"type": "string"}, "example": "ok\n"}}}
+_WAITS: dict[int | str, dict[str, Any]] = {
+    503: {
+        "description": "Not now; the text says why.",
+        "content": {"text/plain": {"schema": {"type": "string"}, "example": "Kafka\n"}},
+    }
+}
+
+
+def services_of(request: Request) -> Services:
+    """The ports of this application."""
+    services: Services = request.app.state.services
+    return services
+
+
+Ports = Annotated[Services, Depends(services_of)]
+
+
+async def _ask(services: Services, path: str) -> Response:
+    status, kind, content = await services.health(path)
+    return Response(content, status, {"content-type": kind})
+
+
+@router.get(
+    "/healthz",
+    summary="Whether the process works",
+    response_class=Response,
+    responses={200: {"description": "It does.", **_PLAIN}, **_WAITS},
+)
+async def healthz(services: Ports) -> Response:
+    """No key needed."""
+    return await _ask(services, "/healthz")
+
+
+@router.get(
+    "/readyz",
+    summary="Whether the service can answer",
+    response_class=Response,
+    responses={200: {"description": "It can.", **_PLAIN}, **_WAITS},
+)
+async def readyz(services: Ports) -> Response:
+    """No key needed."""
+    return await _ask(services, "/readyz")
+
+
+@router.get(
+    "/metrics",
+    summary="Metrics in Prometheus' text format",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The metrics of this process.",
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+        }
+    },
+)
+async def metrics(services: Ports) -> Response:
+    """Also at the role's health port, there without a key."""
+    return await _ask(services, "/metrics")

@@ -1,0 +1,19 @@
+"""What the routes need, as protocols: `streams/api_role.py` puts the real parts in, tests put in others.
+
+Everything here may raise our errors (`streams/errors.py`), which become problems.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+# Path (`/healthz`, `/readyz`, `/metrics`) to status, content type and body.
+AskHealth = Callable[[str], Awaitable[tuple[int, str, bytes]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """The ports. One that is None is not there, and its routes answer 503."""
+
+    health: AskHealth

@@ -1,0 +1,93 @@
+"""The API's role: the routes' ports filled with the real parts, and a server around them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from connectors.api.app import Options, create_app
+from connectors.api.auth import is_loopback
+from connectors.api.server import listening, serving
+from connectors.api.services import Services
+from streams.api_keys import parse_keys
+from streams.errors import ConfigurationError
+from streams.health import Health, application
+from streams.settings import Settings
+
+log = structlog.get_logger()
+
+
+async def api(settings: Settings, health: Health) -> None:
+    """Serve the API until cancelled. What a request needs and is away makes it fail, nobody waits here.
+
+    Raises:
+        ConfigurationError: the port is taken, or no key is set and the host is not this machine's alone.
+    """
+    options = options_of(settings)
+    with contextlib.closing(listening(settings.api_host, settings.api_port)) as bound:
+        port = bound.getsockname()[1]
+        async with contextlib.AsyncExitStack() as parts:
+            services, ending = await services_of(settings, health, parts)
+            async with serving(create_app(services, options), bound, ending) as server:
+                host = f"[{settings.api_host}]" if ":" in settings.api_host else settings.api_host
+                if not options.keys:
+                    log.warning("API_KEYS is not set: the API serves this machine only, and asks for no key")
+                log.info("api", url=f"http://{host}:{port}", keys=len(options.keys))
+                health.state = lambda: {"api": f"http://{host}:{port}", "keys": len(options.keys)}
+                health.working()
+                await server
+
+
+def options_of(settings: Settings) -> Options:
+    """How the API serves.
+
+    Raises:
+        ConfigurationError: no key is set and API_HOST is not this machine's alone.
+    """
+    keys = parse_keys(settings.api_keys.get_secret_value()) if settings.api_keys else ()
+    if not keys and not is_loopback(settings.api_host):
+        raise ConfigurationError(
+            f"API_HOST is {settings.api_host}, and API_KEYS is not set: without keys the API serves this "
+            "machine only",
+            setting="API_KEYS",
+            fix="set API_KEYS, or API_HOST to 127.0.0.1",
+        )
+    return Options(
+        keys=keys,
+        requests_per_second=settings.api_requests_per_second,
+        body_bytes=settings.api_body_bytes,
+        larger={},
+    )
+
+
+async def services_of(
+    settings: Settings, health: Health, parts: contextlib.AsyncExitStack
+) -> tuple[Services, Callable[[], None]]:
+    """The real ports, closed by ``parts``, and what ends their streams."""
+
+    def ending() -> None:
+        return
+
+    return Services(health=_health(health)), ending
+
+
+def _health(health: Health) -> Callable[[str], Any]:
+    answers = application(health)
+
+    def ask(path: str) -> tuple[int, str, bytes]:
+        told: list[tuple[int, str]] = []
+
+        def start(status: str, headers: list[tuple[str, str]], *_: object) -> None:
+            told.append((int(status.split()[0]), dict(headers).get("Content-Type", "text/plain")))
+
+        content = b"".join(answers({"REQUEST_METHOD": "GET", "PATH_INFO": path, "QUERY_STRING": ""}, start))
+        return (*told[0], content)
+
+    async def in_thread(path: str) -> tuple[int, str, bytes]:
+        return await asyncio.to_thread(ask, path)
+
+    return in_thread

@@ -21,6 +21,7 @@ from connectors.clickhouse.demo_table import DemoTable, Stored
 from connectors.kafka.connection import connection
 from connectors.kafka.lag import LagReader, TopicLag
 from connectors.llm.counts import standin_calls
+from connectors.local import processes
 from connectors.local.traffic import Query, bursts, queries
 from streams.demo_view import farewell, picture
 from streams.errors import LabelstreamError, RetryableError, UnavailableError
@@ -33,7 +34,7 @@ from streams.waiting import until_available
 
 log = structlog.get_logger()
 
-ROLES = ("poller", "agents", "sink")
+ROLES = ("poller", "agents", "sink", "api")
 # So many at a time where a fixed number of rows is asked for.
 _CHUNK, _CHUNK_SECONDS = 500, 0.25
 _LOOK_SECONDS = 0.5
@@ -113,11 +114,15 @@ class _Demo:
         self._figures = Figures()
 
     async def run(self, rows: int, rate: float | None) -> dict[str, Any]:
-        supervisor = Supervisor(ROLES, os.environ, self._settings.labelstream_data / "logs")
+        port = _api_port(self._settings)
+        environment = {**os.environ, "API_PORT": str(port)}
+        supervisor = Supervisor(ROLES, environment, self._settings.labelstream_data / "logs")
         roles = asyncio.create_task(supervisor.run())
         try:
             async with LagReader(connection(self._settings)) as lags:
                 await self._drain(lags)
+                if not self._quiet:
+                    self._console.print(f"the API answers at http://127.0.0.1:{port}", highlight=False)
                 began = time.monotonic()
                 feeding = asyncio.create_task(self._feed(rows, rate))
                 try:
@@ -238,6 +243,13 @@ class _Demo:
         bases = {self._settings.llm_labeler_api_base, self._settings.llm_augmenter_api_base}
         counts = [await standin_calls(base) for base in bases if base]
         return None if None in counts else sum(count for count in counts if count is not None)
+
+
+def _api_port(settings: Settings) -> int:
+    """API_PORT, or any free one if it is taken."""
+    if settings.api_port and processes.port_is_free(settings.api_port):
+        return settings.api_port
+    return processes.free_port()
 
 
 def _line(figures: Figures, topics: Topics) -> str:

@@ -1,17 +1,20 @@
 """Inserts that happen once, however often they have to be tried.
 
 After a time-out or a cut connection nobody knows what the server stored, or will still store. So the
-insert is ended there first, then the offsets that the table holds are read, and only the others are
-inserted again. Everything is decided by offsets: no deduplication window, no token.
+insert is ended there first (`fence.py`: also one that has not arrived yet), then the offsets that the table
+holds are read, and only the others are inserted again. Everything is decided by offsets: no deduplication
+window, no token.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
+import itertools
 import time
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -20,9 +23,11 @@ import structlog
 
 from connectors.clickhouse.batch import Batch, Refused
 from connectors.clickhouse.client import ClickHouseClient
-from connectors.clickhouse.ddl import quoted
+from connectors.clickhouse.columns import PLACE, TableColumn, columns_of
+from connectors.clickhouse.ddl import STORED, quoted
 from connectors.clickhouse.errors import SERVERS_FAULT, code_of
 from connectors.clickhouse.exact import OffsetSet, stored_offsets
+from connectors.clickhouse.fence import Fence
 from connectors.clickhouse.intake import FEWEST_ROWS
 from streams.errors import (
     AccessError,
@@ -106,6 +111,7 @@ class Inserter:
         self._lease = lease
         self._prefix = f"labelstream-sink/{database}/{owner}/"
         self._counts = counts
+        self._fence = Fence(client)
         self._said = False
 
     async def end_others(self, generation: int) -> None:
@@ -152,16 +158,24 @@ class Inserter:
         pause = _FIRST_PAUSE
         while len(batch):
             query_id = f"{self._prefix}{generation}/{uuid.uuid4()}"
-            failure = await self._try(table, batch, query_id, generation)
+            moment = await self._patiently(generation, self._fence.moment)
+            failure = await self._try(table, batch, query_id, generation, moment)
             if failure is None:
                 self._counts["inserts"] += 1
                 self._counts[f"stored:{table}"] += len(batch)
+                self._fence.on_time()
                 self._say_back()
                 break
-            tries += 1
-            # A refusal is an answer: that insert has ended.
-            running = None if isinstance(failure, RefusedError) else query_id
-            left = await self._missing(table, batch, topic_id, running, generation)
+            if self._fence.refused(failure):
+                continue
+            if self._fence.late(failure):
+                failure = UnavailableError(str(failure), setting="CLICKHOUSE_HOST")
+            else:
+                tries += 1
+            # With a code of ClickHouse's it is an answer: that insert has ended.
+            if not isinstance(failure, RefusedError) and code_of(failure) is None:
+                await self._patiently(generation, functools.partial(self._over, query_id, moment))
+            left = await self._missing(table, batch, topic_id, generation)
             self._counts[f"stored:{table}"] += len(batch) - len(left)
             batch = left
             if not len(batch):
@@ -189,25 +203,26 @@ class Inserter:
         found = [await self._insert(table, part, topic_id, generation, tries) for part in parts]
         return [one for refused, _ in found for one in refused], all(known for _, known in found)
 
-    async def _try(self, table: str, batch: Batch, query_id: str, generation: int) -> LabelstreamError | None:
+    async def _try(
+        self, table: str, batch: Batch, query_id: str, generation: int, moment: float
+    ) -> LabelstreamError | None:
         body = await asyncio.to_thread(_encoded, batch.rows)
+        statement = self._fence.insert(
+            f"{quoted(self._database)}.{quoted(table)}", _columns(table, batch.rows.column_names), moment
+        )
 
         def ours() -> None:
             if self._lease.generation != generation or not self._lease.held():
                 raise LeaseLostError("the lease was not held when the insert was to be finished")
 
-        names = list(batch.rows.column_names)
         settings = {"async_insert": 0, "query_id": query_id, "max_execution_time": INSERT_SECONDS}
 
         def put(driver: Any) -> None:
             driver.raw_insert(
-                f"{quoted(self._database)}.{quoted(table)}",
-                column_names=names,
                 # An iterator: clickhouse-connect sends a body of bytes once more when the connection
                 # is cut, although the first may have been stored.
-                insert_block=_pieces(body, ours),
+                insert_block=itertools.chain((statement,), _pieces(body, ours)),
                 settings=settings,
-                fmt="ArrowStream",
             )
 
         await self._lease.hold(generation)
@@ -223,12 +238,8 @@ class Inserter:
             return error
         return None
 
-    async def _missing(
-        self, table: str, batch: Batch, topic_id: UUID, query_id: str | None, generation: int
-    ) -> Batch:
-        """What the table does not hold of ``batch``, once its insert ``query_id`` has surely ended."""
-        if query_id is not None:
-            await self._patiently(generation, lambda: self._end(f"query_id = {_text(query_id)}"))
+    async def _missing(self, table: str, batch: Batch, topic_id: UUID, generation: int) -> Batch:
+        """What the table does not hold of ``batch``, whose insert has surely ended."""
         spans: dict[int, tuple[int, int]] = {}
         for record in batch.records:
             start, end = spans.get(record.partition, (record.offset, record.offset + 1))
@@ -236,21 +247,34 @@ class Inserter:
         stored = await self.stored(table, topic_id, spans, generation)
         return batch.where(lambda record: record.offset not in stored[record.partition])
 
-    async def _end(self, condition: str) -> None:
-        """Kill the inserts for which ``condition`` holds, and return when they have ended."""
+    async def _over(self, query_id: str, moment: float) -> None:
+        """Return when the insert ``query_id`` has ended, or can no longer begin."""
+        while not await self._end(f"query_id = {_text(query_id)}"):
+            if await self._fence.clock() > moment:
+                # Once more: it may have begun between the look and the clock.
+                await self._end(f"query_id = {_text(query_id)}")
+                return
+            await asyncio.sleep(_LOOK_AGAIN)
+
+    async def _end(self, condition: str) -> bool:
+        """Kill the inserts for which ``condition`` holds, and return when they have ended: whether there
+        were any."""
         look = f"KILL QUERY WHERE {condition} TEST"
+        found: Any = None
         try:
-            await self._client.command(f"KILL QUERY WHERE {condition} ASYNC")
+            found = await self._client.command(f"KILL QUERY WHERE {condition} ASYNC")
         except (AccessError, PermanentError):
             # Not allowed to: then they end by their own limit, and may be seen to do so.
             look = f"SELECT query_id FROM system.processes WHERE {condition}"
         deadline = time.monotonic() + INSERT_SECONDS + 1
-        while await self._client.command(look):
+        while listed := await self._client.command(look):
+            found = listed
             if time.monotonic() > deadline:
                 # One that waits for a client that is gone notices the kill later, and stores nothing.
                 log.warning("insert_still_listed", condition=condition)
-                return
+                break
             await asyncio.sleep(_LOOK_AGAIN)
+        return bool(found)
 
     async def _patiently(self, generation: int, attempt: Callable[[], Awaitable[T]]) -> T:
         return await while_ours(self._lease, generation, "ClickHouse", attempt)
@@ -296,6 +320,12 @@ def _refused(batch: Batch, failure: LabelstreamError) -> Refused:
     return Refused(
         batch.records[0], reason, str(failure), str(row["row_id"]), str(row.get("label_version") or "")
     )
+
+
+def _columns(table: str, names: Sequence[str]) -> list[TableColumn]:
+    message, _ = STORED[table]
+    known = {column.name: column for column in (*columns_of(message), *PLACE)}
+    return [known[name] for name in names]
 
 
 def _encoded(rows: Any) -> memoryview:

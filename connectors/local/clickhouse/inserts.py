@@ -71,15 +71,19 @@ class RowInsert:
         try:
             self._file.flush()
             self._file.seek(0)
-            sql = (
-                f"{self._statement.target} "
-                f"FROM INFILE '{_DESCRIPTORS}/{self._file.fileno()}' COMPRESSION 'none' "
-                f"{self._statement.settings} FORMAT {self._statement.format}"
-            )
-            result = connection.query(sql)
+            result = connection.query(self._sql(f"'{_DESCRIPTORS}/{self._file.fileno()}'"))
         finally:
             self._in_engine = False
         return Written(result.rows_written(), result.bytes_written())
+
+    def _sql(self, path: str) -> str:
+        what = self._statement
+        if what.structure:
+            return (
+                f"{what.target} file({path}, {literal(what.format)}, {what.structure}, 'none') "
+                f"{what.rest} {what.settings}"
+            )
+        return f"{what.target} FROM INFILE {path} COMPRESSION 'none' {what.settings} FORMAT {what.format}"
 
     def kill(self) -> None:
         """End it, if it waits for data; in the engine, the engine's own kill reaches it."""

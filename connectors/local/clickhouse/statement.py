@@ -53,12 +53,18 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Insert:
-    """``INSERT INTO <target> [SETTINGS ...] FORMAT <format>`` with its data behind it."""
+    """``INSERT INTO <target> [SETTINGS ...] FORMAT <format>`` with its data behind it.
+
+    With ``INSERT INTO ... SELECT ... FROM input(<structure>) ...`` the ``target`` ends before ``input``, and
+    ``rest`` is what follows it.
+    """
 
     target: str
     settings: str
     format: str
     data_offset: int
+    structure: str = ""
+    rest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +94,8 @@ def find_insert(head: bytes) -> Insert | bool:
     """Recognise an INSERT whose data follows in the request.
 
     Returns the insert; True when more of the request is needed to tell; False for any other statement
-    (also for ``INSERT ... SELECT`` and ``INSERT ... VALUES``, which the engine takes as text).
+    (also for ``INSERT ... VALUES`` and for an ``INSERT ... SELECT`` that does not read ``input``, which the
+    engine takes as text).
     """
     text = head.decode("latin-1")  # one character a byte, so that positions are offsets
     tokens = tokens_of(text)
@@ -99,27 +106,41 @@ def find_insert(head: bytes) -> Insert | bool:
         # "INS" may be cut in the middle of the word.
         return verb.end == len(text) and "INSERT".startswith(verb.text.upper())
     settings: int | None = None
+    selects, given, closed = False, None, None
     for token, following in pairwise(tokens):
+        if given is not None and closed is None and token.text == ")" and token.depth <= given.depth:
+            closed = token
         if token.depth or token.kind != "word":
             continue
         word = token.text.upper()
         if word == "SETTINGS" and following.kind == "word":
             settings = token.start
-        if word in ("SELECT", "WITH", "VALUES"):
+        if word == "VALUES":
             return False
+        selects = selects or word in ("SELECT", "WITH")
+        if selects and word == "INPUT" and following.text == "(" and given is None:
+            given = token
+        if selects and closed is None:
+            continue
         if word == "FORMAT" and following.kind == "word":
             if following.end == len(text):
                 return True  # the name itself, or the newline behind it, may go on
             if following.text.upper() == "VALUES":
                 return False
             end = token.start if settings is None else settings
+            cut = (end, end, end, end)
+            if given is not None and closed is not None:
+                opened = text.index("(", given.end) + 1
+                cut = (given.start, opened, closed.start, closed.end)
             return Insert(
-                target=head[:end].decode("utf-8").rstrip(),
+                target=head[: cut[0]].decode("utf-8").rstrip(),
                 settings=head[end : token.start].decode("utf-8").strip(),
                 format=following.text,
                 data_offset=_data_offset(text, following.end),
+                structure=head[cut[1] : cut[2]].decode("utf-8").strip(),
+                rest=head[cut[3] : end].decode("utf-8").strip(),
             )
-    return True
+    return not selects or (given is not None and len(head) < MAX_STATEMENT_HEAD)
 
 
 def read_query(sql: str) -> Query:

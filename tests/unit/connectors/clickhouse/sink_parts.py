@@ -232,6 +232,7 @@ class BadLine:
     ``cut_response_after``: cut the connection after so many bytes of an answer.
     ``swallow_answers``: pass the request on, and leave its sender without an answer.
     ``stall_seconds``: keep the end of a chunked request for so long, then pass it on, sender or not.
+    ``hold_seconds``: keep a whole chunked request for so long, then pass it on, sender or no sender.
     Each applies ``times`` times.
     """
 
@@ -242,6 +243,7 @@ class BadLine:
         self.cut_response_after: int | None = None
         self.swallow_answers = False
         self.stall_seconds = 0.0
+        self.hold_seconds = 0.0
         self.times = 0
         self.cuts = 0
         self._server = socket.create_server(("127.0.0.1", 0))
@@ -282,6 +284,13 @@ class BadLine:
         with contextlib.suppress(OSError):
             while data := client.recv(1 << 16):
                 passed += len(data)
+                if self.hold_seconds and b"chunked" in data and self._take():
+                    while not data.endswith(b"0\r\n\r\n"):
+                        data += client.recv(1 << 16)
+                    time.sleep(self.hold_seconds)
+                    server.sendall(data)
+                    time.sleep(self.hold_seconds)
+                    continue
                 if self.cut_request_after is not None and passed > self.cut_request_after and self._take():
                     break
                 if self.stall_seconds and data.endswith(b"0\r\n\r\n") and self._take():

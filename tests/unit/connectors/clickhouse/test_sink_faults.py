@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import random
 import signal
@@ -34,7 +35,7 @@ from connectors.clickhouse.ddl import create_tables
 from connectors.clickhouse.intake import FEWEST_ROWS
 from connectors.clickhouse.sink import writer_for
 from connectors.local.stack import LocalStack
-from streams.errors import LeaseLostError
+from streams.errors import AccessError, LeaseLostError
 from streams.ports import Commit, Partition
 from streams.settings import Settings
 
@@ -423,10 +424,11 @@ async def test_a_hanging_server_is_given_up_in_time(
         line.close()
 
 
+@pytest.mark.parametrize("kept", ["end", "all"])
 async def test_an_insert_that_was_given_up_cannot_finish_behind_our_back(
-    database: Database, address: tuple[str, int], quick: None
+    database: Database, address: tuple[str, int], quick: None, kept: str
 ) -> None:
-    """The end of its data is still on the way, in a proxy, when it is tried again."""
+    """The end of its data, or the whole request, is still on the way, in a proxy, when it is tried again."""
     _client, settings = database
     kafka = FakeKafka()
     for number in range(10):
@@ -435,7 +437,9 @@ async def test_an_insert_that_was_given_up_cannot_finish_behind_our_back(
     writer = ClickHouseClient.from_settings(
         settings.model_copy(update={"clickhouse_port": line.address[1]}), answer_seconds=2.0
     )
-    line.stall_seconds, line.times = 4.0, 1
+    # Longer than the writer's patience, and than the moment until which the insert may begin.
+    seconds, line.times = 4.0, 1
+    line.stall_seconds, line.hold_seconds = (seconds, 0.0) if kept == "end" else (0.0, seconds)
     sink = sink_for(_client, settings, kafka, writer=writer)
     try:
         await run_until_stored(sink, FakeInput(kafka, [L0], {}), seconds=60)
@@ -445,3 +449,52 @@ async def test_an_insert_that_was_given_up_cannot_finish_behind_our_back(
     finally:
         await writer.close()
         line.close()
+
+
+async def test_a_user_who_may_not_use_input_is_served_without_the_fence(
+    database: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client, settings = database
+    kafka = FakeKafka()
+    kafka.publish(labeled(1), TOPICS.labeled)
+    writer = writer_for(settings)
+    asked: list[bytes] = []
+    call = writer.call
+
+    def not_allowed(put: Callable[[Any], Any]) -> Any:
+        class Driver:
+            def raw_insert(self, *, insert_block: Iterator[bytes], settings: dict[str, Any]) -> None:
+                statement = next(insert_block)
+                asked.append(statement)
+                if b"input(" in statement:
+                    raise AccessError(
+                        "Code: 497. DB::Exception: u: Not enough privileges. To execute this query, it's "
+                        "necessary to have the grant CREATE TEMPORARY TABLE ON *.*. (ACCESS_DENIED)",
+                        setting="CLICKHOUSE_USERNAME",
+                        fix="grant it",
+                    )
+                blocks = itertools.chain((statement,), insert_block)
+                call(lambda driver: driver.raw_insert(insert_block=blocks, settings=settings))
+
+        return put(Driver())
+
+    monkeypatch.setattr(writer, "call", not_allowed)
+    await run_until_stored(sink_for(client, settings, kafka, writer=writer), FakeInput(kafka, [L0], {}))
+    kafka.publish(labeled(2), TOPICS.labeled)
+    assert await ids(database) == each_once([1])
+    assert [b"input(" in statement for statement in asked] == [True, False]
+    assert "CREATE TEMPORARY TABLE" in capsys.readouterr().out
+    await writer.close()
+
+
+async def test_an_insert_that_begins_late_is_tried_again_with_more_time(database: Database) -> None:
+    """The server's clock was set, or it is slow to begin."""
+    client, settings = database
+    kafka = FakeKafka()
+    kafka.publish(labeled(1), TOPICS.labeled)
+    sink = sink_for(client, settings, kafka)
+    fence = sink._inserter._fence
+    fence._ahead, fence._measured = -1e6, time.monotonic()
+    await run_until_stored(sink, FakeInput(kafka, [L0], {}))
+    assert sink.counts["retries"] == 1
+    assert await ids(database) == each_once([1])

@@ -283,3 +283,33 @@ def test_inserts_of_several_clients_at_once_all_arrive(connect: Connect, table: 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(insert, range(20)))
     assert clients[0].query(f"SELECT count(), uniqExact(id) FROM {table}").result_rows == [(20000, 20000)]
+
+
+def test_an_insert_may_select_from_its_data(connect: Connect, table: str, front: PartStatus) -> None:
+    """`input`: the structure is the statement's, types are converted, and conditions hold."""
+    connect().command(
+        f"CREATE TABLE {table} (id UInt64, at DateTime64(3, 'UTC')) ENGINE = MergeTree ORDER BY id"
+    )
+    rows = pa.table(
+        {"id": pa.array([1, 2, 3], pa.int64()), "at": pa.array([0, 1, 2], pa.timestamp("ms", "UTC"))}
+    )
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_table(rows)
+    data = sink.getvalue().to_pybytes()
+    head = f"INSERT INTO {table} (id, at) SELECT id, at FROM input('id Int64, at DateTime64(3, \\'UTC\\')') "
+    status, text = post(front, head + "WHERE id > 1 SETTINGS max_threads = 1 FORMAT ArrowStream", [data])
+    assert (status, text) == (200, "")
+    assert connect().query(f"SELECT id, toUnixTimestamp64Milli(at) FROM {table} ORDER BY id").result_rows == [
+        (2, 1),
+        (3, 2),
+    ]
+    # The statement in the body, before the data.
+    throwing = (
+        head + "WHERE throwIf(now64(3) > fromUnixTimestamp64Milli(0), 'too late') = 0 FORMAT ArrowStream\n"
+    )
+    status, text = post(front, "", [throwing.encode(), data])
+    assert status == 500
+    assert "Code: 395" in text
+    assert "too late" in text
+    assert connect().query(f"SELECT count() FROM {table}").result_rows == [(2,)]

@@ -1,0 +1,166 @@
+"""CSV, one record after another, with what is broken told and left behind.
+
+Python's csv module reads; around it stands what it lacks: where a record begins, and a way on after a
+broken one. A quote that is never closed would swallow the rest of the file. So a record that fails is
+given back line by line: its first line is broken, and reading goes on with the next.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+from connectors.files.lines import Line, lines, undecoded
+from connectors.files.records import Broken, Reading, Record
+
+# A quoted field may hold line ends, but not a whole file.
+_MOST_LINES = 1_000
+_MOST_CHARACTERS = 1_000_000
+_NULL = r"\N"  # ClickHouse's and MySQL's
+_OPEN = "a quote is opened and not closed"
+
+
+class _EndlessError(Exception):
+    pass
+
+
+class _Source:
+    """Hands lines to the csv reader, and takes them back."""
+
+    def __init__(self, source: Iterator[Line]) -> None:
+        self._source = source
+        self._back: deque[Line] = deque()
+        self.taken: list[Line] = []
+        self._size = 0
+
+    def __iter__(self) -> _Source:
+        return self
+
+    def __next__(self) -> str:
+        line = self._back.popleft() if self._back else next(self._source)
+        self.taken.append(line)
+        self._size += len(line.text)
+        if len(self.taken) > 1 and (len(self.taken) > _MOST_LINES or self._size > _MOST_CHARACTERS):
+            raise _EndlessError
+        return line.text
+
+    def begin(self) -> None:
+        self.taken = []
+        self._size = 0
+
+    def only_first(self) -> list[Line]:
+        """The first line that was taken; the others are given back."""
+        self._back.extendleft(reversed(self.taken[1:]))
+        return self.taken[:1]
+
+
+def raw_records(
+    source: Iterator[Line], delimiter: str, width: int | None = None
+) -> Iterator[tuple[list[Line], list[str] | str]]:
+    """The lines of each record, and its fields or why it has none. Blank lines are left out.
+
+    Every other line comes up once: in a record, or alone with a reason. A record of several lines that has
+    not ``width`` fields began with a quote too many.
+    """
+    given = _Source(source)
+    reader = csv.reader(given, delimiter=delimiter, strict=True)
+    while True:
+        given.begin()
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except _EndlessError:
+            yield given.only_first(), _OPEN
+            continue
+        except csv.Error as error:
+            several = len(given.taken) > 1
+            yield given.only_first(), _OPEN if several else _told(str(error))
+            continue
+        if given.taken[0].too_long:
+            yield given.only_first(), "the line is longer than a million characters"
+        elif len(given.taken) > 1 and (
+            (width is not None and len(fields) != width) or any(line.too_long for line in given.taken)
+        ):
+            yield given.only_first(), _OPEN
+        elif fields:
+            yield given.taken, fields
+
+
+def read(path: Path, reading: Reading) -> Iterator[Record | Broken]:
+    """As `reading.read`."""
+    width = len(reading.columns)
+    records = raw_records(lines(path, reading.encoding), reading.delimiter, width)
+    if reading.header:
+        next(records, None)
+    for number, (taken, fields) in enumerate(records, 1):
+        first = taken[0]
+        if isinstance(fields, str):
+            yield Broken(
+                number, first.number, _quote_in(first.text, reading.delimiter), None, "quote", fields
+            )
+        elif len(fields) != width:
+            yield _miscounted(number, first, len(fields), reading)
+        else:
+            wrong = next(((line, at) for line in taken if (at := undecoded(line.text)) is not None), None)
+            if wrong is not None:
+                detail = f"bytes that are no {reading.encoding} text"
+                yield Broken(number, wrong[0].number, wrong[1] + 1, None, "encoding", detail)
+            else:
+                values = tuple(None if field == _NULL else field for field in fields)
+                yield Record(number, first.number, values)
+
+
+def field_start(text: str, delimiter: str, index: int) -> int | None:
+    """At which character, from 1, the field of that number (from 0) begins; None if it is not there."""
+    if index == 0:
+        return 1
+    quoted, at_start, seen = False, True, 0
+    for at, character in enumerate(text):
+        if quoted:
+            quoted = character != '"'
+        elif character == '"' and (at_start or text[at - 1] == '"'):
+            quoted = True
+        elif character == delimiter:
+            seen += 1
+            if seen == index:
+                return at + 2
+        at_start = character == delimiter
+    return None
+
+
+def _miscounted(number: int, line: Line, fields: int, reading: Reading) -> Broken:
+    width = len(reading.columns)
+    detail = f"{fields} fields where {width} are expected"
+    if fields > width:
+        return Broken(
+            number, line.number, field_start(line.text, reading.delimiter, width), None, "columns", detail
+        )
+    missing = reading.columns[fields]
+    return Broken(number, line.number, len(line.text.rstrip("\r\n")) + 1, missing, "columns", detail)
+
+
+def _quote_in(text: str, delimiter: str) -> int | None:
+    """Where the quote stands that opens the last field."""
+    opened, quoted, at_start = None, False, True
+    for at, character in enumerate(text):
+        if quoted:
+            quoted = character != '"'
+        elif character == '"' and at_start:
+            quoted, opened = True, at + 1
+        elif character == '"' and at and text[at - 1] == '"':
+            quoted = True
+        at_start = character == delimiter
+    return opened
+
+
+def _told(error: str) -> str:
+    if "unexpected end of data" in error:
+        return _OPEN
+    if "expected after" in error:
+        return "text follows a closing quote: a quote inside of quotes is written twice"
+    if "field larger" in error:
+        return f"a field of more than {csv.field_size_limit()} characters"
+    return error

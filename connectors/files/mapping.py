@@ -1,0 +1,138 @@
+"""Which column of a file is what: by name, by what it holds, or by its place as ClickHouse exports it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from connectors.files.times import time_in
+from streams.settings import Settings
+
+ROLES = ("text", "timestamp", "id", "user", "session", "domain")
+# Plain names, after the settings' own and the requirements' aliases. Compared without case and signs.
+_NAMES = {
+    "text": "text querytext query message utterance question request phrase "
+    "текст запрос сообщение вопрос обращение фраза",
+    "timestamp": "ts createdat timestamp datetime time date created eventtime датавремя дата время создано",
+    "id": "id rowid logid uuid ид идентификатор",
+    "user": "userid user clientid customerid пользователь клиент",
+    "session": "sessionid session dialogid conversationid callid сессия диалог",
+    "domain": "domain sourcedomain topic category домен тема категория",
+}
+_SETTINGS = {
+    "text": "clickhouse_text_column",
+    "timestamp": "clickhouse_timestamp_column",
+    "id": "clickhouse_id_column",
+    "user": "clickhouse_user_id_column",
+    "session": "clickhouse_session_id_column",
+    "domain": "clickhouse_domain_column",
+}
+# As the requirements' SQL and their table have them, for a file without names.
+_PLACES: dict[tuple[int, int], tuple[str, ...]] = {
+    (4, 2): ("text", "domain", "timestamp", "user"),
+    (6, 3): ("id", "text", "domain", "timestamp", "user", "session"),
+    (7, 3): ("id", "text", "domain", "timestamp", "user", "session"),
+}
+
+
+class Columns(BaseModel):
+    """The column for each part of a row; without `timestamp`, rows have the time of the upload."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    text: str = Field(description="Column with the text.")
+    timestamp: str | None = Field(default=None, description="Column with the row's time.")
+    id: str | None = Field(default=None, description="Column with an id, given back in the result.")
+    user: str | None = Field(default=None, description="Column with the user.")
+    session: str | None = Field(default=None, description="Column with the session.")
+    domain: str | None = Field(default=None, description="Column with the domain that the source noted.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _aliases(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        aliases = {"ts": "timestamp", "created_at": "timestamp", "user_id": "user", "session_id": "session"}
+        return {aliases.get(name, name): value for name, value in given.items()}
+
+    def missing(self, columns: Iterable[str]) -> dict[str, str]:
+        """Part and column of those that the file has not."""
+        there = set(columns)
+        return {role: name for role, name in self.model_dump().items() if name and name not in there}
+
+    @classmethod
+    def of(cls, found: Mapping[str, str]) -> Self | None:
+        """From what was found; None without a text."""
+        return cls(**found) if "text" in found else None
+
+
+def plain(name: str) -> str:
+    """A column's name as it is compared."""
+    return "".join(character for character in name.casefold() if character.isalnum())
+
+
+def names_of(settings: Settings) -> dict[str, list[str]]:
+    """For each part, the names that a column of it may have, likeliest first."""
+    return {role: [plain(getattr(settings, _SETTINGS[role])), *_NAMES[role].split()] for role in ROLES}
+
+
+def known_names(settings: Settings) -> set[str]:
+    """All of them."""
+    return {name for names in names_of(settings).values() for name in names if name}
+
+
+def suggested(
+    columns: Sequence[str], sample: Sequence[Sequence[Any]], settings: Settings, *, named: bool
+) -> dict[str, str]:
+    """Part and column, as far as it can be told. ``named``: the file itself names its columns."""
+    if named:
+        found = _by_name(columns, settings)
+        if "text" in found:
+            return found
+    else:
+        found = {}
+    times = [index for index in range(len(columns)) if _all(sample, index, lambda v: time_in(v) is not None)]
+    if not named and times:
+        places = _PLACES.get((len(columns), times[0]))
+        if places is not None:
+            return dict(zip(places, columns, strict=False))
+    taken = set(found.values())
+    if times and "timestamp" not in found and columns[times[0]] not in taken:
+        found["timestamp"] = columns[times[0]]
+        taken.add(columns[times[0]])
+    wordy = max(
+        (index for index in range(len(columns)) if columns[index] not in taken),
+        key=lambda index: _wordiness(sample, index),
+        default=None,
+    )
+    if wordy is not None and _wordiness(sample, wordy) > 0:
+        found["text"] = columns[wordy]
+    return found
+
+
+def _by_name(columns: Sequence[str], settings: Settings) -> dict[str, str]:
+    found: dict[str, str] = {}
+    plains = [plain(column) for column in columns]
+    for role, names in names_of(settings).items():
+        for name in names:
+            if name and name in plains and columns[plains.index(name)] not in found.values():
+                found[role] = columns[plains.index(name)]
+                break
+    return found
+
+
+def _all(sample: Sequence[Sequence[Any]], index: int, holds: Any) -> bool:
+    values = [row[index] for row in sample if row[index] not in (None, "")]
+    return bool(values) and sum(map(holds, values)) >= 0.9 * len(values)
+
+
+def _wordiness(sample: Sequence[Sequence[Any]], index: int) -> float:
+    """How much like a query's text a column is: long, with letters and blanks, and not the same each time."""
+    values = [row[index] for row in sample if isinstance(row[index], str)]
+    if not values:
+        return 0.0
+    letters = sum(sum(character.isalpha() for character in value) for value in values) / len(values)
+    blanks = sum(" " in value.strip() for value in values) / len(values)
+    return letters * (0.1 + blanks) * (0.1 + len(set(values)) / len(values))

@@ -1,0 +1,24 @@
+"""Reads a file as what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from connectors.files import csv_records, jsonl_records, parquet_records
+from connectors.files.records import Broken, Format, Reading, Record
+
+_READERS: dict[Format, Callable[[Path, Reading], Iterator[Record | Broken]]] = {
+    "csv": csv_records.read,
+    "jsonl": jsonl_records.read,
+    "parquet": parquet_records.read,
+}
+
+
+def read(path: Path, reading: Reading) -> Iterator[Record | Broken]:
+    """Every record of the file, in order, some kilobytes in memory at a time.
+
+    Raises:
+        OSError: it cannot be read. RefusedError: it is no such file at all.
+    """
+    return _READERS[reading.format](path, reading)

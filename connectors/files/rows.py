@@ -1,0 +1,134 @@
+"""From a file's records to rows: the mapping applied, the text cleaned, the time read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from connectors.files.mapping import Columns
+from connectors.files.reading import read
+from connectors.files.records import Broken, Reading, Record
+from connectors.files.times import time_in
+from streams.messages import Row
+from streams.text import clean, why_skipped
+
+ROW_ID = "upload"
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """``row``: None where the text is too little to label, with the reason in ``skipped``. ``id``: that of
+    the file's own column, where one is mapped."""
+
+    number: int
+    line: int
+    row: Row | None
+    skipped: str | None
+    id: str | None
+
+
+class Rows:
+    """The rows of one file under one mapping."""
+
+    def __init__(
+        self,
+        path: Path,
+        reading: Reading,
+        columns: Columns,
+        *,
+        digest: str,
+        time: datetime,
+        least_bytes: int,
+    ) -> None:
+        """``digest``: names the rows, `upload:<digest>:<n>`. ``time``: for rows without a time of their own,
+        and when the file was read. ``least_bytes`` as in `why_skipped`."""
+        self._path = path
+        self._reading = reading
+        self._columns = columns
+        self._digest = digest
+        self._time = time
+        self._least_bytes = least_bytes
+        self._at = {
+            role: reading.columns.index(name)
+            for role, name in columns.model_dump().items()
+            if name is not None
+        }
+
+    def __iter__(self) -> Iterator[FileRow | Broken]:
+        """All of them, in order.
+
+        Raises:
+            OSError, RefusedError: as `reading.read`.
+        """
+        for record in read(self._path, self._reading):
+            yield record if isinstance(record, Broken) else self.of(record)
+
+    def of(self, record: Record) -> FileRow | Broken:
+        """One record's row."""
+        values = record.values
+        created_at = self._time
+        if (place := self._at.get("timestamp")) is not None:
+            found = time_in(values[place])
+            if found is None:
+                return self._no_time(record, place)
+            created_at = found
+        id_ = self._text(values, "id")
+        raw = self._text(values, "text", blank=True)
+        text = clean(raw or "")
+        why = why_skipped(None if raw is None else raw.encode("utf-8", "replace"), text, self._least_bytes)
+        if why is not None:
+            return FileRow(record.number, record.line, None, why, id_)
+        row = Row.made(
+            row_id=f"{ROW_ID}:{self._digest}:{record.number}",
+            text=text,
+            created_at=created_at,
+            user_id=self._text(values, "user"),
+            session_id=self._text(values, "session"),
+            source_domain=self._text(values, "domain"),
+            polled_at=self._time,
+        )
+        return FileRow(record.number, record.line, row, None, id_)
+
+    def _text(self, values: tuple[Any, ...], role: str, *, blank: bool = False) -> str | None:
+        place = self._at.get(role)
+        value = values[place] if place is not None else None
+        if value is None or (value == "" and not blank):
+            return None
+        return text_of(value)
+
+    def _no_time(self, record: Record, place: int) -> Broken:
+        value = record.values[place]
+        name = self._columns.timestamp
+        what = "no time" if value in (None, "") else f"no time that can be read: {text_of(value)[:80]!r}"
+        column = None
+        if self._reading.format == "csv":
+            column = _column_of(record, place, self._reading.delimiter)
+        return Broken(record.number, record.line, column, name, "timestamp", what)
+
+
+def text_of(value: Any) -> str:
+    """A value as text; UTF-8 can write all of it."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict | list):
+        return orjson.dumps(value).decode()
+    return str(value)
+
+
+def _column_of(record: Record, place: int, delimiter: str) -> int | None:
+    """Near enough: where the field begins, if none before it was quoted or holds a line end."""
+    before = [value if value is not None else r"\N" for value in record.values[:place]]
+    if any('"' in value or delimiter in value or "\n" in value or "\r" in value for value in before):
+        return None
+    return sum(len(value) + 1 for value in before) + 1

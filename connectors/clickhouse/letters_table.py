@@ -24,12 +24,13 @@ async def list_letters(
     reason: str | None = None,
     step: str | None = None,
     since: datetime | None = None,
+    row_id: str | None = None,
     limit: int = 100,
 ) -> list[DeadLetter]:
     """The newest dead letters, newest first, at most ``limit``, each once.
 
-    ``reason`` and ``step`` are compared as a whole; ``since`` (with a zone) is the earliest ``failed_at``.
-    ``payload`` is what was received, byte for byte.
+    ``reason``, ``step`` and ``row_id`` are compared as a whole; ``since`` (with a zone) is the earliest
+    ``failed_at``. ``payload`` is what was received, byte for byte.
 
     Raises:
         UnavailableError: ClickHouse does not answer.
@@ -39,6 +40,9 @@ async def list_letters(
     if limit < 1:
         raise ConfigurationError(f"the limit is {limit}", fix="give a number of at least 1")
     where, parameters = _where(reason, step, since)
+    if row_id is not None:
+        where += " AND row_id = {row_id:String}"
+        parameters["row_id"] = row_id
     names = list(DeadLetter.model_fields)
     columns = await client.columns(
         f"SELECT {', '.join(_selected(name) for name in names)}\n"

@@ -1,0 +1,195 @@
+"""Reads the result tables for people: the history of a row, and labels by what they are.
+
+Every value goes to the server as a parameter of the query; the texts here hold names only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.columns import columns_of
+from connectors.clickhouse.ddl import AUGMENTED, CURRENT, LABELED, quoted
+from connectors.clickhouse.letters_table import list_letters
+from connectors.clickhouse.source import micros_of, moment
+from streams.lookups import LabelPage, LabelQuery, Place, RowHistory
+from streams.messages import Augmented, Labeled
+from streams.settings import Settings
+
+L = TypeVar("L", bound=Labeled)
+
+# No look may take the server's time for longer: whoever asked has gone.
+SECONDS = 20
+_MOST = 1_000  # versions of one id, over all the rows that have it
+_LETTERS = 50
+# So often are candidates looked at that turn out to be of a version which is not the row's current one.
+_ROUNDS = 20
+# What a DateTime64(6) can hold.
+_FIRST, _LAST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2299, 12, 31, tzinfo=UTC)
+_AT = "created_at {} fromUnixTimestamp64Micro({{{}:Int64}}, 'UTC')"
+
+
+async def row_history(client: ClickHouseClient, settings: Settings, row_id: str) -> RowHistory | None:
+    """All that is stored of ``row_id``; None if nothing is.
+
+    Raises:
+        UnavailableError, OverloadedError, ConfigurationError.
+    """
+    given = {"row_id": row_id, "most": _MOST}
+    labels = await _messages(
+        client,
+        Labeled,
+        f"{_name(settings, LABELED)} WHERE row_id = {{row_id:String}}\n"
+        "ORDER BY created_at DESC, labeled_at DESC LIMIT 1 BY created_at, label_version LIMIT {most:UInt32}",
+        given,
+    )
+    variants = await _messages(
+        client,
+        Augmented,
+        f"{_name(settings, AUGMENTED)} WHERE row_id = {{row_id:String}}\n"
+        "ORDER BY created_at DESC, augmented_at DESC LIMIT 1 BY created_at, label_version, augment_model "
+        "LIMIT {most:UInt32}",
+        given,
+    )
+    letters = await list_letters(client, settings, row_id=row_id, limit=_LETTERS)
+    if not (labels or variants or letters):
+        return None
+    current = await client.rows(
+        "SELECT toUnixTimestamp64Micro(created_at), toString(label_version) FROM "
+        f"{_name(settings, CURRENT)} WHERE row_id = {{row_id:String}} LIMIT {{most:UInt32}}{_LIMITS}",
+        given,
+    )
+    found = frozenset((moment(int(micros)), str(version)) for micros, version in current)
+    return RowHistory(labels, found, variants, letters)
+
+
+async def search_labels(
+    client: ClickHouseClient, settings: Settings, query: LabelQuery, after: Place | None, limit: int
+) -> LabelPage:
+    """At most ``limit`` labels, the newest rows first, from behind ``after``.
+
+    Rows are looked for in the order of the table, which ends as soon as there are enough; only those that
+    are found are then asked for their current label.
+
+    Raises:
+        as `row_history`.
+    """
+    found: list[Labeled] = []
+    for _ in range(_ROUNDS):
+        wanted = limit - len(found) + 1
+        labels = await _candidates(client, settings, query, after, wanted)
+        ended = len(labels) < wanted
+        after = Place(labels[-1].created_at, labels[-1].row_id) if labels else after
+        found += labels if query.version is not None else await _current(client, settings, query, labels)
+        if len(found) > limit:
+            last = found[limit - 1]
+            return LabelPage(found[:limit], Place(last.created_at, last.row_id))
+        if ended:
+            return LabelPage(found, None)
+    return LabelPage(found, after)
+
+
+async def _candidates(
+    client: ClickHouseClient, settings: Settings, query: LabelQuery, after: Place | None, most: int
+) -> list[Labeled]:
+    """Rows with a label that fits, under any version or the one that is asked for."""
+    conditions, given = _conditions(query)
+    if query.version is not None:
+        conditions.append("label_version = {version:String}")
+        given["version"] = query.version
+    if after is not None:
+        # The bare time too, so that the server can begin there.
+        conditions.append(_AT.format("<=", "after_at"))
+        conditions.append(
+            "(created_at, row_id) < (fromUnixTimestamp64Micro({after_at:Int64}, 'UTC'), {after_id:String})"
+        )
+        given |= {"after_at": _micros(after.created_at), "after_id": after.row_id}
+    return await _messages(
+        client,
+        Labeled,
+        f"{_name(settings, LABELED)} WHERE {' AND '.join(conditions) or '1'}\n"
+        "ORDER BY created_at DESC, row_id DESC LIMIT 1 BY created_at, row_id LIMIT {most:UInt32}",
+        given | {"most": most},
+    )
+
+
+async def _current(
+    client: ClickHouseClient, settings: Settings, query: LabelQuery, candidates: Sequence[Labeled]
+) -> list[Labeled]:
+    """Those of the candidates' rows whose current label fits, with it."""
+    if not candidates:
+        return []
+    conditions, given = _conditions(query)
+    conditions += [_AT.format(">=", "first"), _AT.format("<=", "last"), "row_id IN {ids:Array(String)}"]
+    places = {Place(one.created_at, one.row_id) for one in candidates}
+    given |= {
+        "first": _micros(candidates[-1].created_at),
+        "last": _micros(candidates[0].created_at),
+        "ids": sorted({place.row_id for place in places}),
+    }
+    labels = await _messages(
+        client,
+        Labeled,
+        f"{_name(settings, CURRENT)} WHERE {' AND '.join(conditions)}\nORDER BY created_at DESC, row_id DESC",
+        given,
+    )
+    return [one for one in labels if Place(one.created_at, one.row_id) in places]
+
+
+def _conditions(query: LabelQuery) -> tuple[list[str], dict[str, Any]]:
+    conditions: list[str] = []
+    given: dict[str, Any] = {}
+    for name, condition in (
+        ("text", "positionCaseInsensitiveUTF8(text, {text:String}) > 0"),
+        ("label", "label = {label:String}"),
+        ("min_confidence", "confidence >= {min_confidence:Float64}"),
+        ("max_confidence", "confidence <= {max_confidence:Float64}"),
+    ):
+        if (value := getattr(query, name)) is not None:
+            conditions.append(condition)
+            given[name] = value
+    for name, comparison in (("since", ">="), ("until", "<")):
+        if (at := getattr(query, name)) is not None:
+            conditions.append(_AT.format(comparison, name))
+            given[name] = _micros(at)
+    return conditions, given
+
+
+async def _messages(client: ClickHouseClient, kind: type[L], source: str, given: dict[str, Any]) -> list[L]:
+    columns = columns_of(kind)
+    names = [column.name for column in columns]
+    selected = ", ".join(
+        # As numbers: a driver's time would be one of the machine's zone.
+        f"toUnixTimestamp64Micro({quoted(column.name)})" if column.type.startswith("DateTime64")
+        # As plain types; a tuple's names would decide how the driver hands it over.
+        else f"arrayMap(x -> (x.1, x.2), {quoted(column.name)})" if column.type.startswith("Array(Tuple")
+        else quoted(column.name)
+        for column in columns
+    )  # fmt: skip
+    times = {column.name for column in columns if column.type.startswith("DateTime64")}
+    rows = await client.rows(f"SELECT {selected}\nFROM {source}{_LIMITS}", given)
+    return [_message(kind, dict(zip(names, row, strict=True)), times) for row in rows]
+
+
+def _message(kind: type[L], row: dict[str, Any], times: set[str]) -> L:
+    for name, field in (("alternatives", "confidence"), ("rejected", "reason")):
+        if name in row:
+            first = "label" if name == "alternatives" else "text"
+            row[name] = [{first: one, field: other} for one, other in row[name]]
+    for name in times:
+        row[name] = moment(int(row[name]))
+    # What is stored was checked when it was stored, and by other people's tools may have been changed since.
+    return kind.model_validate(row)
+
+
+def _micros(at: datetime) -> int:
+    return micros_of(min(max(at, _FIRST), _LAST))
+
+
+def _name(settings: Settings, table: str) -> str:
+    return f"{quoted(settings.result_database)}.{quoted(table)}"
+
+
+_LIMITS = f"\nSETTINGS max_execution_time = {SECONDS}"

@@ -14,6 +14,7 @@ from connectors.api.auth import is_loopback
 from connectors.api.server import listening, serving
 from connectors.api.services import Services
 from streams.api_keys import parse_keys
+from streams.api_parts import Tables
 from streams.errors import ConfigurationError
 from streams.health import Health, application
 from streams.settings import Settings
@@ -69,10 +70,13 @@ async def services_of(
 ) -> tuple[Services, Callable[[], None]]:
     """The real ports, closed by ``parts``, and what ends their streams."""
 
+    tables = Tables(settings)
+    parts.push_async_callback(tables.close)
+
     def ending() -> None:
         return
 
-    return Services(health=_health(health)), ending
+    return Services(health=_health(health), lookups=tables), ending
 
 
 def _health(health: Health) -> Callable[[str], Any]:

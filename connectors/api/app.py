@@ -10,15 +10,15 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from connectors.api import health, problems
+from connectors.api import health, labels, problems, rows
 from connectors.api.auth import Gate
 from connectors.api.guard import Guard
 from connectors.api.limits import Rate
 from connectors.api.services import Services
 from streams.api_keys import ApiKey
 
-# Each is a module with a `router`. What they need they take from `Services`, by `health.Ports`.
-ROUTERS = (health.router,)
+# What they need they take from `Services`, by `params.Ports`.
+ROUTERS = (health.router, labels.router, rows.router)
 
 _ABOUT = """\
 Labels of contact-centre queries: what is stored, what arrives, and labels on demand.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter
 from starlette.responses import Response
 
+from connectors.api.params import Ports
 from connectors.api.services import Services
 
 router = APIRouter(tags=["health"])
@@ -18,15 +19,6 @@ _WAITS: dict[int | str, dict[str, Any]] = {
         "content": {"text/plain": {"schema": {"type": "string"}, "example": "Kafka\n"}},
     }
 }
-
-
-def services_of(request: Request) -> Services:
-    """The ports of this application."""
-    services: Services = request.app.state.services
-    return services
-
-
-Ports = Annotated[Services, Depends(services_of)]
 
 
 async def _ask(services: Services, path: str) -> Response:

@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from streams.lookups import Lookups
+
 # Path (`/healthz`, `/readyz`, `/metrics`) to status, content type and body.
 AskHealth = Callable[[str], Awaitable[tuple[int, str, bytes]]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
-    """The ports. One that is None is not there, and its routes answer 503."""
+    """The ports."""
 
     health: AskHealth
+    lookups: Lookups

@@ -1,0 +1,64 @@
+"""What several routes take: the ports, times with a zone, and cursors that only this service reads."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import orjson
+from fastapi import Depends, Query, Request
+from pydantic import AfterValidator
+
+from connectors.api.problems import Problem
+from connectors.api.services import Services
+from streams.lookups import Place
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def services_of(request: Request) -> Services:
+    """The ports of this application."""
+    services: Services = request.app.state.services
+    return services
+
+
+Ports = Annotated[Services, Depends(services_of)]
+
+
+def _with_zone(at: datetime) -> datetime:
+    if at.tzinfo is None:
+        raise ValueError("the time has no zone: add Z for UTC, or +03:00")
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:  # 9999-12-31T23:59-12:00 is no year of ours
+        raise ValueError("the time is too far away") from None
+
+
+At = Annotated[datetime, AfterValidator(_with_zone)]
+Probability = Annotated[float, Query(ge=0.0, le=1.0, allow_inf_nan=False)]
+
+
+def cursor_of(place: Place) -> str:
+    """``place`` as an opaque word."""
+    micros = (place.created_at - _EPOCH) // _MICROSECOND
+    return base64.urlsafe_b64encode(orjson.dumps([micros, place.row_id])).rstrip(b"=").decode()
+
+
+def place_in(cursor: str) -> Place:
+    """What `cursor_of` made.
+
+    Raises:
+        Problem: 422, it is not one of ours.
+    """
+    try:
+        raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        micros, row_id = orjson.loads(raw)
+        if type(micros) is not int or type(row_id) is not str:
+            raise ValueError(cursor)
+        return Place(_EPOCH + micros * _MICROSECOND, row_id)
+    except (ValueError, TypeError, OverflowError, binascii.Error, orjson.JSONDecodeError):
+        told = [{"location": "query.cursor", "detail": "not a cursor of this service"}]
+        raise Problem(422, "the request is not as it should be", code="invalid", errors=told) from None

@@ -1,0 +1,35 @@
+"""`GET /rows/{row_id}`: a row's way, for whoever asks what became of it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+
+from connectors.api.params import Ports
+from connectors.api.problems import Problem
+from connectors.api.views import RowAnswer, row_answer
+
+router = APIRouter(tags=["labels"])
+
+
+@router.get("/rows/{row_id:path}", summary="A row: text, every version's label, variants, dead letters")
+async def row(
+    services: Ports,
+    row_id: Annotated[
+        str,
+        Path(
+            min_length=1,
+            max_length=1000,
+            description="The row's id: of the source table, or `upload:<digest>:<n>` for a file's.",
+            examples=["42"],
+        ),
+    ],
+) -> RowAnswer:
+    """What the result tables hold of it. A row that is on its way is not there yet."""
+    found = await services.lookups.row(row_id)
+    if found is None:
+        raise Problem(
+            404, "nothing is stored of a row with this id; it may be on its way", code="unknown-row"
+        )
+    return row_answer(row_id, found)

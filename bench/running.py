@@ -25,7 +25,7 @@ import numpy as np
 import psutil
 from pydantic import SecretStr
 
-from bench.harness import measure
+from bench.harness import measure, say
 from streams.settings import Settings
 from streams.topics import Topics, partition_of
 
@@ -70,6 +70,9 @@ def role(
         )
     try:
         yield psutil.Process(process.pid)
+    except TimeoutError:
+        say((folder / f"{name}.log").read_text("utf-8", "replace")[-2000:])
+        raise
     finally:
         process.terminate()
         try:
@@ -148,7 +151,7 @@ def watch(
     """Look at ``topic`` and at the processes until it holds ``until`` messages.
 
     Raises:
-        TimeoutError: it takes longer than ``longest`` seconds.
+        TimeoutError: it takes longer than ``longest`` seconds, or no process is left.
     """
     return asyncio.run(_watch(settings, topic, until, processes, longest))
 
@@ -171,6 +174,8 @@ async def _watch(
             samples.peak = max(samples.peak, *(_resident(process) for process in processes), 0)
             if count >= until:
                 return samples
+            if processes and not any(_runs(process) for process in processes):
+                raise TimeoutError(f"{topic} holds {count} of {until} messages, and nobody works any more")
             if time.monotonic() - began > longest:
                 raise TimeoutError(f"{topic} holds {count} of {until} messages after {longest:.0f} s")
             await asyncio.sleep(_LOOK_SECONDS)
@@ -220,6 +225,13 @@ def watched_run(
         "CPU ms/row": used / (rows // 2) * 1000,
         "peak MB": samples.peak / 1e6,
     }
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def _cpu(process: psutil.Process) -> float:

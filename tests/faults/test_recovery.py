@@ -4,93 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from tests.faults.actors import Actor
-from tests.faults.driver import initialise
-from tests.faults.ledger import read_topic
+from tests.faults.outages import AGAIN_SECONDS, PARTS, READY_SECONDS, Running, outage, running
 from tests.faults.world import PARTITIONS, World
-
-AGAIN_SECONDS = 10.0
-# Not the promise: how long a busy machine may take until all processes are up and at work.
-READY_SECONDS = 90.0
-
-
-class Running:
-    """A pipeline at work, its source, and a look at what it publishes."""
-
-    def __init__(self, parts: World, name: str, folder: Path) -> None:
-        self.parts = parts
-        self.name = name
-        self._next = 1
-        environment = parts.environment(name)
-        names = ("poller-1", "agents-1", "agents-2", "sink-1")
-        self.actors = {one: Actor(one, environment, folder) for one in names}
-        self.folder = folder
-        self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=parts.kafka, enable_auto_commit=False, auto_offset_reset="earliest"
-        )
-
-    async def start(self) -> None:
-        await self.parts.command(f"CREATE DATABASE IF NOT EXISTS {self.name}")
-        await self.parts.command(
-            f"CREATE TABLE {self.name}.logs (id UInt64, query_text String, created_at DateTime, "
-            "user_id Nullable(String)) ENGINE = MergeTree ORDER BY created_at"
-        )
-        await asyncio.to_thread(initialise, self.actors["sink-1"], self.folder, self.parts, self.name)
-        await self._consumer.start()
-        self._consumer.assign([TopicPartition(f"{self.name}.labeled", n) for n in range(PARTITIONS)])
-        for actor in self.actors.values():
-            actor.start()
-
-    async def stop(self) -> None:
-        await self._consumer.stop()
-        for actor in self.actors.values():
-            actor.ask_to_leave()
-        await asyncio.gather(*(asyncio.to_thread(actor.leave) for actor in self.actors.values()))
-
-    async def insert(self, count: int) -> set[str]:
-        """New rows, each with a text of its own; returns their ids."""
-        ids = range(self._next, self._next + count)
-        self._next += count
-        now = datetime.now(UTC)
-        rows = [(number, f"где мой заказ номер {number}", now, "u") for number in ids]
-        await self.parts.insert(f"{self.name}.logs", rows, ("id", "query_text", "created_at", "user_id"))
-        return {str(number) for number in ids}
-
-    async def labeled(self, ids: set[str], seconds: float, *, partitions: int = 0) -> float:
-        """Wait for all of ``ids``, or for ``partitions`` partitions with any of them; how long it took."""
-        began, left, met = time.monotonic(), set(ids), set()
-        while (len(met) < partitions) if partitions else left:
-            waited = time.monotonic() - began
-            assert waited < seconds, f"{len(left)} rows left, partitions {sorted(met)} after {waited:.1f} s"
-            for place, messages in (await self._consumer.getmany(timeout_ms=100)).items():
-                found = {(message.key or b"").decode() for message in messages} & left
-                if found:
-                    met.add(place.partition)
-                    left -= found
-        return time.monotonic() - began
-
-    async def dead_letters(self) -> int:
-        return len(await read_topic(self.parts, f"{self.name}.dead-letter", "read_uncommitted"))
-
-
-@asynccontextmanager
-async def running(parts: World, name: str, folder: Path) -> AsyncIterator[Running]:
-    pipeline = Running(parts, name, folder)
-    try:
-        await pipeline.start()
-        await pipeline.labeled(await pipeline.insert(100), READY_SECONDS)
-        yield pipeline
-    finally:
-        await parts.standin("DELETE", "/faults")
-        await pipeline.stop()
 
 
 @pytest.mark.timeout(240)
@@ -119,26 +39,16 @@ async def _two_own_partitions(pipeline: Running) -> None:
 
 
 @pytest.mark.timeout(240)
-async def test_a_model_that_is_away_costs_nothing_and_work_goes_on_within_10_s_of_its_return(
-    parts: World, new_name: Callable[[], str], tmp_path: Path
+@pytest.mark.parametrize("part", PARTS)
+async def test_an_outage_costs_nothing_and_work_goes_on_within_10_s_of_the_return(
+    part: str, parts: World, new_name: Callable[[], str], tmp_path: Path
 ) -> None:
+    # Longer than the group's session of 6 s, and long enough for all attempts there are.
     async with running(parts, new_name(), tmp_path) as pipeline:
-        await parts.standin("POST", "/faults", [{"kind": "status", "status": 503}])
-        refused = await pipeline.insert(50)
-        await asyncio.sleep(12)  # the outage: shorter than the soak's, long enough for all attempts there are
-        await asyncio.to_thread(parts.kill, "llm")
-        gone = await pipeline.insert(50)
-        await asyncio.sleep(12)
-        await asyncio.to_thread(parts.start, "llm")
-        first = await pipeline.labeled(refused | gone, AGAIN_SECONDS, partitions=1)
-        print(f"first label {first:.1f} s after the model's return")
-        await pipeline.labeled((refused | gone) - await _labeled(pipeline), READY_SECONDS)
-        assert await pipeline.dead_letters() == 0
-
-
-async def _labeled(pipeline: Running) -> set[str]:
-    messages = await read_topic(pipeline.parts, f"{pipeline.name}.labeled", "read_uncommitted")
-    return {(message.key or b"").decode() for message in messages}
+        seen = await outage(pipeline, part, 12)
+        print(f"{part}: {seen}")
+        assert seen.first <= AGAIN_SECONDS
+        assert seen.dead_letters == 0
 
 
 @pytest.mark.timeout(240)

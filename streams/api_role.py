@@ -13,6 +13,7 @@ from connectors.api.app import Options, create_app
 from connectors.api.auth import is_loopback
 from connectors.api.server import listening, serving
 from connectors.api.services import Services
+from streams.api_classify import LabelOnDemand
 from streams.api_keys import parse_keys
 from streams.api_parts import Tables
 from streams.errors import ConfigurationError
@@ -73,10 +74,13 @@ async def services_of(
     tables = Tables(settings)
     parts.push_async_callback(tables.close)
 
+    classifier = LabelOnDemand(settings)
+    parts.push_async_callback(classifier.close)
+
     def ending() -> None:
         return
 
-    return Services(health=_health(health), lookups=tables), ending
+    return Services(health=_health(health), lookups=tables, classifier=classifier), ending
 
 
 def _health(health: Health) -> Callable[[str], Any]:

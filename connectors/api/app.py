@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from connectors.api import health, labels, problems, rows
+from connectors.api import classify, health, labels, problems, rows
 from connectors.api.auth import Gate
 from connectors.api.guard import Guard
 from connectors.api.limits import Rate
@@ -18,7 +18,7 @@ from connectors.api.services import Services
 from streams.api_keys import ApiKey
 
 # What they need they take from `Services`, by `params.Ports`.
-ROUTERS = (health.router, labels.router, rows.router)
+ROUTERS = (health.router, classify.router, labels.router, rows.router)
 
 _ABOUT = """\
 Labels of contact-centre queries: what is stored, what arrives, and labels on demand.
@@ -65,6 +65,7 @@ def create_app(services: Services, options: Options) -> FastAPI:
         rate=Rate(options.requests_per_second),
         body_bytes=options.body_bytes,
         larger=options.larger,
+        json_paths=("/classify", "/process"),
     )
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app

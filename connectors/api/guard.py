@@ -3,7 +3,7 @@ that bodies and streams pass through piece by piece."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import structlog
 
@@ -13,6 +13,8 @@ from connectors.api.problems import Problem, answer
 
 log = structlog.get_logger()
 
+# What curl says of `-d`, and what says nothing, may be JSON as well.
+_JSON = {"", "application/json", "application/x-www-form-urlencoded"}
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Scope = Message
@@ -30,16 +32,25 @@ _HEADERS = {
 
 
 class Guard:
-    """ASGI middleware. ``body_bytes``: the largest body, ``larger``: of those paths that take larger ones."""
+    """ASGI middleware. ``body_bytes``: the largest body, ``larger``: of those paths that take larger ones.
+    ``json_paths``: where a body is JSON, though `curl -d` calls it a form."""
 
     def __init__(
-        self, app: App, *, gate: Gate, rate: Rate, body_bytes: int, larger: Mapping[str, int]
+        self,
+        app: App,
+        *,
+        gate: Gate,
+        rate: Rate,
+        body_bytes: int,
+        larger: Mapping[str, int],
+        json_paths: Iterable[str] = (),
     ) -> None:
         self._app = app
         self._gate = gate
         self._rate = rate
         self._body_bytes = body_bytes
         self._larger = dict(larger)
+        self._json_paths = frozenset(json_paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -92,6 +103,16 @@ class Guard:
         if path not in OPEN_PATHS:
             self._rate.take(f"key {name}" if name is not None else f"address {peer}")
         scope.setdefault("state", {})["client_name"] = name
+        if scope["method"] == "POST" and path in self._json_paths:
+            scope["headers"] = _as_json(scope["headers"], headers.get("content-type", ""))
         body = Body(receive, self._larger.get(path.rstrip("/") or path, self._body_bytes))
         body.declared(headers.get("content-length"))
         return body
+
+
+def _as_json(headers: Iterable[tuple[bytes, bytes]], kind: str) -> list[tuple[bytes, bytes]]:
+    media = kind.partition(";")[0].strip().lower()
+    if media not in _JSON and not media.endswith("+json"):
+        raise Problem(415, "the body has to be application/json", code="not-json")
+    others = [(name, value) for name, value in headers if name.lower() != b"content-type"]
+    return [*others, (b"content-type", b"application/json")]

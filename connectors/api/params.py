@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import orjson
 from fastapi import Depends, Query, Request
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from connectors.api.problems import Problem
 from connectors.api.services import Services
@@ -17,6 +18,8 @@ from streams.lookups import Place
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_NUMBER = re.compile(r"^[-+]?[\d.]+$")
+_LOST_PLUS = re.compile(r"(?<=\d) (\d\d:?\d\d)$")
 
 
 def services_of(request: Request) -> Services:
@@ -37,7 +40,17 @@ def _with_zone(at: datetime) -> datetime:
         raise ValueError("the time is too far away") from None
 
 
-At = Annotated[datetime, AfterValidator(_with_zone)]
+def _no_number(given: object) -> object:
+    """pydantic would take a number for seconds since 1970, and 2026 for a moment of that year's New Year."""
+    if isinstance(given, str):
+        if _NUMBER.match(given):
+            raise ValueError("write it as 2026-01-31T00:00:00Z")
+        # A plus that was not escaped in the address has become a blank.
+        return _LOST_PLUS.sub(r"+\1", given)
+    return given
+
+
+At = Annotated[datetime, BeforeValidator(_no_number), AfterValidator(_with_zone)]
 Probability = Annotated[float, Query(ge=0.0, le=1.0, allow_inf_nan=False)]
 
 

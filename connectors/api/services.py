@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from streams.lookups import Lookups
+from streams.ondemand import Classifier
 
 # Path (`/healthz`, `/readyz`, `/metrics`) to status, content type and body.
 AskHealth = Callable[[str], Awaitable[tuple[int, str, bytes]]]
@@ -20,3 +21,4 @@ class Services:
 
     health: AskHealth
     lookups: Lookups
+    classifier: Classifier

@@ -1,0 +1,116 @@
+"""Labels on demand, by the label agent's own code and within its endpoint's limit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from agents.label import Labeler, label_spec, labeler_of
+from agents.taxonomy import load_taxonomy
+from connectors.llm.cache import Shared
+from connectors.llm.client import ChatClient
+from streams.errors import LabelstreamError, OverloadedError, RetryableError, UnavailableError
+from streams.local import with_local_stack
+from streams.messages import Row
+from streams.ondemand import OnDemand
+from streams.outcomes import Done, Reject
+from streams.settings import Settings
+from streams.text import clean, why_skipped
+
+# Somebody waits for the answer: a call that takes longer is given up.
+_PATIENCE_SECONDS = 10.0
+_MOST_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class _Model:
+    base: str | None
+    client: ChatClient
+    labeler: Labeler
+
+
+class LabelOnDemand:
+    """Implements `streams.ondemand.Classifier`; one client and one memory of answers for all requests."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._model: _Model | None = None
+        self._clients: list[ChatClient] = []
+        self._making = asyncio.Lock()
+
+    async def classify(self, texts: Sequence[str]) -> list[OnDemand]:
+        model = await self._ready()
+        try:
+            async with asyncio.timeout(_MOST_SECONDS):
+                return await _all([self._one(model, text) for text in texts])
+        except TimeoutError:
+            raise OverloadedError("the labels were not there in time", after=5.0) from None
+        except RetryableError:
+            await self._look_again(model)
+            raise
+
+    async def close(self) -> None:
+        """Close every client."""
+        for client in self._clients:
+            await client.close()
+
+    async def _one(self, model: _Model, text: str) -> OnDemand:
+        cleaned = clean(text)
+        raw = text.encode("utf-8", "surrogatepass")
+        if skipped := why_skipped(raw, cleaned, self._settings.min_text_length):
+            return OnDemand(cleaned, skipped=skipped)
+        if not model.client.available:
+            raise UnavailableError("the labelling model does not answer", setting="LLM_LABELER_API_BASE")
+        now = datetime.now(UTC)
+        row = Row.made(
+            row_id="on-demand",
+            text=cleaned,
+            created_at=now,
+            user_id=None,
+            session_id=None,
+            source_domain=None,
+            polled_at=now,
+        )
+        outcome = await model.labeler.label(row)
+        if isinstance(outcome, Done):
+            return OnDemand(cleaned, labeled=outcome.message)
+        if isinstance(outcome, Reject):
+            return OnDemand(cleaned, error=outcome.reason)
+        raise UnavailableError(outcome.reason, setting="LLM_LABELER_API_BASE", after=outcome.after)
+
+    async def _ready(self) -> _Model:
+        async with self._making:
+            if self._model is None:
+                settings = await asyncio.to_thread(with_local_stack, self._settings)
+                taxonomy = await asyncio.to_thread(load_taxonomy, settings.taxonomy_path)
+                client = ChatClient.from_settings(settings, "labeler", patience_seconds=_PATIENCE_SECONDS)
+                try:
+                    spec = await label_spec(settings, client, taxonomy)
+                    labeler = labeler_of(spec, client, Shared())
+                except LabelstreamError:
+                    await client.close()
+                    raise
+                self._clients.append(client)
+                self._model = _Model(settings.llm_labeler_api_base, client, labeler)
+            return self._model
+
+    async def _look_again(self, used: _Model) -> None:
+        """The local stand-in may have come up at another address."""
+        if self._settings.llm_labeler_api_base is None and self._model is used:
+            found = await asyncio.to_thread(with_local_stack, self._settings)
+            if found.llm_labeler_api_base != used.base:
+                self._model = None
+
+
+async def _all(work: Sequence[Coroutine[Any, Any, OnDemand]]) -> list[OnDemand]:
+    """The results, or the first error: then nobody waits for the others."""
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)

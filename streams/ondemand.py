@@ -1,0 +1,30 @@
+"""Labels on demand, as plain values: the API asks, the agents' code answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from streams.messages import Labeled
+
+
+@dataclass(frozen=True)
+class OnDemand:
+    """What came of a text. Exactly one of the last three is there.
+
+    ``text``: cleaned. ``skipped``: why it is not to be labelled, as `streams.text.why_skipped` has it.
+    ``error``: the reason for which the model's answer could not be used.
+    """
+
+    text: str
+    labeled: Labeled | None = None
+    skipped: str | None = None
+    error: str | None = None
+
+
+class Classifier(Protocol):
+    """Labels texts. Raises RetryableError and ConfigurationError where the model cannot be asked now."""
+
+    async def classify(self, texts: Sequence[str]) -> list[OnDemand]:
+        """One result for each text, in their order."""

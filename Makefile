@@ -24,9 +24,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: setup  ## Run the whole pipeline on this machine (ARGS="--rows 2000")
 	@$(BIN)/labelstream demo $(ARGS)
 
-test: lint typecheck  ## Lint, types, then all tests
+test: lint typecheck  ## Lint, types, then all tests, in WORKERS (2) processes
 	@echo "test: running the tests; those with Kafka and ClickHouse start their own (the first run downloads Kafka)"
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n $(or $(WORKERS),2) --dist loadfile --no-loadscope-reorder
 
 soak: setup  ## Fresh seeds of faults, Kafka's included, for SECONDS (600): verdicts and memory of each role
 	@$(BIN)/python -m tests.faults.soak --seconds $(or $(SECONDS),600) $(ARGS)

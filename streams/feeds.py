@@ -1,4 +1,7 @@
-"""Where a replay's rows come from: the rows topic, the labels that are stored, or the source table."""
+"""Where a replay's rows come from: the rows topic, the labels that are stored, or the source table.
+
+Uploaded files are in `streams/file_feed.py`.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ class Page:
     """Some rows, and ``position``, from which on a next reading goes on after them.
 
     ``letters``: dead letters of rows that no topic takes. ``unreadable``: messages that are no rows.
-    ``settled``: rows that the feed itself left out.
+    ``settled``: rows that the feed itself left out; ``skipped``: those with too little text.
     """
 
     items: list[Item]
@@ -50,6 +53,7 @@ class Page:
     letters: list[Outgoing] = field(default_factory=list)
     unreadable: int = 0
     settled: int = 0
+    skipped: int = 0
 
 
 class Feed(Protocol):
@@ -92,7 +96,7 @@ class TopicFeed:
                     except UndecodableError:
                         unreadable += 1
                         continue
-                    items.append(_item(row, record.partition, record.value or b""))
+                    items.append(item_of(row, record.partition, record.value or b""))
                 if items or unreadable:
                     yield Page(items, dict(at), unreadable=unreadable)
 
@@ -110,7 +114,7 @@ class TableFeed:
     async def pages(self, position: Any) -> AsyncIterator[Page]:
         after = (int(position[0]), str(position[1])) if position is not None else None
         async for rows, reached in self._rows.pages(after):
-            items = [_item(row, partition_of(row.text, self._partitions), encode(row)) for row in rows]
+            items = [item_of(row, partition_of(row.text, self._partitions), encode(row)) for row in rows]
             for first in range(0, len(items), PAGE_ROWS):
                 some = items[first : first + PAGE_ROWS]
                 yield Page(some, [some[-1].micros, some[-1].row_id])
@@ -132,7 +136,7 @@ class SourceFeed:
         settled = 0
         after = int(position) if position is not None else None
         async for rows, letters, reached in self._rows.pages(after, self._on_the_way):
-            items = [_item(row, partition_of(row.text, self._partitions), encode(row)) for row in rows]
+            items = [item_of(row, partition_of(row.text, self._partitions), encode(row)) for row in rows]
             now = self._rows.counts["settled"]
             yield Page(items, reached, letters, settled=now - settled)
             settled = now
@@ -151,6 +155,7 @@ def in_sample(share: float | None) -> Callable[[Item], bool]:
     return chosen
 
 
-def _item(row: Row, partition: int, value: bytes) -> Item:
+def item_of(row: Row, partition: int, value: bytes) -> Item:
+    """A row of that partition; ``value``: its message."""
     micros = micros_of(row.created_at)
     return Item(row.row_id, created_at_header(row), micros, row.text, partition, value)

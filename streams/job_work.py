@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 from connectors.clickhouse.backfill import OldRows
@@ -20,6 +20,7 @@ from connectors.kafka.tail import TailReader
 from streams.duty import again
 from streams.errors import ConfigurationError
 from streams.feeds import Feed, SourceFeed, TableFeed, TopicFeed
+from streams.file_feed import file_feed
 from streams.jobs import Job, Jobs, Wish
 from streams.on_the_way import partitions_of
 from streams.ports import Lease, Outgoing, Partition, Sender
@@ -70,10 +71,10 @@ async def work(settings: Settings, job: str, report: Report, *, wait: bool = Tru
             raise ConfigurationError(f"replay {job} was dropped", fix="begin a new one")
         while not found.done and tools.jobs.wish(job) is Wish.RUN:
             if not found.complete:
-                found = await _published(tools, job, report)
+                found = await publish(tools, job, report)
             if not found.complete or not wait:
                 break
-            found = await _finished(tools, found, report)
+            found = await finish(tools, found, report)
         return tools.jobs.as_dict(found)
 
 
@@ -141,8 +142,8 @@ async def ends_of(tools: Tools, *topics: str) -> dict[Partition, int]:
     return {where: end for where, (_, end) in (await tools.tail.bounds_many(places)).items()}
 
 
-async def feed_of(tools: Tools, job: Job) -> Feed:
-    """Where the rows of ``job`` come from.
+async def feed_of(tools: Tools, job: Job, *, sent: Sequence[str] = ()) -> Feed:
+    """Where the rows of ``job`` come from. ``sent``: ids of its own that are published and not noted.
 
     Raises:
         ConfigurationError: the rows topic is no longer the one that the job began with.
@@ -155,6 +156,8 @@ async def feed_of(tools: Tools, job: Job) -> Feed:
                 fix="begin a new one with --from-table: it leaves out what is labelled already",
             )
         return TopicFeed(tools.tail, topics.rows, job)
+    if job.source == "file":
+        return await file_feed(tools, job, sent)
     if job.source == "table":
         where = [Condition.parse(text) for text in job.where]
         rows = LabelledRows(tools.client, settings, since=job.since, until=job.until, where=where)
@@ -165,12 +168,18 @@ async def feed_of(tools: Tools, job: Job) -> Feed:
     return SourceFeed(old, settings.topic_partitions, on_the_way)
 
 
-async def _published(tools: Tools, job: str, report: Report) -> Job:
+async def publish(tools: Tools, job: str, report: Report) -> Job:
+    """Publish what is left of a job, as soon as nobody else publishes; returns how it stands then.
+
+    Raises:
+        ConfigurationError: what it reads is gone, or a person must change something.
+        RefusedError: what it reads cannot be read.
+    """
     published: list[Job] = []
 
     async def do(generation: int, lease: Lease, sender: Sender) -> None:
         async def feed(found: Job) -> Feed:
-            return await feed_of(tools, found)
+            return await feed_of(tools, found, sent=[row_id for row_id, _ in publishing.sent])
 
         publishing = Publishing(
             tools, job, feed, sender=sender, lease=lease, generation=generation, report=report
@@ -181,7 +190,7 @@ async def _published(tools: Tools, job: str, report: Report) -> Job:
     return published[0]
 
 
-async def _finished(tools: Tools, job: Job, report: Report) -> Job:
+async def finish(tools: Tools, job: Job, report: Report) -> Job:
     """Wait until the labels are stored, or somebody wishes otherwise."""
     output = tools.topics.shadow if job.version is not None and job.to == "shadow" else tools.topics.labeled
 

@@ -1,7 +1,8 @@
 """Replays and backfills as jobs: what each is to do, how far it is, and what somebody wants of it.
 
 Kept in the compacted cursor topic. ``job/<id>`` is written by the one who publishes, ``job/<id>/wish`` by
-anybody, so that neither overwrites the other.
+anybody, so that neither overwrites the other. ``job/<id>/asked`` is a job as it was asked for, where several
+may ask for the same one at a time: what its publisher wrote goes before it.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from streams.topics import Topics
 
 _KEY = "job/"
 _WISH = "/wish"
+_ASKED = "/asked"
 _SILENT_SECONDS = 30.0
-UNFINISHED = ("publishing", "working", "paused", "cancelled", "interrupted")
+UNFINISHED = ("waiting", "publishing", "working", "paused", "cancelled", "interrupted")
 
 
 class Wish(StrEnum):
@@ -35,21 +37,40 @@ class Wish(StrEnum):
     DROP = "drop"
 
 
+class FileSource(BaseModel):
+    """An uploaded file: its id, how it is read, and what its rows are named by.
+
+    ``reading`` and ``columns``: as `connectors.files` has them. ``digest``: in the rows' ids. ``time``: of
+    rows that have none themselves.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    id: str
+    name: str = ""
+    digest: str
+    reading: dict[str, Any]
+    columns: dict[str, Any]
+    time: datetime
+
+
 class Job(BaseModel):
     """What it is to do, which never changes, and how far it is.
 
-    ``source``: `topic` (rows of `esk.rows`), `table` (rows of `logs_labeled`) or `source` (the source
-    table: a backfill). ``version``: None for a backfill, which is labelled as live rows are. ``since`` and
+    ``source``: `topic` (rows of `esk.rows`), `table` (rows of `logs_labeled`), `source` (the source
+    table: a backfill) or `file` (an uploaded one). ``version``: None where rows are labelled as live ones
+    are. ``kept``: whoever serves the API works it; otherwise the command that began it. ``since`` and
     ``until``: microseconds since 1970. ``starts`` and ``ends``: offsets of the rows topic by partition.
     ``position``: from where the source is read on. ``replay_starts``: where on the replay topic messages
     may lie that were published after ``position`` was noted; ``replay_ends``: behind its last message.
-    ``settled``: rows left out, because they were labelled already or on their way.
+    ``settled``: rows left out, because they were labelled already or on their way. ``skipped``: those with
+    too little text. ``export``: where the rows of a fetch lie as a file.
     """
 
     model_config = ConfigDict(extra="ignore")
 
     id: str = Field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}")
-    source: Literal["topic", "table", "source"]
+    source: Literal["topic", "table", "source", "file"]
     version: str | None = None
     to: Literal["shadow", "labeled"] = "shadow"
     since: int | None = None
@@ -60,6 +81,9 @@ class Job(BaseModel):
     starts: dict[int, int] = Field(default_factory=dict)
     ends: dict[int, int] = Field(default_factory=dict)
     source_topic_id: str = ""
+    file: FileSource | None = None
+    kept: bool = False
+    export: str | None = None
     begun_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
 
     expected: int = 0
@@ -71,6 +95,7 @@ class Job(BaseModel):
     published: int = 0
     settled: int = 0
     unreadable: int = 0
+    skipped: int = 0
     complete: bool = False  # all is published
     done: bool = False  # all is labelled and stored
     updated_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
@@ -79,6 +104,11 @@ class Job(BaseModel):
         """For the cursor topic."""
         value = orjson.dumps(self.model_dump(), option=orjson.OPT_NON_STR_KEYS)
         return Outgoing(topics.cursor, 0, f"{_KEY}{self.id}".encode(), value)
+
+    def asked_message(self, topics: Topics) -> Outgoing:
+        """For the cursor topic, from one who asks for it and does not publish."""
+        value = orjson.dumps(self.model_dump(), option=orjson.OPT_NON_STR_KEYS)
+        return Outgoing(topics.cursor, 0, f"{_KEY}{self.id}{_ASKED}".encode(), value)
 
 
 def wish_message(topics: Topics, job: str, wish: Wish) -> Outgoing:
@@ -102,6 +132,9 @@ class Jobs:
             if key.endswith(_WISH):
                 told = orjson.loads(record.value or b"")["wish"]
                 self.wishes[key.removeprefix(_KEY).removesuffix(_WISH)] = Wish(told)
+            elif key.endswith(_ASKED):
+                job = Job.model_validate_json(record.value or b"")
+                self.jobs.setdefault(job.id, job)
             else:
                 job = Job.model_validate_json(record.value or b"")
                 self.jobs[job.id] = job
@@ -113,7 +146,7 @@ class Jobs:
 
     def state(self, job: Job) -> str:
         """In a word: `dropped`, `cancelled`, `paused`, `done`, `working` (all is published), `publishing`,
-        or `interrupted` (whoever published has not been heard of)."""
+        `waiting` (for another that publishes), or `interrupted` (whoever published has not been heard of)."""
         wish = self.wish(job.id)
         if wish is Wish.DROP:
             return "dropped"
@@ -125,6 +158,8 @@ class Jobs:
             return "paused"
         if job.complete:
             return "working"
+        if job.kept and not job.replay_topic_id:
+            return "waiting"
         silent = (datetime.now(UTC) - job.updated_at).total_seconds()
         return "publishing" if silent < _SILENT_SECONDS else "interrupted"
 

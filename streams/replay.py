@@ -121,9 +121,10 @@ class Publishing:
             for letter in page.letters:
                 await self._lease.hold(self._generation)
                 await self._sender.send(letter)
-            job.read += len(page.items) + page.unreadable + page.settled
+            job.read += len(page.items) + page.unreadable + page.settled + page.skipped
             job.unreadable += page.unreadable
             job.settled += page.settled
+            job.skipped += page.skipped
             job.position = page.position
             job.replay_starts = dict(self._ends)
             self._sent.clear()
@@ -133,6 +134,11 @@ class Publishing:
         job.complete, job.replay_ends = True, dict(self._ends)
         await self._save(job)
         return job
+
+    @property
+    def sent(self) -> set[Identity]:
+        """What was published of the job behind the position where its source is read on."""
+        return self._sent
 
     @property
     def _stopped(self) -> bool:
@@ -151,7 +157,7 @@ class Publishing:
                 # Gone with what was in it: all is looked at again, and what is labelled left out.
                 log.warning("topic_made_anew", topics=[tools.topics.replay])
                 job.position = None
-                job.read = job.published = job.settled = job.unreadable = 0
+                job.read = job.published = job.settled = job.unreadable = job.skipped = 0
             job.replay_topic_id, job.replay_starts = replay_id, dict(self._ends)
         else:
             own = {Partition(tools.topics.replay, n): at for n, at in job.replay_starts.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from connectors.files.times import time_in
 from streams.settings import Settings
@@ -29,6 +29,7 @@ _SETTINGS = {
     "session": "clickhouse_session_id_column",
     "domain": "clickhouse_domain_column",
 }
+_ALIASES = {"ts": "timestamp", "created_at": "timestamp", "user_id": "user", "session_id": "session"}
 # As the requirements' SQL and their table have them, for a file without names.
 _PLACES: dict[tuple[int, int], tuple[str, ...]] = {
     (4, 2): ("text", "domain", "timestamp", "user"),
@@ -49,13 +50,16 @@ class Columns(BaseModel):
     session: str | None = Field(default=None, description="Column with the session.")
     domain: str | None = Field(default=None, description="Column with the domain that the source noted.")
 
-    @model_validator(mode="before")
     @classmethod
-    def _aliases(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        aliases = {"ts": "timestamp", "created_at": "timestamp", "user_id": "user", "session_id": "session"}
-        return {aliases.get(name, name): value for name, value in given.items()}
+    def named(cls, given: Mapping[str, str | None]) -> dict[str, str | None]:
+        """``given`` by the names of the fields; the requirements' aliases are understood.
+
+        Raises:
+            ValidationError: a part that there is not, or a column that is no name.
+        """
+        named = {_ALIASES.get(name, name): column for name, column in given.items()}
+        cls.model_validate({"text": "any", **{name: column for name, column in named.items() if column}})
+        return named
 
     def missing(self, columns: Iterable[str]) -> dict[str, str]:
         """Part and column of those that the file has not."""

@@ -1,0 +1,172 @@
+"""What the tables hold of uploaded files' rows, whose ids are `upload:<digest>:<n>`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.ddl import AUGMENTED, DEAD_LETTERS, LABELED, VERSIONS, quoted
+from connectors.clickhouse.versions import PROMOTED
+from streams.settings import Settings
+
+_GIVEN_UP = "step IN ('poll', 'label', 'store')"
+
+
+class Numbers:
+    """A set of row numbers, a bit each."""
+
+    def __init__(self) -> None:
+        self._bits = bytearray()
+
+    def add(self, number: int) -> None:
+        """``number``: from 1."""
+        place = number >> 3
+        if place >= len(self._bits):
+            self._bits.extend(bytes(place + 1 - len(self._bits) + 4096))
+        self._bits[place] |= 1 << (number & 7)
+
+    def discard(self, number: int) -> None:
+        if number in self:
+            self._bits[number >> 3] &= ~(1 << (number & 7)) & 255
+
+    def __contains__(self, number: int) -> bool:
+        place = number >> 3
+        return place < len(self._bits) and bool(self._bits[place] >> (number & 7) & 1)
+
+
+async def settled_numbers(client: ClickHouseClient, settings: Settings, prefix: str, found: Numbers) -> None:
+    """Add to ``found`` the numbers of rows, whose ids begin with ``prefix``, that have a label of whatever
+    version, or were given up before they had one.
+
+    Raises:
+        UnavailableError, AccessError.
+    """
+    database = quoted(settings.result_database)
+    number = "toUInt64OrZero(substring(row_id, {begin:UInt32}))"
+    begins = "startsWith(row_id, {prefix:String})"
+    given = {"prefix": prefix, "begin": len(prefix) + 1}
+
+    def ask(table: str, where: str) -> None:
+        sql = f"SELECT {number} FROM {database}.{quoted(table)} WHERE {begins} {where}"
+
+        def query(driver: Any) -> None:
+            with driver.query_column_block_stream(sql, parameters=given) as blocks:
+                for (numbers,) in blocks:
+                    for one in numbers:
+                        found.add(int(one))
+
+        client.call(query)
+
+    await asyncio.to_thread(ask, LABELED, "")
+    await asyncio.to_thread(ask, DEAD_LETTERS, f"AND {_GIVEN_UP}")
+
+
+class Label(NamedTuple):
+    """A stored label. ``labeled_at``: microseconds since 1970."""
+
+    label: str
+    confidence: float | None
+    version: str
+    model: str
+    labeled_at: int
+
+
+async def ranks_of(client: ClickHouseClient, settings: Settings) -> dict[str, int]:
+    """For each version known how far it goes before others, as the current view has it: of promoted ones the
+    newest first; below 0 for those that are not promoted."""
+    rows = await client.rows(
+        "SELECT version, argMax(tuple(toString(status), promoted_at), changed_at) AS last\n"
+        f"FROM {quoted(settings.result_database)}.{quoted(VERSIONS)} GROUP BY version"
+    )
+    promoted = sorted((last[1], version) for version, last in rows if last[0] == PROMOTED)
+    places = {version: place for place, (_, version) in enumerate(promoted, 1)}
+    return {version: places.get(version, -1) for version, _ in rows}
+
+
+async def labels_of(
+    client: ClickHouseClient,
+    settings: Settings,
+    rows: Sequence[tuple[str, int]],
+    *,
+    version: str | None,
+    ranks: dict[str, int],
+) -> dict[str, Label]:
+    """The label of each row (id, time in microseconds since 1970) that has one: under ``version``, or the
+    current one by ``ranks``.
+
+    Raises:
+        UnavailableError, AccessError.
+    """
+    if not rows:
+        return {}
+    only, given = "", _range(rows)
+    if version is not None:
+        only, given = "AND label_version = {version:String}", {**given, "version": version}
+    answer = await client.rows(
+        "SELECT row_id, toString(label), confidence, toString(label_version), toString(model),\n"
+        f"    toUnixTimestamp64Micro(labeled_at) FROM {quoted(settings.result_database)}.{quoted(LABELED)}\n"
+        f"WHERE {_IN_RANGE} {only}",
+        given,
+    )
+    found: dict[str, Label] = {}
+    for row_id, *fields in answer:
+        label = Label(*fields)
+        rank = ranks.get(label.version, 0)
+        if version is None and rank < 0:
+            continue
+        known = found.get(row_id)
+        if known is None or rank > ranks.get(known.version, 0):
+            found[row_id] = label
+    return found
+
+
+async def variants_of(
+    client: ClickHouseClient, settings: Settings, rows: Sequence[tuple[str, int]]
+) -> dict[tuple[str, str], list[str]]:
+    """The variants of rows (id, time), by id and version.
+
+    Raises:
+        UnavailableError, AccessError.
+    """
+    if not rows:
+        return {}
+    answer = await client.rows(
+        "SELECT row_id, toString(label_version), variants "
+        f"FROM {quoted(settings.result_database)}.{quoted(AUGMENTED)} WHERE {_IN_RANGE}",
+        _range(rows),
+    )
+    return {(row_id, version): list(variants) for row_id, version, variants in answer}
+
+
+async def given_up_of(client: ClickHouseClient, settings: Settings, ids: Sequence[str]) -> dict[str, str]:
+    """The reason for each of the rows ``ids`` that was given up before it had a label.
+
+    Raises:
+        UnavailableError, AccessError.
+    """
+    if not ids:
+        return {}
+    rows = await client.rows(
+        "SELECT row_id, any(toString(reason)) "
+        f"FROM {quoted(settings.result_database)}.{quoted(DEAD_LETTERS)}\n"
+        f"WHERE {_GIVEN_UP} AND row_id IN {{ids:Array(String)}} GROUP BY row_id",
+        {"ids": list(ids)},
+    )
+    return dict(rows)
+
+
+_IN_RANGE = (
+    "created_at >= fromUnixTimestamp64Micro({first:Int64}, 'UTC') "
+    "AND created_at <= fromUnixTimestamp64Micro({last:Int64}, 'UTC') AND row_id IN {ids:Array(String)}"
+)
+
+
+def _range(rows: Iterable[tuple[str, int]]) -> dict[str, Any]:
+    every = list(rows)
+    return {
+        "first": min(micros for _, micros in every),
+        "last": max(micros for _, micros in every),
+        "ids": [row_id for row_id, _ in every],
+    }

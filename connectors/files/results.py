@@ -1,0 +1,141 @@
+"""Labelled rows as files, block by block: csv, JSON lines and Parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol
+
+import orjson
+import pyarrow as pa
+
+ResultFormat = Literal["csv", "jsonl", "parquet"]
+MEDIA_TYPES: dict[ResultFormat, str] = {
+    "csv": "text/csv; charset=utf-8",
+    "jsonl": "application/x-ndjson",
+    "parquet": "application/vnd.apache.parquet",
+}
+SCHEMA = pa.schema(
+    [
+        ("row", pa.int64()),
+        ("line", pa.int64()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("row_id", pa.string()),
+        ("id", pa.string()),
+        ("text", pa.string()),
+        ("ts", pa.timestamp("us", "UTC")),
+        ("user_id", pa.string()),
+        ("session_id", pa.string()),
+        ("domain", pa.string()),
+        ("label", pa.string()),
+        ("confidence", pa.float64()),
+        ("label_version", pa.string()),
+        ("model", pa.string()),
+        ("labeled_at", pa.timestamp("us", "UTC")),
+        ("variants", pa.list_(pa.string())),
+    ]
+)
+# A cell that a spreadsheet takes for a formula begins so.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+class ResultWriter(Protocol):
+    """Rows, dicts by the names of SCHEMA, to bytes; `close` gives what belongs at the end."""
+
+    def write(self, rows: Sequence[dict[str, Any]]) -> bytes: ...
+
+    def close(self) -> bytes: ...
+
+
+class _Csv:
+    """A missing value is empty, and variants are JSON. ``escape``: no cell is a formula."""
+
+    def __init__(self, *, escape: bool) -> None:
+        self._escape = escape
+        self._begun = False
+
+    def write(self, rows: Sequence[dict[str, Any]]) -> bytes:
+        import csv
+        import io
+
+        out = io.StringIO()
+        writer = csv.writer(out)
+        if not self._begun:
+            writer.writerow(SCHEMA.names)
+            self._begun = True
+        for row in rows:
+            writer.writerow([self._cell(row.get(name)) for name in SCHEMA.names])
+        return out.getvalue().encode("utf-8", "replace")
+
+    def close(self) -> bytes:
+        return b"" if self._begun else self.write([])
+
+    def _cell(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return f"'{value}" if self._escape and value.startswith(_FORMULA) else value
+        if isinstance(value, list):
+            return orjson.dumps(value).decode()
+        if value is not None and hasattr(value, "isoformat"):
+            return value.isoformat()
+        return value
+
+
+class _Jsonl:
+    def write(self, rows: Sequence[dict[str, Any]]) -> bytes:
+        options = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
+        return b"".join(
+            orjson.dumps({name: row.get(name) for name in SCHEMA.names}, option=options) for row in rows
+        )
+
+    def close(self) -> bytes:
+        return b""
+
+
+class _Sink:
+    """A file that only keeps what was not taken yet."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+
+    def write(self, piece: Any) -> int:
+        self._pieces.append(bytes(piece))
+        return len(piece)
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def take(self) -> bytes:
+        taken, self._pieces = b"".join(self._pieces), []
+        return taken
+
+
+class _Parquet:
+    def __init__(self) -> None:
+        from pyarrow import parquet
+
+        self._sink = _Sink()
+        self._writer = parquet.ParquetWriter(pa.PythonFile(self._sink, mode="w"), SCHEMA)
+
+    def write(self, rows: Sequence[dict[str, Any]]) -> bytes:
+        self._writer.write_table(pa.Table.from_pylist(list(rows), schema=SCHEMA))
+        return self._sink.take()
+
+    def close(self) -> bytes:
+        self._writer.close()
+        return self._sink.take()
+
+
+def result_writer(format_: ResultFormat, *, escape_formulas: bool = False) -> ResultWriter:
+    """A writer. ``escape_formulas``: in csv, a cell that a spreadsheet would take for a formula gets an
+    apostrophe before it."""
+    makers: dict[ResultFormat, Callable[[], ResultWriter]] = {
+        "csv": lambda: _Csv(escape=escape_formulas),
+        "jsonl": _Jsonl,
+        "parquet": _Parquet,
+    }
+    return makers[format_]()

@@ -1,0 +1,158 @@
+"""A fetch: rows of the source table as a file, and as a job that labels what nobody has labelled.
+
+The API fetches when it is asked to, the role fetcher by the clock. The job is a backfill: rows are named as
+the poller names them, what is labelled, given up or on its way is left out, and the poller's own rows are
+left to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+
+from connectors.clickhouse import ClickHouseConfig, ClickHouseConnector
+from connectors.clickhouse.backfill import OldRows, poller_begins
+from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.cursor import Cursor
+from connectors.clickhouse.days import begin_of
+from connectors.clickhouse.source import SourceTable, micros_of
+from connectors.files.reading import read
+from connectors.files.records import Reading, Record
+from connectors.files.times import time_in
+from streams.errors import RefusedError
+from streams.job_work import note
+from streams.jobs import Job
+from streams.ports import Tail
+from streams.replay import Tools
+from streams.settings import Settings
+from streams.topics import Topics
+
+log = structlog.get_logger()
+
+NO_ROWS = "no-rows"
+_KEPT_FILES = 100
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """``since`` and ``until``: what was asked for, in microseconds since 1970. ``oldest``: the time of the
+    oldest row in the file."""
+
+    rows: int
+    path: Path
+    since: int
+    until: int
+    oldest: int | None
+
+
+async def export(settings: Settings, *, days: int, limit: int | None, name: str = "clickhouse") -> Fetched:
+    """Write the rows of today and ``days`` days before, newest first and at most ``limit``, to a CSV file.
+
+    Raises:
+        ConfigurationError: ClickHouse is not configured, or the file cannot be written.
+        UnavailableError: it does not answer.
+        RefusedError: reason `no-rows`.
+    """
+    async with _client(settings) as client:
+        source = SourceTable(client, settings)
+        since, until = await begin_of(client, days), await source.now()
+    folder = settings.labelstream_data / "exports"
+    path = folder / f"{name}_{datetime.now(UTC):%Y%m%d_%H%M%S}_{secrets.token_hex(2)}.csv"
+
+    def write() -> int:
+        with ClickHouseConnector(ClickHouseConfig.from_settings(settings)) as connector:
+            return connector.export_to_file(path, days=days, limit=limit, format="csv")
+
+    rows = await asyncio.to_thread(write)
+    if not rows:
+        path.unlink(missing_ok=True)
+        raise RefusedError("there are no rows in that time", reason=NO_ROWS)
+    oldest = await asyncio.to_thread(_oldest_in, path) if rows == limit else None
+    await asyncio.to_thread(_forget_older, folder, name)
+    return Fetched(rows, path, since, until, oldest)
+
+
+async def fetch_job(tools: Tools, fetched: Fetched, *, limit: int | None, since: int | None = None) -> Job:
+    """The job for the rows of a fetch, not yet written anywhere. ``since``: from where on, if not from where
+    the file begins.
+
+    Raises:
+        UnavailableError, AccessError, ConfigurationError.
+    """
+    begin = since if since is not None else (fetched.oldest or fetched.since)
+    until = await line_of(tools.tail, tools.topics, tools.settings)
+    until = fetched.until + 1 if until is None else min(until, fetched.until + 1)
+    job = Job(
+        id=f"fetch-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
+        source="source",
+        to="labeled",
+        kept=True,
+        since=begin,
+        until=max(until, begin),
+        limit=fetched.rows if limit is not None else None,
+        export=str(fetched.path),
+    )
+    old = OldRows(tools.client, tools.settings, tools.topics, since=begin, until=max(until, begin))
+    job.expected = await old.count()
+    job.expected = min(job.expected, job.limit) if job.limit is not None else job.expected
+    return job
+
+
+async def begin(tools: Tools, job: Job) -> Job:
+    """Write ``job`` down, if nobody has: from now on it will be worked, whatever happens to this process.
+
+    Raises:
+        UnavailableError, AccessError.
+    """
+    if job.id not in tools.jobs.jobs:
+        await note(tools, job.asked_message(tools.topics))
+        tools.jobs.jobs.setdefault(job.id, job)
+    return tools.jobs.jobs[job.id]
+
+
+async def line_of(tail: Tail, topics: Topics, settings: Settings) -> int | None:
+    """Rows from this time on are the poller's, in microseconds since 1970; None: there never was a poller.
+
+    Raises:
+        UnavailableError, AccessError.
+    """
+    key = f"{settings.clickhouse_database}.{settings.clickhouse_table}".encode()
+    cursor: Cursor | None = None
+    async for records in tail.read(topics.cursor, 0, 0):
+        for record in records:
+            if record.key == key:
+                cursor = Cursor.decode(record.value) or cursor
+    return poller_begins(cursor, settings) if cursor is not None else None
+
+
+@contextlib.asynccontextmanager
+async def _client(settings: Settings) -> AsyncIterator[ClickHouseClient]:
+    client = ClickHouseClient.from_settings(settings)
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+def _oldest_in(path: Path) -> int | None:
+    """The file's last row is its oldest."""
+    reading, last = Reading(format="csv", columns=("text", "domain", "ts", "user_id")), None
+    for record in read(path, reading):
+        if isinstance(record, Record):
+            last = record
+    found = time_in(last.values[2]) if last is not None else None
+    return micros_of(found) if found is not None else None
+
+
+def _forget_older(folder: Path, name: str) -> None:
+    """The newest files stay: who needs more copies them."""
+    files = sorted(folder.glob(f"{name}_*.csv"), key=lambda path: path.name)
+    for path in files[:-_KEPT_FILES]:
+        path.unlink(missing_ok=True)

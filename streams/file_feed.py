@@ -1,0 +1,152 @@
+"""The rows of an uploaded file as a feed: named by their number, less those that are settled already."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+from connectors.clickhouse.uploaded import Numbers, settled_numbers
+from connectors.files.mapping import Columns
+from connectors.files.records import Broken, Reading
+from connectors.files.rows import ROW_ID, FileRow, Rows
+from streams.codec import encode, encode_dead_letter
+from streams.errors import ConfigurationError
+from streams.feeds import PAGE_ROWS, Page, item_of
+from streams.jobs import FileSource, Job
+from streams.messages import DeadLetter, Row
+from streams.ports import Outgoing
+from streams.replay import Tools
+from streams.settings import Settings
+from streams.topics import Topics, partition_of
+from streams.uploads import path_of
+
+T = TypeVar("T")
+# A message of more bytes is refused by the topic; what headers and framing take is left out.
+_LARGEST = 990_000
+
+
+def rows_of(settings: Settings, file: FileSource) -> Rows:
+    """What is in the file, row by row.
+
+    Raises:
+        ConfigurationError: the file is not on this machine.
+    """
+    path = path_of(settings, file.id)
+    if not path.is_file():
+        raise ConfigurationError(
+            f"the uploaded file {file.id} is not in {path.parent}",
+            setting="LABELSTREAM_DATA",
+            fix="upload it again, or give all API processes one folder",
+        )
+    return Rows(
+        path,
+        Reading.model_validate(file.reading),
+        Columns.model_validate(file.columns),
+        digest=file.digest,
+        time=file.time,
+        least_bytes=settings.min_text_length,
+    )
+
+
+def prefix_of(file: FileSource) -> str:
+    """What the ids of the file's rows begin with."""
+    return f"{ROW_ID}:{file.digest}:"
+
+
+class FileFeed:
+    """Rows of a file. A page's position is the number of the last row in it."""
+
+    def __init__(self, rows: Rows, count: int, settled: Numbers, topics: Topics, partitions: int) -> None:
+        self._rows = rows
+        self._count = count
+        self._settled = settled
+        self._topics = topics
+        self._partitions = partitions
+
+    async def count(self) -> int:
+        return self._count
+
+    async def pages(self, position: Any) -> AsyncIterator[Page]:
+        done = int(position) if position is not None else 0
+        rows = iter(self._rows)
+        await asyncio.to_thread(_pass, rows, done)
+        while some := await asyncio.to_thread(_next, rows, PAGE_ROWS):
+            yield await asyncio.to_thread(self._page, some)
+
+    def _page(self, rows: list[FileRow | Broken]) -> Page:
+        items, letters = [], list[Outgoing]()
+        unreadable = skipped = settled = 0
+        for one in rows:
+            if isinstance(one, Broken):
+                unreadable += 1
+            elif one.row is None:
+                skipped += 1
+            elif one.number in self._settled:
+                settled += 1
+            else:
+                partition = partition_of(one.row.text, self._partitions)
+                value = encode(one.row)
+                if len(value) > _LARGEST:
+                    letters.append(self._too_large(one.row, partition, len(value)))
+                    unreadable += 1
+                else:
+                    items.append(item_of(one.row, partition, value))
+        return Page(items, rows[-1].number, letters, unreadable=unreadable, settled=settled, skipped=skipped)
+
+    def _too_large(self, row: Row, partition: int, size: int) -> Outgoing:
+        letter = DeadLetter(
+            row_id=row.row_id,
+            step="poll",
+            reason="too-large",
+            error=f"{size} bytes are too many for the topic; the row is in the uploaded file",
+            failed_at=datetime.now(UTC),
+        )
+        value, headers = encode_dead_letter(letter)
+        return Outgoing(self._topics.dead_letter, partition, row.row_id.encode(), value, headers)
+
+
+async def file_feed(tools: Tools, job: Job, sent: Iterable[str]) -> FileFeed:
+    """The feed of ``job``. ``sent``: ids of rows that it published itself and has not noted.
+
+    Rows that go the way of live ones are left out if they have a label, were given up, or are on their way:
+    Kafka is asked first, the tables last. Under a version of its own, `Publishing` compares.
+
+    Raises:
+        ConfigurationError: the file is not on this machine.
+        UnavailableError, AccessError.
+    """
+    assert job.file is not None
+    rows = rows_of(tools.settings, job.file)
+    settled, prefix = Numbers(), prefix_of(job.file)
+    if job.version is None:
+        for row_id, _, _ in await tools.way.all():
+            if row_id.startswith(prefix):
+                settled.add(_number(row_id))
+        await settled_numbers(tools.client, tools.settings, prefix, settled)
+        for row_id in sent:
+            settled.discard(_number(row_id))
+    return FileFeed(rows, job.expected, settled, tools.topics, tools.settings.topic_partitions)
+
+
+def _number(row_id: str) -> int:
+    number = row_id.rpartition(":")[2]
+    return int(number) if number.isascii() and number.isdigit() else 0
+
+
+def _next(rows: Iterator[T], count: int) -> list[T]:
+    return list(islice(rows, count))
+
+
+def _pass(rows: Iterator[Any], number: int) -> None:
+    """Pass over what is done: a million rows in some seconds."""
+    for _ in islice(rows, number):
+        pass
+
+
+def there(settings: Settings, file: FileSource) -> bool:
+    """Whether the file is on this machine."""
+    return Path(path_of(settings, file.id)).is_file()

@@ -1,0 +1,143 @@
+"""Jobs over uploaded files: the same file under the same mapping and version is the same job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Any, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from connectors.clickhouse.versions import list_versions
+from connectors.files.mapping import Columns
+from connectors.files.records import Encoding, Reading
+from connectors.files.understand import Chosen
+from streams.errors import ConfigurationError, RefusedError
+from streams.jobs import FileSource, Job
+from streams.relabel import read_versions
+from streams.replay import Tools
+from streams.uploads import Upload, Uploads
+
+
+class AskedFile(BaseModel):
+    """What `POST /process` asks. ``mapping``: what is given goes before what was suggested; null takes a
+    suggestion back. ``encoding``, ``delimiter``, ``header``: as the file is to be read, against what was
+    found out. ``version``: a known label version; without it, rows are labelled as live rows are."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    file_id: str = Field(max_length=64)
+    mapping: dict[str, str | None] = Field(default_factory=dict)
+    version: str | None = Field(default=None, max_length=100)
+    to: Literal["shadow", "labeled"] = "shadow"
+    encoding: Encoding | None = None
+    delimiter: str | None = Field(default=None, min_length=1, max_length=1)
+    header: bool | None = None
+
+    @property
+    def chosen(self) -> Chosen:
+        return Chosen(self.encoding, self.delimiter, self.header)
+
+
+async def file_job(tools: Tools, uploads: Uploads, asked: AskedFile) -> Job:
+    """The job, as it is known or new and not yet written anywhere.
+
+    Raises:
+        RefusedError: no such file (reason `not-found`), or the mapping, version or reading cannot be.
+        UnavailableError, AccessError.
+    """
+    first = await uploads.shown(asked.file_id)
+    upload = await uploads.shown(asked.file_id, asked.chosen)
+    columns = mapped(upload, asked.mapping)
+    version = await _version(tools, asked.version)
+    to = asked.to if version is not None else "labeled"
+    content = {
+        "file": upload.file_id,
+        "reading": upload.reading.model_dump(),
+        "columns": columns.model_dump(),
+        "version": version,
+        "to": to,
+    }
+    job = f"upload-{_digest(content, 8)}"
+    if job in tools.jobs.jobs:
+        return tools.jobs.jobs[job]
+    same = [one.file for one in tools.jobs.jobs.values() if one.file and one.file.id == upload.file_id]
+    return Job(
+        id=job,
+        source="file",
+        version=version,
+        to=to,
+        kept=True,
+        expected=upload.rows,
+        file=FileSource(
+            id=upload.file_id,
+            name=upload.name,
+            digest=row_digest(first, upload.reading, columns),
+            reading=upload.reading.model_dump(),
+            columns=columns.model_dump(),
+            time=min((one.time for one in same), default=first.uploaded_at),
+        ),
+    )
+
+
+def mapped(upload: Upload, given: Mapping[str, str | None]) -> Columns:
+    """The mapping that is meant.
+
+    Raises:
+        RefusedError: reason `mapping`.
+    """
+    try:
+        asked = Columns.named(given)
+    except ValidationError as error:
+        raise RefusedError(_told(error), reason="mapping") from error
+    merged = {role: name for role, name in {**upload.mapping, **asked}.items() if name}
+    columns = Columns.of(merged)
+    there = ", ".join(upload.reading.columns[:50])
+    if columns is None:
+        raise RefusedError(
+            f'which column is the text? Give "mapping": {{"text": COLUMN}}; there are {there}',
+            reason="mapping",
+        )
+    if missing := columns.missing(upload.reading.columns):
+        role, name = next(iter(missing.items()))
+        raise RefusedError(f"the file has no column {name!r} for {role}; it has {there}", reason="mapping")
+    return columns
+
+
+def row_digest(first: Upload, reading: Reading, columns: Columns) -> str:
+    """What names the rows: the file's id, and another where texts or times are read from elsewhere, for
+    then they are other rows."""
+    usual = (first.mapping.get("text"), first.mapping.get("timestamp"))
+    if reading == first.reading and usual == (columns.text, columns.timestamp):
+        return first.file_id
+    content = [first.file_id, reading.model_dump(), columns.text, columns.timestamp]
+    return _digest(content, 16)
+
+
+async def _version(tools: Tools, version: str | None) -> str | None:
+    """None for the version under which live rows are labelled."""
+    if version is None:
+        return None
+    known = await read_versions(tools.settings)
+    if any(
+        one.version == version and one.current for one in await list_versions(tools.client, tools.settings)
+    ):
+        return None
+    if version not in known.specs:
+        raise RefusedError(f"there is no label version {version}", reason="version")
+    try:
+        known.usable(version)
+    except ConfigurationError as error:
+        raise RefusedError(str(error), reason="version") from error
+    return version
+
+
+def _digest(content: Any, size: int) -> str:
+    return blake2b(orjson.dumps(content, option=orjson.OPT_SORT_KEYS), digest_size=size).hexdigest()
+
+
+def _told(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"mapping: {where}: {first['msg']}"

@@ -1,0 +1,138 @@
+"""What the API's routes for files, jobs and fetches ask for, done."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from connectors.files.records import Broken
+from connectors.files.results import MEDIA_TYPES, ResultFormat
+from connectors.files.understand import Chosen
+from streams.errors import RefusedError
+from streams.fetching import begin, export, fetch_job
+from streams.file_jobs import AskedFile, file_job
+from streams.job_keeper import Keeper
+from streams.job_work import note
+from streams.jobs import Job, Wish, wish_message
+from streams.results import broken_of, result_of
+from streams.settings import Settings
+from streams.uploads import NOT_FOUND, Upload, Uploads
+
+
+class FileWork:
+    """Implements the API's port for files and jobs.
+
+    Every method may raise RefusedError, whose text is for who asks: reason `not-found`, `format`, `conflict`,
+    `no-rows`, or another; and UnavailableError, ConfigurationError.
+    """
+
+    def __init__(self, settings: Callable[[], Settings], keeper: Keeper) -> None:
+        self._settings = settings
+        self._keeper = keeper
+
+    async def upload(self, pieces: AsyncIterator[bytes], name: str) -> dict[str, Any]:
+        upload, new = await self._uploads.receive(pieces, name)
+        return {**upload.as_dict(), "known": not new}
+
+    async def uploads(self) -> list[dict[str, Any]]:
+        return [upload.as_dict() for upload in await self._uploads.every()]
+
+    async def upload_shown(
+        self, file_id: str, encoding: Any, delimiter: str | None, header: bool | None
+    ) -> dict[str, Any]:
+        return (await self._uploads.shown(file_id, Chosen(encoding, delimiter, header))).as_dict()
+
+    async def upload_broken(self, file_id: str) -> AsyncIterator[dict[str, Any]]:
+        """Every broken record of a file under its suggested mapping."""
+        upload: Upload = await self._uploads.shown(file_id)
+        async for one in self._uploads.records(upload):
+            if isinstance(one, Broken):
+                yield one.as_dict()
+
+    async def process(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Begin a job, or go on with one that was stopped; nothing happens to one that runs or is done.
+
+        Raises:
+            ValidationError: ``asked`` is not as `AskedFile` has it.
+        """
+        wanted = AskedFile.model_validate(asked)
+        job = await file_job(self._keeper.tools, self._uploads, wanted)
+        known = job.id in self._keeper.tools.jobs.jobs
+        job = await begin(self._keeper.tools, job)
+        if known and not job.done and self._keeper.tools.jobs.wish(job.id) is not Wish.RUN:
+            return await self._wished(job, Wish.RUN)
+        return self._shown(job)
+
+    async def fetch(self, days: int, limit: int | None, process: bool) -> dict[str, Any]:
+        settings = self._settings()
+        fetched = await export(settings, days=days, limit=limit)
+        told: dict[str, Any] = {
+            "status": "success",
+            "rows_fetched": fetched.rows,
+            "file_path": str(fetched.path),
+            "job_id": None,
+        }
+        if process:
+            tools = self._keeper.tools
+            job = await begin(tools, await fetch_job(tools, fetched, limit=limit))
+            told["job_id"] = job.id
+        return told
+
+    async def jobs(self) -> list[dict[str, Any]]:
+        return [self._shown(job) for job in self._keeper.tools.jobs.newest_first()]
+
+    async def job(self, job: str) -> dict[str, Any]:
+        return self._shown(self._named(job))
+
+    async def cancel(self, job: str) -> dict[str, Any]:
+        """Publish no more of it."""
+        return await self._wished(self._named(job), Wish.CANCEL)
+
+    async def resume(self, job: str) -> dict[str, Any]:
+        """Go on with it."""
+        return await self._wished(self._named(job), Wish.RUN)
+
+    async def result(
+        self, job: str, format_: ResultFormat, *, variants: bool, escape_formulas: bool
+    ) -> AsyncIterator[bytes]:
+        found = self._named(job)
+        pieces = result_of(
+            self._keeper.tools, found, format_, variants=variants, escape_formulas=escape_formulas
+        )
+        async for piece in pieces:
+            yield piece
+
+    async def broken(self, job: str) -> AsyncIterator[dict[str, Any]]:
+        """Every broken record of a file's job."""
+        async for one in broken_of(self._keeper.tools, self._named(job)):
+            yield one
+
+    def media_type(self, format_: ResultFormat) -> str:
+        return MEDIA_TYPES[format_]
+
+    async def _wished(self, job: Job, wish: Wish) -> dict[str, Any]:
+        tools = self._keeper.tools
+        if tools.jobs.wish(job.id) is Wish.DROP:
+            raise RefusedError(f"job {job.id} was dropped", reason="conflict")
+        if not job.done:
+            await note(tools, wish_message(tools.topics, job.id, wish))
+            tools.jobs.wishes[job.id] = wish
+        return self._shown(tools.jobs.jobs[job.id])
+
+    def _named(self, job: str) -> Job:
+        found = self._keeper.tools.jobs.jobs.get(job)
+        if found is None:
+            raise RefusedError(f"there is no job {job}", reason=NOT_FOUND)
+        return found
+
+    def _shown(self, job: Job) -> dict[str, Any]:
+        told = self._keeper.shown(job)
+        file = told.pop("file", None)
+        if file is not None:
+            told["file"] = {"file_id": file["id"], "name": file["name"], "mapping": file["columns"]}
+            told["row_ids"] = f"upload:{file['digest']}:<row>"
+        return {**told, "job_id": job.id}
+
+    @property
+    def _uploads(self) -> Uploads:
+        return Uploads(self._settings())

@@ -1,0 +1,197 @@
+"""Works the jobs that were asked for through the API, in whichever process has what they need.
+
+A job lives in the cursor topic: who serves the API takes up what is not finished, after a crash too. One
+job publishes at a time among all processes; those that are published are waited for side by side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from streams.errors import (
+    ConfigurationError,
+    PermanentError,
+    RetryableError,
+    UnavailableError,
+)
+from streams.file_feed import there
+from streams.job_work import agents_left, finish, publish, tools_for
+from streams.jobs import Job, Wish
+from streams.replay import Tools
+from streams.settings import Settings
+
+log = structlog.get_logger()
+
+_LOOK_SECONDS = 0.5
+_MEASURE_SECONDS = 2.0
+_AWAY_SECONDS = 2.0
+_FAILED_SECONDS = 30.0
+_PACE_SECONDS = 60.0
+
+
+class Pace:
+    """How fast jobs come on: what was done of each, and when."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._seen: dict[str, deque[tuple[float, int]]] = {}
+
+    def saw(self, job: str, done: int) -> None:
+        """So many of its rows are done now."""
+        now = self._clock()
+        seen = self._seen.setdefault(job, deque())
+        seen.append((now, done))
+        while len(seen) > 2 and seen[0][0] < now - _PACE_SECONDS:
+            seen.popleft()
+
+    def forget(self, job: str) -> None:
+        self._seen.pop(job, None)
+
+    def of(self, job: str) -> float | None:
+        """Rows a second lately; None where nobody knows."""
+        seen = self._seen.get(job)
+        if not seen or seen[-1][0] - seen[0][0] < 1.0:
+            return None
+        return max(0.0, (seen[-1][1] - seen[0][1]) / (seen[-1][0] - seen[0][0]))
+
+
+class Keeper:
+    """The jobs as this process knows them. Runs until cancelled; begins anew when Kafka was away."""
+
+    def __init__(self, settings: Callable[[], Settings]) -> None:
+        """``settings``: asked for at each beginning, for the local stack's addresses change."""
+        self._settings = settings
+        self._tools: Tools | None = None
+        self._publishing: tuple[str, asyncio.Task[None]] | None = None
+        self._finishing: dict[str, asyncio.Task[None]] = {}
+        self._failed: dict[str, tuple[float, str]] = {}
+        self._left: dict[str, int] = {}
+        self._pace = Pace()
+
+    @property
+    def tools(self) -> Tools:
+        """What a job works with.
+
+        Raises:
+            UnavailableError: Kafka does not answer.
+        """
+        if self._tools is None:
+            raise UnavailableError("the jobs are not known yet", setting="KAFKA_BOOTSTRAP_SERVERS", after=2.0)
+        return self._tools
+
+    async def run(self) -> None:
+        said = ""
+        while True:
+            try:
+                async with tools_for(self._settings()) as tools:
+                    self._tools, said = tools, ""
+                    await self._keep(tools)
+            except (RetryableError, ConfigurationError) as error:
+                if str(error) != said:
+                    log.warning("waiting for what jobs need", reason=str(error))
+                said = str(error)
+            finally:
+                self._tools = None
+                await self._stop()
+            await asyncio.sleep(_AWAY_SECONDS)
+
+    def shown(self, job: Job) -> dict[str, Any]:
+        """A job for people and programs: as `Jobs.as_dict`, with its progress."""
+        told = self.tools.jobs.as_dict(job)
+        left = 0 if job.done else self._left.get(job.id, job.published)
+        past = job.settled + job.skipped + job.unreadable + job.published - left
+        total = max(job.expected, job.read)
+        rate = None if job.done else self._pace.of(job.id)
+        remaining = 0 if job.done else max(0, total - past)
+        failed = self._failed.get(job.id)
+        return {
+            **told,
+            "rows": total,
+            "labeled": job.published - left,
+            "progress": 1.0 if job.done or not total else round(min(past / total, 1.0), 4),
+            "rows_remaining": remaining,
+            "rate": round(rate, 2) if rate is not None else None,
+            "seconds_remaining": round(remaining / rate, 1) if rate else (0.0 if job.done else None),
+            "problem": failed[1] if failed and not job.done else None,
+        }
+
+    async def _keep(self, tools: Tools) -> None:
+        measured = float("-inf")
+        while True:
+            mine = [
+                job
+                for job in sorted(tools.jobs.jobs.values(), key=lambda job: (job.begun_at, job.id))
+                if job.kept and not job.done and tools.jobs.wish(job.id) is Wish.RUN
+            ]
+            for job in mine:
+                if job.complete and job.id not in self._finishing:
+                    self._finishing[job.id] = asyncio.create_task(self._worked(tools, job, finish_it=True))
+            self._finishing = {name: task for name, task in self._finishing.items() if not task.done()}
+            if self._publishing is None or self._publishing[1].done():
+                self._publishing = None
+                now = time.monotonic()
+                for job in mine:
+                    waits = self._failed.get(job.id, (float("-inf"), ""))[0] + _FAILED_SECONDS > now
+                    if (
+                        not job.complete
+                        and not waits
+                        and (job.file is None or there(tools.settings, job.file))
+                    ):
+                        task = asyncio.create_task(self._worked(tools, job, finish_it=False))
+                        self._publishing = (job.id, task)
+                        break
+            if time.monotonic() - measured > _MEASURE_SECONDS:
+                await self._measure(tools)
+                measured = time.monotonic()
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _worked(self, tools: Tools, job: Job, *, finish_it: bool) -> None:
+        try:
+            if finish_it:
+                found = await finish(tools, job, _silent)
+            else:
+                found = await publish(tools, job.id, _silent)
+            self._failed.pop(job.id, None)
+            if tools.jobs.jobs[job.id].updated_at <= found.updated_at:
+                tools.jobs.jobs[job.id] = found  # the topic tells it too, a little later
+        except RetryableError as error:
+            log.warning("job_waits", job=job.id, reason=str(error))
+            await asyncio.sleep(_AWAY_SECONDS)
+        except (ConfigurationError, PermanentError) as error:
+            log.error("job_stands", job=job.id, reason=str(error))
+            self._failed[job.id] = (time.monotonic(), str(error))
+        except Exception:  # a bug: seen in the log, and not in a circle
+            log.exception("job_stands", job=job.id)
+            self._failed[job.id] = (time.monotonic(), "it cannot go on; the log says more")
+
+    async def _measure(self, tools: Tools) -> None:
+        """How many rows the workers have still before them, of each job that is not done."""
+        for job in list(tools.jobs.jobs.values()):
+            if job.done or not job.published:
+                self._left.pop(job.id, None)
+                self._pace.forget(job.id)
+                continue
+            ends = job.replay_ends if job.complete else job.replay_starts
+            left = min(await agents_left(tools, ends), job.published)
+            self._left[job.id] = left
+            self._pace.saw(job.id, job.settled + job.skipped + job.unreadable + job.published - left)
+
+    async def _stop(self) -> None:
+        tasks = [*self._finishing.values(), *([self._publishing[1]] if self._publishing else [])]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait(tasks)
+        self._finishing, self._publishing = {}, None
+
+
+def _silent(job: Job, left: int) -> None:
+    return

@@ -1,0 +1,151 @@
+"""A job's rows with their labels, in the order of their source, some hundred at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from itertools import islice
+from typing import Any
+
+from connectors.clickhouse.source import micros_of, moment
+from connectors.clickhouse.table_rows import LabelledRows
+from connectors.clickhouse.uploaded import Label, given_up_of, labels_of, ranks_of, variants_of
+from connectors.files.records import Broken
+from connectors.files.results import ResultFormat, result_writer
+from connectors.files.rows import FileRow
+from streams.errors import ConfigurationError, RefusedError
+from streams.file_feed import rows_of
+from streams.jobs import Job
+from streams.messages import Row
+from streams.replay import Tools
+from streams.uploads import NOT_FOUND
+
+_PAGE = 1_000
+
+
+async def result_of(
+    tools: Tools, job: Job, format_: ResultFormat, *, variants: bool, escape_formulas: bool
+) -> AsyncIterator[bytes]:
+    """The result as a file of ``format_``: one row for each record of an uploaded file, in its order. For a
+    fetch the labelled rows of its range, by time.
+
+    ``status``: `labeled`, `waiting`, `given-up`, `skipped` (too little text) or `broken`; ``reason`` says
+    why.
+
+    Raises:
+        RefusedError: reason `not-found`: the job's rows are not kept apart, or the file is gone.
+        UnavailableError, AccessError.
+    """
+    if job.source == "file":
+        pages = _file_pages(tools, job, variants)
+    elif job.source == "source":
+        pages = _range_pages(tools, job, variants)
+    else:
+        raise RefusedError(
+            f"the rows of a replay are in logs_labeled, under version {job.version}", reason=NOT_FOUND
+        )
+    writer = result_writer(format_, escape_formulas=escape_formulas)
+    async for page in pages:
+        if piece := await asyncio.to_thread(writer.write, page):
+            yield piece
+    if piece := await asyncio.to_thread(writer.close):
+        yield piece
+
+
+async def broken_of(tools: Tools, job: Job) -> AsyncIterator[dict[str, Any]]:
+    """Every broken record of a file's job.
+
+    Raises:
+        RefusedError: reason `not-found`.
+    """
+    rows = _rows(tools, job)
+    while some := await asyncio.to_thread(_some, rows):
+        for one in some:
+            if isinstance(one, Broken):
+                yield one.as_dict()
+
+
+def _rows(tools: Tools, job: Job) -> Iterator[FileRow | Broken]:
+    if job.file is None:
+        raise RefusedError(f"job {job.id} is not of a file", reason=NOT_FOUND)
+    try:
+        return iter(rows_of(tools.settings, job.file))
+    except ConfigurationError as error:
+        raise RefusedError(str(error), reason=NOT_FOUND) from error
+
+
+def _some(rows: Iterator[FileRow | Broken]) -> list[FileRow | Broken]:
+    return list(islice(rows, _PAGE))
+
+
+async def _file_pages(tools: Tools, job: Job, variants: bool) -> AsyncIterator[list[dict[str, Any]]]:
+    rows = _rows(tools, job)
+    ranks = await ranks_of(tools.client, tools.settings)
+    while some := await asyncio.to_thread(_some, rows):
+        labelled = await _labelled(
+            tools, job, [one.row for one in some if isinstance(one, FileRow) and one.row], ranks, variants
+        )
+        yield [_line(one, labelled) for one in some]
+
+
+async def _range_pages(tools: Tools, job: Job, variants: bool) -> AsyncIterator[list[dict[str, Any]]]:
+    ranks = await ranks_of(tools.client, tools.settings)
+    number = 0
+    source = LabelledRows(tools.client, tools.settings, since=job.since, until=job.until)
+    async for page, _ in source.pages(None):
+        for start in range(0, len(page), _PAGE):
+            rows = page[start : start + _PAGE]
+            labelled = await _labelled(tools, job, rows, ranks, variants)
+            lines = []
+            for row in rows:
+                number += 1
+                lines.append(_line(FileRow(number, number, row, None, row.row_id), labelled))
+            yield lines
+
+
+async def _labelled(
+    tools: Tools, job: Job, rows: list[Row], ranks: dict[str, int], variants: bool
+) -> dict[str, dict[str, Any]]:
+    """What the tables hold of each row, by its id."""
+    keys = [(row.row_id, micros_of(row.created_at)) for row in rows]
+    labels = await labels_of(tools.client, tools.settings, keys, version=job.version, ranks=ranks)
+    found = {row_id: _told(label) for row_id, label in labels.items()}
+    if variants:
+        reworded = await variants_of(tools.client, tools.settings, keys)
+        for row_id, label in labels.items():
+            found[row_id]["variants"] = reworded.get((row_id, label.version))
+    missing = [row_id for row_id, _ in keys if row_id not in labels]
+    for row_id, reason in (await given_up_of(tools.client, tools.settings, missing)).items():
+        found[row_id] = {"status": "given-up", "reason": reason}
+    return found
+
+
+def _told(label: Label) -> dict[str, Any]:
+    return {
+        "status": "labeled",
+        "label": label.label,
+        "confidence": label.confidence,
+        "label_version": label.version,
+        "model": label.model,
+        "labeled_at": moment(label.labeled_at),
+    }
+
+
+def _line(one: FileRow | Broken, labelled: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    if isinstance(one, Broken):
+        return {"row": one.number, "line": one.line, "status": "broken", "reason": one.detail}
+    told: dict[str, Any] = {"row": one.number, "line": one.line, "id": one.id}
+    row = one.row
+    if row is None:
+        return {**told, "status": "skipped", "reason": one.skipped}
+    return {
+        **told,
+        "status": "waiting",
+        "row_id": row.row_id,
+        "text": row.text,
+        "ts": row.created_at,
+        "user_id": row.user_id,
+        "session_id": row.session_id,
+        "domain": row.source_domain,
+        **labelled.get(row.row_id, {}),
+    }

@@ -1,0 +1,269 @@
+"""Uploaded files on disk: stored under the digest of their content, with what was understood beside them.
+
+The same content is the same file, under whatever name it comes. Nothing of a file is ever whole in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import secrets
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime
+from hashlib import blake2b
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from connectors.files.mapping import Columns
+from connectors.files.records import Broken, Reading
+from connectors.files.rows import FileRow, Rows, text_of
+from connectors.files.understand import Chosen, Understood, understand
+from streams.errors import RefusedError, UnavailableError
+from streams.settings import Settings
+
+_ID = re.compile(r"^[0-9a-f]{32}$")
+_LISTED = 100
+_SHOWN = 10
+_SHOWN_CHARACTERS = 500
+_STALE_SECONDS = 86_400.0
+NOT_FOUND = "not-found"
+
+
+class Upload(BaseModel):
+    """A stored file, and what was understood of it.
+
+    ``mapping``: part of a row and column, as suggested. ``rows``: records in it, ``broken`` of which are
+    none; ``listed``: the first of these. ``skipped``: those with too little text.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    file_id: str
+    name: str
+    bytes: int
+    uploaded_at: datetime
+    reading: Reading
+    mapping: dict[str, str]
+    rows: int = 0
+    broken: int = 0
+    skipped: int = 0
+    listed: list[dict[str, Any]] = Field(default_factory=list)
+    sample: list[list[str | None]] = Field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For answers."""
+        reading = self.reading
+        csv = reading.format == "csv"
+        return {
+            "file_id": self.file_id,
+            "name": self.name,
+            "bytes": self.bytes,
+            "uploaded_at": self.uploaded_at.isoformat(),
+            "format": reading.format,
+            "encoding": None if reading.format == "parquet" else reading.encoding,
+            "delimiter": reading.delimiter if csv else None,
+            "header": reading.header if csv else None,
+            "columns": list(reading.columns),
+            "mapping": self.mapping,
+            "rows": self.rows,
+            "rows_broken": self.broken,
+            "rows_skipped": self.skipped,
+            "broken": self.listed,
+            "first_rows": [dict(zip(reading.columns, row, strict=True)) for row in self.sample],
+        }
+
+
+class Uploads:
+    """The folder of uploaded files."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._folder = folder_of(settings)
+
+    async def receive(self, pieces: AsyncIterator[bytes], name: str) -> tuple[Upload, bool]:
+        """Store a file; False if it was there already.
+
+        Raises:
+            RefusedError: no file of rows (reason `format`), or none that can be used.
+            UnavailableError: the disk does not take it.
+            whatever ``pieces`` raises: nothing stays of it.
+        """
+        with _disk(self._folder):
+            await asyncio.to_thread(self._prepare)
+            partial = self._folder / f".{secrets.token_hex(8)}.part"
+        try:
+            digest, size = await self._write(partial, pieces)
+            known = await asyncio.to_thread(self._known, digest)
+            if known is not None and path_of(self._settings, digest).is_file():
+                return known, False
+            upload = await self._in_thread(
+                lambda ended: self._looked_at(partial, digest, size, name, None, ended)
+            )
+            with _disk(self._folder):
+                await asyncio.to_thread(self._keep, partial, upload)
+            return upload, True
+        finally:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+
+    async def shown(self, file_id: str, chosen: Chosen | None = None) -> Upload:
+        """What was understood, or would be under ``chosen``.
+
+        Raises:
+            RefusedError: reason `not-found`; or it cannot be read in that way.
+        """
+        known = self._known(file_id)
+        path = path_of(self._settings, file_id)
+        if known is None or not path.is_file():
+            raise RefusedError(f"there is no uploaded file {file_id}", reason=NOT_FOUND)
+        if chosen is None or chosen == Chosen():
+            return known
+        found = await self._in_thread(
+            lambda ended: self._looked_at(path, file_id, known.bytes, known.name, chosen, ended)
+        )
+        return found.model_copy(update={"uploaded_at": known.uploaded_at})
+
+    async def every(self) -> list[Upload]:
+        """All of them, newest first."""
+        names = [path.stem for path in self._folder.glob("*.json")] if self._folder.is_dir() else []
+        found = [known for name in names if (known := self._known(name)) is not None]
+        return sorted(found, key=lambda one: one.uploaded_at, reverse=True)
+
+    async def records(self, upload: Upload) -> AsyncIterator[FileRow | Broken]:
+        """Its rows, under the suggested mapping.
+
+        Raises:
+            UnavailableError: it cannot be read.
+        """
+        path = path_of(self._settings, upload.file_id)
+        rows = self._each(path, upload, Columns.of(upload.mapping))
+        while True:
+            with _disk(self._folder):
+                some = await asyncio.to_thread(lambda: list(islice(rows, 1000)))
+            if not some:
+                return
+            for one in some:
+                yield one
+
+    async def _write(self, path: Path, pieces: AsyncIterator[bytes]) -> tuple[str, int]:
+        digest, size = blake2b(digest_size=16), 0
+        with _disk(self._folder), path.open("wb") as file:
+            async for piece in pieces:
+                digest.update(piece)
+                size += len(piece)
+                await asyncio.to_thread(file.write, piece)
+            file.flush()
+            await asyncio.to_thread(os.fsync, file.fileno())
+        return digest.hexdigest(), size
+
+    async def _in_thread(self, work: Callable[[threading.Event], Upload]) -> Upload:
+        """``work`` with an event that says that nobody waits for it any more."""
+        ended = threading.Event()
+        try:
+            return await asyncio.to_thread(work, ended)
+        finally:
+            ended.set()
+
+    def _looked_at(
+        self, path: Path, digest: str, size: int, name: str, chosen: Chosen | None, ended: threading.Event
+    ) -> Upload:
+        with _disk(self._folder):
+            found = understand(path, self._settings, chosen)
+            now = datetime.now(UTC)
+            upload = Upload(
+                file_id=digest,
+                name=name,
+                bytes=size,
+                uploaded_at=now,
+                reading=found.reading,
+                mapping=found.mapping,
+                sample=_sample(found),
+            )
+            self._count(path, upload, ended)
+        if not upload.rows:
+            raise RefusedError("the file holds no rows", reason="empty")
+        if upload.broken == upload.rows:
+            raise RefusedError("not one row of the file can be read", reason="broken")
+        return upload
+
+    def _count(self, path: Path, upload: Upload, ended: threading.Event) -> None:
+        columns = Columns.of(upload.mapping)
+        for one in self._each(path, upload, columns):
+            upload.rows += 1
+            if isinstance(one, Broken):
+                upload.broken += 1
+                if len(upload.listed) < _LISTED:
+                    upload.listed.append(one.as_dict())
+            elif one.row is None:
+                upload.skipped += 1
+            if upload.rows % 1000 == 0 and ended.is_set():
+                raise UnavailableError("nobody waits for it any more")
+
+    def _each(self, path: Path, upload: Upload, columns: Columns | None) -> Iterator[FileRow | Broken]:
+        # Without a text, any column serves to see which records are broken.
+        return iter(
+            Rows(
+                path,
+                upload.reading,
+                columns or Columns(text=upload.reading.columns[0]),
+                digest=upload.file_id,
+                time=upload.uploaded_at,
+                least_bytes=self._settings.min_text_length if columns else -1,
+            )
+        )
+
+    def _prepare(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for left in self._folder.glob(".*.part"):  # of a process that was killed
+            with contextlib.suppress(OSError):
+                if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+                    left.unlink()
+
+    def _keep(self, partial: Path, upload: Upload) -> None:
+        beside = partial.with_suffix(".json.part")
+        beside.write_text(upload.model_dump_json(), "utf-8")
+        partial.replace(path_of(self._settings, upload.file_id))
+        beside.replace(self._folder / f"{upload.file_id}.json")
+
+    def _known(self, file_id: str) -> Upload | None:
+        if not _ID.match(file_id):
+            return None
+        try:
+            return Upload.model_validate_json((self._folder / f"{file_id}.json").read_bytes())
+        except (OSError, ValidationError):
+            return None
+
+
+def folder_of(settings: Settings) -> Path:
+    """Where uploaded files are."""
+    return settings.labelstream_data / "uploads"
+
+
+def path_of(settings: Settings, file_id: str) -> Path:
+    """Where the content of a file is."""
+    name = file_id if _ID.match(file_id) else "none"
+    return folder_of(settings) / f"{name}.data"
+
+
+def _sample(found: Understood) -> list[list[str | None]]:
+    return [
+        [None if value is None else text_of(value)[:_SHOWN_CHARACTERS] for value in record.values]
+        for record in found.sample[:_SHOWN]
+    ]
+
+
+@contextlib.contextmanager
+def _disk(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UnavailableError(
+            f"{folder} cannot be written or read: {error.strerror or error}", setting="LABELSTREAM_DATA"
+        ) from error

@@ -4,15 +4,20 @@ and where the local stack has moved, again."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TypeVar
 
 from connectors.clickhouse.client import ClickHouseClient
 from connectors.clickhouse.lookups import SECONDS, row_history, search_labels
+from connectors.kafka.broadcast import Broadcast
+from connectors.kafka.connection import connection
 from streams.errors import UnavailableError
+from streams.live import LiveSlice, Start
 from streams.local import with_local_stack
 from streams.lookups import LabelPage, LabelQuery, Place, RowHistory
 from streams.settings import Settings
+from streams.topics import Topics
 
 T = TypeVar("T")
 _CONNECT_SECONDS = 3.0
@@ -65,3 +70,39 @@ class Tables:
         moved = (found.clickhouse_host, found.clickhouse_port) != (used.clickhouse_host, used.clickhouse_port)
         if moved and self._resolved is used:
             self._resolved = None
+
+
+class LabeledFeed:
+    """Implements `streams.live.Feed` for the labelled topic; one consumer for all readers of the process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._broadcast: Broadcast | None = None
+        self._servers: str | None = None
+        self._all: list[Broadcast] = []
+
+    async def follow(self, start: Start, idle_seconds: float) -> AsyncGenerator[LiveSlice]:
+        broadcast = await self._found()
+        async with contextlib.aclosing(broadcast.follow(start, idle_seconds)) as slices:
+            async for one in slices:
+                yield one
+
+    def stop(self) -> None:
+        """End all readers."""
+        for one in self._all:
+            one.stop()
+
+    async def close(self) -> None:
+        """End everything."""
+        for one in self._all:
+            await one.close()
+
+    async def _found(self) -> Broadcast:
+        """The consumer; another one where the local stack has moved since."""
+        if self._broadcast is None or self._settings.kafka_bootstrap_servers is None:
+            found = await asyncio.to_thread(with_local_stack, self._settings)
+            if self._broadcast is None or found.kafka_bootstrap_servers != self._servers:
+                self._servers = found.kafka_bootstrap_servers
+                self._broadcast = Broadcast(connection(found), Topics(found.topic_prefix).labeled)
+                self._all.append(self._broadcast)
+        return self._broadcast

@@ -15,7 +15,7 @@ from connectors.api.server import listening, serving
 from connectors.api.services import Services
 from streams.api_classify import LabelOnDemand
 from streams.api_keys import parse_keys
-from streams.api_parts import Tables
+from streams.api_parts import LabeledFeed, Tables
 from streams.errors import ConfigurationError
 from streams.health import Health, application
 from streams.settings import Settings
@@ -77,10 +77,9 @@ async def services_of(
     classifier = LabelOnDemand(settings)
     parts.push_async_callback(classifier.close)
 
-    def ending() -> None:
-        return
-
-    return Services(health=_health(health), lookups=tables, classifier=classifier), ending
+    feed = LabeledFeed(settings)
+    parts.push_async_callback(feed.close)
+    return Services(health=_health(health), lookups=tables, classifier=classifier, feed=feed), feed.stop
 
 
 def _health(health: Health) -> Callable[[str], Any]:

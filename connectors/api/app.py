@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from connectors.api import classify, health, labels, problems, rows
+from connectors.api import classify, health, labels, problems, rows, stream
 from connectors.api.auth import Gate
 from connectors.api.guard import Guard
 from connectors.api.limits import Rate
@@ -18,7 +18,7 @@ from connectors.api.services import Services
 from streams.api_keys import ApiKey
 
 # What they need they take from `Services`, by `params.Ports`.
-ROUTERS = (health.router, classify.router, labels.router, rows.router)
+ROUTERS = (health.router, classify.router, labels.router, rows.router, stream.router)
 
 _ABOUT = """\
 Labels of contact-centre queries: what is stored, what arrives, and labels on demand.
@@ -55,6 +55,7 @@ def create_app(services: Services, options: Options) -> FastAPI:
         strict_content_type=False,
     )
     app.state.services = services
+    app.state.streams = stream.Streams()
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)

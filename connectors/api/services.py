@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from streams.live import Feed
 from streams.lookups import Lookups
 from streams.ondemand import Classifier
 
@@ -22,3 +23,4 @@ class Services:
     health: AskHealth
     lookups: Lookups
     classifier: Classifier
+    feed: Feed

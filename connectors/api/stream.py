@@ -1,0 +1,213 @@
+"""`GET /stream/labeled`: the labelled topic as server-sent events, for people without a Kafka client.
+
+An event's id holds the next offset of each partition. Whoever comes again with it as `Last-Event-ID` goes on
+there, and loses nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import structlog
+from fastapi import APIRouter, Header, Query, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from connectors.api.params import Ports, Probability
+from connectors.api.problems import Problem, unavailable
+from streams.live import LiveLabel, LiveSlice, Positions, Start
+
+log = structlog.get_logger()
+router = APIRouter(tags=["labels"])
+
+MOST_STREAMS = 500
+_BEAT_SECONDS = 15.0
+_STUCK_SECONDS = 30.0  # a client that takes nothing for so long is let go
+_ID_SECONDS = 1.0
+_RETRY_MS = 2_000
+_CHUNK = 1 << 16
+_ID = re.compile(r"^\d{1,18}(\.\d{1,18}){0,1023}$")
+_EXAMPLE = """\
+retry: 2000
+id: 17.20.5.11
+
+id: 18.20.5.11
+data: {"row_id":"42","text":"не проходит оплата картой","label":"payments","confidence":0.93}
+
+: nothing new
+id: 18.20.5.11
+
+"""
+
+
+@dataclass
+class Streams:
+    """How many streams are open."""
+
+    open: int = 0
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which labels a client wants to see."""
+
+    labels: frozenset[str]
+    sources: frozenset[str]
+    least: float | None
+    most: float | None
+
+    def __call__(self, one: LiveLabel) -> bool:
+        """Whether ``one`` is among them."""
+        if not one.data or (self.labels and one.label not in self.labels):
+            return False
+        if self.sources and one.source_domain not in self.sources:
+            return False
+        if self.least is None and self.most is None:
+            return True
+        if one.confidence is None:
+            return False
+        return (self.least or 0.0) <= one.confidence <= (1.0 if self.most is None else self.most)
+
+
+@router.get(
+    "/stream/labeled",
+    summary="Labels as they are made, as server-sent events",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "Events without end. Each one's data is a message of the labelled topic.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
+        }
+    },
+)
+async def stream_labeled(
+    request: Request,
+    services: Ports,
+    label: Annotated[
+        list[str] | None, Query(max_length=50, description="Only this label; may be given several times.")
+    ] = None,
+    source: Annotated[
+        list[str] | None,
+        Query(max_length=50, description="Only rows that the source had noted under this domain."),
+    ] = None,
+    min_confidence: Annotated[Probability | None, Query(description="At least so sure.")] = None,
+    max_confidence: Annotated[
+        Probability | None, Query(description="At most so sure. Labels without a confidence match neither.")
+    ] = None,
+    start: Annotated[
+        Literal["now", "beginning"], Query(description="Where to begin without a last event's id.")
+    ] = "now",
+    last_event_id: Annotated[
+        str | None, Query(max_length=20_000, description="As the header, for clients that cannot set it.")
+    ] = None,
+    last_event_id_header: Annotated[
+        str | None,
+        Header(
+            alias="Last-Event-ID", description="The id of the last event that was received: goes on after it."
+        ),
+    ] = None,
+) -> Response:
+    """Browsers' `EventSource` and `curl -N` read it. A client that is too slow is let go; it goes on where it
+    was when it comes again with its last event's id."""
+    begin = _start(last_event_id_header or last_event_id, start)
+    streams: Streams = request.app.state.streams
+    if streams.open >= MOST_STREAMS:
+        raise unavailable(f"{MOST_STREAMS} streams are open, which is the most", code="too-many-streams")
+    wanted = Wanted(frozenset(label or ()), frozenset(source or ()), min_confidence, max_confidence)
+    slices = services.feed.follow(begin, _BEAT_SECONDS)
+    try:
+        first = await anext(slices)
+    except StopAsyncIteration:
+        raise unavailable("the service ends", after=1.0) from None
+    return EventStream(_frames(first, slices, wanted), streams)
+
+
+def _start(last: str | None, start: Literal["now", "beginning"]) -> Start:
+    if not last:
+        return start
+    if not _ID.match(last):
+        told = [{"location": "header.Last-Event-ID", "detail": "not an id of this stream"}]
+        raise Problem(422, "the request is not as it should be", code="invalid", errors=told)
+    return tuple(int(part) for part in last.split("."))
+
+
+async def _frames(
+    first: LiveSlice, slices: AsyncGenerator[LiveSlice], wanted: Wanted
+) -> AsyncGenerator[bytes]:
+    """The stream's bytes, in pieces of whole events."""
+    yield f"retry: {_RETRY_MS}\n{_id(first.before)}\n".encode()
+    told = time.monotonic()
+    async with contextlib.aclosing(slices):
+        async for found in slices:
+            at, piece = list(found.before), bytearray()
+            unsaid = False
+            for one in found.labels:
+                at[one.partition] = one.offset + 1
+                unsaid = not wanted(one)
+                if not unsaid:
+                    piece += _id(at).encode() + b"data: " + one.data + b"\n\n"
+                if len(piece) > _CHUNK:
+                    yield bytes(piece)
+                    piece.clear()
+            now = time.monotonic()
+            if not found.labels:
+                piece += f": nothing new\n{_id(at)}\n".encode()
+            elif unsaid and now - told > _ID_SECONDS:
+                # What was left out needs not be read again after a break.
+                piece += f"{_id(at)}\n".encode()
+            if piece:
+                told = now
+                yield bytes(piece)
+
+
+def _id(at: Positions | list[int]) -> str:
+    return f"id: {'.'.join(map(str, at))}\n"
+
+
+class EventStream(Response):
+    """Sends pieces until there are no more, the client has gone, or it takes none."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, pieces: AsyncGenerator[bytes], streams: Streams) -> None:
+        super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        self._pieces = pieces
+        self._streams = streams
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._streams.open += 1
+        sending = asyncio.create_task(self._send(send))
+        leaving = asyncio.create_task(_gone(receive))
+        try:
+            await asyncio.wait([sending, leaving], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._streams.open -= 1
+            sending.cancel()
+            leaving.cancel()
+            await asyncio.wait([sending, leaving])
+        if not sending.cancelled() and (error := sending.exception()) is not None:
+            raise error
+
+    async def _send(self, send: Send) -> None:
+        headers = [(name, value) for name, value in self.raw_headers if name != b"content-length"]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        async with contextlib.aclosing(self._pieces) as pieces:
+            async for piece in pieces:
+                try:
+                    async with asyncio.timeout(_STUCK_SECONDS):
+                        await send({"type": "http.response.body", "body": piece, "more_body": True})
+                except TimeoutError:
+                    log.info("stream_let_go", reason="the client takes nothing")
+                    return
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -13,7 +13,7 @@ import orjson
 
 from connectors.clickhouse.ddl import describe_ddl
 from streams.asyncapi import asyncapi
-from streams.describe import describe_env, messages_page, settings_page
+from streams.describe import describe_env, messages_page, metrics_page, settings_page
 from streams.schemas import headers_schema, json_schemas
 from streams.settings import load
 from streams.topics import Topics
@@ -29,6 +29,7 @@ def generated() -> dict[str, str]:
         ".env.example": describe_env(),
         "docs/settings.md": settings_page(),
         "docs/messages.md": messages_page(),
+        "docs/metrics.md": metrics_page(),
         **schemas,
         "docs/contract/dead-letter.headers.json": _json(headers_schema("dead-letter")),
         "docs/contract/asyncapi.json": _json(asyncapi(Topics(defaults.topic_prefix), defaults)),

@@ -14,6 +14,7 @@ from agents.augment import Augmenter
 from agents.label import cache_entry, label_spec, labeler_of
 from agents.taxonomy import load_taxonomy
 from connectors.kafka.admin import Admin
+from connectors.kafka.backlog import BacklogReader
 from connectors.kafka.connection import connection
 from connectors.kafka.lease import GroupLease
 from connectors.kafka.producer import LeasedProducer
@@ -27,9 +28,11 @@ from streams.duty import lag_owed, membership_owed, watched
 from streams.errors import UndecodableError
 from streams.flow import agents_flow
 from streams.health import Health
-from streams.llm_metrics import llm_metrics
+from streams.lags import Lags
+from streams.llm_metrics import Endpoint, llm_metrics
+from streams.measures import StageLatency, agents_metrics, cache_metrics, member_metrics
 from streams.messages import Augmented, Labeled
-from streams.metrics import agents_metrics, lease_metrics
+from streams.metrics import LABEL_VERSION, LLM_CALL_SECONDS, Histogram
 from streams.ports import Record
 from streams.prepare import chat_ready, kafka_ready
 from streams.settings import Settings
@@ -70,6 +73,8 @@ async def agents(settings: Settings, health: Health) -> None:
                 topics,
                 health,
                 {"labeler": labeler, "augmenter": augmenter},
+                {Labeled.made_by: labels, Augmented.made_by: variants},
+                live.model,
                 {
                     "label": labeler_of(live, labeler, labels).label,
                     "label_version": live.version,
@@ -88,12 +93,16 @@ async def _work(
     topics: Topics,
     health: Health,
     models: dict[str, ChatClient],
+    answers: dict[str, Shared],
+    model_name: str,
     flow: dict[str, Any],
 ) -> None:
     arguments = connection(settings)
+    latency, call_seconds = StageLatency(), Histogram(LLM_CALL_SECONDS)
     lease = GroupLease()
     producer = LeasedProducer(arguments, lease)
-    for model in models.values():
+    for name, model in models.items():
+        model.observe = call_seconds.series(name).observe
         # A worker that was paused may wake up with calls that another has long made in its place.
         model.permitted = lease.held
     tail, admin = TailReader(arguments), Admin(arguments)
@@ -109,6 +118,16 @@ async def _work(
                 Augmented.made_by: settings.llm_augmenter_concurrency,
             }
         ),
+        observe=latency.observe,
+    )
+    lags = Lags(
+        BacklogReader(arguments),
+        {
+            topics.rows: Labeled.made_by,
+            topics.replay: Labeled.made_by,
+            topics.labeled: Augmented.made_by,
+        },
+        lambda: {partition: commit.offset for partition, commit in delivery.commits().items()},
     )
     data = settings.labelstream_data / "agents"
     data.mkdir(parents=True, exist_ok=True)
@@ -125,8 +144,13 @@ async def _work(
 
     def measure() -> Iterable[Metric]:
         yield from agents_metrics(delivery.counts, delivery.in_flight, delivery.waiting)
-        yield from llm_metrics({name: (model.state(), model.stats) for name, model in models.items()})
-        yield from lease_metrics(lease.age)
+        yield from llm_metrics({name: Endpoint(one.state(), one.stats) for name, one in models.items()})
+        yield from cache_metrics(answers)
+        yield latency.histogram.collect()
+        yield call_seconds.collect()
+        yield from lags.measure()
+        yield from member_metrics(lease)
+        yield LABEL_VERSION.one(1.0, flow["label_version"], model_name)
 
     def state() -> dict[str, Any]:
         return {
@@ -148,9 +172,11 @@ async def _work(
 
     health.measure, health.state = measure, state
     health.working()
+    looking = asyncio.create_task(lags.run())
     try:
         await watched(worker.run(), Watchdog(progress, owes))
     finally:
+        looking.cancel()
         log.info("agents_end", **delivery.counts)
         await producer.stop()
 

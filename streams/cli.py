@@ -58,7 +58,7 @@ def run(role: Role) -> None:
     from streams import roles
 
     settings = read_settings()
-    configure_logs(settings.log_level, settings.log_format)
+    configure_logs(settings.log_level, settings.log_format, role.value)
     work = {
         Role.POLLER: roles.run_poller,
         Role.AGENTS: roles.run_agents,

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from streams.errors import UndecodableError
 from streams.messages import DeadLetter, Labeled, Message, Part, Row
+from streams.trace import TRACEPARENT, traceparent_of
 
 M = TypeVar("M", bound=Message)
 Headers = list[tuple[str, bytes]]
@@ -57,8 +58,14 @@ def decode(kind: type[M], value: bytes | None) -> M:
         raise UndecodableError(f"{where}: {first['msg']}", reason=reason) from error
 
 
-def headers_of(message: Message, *, source: tuple[str, int, int] | None = None) -> Headers:
-    """The headers of ``message``; ``source`` is the topic, partition and offset it was made from."""
+def headers_of(
+    message: Message, *, source: tuple[str, int, int] | None = None, trace: bytes | None = None
+) -> Headers:
+    """The headers of ``message``.
+
+    ``source``: the topic, partition and offset it was made from. ``trace``: the `traceparent` that came with
+    it; without one, the row's own.
+    """
     headers: Headers = [
         (MESSAGE_TYPE, message.message_type.encode()),
         (SCHEMA_VERSION, message.schema_version.encode()),
@@ -66,10 +73,17 @@ def headers_of(message: Message, *, source: tuple[str, int, int] | None = None) 
     if source is not None:
         headers.append((SOURCE, f"{source[0]}/{source[1]}/{source[2]}".encode()))
     if isinstance(message, Row):
-        headers.append((CREATED_AT, created_at_header(message)))
+        created_at = created_at_header(message)
+        headers.append((CREATED_AT, created_at))
+        headers.append((TRACEPARENT, trace or traceparent_of(message.row_id, created_at)))
     if isinstance(message, Labeled):
         headers.append((LABEL_VERSION, message.label_version.encode()))
     return headers
+
+
+def traceparent_for(row: Row) -> bytes:
+    """The row's own `traceparent`."""
+    return traceparent_of(row.row_id, created_at_header(row))
 
 
 def created_at_header(row: Row) -> bytes:

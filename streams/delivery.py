@@ -23,10 +23,12 @@ from streams.intake import Intake
 from streams.leftover import Leftover
 from streams.letters import dead_letter
 from streams.memory import bytes_identity, digest_of, retry_identity, row_identity
+from streams.messages import Row
 from streams.outcomes import Done, Reject, Retry
 from streams.ports import Commit, Lease, Outgoing, Partition, Record, Sender, Tail, TopicIds
 from streams.stage import Flow, Limits, Route
 from streams.takeover import Takeover
+from streams.trace import AT_WORK
 from streams.urgency import REPLAY
 from streams.window import Window, made_anew
 from streams.work import Input, Work
@@ -34,6 +36,7 @@ from streams.work import Input, Work
 log = structlog.get_logger()
 
 Sleep = Callable[[float], Awaitable[None]]
+Observe = Callable[[Row], None]
 _SENDING = 32  # so many more than a step has places may wait for Kafka's confirmation
 
 
@@ -54,7 +57,9 @@ class Delivery:
         lease: Lease,
         limits: Limits,
         sleep: Sleep = asyncio.sleep,
+        observe: Observe = lambda message: None,
     ) -> None:
+        """``observe`` is given each live message that was made, once it is published."""
         self.flow = flow
         self.counts: Counter[str] = Counter()
         self.unsure = ""  # why only a new start can tell what was written
@@ -65,6 +70,7 @@ class Delivery:
         self._lease = lease
         self._limits = limits
         self._sleep = sleep
+        self._observe = observe
         self._generation = -1
         self._inputs: dict[Partition, Input] = {}
         self._running: dict[asyncio.Task[None], Work] = {}
@@ -229,7 +235,7 @@ class Delivery:
         (self._asking if work.asking else self._sending)[work.kind] -= 1
         if not task.cancelled() and (error := task.exception()) is not None:
             # Cannot happen by design: _deliver lets nothing escape. The message stays uncommitted.
-            log.error("delivery_failed", step=work.route.name, error=repr(error))
+            log.error("delivery_failed", step=work.route.name, error=repr(error), **work.about())
         self._pump()
 
     def _decided(self, work: Work) -> None:
@@ -243,6 +249,7 @@ class Delivery:
 
     async def _deliver(self, work: Work) -> None:
         REPLAY.set(work.record.topic in self.flow.replays)
+        AT_WORK.set(work)
         try:
             broken = self._read(work)
             key = (work.record.partition, work.identity)
@@ -311,7 +318,7 @@ class Delivery:
             try:
                 outcome = await work.route.step(work.message)
             except Exception as error:
-                log.exception("step_failed", step=name, row_id=work.message.row_id)
+                log.exception("step_failed", step=name)
                 outcome = Retry(1.0, f"unexpected {type(error).__name__}: {error}", suspect=True)
             if not isinstance(outcome, Retry):
                 return outcome
@@ -329,7 +336,7 @@ class Delivery:
         record, memory, name = work.record, work.state.memory, work.route.name
         retry_of = self._retry_of(record)
         if isinstance(output, Done):
-            headers = headers_of(output.message, source=record.source)
+            headers = headers_of(output.message, source=record.source, trace=work.trace)
             if (job := record.header(REPLAY_JOB)) is not None:
                 headers.append((REPLAY_JOB, job))
             if retry_of is not None:
@@ -344,6 +351,8 @@ class Delivery:
                 if retry_of is not None:
                     memory.published.add(retry_identity(name, retry_of))
                 self.counts[f"done:{name}"] += 1
+                if record.topic not in self.flow.replays:
+                    self._observe(output.message)
                 return
         version = work.route.version_of(work.message) if work.message is not None else None
         for whole in (True, False):
@@ -356,6 +365,7 @@ class Delivery:
                 topic=self.flow.dead_letter,
                 whole=whole,
                 retry_of=retry_of,
+                trace=work.trace,
             )
             try:
                 await self._send(work, letter)

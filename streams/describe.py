@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from streams.asyncapi import CHANNELS
+from streams.metrics import METRICS, Declared
 from streams.schemas import headers_schema, json_schemas
 from streams.settings import Settings, shown_default
 from streams.topics import Topics
@@ -123,6 +124,38 @@ def messages_page() -> str:
         *_header_lines(headers_schema("dead-letter")),
     ]
     return "\n".join(lines) + "\n"
+
+
+def metrics_page() -> str:
+    """The metrics as a Markdown page."""
+    lines = [
+        "# Metrics",
+        "",
+        "Made from `streams/metrics.py` by `make generate`; do not edit.",
+        "",
+        "Each role serves these at `/metrics` of its health port (`HEALTH_PORT`), in Prometheus' format,",
+        "beside the usual `process_*` and `python_*`. Names keep to Prometheus' conventions: seconds,",
+        "`_total` for counters. Each process tells of its own share: sum `labelstream_lag_messages` over the",
+        "processes of a role, and take the greatest of `labelstream_lag_seconds`.",
+    ]
+    for title, wanted in (
+        ("Every role", lambda roles: roles[0] == "every role"),
+        ("Several roles", lambda roles: len(roles) > 1),
+        ("`poller`", lambda roles: roles == ("poller",)),
+        ("`agents`", lambda roles: roles == ("agents",)),
+        ("`sink`", lambda roles: roles == ("sink",)),
+        ("`all`", lambda roles: roles == ("all",)),
+    ):
+        lines += ["", f"## {title}", "", "| Metric | Kind | Labels | Meaning |", "|---|---|---|---|"]
+        lines += [_metric_line(one) for one in METRICS if wanted(one.roles)]
+    return "\n".join(lines) + "\n"
+
+
+def _metric_line(metric: Declared) -> str:
+    labels = ", ".join(f"`{label}`" for label in metric.labels)
+    roles = f" *{', '.join(metric.roles)}*" if len(metric.roles) > 1 else ""
+    bounds = f" Bounds: {', '.join(f'{bound:g}' for bound in metric.bounds)}." if metric.bounds else ""
+    return f"| `{metric.name}` | {metric.kind} | {labels} | {_cell(metric.help)}{bounds}{roles} |"
 
 
 def _field_lines(schema: dict[str, Any]) -> Iterator[str]:

@@ -30,6 +30,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from streams.errors import ConfigurationError
+from streams.measures import role_metrics
 
 log = structlog.get_logger()
 
@@ -140,7 +141,9 @@ class _Measures(Collector):
         self._health = health
 
     def collect(self) -> Iterator[Metric]:
-        yield from self._health.measure()
+        health = self._health
+        yield from role_metrics(health.role, ready=not health.waiting, healthy=not health.sick())
+        yield from health.measure()
 
     def describe(self) -> Iterable[Metric]:
         return ()

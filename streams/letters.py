@@ -17,6 +17,7 @@ from streams.memory import PAYLOAD_DIGEST, digest_of
 from streams.messages import DeadLetter, Row
 from streams.outcomes import Reject
 from streams.ports import Outgoing, Record
+from streams.trace import TRACEPARENT
 
 
 def dead_letter(
@@ -29,8 +30,10 @@ def dead_letter(
     topic: str,
     whole: bool,
     retry_of: bytes | None = None,
+    trace: bytes | None = None,
 ) -> Outgoing:
-    """The dead letter of ``record``. ``message`` and its label ``version``, where it could be read.
+    """The dead letter of ``record``. ``message``, its label ``version`` and its ``trace``, where it could be
+    read.
 
     With ``whole=False`` the bytes stay behind: the origin says where they are.
     """
@@ -51,6 +54,8 @@ def dead_letter(
     if message is not None:
         headers.append((CREATED_AT, created_at_header(message)))
         headers.append((LABEL_VERSION, (version or "").encode()))
+    if trace is not None:
+        headers.append((TRACEPARENT, trace))
     # Tried again, it goes the same way: under which version, for which replay, and where to.
     headers += [(name, value) for name in (REPLAY_JOB, TO) if (value := record.header(name)) is not None]
     if retry_of is not None:

@@ -4,41 +4,50 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from prometheus_client.metrics_core import Metric
 
 from connectors.llm.limit import LimitState
-from streams.metrics import counter, gauge
+from streams import metrics as m
 
 
-def llm_metrics(endpoints: Mapping[str, tuple[LimitState, Counter[str]]]) -> Iterable[Metric]:
-    """``endpoints``: by name, the limit's state and the client's counts."""
-    states = {name: state for name, (state, _) in endpoints.items()}
-    label = ("endpoint",)
-    yield gauge("llm_limit", "Requests that may be in flight now.", label, _each(states, "limit"))
-    yield gauge("llm_in_flight", "Requests in flight.", label, _each(states, "in_flight"))
-    yield gauge("llm_available", "1 while the endpoint answers.", label, _each(states, "available"))
-    yield gauge(
-        "llm_queue",
-        "Requests that wait here for a place, live ones and replays.",
-        ("endpoint", "class"),
+class Endpoint(NamedTuple):
+    """An endpoint's limit, and the client's counts."""
+
+    state: LimitState
+    counts: Counter[str]
+
+
+def llm_metrics(endpoints: Mapping[str, Endpoint]) -> Iterable[Metric]:
+    """``endpoints`` by name."""
+    states = {name: one.state for name, one in endpoints.items()}
+    yield m.LLM_LIMIT.family(_each(states, "limit"))
+    yield m.LLM_IN_FLIGHT.family(_each(states, "in_flight"))
+    yield m.LLM_AVAILABLE.family(_each(states, "available"))
+    yield m.LLM_QUEUE.family(
         {(name, "live"): float(state.waiting) for name, state in states.items()}
-        | {(name, "replay"): float(state.waiting_replay) for name, state in states.items()},
+        | {(name, "replay"): float(state.waiting_replay) for name, state in states.items()}
     )
-    yield gauge(
-        "llm_limit_reason",
-        "Why the limit was last changed, or why nothing is sent; always 1.",
-        ("endpoint", "reason"),
-        {(name, state.reason): 1.0 for name, state in states.items()},
+    yield m.LLM_ENDPOINT_QUEUE.family(
+        {
+            (name,): state.endpoint_waiting
+            for name, state in states.items()
+            if state.endpoint_waiting is not None
+        }
     )
-    for key, help_ in (
-        ("calls", "Requests sent."),
-        ("failures", "Requests that failed."),
-        ("retries", "Requests sent again."),
-        ("output_tokens", "Tokens that the model wrote."),
+    # Of an endpoint that is away the reason is an error's text, which is no label: every text is a series.
+    yield m.LLM_LIMIT_REASON.family(
+        {(name, state.reason if state.available else "away"): 1.0 for name, state in states.items()}
+    )
+    for declared, key in (
+        (m.LLM_CALLS, "calls"),
+        (m.LLM_FAILURES, "failures"),
+        (m.LLM_RETRIES, "retries"),
+        (m.LLM_INPUT_TOKENS, "input_tokens"),
+        (m.LLM_OUTPUT_TOKENS, "output_tokens"),
     ):
-        values = {(name,): float(counts[key]) for name, (_, counts) in endpoints.items()}
-        yield counter(f"llm_{key}", help_, label, values)
+        yield declared.family({(name,): float(one.counts[key]) for name, one in endpoints.items()})
 
 
 def _each(states: Mapping[str, LimitState], field: str) -> dict[tuple[str, ...], float]:

@@ -1,90 +1,234 @@
-"""The roles' metrics by Prometheus' conventions: seconds and totals, one name a thing, labels for kinds."""
+"""The roles' metrics, each declared once: by Prometheus' conventions seconds and totals, labels for kinds.
+
+`docs/metrics.md` is made from the declarations; `streams/measures.py` fills them.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import Any
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, Literal
 
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 
 PREFIX = "labelstream"
 
+_POLLER, _AGENTS, _SINK, _ALL = ("poller",), ("agents",), ("sink",), ("all",)
+_WORKERS = (*_POLLER, *_AGENTS, *_SINK)
+# Whatever has a health endpoint.
+EVERY_ROLE = ("every role",)
 
-def counter(name: str, help_: str, labels: Iterable[str], values: Mapping[Any, float]) -> Metric:
-    """A counter with one sample for each tuple of label values."""
-    family = CounterMetricFamily(f"{PREFIX}_{name}", help_, labels=list(labels))
-    for key, value in values.items():
-        family.add_metric(list(key), value)
-    return family
-
-
-def gauge(name: str, help_: str, labels: Iterable[str], values: Mapping[Any, float]) -> Metric:
-    """The same for a gauge."""
-    family = GaugeMetricFamily(f"{PREFIX}_{name}", help_, labels=list(labels))
-    for key, value in values.items():
-        family.add_metric(list(key), value)
-    return family
+# Seconds. From a cache's answer to a day's outage; from a short answer to the longest that is waited for.
+STAGE_BOUNDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 86400.0)
+CALL_BOUNDS = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
-def parted(counts: Counter[str], name: str, parts: int) -> dict[tuple[str, ...], float]:
-    """Of ``counts`` those whose key is ``name`` and ``parts`` more words behind colons."""
-    found: dict[tuple[str, ...], float] = {}
-    for key, value in dict(counts).items():
-        first, *rest = key.split(":")
-        if first == name and len(rest) == parts:
-            found[tuple(rest)] = float(value)
-    return found
+@dataclass(frozen=True)
+class Declared:
+    """One metric. ``name`` as it is queried, but for a histogram's `_bucket`, `_sum` and `_count`."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    roles: tuple[str, ...]
+    help: str
+    labels: tuple[str, ...] = ()
+    bounds: tuple[float, ...] = ()
+
+    def family(self, values: Mapping[Any, float]) -> Metric:
+        """A counter or a gauge with one sample for each tuple of label values; `()` where it has none."""
+        kind = CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily
+        family = kind(self.name, self.help, labels=self.labels)
+        for key, value in values.items():
+            family.add_metric(key, value)
+        return family
+
+    def one(self, value: float, *labels: str) -> Metric:
+        """The same with a single sample."""
+        return self.family({labels: value})
 
 
-def agents_metrics(counts: Counter[str], in_flight: int, waiting: int) -> Iterable[Metric]:
-    """Of the label and augment agents, from the delivery's counts."""
-    outcomes = {
-        (step[0], outcome): value
-        for outcome in ("done", "known", "retries", "dead_letters")
-        for step, value in parted(counts, outcome, 1).items()
-    }
-    yield counter(
-        "messages", "Messages worked on, by step and what came of them.", ("step", "outcome"), outcomes
-    )
-    yield counter("dead_letters", "Messages given up.", ("step", "reason"), parted(counts, "dead_letters", 2))
-    yield gauge("messages_in_flight", "Messages at work now.", (), {(): in_flight})
-    yield gauge("messages_waiting", "Messages that were read and have not been begun.", (), {(): waiting})
+def _counter(name: str, roles: tuple[str, ...], help_: str, *labels: str) -> Declared:
+    return Declared(f"{PREFIX}_{name}_total", "counter", roles, help_, labels)
 
 
-def poller_metrics(counts: Counter[str], watermark: int | None) -> Iterable[Metric]:
-    """Of the poller. ``watermark``: microseconds since 1970."""
-    rows = {(name,): float(counts[name]) for name in ("read", "published", "same_id")}
-    yield counter("source_rows", "Rows of the source table, by what became of them.", ("outcome",), rows)
-    yield counter("source_rows_skipped", "Rows left out.", ("reason",), parted(counts, "skipped", 1))
-    yield counter(
-        "dead_letters",
-        "Messages given up.",
-        ("step", "reason"),
-        {("poll", *key): value for key, value in parted(counts, "dead_letters", 1).items()},
-    )
-    if watermark is not None:
-        yield gauge(
-            "source_watermark_timestamp_seconds",
-            "How far the source table was read, seconds since 1970.",
-            (),
-            {(): watermark / 1e6},
-        )
+def _gauge(name: str, roles: tuple[str, ...], help_: str, *labels: str) -> Declared:
+    return Declared(f"{PREFIX}_{name}", "gauge", roles, help_, labels)
 
 
-def sink_metrics(counts: Counter[str]) -> Iterable[Metric]:
-    """Of the sink."""
-    yield counter("stored_rows", "Rows inserted.", ("table",), parted(counts, "stored", 1))
-    single = {(name,): float(counts[name]) for name in ("inserts", "retries", "already_stored", "unstorable")}
-    yield counter("sink_events", "What the sink did.", ("event",), single)
-    yield counter(
-        "dead_letters",
-        "Messages given up.",
-        ("step", "reason"),
-        {("store", *key): value for key, value in parted(counts, "dead_letters", 1).items()},
-    )
+def _histogram(
+    name: str, roles: tuple[str, ...], help_: str, bounds: tuple[float, ...], *labels: str
+) -> Declared:
+    return Declared(f"{PREFIX}_{name}", "histogram", roles, help_, labels, bounds)
 
 
-def lease_metrics(age: float) -> Iterable[Metric]:
-    """How old the last successful heartbeat is; nothing is written from 0.6 of the session on."""
-    yield gauge("lease_age_seconds", "Since the last successful heartbeat.", (), {(): age})
+# --- every role ---
+BUILD_INFO = _gauge("build_info", EVERY_ROLE, "What runs; always 1.", "role", "version", "python")
+ROLE_READY = _gauge("role_ready", EVERY_ROLE, "1 while the role is at work, 0 while it waits for a part.")
+ROLE_HEALTHY = _gauge("role_healthy", EVERY_ROLE, "1 while the event loop turns and work makes progress.")
+ROLE_RESTARTS = _counter("role_restarts", _ALL, "Roles that ended and were started again.", "role")
+
+# --- those that are members of a consumer group ---
+LEASE_AGE = _gauge(
+    "lease_age_seconds",
+    _WORKERS,
+    "Since the last successful heartbeat; nothing is written from 0.6 of the session on.",
+)
+REBALANCES = _counter("rebalances", _WORKERS, "Assignments of partitions to this process.")
+DEAD_LETTERS = _counter("dead_letters", _WORKERS, "Messages given up.", "step", "reason")
+STAGE_LATENCY = _histogram(
+    "stage_latency_seconds",
+    _WORKERS,
+    "From one point of a live row's way to the next; replays are left out.",
+    STAGE_BOUNDS,
+    "stage",
+)
+LAG_MESSAGES = _gauge(
+    "lag_messages",
+    (*_AGENTS, *_SINK),
+    "Messages of this process's partitions that are not done. Looked at every 10 s.",
+    "step",
+    "topic",
+)
+LAG_SECONDS = _gauge(
+    "lag_seconds", (*_AGENTS, *_SINK), "Age of the oldest of them; 0 without any.", "step", "topic"
+)
+
+# --- poller ---
+SOURCE_ROWS = _counter("source_rows", _POLLER, "Rows of the source table, by what became of them.", "outcome")
+SOURCE_SKIPPED = _counter("source_rows_skipped", _POLLER, "Rows left out.", "reason")
+SOURCE_POLLS = _counter("source_polls", _POLLER, "Looks at the source table.")
+SOURCE_ACTIVE = _gauge("source_active", _POLLER, "1 for the poller at work, 0 for one that stands by.")
+SOURCE_WATERMARK = _gauge(
+    "source_watermark_timestamp_seconds",
+    _POLLER,
+    "How far the source table was read, seconds since 1970.",
+)
+SOURCE_POLLED = _gauge(
+    "source_last_poll_timestamp_seconds",
+    _POLLER,
+    "When the source table was last read without an error, seconds since 1970.",
+)
+
+# --- agents ---
+MESSAGES = _counter(
+    "messages", _AGENTS, "Messages that are done, by step and what came of them.", "step", "outcome"
+)
+STEP_RETRIES = _counter("step_retries", _AGENTS, "Times that a step was tried again.", "step")
+IN_FLIGHT = _gauge("messages_in_flight", _AGENTS, "Messages at work now.")
+WAITING = _gauge("messages_waiting", _AGENTS, "Messages that were read and have not been begun.")
+LABEL_VERSION = _gauge(
+    "label_version_info", _AGENTS, "The label version of live rows; always 1.", "label_version", "model"
+)
+CACHE_REQUESTS = _counter(
+    "answer_cache_requests",
+    _AGENTS,
+    "Questions by where the answer came from: memory (`hit`), another's call (`shared`), a call (`miss`).",
+    "step",
+    "result",
+)
+CACHE_ENTRIES = _gauge("answer_cache_entries", _AGENTS, "Answers that are remembered.", "step")
+CALLS_SAVED = _counter("llm_calls_saved", _AGENTS, "Questions answered without a call of their own.", "step")
+
+# --- LLM endpoints ---
+LLM_LIMIT = _gauge(
+    "llm_limit", _AGENTS, "Requests that may be in flight now; 0 while it is away.", "endpoint"
+)
+LLM_LIMIT_REASON = _gauge(
+    "llm_limit_reason",
+    _AGENTS,
+    "Why the limit was last changed, or `away`; always 1.",
+    "endpoint",
+    "reason",
+)
+LLM_IN_FLIGHT = _gauge("llm_in_flight", _AGENTS, "Requests in flight.", "endpoint")
+LLM_AVAILABLE = _gauge("llm_available", _AGENTS, "1 while the endpoint answers.", "endpoint")
+LLM_QUEUE = _gauge("llm_queue", _AGENTS, "Requests that wait here for a place.", "endpoint", "class")
+LLM_ENDPOINT_QUEUE = _gauge(
+    "llm_endpoint_queue", _AGENTS, "Requests that wait at the endpoint, where it tells.", "endpoint"
+)
+LLM_CALLS = _counter("llm_calls", _AGENTS, "Requests sent.", "endpoint")
+LLM_FAILURES = _counter("llm_failures", _AGENTS, "Requests that failed.", "endpoint")
+LLM_RETRIES = _counter("llm_retries", _AGENTS, "Requests sent again.", "endpoint")
+LLM_INPUT_TOKENS = _counter(
+    "llm_input_tokens", _AGENTS, "Tokens that the model read, where the endpoint tells.", "endpoint"
+)
+LLM_OUTPUT_TOKENS = _counter("llm_output_tokens", _AGENTS, "Tokens that the model wrote.", "endpoint")
+LLM_CALL_SECONDS = _histogram(
+    "llm_call_seconds", _AGENTS, "From a request to its answer.", CALL_BOUNDS, "endpoint"
+)
+
+# --- sink ---
+STORED_ROWS = _counter("stored_rows", _SINK, "Rows inserted.", "table")
+SINK_MESSAGES = _counter(
+    "sink_messages_passed_over",
+    _SINK,
+    "Messages not inserted: in the table already (`known`), of a dropped replay (`unwanted`), `unstorable`.",
+    "why",
+)
+SINK_INSERTS = _counter("sink_inserts", _SINK, "Insert statements that succeeded.")
+SINK_RETRIES = _counter("sink_retries", _SINK, "Insert statements tried again.")
+
+METRICS: tuple[Declared, ...] = tuple(one for one in globals().values() if isinstance(one, Declared))
+
+# The stages of STAGE_LATENCY.
+CREATED_TO_POLLED = "created_to_polled"
+POLLED_TO_LABELED = "polled_to_labeled"
+LABELED_TO_AUGMENTED = "labeled_to_augmented"
+CREATED_TO_STORED = "created_to_stored"
+CREATED_TO_AUGMENTED_STORED = "created_to_augmented_stored"
+
+
+class Histogram:
+    """What was observed of one declared histogram. One thread observes, any may collect."""
+
+    def __init__(self, declared: Declared) -> None:
+        self._declared = declared
+        self._series: dict[tuple[str, ...], Series] = {}
+
+    def series(self, *labels: str) -> Series:
+        """The series with these label values; it is there, empty, from now on."""
+        return self._series.setdefault(labels, Series(self._declared.bounds))
+
+    def collect(self) -> Metric:
+        """All series as they are now."""
+        declared = self._declared
+        family = HistogramMetricFamily(declared.name, declared.help, labels=declared.labels)
+        for labels, series in list(self._series.items()):
+            counts, total = list(series.counts), series.total
+            names = [*map(str, declared.bounds), "+Inf"]
+            family.add_metric(labels, list(zip(names, accumulate(counts), strict=True)), total)
+        return family
+
+
+class Series:
+    """Counts of one series by bucket, the last of which has no bound."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one. Clocks of two machines may differ: less than nothing counts as nothing."""
+        seconds = max(seconds, 0.0)
+        self.counts[bisect_left(self.bounds, seconds)] += 1
+        self.total += seconds
+
+    def observe_all(self, seconds: Any) -> None:
+        """Count an array of them (float64, of numpy), at some 20 ns each."""
+        import numpy as np
+
+        seconds = np.maximum(seconds, 0.0)
+        found = np.bincount(np.searchsorted(self.bounds, seconds), minlength=len(self.counts))
+        for bucket in np.flatnonzero(found):
+            self.counts[bucket] += int(found[bucket])
+        self.total += float(seconds.sum())

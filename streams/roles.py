@@ -20,7 +20,9 @@ from connectors.clickhouse.ddl import create_tables
 from connectors.clickhouse.poller import Poller
 from connectors.clickhouse.sink import Sink, writer_for
 from connectors.clickhouse.source import SourceTable
+from connectors.clickhouse.storing_time import StoringTime
 from connectors.kafka.admin import Admin
+from connectors.kafka.backlog import BacklogReader
 from connectors.kafka.connection import connection, reach
 from connectors.kafka.consumer import GroupConsumer, Session
 from connectors.kafka.follow import Follower
@@ -30,8 +32,10 @@ from streams.agents_role import agents
 from streams.api_role import api
 from streams.duty import again, lag_owed, membership_owed, on_duty, watched
 from streams.health import Health
+from streams.lags import Lags
 from streams.local import with_local_stack
-from streams.metrics import lease_metrics, poller_metrics, sink_metrics
+from streams.measures import member_metrics, poller_metrics, sink_metrics, supervisor_metrics
+from streams.metrics import CREATED_TO_POLLED, STAGE_LATENCY, Histogram
 from streams.prepare import clickhouse_ready, kafka_ready
 from streams.settings import Settings
 from streams.supervise import Supervisor
@@ -79,6 +83,7 @@ async def _all(settings: Settings, health: Health) -> None:
     # The port is this process's; each role takes a free one.
     supervisor = Supervisor(SUPERVISED, {**os.environ, "HEALTH_PORT": "0"})
     health.state = lambda: {"pids": supervisor.pids, "restarts": dict(supervisor.restarts)}
+    health.measure = lambda: supervisor_metrics(supervisor.restarts, SUPERVISED)
     health.working()
     await supervisor.run()
 
@@ -108,6 +113,7 @@ async def _poller(settings: Settings, health: Health) -> None:
     producer = LeasedProducer(arguments, group.lease)
     group.fence_with(producer.fence)
     counts: Counter[str] = Counter()
+    latency = Histogram(STAGE_LATENCY)
     active: list[Poller] = []
 
     async def poll(session: Session) -> None:
@@ -123,6 +129,7 @@ async def _poller(settings: Settings, health: Health) -> None:
             generation=session.generation,
             ending=session.ending,
             counts=counts,
+            waited=latency.series(CREATED_TO_POLLED),
         )
         active[:] = [poller]
         try:
@@ -131,8 +138,15 @@ async def _poller(settings: Settings, health: Health) -> None:
             active.clear()
 
     def measure() -> Iterable[Metric]:
-        yield from poller_metrics(counts, active[0].watermark if active else None)
-        yield from lease_metrics(group.lease.age)
+        poller = next(iter(active), None)
+        yield from poller_metrics(
+            counts,
+            active=poller is not None,
+            watermark=poller.watermark if poller else None,
+            polled_at=poller.polled_at if poller else None,
+        )
+        yield latency.collect()
+        yield from member_metrics(group.lease)
 
     async def owes() -> str:
         if problem := await membership_owed(settings, group.lease):
@@ -161,6 +175,7 @@ async def _sink(settings: Settings, health: Health) -> None:
     producer = LeasedProducer(arguments, group.lease)
     group.fence_with(producer.fence)
     tail = TailReader(arguments)
+    latency = Histogram(STAGE_LATENCY)
     versions = KnownVersions()
     follower = Follower(arguments, topics.versions, versions.learn)
     await until_available("the label versions", follower.start)
@@ -174,7 +189,9 @@ async def _sink(settings: Settings, health: Health) -> None:
         lease=group.lease,
         writer=writer,
         unwanted=versions.unwanted,
+        observe=StoringTime(latency).observe,
     )
+    lags = Lags(BacklogReader(arguments), dict.fromkeys(sink.topics, "store"), group.done)
     group.subscribe(sink.topics)
 
     async def store(session: Session) -> None:
@@ -182,7 +199,9 @@ async def _sink(settings: Settings, health: Health) -> None:
 
     def measure() -> Iterable[Metric]:
         yield from sink_metrics(sink.counts)
-        yield from lease_metrics(group.lease.age)
+        yield latency.collect()
+        yield from lags.measure()
+        yield from member_metrics(group.lease)
 
     async def owes() -> str:
         if problem := await membership_owed(settings, group.lease):
@@ -197,11 +216,12 @@ async def _sink(settings: Settings, health: Health) -> None:
 
     health.measure, health.state = measure, lambda: {"counts": dict(sink.counts)}
     health.working()
-    following = asyncio.create_task(follower.run())
+    beside = [asyncio.create_task(follower.run()), asyncio.create_task(lags.run())]
     try:
         await watched(again(lambda: group.run(store)), Watchdog(lambda: sink.counts.total(), owes))
     finally:
-        following.cancel()
+        for task in beside:
+            task.cancel()
         log.info("sink_ends", **sink.counts)
         await producer.stop()
         await client.close()

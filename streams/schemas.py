@@ -22,6 +22,7 @@ from streams.codec import (
 )
 from streams.memory import PAYLOAD_DIGEST
 from streams.messages import MESSAGES, DeadLetter, Labeled, Row
+from streams.trace import TRACEPARENT
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -64,6 +65,7 @@ def headers_schema(message_type: str) -> dict[str, Any]:
             properties[TO] = _text(
                 "On the replay topic: where the label goes, labeled or shadow.", enum=["labeled", "shadow"]
             )
+        properties[TRACEPARENT] = _trace()
         properties[REPLAY_JOB] = _text("The replay or backfill that it comes from, if it does.", minLength=1)
     fixed = {
         MESSAGE_TYPE: _text("The kind of message.", const=message_type),
@@ -119,8 +121,17 @@ def _dead_letter_headers() -> tuple[dict[str, Any], list[str]]:
     properties[CREATED_AT] = _text("The row's time, where the message could be read.", format="date-time")
     properties[LABEL_VERSION] = _text("The label version under which it was worked on.")
     properties[PAYLOAD_DIGEST] = _text("Digest of the received bytes.", pattern="^[0-9a-f]{16}$")
+    properties[TRACEPARENT] = _trace()
     properties["topic-id"] = _text("The incarnation of the origin's topic, where the sink gave it up.")
     return properties, written
+
+
+def _trace() -> dict[str, Any]:
+    return _text(
+        "W3C trace context: one trace id a row, made of its identity and so the same however often it is "
+        "retried or replayed; in log lines it is `trace_id`.",
+        pattern="^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
+    )
 
 
 def _text(description: str, **limits: Any) -> dict[str, Any]:

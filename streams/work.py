@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 
+from streams.codec import traceparent_for
 from streams.intake import Intake
 from streams.memory import Floors, Memory
 from streams.messages import Row
 from streams.ports import Record
 from streams.stage import Route
+from streams.trace import TRACEPARENT, about_row
 from streams.window import Slot, Window
 
 
@@ -54,3 +56,14 @@ class Work:
         self.handed_over = False  # its output was given to the sender
         self.message: Row | None = None
         self.identity = b""
+
+    @property
+    def trace(self) -> bytes | None:
+        """The `traceparent` that came with the message, or its row's own."""
+        came = self.record.header(TRACEPARENT)
+        return came or (traceparent_for(self.message) if self.message is not None else None)
+
+    def about(self) -> dict[str, str]:
+        """The row and its trace, for log lines. Of an unreadable message its key stands for it."""
+        row_id = self.message.row_id if self.message else (self.record.key or b"").decode("utf-8", "replace")
+        return about_row(row_id, self.trace)

@@ -23,6 +23,7 @@ from streams.errors import ConfigurationError, RefusedError
 from streams.memory import PAYLOAD_DIGEST, digest_of
 from streams.messages import DeadLetter
 from streams.ports import Commit, Lease, Outgoing, Partition, Record, Sender, Tail
+from streams.trace import TRACEPARENT, trace_id_in
 
 log = structlog.get_logger()
 
@@ -98,6 +99,8 @@ class DeadLetters:
                 reasons=dict(Counter(one.reason for one in new)),
                 first=new[0].record.source,
                 error=new[0].error[:300],
+                rows=[_row_of(one) for one in new[:5]],
+                trace_ids=[trace_id_in(one.record.header(TRACEPARENT)) for one in new[:5]],
             )
 
     def metadata(self, partition: Partition, position: int) -> str:
@@ -178,6 +181,8 @@ class DeadLetters:
         value, headers = encode_dead_letter(letter)
         headers.append((PAYLOAD_DIGEST, digest_of(record.value)))
         headers.append((TOPIC_ID, str(self._ids[record.topic]).encode()))
+        if (trace := record.header(TRACEPARENT)) is not None:
+            headers.append((TRACEPARENT, trace))
         if refused.label_version:
             headers.append((LABEL_VERSION, refused.label_version.encode()))
         return Outgoing(self._topic, record.partition, record.key if whole else None, value, headers)
@@ -196,6 +201,10 @@ def known_in(metadata: str) -> dict[str, object]:
     except orjson.JSONDecodeError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _row_of(refused: Refused) -> str:
+    return refused.row_id or (refused.record.key or b"").decode("utf-8", "replace")
 
 
 def _partition(record: Record) -> Partition:

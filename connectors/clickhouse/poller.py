@@ -23,6 +23,7 @@ from connectors.clickhouse.publisher import Publisher
 from connectors.clickhouse.source import SourceRow, SourceTable, micros_of, moment
 from connectors.clickhouse.timeless import MOST, Timeless
 from streams.errors import ConfigurationError, RetryableError
+from streams.metrics import Series
 from streams.ports import Lease, Outgoing, Sender, Tail, TopicIds
 from streams.settings import Settings
 from streams.topics import Topics
@@ -52,7 +53,8 @@ class Poller:
     """Polls for one time of ownership of the cursor's partition.
 
     ``counts``: `polls`, `read` (rows looked at), `published`, `skipped:REASON`, `same_id`, `without_time`,
-    `dead_letters:REASON`. ``watermark``: how far the table was read, microseconds since 1970.
+    `dead_letters:REASON`. ``watermark``: how far the table was read, microseconds since 1970. ``polled_at``:
+    when it was last read without an error, seconds since 1970.
     """
 
     def __init__(
@@ -69,10 +71,13 @@ class Poller:
         generation: int,
         ending: asyncio.Event,
         counts: Counter[str] | None = None,
+        waited: Series | None = None,
     ) -> None:
-        """``partitions``: how many the rows topic has. ``ending``: set when the group takes back."""
+        """``partitions``: how many the rows topic has. ``ending``: set when the group takes back. ``waited``
+        is told how long each row was there before it was read."""
         self.counts: Counter[str] = Counter() if counts is None else counts
         self.watermark: int | None = None
+        self.polled_at: float | None = None
         self._source = source
         self._topics = topics
         self._settings = settings
@@ -90,6 +95,7 @@ class Poller:
             sender=sender,
             lease=lease,
             counts=self.counts,
+            waited=waited,
         )
         self._timeless = Timeless(
             topics.dead_letter,
@@ -138,6 +144,7 @@ class Poller:
                         await self._fill_gaps(newest)
                         looked_back = began
                 self._back()
+                self.polled_at = time.time()
             except _SourceAwayError as error:
                 await self._away(error)
             self.counts["polls"] += 1

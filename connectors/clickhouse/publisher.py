@@ -13,12 +13,14 @@ from connectors.clickhouse.cursor import WindowStarts
 from connectors.clickhouse.identity import CONTENT, Mark, content_of, mark_of, name_row
 from connectors.clickhouse.published import Published
 from connectors.clickhouse.source import SourceRow, moment
-from streams.codec import decode, encode, encode_dead_letter, headers_of
+from streams.codec import decode, encode, encode_dead_letter, headers_of, traceparent_for
 from streams.errors import RefusedError, RetryableError
 from streams.messages import DeadLetter, Row
+from streams.metrics import Series
 from streams.ports import Lease, Outgoing, Partition, Sender, Tail
 from streams.text import clean, why_skipped
 from streams.topics import Topics, partition_of
+from streams.trace import TRACEPARENT, about_row
 
 log = structlog.get_logger()
 
@@ -38,6 +40,7 @@ class _Message(NamedTuple):
     outgoing: Outgoing
     mark: Mark
     row_id: str
+    waited: float
 
 
 class Publisher:
@@ -53,8 +56,11 @@ class Publisher:
         sender: Sender,
         lease: Lease,
         counts: Counter[str],
+        waited: Series | None = None,
     ) -> None:
-        """``source``: the table's name, for dead letters. ``least_bytes`` as in `why_skipped`."""
+        """``source``: the table's name, for dead letters. ``least_bytes`` as in `why_skipped`. ``waited``
+        is told how long each row was there before it was read.
+        """
         self.published = Published()
         self.starts = WindowStarts({})
         self._source = source
@@ -64,6 +70,7 @@ class Publisher:
         self._sender = sender
         self._lease = lease
         self._counts = counts
+        self._waited = waited
         self._one_by_one = False
 
     @property
@@ -147,6 +154,7 @@ class Publisher:
         skipped: list[Mark] = []
         same_id: list[str] = []
         polled_at = datetime.now(UTC)
+        read_at = polled_at.timestamp()
         for one, known in zip(new, taken, strict=True):
             raw = one.row.text
             text = clean((raw or b"").decode("utf-8", "replace"))
@@ -168,7 +176,8 @@ class Publisher:
             )
             if other:
                 same_id.append(message.row_id)
-            messages.append(_Message(self._outgoing(message, one.mark), one.mark, message.row_id))
+            waited = read_at - one.row.micros / 1e6
+            messages.append(_Message(self._outgoing(message, one.mark), one.mark, message.row_id, waited))
         if same_id:
             self._counts["same_id"] += len(same_id)
             log.warning("rows with another row's id, both are kept", rows=same_id[:5], count=len(same_id))
@@ -193,7 +202,7 @@ class Publisher:
             failed_at=datetime.now(UTC),
         )
         value, headers = encode_dead_letter(letter)
-        headers.append((CONTENT, mark.header()))
+        headers += [(CONTENT, mark.header()), (TRACEPARENT, traceparent_for(message))]
         partition = partition_of(message.text, self._partitions)
         return Outgoing(self._topics.dead_letter, partition, message.row_id.encode(), value, headers)
 
@@ -219,7 +228,11 @@ class Publisher:
             try:
                 offset = await self._sender.send(one.outgoing)
             except RefusedError as error:
-                log.warning("row refused by the topic", row_id=one.row_id, error=str(error))
+                log.warning(
+                    "row refused by the topic",
+                    error=str(error),
+                    **about_row(one.row_id, dict(one.outgoing.headers).get(TRACEPARENT)),
+                )
                 value = one.outgoing.value or b""
                 letter = self._dead_letter(decode(Row, value), one.mark, len(value))
                 one = one._replace(outgoing=letter)
@@ -236,6 +249,9 @@ class Publisher:
                 self._counts["published"] += 1
             else:
                 self._counts["dead_letters:too-large"] += 1
+        if self._waited is not None:
+            for one in sent:
+                self._waited.observe(one.waited)
         for where, run in runs.items():
             newest = max(micros for _, micros in run)
             self.starts.add(where, min(run)[0], max(run)[0], newest, now)

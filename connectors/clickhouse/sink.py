@@ -25,6 +25,7 @@ from streams.messages import Augmented, Labeled
 from streams.ports import Commit, GroupInput, Lease, Partition, Record, Sender, Tail, TopicIds
 from streams.settings import Settings
 from streams.topics import Topics, groups
+from streams.trace import TRACEPARENT, about_row
 
 log = structlog.get_logger()
 
@@ -59,12 +60,15 @@ class Sink:
         lease: Lease,
         writer: ClickHouseClient | None = None,
         unwanted: Callable[[Record], bool] | None = None,
+        observe: Callable[[str, Batch], None] = lambda table, batch: None,
     ) -> None:
         """``writer``: a client for the inserts that gives up soon after INSERT_SECONDS; see `writer_for`.
 
         ``unwanted``: whether a record belongs to a replay that was dropped: its rows must not come back.
+        ``observe`` is given each batch that was inserted, with its table.
         """
         self._unwanted = unwanted
+        self._observe = observe
         self.counts: Counter[str] = Counter()
         self._topics = topics
         self._topic_ids = topic_ids
@@ -229,6 +233,7 @@ class Sink:
         message = Labeled if table == LABELED else Augmented
         batch, undecodable = await asyncio.to_thread(to_batch, message, records, topic_id)
         refused = await self._inserter.insert(table, batch, topic_id, self._generation)
+        self._observe(table, batch)
         if undecodable or refused:
             await self._letters.send([*undecodable, *refused], self._generation)
 
@@ -238,7 +243,8 @@ class Sink:
         batch: Batch = bare_batch(refused, topic_id)
         for one in await self._inserter.insert(DEAD_LETTERS, batch, topic_id, self._generation):
             self.counts["unstorable"] += 1
-            log.error("dead_letter_unstorable", source=one.record.source, error=one.error)
+            about = about_row(one.row_id, one.record.header(TRACEPARENT))
+            log.error("dead_letter_unstorable", source=one.record.source, error=one.error, **about)
 
     async def _begin(self, intake: Intake, positions: dict[Partition, Commit], generation: int) -> None:
         anew = await self.assigned(positions, generation)

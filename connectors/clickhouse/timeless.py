@@ -21,6 +21,7 @@ from streams.messages import DeadLetter
 from streams.ports import Outgoing, Sender
 from streams.text import why_skipped
 from streams.topics import partition_of
+from streams.trace import TRACEPARENT, traceparent_of
 
 log = structlog.get_logger()
 
@@ -95,4 +96,5 @@ class Timeless:
             payload=orjson.dumps(fields)[:900_000],
         )
         value, headers = encode_dead_letter(letter)
+        headers.append((TRACEPARENT, traceparent_of(row_id, b"")))
         return Outgoing(self._topic, partition_of(text, self._partitions), row_id.encode(), value, headers)

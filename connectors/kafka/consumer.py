@@ -38,6 +38,7 @@ class Session:
     ) -> None:
         self.generation = generation
         self.committed = committed  # the position and metadata that the group holds, offset -1 for none
+        self.done = {partition: commit.offset for partition, commit in committed.items()}
         self.ending = asyncio.Event()  # set when the group asks for the partitions back
         self._consumer = consumer
         self._fetching: asyncio.Task[Any] | None = None
@@ -96,6 +97,7 @@ class Session:
             await self._consumer.commit(offsets)
         except Exception as error:
             raise translate(error) from error
+        self.done |= {partition: commit.offset for partition, commit in positions.items()}
 
     def seek(self, positions: Mapping[Partition, int]) -> None:
         for partition, offset in positions.items():
@@ -151,6 +153,10 @@ class GroupConsumer:
         """The next offset that each owned partition will be read from; empty between sessions."""
         session = self._session
         return await session.positions() if session is not None else {}
+
+    def done(self) -> dict[Partition, int]:
+        """The offset that each owned partition is committed at, -1 for none; empty between sessions."""
+        return dict(self._session.done) if self._session is not None else {}
 
     async def run(self, work: Callable[[Session], Awaitable[None]]) -> None:
         """Join, and run ``work`` for each time of ownership, until cancelled.

@@ -35,6 +35,8 @@ class GroupLease:
         self._clock = clock
         self._renewed_at = float("-inf")
         self._coordinator: Any = None
+        self._last_generation = -1
+        self.joined = 0  # generations that this process was a member of
 
     def attach(self, consumer: Any) -> None:
         """Listen to the heartbeats of ``consumer`` (a started AIOKafkaConsumer)."""
@@ -47,6 +49,9 @@ class GroupLease:
             succeeded: bool = await heartbeat()
             if succeeded:
                 self._renewed_at = max(self._renewed_at, sent_at)
+                if coordinator.generation != self._last_generation:
+                    self._last_generation = coordinator.generation
+                    self.joined += 1
             return succeeded
 
         coordinator._do_heartbeat = heard

@@ -47,6 +47,7 @@ class Completion:
     finish_reason: str
     tokens: tuple[TokenChance, ...] | None
     output_tokens: int
+    input_tokens: int = 0  # 0 where the endpoint does not tell
 
 
 def completion_in(body: bytes) -> Completion:
@@ -61,12 +62,14 @@ def completion_in(body: bytes) -> Completion:
         tokens = _tokens(choice.get("logprobs"))
         usage = answer.get("usage")
         used = usage.get("completion_tokens") if isinstance(usage, dict) else None
+        read = usage.get("prompt_tokens") if isinstance(usage, dict) else None
         return Completion(
             text=_text(choice["message"], whole=choice.get("finish_reason") != "length"),
             model=str(answer.get("model", "")),
             finish_reason=str(choice.get("finish_reason") or ""),
             tokens=tokens,
             output_tokens=used if isinstance(used, int) else len(tokens or ()),
+            input_tokens=read if isinstance(read, int) else 0,
         )
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         shown = body[:200].decode("utf-8", "replace")

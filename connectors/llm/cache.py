@@ -35,6 +35,8 @@ class Shared:
         self._old: dict[bytes, bytes] = {}
         self._young_bytes = 0
         self._calls: dict[bytes, _Call] = {}
+        # How often an answer was remembered, came with another's call, or took a call of its own.
+        self.results = {"hit": 0, "shared": 0, "miss": 0}
 
     @property
     def size(self) -> int:
@@ -50,9 +52,11 @@ class Shared:
         if known is None and (known := self._old.get(key)) is not None:
             self.warm(key, known)  # young again
         if known is not None:
+            self.results["hit"] += 1
             return known, True
         call = self._calls.get(key)
         mine = call is None
+        self.results["miss" if mine else "shared"] += 1
         if call is None:
             call = self._calls[key] = _Call(asyncio.ensure_future(self._ask(key, ask)))
         call.waiting += 1

@@ -56,6 +56,8 @@ class ChatClient:
     ) -> None:
         """``patience_seconds``: how long a call may go on in all before its last error is raised."""
         self.stats: Counter[str] = Counter()
+        # Given the seconds that each answered request took.
+        self.observe: Callable[[float], None] = _unobserved
         self.concurrency = concurrency
         self._base_url = base_url
         self._model = model
@@ -228,6 +230,8 @@ class ChatClient:
             raise
         self.limit.answered(started, completion.output_tokens)
         self.stats["output_tokens"] += completion.output_tokens
+        self.stats["input_tokens"] += completion.input_tokens
+        self.observe(time.monotonic() - started)
         return completion
 
     async def _enter(self, began: float) -> None:
@@ -265,3 +269,7 @@ class ChatClient:
         if found is None:
             self._no_metrics_until = time.monotonic() + _NO_METRICS_SECONDS
         return found
+
+
+def _unobserved(_: float) -> None:
+    """Nobody measures."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -25,6 +26,7 @@ from streams.errors import (
     OverloadedError,
     UnavailableError,
 )
+from streams.trace import of_no_row
 from streams.urgency import REPLAY
 
 log = structlog.get_logger()
@@ -126,7 +128,7 @@ class Limit:
     async def enter(self) -> None:
         """Take a place; waits for one. Cancelled while waiting, it takes none."""
         if self._watching is None:
-            self._watching = asyncio.create_task(self._watch())
+            self._watching = _apart(self._watch())
         if self._away is None and self.in_flight < self.pace.limit and not self._live and not self._replay:
             self.in_flight += 1
             return
@@ -206,18 +208,19 @@ class Limit:
 
     def _leave(self, error: LabelstreamError) -> None:
         self._away, self._away_since = error, self._clock()
-        log.warning(
+        of_no_row(
+            log.warning,
             "the endpoint is away, nothing is sent to it",
             reason=str(error),
             setting=getattr(error, "setting", "") or self._setting,
             fix=getattr(error, "fix", "") or None,
         )
         if self._reopening is None or self._reopening.done():
-            self._reopening = asyncio.create_task(self._reopen())
+            self._reopening = _apart(self._reopen())
 
     def _return(self) -> None:
         now = self._clock()
-        log.info("the endpoint is back", seconds=round(now - self._away_since, 1))
+        of_no_row(log.info, "the endpoint is back", seconds=round(now - self._away_since, 1))
         self._away = None
         self._wake_the_resting()
         self._in_a_row = 0
@@ -276,3 +279,8 @@ class Limit:
         for task in tasks:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+
+
+def _apart(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """A task for the endpoint's sake: it does not speak in the name of the row that happened to begin it."""
+    return asyncio.get_running_loop().create_task(work, context=contextvars.Context())

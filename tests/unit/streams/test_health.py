@@ -18,8 +18,8 @@ from connectors.llm.limit import LimitState
 from streams import health as module
 from streams.errors import ConfigurationError
 from streams.health import Health, served
-from streams.llm_metrics import llm_metrics
-from streams.metrics import agents_metrics, lease_metrics, poller_metrics, sink_metrics
+from streams.llm_metrics import Endpoint, llm_metrics
+from streams.measures import agents_metrics, poller_metrics, sink_metrics
 
 
 def ask(url: str) -> tuple[int, str]:
@@ -88,10 +88,14 @@ async def test_metrics_are_prometheus_text_and_tell_the_counts(tmp_path: Path) -
     health = Health("agents")
     health.measure = lambda: [
         *agents_metrics(counts, 3, 4),
-        *llm_metrics({"labeler": (state, Counter({"calls": 9, "output_tokens": 70}))}),
-        *poller_metrics(Counter({"published": 8, "skipped:empty": 2}), 1_800_000_000_000_000),
+        *llm_metrics({"labeler": Endpoint(state, Counter({"calls": 9, "output_tokens": 70}))}),
+        *poller_metrics(
+            Counter({"published": 8, "skipped:empty": 2}),
+            active=True,
+            watermark=1_800_000_000_000_000,
+            polled_at=None,
+        ),
         *sink_metrics(Counter({"stored:logs_labeled": 6, "inserts": 2})),
-        *lease_metrics(0.5),
     ]
     async with served(health, "127.0.0.1", 0, tmp_path) as url:
         _, text = await asyncio.to_thread(ask, f"{url}/metrics")
@@ -111,7 +115,7 @@ async def test_metrics_are_prometheus_text_and_tell_the_counts(tmp_path: Path) -
         ("labelstream_source_rows_skipped_total", (("reason", "empty"),)): 2,
         ("labelstream_source_watermark_timestamp_seconds", ()): 1_800_000_000,
         ("labelstream_stored_rows_total", (("table", "logs_labeled"),)): 6,
-        ("labelstream_lease_age_seconds", ()): 0.5,
+        ("labelstream_role_ready", ()): 0,
     }
     assert {key: found.get(key) for key in expected} == expected
     assert "process_resident_memory_bytes" in text

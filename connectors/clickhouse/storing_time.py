@@ -1,0 +1,31 @@
+"""How long rows take from their own time to the table, counted a batch at a time."""
+
+from __future__ import annotations
+
+import time
+
+import pyarrow as pa
+
+from connectors.clickhouse.batch import Batch
+from connectors.clickhouse.ddl import AUGMENTED, LABELED
+from streams.codec import REPLAY_JOB
+from streams.metrics import CREATED_TO_AUGMENTED_STORED, CREATED_TO_STORED, Histogram
+
+
+class StoringTime:
+    """Give `observe` to the sink. Replays are left out: their rows are old."""
+
+    def __init__(self, histogram: Histogram) -> None:
+        self._series = {
+            LABELED: histogram.series(CREATED_TO_STORED),
+            AUGMENTED: histogram.series(CREATED_TO_AUGMENTED_STORED),
+        }
+
+    def observe(self, table: str, batch: Batch) -> None:
+        """Count the rows of a batch that was inserted just now."""
+        series = self._series.get(table)
+        live = batch.where(lambda record: all(name != REPLAY_JOB for name, _ in record.headers))
+        if series is None or not len(live):
+            return
+        created = live.rows["created_at"].cast(pa.int64())  # microseconds
+        series.observe_all(time.time() - created.to_numpy() / 1e6)

@@ -1,0 +1,96 @@
+"""How much waits behind some positions, and since when: the oldest message that is not done."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from connectors.kafka.errors import translate
+from streams.ports import Partition
+
+_SECONDS = 5.0
+
+
+class Backlog(NamedTuple):
+    """``messages`` that are not done; ``oldest``: Kafka's time of the first, seconds since 1970, None
+    without any or where it could not be read in time."""
+
+    messages: int
+    oldest: float | None
+
+
+class BacklogReader:
+    """Looks without any group, and keeps its connection between looks."""
+
+    def __init__(self, connection: dict[str, Any]) -> None:
+        self._connection = connection
+        self._consumer: AIOKafkaConsumer | None = None
+
+    async def read(self, positions: Mapping[Partition, int]) -> dict[Partition, Backlog]:
+        """The backlog behind each of ``positions`` (the next offset to do; -1: the topic's beginning).
+
+        Raises:
+            UnavailableError, AccessError.
+        """
+        if not positions:
+            return {}
+        try:
+            return await self._read(positions)
+        except Exception as error:
+            await self.close()
+            raise translate(error) from error
+
+    async def close(self) -> None:
+        """Close the connection; the next look opens one."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            with contextlib.suppress(Exception):
+                await consumer.stop()
+
+    async def _read(self, positions: Mapping[Partition, int]) -> dict[Partition, Backlog]:
+        consumer = await self._started()
+        places = {TopicPartition(*partition): at for partition, at in positions.items()}
+        first = await consumer.beginning_offsets(list(places))
+        end = await consumer.end_offsets(list(places))
+        starts = {place: max(at, first[place]) for place, at in places.items()}
+        # A position past the end is one of the topic that was there before this one.
+        behind = {place: end[place] - at for place, at in starts.items() if end[place] > at}
+        oldest = await _first_times(consumer, {place: starts[place] for place in behind})
+        return {Partition(*place): Backlog(behind.get(place, 0), oldest.get(place)) for place in places}
+
+    async def _started(self) -> AIOKafkaConsumer:
+        if self._consumer is None:
+            # One message a partition is wanted: no more is fetched than the batch that it is in.
+            self._consumer = AIOKafkaConsumer(
+                **self._connection,
+                group_id=None,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                max_partition_fetch_bytes=4096,
+            )
+            await self._consumer.start()
+        return self._consumer
+
+
+async def _first_times(
+    consumer: AIOKafkaConsumer, starts: Mapping[TopicPartition, int]
+) -> dict[TopicPartition, float]:
+    found: dict[TopicPartition, float] = {}
+    if not starts:
+        return found
+    consumer.assign(list(starts))
+    for place, start in starts.items():
+        consumer.seek(place, start)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_SECONDS):
+            while missing := [place for place in starts if place not in found]:
+                for place, messages in (await consumer.getmany(*missing, timeout_ms=500)).items():
+                    if messages:
+                        found[place] = (messages[0].timestamp or 0) / 1000
+                        consumer.pause(place)
+    consumer.assign([])
+    return found

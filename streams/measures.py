@@ -1,0 +1,156 @@
+"""Fills the metrics that `streams/metrics.py` declares, from what the parts count."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Protocol
+
+from prometheus_client.metrics_core import Metric
+
+from streams import metrics as m
+from streams.messages import Augmented, Labeled, Row
+
+
+class Membership(Protocol):
+    """What the metrics ask of a lease."""
+
+    @property
+    def age(self) -> float: ...
+
+    @property
+    def joined(self) -> int: ...
+
+
+class Answers(Protocol):
+    """What the metrics ask of a memory of answers."""
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def results(self) -> Mapping[str, int]: ...
+
+
+def parted(counts: Counter[str], name: str, parts: int) -> dict[tuple[str, ...], float]:
+    """Of ``counts`` those whose key is ``name`` and ``parts`` more words behind colons."""
+    found: dict[tuple[str, ...], float] = {}
+    for key, value in dict(counts).items():
+        first, *rest = key.split(":")
+        if first == name and len(rest) == parts:
+            found[tuple(rest)] = float(value)
+    return found
+
+
+def release() -> str:
+    """The installed version of labelstream."""
+    try:
+        return version("labelstream")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def role_metrics(role: str, *, ready: bool, healthy: bool) -> Iterable[Metric]:
+    """Of whatever has a health endpoint."""
+    yield m.BUILD_INFO.one(1.0, role, release(), platform.python_version())
+    yield m.ROLE_READY.one(float(ready))
+    yield m.ROLE_HEALTHY.one(float(healthy))
+
+
+def supervisor_metrics(restarts: Mapping[str, int], roles: Iterable[str]) -> Iterable[Metric]:
+    """Of the process that runs the others."""
+    yield m.ROLE_RESTARTS.family({(role,): float(restarts.get(role, 0)) for role in roles})
+
+
+def member_metrics(lease: Membership) -> Iterable[Metric]:
+    """Of a member of a consumer group. Before the first heartbeat there is no age."""
+    if lease.age != float("inf"):
+        yield m.LEASE_AGE.one(lease.age)
+    yield m.REBALANCES.one(float(lease.joined))
+
+
+def agents_metrics(counts: Counter[str], in_flight: int, waiting: int) -> Iterable[Metric]:
+    """Of the label and augment agents, from the delivery's counts."""
+    yield m.MESSAGES.family(
+        {
+            (step[0], outcome): value
+            for outcome in ("done", "known", "unwanted", "dead_letters")
+            for step, value in parted(counts, outcome, 1).items()
+        }
+    )
+    yield m.STEP_RETRIES.family(parted(counts, "retries", 1))
+    yield m.DEAD_LETTERS.family(parted(counts, "dead_letters", 2))
+    yield m.IN_FLIGHT.one(in_flight)
+    yield m.WAITING.one(waiting)
+
+
+def cache_metrics(answers: Mapping[str, Answers]) -> Iterable[Metric]:
+    """Of the memories of answers, by the step that asks."""
+    results = {step: dict(one.results) for step, one in answers.items()}
+    yield m.CACHE_REQUESTS.family(
+        {
+            (step, result): float(found.get(result, 0))
+            for step, found in results.items()
+            for result in ("hit", "shared", "miss")
+        }
+    )
+    yield m.CACHE_ENTRIES.family({(step,): float(one.size) for step, one in answers.items()})
+    yield m.CALLS_SAVED.family(
+        {(step,): float(found.get("hit", 0) + found.get("shared", 0)) for step, found in results.items()}
+    )
+
+
+def poller_metrics(
+    counts: Counter[str], *, active: bool, watermark: int | None, polled_at: float | None
+) -> Iterable[Metric]:
+    """Of the poller. ``watermark``: microseconds since 1970; ``polled_at``: seconds."""
+    outcomes = ("read", "published", "same_id")
+    yield m.SOURCE_ROWS.family({(name,): float(counts[name]) for name in outcomes})
+    yield m.SOURCE_SKIPPED.family(parted(counts, "skipped", 1))
+    yield m.SOURCE_POLLS.one(counts["polls"])
+    yield m.SOURCE_ACTIVE.one(float(active))
+    yield m.DEAD_LETTERS.family(_of_step("poll", counts))
+    if watermark is not None:
+        yield m.SOURCE_WATERMARK.one(watermark / 1e6)
+    if polled_at is not None:
+        yield m.SOURCE_POLLED.one(polled_at)
+
+
+class StageLatency:
+    """Give `observe` to the delivery: how long live rows take to their label, and to their variants."""
+
+    def __init__(self) -> None:
+        self.histogram = m.Histogram(m.STAGE_LATENCY)
+        self._labeled = self.histogram.series(m.POLLED_TO_LABELED)
+        self._augmented = self.histogram.series(m.LABELED_TO_AUGMENTED)
+
+    def observe(self, message: Row) -> None:
+        """Count a message that was published."""
+        if isinstance(message, Augmented):
+            self._augmented.observe((message.augmented_at - message.labeled_at).total_seconds())
+        elif isinstance(message, Labeled):
+            self._labeled.observe((message.labeled_at - message.polled_at).total_seconds())
+
+
+def sink_metrics(counts: Counter[str]) -> Iterable[Metric]:
+    """Of the sink."""
+    yield m.STORED_ROWS.family(parted(counts, "stored", 1))
+    yield m.SINK_MESSAGES.family(
+        {
+            (why,): float(counts[key])
+            for key, why in (
+                ("already_stored", "known"),
+                ("unwanted", "unwanted"),
+                ("unstorable", "unstorable"),
+            )
+        }
+    )
+    yield m.SINK_INSERTS.one(counts["inserts"])
+    yield m.SINK_RETRIES.one(counts["retries"])
+    yield m.DEAD_LETTERS.family(_of_step("store", counts))
+
+
+def _of_step(step: str, counts: Counter[str]) -> dict[tuple[str, ...], float]:
+    return {(step, *key): value for key, value in parted(counts, "dead_letters", 1).items()}

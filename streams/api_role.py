@@ -17,7 +17,10 @@ from streams.api_classify import LabelOnDemand
 from streams.api_keys import parse_keys
 from streams.api_parts import LabeledFeed, Tables
 from streams.errors import ConfigurationError
+from streams.file_work import FileWork
 from streams.health import Health, application
+from streams.job_keeper import Keeper
+from streams.local import with_local_stack
 from streams.settings import Settings
 
 log = structlog.get_logger()
@@ -62,7 +65,8 @@ def options_of(settings: Settings) -> Options:
         keys=keys,
         requests_per_second=settings.api_requests_per_second,
         body_bytes=settings.api_body_bytes,
-        larger={},
+        # A form's own lines come with the file.
+        larger={"/upload": settings.api_upload_bytes + 65_536},
     )
 
 
@@ -79,7 +83,17 @@ async def services_of(
 
     feed = LabeledFeed(settings)
     parts.push_async_callback(feed.close)
-    return Services(health=_health(health), lookups=tables, classifier=classifier, feed=feed), feed.stop
+
+    keeper = Keeper(lambda: with_local_stack(settings))
+    await parts.enter_async_context(keeper.at_work())
+    services = Services(
+        health=_health(health),
+        lookups=tables,
+        classifier=classifier,
+        feed=feed,
+        files=FileWork(lambda: with_local_stack(settings), keeper),
+    )
+    return services, feed.stop
 
 
 def _health(health: Health) -> Callable[[str], Any]:

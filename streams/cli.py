@@ -49,6 +49,7 @@ class Role(StrEnum):
     AGENTS = "agents"
     SINK = "sink"
     API = "api"
+    FETCHER = "fetcher"
     ALL = "all"
 
 
@@ -64,6 +65,7 @@ def run(role: Role) -> None:
         Role.AGENTS: roles.run_agents,
         Role.SINK: roles.run_sink,
         Role.API: roles.run_api,
+        Role.FETCHER: roles.run_fetcher,
         Role.ALL: roles.run_all,
     }
     until_signal(work[role](settings), _CHILDREN_SECONDS if role is Role.ALL else SETTLE_SECONDS)

@@ -7,12 +7,10 @@ kept in the cursor topic, so that after a downtime the next fetch begins where t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
-from prometheus_client.metrics_core import Metric
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from connectors.clickhouse.source import micros_of, moment
@@ -65,17 +63,12 @@ async def fetcher(settings: Settings, health: Health) -> None:
         finally:
             told["active"] = False
 
-    def measure() -> Iterable[Metric]:
-        return ()
-
-    health.measure, health.state = measure, lambda: dict(told)
+    health.state = lambda: dict(told)
     health.working()
-    keeping = asyncio.create_task(keeper.run())
     try:
-        await again(lambda: group.run(work))
+        async with keeper.at_work():
+            await again(lambda: group.run(work))
     finally:
-        keeping.cancel()
-        await asyncio.wait([keeping])
         await producer.stop()
 
 

@@ -26,6 +26,7 @@ from connectors.clickhouse.source import SourceTable, micros_of
 from connectors.files.reading import read
 from connectors.files.records import Reading, Record
 from connectors.files.times import time_in
+from streams.asked import NO_ROWS
 from streams.errors import RefusedError
 from streams.job_work import note
 from streams.jobs import Job
@@ -36,7 +37,6 @@ from streams.topics import Topics
 
 log = structlog.get_logger()
 
-NO_ROWS = "no-rows"
 _KEPT_FILES = 100
 
 

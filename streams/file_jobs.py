@@ -4,40 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Any
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from connectors.clickhouse.versions import list_versions
 from connectors.files.mapping import Columns
-from connectors.files.records import Encoding, Reading
+from connectors.files.records import Reading
 from connectors.files.understand import Chosen
+from streams.asked import AskedFile
 from streams.errors import ConfigurationError, RefusedError
 from streams.jobs import FileSource, Job
 from streams.relabel import read_versions
 from streams.replay import Tools
 from streams.uploads import Upload, Uploads
-
-
-class AskedFile(BaseModel):
-    """What `POST /process` asks. ``mapping``: what is given goes before what was suggested; null takes a
-    suggestion back. ``encoding``, ``delimiter``, ``header``: as the file is to be read, against what was
-    found out. ``version``: a known label version; without it, rows are labelled as live rows are."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    file_id: str = Field(max_length=64)
-    mapping: dict[str, str | None] = Field(default_factory=dict)
-    version: str | None = Field(default=None, max_length=100)
-    to: Literal["shadow", "labeled"] = "shadow"
-    encoding: Encoding | None = None
-    delimiter: str | None = Field(default=None, min_length=1, max_length=1)
-    header: bool | None = None
-
-    @property
-    def chosen(self) -> Chosen:
-        return Chosen(self.encoding, self.delimiter, self.header)
 
 
 async def file_job(tools: Tools, uploads: Uploads, asked: AskedFile) -> Job:
@@ -48,7 +29,7 @@ async def file_job(tools: Tools, uploads: Uploads, asked: AskedFile) -> Job:
         UnavailableError, AccessError.
     """
     first = await uploads.shown(asked.file_id)
-    upload = await uploads.shown(asked.file_id, asked.chosen)
+    upload = await uploads.shown(asked.file_id, Chosen(asked.encoding, asked.delimiter, asked.header))
     columns = mapped(upload, asked.mapping)
     version = await _version(tools, asked.version)
     to = asked.to if version is not None else "labeled"

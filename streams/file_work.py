@@ -6,25 +6,21 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from connectors.files.records import Broken
-from connectors.files.results import MEDIA_TYPES, ResultFormat
 from connectors.files.understand import Chosen
+from streams.asked import CONFLICT, NOT_FOUND, AskedFile, FileFormat, ReadAs
 from streams.errors import RefusedError
 from streams.fetching import begin, export, fetch_job
-from streams.file_jobs import AskedFile, file_job
+from streams.file_jobs import file_job
 from streams.job_keeper import Keeper
 from streams.job_work import note
 from streams.jobs import Job, Wish, wish_message
 from streams.results import broken_of, result_of
 from streams.settings import Settings
-from streams.uploads import NOT_FOUND, Upload, Uploads
+from streams.uploads import Upload, Uploads
 
 
 class FileWork:
-    """Implements the API's port for files and jobs.
-
-    Every method may raise RefusedError, whose text is for who asks: reason `not-found`, `format`, `conflict`,
-    `no-rows`, or another; and UnavailableError, ConfigurationError.
-    """
+    """Implements `streams.asked.FileWork`."""
 
     def __init__(self, settings: Callable[[], Settings], keeper: Keeper) -> None:
         self._settings = settings
@@ -37,10 +33,8 @@ class FileWork:
     async def uploads(self) -> list[dict[str, Any]]:
         return [upload.as_dict() for upload in await self._uploads.every()]
 
-    async def upload_shown(
-        self, file_id: str, encoding: Any, delimiter: str | None, header: bool | None
-    ) -> dict[str, Any]:
-        return (await self._uploads.shown(file_id, Chosen(encoding, delimiter, header))).as_dict()
+    async def upload_shown(self, file_id: str, read_as: ReadAs) -> dict[str, Any]:
+        return (await self._uploads.shown(file_id, Chosen(**read_as))).as_dict()
 
     async def upload_broken(self, file_id: str) -> AsyncIterator[dict[str, Any]]:
         """Every broken record of a file under its suggested mapping."""
@@ -49,14 +43,8 @@ class FileWork:
             if isinstance(one, Broken):
                 yield one.as_dict()
 
-    async def process(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """Begin a job, or go on with one that was stopped; nothing happens to one that runs or is done.
-
-        Raises:
-            ValidationError: ``asked`` is not as `AskedFile` has it.
-        """
-        wanted = AskedFile.model_validate(asked)
-        job = await file_job(self._keeper.tools, self._uploads, wanted)
+    async def process(self, asked: AskedFile) -> dict[str, Any]:
+        job = await file_job(self._keeper.tools, self._uploads, asked)
         known = job.id in self._keeper.tools.jobs.jobs
         job = await begin(self._keeper.tools, job)
         if known and not job.done and self._keeper.tools.jobs.wish(job.id) is not Wish.RUN:
@@ -93,7 +81,7 @@ class FileWork:
         return await self._wished(self._named(job), Wish.RUN)
 
     async def result(
-        self, job: str, format_: ResultFormat, *, variants: bool, escape_formulas: bool
+        self, job: str, format_: FileFormat, *, variants: bool, escape_formulas: bool
     ) -> AsyncIterator[bytes]:
         found = self._named(job)
         pieces = result_of(
@@ -107,13 +95,10 @@ class FileWork:
         async for one in broken_of(self._keeper.tools, self._named(job)):
             yield one
 
-    def media_type(self, format_: ResultFormat) -> str:
-        return MEDIA_TYPES[format_]
-
     async def _wished(self, job: Job, wish: Wish) -> dict[str, Any]:
         tools = self._keeper.tools
         if tools.jobs.wish(job.id) is Wish.DROP:
-            raise RefusedError(f"job {job.id} was dropped", reason="conflict")
+            raise RefusedError(f"job {job.id} was dropped", reason=CONFLICT)
         if not job.done:
             await note(tools, wish_message(tools.topics, job.id, wish))
             tools.jobs.wishes[job.id] = wish

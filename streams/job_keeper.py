@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import structlog
@@ -86,7 +86,18 @@ class Keeper:
             raise UnavailableError("the jobs are not known yet", setting="KAFKA_BOOTSTRAP_SERVERS", after=2.0)
         return self._tools
 
+    @contextlib.asynccontextmanager
+    async def at_work(self) -> AsyncIterator[Keeper]:
+        """`run` around a block."""
+        task = asyncio.create_task(self.run())
+        try:
+            yield self
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
     async def run(self) -> None:
+        """Until cancelled."""
         said = ""
         while True:
             try:

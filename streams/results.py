@@ -11,20 +11,20 @@ from connectors.clickhouse.source import micros_of, moment
 from connectors.clickhouse.table_rows import LabelledRows
 from connectors.clickhouse.uploaded import Label, given_up_of, labels_of, ranks_of, variants_of
 from connectors.files.records import Broken
-from connectors.files.results import ResultFormat, result_writer
+from connectors.files.results import result_writer
 from connectors.files.rows import FileRow
+from streams.asked import NOT_FOUND, FileFormat
 from streams.errors import ConfigurationError, RefusedError
 from streams.file_feed import rows_of
 from streams.jobs import Job
 from streams.messages import Row
 from streams.replay import Tools
-from streams.uploads import NOT_FOUND
 
 _PAGE = 1_000
 
 
 async def result_of(
-    tools: Tools, job: Job, format_: ResultFormat, *, variants: bool, escape_formulas: bool
+    tools: Tools, job: Job, format_: FileFormat, *, variants: bool, escape_formulas: bool
 ) -> AsyncIterator[bytes]:
     """The result as a file of ``format_``: one row for each record of an uploaded file, in its order. For a
     fetch the labelled rows of its range, by time.

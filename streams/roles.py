@@ -31,6 +31,7 @@ from connectors.kafka.tail import TailReader
 from streams.agents_role import agents
 from streams.api_role import api
 from streams.duty import again, lag_owed, membership_owed, on_duty, watched
+from streams.fetcher_role import fetcher
 from streams.health import Health
 from streams.lags import Lags
 from streams.local import with_local_stack
@@ -62,6 +63,11 @@ async def run_agents(settings: Settings) -> None:
 async def run_sink(settings: Settings) -> None:
     """Store what the topics carry."""
     await on_duty(settings, "sink", _sink)
+
+
+async def run_fetcher(settings: Settings) -> None:
+    """Fetch by the clock; stands by while another fetcher is active."""
+    await on_duty(settings, "fetcher", fetcher)
 
 
 async def run_api(settings: Settings) -> None:

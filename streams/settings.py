@@ -192,6 +192,9 @@ class Settings(BaseSettings):
     api_body_bytes: int = Field(
         default=2**20, ge=1024, description="Largest body of a request to the API, uploads excepted."
     )
+    api_upload_bytes: int = Field(
+        default=2**31, ge=1024, description="Largest file that may be uploaded to the API (2 GiB)."
+    )
     health_host: str = Field(
         default="127.0.0.1", description="Address on which a role's health endpoint listens."
     )

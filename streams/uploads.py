@@ -25,6 +25,7 @@ from connectors.files.mapping import Columns
 from connectors.files.records import Broken, Reading
 from connectors.files.rows import FileRow, Rows, text_of
 from connectors.files.understand import Chosen, Understood, understand
+from streams.asked import NOT_FOUND
 from streams.errors import RefusedError, UnavailableError
 from streams.settings import Settings
 
@@ -33,7 +34,6 @@ _LISTED = 100
 _SHOWN = 10
 _SHOWN_CHARACTERS = 500
 _STALE_SECONDS = 86_400.0
-NOT_FOUND = "not-found"
 
 
 class Upload(BaseModel):

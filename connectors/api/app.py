@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from connectors.api import classify, health, labels, problems, rows, stream
+from connectors.api import classify, fetch, health, jobs, labels, problems, results, rows, stream, uploads
 from connectors.api.auth import Gate
 from connectors.api.guard import Guard
 from connectors.api.limits import Rate
@@ -18,7 +18,17 @@ from connectors.api.services import Services
 from streams.api_keys import ApiKey
 
 # What they need they take from `Services`, by `params.Ports`.
-ROUTERS = (health.router, classify.router, labels.router, rows.router, stream.router)
+ROUTERS = (
+    health.router,
+    classify.router,
+    labels.router,
+    rows.router,
+    stream.router,
+    uploads.router,
+    jobs.router,
+    results.router,
+    fetch.router,
+)
 
 _ABOUT = """\
 Labels of contact-centre queries: what is stored, what arrives, and labels on demand.

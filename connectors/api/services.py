@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from streams.asked import FileWork
 from streams.live import Feed
 from streams.lookups import Lookups
 from streams.ondemand import Classifier
@@ -24,3 +25,4 @@ class Services:
     lookups: Lookups
     classifier: Classifier
     feed: Feed
+    files: FileWork | None = None

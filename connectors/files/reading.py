@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from connectors.files import csv_records, jsonl_records, parquet_records
-from connectors.files.records import Broken, Format, Reading, Record
+from connectors.files.records import Broken, Reading, Record
+from streams.asked import FileFormat
 
-_READERS: dict[Format, Callable[[Path, Reading], Iterator[Record | Broken]]] = {
+_READERS: dict[FileFormat, Callable[[Path, Reading], Iterator[Record | Broken]]] = {
     "csv": csv_records.read,
     "jsonl": jsonl_records.read,
     "parquet": parquet_records.read,

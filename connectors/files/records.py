@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Format = Literal["csv", "jsonl", "parquet"]
-Encoding = Literal["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1251", "koi8-r"]
+from streams.asked import Encoding, FileFormat
+
 # One column: no character of the file parts it.
 ONE_COLUMN = "\x1f"
 
@@ -19,7 +19,7 @@ class Reading(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Format
+    format: FileFormat
     encoding: Encoding = "utf-8"
     delimiter: str = Field(default=",", min_length=1, max_length=1)
     header: bool = True

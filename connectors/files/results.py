@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import orjson
 import pyarrow as pa
 
-ResultFormat = Literal["csv", "jsonl", "parquet"]
-MEDIA_TYPES: dict[ResultFormat, str] = {
-    "csv": "text/csv; charset=utf-8",
-    "jsonl": "application/x-ndjson",
-    "parquet": "application/vnd.apache.parquet",
-}
+from streams.asked import FileFormat
+
 SCHEMA = pa.schema(
     [
         ("row", pa.int64()),
@@ -130,10 +126,10 @@ class _Parquet:
         return self._sink.take()
 
 
-def result_writer(format_: ResultFormat, *, escape_formulas: bool = False) -> ResultWriter:
+def result_writer(format_: FileFormat, *, escape_formulas: bool = False) -> ResultWriter:
     """A writer. ``escape_formulas``: in csv, a cell that a spreadsheet would take for a formula gets an
     apostrophe before it."""
-    makers: dict[ResultFormat, Callable[[], ResultWriter]] = {
+    makers: dict[FileFormat, Callable[[], ResultWriter]] = {
         "csv": lambda: _Csv(escape=escape_formulas),
         "jsonl": _Jsonl,
         "parquet": _Parquet,

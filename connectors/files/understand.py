@@ -16,7 +16,8 @@ from connectors.files.encoding import encoding_of, utf16_of
 from connectors.files.lines import lines
 from connectors.files.mapping import known_names, suggested
 from connectors.files.reading import read
-from connectors.files.records import Encoding, Format, Reading, Record
+from connectors.files.records import Reading, Record
+from streams.asked import NO_FILE_OF_ROWS, Encoding, FileFormat
 from streams.errors import RefusedError
 from streams.settings import Settings
 
@@ -93,10 +94,10 @@ def _format_of(path: Path) -> str:
     begin = start.removeprefix(codecs.BOM_UTF8).lstrip()
     for magic, what in _OTHERS:
         if begin.startswith(magic) and (magic != b"[" or _is_array(begin)):
-            raise RefusedError(f"this is {what}", reason="format")
+            raise RefusedError(f"this is {what}", reason=NO_FILE_OF_ROWS)
     signs = sum(byte < 9 or 13 < byte < 32 for byte in start)
     if signs > 0.02 * len(start):
-        raise RefusedError("this is no text and no Parquet file", reason="format")
+        raise RefusedError("this is no text and no Parquet file", reason=NO_FILE_OF_ROWS)
     return "text"
 
 
@@ -104,7 +105,7 @@ def _is_array(begin: bytes) -> bool:
     return begin[1:].lstrip()[:1] in (b"{", b"]", b"[", b"")
 
 
-def _csv_or_jsonl(path: Path, encoding: str) -> Format:
+def _csv_or_jsonl(path: Path, encoding: str) -> FileFormat:
     """By the first lines: most are objects, or they are not."""
     first = [line.text for line in islice(lines(path, encoding), 50) if line.text.strip()]
     objects = sum(_is_object(text) for text in first)

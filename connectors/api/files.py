@@ -1,0 +1,88 @@
+"""What the routes for files, jobs and fetches share: the port, and problems with texts for who asks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import orjson
+from fastapi import Depends
+from pydantic import BaseModel, Field
+from starlette.responses import StreamingResponse
+
+from connectors.api.params import Ports
+from connectors.api.problems import Problem
+from streams.asked import CONFLICT, NO_FILE_OF_ROWS, NO_ROWS, NOT_FOUND, FileFormat, FileWork
+from streams.errors import RefusedError
+
+_STATUS = {NOT_FOUND: 404, NO_ROWS: 404, CONFLICT: 409, NO_FILE_OF_ROWS: 415}
+JSON_LINES = "application/x-ndjson"
+MEDIA_TYPES: dict[FileFormat, str] = {
+    "csv": "text/csv; charset=utf-8",
+    "jsonl": JSON_LINES,
+    "parquet": "application/vnd.apache.parquet",
+}
+
+
+def _work_of(services: Ports) -> FileWork:
+    if services.files is None:
+        raise Problem(503, "this service works on no files", code="not-configured")
+    return services.files
+
+
+Work = Annotated[FileWork, Depends(_work_of)]
+
+
+class BrokenRecord(BaseModel):
+    """A record that cannot be read."""
+
+    row: int = Field(description="Its number among the records, from 1.")
+    line: int = Field(description="The line of the file.")
+    column: int | None = Field(description="The character in that line, from 1, where it is known.")
+    field: str | None = Field(description="The column of the table that is at fault, if one is.")
+    reason: str = Field(description="`quote`, `columns`, `encoding`, `json` or `timestamp`.")
+    detail: str = Field(description="What exactly is wrong.")
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """A refusal of what was asked becomes a problem with its text."""
+    try:
+        yield
+    except RefusedError as error:
+        raise Problem(_STATUS.get(error.reason, 422), str(error), code=error.reason) from error
+
+
+async def streamed(
+    pieces: AsyncIterator[bytes], media_type: str, *, name: str | None = None
+) -> StreamingResponse:
+    """A response of ``pieces``. What goes wrong before the first of them is still a problem."""
+    with told():
+        first = await anext(pieces, None)
+
+    async def all_of_them() -> AsyncIterator[bytes]:
+        if first is not None:
+            yield first
+        async for piece in pieces:
+            yield piece
+
+    headers = {"content-disposition": f'attachment; filename="{name}"'} if name is not None else None
+    return StreamingResponse(all_of_them(), media_type=media_type, headers=headers)
+
+
+async def json_lines(found: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]:
+    """One object a line, some hundred at a time."""
+    held: list[bytes] = []
+    async for one in found:
+        held.append(orjson.dumps(one, option=orjson.OPT_APPEND_NEWLINE))
+        if len(held) == 500:
+            yield b"".join(held)
+            held.clear()
+    yield b"".join(held)
+
+
+def file_content(*media_types: str) -> dict[int | str, dict[str, Any]]:
+    """The ``responses`` of an operation that answers with a file."""
+    schema = {"schema": {"type": "string", "format": "binary"}}
+    return {200: {"description": "The file.", "content": dict.fromkeys(media_types, schema)}}

@@ -1,0 +1,128 @@
+"""`POST /process` and the jobs: progress, stop, go on."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Path
+from pydantic import BaseModel, ConfigDict, Field
+
+from connectors.api.files import Work, told
+from connectors.api.problems import in_openapi
+from streams.asked import AskedFile
+
+router = APIRouter(tags=["jobs"])
+
+JobId = Annotated[
+    str, Path(min_length=1, max_length=100, pattern=r"^[\w.:@+-]+$", description="The job's id.")
+]
+
+
+class JobAnswer(BaseModel):
+    """A job: an uploaded file, a fetch, a replay or a backfill."""
+
+    model_config = ConfigDict(
+        extra="ignore",
+        json_schema_extra={
+            "examples": [
+                {
+                    "job_id": "upload-8c1d2e3f4a5b6c7d",
+                    "source": "file",
+                    "state": "publishing",
+                    "progress": 0.42,
+                    "rows": 1000,
+                    "rows_remaining": 580,
+                    "rate": 96.5,
+                    "seconds_remaining": 6.0,
+                    "labeled": 410,
+                    "published": 660,
+                    "settled": 0,
+                    "skipped": 4,
+                    "unreadable": 6,
+                    "version": None,
+                    "begun_at": "2026-01-31T10:00:00Z",
+                    "updated_at": "2026-01-31T10:00:07Z",
+                    "file": {
+                        "file_id": "5f0c2a9e6b1d4c7f8a3e2d1c0b9a8f7e",
+                        "name": "logs.csv",
+                        "mapping": {"text": "query_text"},
+                    },
+                    "row_ids": "upload:5f0c2a9e6b1d4c7f8a3e2d1c0b9a8f7e:<row>",
+                    "export": None,
+                    "problem": None,
+                }
+            ]
+        },
+    )
+
+    job_id: str
+    source: Literal["file", "source", "topic", "table"] = Field(
+        description="Where its rows come from: a file, the source table, the rows topic, or the labels."
+    )
+    state: str = Field(
+        description="`waiting` (for another job), `publishing`, `working` (all is published), `done` (all is "
+        "labelled and stored), `cancelled`, `paused`, `dropped` or `interrupted`."
+    )
+    progress: float = Field(ge=0, le=1, description="Share of the rows that are done.")
+    rows: int = Field(description="How many there are, about, for other sources than files.")
+    rows_remaining: int
+    rate: float | None = Field(description="Rows a second lately; null where nobody knows.")
+    seconds_remaining: float | None = Field(description="At that rate.")
+    labeled: int = Field(description="Published rows that the workers have passed.")
+    published: int
+    settled: int = Field(description="Rows left out: they have a label, were given up, or are on their way.")
+    skipped: int = Field(description="Rows left out for too little text.")
+    unreadable: int = Field(description="Broken records: `/jobs/{job_id}/broken` lists them.")
+    version: str | None = Field(description="The label version; null: that of live rows.")
+    begun_at: datetime
+    updated_at: datetime
+    file: dict[str, Any] | None = Field(default=None, description="The uploaded file.")
+    row_ids: str | None = Field(default=None, description="How the rows of a file are named.")
+    export: str | None = Field(default=None, description="Where a fetch's CSV file is.")
+    problem: str | None = Field(default=None, description="Why it does not come on.")
+
+
+class JobList(BaseModel):
+    """Jobs, newest first."""
+
+    jobs: list[JobAnswer]
+
+
+@router.post("/process", summary="Label the rows of an uploaded file", responses=in_openapi(409))
+async def process(work: Work, asked: AskedFile) -> JobAnswer:
+    """The same file under the same mapping and version is the same job, however often and under whatever
+    name it is posted: its rows are labelled once. A job that was stopped goes on.
+
+    The body is JSON, whatever its content type says.
+    """
+    with told():
+        return JobAnswer(**await work.process(asked))
+
+
+@router.get("/jobs", summary="Jobs, newest first")
+async def jobs(work: Work) -> JobList:
+    """Those of the command line too."""
+    with told():
+        return JobList(jobs=[JobAnswer(**one) for one in await work.jobs()])
+
+
+@router.get("/jobs/{job_id}", summary="A job: state, progress, rate, what remains")
+async def job(work: Work, job_id: JobId) -> JobAnswer:
+    """How it stands."""
+    with told():
+        return JobAnswer(**await work.job(job_id))
+
+
+@router.delete("/jobs/{job_id}", summary="Stop a job", responses=in_openapi(409))
+async def cancel(work: Work, job_id: JobId) -> JobAnswer:
+    """No more of it is published; what is on its way is labelled. One that is done stays as it is."""
+    with told():
+        return JobAnswer(**await work.cancel(job_id))
+
+
+@router.post("/jobs/{job_id}/resume", summary="Go on with a job that was stopped", responses=in_openapi(409))
+async def resume(work: Work, job_id: JobId) -> JobAnswer:
+    """No row is labelled twice. A replay that the command line began goes on there."""
+    with told():
+        return JobAnswer(**await work.resume(job_id))

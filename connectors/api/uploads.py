@@ -1,0 +1,173 @@
+"""`POST /upload`: a file of rows, streamed to disk, and what was understood of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from pathlib import PurePath
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Path, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from connectors.api.files import JSON_LINES, BrokenRecord, Work, file_content, json_lines, streamed, told
+from connectors.api.multipart import Form, boundary_of
+from connectors.api.problems import in_openapi
+from streams.asked import Encoding, ReadAs
+
+router = APIRouter(tags=["files"])
+
+FileId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$", description="As `POST /upload` answered it.")]
+_FILE = {"type": "string", "format": "binary"}
+
+
+class UploadAnswer(BaseModel):
+    """A file, and what was understood of it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "file_id": "5f0c2a9e6b1d4c7f8a3e2d1c0b9a8f7e",
+                    "name": "logs.csv",
+                    "bytes": 1840,
+                    "uploaded_at": "2026-01-31T10:00:00Z",
+                    "format": "csv",
+                    "encoding": "cp1251",
+                    "delimiter": ";",
+                    "header": True,
+                    "columns": ["query_text", "created_at"],
+                    "mapping": {"text": "query_text", "timestamp": "created_at"},
+                    "rows": 20,
+                    "rows_broken": 0,
+                    "rows_skipped": 0,
+                    "broken": [],
+                    "first_rows": [{"query_text": "где мой заказ", "created_at": "2026-01-30 09:12:44"}],
+                    "known": False,
+                }
+            ]
+        }
+    )
+
+    file_id: str = Field(description="A digest of the content: the same content is the same file.")
+    name: str = Field(description="What the file was called when it first came.")
+    bytes: int
+    uploaded_at: datetime = Field(description="When it first came.")
+    format: Literal["csv", "jsonl", "parquet"]
+    encoding: str | None = Field(description="Null for Parquet.")
+    delimiter: str | None = Field(description="For CSV; U+001F stands for a single column.")
+    header: bool | None = Field(description="For CSV: whether the first record names the columns.")
+    columns: list[str]
+    mapping: dict[str, str] = Field(
+        description="The suggested column of each part of a row: `text`, `timestamp`, `id`, `user`, "
+        "`session`, `domain`, as far as they were found."
+    )
+    rows: int = Field(description="Records, broken ones too.")
+    rows_broken: int = Field(description="Records that cannot be read.")
+    rows_skipped: int = Field(description="Records with too little text to label.")
+    broken: list[BrokenRecord] = Field(description="The first 100; all of them: `/uploads/{file_id}/broken`.")
+    first_rows: list[dict[str, str | None]] = Field(description="The first records, texts shortened.")
+    known: bool = Field(default=True, description="Whether the same content had been uploaded before.")
+
+
+class UploadList(BaseModel):
+    """Files, newest first."""
+
+    uploads: list[UploadAnswer]
+
+
+@router.post(
+    "/upload",
+    summary="Upload a file of rows: CSV, JSON lines or Parquet",
+    responses=in_openapi(415),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "description": "A form with a field `file` (`curl -F file=@logs.csv`), or the content itself.",
+            "content": {
+                "multipart/form-data": {
+                    "schema": {"type": "object", "properties": {"file": _FILE}, "required": ["file"]}
+                },
+                "application/octet-stream": {"schema": _FILE},
+            },
+        }
+    },
+)
+async def upload(
+    request: Request,
+    work: Work,
+    name: Annotated[
+        str | None, Query(max_length=255, description="The file's name, where its content is the body.")
+    ] = None,
+) -> UploadAnswer:
+    """Streamed to disk. Encoding (UTF-8, UTF-16, Windows-1251, KOI8-R), delimiter and header are found out,
+    and which column is what. Nothing is labelled yet: `POST /process` does that.
+
+    413 for a file that is too large, 415 for what is no file of rows, 422 for one without a row that can be
+    read.
+    """
+    boundary = boundary_of(request.headers.get("content-type", ""))
+    pieces = _pieces(request)
+    if boundary is None:
+        with told():
+            return UploadAnswer(**await work.upload(pieces, _name(name or "")))
+    form = Form(pieces, boundary)
+    content = form.file()
+    # The form's headers come before its content, and with them the name.
+    first = await anext(content, b"")
+    with told():
+        return UploadAnswer(**await work.upload(_again(first, content), _name(name or form.name)))
+
+
+@router.get("/uploads", summary="The files that were uploaded")
+async def uploads(work: Work) -> UploadList:
+    """Newest first."""
+    with told():
+        return UploadList(uploads=[UploadAnswer(**one) for one in await work.uploads()])
+
+
+@router.get("/uploads/{file_id}", summary="What was understood of a file", responses=in_openapi(415))
+async def shown(
+    work: Work,
+    file_id: FileId,
+    encoding: Annotated[Encoding | None, Query(description="Read it in this one instead.")] = None,
+    delimiter: Annotated[
+        str | None, Query(min_length=1, max_length=1, pattern=r'^[^"\r\n\x00]$', description="Or so.")
+    ] = None,
+    header: Annotated[bool | None, Query(description="Or with or without names of columns.")] = None,
+) -> UploadAnswer:
+    """Or what would be, if it is read as the parameters say; `POST /process` takes the same ones."""
+    with told():
+        read_as = ReadAs(encoding=encoding, delimiter=delimiter, header=header)
+        return UploadAnswer(**await work.upload_shown(file_id, read_as))
+
+
+@router.get(
+    "/uploads/{file_id}/broken",
+    summary="Every broken record of a file, as JSON lines",
+    response_class=Response,
+    responses=file_content(JSON_LINES),
+)
+async def broken(work: Work, file_id: FileId) -> Response:
+    """Under the suggested mapping. Each line as `broken` in the answer to the upload."""
+    return await streamed(json_lines(work.upload_broken(file_id)), JSON_LINES)
+
+
+async def _pieces(request: Request) -> AsyncIterator[bytes]:
+    async for piece in request.stream():
+        if piece:
+            yield piece
+
+
+async def _again(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    if first:
+        yield first
+    async for piece in rest:
+        yield piece
+
+
+def _name(given: str) -> str:
+    """Without folders, and without what a terminal would obey."""
+    name = PurePath(given.replace("\\", "/")).name
+    return "".join(character for character in name if character.isprintable())[:255]

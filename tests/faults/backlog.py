@@ -1,0 +1,111 @@
+"""Memory of each role with a small and with a large backlog: ``python -m tests.faults.backlog``.
+
+The poller first, then the agents, then the sink, each alone and with all rows waiting for it. A role's
+resident size is looked at all the time it works; what counts is the largest. Exit code 1 where the large
+backlog's is more than 50 MB above the small one's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from tests.faults.actors import Actor
+from tests.faults.driver import initialise
+from tests.faults.world import PARTITIONS, World, world
+
+ALLOWED_MB = 50
+TEXTS = 5000
+_MB = 2**20
+
+
+async def one(parts: World, name: str, rows: int, folder: Path) -> dict[str, list[float]]:
+    """The resident sizes of each role, MB, twice a second while it works off ``rows`` rows."""
+    await parts.command(f"CREATE DATABASE IF NOT EXISTS {name}")
+    await parts.command(
+        f"CREATE TABLE {name}.logs (id UInt64, query_text String, created_at DateTime64(3, 'UTC'), "
+        "user_id Nullable(String)) ENGINE = MergeTree ORDER BY created_at"
+    )
+    await parts.command(
+        f"INSERT INTO {name}.logs SELECT number, concat('подскажите, где мой заказ номер ', "
+        f"toString(number % {TEXTS})), now64(3) - toIntervalHour(2) "
+        f"- toIntervalMillisecond({rows} - number), concat('u', toString(number % 5000)) FROM numbers({rows})"
+    )
+    environment = parts.environment(name, POLL_LOOKBACK_SECONDS="600", LLM_TIMEOUT_SECONDS="30")
+    roles = {role: Actor(f"{role}-1", environment, folder) for role in ("poller", "agents", "sink")}
+    await asyncio.to_thread(folder.mkdir, parents=True)
+    await asyncio.to_thread(initialise, roles["poller"], folder, parts, name)
+    sizes: dict[str, list[float]] = {}
+
+    async def stored() -> int:
+        ((count,),) = await parts.query(
+            f"SELECT (SELECT count() FROM {name}.logs_labeled) + (SELECT count() FROM {name}.logs_augmented)"
+        )
+        return int(count)
+
+    ends = {
+        "poller": (lambda: published(parts, f"{name}.rows"), rows),
+        "agents": (lambda: published(parts, f"{name}.augmented"), rows),
+        "sink": (stored, 2 * rows),
+    }
+    for role, actor in roles.items():
+        done, wanted = ends[role]
+        actor.start()
+        began, seen, count = time.monotonic(), sizes.setdefault(role, []), 0
+        while count < wanted:
+            assert actor.running, f"{role} ended; see {actor.log}"
+            for _ in range(4):
+                seen.append(actor.rss / _MB)
+                await asyncio.sleep(0.5)
+            count = await done()
+        took = time.monotonic() - began
+        actor.ask_to_leave()
+        await asyncio.to_thread(actor.leave)
+        step = max(1, len(seen) // 12)
+        shown = " ".join(f"{size:.0f}" for size in seen[::step])
+        print(f"{rows} rows, {role}: {took:.0f} s, largest {max(seen):.0f} MB; {shown}", flush=True)
+    return sizes
+
+
+async def published(parts: World, topic: str) -> int:
+    """Messages in ``topic``, by its offsets."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=parts.kafka)
+    await consumer.start()
+    try:
+        ends = await consumer.end_offsets([TopicPartition(topic, number) for number in range(PARTITIONS)])
+        return sum(ends.values())
+    finally:
+        await consumer.stop()
+
+
+async def both(small: int, large: int, folder: Path) -> bool:
+    """Whether every role's memory is the same with both backlogs."""
+    with world(folder / "stack") as parts:
+        few = await one(parts, "few", small, folder / "few")
+        many = await one(parts, "many", large, folder / "many")
+    flat = True
+    for role in few:
+        growth = max(many[role]) - max(few[role])
+        flat = flat and growth <= ALLOWED_MB
+        print(f"{role}: {max(few[role]):.0f} MB at {small}, {max(many[role]):.0f} at {large}: {growth:+.0f}")
+    return flat
+
+
+def main() -> None:
+    """Parse the arguments and measure."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.backlog", description=__doc__)
+    parser.add_argument("--small", type=int, default=100_000)
+    parser.add_argument("--large", type=int, default=1_000_000)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="labelstream-backlog-") as folder:
+        sys.exit(0 if asyncio.run(both(given.small, given.large, Path(folder))) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -8,8 +8,11 @@ import pyarrow as pa
 
 from connectors.clickhouse.batch import Batch
 from connectors.clickhouse.ddl import AUGMENTED, LABELED
-from streams.codec import REPLAY_JOB
+from streams.codec import REPLAY_JOB, RETRY_OF
 from streams.metrics import CREATED_TO_AUGMENTED_STORED, CREATED_TO_STORED, Histogram
+from streams.ports import Record
+
+_AGAIN = (REPLAY_JOB, RETRY_OF)
 
 
 class StoringTime:
@@ -24,8 +27,13 @@ class StoringTime:
     def observe(self, table: str, batch: Batch) -> None:
         """Count the rows of a batch that was inserted just now."""
         series = self._series.get(table)
-        live = batch.where(lambda record: all(name != REPLAY_JOB for name, _ in record.headers))
+        live = batch.where(_is_live)
         if series is None or not len(live):
             return
         created = live.rows["created_at"].cast(pa.int64())  # microseconds
         series.observe_all(time.time() - created.to_numpy() / 1e6)
+
+
+def _is_live(record: Record) -> bool:
+    # What a replay brought says so behind all other headers: one look is a fifth as dear as a search.
+    return not record.headers or record.headers[-1][0] not in _AGAIN

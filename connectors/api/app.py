@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from connectors.api import classify, fetch, health, jobs, labels, problems, results, rows, stream, uploads
-from connectors.api.auth import Gate
+from connectors.api.auth import OPEN_PATHS, Gate
 from connectors.api.guard import Guard
 from connectors.api.limits import Rate
 from connectors.api.services import Services
@@ -37,7 +37,7 @@ With `API_KEYS` set every path but `/healthz` and `/readyz` asks for a key, as `
 `X-API-Key: KEY`. Errors are problem details (RFC 9457).
 """
 # What any operation may answer.
-_ANYWHERE = (400, 401, 403, 404, 405, 413, 422, 429, 500, 503)
+_ANYWHERE = (400, 401, 403, 404, 405, 409, 413, 415, 422, 429, 500, 503)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +78,11 @@ def create_app(services: Services, options: Options) -> FastAPI:
         larger=options.larger,
         json_paths=("/classify", "/process"),
     )
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    app.openapi = lambda: _openapi(app, gate.asks_for_keys)  # type: ignore[method-assign]
     return app
 
 
-def _openapi(app: FastAPI) -> dict[str, Any]:
+def _openapi(app: FastAPI, keys: bool) -> dict[str, Any]:
     if app.openapi_schema is None:
         document = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes
@@ -95,12 +95,13 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         # FastAPI's own form of a validation error, which is not used.
         schemas.pop("HTTPValidationError", None)
         schemas.pop("ValidationError", None)
-        parts["securitySchemes"] = {
-            "bearer": {"type": "http", "scheme": "bearer"},
-            "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-        }
-        document["security"] = [{"bearer": []}, {"key": []}]
-        for path in ("/healthz", "/readyz"):
-            document["paths"][path]["get"]["security"] = []
+        if keys:
+            parts["securitySchemes"] = {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            }
+            document["security"] = [{"bearer": []}, {"key": []}]
+            for path in OPEN_PATHS:
+                document["paths"][path]["get"]["security"] = []
         app.openapi_schema = document
     return app.openapi_schema

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Body
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -14,13 +14,28 @@ from streams.ondemand import OnDemand
 router = APIRouter(tags=["labels"])
 
 MOST_TEXTS = 100
-Text = Annotated[str, StringConstraints(max_length=100_000)]
+Text = Annotated[str, StringConstraints(max_length=50_000)]
+
+
+def _either(schema: dict[str, Any]) -> None:
+    """Either of the two, which pydantic cannot say."""
+    fields = schema.pop("properties")
+    schema["oneOf"] = [
+        {
+            "type": "object",
+            "properties": {name: fields[name]["anyOf"][0] | {"description": fields[name]["description"]}},
+            "required": [name],
+            "additionalProperties": False,
+        }
+        for name in ("text", "texts")
+    ]
+    schema.pop("additionalProperties", None)
 
 
 class ClassifyRequest(BaseModel):
     """One text, or some."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_either)
 
     text: Text | None = Field(default=None, description="One text.")
     texts: Annotated[list[Text], Field(min_length=1, max_length=MOST_TEXTS)] | None = Field(

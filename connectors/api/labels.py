@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from connectors.api.params import At, Ports, Probability, cursor_of, place_in
+from connectors.api.params import CURSOR, At, Ports, Probability, cursor_of, place_in
 from connectors.api.views import LabelsAnswer
 from streams.lookups import LabelQuery
 
@@ -42,9 +42,7 @@ async def labels(
         ),
     ] = None,
     limit: Annotated[int, Query(ge=1, le=200, description="Most labels on a page.")] = 50,
-    cursor: Annotated[
-        str | None, Query(min_length=1, max_length=2000, description="`next` of the page before.")
-    ] = None,
+    cursor: Annotated[str | None, Query(pattern=CURSOR, description="`next` of the page before.")] = None,
 ) -> LabelsAnswer:
     """The newest rows first. Ask with the same filters and `cursor` for the next page."""
     query = LabelQuery(

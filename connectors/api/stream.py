@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from connectors.api.params import Ports, Probability
 from connectors.api.problems import Problem, unavailable
+from streams.errors import RefusedError
 from streams.live import LiveLabel, LiveSlice, Positions, Start
 
 log = structlog.get_logger()
@@ -32,7 +32,7 @@ _STUCK_SECONDS = 30.0  # a client that takes nothing for so long is let go
 _ID_SECONDS = 1.0
 _RETRY_MS = 2_000
 _CHUNK = 1 << 16
-_ID = re.compile(r"^\d{1,18}(\.\d{1,18}){0,1023}$")
+_ID = r"^[0-9]{1,18}(\.[0-9]{1,18}){0,1023}$"
 _EXAMPLE = """\
 retry: 2000
 id: 17.20.5.11
@@ -103,8 +103,12 @@ async def stream_labeled(
     start: Annotated[
         Literal["now", "beginning"], Query(description="Where to begin without a last event's id.")
     ] = "now",
+    seconds: Annotated[
+        float | None,
+        Query(gt=0, le=86_400, allow_inf_nan=False, description="End after so long, instead of never."),
+    ] = None,
     last_event_id: Annotated[
-        str | None, Query(max_length=20_000, description="As the header, for clients that cannot set it.")
+        str | None, Query(pattern=_ID, description="As the header, for clients that cannot set it.")
     ] = None,
     last_event_id_header: Annotated[
         str | None,
@@ -115,7 +119,8 @@ async def stream_labeled(
 ) -> Response:
     """Browsers' `EventSource` and `curl -N` read it. A client that is too slow is let go; it goes on where it
     was when it comes again with its last event's id."""
-    begin = _start(last_event_id_header or last_event_id, start)
+    last = last_event_id_header or last_event_id
+    begin: Start = tuple(int(part) for part in last.split(".")) if last else start
     streams: Streams = request.app.state.streams
     if streams.open >= MOST_STREAMS:
         raise unavailable(f"{MOST_STREAMS} streams are open, which is the most", code="too-many-streams")
@@ -123,18 +128,11 @@ async def stream_labeled(
     slices = services.feed.follow(begin, _BEAT_SECONDS)
     try:
         first = await anext(slices)
+    except RefusedError:
+        raise Problem(409, "the topic has another number of partitions", code="unknown-position") from None
     except StopAsyncIteration:
         raise unavailable("the service ends", after=1.0) from None
-    return EventStream(_frames(first, slices, wanted), streams)
-
-
-def _start(last: str | None, start: Literal["now", "beginning"]) -> Start:
-    if not last:
-        return start
-    if not _ID.match(last):
-        told = [{"location": "header.Last-Event-ID", "detail": "not an id of this stream"}]
-        raise Problem(422, "the request is not as it should be", code="invalid", errors=told)
-    return tuple(int(part) for part in last.split("."))
+    return EventStream(_frames(first, slices, wanted), streams, seconds)
 
 
 async def _frames(
@@ -175,10 +173,11 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, pieces: AsyncGenerator[bytes], streams: Streams) -> None:
+    def __init__(self, pieces: AsyncGenerator[bytes], streams: Streams, seconds: float | None) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         self._pieces = pieces
         self._streams = streams
+        self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._streams.open += 1
@@ -197,15 +196,21 @@ class EventStream(Response):
     async def _send(self, send: Send) -> None:
         headers = [(name, value) for name, value in self.raw_headers if name != b"content-length"]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        async with contextlib.aclosing(self._pieces) as pieces:
-            async for piece in pieces:
-                try:
-                    async with asyncio.timeout(_STUCK_SECONDS):
-                        await send({"type": "http.response.body", "body": piece, "more_body": True})
-                except TimeoutError:
-                    log.info("stream_let_go", reason="the client takes nothing")
-                    return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._seconds), contextlib.aclosing(self._pieces) as pieces:
+                async for piece in pieces:
+                    if not await self._taken(send, piece):
+                        return
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _taken(self, send: Send, piece: bytes) -> bool:
+        try:
+            async with asyncio.timeout(_STUCK_SECONDS):
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        except TimeoutError:
+            log.info("stream_let_go", reason="the client takes nothing")
+            return False
+        return True
 
 
 async def _gone(receive: Receive) -> None:

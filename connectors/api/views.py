@@ -134,7 +134,7 @@ class LabelsAnswer(BaseModel):
 
     model_config = {
         "json_schema_extra": {
-            "examples": [{"labels": [EXAMPLE_ROW | EXAMPLE_LABEL], "next": "WzE3Njk4NTE4MDAwMDAwMDAsIjQyIl0"}]
+            "examples": [{"labels": [EXAMPLE_ROW | EXAMPLE_LABEL], "next": "1769851800000000.3432"}]
         }
     }
 

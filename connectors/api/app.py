@@ -60,6 +60,7 @@ def create_app(services: Services, options: Options) -> FastAPI:
         # Their pages load scripts from elsewhere; a closed network has no elsewhere.
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         responses=problems.in_openapi(*_ANYWHERE),
         # curl -d sends JSON as a form; pages of other origins are refused by `Gate`.
         strict_content_type=False,

@@ -13,6 +13,11 @@ from connectors.api.services import Services
 router = APIRouter(tags=["health"])
 
 _PLAIN: dict[str, Any] = {"content": {"text/plain": {"schema": {"type": "string"}, "example": "ok\n"}}}
+_METRICS = """\
+# HELP process_resident_memory_bytes Resident memory size in bytes.
+# TYPE process_resident_memory_bytes gauge
+process_resident_memory_bytes 8.1e+07
+"""
 _WAITS: dict[int | str, dict[str, Any]] = {
     503: {
         "description": "Not now; the text says why.",
@@ -55,7 +60,7 @@ async def readyz(services: Ports) -> Response:
     responses={
         200: {
             "description": "The metrics of this process.",
-            "content": {"text/plain": {"schema": {"type": "string"}}},
+            "content": {"text/plain": {"schema": {"type": "string"}, "example": _METRICS}},
         }
     },
 )

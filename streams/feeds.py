@@ -11,6 +11,7 @@ from hashlib import blake2b
 from typing import Any, Protocol
 
 from connectors.clickhouse.backfill import OldRows
+from connectors.clickhouse.identity import CONTENT
 from connectors.clickhouse.source import micros_of
 from connectors.clickhouse.table_rows import LabelledRows
 from streams.codec import created_at_header, decode, encode
@@ -25,7 +26,8 @@ PAGE_ROWS = 500
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A row to be published again. ``micros``: its time since 1970."""
+    """A row to be published again. ``micros``: its time since 1970. ``headers``: besides those of every
+    replayed row."""
 
     row_id: str
     created_at: bytes
@@ -33,6 +35,7 @@ class Item:
     text: str
     partition: int
     value: bytes
+    headers: tuple[tuple[str, bytes], ...] = ()
 
     @property
     def identity(self) -> tuple[str, bytes]:
@@ -136,7 +139,10 @@ class SourceFeed:
         settled = 0
         after = int(position) if position is not None else None
         async for rows, letters, reached in self._rows.pages(after, self._on_the_way):
-            items = [item_of(row, partition_of(row.text, self._partitions), encode(row)) for row in rows]
+            items = [
+                item_of(row, partition_of(row.text, self._partitions), encode(row), ((CONTENT, mark),))
+                for row, mark in rows
+            ]
             now = self._rows.counts["settled"]
             yield Page(items, reached, letters, settled=now - settled)
             settled = now
@@ -155,7 +161,7 @@ def in_sample(share: float | None) -> Callable[[Item], bool]:
     return chosen
 
 
-def item_of(row: Row, partition: int, value: bytes) -> Item:
+def item_of(row: Row, partition: int, value: bytes, headers: tuple[tuple[str, bytes], ...] = ()) -> Item:
     """A row of that partition; ``value``: its message."""
     micros = micros_of(row.created_at)
-    return Item(row.row_id, created_at_header(row), micros, row.text, partition, value)
+    return Item(row.row_id, created_at_header(row), micros, row.text, partition, value, headers)

@@ -18,9 +18,8 @@ from pathlib import Path
 import structlog
 
 from connectors.clickhouse import ClickHouseConfig, ClickHouseConnector
-from connectors.clickhouse.backfill import OldRows, poller_begins
+from connectors.clickhouse.backfill import OldRows
 from connectors.clickhouse.client import ClickHouseClient
-from connectors.clickhouse.cursor import Cursor
 from connectors.clickhouse.days import begin_of
 from connectors.clickhouse.source import SourceTable, micros_of
 from connectors.files.reading import read
@@ -28,12 +27,10 @@ from connectors.files.records import Reading, Record
 from connectors.files.times import time_in
 from streams.asked import NO_ROWS
 from streams.errors import RefusedError
-from streams.job_work import note
+from streams.job_work import note, poller_line
 from streams.jobs import Job
-from streams.ports import Tail
 from streams.replay import Tools
 from streams.settings import Settings
-from streams.topics import Topics
 
 log = structlog.get_logger()
 
@@ -87,7 +84,7 @@ async def fetch_job(tools: Tools, fetched: Fetched, *, limit: int | None, since:
         UnavailableError, AccessError, ConfigurationError.
     """
     begin = since if since is not None else (fetched.oldest or fetched.since)
-    until = await line_of(tools.tail, tools.topics, tools.settings)
+    until = await poller_line(tools)
     until = fetched.until + 1 if until is None else min(until, fetched.until + 1)
     job = Job(
         id=f"fetch-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
@@ -115,21 +112,6 @@ async def begin(tools: Tools, job: Job) -> Job:
         await note(tools, job.asked_message(tools.topics))
         tools.jobs.jobs.setdefault(job.id, job)
     return tools.jobs.jobs[job.id]
-
-
-async def line_of(tail: Tail, topics: Topics, settings: Settings) -> int | None:
-    """Rows from this time on are the poller's, in microseconds since 1970; None: there never was a poller.
-
-    Raises:
-        UnavailableError, AccessError.
-    """
-    key = f"{settings.clickhouse_database}.{settings.clickhouse_table}".encode()
-    cursor: Cursor | None = None
-    async for records in tail.read(topics.cursor, 0, 0):
-        for record in records:
-            if record.key == key:
-                cursor = Cursor.decode(record.value) or cursor
-    return poller_begins(cursor, settings) if cursor is not None else None
 
 
 @contextlib.asynccontextmanager

@@ -7,8 +7,9 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
-from connectors.clickhouse.backfill import OldRows
+from connectors.clickhouse.backfill import OldRows, poller_begins
 from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.cursor import Cursor
 from connectors.clickhouse.table_rows import Condition, LabelledRows
 from connectors.kafka.admin import Admin
 from connectors.kafka.connection import connection
@@ -22,6 +23,7 @@ from streams.errors import ConfigurationError
 from streams.feeds import Feed, SourceFeed, TableFeed, TopicFeed
 from streams.file_feed import file_feed
 from streams.jobs import Job, Jobs, Wish
+from streams.no_poller import instead_of_poller
 from streams.on_the_way import partitions_of
 from streams.ports import Lease, Outgoing, Partition, Sender
 from streams.replay import Publishing, Tools
@@ -76,6 +78,21 @@ async def work(settings: Settings, job: str, report: Report, *, wait: bool = Tru
                 break
             found = await finish(tools, found, report)
         return tools.jobs.as_dict(found)
+
+
+async def poller_line(tools: Tools) -> int | None:
+    """Rows from this time on are the poller's, in microseconds since 1970; None: there never was a poller.
+
+    Raises:
+        UnavailableError, AccessError.
+    """
+    key = f"{tools.settings.clickhouse_database}.{tools.settings.clickhouse_table}".encode()
+    cursor: Cursor | None = None
+    async for records in tools.tail.read(tools.topics.cursor, 0, 0):
+        for record in records:
+            if record.key == key:
+                cursor = Cursor.decode(record.value) or cursor
+    return poller_begins(cursor, tools.settings) if cursor is not None else None
 
 
 async def own_publishing(tools: Tools, do: Callable[[int, Lease, Sender], Awaitable[None]]) -> None:
@@ -162,9 +179,11 @@ async def feed_of(tools: Tools, job: Job, *, sent: Sequence[str] = ()) -> Feed:
         where = [Condition.parse(text) for text in job.where]
         rows = LabelledRows(tools.client, settings, since=job.since, until=job.until, where=where)
         return TableFeed(rows, settings.topic_partitions)
+    line = await poller_line(tools)
     on_the_way = await tools.way.all()
     assert job.until is not None
-    old = OldRows(tools.client, settings, topics, since=job.since, until=job.until)
+    until = job.until if line is None else min(job.until, line)
+    old = OldRows(tools.client, settings, topics, since=job.since, until=until)
     return SourceFeed(old, settings.topic_partitions, on_the_way)
 
 
@@ -186,7 +205,15 @@ async def publish(tools: Tools, job: str, report: Report) -> Job:
         )
         published[:] = [await publishing.run()]
 
-    await own_publishing(tools, do)
+    from_source = tools.jobs.named(job).source == "source"
+
+    async def do_as(generation: int, lease: Lease, sender: Sender) -> None:
+        if from_source and await poller_line(tools) is None:
+            await instead_of_poller(tools, generation, lease, do)
+        else:
+            await do(generation, lease, sender)
+
+    await own_publishing(tools, do_as)
     return published[0]
 
 

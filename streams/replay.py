@@ -279,6 +279,7 @@ def _message(item: Item, job: Job, topics: Topics) -> Outgoing:
         (SCHEMA_VERSION, Row.schema_version.encode()),
         (CREATED_AT, item.created_at),
         (REPLAY_JOB, job.id.encode()),
+        *item.headers,
     ]
     if job.version is not None:
         headers += [(LABEL_VERSION, job.version.encode()), (TO, job.to.encode())]

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 
 from connectors.clickhouse.client import ClickHouseClient
 from connectors.clickhouse.cursor import Cursor
+from connectors.clickhouse.identity import CONTENT
 from connectors.clickhouse.labelled import given_up, labelled_between
 from connectors.clickhouse.publisher import STEP, Publisher
 from connectors.clickhouse.source import SourceRow, SourceTable, micros_of
@@ -103,9 +104,9 @@ class OldRows:
 
     async def pages(
         self, after: int | None, on_the_way: Sequence[tuple[str, int, str]]
-    ) -> AsyncIterator[tuple[list[Row], list[Outgoing], int]]:
-        """Rows that are not settled, dead letters of those that no topic takes, and the time from which on
-        a next reading should begin.
+    ) -> AsyncIterator[tuple[list[tuple[Row, bytes]], list[Outgoing], int]]:
+        """Rows that are not settled, each with its mark (header `CONTENT`); dead letters of those
+        that no topic takes; and the time from which on a next reading should begin.
 
         ``after``: such a time. ``on_the_way``: id, time and text of rows that the topics hold and the
         tables not yet; asked for before the tables are.
@@ -136,7 +137,7 @@ class OldRows:
                 if settled.has(row):
                     self.counts["settled"] += 1
                 else:
-                    rows.append(row)
+                    rows.append((row, dict(outgoing.headers)[CONTENT]))
             self._publisher.published.forget_before(last - self._lookback)
             yield rows, letters, last + 1
 

@@ -71,6 +71,10 @@ class WindowStarts:
                 for a, b in zip(every[::2], [*every[1::2], every[-1]], strict=False)
             )
 
+    def remembers(self, topic: str) -> bool:
+        """Whether the last window held messages of ``topic``."""
+        return any(runs for where, runs in self._runs.items() if where.topic == topic)
+
     def at(self, begin: int, *, ahead_named: bool) -> dict[str, dict[int, int]]:
         """The starts for a window that begins at ``begin``. ``ahead_named``: rows of the future are
         remembered elsewhere and need not be found on the topic."""

@@ -160,10 +160,12 @@ class Poller:
 
     async def _learn(self) -> None:
         self._skew = await _ask(self._source.now()) - int(time.time() * _SECOND)
+        cursor = self._saved = await self._read_cursor()
         written = self._publisher.written
+        if cursor is None or self._topics.replay in cursor.starts:
+            written = [*written, *self._publisher.fetched]
         topics = sorted({where.topic for where in written})
         self._ids = {topic: str(await self._topic_ids.topic_id(topic)) for topic in topics}
-        cursor = self._saved = await self._read_cursor()
         self._floor = cursor.floor if cursor else await self._first_floor()
         self.watermark = (cursor.watermark or None) if cursor else self._floor
         self._begin = self._window_begin()
@@ -277,7 +279,11 @@ class Poller:
         cursor = Cursor(
             watermark=self.watermark,
             floor=self._floor,
-            starts=self._publisher.starts.at(begin, ahead_named=named),
+            starts={
+                topic: places
+                for topic, places in self._publisher.starts.at(begin, ahead_named=named).items()
+                if topic != self._topics.replay or self._publisher.starts.remembers(topic)
+            },
             topic_ids=self._ids,
             ahead=[mark.header().decode() for mark in published.since(at)] if named else [],
             timeless=sorted(self._timeless.settled),

@@ -82,6 +82,11 @@ class Publisher:
             for number in range(self._partitions)
         ]
 
+    @property
+    def fetched(self) -> list[Partition]:
+        """Where rows lie that were fetched before there was any poller. Later ones are not the poller's."""
+        return [Partition(self._topics.replay, number) for number in range(self._partitions)]
+
     async def learn(
         self,
         tail: Tail,

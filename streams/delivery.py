@@ -37,6 +37,7 @@ log = structlog.get_logger()
 
 Sleep = Callable[[float], Awaitable[None]]
 Observe = Callable[[Row], None]
+_FINISH_SECONDS = 2.0  # of a revocation; the lease is older than that only after a pause
 _SENDING = 32  # so many more than a step has places may wait for Kafka's confirmation
 
 
@@ -121,7 +122,8 @@ class Delivery:
         return {partition: self._inputs[partition].window.commit() for partition in anew}
 
     async def revoked(self, *, owner: bool, seconds: float) -> bool:
-        """Settle: stop what is still with the model, await what was handed to the sender.
+        """Settle: let what is with the model finish for a moment, stop the rest of it, await what was handed
+        to the sender.
 
         Returns False if something is left unsettled: then the sender must be fenced. With
         ``owner=False`` the group has already given us up, and nothing is awaited.
@@ -129,11 +131,16 @@ class Delivery:
         for state in self._inputs.values():
             state.intake.close()
             state.waiting.clear()
+        ends = asyncio.get_running_loop().time() + seconds
+        if owner and self._running:
+            # Their calls are made: whoever gets the partitions next would have to make them once more.
+            await asyncio.wait(list(self._running), timeout=min(_FINISH_SECONDS, seconds / 2))
         for task, work in list(self._running.items()):
             if not (owner and work.handed_over):
                 task.cancel()
         if self._running:
-            await asyncio.wait(list(self._running), timeout=seconds)
+            left = ends - asyncio.get_running_loop().time()
+            await asyncio.wait(list(self._running), timeout=max(left, 0.1))
         settled = owner and not self._running
         for task in list(self._running):
             task.cancel()

@@ -356,6 +356,26 @@ async def test_revocation_awaits_what_was_handed_over_and_drops_the_rest() -> No
     assert delivery.commits()[ROWS].offset == 1
 
 
+async def test_revocation_lets_calls_finish_so_that_nobody_repeats_them() -> None:
+    broker, answer, asked = Broker(), asyncio.Event(), asyncio.Event()
+
+    async def step(message: Row) -> Any:
+        asked.set()
+        await answer.wait()
+        return await label(message)
+
+    delivery = make(broker, step)
+    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    delivery.offer(record(0, "0"), 1)
+    await asked.wait()
+    revoking = asyncio.create_task(delivery.revoked(owner=True, seconds=60))
+    await asyncio.sleep(0)
+    answer.set()
+    assert await revoking
+    assert broker.rows() == ["0"]
+    assert delivery.commits()[ROWS].offset == 1
+
+
 async def test_the_same_row_live_and_replayed_is_published_once() -> None:
     broker = Broker()
     delivery = make(broker)

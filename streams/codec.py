@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from functools import lru_cache
 from typing import TypeVar
 
 import orjson
@@ -66,10 +67,7 @@ def headers_of(
     ``source``: the topic, partition and offset it was made from. ``trace``: the `traceparent` that came with
     it; without one, the row's own.
     """
-    headers: Headers = [
-        (MESSAGE_TYPE, message.message_type.encode()),
-        (SCHEMA_VERSION, message.schema_version.encode()),
-    ]
+    headers = [*_class_headers(type(message))]
     if source is not None:
         headers.append((SOURCE, f"{source[0]}/{source[1]}/{source[2]}".encode()))
     if isinstance(message, Row):
@@ -79,6 +77,11 @@ def headers_of(
     if isinstance(message, Labeled):
         headers.append((LABEL_VERSION, message.label_version.encode()))
     return headers
+
+
+@lru_cache
+def _class_headers(kind: type[Message]) -> tuple[tuple[str, bytes], ...]:
+    return (MESSAGE_TYPE, kind.message_type.encode()), (SCHEMA_VERSION, kind.schema_version.encode())
 
 
 def traceparent_for(row: Row) -> bytes:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
@@ -18,8 +17,8 @@ class Partition(NamedTuple):
     partition: int
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+# Named tuples: a million messages pass, and a frozen dataclass takes four times as long to make.
+class Record(NamedTuple):
     """A message as it was received. ``timestamp`` is Kafka's, in milliseconds since 1970."""
 
     topic: str
@@ -37,11 +36,13 @@ class Record:
 
     def header(self, name: str) -> bytes | None:
         """The last header of that name."""
-        return next((value for key, value in reversed(self.headers) if key == name), None)
+        for key, value in reversed(self.headers):
+            if key == name:
+                return value
+        return None
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """A message to be sent to an explicit partition."""
 
     topic: str

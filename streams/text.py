@@ -10,10 +10,20 @@ import unicodedata
 _INVISIBLE = re.compile("[\u200b\u2060\ufeff\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069\u00ad]")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]+")
 _SPACE = re.compile(r"\s+")
+# Most queries: words of letters that NFKC leaves as they are, with single blanks between.
+_WORD = "[!-~А-Яа-яЁё«»—]"
+_PLAIN = re.compile(f"{_WORD}++(?: {_WORD}++)*+")
+
+
+def is_plain(text: str) -> bool:
+    """Whether ``text`` is surely clean, in NFKC and without white space other than single blanks inside."""
+    return _PLAIN.fullmatch(text) is not None
 
 
 def clean(text: str) -> str:
     """``text`` in NFKC, control characters and white space as single blanks; may be empty."""
+    if is_plain(text):
+        return text
     text = _CONTROL.sub(" ", text)
     text = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text))
     text = _SPACE.sub(" ", _CONTROL.sub(" ", text)).strip()

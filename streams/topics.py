@@ -7,6 +7,8 @@ import unicodedata
 from dataclasses import dataclass
 from hashlib import blake2b
 
+from streams.text import is_plain
+
 
 @dataclass(frozen=True)
 class Topic:
@@ -81,6 +83,8 @@ _SPACE = re.compile(r"\s+")
 
 def normalise(text: str) -> str:
     """``text`` as far as two queries count as the same: NFKC, case folded, white space as one blank."""
+    if is_plain(text):
+        return text.casefold()
     return _SPACE.sub(" ", unicodedata.normalize("NFKC", text)).strip().casefold()
 
 

@@ -170,7 +170,8 @@ class Publisher:
                 continue
             other = bool(one.mark.id) and (known or one.mark.id in here)
             here.add(one.mark.id)
-            message = Row(
+            # All of it is checked here: the name and the text hold something, the times are UTC.
+            message = Row.made(
                 row_id=name_row(one.row, one.content, one.ordinal, other),
                 text=text,
                 created_at=moment(one.row.micros),

@@ -13,6 +13,7 @@ import orjson
 
 from connectors.clickhouse.ddl import describe_ddl
 from streams.asyncapi import asyncapi
+from streams.cli_page import cli_page
 from streams.describe import describe_env, messages_page, metrics_page, settings_page
 from streams.schemas import headers_schema, json_schemas
 from streams.settings import load
@@ -30,6 +31,7 @@ def generated() -> dict[str, str]:
         "docs/settings.md": settings_page(),
         "docs/messages.md": messages_page(),
         "docs/metrics.md": metrics_page(),
+        "docs/cli.md": cli_page(),
         **schemas,
         "docs/contract/dead-letter.headers.json": _json(headers_schema("dead-letter")),
         "docs/contract/asyncapi.json": _json(asyncapi(Topics(defaults.topic_prefix), defaults)),

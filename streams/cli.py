@@ -9,25 +9,36 @@ from typing import Annotated, Any
 
 import typer
 
+from streams.cli_errors import DEBUG, debugging, guarded, hoisted, logged
 from streams.cli_letters import letters_app
 from streams.cli_local import describe_app, local_app
 from streams.cli_parts import (
     SETTLE_SECONDS,
     Json,
     console,
+    examples,
     print_json,
     read_settings,
     until_signal,
     write_line,
 )
-from streams.cli_replay import backfill, replay_app
+from streams.cli_progress import working
+from streams.cli_replay import BACKFILL_EXAMPLES, backfill, replay_app
+from streams.cli_status import EXAMPLES as STATUS_EXAMPLES
+from streams.cli_status import status
 from streams.cli_versions import versions_app
-from streams.errors import ConfigurationError, LabelstreamError
 from streams.logs import configure_logs
-from streams.watchdog import EXIT_CODE, StalledError
+from streams.measures import release
+
+NAME = "labelstream"
+COMPLETE = "_LABELSTREAM_COMPLETE"
 
 app = typer.Typer(
+    name=NAME,
     no_args_is_help=True,
+    epilog=examples(
+        "labelstream demo", "labelstream check", "labelstream run all", "labelstream status --watch"
+    ),
     pretty_exceptions_enable=False,
     help="Labels ClickHouse rows as they arrive: Kafka in between, LLMs inside your network.",
 )
@@ -36,10 +47,20 @@ app.add_typer(describe_app, name="describe")
 app.add_typer(letters_app, name="dead-letters")
 app.add_typer(replay_app, name="replay")
 app.add_typer(versions_app, name="versions")
-app.command()(backfill)
+app.command(epilog=BACKFILL_EXAMPLES)(backfill)
+app.command(epilog=STATUS_EXAMPLES)(status)
 
 _CHILDREN_SECONDS = 15.0
 _STACK_SECONDS = 45.0
+
+
+class Shell(StrEnum):
+    """Shells that commands can be completed in."""
+
+    BASH = "bash"
+    ZSH = "zsh"
+    FISH = "fish"
+    POWERSHELL = "powershell"
 
 
 class Role(StrEnum):
@@ -53,8 +74,28 @@ class Role(StrEnum):
     ALL = "all"
 
 
-@app.command()
-def run(role: Role) -> None:
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"{NAME} {release()}")
+        raise typer.Exit
+
+
+@app.callback()
+def everywhere(
+    debug: Annotated[
+        bool, typer.Option(DEBUG, help="Show the traceback of an error. It may stand anywhere.")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Labels ClickHouse rows as they arrive: Kafka in between, LLMs inside your network."""
+
+
+@app.command(
+    epilog=examples("labelstream run all", "labelstream run agents", "LOG_FORMAT=json labelstream run sink")
+)
+def run(role: Annotated[Role, typer.Argument(help="`all` runs the others as processes of its own.")]) -> None:
     """Run one role, or all of them under supervision, until SIGTERM or Ctrl-C."""
     from streams import roles
 
@@ -68,16 +109,23 @@ def run(role: Role) -> None:
         Role.FETCHER: roles.run_fetcher,
         Role.ALL: roles.run_all,
     }
-    until_signal(work[role](settings), _CHILDREN_SECONDS if role is Role.ALL else SETTLE_SECONDS)
+    settle = _CHILDREN_SECONDS if role is Role.ALL else SETTLE_SECONDS
+    if settings.log_format == "json":
+        raise typer.Exit(
+            logged(lambda: until_signal(work[role](settings), settle), role.value, debug=debugging())
+        )
+    until_signal(work[role](settings), settle)
 
 
-@app.command()
+@app.command(epilog=examples("labelstream init", "labelstream init --json"))
 def init(as_json: Json = False) -> None:
     """Create the topics and the result tables that are missing."""
     from streams import roles
     from streams.local import with_local_stack
 
-    made = asyncio.run(roles.initialise(with_local_stack(read_settings())))
+    settings = with_local_stack(read_settings())
+    with working("making topics and tables"):
+        made = asyncio.run(roles.initialise(settings))
     if as_json:
         print_json(made)
         return
@@ -85,13 +133,15 @@ def init(as_json: Json = False) -> None:
     console.print(f"result tables are in database {made['database']}")
 
 
-@app.command()
+@app.command(epilog=examples("labelstream check", "labelstream check --json"))
 def check(as_json: Json = False) -> None:
     """Try every connection, column, model, topic and right, and say what to do about each failure."""
     from streams import checks
     from streams.local import with_local_stack
 
-    findings = asyncio.run(checks.check_all(with_local_stack(read_settings())))
+    settings = with_local_stack(read_settings())
+    with working("trying connections, columns, models and rights"):
+        findings = asyncio.run(checks.check_all(settings))
     failed = [finding for finding in findings if not finding.ok]
     if as_json:
         print_json({"ok": not failed, "findings": [finding.as_dict() for finding in findings]})
@@ -102,7 +152,13 @@ def check(as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "labelstream tap esk.labeled",
+        "labelstream tap esk.labeled --beginning --count 10",
+        "labelstream tap esk.dead-letter --beginning",
+    )
+)
 def tap(
     topic: Annotated[str, typer.Argument(help="A topic's full name, such as esk.labeled.")],
     count: Annotated[int, typer.Option(help="Stop after so many messages; 0 for never.")] = 0,
@@ -116,7 +172,9 @@ def tap(
     until_signal(follow(settings, topic, count=count, beginning=beginning, write=write_line))
 
 
-@app.command()
+@app.command(
+    epilog=examples("labelstream demo", "labelstream demo --rows 2000 --json", "labelstream demo --rate 5")
+)
 def demo(
     rows: Annotated[
         int | None,
@@ -148,42 +206,25 @@ def demo(
         raise typer.Exit(1)
 
 
-@app.command()
-def status(as_json: Json = False) -> None:
-    """Lag of each topic, members of each group, and the health of the roles on this machine."""
-    from streams.local import with_local_stack
-    from streams.status import status as look
+@app.command(epilog=examples('eval "$(labelstream completion bash)"', "labelstream completion zsh"))
+def completion(
+    shell: Annotated[Shell, typer.Argument(help="The shell that is to complete commands and options.")],
+) -> None:
+    """Print the script that completes commands and options in a shell; `--install-completion` keeps it."""
+    from typer.completion import get_completion_script  # type: ignore[attr-defined]
 
-    found = asyncio.run(look(with_local_stack(read_settings())))
-    if as_json:
-        print_json(found)
-        return
-    for name, topic in found["topics"].items():
-        lags = ", ".join(f"{group} {lag}" for group, lag in topic["lag"].items())
-        typer.echo(f"{name:24} {topic['messages']:>10} messages   lag: {lags}")
-    for group, members in found["groups"].items():
-        typer.echo(f"{group:24} {members:>10} members")
-    for job in found["replays"]:
-        typer.echo(f"replay {job['id']:17} {job['published']:>10} of {job['expected']} rows, {job['state']}")
-    for role in found["roles"]:
-        ready = "at work" if role["ready"] == "ok" else f"waits for {role['ready']}"
-        typer.echo(f"{role['role']:24} pid {role.get('pid', '-')}  {role['health']}, {ready}")
+    print(get_completion_script(prog_name=NAME, complete_var=COMPLETE, shell=shell.value))
 
 
 def main() -> None:
-    """Entry point: our errors in one line each, exit code 1; anything else is a bug and shows itself."""
-    try:
-        app()
-    except StalledError as error:
-        console.print(f"labelstream: {error}", style="red", markup=False, highlight=False)
-        sys.exit(EXIT_CODE)
-    except LabelstreamError as error:
-        console.print(f"labelstream: {error}", style="red", markup=False, highlight=False)
-        if isinstance(error, ConfigurationError) and error.fix:
-            console.print(f"  {error.fix}", markup=False, highlight=False)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    """Entry point. Exit code 1 for errors, 2 for a command that is not understood, 75 for a stalled role."""
+    arguments = hoisted(sys.argv[1:])
+    # The name that completion scripts ask by, however the program was started.
+    sys.exit(
+        guarded(
+            lambda: app(args=arguments, prog_name=NAME, complete_var=COMPLETE), debug=DEBUG in arguments[:1]
+        )
+    )
 
 
 if __name__ == "__main__":

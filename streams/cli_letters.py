@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from streams.cli_parts import Json, moment_in, print_json, read_settings
+from streams.cli_parts import Json, examples, moment_in, print_json, read_settings
+from streams.cli_progress import counting, working
 
 letters_app = typer.Typer(no_args_is_help=True, help="What was given up, and another try for it.")
 
@@ -16,7 +17,13 @@ StepName = Annotated[str | None, typer.Option(help="Only this step: poll, label,
 Since = Annotated[str | None, typer.Option(help="Only from this time on, such as 2026-01-31T00:00:00Z.")]
 
 
-@letters_app.command("list")
+@letters_app.command(
+    "list",
+    epilog=examples(
+        "labelstream dead-letters list",
+        "labelstream dead-letters list --step label --since 2026-01-31T00:00:00Z",
+    ),
+)
 def letters_list(
     reason: Reason = None,
     step: StepName = None,
@@ -29,9 +36,9 @@ def letters_list(
     from streams.retry import list_dead_letters
 
     settings = with_local_stack(read_settings())
-    found = asyncio.run(
-        list_dead_letters(settings, reason=reason, step=step, since=moment_in(since), limit=limit)
-    )
+    first = moment_in(since)
+    with working("looking for dead letters"):
+        found = asyncio.run(list_dead_letters(settings, reason=reason, step=step, since=first, limit=limit))
     if as_json:
         print_json(found)
         return
@@ -48,7 +55,13 @@ def letters_list(
         typer.echo(f"{count['count']:8}  {count['step']:7}  {count['reason']}")
 
 
-@letters_app.command("retry")
+@letters_app.command(
+    "retry",
+    epilog=examples(
+        "labelstream dead-letters retry --reason invalid-answer",
+        "labelstream dead-letters retry --limit 100 --json",
+    ),
+)
 def letters_retry(
     reason: Reason = None,
     step: StepName = None,
@@ -61,9 +74,11 @@ def letters_retry(
     from streams.retry import retry_dead_letters
 
     settings = with_local_stack(read_settings())
-    done = asyncio.run(
-        retry_dead_letters(settings, reason=reason, step=step, since=moment_in(since), limit=limit)
-    )
+    first = moment_in(since)
+    with counting("trying again") as report:
+        done = asyncio.run(
+            retry_dead_letters(settings, reason=reason, step=step, since=first, limit=limit, report=report)
+        )
     if as_json:
         print_json(done)
         return

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from streams.cli_parts import Json, console, print_json, read_settings
+from streams.cli_parts import Json, console, examples, print_json, read_settings
+from streams.cli_progress import working
 
 local_app = typer.Typer(no_args_is_help=True, help="Kafka, ClickHouse and an LLM stand-in on this machine.")
 describe_app = typer.Typer(
@@ -15,7 +16,10 @@ describe_app = typer.Typer(
 Port = typer.Option(min=1, max=65535, help="Port on 127.0.0.1; a free one if not given.")
 
 
-@local_app.command("up")
+@local_app.command(
+    "up",
+    epilog=examples("labelstream local up", "labelstream local up --kafka-port 9192"),
+)
 def local_up(
     kafka_port: Annotated[int | None, Port] = None,
     clickhouse_port: Annotated[int | None, Port] = None,
@@ -26,20 +30,24 @@ def local_up(
     from streams.local import start_local_stack
 
     ports = {"kafka_port": kafka_port, "clickhouse_port": clickhouse_port, "llm_port": llm_port}
-    status = start_local_stack(read_settings(), on_progress=console.print, **ports)
+    settings = read_settings()
+    with working("starting the local stack"):
+        status = start_local_stack(settings, on_progress=console.print, **ports)
     print_json(status) if as_json else _show_stack(status)
 
 
-@local_app.command("down")
+@local_app.command("down", epilog=examples("labelstream local down"))
 def local_down(as_json: Json = False) -> None:
     """Stop it. Its data stays."""
     from streams.local import stop_local_stack
 
-    status = stop_local_stack(read_settings())
+    settings = read_settings()
+    with working("stopping the local stack"):
+        status = stop_local_stack(settings)
     print_json(status) if as_json else _show_stack(status)
 
 
-@local_app.command("status")
+@local_app.command("status", epilog=examples("labelstream local status --json"))
 def local_status(as_json: Json = False) -> None:
     """Addresses and processes."""
     from streams.local import local_stack_status
@@ -48,7 +56,7 @@ def local_status(as_json: Json = False) -> None:
     print_json(status) if as_json else _show_stack(status)
 
 
-@describe_app.command("env")
+@describe_app.command("env", epilog=examples("labelstream describe env"))
 def describe_env() -> None:
     """Every setting with its description, in the form of a .env file."""
     from streams.describe import describe_env as text
@@ -56,7 +64,7 @@ def describe_env() -> None:
     typer.echo(text(), nl=False)
 
 
-@describe_app.command("ddl")
+@describe_app.command("ddl", epilog=examples("labelstream describe ddl"))
 def describe_ddl() -> None:
     """The result tables."""
     from connectors.clickhouse.ddl import describe_ddl as text
@@ -64,7 +72,7 @@ def describe_ddl() -> None:
     typer.echo(text(read_settings()))
 
 
-@describe_app.command("schema")
+@describe_app.command("schema", epilog=examples("labelstream describe schema"))
 def describe_schema() -> None:
     """JSON Schema of each message."""
     from streams.schemas import json_schemas
@@ -72,7 +80,7 @@ def describe_schema() -> None:
     print_json(json_schemas())
 
 
-@describe_app.command("asyncapi")
+@describe_app.command("asyncapi", epilog=examples("labelstream describe asyncapi"))
 def describe_asyncapi() -> None:
     """AsyncAPI document of the topics: keys, headers, partitions, order, retention, delivery."""
     from streams.asyncapi import asyncapi

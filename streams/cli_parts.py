@@ -42,6 +42,11 @@ def moment_in(text: str | None) -> datetime | None:
     return found
 
 
+def examples(*lines: str) -> str:
+    """The end of a command's help: command lines that a user may copy."""
+    return "\n\n".join(("Examples:", *lines))
+
+
 def read_settings() -> Settings:
     return load(env_file=Path(".env"))
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from streams.cli_parts import Json, console, moment_in, print_json, read_settings, until_signal
+from streams.cli_parts import Json, console, examples, moment_in, print_json, read_settings, until_signal
+from streams.cli_progress import counted, working
 from streams.errors import ConfigurationError
 from streams.logs import configure_logs
 
 replay_app = typer.Typer(
     invoke_without_command=True,
     help="Label rows again, under another version, while live rows go on.",
+)
+
+BACKFILL_EXAMPLES = examples(
+    "labelstream backfill --dry-run", "labelstream backfill --since 2025-01-01T00:00:00Z --no-wait"
 )
 
 Since = Annotated[str | None, typer.Option(help="Only from this time on, such as 2026-01-31T00:00:00Z.")]
@@ -27,7 +32,13 @@ NoWait = Annotated[bool, typer.Option("--no-wait", help="End when all is publish
 JobId = Annotated[str, typer.Argument(help="A job's id: `replay list` shows them.")]
 
 
-@replay_app.callback()
+@replay_app.callback(
+    epilog=examples(
+        "labelstream replay --from-topic --taxonomy new.yaml --dry-run",
+        "labelstream replay --from-table --model mistral-small --where 'confidence<0.6' --sample 0.1",
+        "labelstream replay --from-topic --version v2 --since 2026-01-31T00:00:00Z --to labeled",
+    )
+)
 def replay(
     context: typer.Context,
     from_topic: Annotated[
@@ -116,12 +127,12 @@ def backfill(
     _start(make, dry_run=dry_run, wait=not no_wait, as_json=as_json)
 
 
-@replay_app.command("list")
+@replay_app.command("list", epilog=examples("labelstream replay list"))
 def replay_list(as_json: Json = False) -> None:
     """Replays and backfills, newest first."""
     from streams.relabel import jobs_known
 
-    found = asyncio.run(jobs_known(_settings()))
+    found = _ask("reading the jobs", jobs_known(_settings()))
     if as_json:
         print_json({"jobs": found})
         return
@@ -129,38 +140,38 @@ def replay_list(as_json: Json = False) -> None:
         typer.echo(_line(one))
 
 
-@replay_app.command("show")
+@replay_app.command("show", epilog=examples("labelstream replay show 20260131-093000-1a2b --json"))
 def replay_show(job: JobId, as_json: Json = False) -> None:
     """How one stands."""
     from streams.relabel import job_shown
 
-    found = asyncio.run(job_shown(_settings(), job))
+    found = _ask("reading the jobs", job_shown(_settings(), job))
     print_json(found) if as_json else typer.echo(_line(found))
 
 
-@replay_app.command("pause")
+@replay_app.command("pause", epilog=examples("labelstream replay pause 20260131-093000-1a2b"))
 def replay_pause(job: JobId, as_json: Json = False) -> None:
     """Publish no more of it for now; what is published is labelled."""
     _steer(job, "pause", as_json)
 
 
-@replay_app.command("cancel")
+@replay_app.command("cancel", epilog=examples("labelstream replay cancel 20260131-093000-1a2b"))
 def replay_cancel(job: JobId, as_json: Json = False) -> None:
     """Publish no more of it. It can still be resumed, or dropped."""
     _steer(job, "cancel", as_json)
 
 
-@replay_app.command("resume")
+@replay_app.command("resume", epilog=examples("labelstream replay resume 20260131-093000-1a2b"))
 def replay_resume(job: JobId, no_wait: NoWait = False, as_json: Json = False) -> None:
     """Go on with one that was paused, cancelled or interrupted; no row is published twice."""
     from streams.jobs import Wish
     from streams.relabel import steered
 
-    asyncio.run(steered(_settings(), job, Wish.RUN))
+    _ask("telling the job", steered(_settings(), job, Wish.RUN))
     _work(job, wait=not no_wait, as_json=as_json)
 
 
-@replay_app.command("drop")
+@replay_app.command("drop", epilog=examples("labelstream replay drop 20260131-093000-1a2b"))
 def replay_drop(job: JobId, as_json: Json = False) -> None:
     """Stop it, and take its rows out of the tables for good."""
     from streams.relabel import dropped
@@ -169,14 +180,14 @@ def replay_drop(job: JobId, as_json: Json = False) -> None:
         if not as_json:
             console.print(what)
 
-    done = asyncio.run(dropped(_settings(), job, say))
+    done = _ask("taking the rows out", dropped(_settings(), job, say))
     print_json(done) if as_json else typer.echo(f"{done['rows']} rows of {done['version']} taken out")
 
 
 def _start(make: Any, *, dry_run: bool, wait: bool, as_json: bool) -> None:
     from streams.relabel import begun
 
-    found = asyncio.run(begun(_settings(), make, dry_run=dry_run))
+    found = _ask("looking at the rows", begun(_settings(), make, dry_run=dry_run))
     if not dry_run:
         typer.echo(f"job {found['id']}; to go on with it: labelstream replay resume {found['id']}", err=True)
         _work(found["id"], wait=wait, as_json=as_json)
@@ -193,14 +204,7 @@ def _work(job: str, *, wait: bool, as_json: bool) -> None:
 
     settings = _settings()
     configure_logs("warning", settings.log_format)
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=as_json or not console.is_terminal,
-    )
+    bar = counted()
     task = bar.add_task("publishing", total=None)
     done: dict[str, Any] = {}
 
@@ -228,8 +232,13 @@ def _steer(job: str, wish: str, as_json: bool) -> None:
     from streams.jobs import Wish
     from streams.relabel import steered
 
-    found = asyncio.run(steered(_settings(), job, Wish(wish)))
+    found = _ask("telling the job", steered(_settings(), job, Wish(wish)))
     print_json(found) if as_json else typer.echo(_line(found))
+
+
+def _ask(what: str, answer: Coroutine[Any, Any, Any]) -> Any:
+    with working(what):
+        return asyncio.run(answer)
 
 
 def _settings() -> Any:

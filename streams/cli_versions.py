@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
-from streams.cli_parts import Json, print_json, read_settings
+from streams.cli_parts import Json, examples, print_json, read_settings
+from streams.cli_progress import working
 
 versions_app = typer.Typer(no_args_is_help=True, help="Label versions: which one is a row's current label.")
 
 Version = Annotated[str, typer.Argument(help="A label version's name.")]
 
 
-@versions_app.command("list")
+@versions_app.command("list", epilog=examples("labelstream versions list"))
 def versions_list(as_json: Json = False) -> None:
     """All versions: promoted ones first, the current one at their head."""
     from streams.versions_view import versions_known
 
-    found = asyncio.run(_with(versions_known))
+    found = _run(versions_known)
     if as_json:
         print_json({"versions": found})
         return
@@ -29,12 +31,12 @@ def versions_list(as_json: Json = False) -> None:
         typer.echo(f"{one['version']:40}  {state:9}  {one['rows'] or 0:>10} rows  {one['model']}")
 
 
-@versions_app.command("show")
+@versions_app.command("show", epilog=examples("labelstream versions show mistral.1f0c2a9b"))
 def versions_show(version: Version, as_json: Json = False) -> None:
     """What a version asks, and its history."""
     from streams.versions_view import version_shown
 
-    found = asyncio.run(_with(lambda settings: version_shown(settings, version)))
+    found = _run(lambda settings: version_shown(settings, version))
     if as_json:
         print_json(found)
         return
@@ -50,23 +52,29 @@ def versions_show(version: Version, as_json: Json = False) -> None:
         typer.echo(f"  {domain['name']:24} {domain['title']}")
 
 
-@versions_app.command("promote")
+@versions_app.command("promote", epilog=examples("labelstream versions promote mistral.1f0c2a9b"))
 def versions_promote(version: Version, as_json: Json = False) -> None:
     """Make it the current one of every row that has it, at once. Promote the former one to go back."""
     from streams.versions_view import promote
 
-    _tell(asyncio.run(_with(lambda settings: promote(settings, version))), as_json)
+    _tell(_run(lambda settings: promote(settings, version)), as_json)
 
 
-@versions_app.command("retire")
+@versions_app.command("retire", epilog=examples("labelstream versions retire mistral.1f0c2a9b"))
 def versions_retire(version: Version, as_json: Json = False) -> None:
     """Show it no more: rows are shown with the next newest promoted version that they have."""
     from streams.versions_view import retire
 
-    _tell(asyncio.run(_with(lambda settings: retire(settings, version))), as_json)
+    _tell(_run(lambda settings: retire(settings, version)), as_json)
 
 
-@versions_app.command("diff")
+@versions_app.command(
+    "diff",
+    epilog=examples(
+        "labelstream versions diff mistral.1f0c2a9b mistral.77d0e3aa",
+        "labelstream versions diff v1 v2 --changed 50",
+    ),
+)
 def versions_diff(
     a: Annotated[str, typer.Argument(help="The version to compare with.")],
     b: Annotated[str, typer.Argument(help="The version to be judged.")],
@@ -79,7 +87,7 @@ def versions_diff(
     from streams.versions_view import compare
 
     wanted = changed if changed is not None else 100_000 if as_json else 0
-    found = asyncio.run(_with(lambda settings: compare(settings, a, b, wanted)))
+    found = _run(lambda settings: compare(settings, a, b, wanted))
     if as_json:
         print_json({**asdict(found), "agreement": found.agreement, "changed_rows": found.rows - found.agree})
         return
@@ -88,10 +96,12 @@ def versions_diff(
     show_diff(found)
 
 
-async def _with(work: Any) -> Any:
+def _run(work: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:
     from streams.local import with_local_stack
 
-    return await work(with_local_stack(read_settings()))
+    settings = with_local_stack(read_settings())
+    with working("asking ClickHouse"):
+        return asyncio.run(work(settings))
 
 
 def _tell(found: dict[str, Any], as_json: bool) -> None:

@@ -40,8 +40,12 @@ class LabelVersion:
     rows: int | None = None
 
 
-async def list_versions(client: ClickHouseClient, settings: Settings) -> list[LabelVersion]:
+async def list_versions(
+    client: ClickHouseClient, settings: Settings, *, counted: bool = True
+) -> list[LabelVersion]:
     """All versions: promoted ones first, the newest promoted at their head, the others by name.
+
+    ``counted=False`` leaves `rows` at 0: to count reads the whole table.
 
     Raises:
         UnavailableError: ClickHouse does not answer.
@@ -53,13 +57,12 @@ async def list_versions(client: ClickHouseClient, settings: Settings) -> list[La
         f"FROM {_table(settings)} GROUP BY version"
     )
     found = [_version(version, state, created, changed) for version, state, created, changed in rows]
-    counts = dict(
-        await client.rows(
-            # As the current view ranks them; a row stored twice counts once.
-            f"SELECT toString(label_version), uniqExact(created_at, row_id)\n"
-            f"FROM {quoted(settings.result_database)}.{quoted(LABELED)} GROUP BY label_version"
-        )
+    # As the current view ranks them; a row stored twice counts once.
+    counting = (
+        f"SELECT toString(label_version), uniqExact(created_at, row_id)\n"
+        f"FROM {quoted(settings.result_database)}.{quoted(LABELED)} GROUP BY label_version"
     )
+    counts = dict(await client.rows(counting)) if counted else {}
     promoted = sorted(
         (one for one in found if one.promoted_at and one.status == PROMOTED),
         key=lambda one: (one.promoted_at, one.version),

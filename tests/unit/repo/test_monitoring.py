@@ -213,6 +213,21 @@ def test_an_alert_is_raised_by_what_it_is_for(example: dict[str, Any], case: dic
     found = firing(rule, series, seconds_of(case["eval_time"]), every)
     expected = [one["exp_labels"] for one in case["exp_alerts"]]
     assert sorted(map(_items, found)) == sorted(map(_items, expected))
+    for one in case["exp_alerts"]:
+        told = one["exp_annotations"]
+        assert told["runbook_url"] == rule["annotations"]["runbook_url"]
+        assert re.fullmatch(_said(rule["annotations"]["summary"], one["exp_labels"]), told["summary"])
+
+
+def _said(template: str, labels: dict[str, str]) -> str:
+    """A pattern for what a summary says of these labels and any value."""
+    parts = re.split(r"(\{\{.*?\}\})", template)
+    return "".join(
+        re.escape(labels[found[1]])
+        if (found := re.fullmatch(r"\{\{ \$labels\.(\w+) \}\}", part))
+        else (r"[\w. %]+" if part.startswith("{{ $value") else re.escape(part))
+        for part in parts
+    )
 
 
 def _items(labels: dict[str, str]) -> list[tuple[str, str]]:

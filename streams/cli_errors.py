@@ -1,0 +1,79 @@
+"""How a command that goes wrong ends: one line with the setting's name, a traceback only for `--debug`."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import structlog
+
+from streams.cli_parts import console
+from streams.errors import ConfigurationError, LabelstreamError
+from streams.watchdog import EXIT_CODE, StalledError
+
+DEBUG = "--debug"
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+def hoisted(arguments: Sequence[str]) -> list[str]:
+    """``arguments`` with `--debug` in front, wherever it stood: it is about the whole command."""
+    ours = list(arguments[: arguments.index("--")]) if "--" in arguments else list(arguments)
+    if DEBUG not in ours:
+        return list(arguments)
+    rest = [word for word in ours if word != DEBUG]
+    return [DEBUG, *rest, *arguments[len(ours) :]]
+
+
+def guarded(command: Callable[[], object], *, debug: bool) -> int:
+    """Run ``command``; returns the exit code. An error that is not ours is a bug, and says where it was."""
+    try:
+        command()
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if debug:
+            console.print(traceback.format_exc(), markup=False, highlight=False)
+        _say(f"labelstream: {_line(error)}")
+        fix = error.fix if isinstance(error, ConfigurationError) else ""
+        if fix:
+            console.print(f"  {fix}", markup=False, highlight=False)
+        return EXIT_CODE if isinstance(error, StalledError) else 1
+    return 0
+
+
+def logged(work: Callable[[], object], role: str, *, debug: bool) -> int:
+    """The same for a role whose log is read by programs: the last line is one of the log's."""
+    log = structlog.get_logger()
+    try:
+        work()
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        told = {name: value for name in ("setting", "fix") if (value := getattr(error, name, ""))}
+        log.error("role_failed", error=_line(error), role=role, exc_info=debug, **told)
+        return EXIT_CODE if isinstance(error, StalledError) else 1
+    return 0
+
+
+def _say(line: str) -> None:
+    console.print(line, style="red", markup=False, highlight=False)
+
+
+def _line(error: Exception) -> str:
+    if isinstance(error, LabelstreamError):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if Path(frame.filename).is_relative_to(_ROOT)]
+    where = ours[-1] if ours else frames[-1]
+    text = " ".join(str(error).split())[:300]
+    return (
+        f"unexpected {type(error).__name__} in {Path(where.filename).name}, line {where.lineno}: {text} "
+        f"({DEBUG} shows the traceback)"
+    )
+
+
+def debugging() -> bool:
+    """Whether this command was asked for tracebacks."""
+    return DEBUG in hoisted(sys.argv[1:])[:1]

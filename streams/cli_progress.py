@@ -1,0 +1,49 @@
+"""What a command shows while one waits: on stderr, and only in a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from streams.cli_parts import console as stderr
+
+Report = Callable[[int, int], None]
+
+
+@contextlib.contextmanager
+def working(what: str, console: Console = stderr) -> Iterator[Callable[[str], None]]:
+    """Show that something goes on, and for how long. Yields a function that says what it is now."""
+    with _progress(console, SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda now: bar.update(task, description=now)
+
+
+@contextlib.contextmanager
+def counting(what: str, console: Console = stderr) -> Iterator[Report]:
+    """Show how much of something is done. Yields a function that is told how much, and of how much."""
+    with counted(console) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, of: bar.update(task, completed=done, total=of)
+
+
+def counted(console: Console = stderr) -> Progress:
+    """A bar with the count and the time that is left."""
+    return _progress(
+        console, TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    )
+
+
+def _progress(console: Console, *columns: ProgressColumn) -> Progress:
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

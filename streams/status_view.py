@@ -1,0 +1,142 @@
+"""What `labelstream status` shows: one screen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+_VERSIONS = 5
+
+
+def picture(found: dict[str, Any], at: datetime) -> RenderableType:
+    """``found`` as `status` tells it, at a time."""
+    return Group(
+        *_missing(found["parts"]),
+        _roles(found["roles"]),
+        _topics(found["topics"], found["groups"]),
+        *_endpoints(found["roles"]),
+        *_versions(found["versions"]),
+        *_jobs(found["replays"]),
+        Text(f"{at:%Y-%m-%d %H:%M:%S}", style="dim"),
+    )
+
+
+def duration(seconds: float) -> str:
+    """In words of one size: `0 s`, `45 s`, `12 min`, `3.4 h`, `2.1 d`."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} d"
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", expand=False)
+    for column in columns:
+        right = column in ("messages", "kept", "a second", "limit", "in flight", "waiting", "rows", "pid")
+        table.add_column(column, justify="right" if right else "left", overflow="fold")
+    return table
+
+
+def _missing(parts: dict[str, str]) -> Iterator[RenderableType]:
+    for name, why in parts.items():
+        if why:
+            yield Text(f"{name} is down: {why}", style="red")
+
+
+def _roles(roles: list[dict[str, Any]]) -> RenderableType:
+    if not roles:
+        return Text("no role runs on this machine", style="yellow")
+    table = _table("roles of this machine", "role", "pid", "health", "at work", "counts")
+    for role in roles:
+        healthy, ready = role["health"] == "ok", role["ready"] == "ok"
+        table.add_row(
+            role["role"],
+            str(role.get("pid", "-")),
+            Text(role["health"], style="" if healthy else "red"),
+            Text("yes" if ready else f"waits for {role['ready']}", style="" if ready else "yellow"),
+            _counts(role),
+        )
+    return table
+
+
+def _counts(role: dict[str, Any]) -> str:
+    """The counts that have no colon are the main ones, but for the agents, who count by step."""
+    counts = role.get("counts") or {}
+    shown = {
+        name: count
+        for name, count in counts.items()
+        if count and (":" not in name or (role["role"] == "agents" and name.count(":") == 1))
+    }
+    return ", ".join(f"{name.replace(':', ' ')} {count}" for name, count in sorted(shown.items())[:6])
+
+
+def _topics(topics: dict[str, Any], members: dict[str, int]) -> RenderableType:
+    if not topics:
+        return Text("")
+    table = _table("topics", "topic", "messages", "kept", "a second", "lag of its readers")
+    for name, topic in topics.items():
+        table.add_row(
+            name, str(topic["messages"]), str(topic["kept"]), f"{topic['rate']:.1f}", _lag(topic, members)
+        )
+    without = [group for group, count in members.items() if not count]
+    table.caption = f"nobody is at work in {', '.join(without)}" if without else None
+    return table
+
+
+def _lag(topic: dict[str, Any], members: dict[str, int]) -> Text:
+    text = Text()
+    for group, lag in topic["lag"].items():
+        text.append("" if not text else "; ")
+        since = f", oldest {duration(topic['lag_seconds'][group])}" if lag else ""
+        text.append(f"{group} {lag}{since}", style="yellow" if lag and not members.get(group) else "")
+    return text
+
+
+def _endpoints(roles: list[dict[str, Any]]) -> Iterator[RenderableType]:
+    lines = [(role, name, one) for role in roles for name, one in (role.get("endpoints") or {}).items()]
+    if lines:
+        table = _table("LLM endpoints", "worker", "endpoint", "limit", "in flight", "waiting", "why")
+        for role, name, one in lines:
+            waiting = one["waiting"] + one["waiting_replay"]
+            style = "" if one["available"] else "red"
+            table.add_row(
+                f"{role['role']} {role.get('pid', '')}",
+                name,
+                str(one["limit"]),
+                str(one["in_flight"]),
+                str(waiting),
+                Text(str(one["reason"]), style=style),
+            )
+        yield table
+
+
+def _versions(versions: list[dict[str, Any]]) -> Iterator[RenderableType]:
+    if versions:
+        table = _table("label versions", "version", "state", "model")
+        for one in versions[:_VERSIONS]:
+            table.add_row(
+                Text(one["version"]), "current" if one["current"] else one["status"], Text(str(one["model"]))
+            )
+        more = len(versions) - _VERSIONS
+        table.caption = f"and {more} more: labelstream versions list" if more > 0 else None
+        yield table
+
+
+def _jobs(jobs: list[dict[str, Any]]) -> Iterator[RenderableType]:
+    if jobs:
+        table = _table("replays and backfills", "job", "state", "published", "of", "version")
+        for job in jobs:
+            table.add_row(
+                job["id"],
+                job["state"],
+                str(job["published"]),
+                str(job["expected"]),
+                Text(str(job["version"] or "")),
+            )
+        yield table

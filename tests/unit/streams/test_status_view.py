@@ -1,0 +1,109 @@
+"""One screen: what `status` shows of what was found."""
+
+from __future__ import annotations
+
+import io
+from datetime import datetime
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from streams.status_view import duration, picture
+
+FOUND: dict[str, Any] = {
+    "parts": {"kafka": "", "clickhouse": "ClickHouse does not answer (CLICKHOUSE_HOST)"},
+    "topics": {
+        "esk.rows": {
+            "messages": 120,
+            "kept": 100,
+            "rate": 2.5,
+            "lag": {"esk-agents": 30},
+            "lag_seconds": {"esk-agents": 720.0},
+        },
+        "esk.labeled": {
+            "messages": 90,
+            "kept": 90,
+            "rate": 0.0,
+            "lag": {"esk-agents": 0, "esk-sink": 0},
+            "lag_seconds": {"esk-agents": 0.0, "esk-sink": 0.0},
+        },
+    },
+    "groups": {"esk-agents": 2, "esk-sink": 0},
+    "roles": [
+        {
+            "role": "agents",
+            "pid": 77,
+            "health": "ok",
+            "ready": "ok",
+            "label_version": "m.1",
+            "counts": {"done:label": 90, "dead_letters:label:gave-up": 1},
+            "endpoints": {
+                "labeler": {
+                    "limit": 0,
+                    "in_flight": 1,
+                    "waiting": 2,
+                    "waiting_replay": 5,
+                    "available": False,
+                    "reason": "[it] does not answer",
+                }
+            },
+        },
+        {"role": "sink", "health": "does not answer: refused", "ready": "no"},
+    ],
+    "versions": [
+        {"version": f"m.{n}", "status": "promoted", "current": n == 1, "model": "m"} for n in range(1, 8)
+    ],
+    "replays": [
+        {"id": "20260131-1", "state": "paused", "published": 5, "expected": 9, "version": "m.2"},
+    ],
+}
+
+
+def shown(found: dict[str, Any]) -> str:
+    console = Console(file=io.StringIO(), width=160)
+    console.print(picture(found, datetime(2026, 1, 31, 9, 30)))
+    file: Any = console.file
+    text: str = file.getvalue()
+    return text
+
+
+def test_everything_that_was_found_is_on_the_screen() -> None:
+    text = shown(FOUND)
+    for words in (
+        "clickhouse is down: ClickHouse does not answer (CLICKHOUSE_HOST)",
+        "esk-agents 30, oldest 12 min",
+        "nobody is at work in esk-sink",
+        "done label 90",
+        "[it] does not answer",  # what others say is no markup
+        "does not answer: refused",
+        "current",
+        "and 2 more",
+        "20260131-1",
+        "paused",
+        "2026-01-31 09:30:00",
+    ):
+        assert words in text, f"{words}\n{text}"
+    assert "kafka is down" not in text
+
+
+def test_nothing_found_is_a_screen_too() -> None:
+    nothing = {
+        "parts": {"kafka": "away", "clickhouse": "away"},
+        "topics": {},
+        "groups": {},
+        "roles": [],
+        "versions": [],
+        "replays": [],
+    }
+    text = shown(nothing)
+    assert "kafka is down: away" in text
+    assert "no role runs" in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (45.2, "45 s"), (720, "12 min"), (12_240, "3.4 h"), (200_000, "2.3 d")],
+)
+def test_durations_are_in_words_of_one_size(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

@@ -189,6 +189,7 @@ class Broadcast:
                 batches = await consumer.getmany(timeout_ms=_WAIT_MS, max_records=2_000)
                 for messages in batches.values():
                     self._keep([live_label(to_record(message)) for message in messages])
+                    await asyncio.sleep(0)  # readers take what is there before the ring turns
                 now = time.monotonic()
                 alone = 0.0 if self.readers else alone or now
                 if alone and now - alone > _ALONE_SECONDS:

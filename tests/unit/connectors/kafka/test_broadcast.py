@@ -157,6 +157,7 @@ async def test_a_reader_that_the_ring_overtakes_is_let_go_and_loses_nothing(topi
         slices = source.follow("now", 0.2)
         first = await anext(slices)
         assert (first.before, list(first.labels)) == ((0, 0, 0), [])
+        assert not (await anext(slices)).labels  # it has begun to wait
         await topic.write(100)
         at: tuple[int, ...] = ()
         while at != (34, 33, 33):  # until all of it went through the ring

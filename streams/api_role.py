@@ -65,6 +65,7 @@ def options_of(settings: Settings) -> Options:
         keys=keys,
         requests_per_second=settings.api_requests_per_second,
         body_bytes=settings.api_body_bytes,
+        stream_seconds=settings.api_stream_seconds,
         # A form's own lines come with the file.
         larger={"/upload": settings.api_upload_bytes + 65_536},
     )

@@ -192,6 +192,12 @@ class Settings(BaseSettings):
     api_body_bytes: int = Field(
         default=2**20, ge=1024, description="Largest body of a request to the API, uploads excepted."
     )
+    api_stream_seconds: float = Field(
+        default=3600.0,
+        gt=0,
+        le=86_400,
+        description="Longest time of one stream of labels; its client comes again and goes on.",
+    )
     api_upload_bytes: int = Field(
         default=2**31, ge=1024, description="Largest file that may be uploaded to the API (2 GiB)."
     )

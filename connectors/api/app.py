@@ -43,11 +43,12 @@ _ANYWHERE = (400, 401, 403, 404, 405, 409, 413, 415, 422, 429, 500, 503)
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """How the API serves. ``requests_per_second``: of each client, 0 for no limit. ``larger``: paths that
-    take larger bodies than ``body_bytes``."""
+    take larger bodies than ``body_bytes``. ``stream_seconds``: when a stream ends at the latest."""
 
     keys: Sequence[ApiKey] = ()
     requests_per_second: float = 0.0
     body_bytes: int = 1 << 20
+    stream_seconds: float = 3600.0
     larger: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -66,7 +67,7 @@ def create_app(services: Services, options: Options) -> FastAPI:
         strict_content_type=False,
     )
     app.state.services = services
-    app.state.streams = stream.Streams()
+    app.state.streams = stream.Streams(options.stream_seconds)
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)

@@ -48,8 +48,9 @@ id: 18.20.5.11
 
 @dataclass
 class Streams:
-    """How many streams are open."""
+    """How long streams may be open, and how many are."""
 
+    seconds: float
     open: int = 0
 
 
@@ -132,7 +133,9 @@ async def stream_labeled(
         raise Problem(409, "the topic has another number of partitions", code="unknown-position") from None
     except StopAsyncIteration:
         raise unavailable("the service ends", after=1.0) from None
-    return EventStream(_frames(first, slices, wanted), streams, seconds)
+    return EventStream(
+        _frames(first, slices, wanted), streams, min(seconds or streams.seconds, streams.seconds)
+    )
 
 
 async def _frames(
@@ -173,7 +176,7 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, pieces: AsyncGenerator[bytes], streams: Streams, seconds: float | None) -> None:
+    def __init__(self, pieces: AsyncGenerator[bytes], streams: Streams, seconds: float) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         self._pieces = pieces
         self._streams = streams

@@ -131,18 +131,18 @@ def endless(closed: asyncio.Event) -> Any:
 
 async def test_a_client_that_takes_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_STUCK_SECONDS", 0.05)
-    line, closed, streams = Line(), asyncio.Event(), Streams()
+    line, closed, streams = Line(), asyncio.Event(), Streams(9.0)
     async with asyncio.timeout(30):
-        await EventStream(endless(closed), streams, None)({}, line.receive, line.send)
+        await EventStream(endless(closed), streams, 60.0)({}, line.receive, line.send)
     assert closed.is_set()
     assert streams.open == 0
     assert [one["type"] for one in line.sent] == ["http.response.start"]
 
 
 async def test_a_client_that_leaves_frees_what_it_held() -> None:
-    line, closed, streams = Line(), asyncio.Event(), Streams()
+    line, closed, streams = Line(), asyncio.Event(), Streams(9.0)
     line.takes.set()
-    answering = asyncio.create_task(EventStream(endless(closed), streams, None)({}, line.receive, line.send))
+    answering = asyncio.create_task(EventStream(endless(closed), streams, 60.0)({}, line.receive, line.send))
     while len(line.sent) < 3:
         await asyncio.sleep(0)
     assert streams.open == 1
@@ -157,7 +157,7 @@ async def test_a_stream_ends_after_the_time_that_was_asked_for() -> None:
     line, closed = Line(), asyncio.Event()
     line.takes.set()
     async with asyncio.timeout(30):
-        await EventStream(endless(closed), Streams(), 0.05)({}, line.receive, line.send)
+        await EventStream(endless(closed), Streams(9.0), 0.05)({}, line.receive, line.send)
     assert closed.is_set()
     assert line.sent[-1]["more_body"] is False
 

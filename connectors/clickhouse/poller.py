@@ -9,6 +9,7 @@ the offsets that the cursor names; a crash at any point costs a second reading a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable
@@ -17,6 +18,7 @@ from typing import TypeVar
 
 import structlog
 
+from connectors.clickhouse.ahead import one_ahead
 from connectors.clickhouse.cursor import MOST_AHEAD, Cursor
 from connectors.clickhouse.identity import Mark
 from connectors.clickhouse.publisher import Publisher
@@ -228,19 +230,24 @@ class Poller:
         return newest - _OVERLAP if self._begin is None else max(newest - _OVERLAP, self._begin)
 
     async def _scan(self, pages: AsyncIterator[list[SourceRow]]) -> None:
-        async for page in _from_source(pages):
-            if self._ending.is_set():
-                return
-            await self._publisher.publish(page, self._generation, self._now())
-            self._newest_seen = max(self._newest_seen, page[-1].micros)
-            # A row dated in the future must not carry the window past those that are still to come.
-            reached = min(page[-1].micros, self._now())
-            self.watermark = reached if self.watermark is None else max(self.watermark, reached)
-            begin = self._window_begin()
-            if begin is not None and (self._begin is None or begin > self._begin + self._lookback // 20):
-                self._begin = begin
-                self._publisher.published.forget_before(begin)
-            await self._save()
+        async with contextlib.aclosing(one_ahead(lambda: _next(pages))) as found:
+            async for page in found:
+                if self._ending.is_set():
+                    return
+                await self._publisher.publish(page, self._generation, self._now())
+                await self._reached(page[-1].micros)
+
+    async def _reached(self, micros: int) -> None:
+        """Everything up to ``micros`` was read."""
+        self._newest_seen = max(self._newest_seen, micros)
+        # A row dated in the future must not carry the window past those that are still to come.
+        reached = min(micros, self._now())
+        self.watermark = reached if self.watermark is None else max(self.watermark, reached)
+        begin = self._window_begin()
+        if begin is not None and (self._begin is None or begin > self._begin + self._lookback // 20):
+            self._begin = begin
+            self._publisher.published.forget_before(begin)
+        await self._save()
 
     async def _fill_gaps(self, until: int | None) -> None:
         """Read again those seconds of the window that hold another number of rows than are known."""
@@ -325,12 +332,11 @@ async def _ask(answer: Awaitable[T]) -> T:
         raise _SourceAwayError(str(error)) from error
 
 
-async def _from_source(pages: AsyncIterator[list[SourceRow]]) -> AsyncIterator[list[SourceRow]]:
-    while True:
-        try:
-            yield await _ask(anext(pages))
-        except StopAsyncIteration:
-            return
+async def _next(pages: AsyncIterator[list[SourceRow]]) -> list[SourceRow] | None:
+    try:
+        return await _ask(anext(pages))
+    except StopAsyncIteration:
+        return None
 
 
 async def _wait(ending: asyncio.Event, seconds: float) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from contract_reader import judge
 from pipeline import ROOT, Pipeline
 
 from tests.stack import shared_jars
@@ -78,6 +79,15 @@ async def test_the_demos_figures_are_those_of_topics_tables_and_endpoint(folder:
     assert flow.rows("SELECT count() FROM esk.logs") == [(500,)]
     distinct = flow.rows("SELECT uniqExact(lower(text)) FROM esk.logs_labeled")[0][0]
     assert 2 * distinct >= calls >= distinct
+
+    # A subscriber who knows the published contract alone finds nothing to complain about.
+    judged = judge(status["kafka"]["address"], "esk", 10_000)
+    assert {topic: wrong for topic, (_, wrong) in judged.items() if wrong} == {}
+    assert {topic: read for topic, (read, _) in judged.items() if read} == {
+        "esk.rows": 500,
+        "esk.labeled": 500,
+        "esk.augmented": 500,
+    }
 
     tapped = run(folder, "tap", "esk.labeled", "--beginning", "--count", "5")
     lines = [json.loads(line) for line in tapped.stdout.splitlines()]

@@ -58,7 +58,7 @@ class Gate:
             if not is_loopback(host):
                 raise Problem(403, "without API_KEYS this service is for this machine only", code="not-local")
             return None
-        owner = self._owner(_presented(headers))
+        owner = self._owner(headers)
         if owner is None:
             raise Problem(
                 401,
@@ -70,22 +70,25 @@ class Gate:
             raise Problem(403, "this key may read only", code="read-only-key")
         return owner.name
 
-    def _owner(self, presented: str | None) -> ApiKey | None:
-        if presented is None:
-            return None
-        digest = sha256(presented.encode("utf-8", "surrogateescape")).digest()
+    def _owner(self, headers: Mapping[str, str]) -> ApiKey | None:
+        """Whose the key is. Of two that are sent, both have to be his."""
+        presented: list[str] = []
+        if (authorization := headers.get("authorization")) is not None:
+            scheme, _, key = authorization.partition(" ")
+            presented.append(key.strip() if scheme.lower() == "bearer" else "")
+        if (key := headers.get("x-api-key")) is not None:
+            presented.append(key.strip())
+        owners = [self._owner_of(key) for key in presented] or [None]
+        return owners[0] if all(owner is owners[0] for owner in owners) else None
+
+    def _owner_of(self, presented: str) -> ApiKey | None:
+        # As it was sent: headers are bytes, told here as latin-1.
+        digest = sha256(presented.encode("latin-1", "replace")).digest()
         found = None
         for key in self._keys:  # all of them, so that time tells nothing
             if hmac.compare_digest(key.digest, digest):
                 found = key
         return found
-
-
-def _presented(headers: Mapping[str, str]) -> str | None:
-    scheme, _, key = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and key.strip():
-        return key.strip()
-    return headers.get("x-api-key") or None
 
 
 def _refuse_foreign_pages(headers: Mapping[str, str]) -> None:

@@ -58,6 +58,20 @@ async def test_a_read_key_may_not_write_and_a_write_key_may_read() -> None:
         assert (await client.delete("/nothing", headers={"X-API-Key": WRITE})).status_code == 404
 
 
+async def test_of_two_keys_both_have_to_be_right() -> None:
+    async with client_of(Fakes(), keys=KEYS) as client:
+        for bearer, key, status in (
+            (READ, READ, 200),
+            (READ, "x", 401),
+            ("x", READ, 401),
+            (READ, WRITE, 401),
+        ):
+            answer = await client.get(
+                "/labels", headers={"Authorization": f"Bearer {bearer}", "X-API-Key": key}
+            )
+            assert answer.status_code == status
+
+
 @pytest.mark.parametrize(
     "headers",
     [

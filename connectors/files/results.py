@@ -31,6 +31,7 @@ SCHEMA = pa.schema(
         ("variants", pa.list_(pa.string())),
     ]
 )
+_GROUP_ROWS = 20_000
 # A cell that a spreadsheet takes for a formula begins so.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -116,14 +117,26 @@ class _Parquet:
 
         self._sink = _Sink()
         self._writer = parquet.ParquetWriter(pa.PythonFile(self._sink, mode="w"), SCHEMA)
+        self._waiting: list[Any] = []
+        self._rows = 0
 
     def write(self, rows: Sequence[dict[str, Any]]) -> bytes:
-        self._writer.write_table(pa.Table.from_pylist(list(rows), schema=SCHEMA))
+        self._waiting.append(pa.Table.from_pylist(list(rows), schema=SCHEMA))
+        self._rows += len(rows)
+        # Each group of rows costs its readers time, and the writer a note of it until the end.
+        if self._rows >= _GROUP_ROWS:
+            self._write()
         return self._sink.take()
 
     def close(self) -> bytes:
+        self._write()
         self._writer.close()
         return self._sink.take()
+
+    def _write(self) -> None:
+        if self._rows:
+            self._writer.write_table(pa.concat_tables(self._waiting), row_group_size=_GROUP_ROWS)
+        self._waiting, self._rows = [], 0
 
 
 def result_writer(format_: FileFormat, *, escape_formulas: bool = False) -> ResultWriter:

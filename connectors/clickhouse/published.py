@@ -76,8 +76,14 @@ class _Marks:
 
     @classmethod
     def of(cls, marks: Sequence[Mark]) -> _Marks:
-        order = sorted(marks, key=lambda mark: mark.content)
-        return cls([m.content for m in order], [m.micros for m in order], [m.id for m in order])
+        if not marks:
+            return cls()
+        micros, contents, ids = zip(*marks, strict=True)
+        found = np.array(contents, dtype=np.uint64)
+        order = np.argsort(found, kind="stable")
+        return cls(
+            found[order], np.array(micros, dtype=np.int64)[order], np.array(ids, dtype=np.uint64)[order]
+        )
 
     def __len__(self) -> int:
         return len(self.contents)

@@ -12,6 +12,7 @@ import structlog
 from connectors.clickhouse.cursor import WindowStarts
 from connectors.clickhouse.identity import CONTENT, Mark, content_of, mark_of, name_row
 from connectors.clickhouse.published import Published
+from connectors.clickhouse.quick import LARGEST, QuickRows
 from connectors.clickhouse.source import SourceRow, moment
 from streams.codec import decode, encode, encode_dead_letter, headers_of, traceparent_for
 from streams.errors import RefusedError, RetryableError
@@ -25,8 +26,6 @@ from streams.trace import TRACEPARENT, about_row
 log = structlog.get_logger()
 
 STEP = "poll"
-# A message of more bytes is refused by the topic; what headers and framing take is left out.
-LARGEST = 990_000
 
 
 class _New(NamedTuple):
@@ -39,7 +38,6 @@ class _New(NamedTuple):
 class _Message(NamedTuple):
     outgoing: Outgoing
     mark: Mark
-    row_id: str
     waited: float
 
 
@@ -72,6 +70,7 @@ class Publisher:
         self._counts = counts
         self._waited = waited
         self._one_by_one = False
+        self._quick = QuickRows(topics.rows, partitions, least_bytes)
 
     @property
     def written(self) -> list[Partition]:
@@ -143,7 +142,12 @@ class Publisher:
         """The rows that are not settled. Equal rows stand together, so the n-th of them is known by count."""
         contents = [content_of(row) for row in page]
         marks = [mark_of(row, content) for row, content in zip(page, contents, strict=True)]
-        known = self.published.counts([mark.content for mark in marks])
+        short = [mark.content for mark in marks]
+        known = self.published.counts(short)
+        if not any(known) and len(set(short)) == len(short):
+            return [
+                _New(row, content, mark, 1) for row, content, mark in zip(page, contents, marks, strict=True)
+            ]
         seen: Counter[int] = Counter()
         new = []
         for row, content, mark, count in zip(page, contents, marks, known, strict=True):
@@ -161,6 +165,14 @@ class Publisher:
         polled_at = datetime.now(UTC)
         read_at = polled_at.timestamp()
         for one, known in zip(new, taken, strict=True):
+            other = bool(one.mark.id) and (known or one.mark.id in here)
+            if not other and one.ordinal == 1:
+                outgoing = self._quick.outgoing(one.row, one.mark, polled_at)
+                if outgoing is not None:
+                    here.add(one.mark.id)
+                    waited = read_at - one.row.micros / 1e6
+                    messages.append(_Message(outgoing, one.mark, waited))
+                    continue
             raw = one.row.text
             text = clean((raw or b"").decode("utf-8", "replace"))
             why = why_skipped(raw, text, self._least_bytes)
@@ -168,7 +180,6 @@ class Publisher:
                 self._counts[f"skipped:{why}"] += 1
                 skipped.append(one.mark)
                 continue
-            other = bool(one.mark.id) and (known or one.mark.id in here)
             here.add(one.mark.id)
             # All of it is checked here: the name and the text hold something, the times are UTC.
             message = Row.made(
@@ -183,7 +194,7 @@ class Publisher:
             if other:
                 same_id.append(message.row_id)
             waited = read_at - one.row.micros / 1e6
-            messages.append(_Message(self._outgoing(message, one.mark), one.mark, message.row_id, waited))
+            messages.append(_Message(self._outgoing(message, one.mark), one.mark, waited))
         if same_id:
             self._counts["same_id"] += len(same_id)
             log.warning("rows with another row's id, both are kept", rows=same_id[:5], count=len(same_id))
@@ -237,7 +248,9 @@ class Publisher:
                 log.warning(
                     "row refused by the topic",
                     error=str(error),
-                    **about_row(one.row_id, dict(one.outgoing.headers).get(TRACEPARENT)),
+                    **about_row(
+                        (one.outgoing.key or b"").decode(), dict(one.outgoing.headers).get(TRACEPARENT)
+                    ),
                 )
                 value = one.outgoing.value or b""
                 letter = self._dead_letter(decode(Row, value), one.mark, len(value))
@@ -247,20 +260,16 @@ class Publisher:
         self._one_by_one = False
 
     def _remember(self, sent: Sequence[_Message], offsets: Sequence[int], now: int) -> None:
-        runs: dict[Partition, list[tuple[int, int]]] = {}
+        runs: dict[tuple[str, int], list[tuple[int, int]]] = {}
         for one, offset in zip(sent, offsets, strict=True):
-            where = Partition(one.outgoing.topic, one.outgoing.partition)
-            runs.setdefault(where, []).append((offset, one.mark.micros))
-            if where.topic == self._topics.rows:
-                self._counts["published"] += 1
-            else:
-                self._counts["dead_letters:too-large"] += 1
+            runs.setdefault(one.outgoing[:2], []).append((offset, one.mark.micros))
         if self._waited is not None:
             for one in sent:
                 self._waited.observe(one.waited)
-        for where, run in runs.items():
+        for (topic, number), run in runs.items():
+            self._counts["published" if topic == self._topics.rows else "dead_letters:too-large"] += len(run)
             newest = max(micros for _, micros in run)
-            self.starts.add(where, min(run)[0], max(run)[0], newest, now)
+            self.starts.add(Partition(topic, number), min(run)[0], max(run)[0], newest, now)
         self.published.add([one.mark for one in sent])
 
 

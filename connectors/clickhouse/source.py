@@ -16,7 +16,7 @@ from streams.settings import Settings
 
 log = structlog.get_logger()
 
-PAGE_ROWS = 5000
+PAGE_ROWS = 10_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = 1_000_000
 _TIMES = re.compile(r"^(?:Nullable\()?(Date32|DateTime64|DateTime|Date)\b(?:\((\d))?")

@@ -1,0 +1,73 @@
+"""Plain rows to messages at a third of the cost, to the same bytes.
+
+What `Row`, `encode` and `headers_of` make is made here piece by piece, for rows of which nothing needs a
+second look: with an id of their own, a clean text, a time that has a name. A test compares the two ways.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import lru_cache
+
+import orjson
+
+from connectors.clickhouse.identity import CONTENT, Mark
+from connectors.clickhouse.source import SourceRow
+from streams.codec import CREATED_AT, MESSAGE_TYPE, SCHEMA_VERSION
+from streams.messages import Row
+from streams.ports import Outgoing
+from streams.text import is_plain
+from streams.topics import partition_of
+from streams.trace import TRACEPARENT, traceparent_of
+
+# A message of more bytes is refused by the topic; what headers and framing take is left out.
+LARGEST = 990_000
+
+_SECOND = 1_000_000
+_LAST_SECOND = 253_402_300_800  # the year 10000
+_KIND = (MESSAGE_TYPE, Row.message_type.encode()), (SCHEMA_VERSION, Row.schema_version.encode())
+
+
+class QuickRows:
+    """Makes the messages of plain rows."""
+
+    def __init__(self, topic: str, partitions: int, least_bytes: int) -> None:
+        """``least_bytes`` as in `why_skipped`."""
+        self._topic = topic
+        self._partitions = partitions
+        self._least_bytes = least_bytes
+
+    def outgoing(self, row: SourceRow, mark: Mark, polled_at: datetime) -> Outgoing | None:
+        """The message of a row that no other shares its id or content with; None if it is not plain."""
+        micros, _, id_, raw, user, session, domain = row
+        if not id_ or raw is None or len(raw) <= self._least_bytes or micros < 0:
+            return None
+        text = raw.decode("utf-8", "replace")
+        second, part = divmod(micros, _SECOND)
+        if second >= _LAST_SECOND or not is_plain(text):
+            return None
+        at = f"{_second(second)}.{part:06d}" if part else _second(second)
+        row_id = id_.decode("utf-8", "replace")
+        value = orjson.dumps(
+            {
+                "row_id": row_id,
+                "text": text,
+                "created_at": at + "Z",
+                "user_id": None if user is None else user.decode("utf-8", "replace"),
+                "session_id": None if session is None else session.decode("utf-8", "replace"),
+                "source_domain": None if domain is None else domain.decode("utf-8", "replace"),
+                "polled_at": polled_at,
+            },
+            option=orjson.OPT_UTC_Z,
+        )
+        if len(value) > LARGEST:
+            return None
+        created_at = f"{at}+00:00".encode()
+        trace = traceparent_of(row_id, created_at)
+        headers = [*_KIND, (CREATED_AT, created_at), (TRACEPARENT, trace), (CONTENT, mark.header())]
+        return Outgoing(self._topic, partition_of(text, self._partitions), row_id.encode(), value, headers)
+
+
+@lru_cache(maxsize=4096)
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).replace(tzinfo=None).isoformat()

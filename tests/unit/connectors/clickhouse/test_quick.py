@@ -1,0 +1,76 @@
+"""The short way for plain rows makes the bytes, keys, partitions and headers that the long way makes."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connectors.clickhouse.publisher import Publisher
+from connectors.clickhouse.quick import QuickRows
+from connectors.clickhouse.source import SourceRow
+from streams.ports import Outgoing
+from streams.topics import Topics
+
+_POLLED = re.compile(rb'"polled_at":"[^"]+"')
+_NEVER: Any = None  # nothing is sent here
+
+BYTES = st.one_of(st.none(), st.binary(max_size=12), st.text(max_size=12).map(str.encode))
+TEXTS = st.one_of(
+    st.none(),
+    st.text(alphabet="где мой ЗАКАЗ ёЁ«»—0123?!az", max_size=40).map(str.encode),
+    st.text(max_size=20).map(str.encode),
+    st.binary(max_size=12),
+)
+TIMES = st.one_of(
+    st.integers(-(10**15), 253_402_300_799_999_999),
+    st.integers(0, 4_000_000_000).map(lambda second: second * 1_000_000),
+)
+ROWS = st.lists(
+    st.builds(SourceRow, TIMES, st.just(b""), BYTES, TEXTS, BYTES, BYTES, BYTES), min_size=1, max_size=6
+)
+
+
+def sent(page: list[SourceRow], *, quick: bool) -> tuple[list[Outgoing], Counter[str]]:
+    counts: Counter[str] = Counter()
+    publisher = Publisher(
+        "db.t", Topics("esk"), partitions=6, least_bytes=3, sender=_NEVER, lease=_NEVER, counts=counts
+    )
+    if not quick:
+        publisher._quick.outgoing = lambda *_: None  # type: ignore[method-assign]
+    return [
+        one._replace(value=_POLLED.sub(b"", one.value or b""), headers=tuple(one.headers))
+        for one in publisher.named(page)
+    ], counts
+
+
+@given(ROWS)
+def test_both_ways_make_the_same_messages(page: list[SourceRow]) -> None:
+    assert sent(page, quick=True) == sent(page, quick=False)
+
+
+def test_the_usual_row_goes_the_short_way() -> None:
+    made: list[bool] = []
+    plain = QuickRows.outgoing
+
+    class Watched(QuickRows):
+        def outgoing(self, *arguments: Any) -> Outgoing | None:
+            found = plain(self, *arguments)
+            made.append(found is not None)
+            return found
+
+    publisher = Publisher(
+        "db.t", Topics("esk"), partitions=6, least_bytes=3, sender=_NEVER, lease=_NEVER, counts=Counter()
+    )
+    publisher._quick = Watched("esk.rows", 6, 3)
+    text = "Подскажите, где мой заказ №".encode()
+    rows = [
+        SourceRow(1_764_000_000_000_000, b"1", b"1", text.replace("№".encode(), b"12"), b"u", None, b"d"),
+        SourceRow(1_764_000_000_000_000, b"2", b"2", text, b"u", None, b"d"),  # NFKC makes it No
+        SourceRow(1_764_000_000_000_000, b"3", None, text, b"u", None, b"d"),
+    ]
+    assert len(publisher.named(rows)) == 3
+    assert made == [True, False, False]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -136,13 +137,16 @@ def install(app: FastAPI) -> None:
     """Let ``app`` answer all errors of its routes as problems."""
 
     @app.exception_handler(HTTPException)
-    async def on_http(_: Request, error: HTTPException) -> Response:
+    async def on_http(request: Request, error: HTTPException) -> Response:
         code = error.code if isinstance(error, Problem) else None
         extra = error.extra if isinstance(error, Problem) else None
         detail = str(error.detail)
         if not isinstance(error, Problem) and detail == HTTPStatus(error.status_code).phrase:
             detail = _PLAIN.get(error.status_code, detail)
-        return answer(error.status_code, detail, code=code, headers=error.headers, extra=extra)
+        headers = dict(error.headers or {})
+        if error.status_code == 405 and (methods := _allowed(app, request)):
+            headers["Allow"] = ", ".join(methods)
+        return answer(error.status_code, detail, code=code, headers=headers, extra=extra)
 
     @app.exception_handler(RequestValidationError)
     async def on_validation(_: Request, error: RequestValidationError) -> Response:
@@ -153,6 +157,16 @@ def install(app: FastAPI) -> None:
         log.warning("request_failed", path=request.url.path, kind=type(error).__name__, reason=str(error))
         problem = of_error(error)
         return answer(problem.status_code, str(problem.detail), code=problem.code, headers=problem.headers)
+
+
+def _allowed(app: FastAPI, request: Request) -> list[str]:
+    """The methods of the path, whichever routes have them: a router tells those of the first only."""
+    path = request.scope["path"]
+    for template, operations in app.openapi()["paths"].items():
+        pattern = "[^/]+".join(re.escape(part) for part in re.split(r"{\w+}", template))
+        if re.fullmatch(pattern, path):
+            return sorted(method.upper() for method in operations)
+    return []
 
 
 _PLAIN = {

@@ -114,7 +114,9 @@ async def stream_labeled(
     last_event_id_header: Annotated[
         str | None,
         Header(
-            alias="Last-Event-ID", description="The id of the last event that was received: goes on after it."
+            alias="Last-Event-ID",
+            pattern=_ID,
+            description="The id of the last event that was received: goes on after it.",
         ),
     ] = None,
 ) -> Response:

@@ -51,7 +51,8 @@ async def test_every_error_is_a_problem() -> None:
             assert {"type", "title", "detail", "code"} <= set(problem)
             if status == 422:
                 assert problem["errors"][0]["location"].split(".")[0] in ("query", "body", "path")
-        assert (await client.put("/labels")).headers["allow"] == "GET"
+        for path, methods in (("/labels", "GET"), ("/rows/a/b", "GET"), ("/jobs/x", "DELETE, GET")):
+            assert (await client.put(path)).headers["allow"] == methods
         wrong = await client.post("/classify", content=b"<a/>", headers={"Content-Type": "text/xml"})
         assert wrong.status_code == 415
 

@@ -87,6 +87,8 @@ async def test_an_id_of_another_topic_is_refused() -> None:
         for last in ("x", "1.", "-1.2", "1.2\u00b2", "9" * 30):
             answer = await client.get("/stream/labeled", params={"last_event_id": last})
             assert answer.status_code == 422, last
+            in_header = await client.get("/stream/labeled", headers={"Last-Event-ID": last.encode()})
+            assert in_header.status_code == 422, last
     async with client_of(Fakes(error=RefusedError("no", reason="unknown-position"))) as client:
         assert (await client.get("/stream/labeled")).status_code == 409
 

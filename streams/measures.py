@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
 
@@ -44,6 +45,7 @@ def parted(counts: Counter[str], name: str, parts: int) -> dict[tuple[str, ...],
     return found
 
 
+@cache
 def release() -> str:
     """The installed version of labelstream."""
     try:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -113,6 +116,8 @@ async def test_a_running_pipeline_says_what_it_does(running: Pipeline) -> None:
     assert all(len(found) == 1 for found in traces.values())
     assert len(set.union(*traces.values())) == 40
 
+    _status_is_one_screen(flow)
+
     # Every line of a role is JSON.
     for role in ROLES:
         lines = [json.loads(line) for line in flow.log(role).splitlines()]
@@ -120,6 +125,42 @@ async def test_a_running_pipeline_says_what_it_does(running: Pipeline) -> None:
         for line in lines:
             assert {"timestamp", "level", "event", "role"} <= set(line), line
             assert line["role"] == role
+
+
+def _status_is_one_screen(flow: Pipeline) -> None:
+    found = json.loads(flow.command("status", "--json").stdout.strip().splitlines()[-1])
+    assert found["parts"] == {"kafka": "", "clickhouse": ""}
+    rows = found["topics"][f"{flow.prefix}.rows"]
+    assert (rows["messages"], rows["lag"]) == (40, {f"{flow.prefix}-agents": 0})
+    assert rows["lag_seconds"] == {f"{flow.prefix}-agents": 0.0}
+    assert rows["rate"] <= 0.67  # of 40 in the last minute, as far as they came in it
+    assert [one["current"] for one in found["versions"]] == [True]
+    screen = flow.command("status").stdout
+    for words in (*ROLES, f"{flow.prefix}.augmented", "labeler", found["versions"][0]["version"]):
+        assert words in screen, screen
+    # Without Kafka the rest is shown, and the exit code is 0: it did what it is for.
+    half = flow.command("status", KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")
+    assert half.returncode == 0, half.stderr
+    assert "kafka is down" in half.stdout
+    assert found["versions"][0]["version"] in half.stdout
+    # In a terminal that stays open, until somebody ends it.
+    with (flow.folder / "watch.out").open("wb") as out:
+        watching = subprocess.Popen(
+            [sys.executable, "-m", "streams.cli", "status", "--watch", "--every", "0.5", "--json"],
+            env=flow.environment,
+            cwd=flow.folder,
+            stdout=out,
+            stderr=out,
+        )
+    try:
+        flow.wait(lambda: len((flow.folder / "watch.out").read_bytes().splitlines()) >= 2, "two looks")
+        watching.send_signal(signal.SIGINT)
+        watching.wait(20)
+    finally:
+        watching.kill()
+        watching.wait()
+    looks = (flow.folder / "watch.out").read_text().splitlines()
+    assert all(set(json.loads(look)) == set(found) for look in looks)
 
 
 def test_lag_grows_with_what_is_not_done_and_goes(running: Pipeline) -> None:
@@ -148,6 +189,7 @@ def test_lag_grows_with_what_is_not_done_and_goes(running: Pipeline) -> None:
     status = json.loads(flow.command("status", "--json").stdout.strip().splitlines()[-1])
     waiting = status["topics"][f"{flow.prefix}.labeled"]
     assert waiting["lag"][f"{flow.prefix}-agents"] == waiting["lag"][f"{flow.prefix}-sink"] == 30
+    assert all(0 < age < 200 for age in waiting["lag_seconds"].values())
     flow.stop()
     flow.start(*ROLES)
     flow.wait(lambda: lag("sink", "messages", key) == 0 and flow.count("logs_augmented") == 70, "all done")

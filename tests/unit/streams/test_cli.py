@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import pty
 import shlex
 import subprocess
 import sys
@@ -120,8 +122,6 @@ def test_a_command_s_error_is_short_for_the_real_program(tmp_path: Path) -> None
 
 
 def test_a_role_s_error_is_json_where_its_log_is(tmp_path: Path) -> None:
-    import json
-
     done = run(tmp_path, "run", "agents", LOG_FORMAT="json", TAXONOMY_PATH="nowhere.yaml")
     assert done.returncode == 1
     lines = [json.loads(line) for line in done.stderr.splitlines()]
@@ -163,6 +163,30 @@ def test_status_says_what_is_down_and_shows_the_rest(tmp_path: Path) -> None:
     assert "kafka is down" in done.stdout
     assert "clickhouse is down" in done.stdout
     assert "no role runs" in done.stdout
+
+
+def test_json_on_stdout_is_whole_while_a_terminal_shows_progress(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    done = subprocess.run(
+        [sys.executable, "-m", "streams.cli", "status", "--json"],
+        env={**kept, "PYTHONPATH": str(ROOT), "TERM": "xterm"},
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        timeout=120,
+        check=False,
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while some := os.read(ours, 65536):
+            shown += some
+    except OSError:
+        pass  # Linux says so at the end of a terminal
+    os.close(ours)
+    assert set(json.loads(done.stdout)) >= {"parts", "topics", "roles"}
+    assert b"looking" in shown
 
 
 def test_progress_is_shown_in_a_terminal_and_nowhere_else() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 from connectors.clickhouse.client import ClickHouseClient
@@ -59,6 +59,17 @@ class Tables:
             if self._settings.clickhouse_host is None:
                 await self._look_again(settings)
             raise
+
+    async def stream(
+        self, work: Callable[[ClickHouseClient, Settings], AsyncIterator[T]]
+    ) -> AsyncIterator[T]:
+        """The results of ``work``, one after the other. Raises as `ask`."""
+
+        async def begun(client: ClickHouseClient, settings: Settings) -> AsyncIterator[T]:
+            return work(client, settings)
+
+        async for one in await self.ask(begun):
+            yield one
 
     async def close(self) -> None:
         """Close every client."""

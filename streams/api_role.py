@@ -21,6 +21,10 @@ from streams.file_work import FileWork
 from streams.health import Health, application
 from streams.job_keeper import Keeper
 from streams.local import with_local_stack
+from streams.overview import PagePorts
+from streams.overview_board import Board
+from streams.page_parts import AuditLog, Desk
+from streams.review_desk import Queue
 from streams.settings import Settings
 
 log = structlog.get_logger()
@@ -68,6 +72,9 @@ def options_of(settings: Settings) -> Options:
         stream_seconds=settings.api_stream_seconds,
         # A form's own lines come with the file.
         larger={"/upload": settings.api_upload_bytes + 65_536},
+        session_secret=settings.api_session_secret.get_secret_value()
+        if settings.api_session_secret
+        else None,
     )
 
 
@@ -87,14 +94,25 @@ async def services_of(
 
     keeper = Keeper(lambda: with_local_stack(settings))
     await parts.enter_async_context(keeper.at_work())
+    files = FileWork(lambda: with_local_stack(settings), keeper)
+    operations, review = Desk(settings, files), Queue(settings, tables)
+    board = Board(settings, tables, feed, files.jobs)
+    for one in (operations, review, board):
+        parts.push_async_callback(one.close)
+
+    def ending() -> None:
+        feed.stop()
+        board.stop()
+
     services = Services(
         health=_health(health),
         lookups=tables,
         classifier=classifier,
         feed=feed,
-        files=FileWork(lambda: with_local_stack(settings), keeper),
+        files=files,
+        page=PagePorts(overview=board, operations=operations, review=review, audit=AuditLog(tables)),
     )
-    return services, feed.stop
+    return services, ending
 
 
 def _health(health: Health) -> Callable[[str], Any]:

@@ -90,6 +90,16 @@ CHANNELS: tuple[Channel, ...] = (
         "Internal: what the label versions are made of. Do not write it.",
         internal=True,
     ),
+    Channel(
+        "review",
+        "review",
+        None,
+        "Internal.",
+        "One partition.",
+        "As written.",
+        "Internal: who reviews which row. Do not write it.",
+        internal=True,
+    ),
 )
 
 

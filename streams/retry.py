@@ -21,7 +21,7 @@ from connectors.kafka.connection import connection
 from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.tail import TailReader
 from streams.codec import LABEL_VERSION, REPLAY_JOB, RETRY_OF, TO, decode, headers_of
-from streams.errors import PermanentError, UndecodableError
+from streams.errors import PermanentError, RefusedError, UndecodableError
 from streams.messages import DeadLetter, Labeled, Row
 from streams.ports import Outgoing
 from streams.settings import Settings
@@ -83,6 +83,47 @@ async def retry_dead_letters(
         "stored": retry.counts["stored"],
         "left": dict(retry.left),
     }
+
+
+def letter_id(shown: dict[str, Any]) -> str:
+    """The name of a letter as `list_dead_letters` shows it: its origin, and when it was given up."""
+    return f"{shown['topic']}/{shown['partition']}/{shown['offset']}/{shown['failed_at']}"
+
+
+async def retry_letter(settings: Settings, name: str) -> dict[str, Any]:
+    """Try one letter again, if it is still open; ``name`` as `letter_id` made it.
+
+    Raises:
+        RefusedError: there is no such letter (`not-found`), or it came through since (`conflict`).
+        UnavailableError, AccessError, ConfigurationError: as `retry_dead_letters`.
+    """
+    origin, _, at = name.rpartition("/")
+    try:
+        failed_at = datetime.fromisoformat(at)
+    except ValueError:
+        raise RefusedError("there is no such dead letter", reason="not-found") from None
+    if failed_at.tzinfo is None:
+        raise RefusedError("there is no such dead letter", reason="not-found")
+    client = ClickHouseClient.from_settings(settings)
+    producer = LeasedProducer(connection(settings))
+    retry = _Retry(settings, client, producer)
+    try:
+        there = await list_letters(client, settings, at=failed_at, limit=_AT_ONCE)
+        if not any(f"{one.topic}/{one.partition}/{one.offset}" == origin for one in there):
+            raise RefusedError("there is no such dead letter", reason="not-found")
+        still_open = await open_letters(client, settings, at=failed_at, limit=_AT_ONCE)
+        wanted = [
+            one
+            for one in still_open
+            if f"{one.letter.topic}/{one.letter.partition}/{one.letter.offset}" == origin
+        ]
+        if not wanted:
+            raise RefusedError("its row has come through since", reason="conflict")
+        await retry.some(wanted)
+    finally:
+        await producer.stop()
+        await client.close()
+    return {"retried": retry.counts["retried"], "stored": retry.counts["stored"], "left": dict(retry.left)}
 
 
 class _Retry:

@@ -183,6 +183,11 @@ class Settings(BaseSettings):
         "includes reading. A key is given as it is, 8 characters or more, or as `sha256=` and its digest. "
         "Unset: no key is asked for, and the API serves this machine only.",
     )
+    api_session_secret: SecretStr | None = Field(
+        default=None,
+        description="Signs the sessions of people on the page; the same in each process of the API that they "
+        "may reach. Unset: made anew at each start, which ends their sessions.",
+    )
     api_requests_per_second: float = Field(
         default=100.0,
         ge=0,

@@ -58,6 +58,10 @@ class Topics:
     def versions(self) -> str:
         return f"{self.prefix}.versions"
 
+    @property
+    def review(self) -> str:
+        return f"{self.prefix}.review"
+
     def all(self) -> tuple[Topic, ...]:
         """Every topic. A step reads a partition and writes the same number downstream, so the
         partition counts of the first six are equal and never change."""
@@ -75,6 +79,7 @@ class Topics:
                 compacted=True,
                 partitions=1,
             ),
+            Topic(self.review, "who reviews which row, and what was decided", compacted=True, partitions=1),
         )
 
 

@@ -10,11 +10,28 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from connectors.api import classify, fetch, health, jobs, labels, problems, results, rows, stream, uploads
+from connectors.api import (
+    classify,
+    fetch,
+    health,
+    jobs,
+    labels,
+    operations,
+    overview,
+    page_files,
+    problems,
+    results,
+    review,
+    rows,
+    session,
+    stream,
+    uploads,
+)
 from connectors.api.auth import OPEN_PATHS, Gate
 from connectors.api.guard import Guard
 from connectors.api.limits import Rate
 from connectors.api.services import Services
+from connectors.api.sessions import Sessions
 from streams.api_keys import ApiKey
 
 # What they need they take from `Services`, by `params.Ports`.
@@ -28,6 +45,11 @@ ROUTERS = (
     jobs.router,
     results.router,
     fetch.router,
+    review.router,
+    page_files.router,
+    session.router,
+    overview.router,
+    operations.router,
 )
 
 _ABOUT = """\
@@ -43,13 +65,15 @@ _ANYWHERE = (400, 401, 403, 404, 405, 409, 413, 415, 422, 429, 500, 503)
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """How the API serves. ``requests_per_second``: of each client, 0 for no limit. ``larger``: paths that
-    take larger bodies than ``body_bytes``. ``stream_seconds``: when a stream ends at the latest."""
+    take larger bodies than ``body_bytes``. ``stream_seconds``: when a stream ends at the latest.
+    ``session_secret``: as `Sessions` takes it."""
 
     keys: Sequence[ApiKey] = ()
     requests_per_second: float = 0.0
     body_bytes: int = 1 << 20
     stream_seconds: float = 3600.0
     larger: Mapping[str, int] = field(default_factory=dict)
+    session_secret: str | None = None
 
 
 def create_app(services: Services, options: Options) -> FastAPI:
@@ -71,7 +95,9 @@ def create_app(services: Services, options: Options) -> FastAPI:
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)
-    gate = Gate(options.keys, reads_by_post=("/classify",))
+    sessions = Sessions(options.keys, options.session_secret)
+    gate = Gate(options.keys, reads_by_post=("/classify",), sessions=sessions)
+    app.state.sessions, app.state.gate = sessions, gate
     app.add_middleware(
         Guard,
         gate=gate,

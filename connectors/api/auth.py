@@ -9,9 +9,12 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from connectors.api.problems import Problem
+from connectors.api.sessions import CSRF_HEADER, Sessions, session_in
 from streams.api_keys import ApiKey
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+# The page itself, which holds nothing, and signing in. They count as requests, guesses at a key too.
+PAGE_PATH, ASSETS, SESSION_PATH = "/", "/assets/", "/session"
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -28,11 +31,15 @@ def is_loopback(host: str) -> bool:
 class Gate:
     """Lets requests in, or says why not.
 
-    ``reads_by_post``: paths that change nothing though they are posted to.
+    ``reads_by_post``: paths that change nothing though they are posted to. ``sessions``: of people on the
+    page, who have signed in with a key.
     """
 
-    def __init__(self, keys: Sequence[ApiKey], reads_by_post: Iterable[str] = ()) -> None:
+    def __init__(
+        self, keys: Sequence[ApiKey], reads_by_post: Iterable[str] = (), sessions: Sessions | None = None
+    ) -> None:
         self._keys = tuple(keys)
+        self._sessions = sessions
         self._reads_by_post = frozenset(reads_by_post)
 
     @property
@@ -58,7 +65,9 @@ class Gate:
             if not is_loopback(host):
                 raise Problem(403, "without API_KEYS this service is for this machine only", code="not-local")
             return None
-        owner = self._owner(headers)
+        if _is_page(method, path):
+            return None
+        owner = self._owner(method, headers)
         if owner is None:
             raise Problem(
                 401,
@@ -70,18 +79,30 @@ class Gate:
             raise Problem(403, "this key may read only", code="read-only-key")
         return owner.name
 
-    def _owner(self, headers: Mapping[str, str]) -> ApiKey | None:
-        """Whose the key is. Of two that are sent, both have to be his."""
+    def _owner(self, method: str, headers: Mapping[str, str]) -> ApiKey | None:
+        """Whose the key is. Of two that are sent, both have to be his. Without any, whose the session is."""
         presented: list[str] = []
         if (authorization := headers.get("authorization")) is not None:
             scheme, _, key = authorization.partition(" ")
             presented.append(key.strip() if scheme.lower() == "bearer" else "")
-        if (key := headers.get("x-api-key")) is not None:
-            presented.append(key.strip())
-        owners = [self._owner_of(key) for key in presented] or [None]
+        if (plain := headers.get("x-api-key")) is not None:
+            presented.append(plain.strip())
+        if not presented:
+            return self._signed_in(method, headers)
+        owners = [self.owner_of(key) for key in presented]
         return owners[0] if all(owner is owners[0] for owner in owners) else None
 
-    def _owner_of(self, presented: str) -> ApiKey | None:
+    def _signed_in(self, method: str, headers: Mapping[str, str]) -> ApiKey | None:
+        held = session_in(headers.get("cookie", ""))
+        owner = self._sessions.owner(held) if self._sessions is not None and held else None
+        if owner is None or self._sessions is None:
+            return None
+        if method not in _READS and not self._sessions.csrf_fits(held, headers.get(CSRF_HEADER, "")):
+            raise Problem(403, "the page's token is missing or of another session", code="no-csrf-token")
+        return owner
+
+    def owner_of(self, presented: str) -> ApiKey | None:
+        """Whose the key is; ``presented`` as a header brings it, its bytes as latin-1."""
         # As it was sent: headers are bytes, told here as latin-1.
         digest = sha256(presented.encode("latin-1", "replace")).digest()
         found = None
@@ -89,6 +110,12 @@ class Gate:
             if hmac.compare_digest(key.digest, digest):
                 found = key
         return found
+
+
+def _is_page(method: str, path: str) -> bool:
+    if path == SESSION_PATH:
+        return method in ("GET", "POST", "DELETE")
+    return method in ("GET", "HEAD") and (path == PAGE_PATH or path.startswith(ASSETS))
 
 
 def _refuse_foreign_pages(headers: Mapping[str, str]) -> None:

@@ -12,6 +12,7 @@ from streams.asked import FileWork
 from streams.live import Feed
 from streams.lookups import Lookups
 from streams.ondemand import Classifier
+from streams.overview import PagePorts
 
 # Path (`/healthz`, `/readyz`, `/metrics`) to status, content type and body.
 AskHealth = Callable[[str], Awaitable[tuple[int, str, bytes]]]
@@ -26,3 +27,4 @@ class Services:
     classifier: Classifier
     feed: Feed
     files: FileWork | None = None
+    page: PagePorts | None = None

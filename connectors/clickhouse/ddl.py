@@ -19,13 +19,16 @@ from pydantic import BaseModel
 
 from connectors.clickhouse.client import ClickHouseClient
 from connectors.clickhouse.columns import PLACE, STORED_AT, TableColumn, columns_of
+from streams.audit import AuditEntry
 from streams.messages import Augmented, DeadLetter, Labeled
+from streams.review import HUMAN
 from streams.settings import Settings
 
 log = structlog.get_logger()
 
 LABELED, AUGMENTED, DEAD_LETTERS = "logs_labeled", "logs_augmented", "dead_letters"
 VERSIONS = "label_versions"
+AUDIT = "audit_log"
 CURRENT = "logs_labeled_current"
 
 # What each stored table holds, and in which order. A range of times is then a range of the table.
@@ -59,6 +62,7 @@ def statements(database: str) -> list[str]:
         f"CREATE DATABASE IF NOT EXISTS {quoted(database)}",
         *(_table(database, name) for name in STORED),
         _versions(database),
+        _audit(database),
         _current(database),
     ]
 
@@ -86,6 +90,8 @@ async def create_tables(client: ClickHouseClient, settings: Settings) -> None:
             await _add_columns(client, database, name, present[name])
     if VERSIONS not in present:
         await client.command(_versions(database))
+    if AUDIT not in present:
+        await client.command(_audit(database))
     await _replace_view(client, database)
 
 
@@ -125,6 +131,14 @@ def _versions(database: str) -> str:
     )
 
 
+def _audit(database: str) -> str:
+    lines = ",\n".join(f"    {_definition(column)}" for column in columns_of(AuditEntry))
+    return (
+        f"CREATE TABLE IF NOT EXISTS {quoted(database)}.{quoted(AUDIT)} (\n{lines}\n"
+        ") ENGINE = MergeTree\nORDER BY at"
+    )
+
+
 def _current(database: str, *, replace: bool = False) -> str:
     body = _current_body(database)
     verb = "CREATE OR REPLACE VIEW" if replace else "CREATE VIEW IF NOT EXISTS"
@@ -132,7 +146,7 @@ def _current(database: str, *, replace: bool = False) -> str:
 
 
 def _current_body(database: str) -> str:
-    """The newest promoted version of each row.
+    """The newest promoted version of each row; before all of them what a person said last.
 
     Grouped by the beginning of the sorting key: filters on `created_at` and `row_id` go below the
     aggregation, on old servers too. One argMax a column, so that only the columns asked for are read,
@@ -182,8 +196,10 @@ FROM (
         created_at,
         row_id,
         {renamed},
-        transform(
-            toString(label_version), tupleElement(ranks, 1), tupleElement(ranks, 2), toInt64(0)
+        if(
+            label_version = {_text(HUMAN)},
+            toUnixTimestamp64Micro(labeled_at),
+            transform(toString(label_version), tupleElement(ranks, 1), tupleElement(ranks, 2), toInt64(0))
         ) AS _rank
     FROM {quoted(database)}.{quoted(LABELED)}
     WHERE _rank >= 0

@@ -25,12 +25,13 @@ async def list_letters(
     step: str | None = None,
     since: datetime | None = None,
     row_id: str | None = None,
+    at: datetime | None = None,
     limit: int = 100,
 ) -> list[DeadLetter]:
     """The newest dead letters, newest first, at most ``limit``, each once.
 
     ``reason``, ``step`` and ``row_id`` are compared as a whole; ``since`` (with a zone) is the earliest
-    ``failed_at``. ``payload`` is what was received, byte for byte.
+    ``failed_at``, ``at`` the only one. ``payload`` is what was received, byte for byte.
 
     Raises:
         UnavailableError: ClickHouse does not answer.
@@ -43,6 +44,9 @@ async def list_letters(
     if row_id is not None:
         where += " AND row_id = {row_id:String}"
         parameters["row_id"] = row_id
+    if at is not None:
+        where += " AND failed_at = fromUnixTimestamp64Micro({at:Int64}, 'UTC')"
+        parameters["at"] = (at.astimezone(UTC) - _EPOCH) // _MICROSECOND
     names = list(DeadLetter.model_fields)
     columns = await client.columns(
         f"SELECT {', '.join(_selected(name) for name in names)}\n"

@@ -38,14 +38,14 @@ async def row_history(client: ClickHouseClient, settings: Settings, row_id: str)
         UnavailableError, OverloadedError, ConfigurationError.
     """
     given = {"row_id": row_id, "most": _MOST}
-    labels = await _messages(
+    labels = await messages_of(
         client,
         Labeled,
         f"{_name(settings, LABELED)} WHERE row_id = {{row_id:String}}\n"
         "ORDER BY created_at DESC, labeled_at DESC LIMIT 1 BY created_at, label_version LIMIT {most:UInt32}",
         given,
     )
-    variants = await _messages(
+    variants = await messages_of(
         client,
         Augmented,
         f"{_name(settings, AUGMENTED)} WHERE row_id = {{row_id:String}}\n"
@@ -106,7 +106,7 @@ async def _candidates(
             "(created_at, row_id) < (fromUnixTimestamp64Micro({after_at:Int64}, 'UTC'), {after_id:String})"
         )
         given |= {"after_at": _micros(after.created_at), "after_id": after.row_id}
-    return await _messages(
+    return await messages_of(
         client,
         Labeled,
         f"{_name(settings, LABELED)} WHERE {' AND '.join(conditions) or '1'}\n"
@@ -129,7 +129,7 @@ async def _current(
         "last": _micros(candidates[0].created_at),
         "ids": sorted({place.row_id for place in places}),
     }
-    labels = await _messages(
+    labels = await messages_of(
         client,
         Labeled,
         f"{_name(settings, CURRENT)} WHERE {' AND '.join(conditions)}\nORDER BY created_at DESC, row_id DESC",
@@ -157,7 +157,8 @@ def _conditions(query: LabelQuery) -> tuple[list[str], dict[str, Any]]:
     return conditions, given
 
 
-async def _messages(client: ClickHouseClient, kind: type[L], source: str, given: dict[str, Any]) -> list[L]:
+async def messages_of(client: ClickHouseClient, kind: type[L], source: str, given: dict[str, Any]) -> list[L]:
+    """Messages from ``source``: a table and what follows it. Raises as `row_history`."""
     columns = columns_of(kind)
     names = [column.name for column in columns]
     selected = ", ".join(

@@ -74,6 +74,7 @@ async def open_letters(
     reason: str | None = None,
     step: str | None = None,
     since: datetime | None = None,
+    at: datetime | None = None,
     limit: int = 1_000_000,
 ) -> list[OpenLetter]:
     """The open letters, oldest first; of several for one row and step the newest.
@@ -81,7 +82,7 @@ async def open_letters(
     Raises:
         UnavailableError, ConfigurationError: as `list_letters`.
     """
-    letters = await list_letters(client, settings, reason=reason, step=step, since=since, limit=limit)
+    letters = await list_letters(client, settings, reason=reason, step=step, since=since, at=at, limit=limit)
     places = {
         (row[0], row[1], row[2], row[3]): (int(row[4]), int(row[5]), str(row[6]))
         for row in await client.rows(

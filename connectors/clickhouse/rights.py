@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from connectors.clickhouse.client import ClickHouseClient
-from connectors.clickhouse.ddl import CURRENT, STORED, VERSIONS, quoted
+from connectors.clickhouse.ddl import AUDIT, CURRENT, STORED, VERSIONS, quoted
 from connectors.clickhouse.errors import code_of
 from streams.errors import AccessError, LabelstreamError
 from streams.settings import Settings
@@ -18,7 +18,7 @@ async def missing_tables(client: ClickHouseClient, settings: Settings) -> list[s
         {"database": settings.result_database},
     )
     found = {name for (name,) in rows}
-    return [name for name in (*STORED, VERSIONS, CURRENT) if name not in found]
+    return [name for name in (*STORED, VERSIONS, AUDIT, CURRENT) if name not in found]
 
 
 async def refuse_missing_rights(client: ClickHouseClient, settings: Settings) -> None:
@@ -27,7 +27,7 @@ async def refuse_missing_rights(client: ClickHouseClient, settings: Settings) ->
     Raises:
         AccessError: naming the table and the right.
     """
-    for table in (*STORED, VERSIONS):
+    for table in (*STORED, VERSIONS, AUDIT):
         name = f"{quoted(settings.result_database)}.{quoted(table)}"
         try:
             rows = await client.rows(f"CHECK GRANT SELECT, INSERT ON {name}")

@@ -88,6 +88,17 @@ CREATE TABLE IF NOT EXISTS `esk`.`label_versions` (
 ) ENGINE = MergeTree
 ORDER BY (version, changed_at);
 
+CREATE TABLE IF NOT EXISTS `esk`.`audit_log` (
+    `at` DateTime64(6, 'UTC') COMMENT 'When it ended, UTC.',
+    `who` String COMMENT 'Name of the API key; `local` where none is asked for.',
+    `address` LowCardinality(String) COMMENT 'Address that the request came from.',
+    `action` LowCardinality(String) COMMENT 'Such as `sign-in`, `letter-retry`, `replay-pause`, `version-promote`, `review-label`.',
+    `target` String COMMENT 'What it was done to: a row, a replay, a version, a letter.',
+    `result` LowCardinality(String) COMMENT '`done`, or the reason why it was not.',
+    `detail` String COMMENT 'What else a person may want to know, such as the label.'
+) ENGINE = MergeTree
+ORDER BY at;
+
 CREATE VIEW IF NOT EXISTS `esk`.`logs_labeled_current` AS
 WITH (
     SELECT (groupArray(version), groupArray(rank))
@@ -136,12 +147,14 @@ FROM (
         `model` AS `_model`,
         `labeled_at` AS `_labeled_at`,
         `cached` AS `_cached`,
-        transform(
-            toString(label_version), tupleElement(ranks, 1), tupleElement(ranks, 2), toInt64(0)
+        if(
+            label_version = 'human',
+            toUnixTimestamp64Micro(labeled_at),
+            transform(toString(label_version), tupleElement(ranks, 1), tupleElement(ranks, 2), toInt64(0))
         ) AS _rank
     FROM `esk`.`logs_labeled`
     WHERE _rank >= 0
 )
 GROUP BY created_at, row_id
 SETTINGS optimize_aggregation_in_order = 1
-COMMENT 'labelstream cdf2b35d7d4dfed7';
+COMMENT 'labelstream 2b0104db4de87055';

@@ -1,0 +1,93 @@
+"""What the page's routes share: their ports, who acts, the token of the page, and the audit of an action."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from connectors.api.auth import Gate
+from connectors.api.files import told
+from connectors.api.params import Ports
+from connectors.api.problems import Problem
+from connectors.api.sessions import CSRF_HEADER, Sessions
+from streams.audit import AuditEntry
+from streams.errors import LabelstreamError
+from streams.overview import PagePorts
+
+LOCAL = "local"
+
+
+def _page_of(services: Ports) -> PagePorts:
+    if services.page is None:
+        raise Problem(503, "this service has no page", code="not-configured")
+    return services.page
+
+
+Page = Annotated[PagePorts, Depends(_page_of)]
+
+
+def who(request: Request) -> str:
+    """The name of the key that the request came with, or `local`."""
+    return str(getattr(request.state, "client_name", None) or LOCAL)
+
+
+@dataclass
+class Act:
+    """An action while it is done; ``detail`` may be filled in."""
+
+    request: Request
+    page: PagePorts
+    detail: str = ""
+
+    @asynccontextmanager
+    async def audited(self, action: str, target: str, detail: str = "") -> AsyncIterator[Act]:
+        """Around the action: whatever becomes of it is noted. A refusal becomes a problem with its text."""
+        act = replace(self, detail=detail)
+        result = "broke"
+        try:
+            with told():
+                yield act
+            result = "done"
+        except Problem as problem:
+            result = problem.code or str(problem.status_code)
+            raise
+        except LabelstreamError as error:
+            result = type(error).__name__
+            raise
+        finally:
+            await self.page.audit.note(
+                entry(self.request, action, target=target, result=result, detail=act.detail)
+            )
+
+
+def _act(request: Request, page: Page) -> Act:
+    # Without keys there is no session that the gate would ask a token of; here it is asked for all the same.
+    gate: Gate = request.app.state.gate
+    sessions: Sessions = request.app.state.sessions
+    token = request.headers.get(CSRF_HEADER, "")
+    if not gate.asks_for_keys and not sessions.csrf_fits("", token):
+        raise Problem(403, "the page's token is missing", code="no-csrf-token")
+    return Act(request, page)
+
+
+Acting = Annotated[Act, Depends(_act)]
+
+
+def entry(
+    request: Request, action: str, *, target: str = "", result: str = "done", detail: str = "", name: str = ""
+) -> AuditEntry:
+    """An entry of the audit for what ``request`` did just now."""
+    return AuditEntry(
+        at=datetime.now(UTC),
+        who=name or who(request),
+        address=request.client.host if request.client else "",
+        action=action,
+        target=target[:500],
+        result=result,
+        detail=detail[:1000],
+    )

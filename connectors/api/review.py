@@ -1,0 +1,136 @@
+"""`/review`: rows for people to label, and the gold set that comes of it."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+import orjson
+from fastapi import APIRouter, Header, Query
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, Field
+
+from connectors.api.acts import Acting, Page, who
+from connectors.api.files import file_content, streamed
+from connectors.api.params import CURSOR, cursor_of, place_in
+from connectors.api.problems import in_openapi
+from streams.lookups import Place
+from streams.messages import Labeled
+from streams.review import GoldLabel
+
+router = APIRouter(prefix="/review", tags=["labels"])
+
+_COLUMNS = ("row_id", "created_at", "text", "label", "labeled_by", "labeled_at")
+_AT_ONCE = 500
+# A browser tab's own name: two tabs of one person are two desks.
+Desk = Annotated[str, Header(alias="X-Desk", min_length=1, max_length=40, pattern=r"^[\w-]+$")]
+
+
+class RowAsked(BaseModel):
+    """A row, by the `key` that it came with."""
+
+    key: Annotated[str, Field(pattern=CURSOR)]
+
+
+class LabelAsked(RowAsked):
+    """A row and its label."""
+
+    label: Annotated[str, Field(min_length=1, max_length=200)]
+
+
+@router.get("", include_in_schema=False)
+async def state(page: Page) -> dict[str, Any]:
+    """The labels to choose from, and how many rows are done and wait."""
+    choices = await page.review.choices()
+    return {"choices": [asdict(one) for one in choices], **asdict(await page.review.counts())}
+
+
+@router.post("/claim", include_in_schema=False)
+async def claim(act: Acting, desk: Desk, want: Annotated[int, Query(ge=1, le=20)] = 10) -> dict[str, Any]:
+    """Rows that nobody else has now, the least sure first."""
+    rows = await act.page.review.claim(_owner(act, desk), want)
+    return {"rows": [_shown(one) for one in rows]}
+
+
+@router.post("/label", include_in_schema=False)
+async def label(asked: LabelAsked, act: Acting, desk: Desk) -> dict[str, Any]:
+    """A person's label: published and stored as version `human`."""
+    place = place_in(asked.key)
+    async with act.audited("review-label", place.row_id, asked.label):
+        return _shown(await act.page.review.label(_owner(act, desk), place, asked.label))
+
+
+@router.post("/skip", include_in_schema=False)
+async def skip(asked: RowAsked, act: Acting, desk: Desk) -> dict[str, Any]:
+    """To somebody else."""
+    place = place_in(asked.key)
+    async with act.audited("review-skip", place.row_id):
+        await act.page.review.skip(_owner(act, desk), place)
+    return {"key": asked.key}
+
+
+@router.post("/undo", include_in_schema=False)
+async def undo(asked: RowAsked, act: Acting, desk: Desk) -> dict[str, Any]:
+    """Take one's own label back: the row has its former label again, and is one's own to label."""
+    place = place_in(asked.key)
+    async with act.audited("review-undo", place.row_id):
+        return _shown(await act.page.review.undo(_owner(act, desk), place))
+
+
+@router.post("/release", include_in_schema=False)
+async def release(act: Acting, desk: Desk) -> dict[str, Any]:
+    """Give back what one has not labelled."""
+    await act.page.review.release(_owner(act, desk))
+    return {}
+
+
+@router.get(
+    "/gold",
+    summary="The labels that people gave",
+    response_class=StreamingResponse,
+    responses={**file_content("text/csv", "application/x-ndjson"), **in_openapi(422, 503)},
+)
+async def gold(
+    page: Page,
+    format_: Annotated[Literal["csv", "jsonl"], Query(alias="format", description="Of the file.")] = "csv",
+) -> StreamingResponse:
+    """Each row once, with the last label that a person gave it; what was taken back is left out."""
+    media = "text/csv; charset=utf-8" if format_ == "csv" else "application/x-ndjson"
+    return await streamed(_file(page.review.gold(), format_), media, name=f"gold.{format_}")
+
+
+async def _file(found: AsyncIterator[GoldLabel], format_: str) -> AsyncIterator[bytes]:
+    held: list[GoldLabel] = []
+    if format_ == "csv":
+        yield (",".join(_COLUMNS) + "\n").encode()
+    async for one in found:
+        held.append(one)
+        if len(held) == _AT_ONCE:
+            yield _lines(held, format_)
+            held.clear()
+    yield _lines(held, format_)
+
+
+def _lines(rows: list[GoldLabel], format_: str) -> bytes:
+    if format_ == "jsonl":
+        return b"".join(
+            orjson.dumps(one, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z) for one in rows
+        )
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for one in rows:
+        times = {name: getattr(one, name).isoformat() for name in ("created_at", "labeled_at")}
+        writer.writerow([times.get(name) or getattr(one, name) for name in _COLUMNS])
+    return text.getvalue().encode("utf-8", "replace")
+
+
+def _owner(act: Acting, desk: str) -> str:
+    return f"{who(act.request)}/{desk}"
+
+
+def _shown(one: Labeled) -> dict[str, Any]:
+    told = one.model_dump(mode="json", exclude={"polled_at", "user_id", "session_id", "cached"})
+    return {**told, "key": cursor_of(Place(one.created_at, one.row_id))}

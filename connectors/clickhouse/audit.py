@@ -1,0 +1,40 @@
+"""Writes and reads `audit_log`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.columns import columns_of
+from connectors.clickhouse.ddl import AUDIT, quoted
+from connectors.clickhouse.source import moment
+from streams.audit import AuditEntry
+from streams.settings import Settings
+
+_NAMES = tuple(column.name for column in columns_of(AuditEntry))
+
+
+async def write_audit(client: ClickHouseClient, settings: Settings, entries: Sequence[AuditEntry]) -> None:
+    """Insert ``entries``.
+
+    Raises:
+        UnavailableError, ConfigurationError: as the client.
+    """
+    columns = [[getattr(entry, name) for entry in entries] for name in _NAMES]
+    await client.insert(AUDIT, _NAMES, columns, database=settings.result_database)
+
+
+async def read_audit(client: ClickHouseClient, settings: Settings, limit: int) -> list[AuditEntry]:
+    """At most ``limit``, the newest first.
+
+    Raises:
+        UnavailableError, ConfigurationError: as the client.
+    """
+    names = [name for name in _NAMES if name != "at"]
+    rows = await client.rows(
+        f"SELECT toUnixTimestamp64Micro(at), {', '.join(quoted(name) for name in names)}\n"
+        f"FROM {quoted(settings.result_database)}.{quoted(AUDIT)}\n"
+        "ORDER BY at DESC LIMIT {most:UInt32}",
+        {"most": limit},
+    )
+    return [AuditEntry(at=moment(int(at)), **dict(zip(names, others, strict=True))) for at, *others in rows]

@@ -1,0 +1,79 @@
+"""The numbers of the overview that come from the tables; each look is one short question."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.ddl import CURRENT, DEAD_LETTERS, LABELED, STORED, quoted
+from streams.overview import LabelPicture
+from streams.settings import Settings
+
+_SECONDS = 10
+_DAY = 86_400 * 1_000_000
+_MOST_LABELS = 60
+BINS = 20
+
+
+async def table_sizes(client: ClickHouseClient, settings: Settings) -> dict[str, int]:
+    """How many rows each result table holds; the server knows without reading.
+
+    Raises:
+        UnavailableError, ConfigurationError: as the client.
+    """
+    counts = ", ".join(f"(SELECT count() FROM {_name(settings, table)})" for table in STORED)
+    rows = await client.rows(f"SELECT {counts}{_LIMITS}")
+    return dict(zip(STORED, (int(number) for number in rows[0]), strict=True))
+
+
+async def letter_reasons(client: ClickHouseClient, settings: Settings) -> list[tuple[str, str, int]]:
+    """Step, reason and count of the most frequent twenty."""
+    rows = await client.rows(
+        f"SELECT toString(step), toString(reason), count() AS n FROM {_name(settings, DEAD_LETTERS)}\n"
+        f"GROUP BY step, reason ORDER BY n DESC, step, reason LIMIT 20{_LIMITS}"
+    )
+    return [(str(step), str(reason), int(count)) for step, reason, count in rows]
+
+
+async def label_picture(client: ClickHouseClient, settings: Settings, now: int) -> LabelPicture | None:
+    """Current labels of the last day against the seven days before it; None while there are none.
+
+    ``now``: microseconds since 1970. Where the newest row is older the day ends with that row.
+    """
+    newest = await client.rows(
+        f"SELECT toUnixTimestamp64Micro(created_at) FROM {_name(settings, LABELED)}\n"
+        "WHERE created_at <= fromUnixTimestamp64Micro({now:Int64}, 'UTC')\n"
+        f"ORDER BY created_at DESC LIMIT 1{_LIMITS}",
+        {"now": now},
+    )
+    if not newest:
+        return None
+    until = int(newest[0][0])
+    given: dict[str, Any] = {"until": until, "day": until - _DAY, "week": until - 8 * _DAY}
+    since = "created_at {} fromUnixTimestamp64Micro({{{}:Int64}}, 'UTC')"
+    span = f"{since.format('>', 'week')} AND {since.format('<=', 'until')}"
+    labels = await client.rows(
+        f"SELECT toString(label), countIf({since.format('>', 'day')}) AS recent, count() - recent AS before\n"
+        f"FROM {_name(settings, CURRENT)} WHERE {span}\n"
+        f"GROUP BY label ORDER BY recent DESC, before DESC, label LIMIT {_MOST_LABELS}{_LIMITS}",
+        given,
+    )
+    bins = [0] * BINS
+    for number, count in await client.rows(
+        f"SELECT least(toInt32(floor(assumeNotNull(confidence) * {BINS})), {BINS - 1}) AS bin, count()\n"
+        f"FROM {_name(settings, CURRENT)}\n"
+        f"WHERE {since.format('>', 'day')} AND {since.format('<=', 'until')} AND confidence IS NOT NULL\n"
+        f"GROUP BY bin{_LIMITS}",
+        given,
+    ):
+        bins[max(0, int(number))] = int(count)
+    return LabelPicture(
+        until, [(str(label), int(recent), int(before)) for label, recent, before in labels], bins
+    )
+
+
+def _name(settings: Settings, table: str) -> str:
+    return f"{quoted(settings.result_database)}.{quoted(table)}"
+
+
+_LIMITS = f"\nSETTINGS max_execution_time = {_SECONDS}"

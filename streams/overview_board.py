@@ -1,0 +1,226 @@
+"""The overview at work: one look a second for all who watch, none while nobody does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any
+
+import structlog
+
+from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.overview import label_picture, letter_reasons, table_sizes
+from connectors.clickhouse.versions import list_versions
+from streams.api_parts import Tables
+from streams.errors import LabelstreamError
+from streams.live import Feed
+from streams.local import with_local_stack
+from streams.overview import History, bounded
+from streams.overview_looks import Flow, Passing, Roles
+from streams.settings import Settings
+
+log = structlog.get_logger()
+
+_LINGER_SECONDS = 30.0  # looks go on so long when the last one has gone
+_LOOK_SECONDS = 10.0  # no look is waited for any longer
+_SIZES_SECONDS, _SLOW_SECONDS = 1.0, 15.0
+_MOST_JOBS, _MOST_VERSIONS = 20, 50
+_LINES = ("rows", "labeled", "augmented", "stored", "label_lag", "augment_lag", "store_lag")
+MICROS = 1_000_000
+
+
+class Board:
+    """Implements `streams.overview.Overview`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        tables: Tables,
+        feed: Feed,
+        jobs: Callable[[], Awaitable[list[dict[str, Any]]]],
+    ) -> None:
+        self._settings = settings
+        self._tables = tables
+        self._jobs = jobs
+        self._passing = Passing(feed)
+        self._roles = Roles(settings.labelstream_data)
+        self._flow: Flow | None = None
+        self._history = History(_LINES)
+        self._picture: dict[str, Any] = {}
+        self._fresh: dict[str, Any] = {}
+        self._parts: dict[str, Any] = {"problems": {}}
+        self._due: dict[str, float] = {}
+        self._changed = asyncio.Condition()
+        self._number = 0
+        self._watching = 0
+        self._left_at = 0.0
+        self._task: asyncio.Task[None] | None = None
+        self._stopped = False
+
+    async def watch(self) -> AsyncGenerator[dict[str, Any]]:
+        self._watching += 1
+        try:
+            self._begin()
+            seen = self._number if self._picture else await self._next(self._number)
+            yield self._whole()
+            while not self._stopped:
+                seen = await self._next(seen)
+                if not self._stopped:
+                    yield self._fresh
+        finally:
+            self._watching -= 1
+            self._left_at = time.monotonic()
+
+    async def now(self) -> dict[str, Any]:
+        async with contextlib.aclosing(self.watch()) as pictures:
+            return await anext(pictures)
+
+    def stop(self) -> None:
+        """End all who watch."""
+        self._stopped = True
+        if self._task is not None:
+            self._task.cancel()
+
+    async def close(self) -> None:
+        """End the looks and close what they opened."""
+        self.stop()
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    def _whole(self) -> dict[str, Any]:
+        past = {"names": _LINES, "columns": self._history.columns()}
+        return {**self._picture, "history": past, "feed": list(self._passing.kept)}
+
+    def _begin(self) -> None:
+        if self._task is None or self._task.done():
+            self._picture = {}
+            self._task = asyncio.create_task(self._run())
+
+    async def _next(self, seen: int) -> int:
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._number > seen or self._stopped)
+            return self._number
+
+    async def _run(self) -> None:
+        passing = asyncio.create_task(self._passing.run())
+        try:
+            while self._watching or time.monotonic() - self._left_at < _LINGER_SECONDS:
+                began = time.monotonic()
+                await self._look()
+                async with self._changed:
+                    self._number += 1
+                    self._changed.notify_all()
+                await asyncio.sleep(max(0.05, 1.0 - (time.monotonic() - began)))
+        except Exception:
+            log.exception("overview_broke")
+            raise
+        finally:
+            passing.cancel()
+            await asyncio.wait([passing])
+            if self._flow is not None:
+                await self._flow.close()
+                self._flow = None
+            async with self._changed:
+                self._number += 1
+                self._changed.notify_all()
+
+    async def _look(self) -> None:
+        """One look at everything that is due; what does not answer keeps its last numbers and says why."""
+        await asyncio.gather(
+            self._part("kafka", 1.0, self._kafka),
+            self._part("roles", 1.0, self._roles.look),
+            self._part("clickhouse", _SIZES_SECONDS, self._sizes),
+            self._part("labels", _SLOW_SECONDS, self._labels),
+            self._part("jobs", 1.0, self._listed),
+        )
+        now, parts = time.time(), self._parts
+        stages, topics = parts.get("stages", {}), parts.get("topics", {})
+        self._history.add(
+            now,
+            {
+                **{name: topics.get(name, {}).get("rate", 0.0) for name in ("rows", "labeled", "augmented")},
+                "stored": stages.get("store", {}).get("rate", 0.0),
+                **{
+                    f"{name}_lag": stages.get(name, {}).get("lag", 0.0)
+                    for name in ("label", "augment", "store")
+                },
+            },
+        )
+        self._picture = {"at": now, **parts}
+        self._fresh = {
+            **self._picture,
+            "point": list(self._history.points[-1]),
+            "feed": self._passing.take(),
+        }
+
+    async def _part(self, name: str, every: float, look: Callable[[], Awaitable[dict[str, Any]]]) -> None:
+        now = time.monotonic()
+        if now < self._due.get(name, 0.0):
+            return
+        problems: dict[str, str] = self._parts["problems"]
+        try:
+            async with asyncio.timeout(_LOOK_SECONDS):
+                found = await look()
+            self._parts.update(found)
+            problems.pop(name, None)
+            self._due[name] = now + every * 0.9
+        except (LabelstreamError, TimeoutError) as error:
+            self._due[name] = now + max(every, 2.0)
+            # The text may name hosts, for those who run the service; the page says only what is away.
+            log.debug("overview_part_away", part=name, error=str(error))
+            problems[name] = type(error).__name__
+
+    async def _kafka(self) -> dict[str, Any]:
+        if self._flow is None:
+            self._flow = Flow(await asyncio.to_thread(with_local_stack, self._settings))
+        try:
+            return await self._flow.look()
+        except BaseException:
+            flow, self._flow = self._flow, None
+            if flow is not None:
+                await flow.close()
+            raise
+
+    async def _sizes(self) -> dict[str, Any]:
+        async def ask(client: ClickHouseClient, settings: Settings) -> dict[str, Any]:
+            sizes = await table_sizes(client, settings)
+            if sizes["dead_letters"] != self._parts.get("tables", {}).get("dead_letters"):
+                reasons = await letter_reasons(client, settings)
+                self._parts["reasons"] = [
+                    {"step": step, "reason": bounded(reason, 100), "count": count}
+                    for step, reason, count in reasons
+                ]
+            return {"tables": sizes}
+
+        return await self._tables.ask(ask)
+
+    async def _labels(self) -> dict[str, Any]:
+        async def ask(client: ClickHouseClient, settings: Settings) -> dict[str, Any]:
+            picture = await label_picture(client, settings, int(time.time() * MICROS) + 86_400 * MICROS)
+            versions = await list_versions(client, settings)
+            return {
+                "labels": None
+                if picture is None
+                else {
+                    "until": picture.until / MICROS,
+                    "labels": list(picture.labels),
+                    "confidence": list(picture.confidence),
+                },
+                "versions": [
+                    {
+                        "version": one.version,
+                        "status": one.status,
+                        "current": one.current,
+                        "rows": one.rows,
+                        "model": one.model,
+                    }
+                    for one in versions[:_MOST_VERSIONS]
+                ],
+            }
+
+        return await self._tables.ask(ask)
+
+    async def _listed(self) -> dict[str, Any]:
+        return {"jobs": (await self._jobs())[:_MOST_JOBS]}

@@ -1,0 +1,253 @@
+"""Single looks of the overview: at Kafka, at the roles' metrics, at the labelled topic as it goes by."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+import urllib.request
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+from prometheus_client.parser import text_string_to_metric_families
+
+from connectors.kafka.backlog import BacklogReader
+from connectors.kafka.connection import connection
+from connectors.kafka.lag import LagReader
+from streams import metrics as m
+from streams.errors import LabelstreamError
+from streams.live import Feed
+from streams.overview import Rates, bounded
+from streams.ports import Partition
+from streams.settings import Settings
+from streams.topics import Topics, groups
+
+_FEED = 20
+_FEED_TEXT = 600
+_HTTP_SECONDS = 1.0
+_AGAIN_SECONDS = 3.0
+
+
+class Flow:
+    """Topics and stages: what comes, what waits, and since when."""
+
+    def __init__(self, settings: Settings) -> None:
+        topics, names = Topics(settings.topic_prefix), groups(settings.topic_prefix)
+        agents, sink = names["agents"], names["sink"]
+        self._topics = {
+            "rows": topics.rows,
+            "replay": topics.replay,
+            "labeled": topics.labeled,
+            "shadow": topics.shadow,
+            "augmented": topics.augmented,
+            "dead_letter": topics.dead_letter,
+        }
+        # What each stage reads, and in which group.
+        self._stages = {
+            "label": (agents, ("rows",)),
+            "replay": (agents, ("replay",)),
+            "augment": (agents, ("labeled",)),
+            "store": (sink, ("labeled", "shadow", "augmented", "dead_letter")),
+        }
+        arguments = connection(settings)
+        self._lags = LagReader(arguments)
+        self._open = False
+        self._backlog = BacklogReader(arguments)
+        self._rates = Rates()
+
+    async def look(self) -> dict[str, Any]:
+        """``topics`` and ``stages``.
+
+        Raises:
+            UnavailableError, AccessError.
+        """
+        if not self._open:
+            await self._lags.__aenter__()
+            self._open = True
+        positions: dict[str, dict[Partition, int]] = {}
+        for group in {group for group, _ in self._stages.values()}:
+            read = [self._topics[key] for one, keys in self._stages.values() if one == group for key in keys]
+            found = await self._lags.positions(group, read)
+            positions[group] = {where: commit.offset for where, commit in found.items()}
+        at = time.monotonic()
+        behind = {group: await self._backlog.read(places) for group, places in positions.items()}
+        stages = {}
+        ends: dict[str, dict[int, int]] = {}
+        for stage, (group, keys) in self._stages.items():
+            names = {self._topics[key] for key in keys}
+            places = {where: at for where, at in positions[group].items() if where.topic in names}
+            waits = {where: behind[group][where] for where in places}
+            oldest = [one.oldest for one in waits.values() if one.oldest is not None]
+            done = sum(max(0, offset) for offset in places.values())
+            stages[stage] = {
+                "rate": round(self._rates.saw(stage, at, done), 2),
+                "done": done,
+                "lag": sum(one.messages for one in waits.values()),
+                "oldest": round(max(0.0, time.time() - min(oldest)), 1) if oldest else None,
+            }
+            for where, waiting in waits.items():
+                ends.setdefault(where.topic, {})[where.partition] = max(0, places[where]) + waiting.messages
+        topics = {
+            key: {
+                "messages": sum(ends.get(name, {}).values()),
+                "rate": round(self._rates.saw(name, at, sum(ends.get(name, {}).values())), 2),
+            }
+            for key, name in self._topics.items()
+        }
+        return {"topics": topics, "stages": stages}
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._backlog.close()
+        if self._open:
+            await self._lags.__aexit__()
+
+
+class Roles:
+    """The roles whose notes are below LABELSTREAM_DATA, and the endpoints that their agents ask."""
+
+    def __init__(self, data: Path) -> None:
+        self._notes = data / "run"
+        self._rates = Rates(10.0)
+
+    async def look(self) -> dict[str, Any]:
+        """``roles``, ``endpoints`` and ``source``."""
+        return self._told(await asyncio.to_thread(self._scrape))
+
+    def _scrape(self) -> list[tuple[str, str]]:
+        found = []
+        for note in sorted(self._notes.glob("*.json")):
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                told = json.loads(note.read_text())
+                with urllib.request.urlopen(f"{told['url']}/metrics", timeout=_HTTP_SECONDS) as answer:
+                    found.append((str(told["role"]), answer.read().decode()))
+        return found
+
+    def _told(self, scraped: list[tuple[str, str]]) -> dict[str, Any]:
+        at = time.monotonic()
+        roles: dict[str, dict[str, int]] = {}
+        sums: dict[tuple[str, tuple[str, ...]], float] = {}
+        reasons: dict[str, str] = {}
+        newest: dict[str, float] = {}
+        for role, text in scraped:
+            entry = roles.setdefault(role, {"processes": 0, "ready": 0})
+            entry["processes"] += 1
+            for family in text_string_to_metric_families(text):
+                for sample in family.samples:
+                    if sample.name == m.ROLE_READY.name:
+                        entry["ready"] += int(sample.value)
+                    elif sample.name == m.LLM_LIMIT_REASON.name:
+                        reasons[sample.labels["endpoint"]] = sample.labels["reason"]
+                    elif sample.name in (m.SOURCE_WATERMARK.name, m.SOURCE_POLLED.name):
+                        newest[sample.name] = max(newest.get(sample.name, 0.0), sample.value)
+                    elif sample.name in _SUMMED:
+                        key = (sample.name, tuple(sample.labels.values()))
+                        sums[key] = sums.get(key, 0.0) + sample.value
+        return {
+            "roles": [{"role": role, **entry} for role, entry in sorted(roles.items())],
+            "endpoints": [
+                self._endpoint(name, sums, reasons.get(name, ""), at)
+                for name in sorted({labels[0] for name, labels in sums if name == m.LLM_LIMIT.name})
+            ],
+            "source": {
+                "watermark": newest.get(m.SOURCE_WATERMARK.name),
+                "polled": newest.get(m.SOURCE_POLLED.name),
+                "active": int(sums.get((m.SOURCE_ACTIVE.name, ()), 0)),
+            },
+        }
+
+    def _endpoint(
+        self, name: str, sums: Mapping[tuple[str, tuple[str, ...]], float], reason: str, at: float
+    ) -> dict[str, Any]:
+        def value(metric: m.Declared, *labels: str) -> float:
+            return sums.get((metric.name, labels), 0.0)
+
+        def rate(metric: m.Declared) -> float:
+            return round(self._rates.saw(f"{metric.name} {name}", at, value(metric, name)), 2)
+
+        step = "label" if name.startswith("label") else "augment" if name.startswith("augment") else name
+        saved, missed = value(m.CALLS_SAVED, step), value(m.CACHE_REQUESTS, step, "miss")
+        queue = sums.get((m.LLM_ENDPOINT_QUEUE.name, (name,)))
+        return {
+            "name": name,
+            "limit": value(m.LLM_LIMIT, name),
+            "in_flight": value(m.LLM_IN_FLIGHT, name),
+            "available": value(m.LLM_AVAILABLE, name) > 0,
+            "reason": reason,
+            "queue": value(m.LLM_QUEUE, name, "live"),
+            "queue_replay": value(m.LLM_QUEUE, name, "replay"),
+            "endpoint_queue": queue,
+            "calls": value(m.LLM_CALLS, name),
+            "calls_rate": rate(m.LLM_CALLS),
+            "failures": value(m.LLM_FAILURES, name),
+            "failures_rate": rate(m.LLM_FAILURES),
+            "input_rate": rate(m.LLM_INPUT_TOKENS),
+            "output_rate": rate(m.LLM_OUTPUT_TOKENS),
+            "saved": saved,
+            "saved_share": round(saved / (saved + missed), 4) if saved + missed else None,
+        }
+
+
+_SUMMED = {
+    one.name
+    for one in (
+        m.SOURCE_ACTIVE,
+        m.LLM_LIMIT,
+        m.LLM_IN_FLIGHT,
+        m.LLM_AVAILABLE,
+        m.LLM_QUEUE,
+        m.LLM_ENDPOINT_QUEUE,
+        m.LLM_CALLS,
+        m.LLM_FAILURES,
+        m.LLM_INPUT_TOKENS,
+        m.LLM_OUTPUT_TOKENS,
+        m.CALLS_SAVED,
+        m.CACHE_REQUESTS,
+    )
+}
+
+
+class Passing:
+    """The newest labels that went by: a few a second, whatever the rate."""
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+        self._new: deque[bytes] = deque(maxlen=_FEED)
+        self.kept: deque[dict[str, Any]] = deque(maxlen=2 * _FEED)
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        while True:
+            with contextlib.suppress(LabelstreamError, StopAsyncIteration):
+                async with contextlib.aclosing(self._feed.follow("now", 15.0)) as slices:
+                    async for one in slices:
+                        self._new.extend(label.data for label in one.labels if label.data)
+            await asyncio.sleep(_AGAIN_SECONDS)
+
+    def take(self) -> list[dict[str, Any]]:
+        """What came since the last time, the newest last."""
+        found = []
+        while self._new:
+            with contextlib.suppress(orjson.JSONDecodeError, KeyError, TypeError):
+                told = orjson.loads(self._new.popleft())
+                shown = {name: told.get(name) for name in _FEED_FIELDS}
+                text = str(told["text"])
+                found.append({**shown, "text": bounded(text, _FEED_TEXT), "characters": len(text)})
+        self.kept.extend(found)
+        return found
+
+
+_FEED_FIELDS = (
+    "row_id",
+    "created_at",
+    "label",
+    "confidence",
+    "label_version",
+    "model",
+    "labeled_at",
+    "cached",
+)

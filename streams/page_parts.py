@@ -1,0 +1,145 @@
+"""The page's actions over the real parts: the same code that the command line runs, and the audit of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import structlog
+
+from connectors.clickhouse.audit import read_audit, write_audit
+from streams.api_parts import Tables
+from streams.audit import AuditEntry
+from streams.errors import ConfigurationError, LabelstreamError, RefusedError
+from streams.file_work import FileWork
+from streams.job_work import work
+from streams.jobs import Wish
+from streams.local import with_local_stack
+from streams.relabel import steered
+from streams.retry import letter_id, list_dead_letters, retry_letter
+from streams.settings import Settings
+from streams.versions_view import compare, promote, retire, versions_known
+
+log = structlog.get_logger()
+
+_KEPT_ENTRIES = 10_000
+_MOST_CHANGED = 200
+_RESUMED_BY_US = frozenset({"topic", "table", "source"})
+
+
+class AuditLog:
+    """Implements `streams.audit.Audit` over `audit_log`; what cannot be written waits for the next time."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._waiting: deque[AuditEntry] = deque(maxlen=_KEPT_ENTRIES)
+        self._writing = asyncio.Lock()
+
+    async def note(self, entry: AuditEntry) -> None:
+        log.info(
+            "audit",
+            who=entry.who,
+            address=entry.address,
+            action=entry.action,
+            target=entry.target,
+            result=entry.result,
+        )
+        self._waiting.append(entry)
+        await self._write()
+
+    async def newest(self, limit: int) -> Sequence[AuditEntry]:
+        await self._write()
+        return await self._tables.ask(lambda client, settings: read_audit(client, settings, limit))
+
+    async def _write(self) -> None:
+        async with self._writing:
+            entries = list(self._waiting)
+            if not entries:
+                return
+            try:
+                await self._tables.ask(lambda client, settings: write_audit(client, settings, entries))
+            except LabelstreamError as error:
+                log.warning("audit_waits", entries=len(entries), reason=str(error))
+                return
+            for _ in entries:
+                self._waiting.popleft()
+
+
+class Desk:
+    """Implements `streams.overview.Operations`."""
+
+    def __init__(self, settings: Settings, files: FileWork) -> None:
+        self._settings = settings
+        self._files = files
+        self._working: dict[str, asyncio.Task[None]] = {}
+
+    async def letters(
+        self, *, step: str | None, reason: str | None, only_open: bool, limit: int
+    ) -> dict[str, Any]:
+        found = await list_dead_letters(
+            await self._found(), step=step, reason=reason, since=None, limit=limit
+        )
+        shown = [one for one in found["dead_letters"] if not (only_open and one["resolved"])]
+        return {**found, "dead_letters": [one | {"id": letter_id(one)} for one in shown]}
+
+    async def retry(self, letter: str) -> dict[str, Any]:
+        return await retry_letter(await self._found(), letter)
+
+    async def replays(self) -> list[dict[str, Any]]:
+        return await self._files.jobs()
+
+    async def steer(self, job: str, wish: str) -> dict[str, Any]:
+        settings = await self._found()
+        try:
+            told = await steered(settings, job, _WISHES[wish])
+        except ConfigurationError as error:
+            raise RefusedError(str(error), reason="conflict") from error
+        if wish == "resume" and not told["kept"] and told["source"] in _RESUMED_BY_US:
+            self._go_on(settings, job)
+        return told
+
+    async def versions(self) -> list[dict[str, Any]]:
+        return await versions_known(await self._found())
+
+    async def diff(self, a: str, b: str) -> dict[str, Any]:
+        found = await compare(await self._found(), a, b, _MOST_CHANGED)
+        return {**asdict(found), "agreement": found.agreement}
+
+    async def promote(self, version: str) -> dict[str, Any]:
+        return await promote(await self._found(), version)
+
+    async def retire(self, version: str) -> dict[str, Any]:
+        return await retire(await self._found(), version)
+
+    async def close(self) -> None:
+        """Stop working on replays; they can be resumed."""
+        for task in self._working.values():
+            task.cancel()
+        if self._working:
+            await asyncio.wait(list(self._working.values()))
+
+    def _go_on(self, settings: Settings, job: str) -> None:
+        """Publish it here: the command that began it has ended when it was paused. One publishes at a time,
+        wherever it is asked for."""
+        if job in self._working and not self._working[job].done():
+            return
+        self._working = {name: task for name, task in self._working.items() if not task.done()}
+
+        async def go() -> None:
+            with contextlib.suppress(asyncio.CancelledError):
+                try:
+                    await work(settings, job, lambda found, left: None)
+                except LabelstreamError as error:
+                    log.warning("replay_stops", job=job, reason=str(error))
+
+        self._working[job] = asyncio.create_task(go())
+
+    async def _found(self) -> Settings:
+        return await asyncio.to_thread(with_local_stack, self._settings)
+
+
+_WISHES = {"pause": Wish.PAUSE, "resume": Wish.RUN, "cancel": Wish.CANCEL}

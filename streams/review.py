@@ -1,0 +1,189 @@
+"""Who reviews which row: leases and decisions, as the review topic orders them.
+
+Several processes serve reviewers. Each writes what its reviewers ask for to one compacted partition and reads
+all of it: whoever stands first there has the row, and every process comes to the same view without asking
+another. See docs/adr/0008-review-queue.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, Protocol
+
+import orjson
+
+from streams.lookups import Place
+from streams.messages import Labeled
+from streams.ports import Outgoing, Record
+from streams.topics import Topics
+
+HUMAN = "human"
+# Of the model's name of a human label that was taken back.
+UNDONE = ":undo"
+JOB = b"review"  # header of what people label: it is no live row, whose latency would count
+
+LEASE_SECONDS = 600.0
+# Clocks of two machines differ; who holds a lease stops so long before its end.
+MARGIN_SECONDS = 60.0
+_MOST_SETTLED = 300_000
+
+What = Literal["label", "skip", "release", "undo"]
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def row_key(place: Place) -> str:
+    """A row's name: its time in microseconds, and its id in hexadecimal."""
+    micros = (place.created_at - _EPOCH) // timedelta(microseconds=1)
+    return f"{micros}.{place.row_id.encode('utf-8', 'replace').hex()}"
+
+
+@dataclass(frozen=True)
+class Lease:
+    """``owner`` (a reviewer's desk) has the row until ``until`` (seconds since 1970)."""
+
+    owner: str
+    until: float
+
+
+def lease_message(topics: Topics, place: Place, owner: str) -> Outgoing:
+    """Asks for a row, or for more time."""
+    value = orjson.dumps({"owner": owner, "seconds": LEASE_SECONDS})
+    return Outgoing(topics.review, 0, f"lease/{row_key(place)}".encode(), value)
+
+
+def decision_message(topics: Topics, place: Place, owner: str, what: What, label: str = "") -> Outgoing:
+    """Says what became of a row."""
+    value = orjson.dumps({"owner": owner, "what": what, "label": label})
+    return Outgoing(topics.review, 0, f"done/{row_key(place)}".encode(), value)
+
+
+class Reviews:
+    """What the review topic has told so far. Rows are named by `row_key`."""
+
+    def __init__(self) -> None:
+        self.leases: dict[str, Lease] = {}
+        self.settled: dict[str, str] = {}  # row -> label, until the table tells
+        self.skipped: dict[str, set[str]] = {}
+        self.seen = -1
+
+    def learn(self, record: Record) -> None:
+        """From a message of the topic, in order; what was learned is passed over."""
+        if record.offset == 0 and self.seen > 0:
+            self.__init__()  # type: ignore[misc]  # the topic was made anew, or is read again
+        if record.offset <= self.seen:
+            return
+        self.seen = record.offset
+        kind, _, row = (record.key or b"").decode("utf-8", "replace").partition("/")
+        try:
+            told: dict[str, Any] = orjson.loads(record.value or b"")
+            owner = str(told["owner"])
+            at = record.timestamp / 1000
+            if kind == "lease":
+                self._lease(row, owner, at, float(told["seconds"]))
+            elif kind == "done":
+                self._done(row, owner, at, told)
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+            return  # somebody else's
+
+    def _lease(self, row: str, owner: str, at: float, seconds: float) -> None:
+        held = self.leases.get(row)
+        if row in self.settled or (held is not None and held.owner != owner and held.until > at):
+            return
+        self.leases[row] = Lease(owner, at + seconds)
+
+    def _done(self, row: str, owner: str, at: float, told: dict[str, Any]) -> None:
+        what = told["what"]
+        if what == "undo":
+            self.settled.pop(row, None)
+            self.leases[row] = Lease(owner, at + LEASE_SECONDS)
+            return
+        held = self.leases.get(row)
+        if held is None or held.owner == owner:
+            self.leases.pop(row, None)
+        if what == "label":
+            self.settled[row] = str(told["label"])
+            if len(self.settled) > _MOST_SETTLED:
+                self.settled.pop(next(iter(self.settled)))
+        elif what == "skip":
+            self.skipped.setdefault(row, set()).add(owner)
+
+    def free(self, row: str, owner: str, now: float) -> bool:
+        """Whether ``owner`` may ask for ``row``."""
+        held = self.leases.get(row)
+        if row in self.settled or owner in self.skipped.get(row, ()):
+            return False
+        return held is None or held.owner == owner or held.until <= now
+
+    def holds(self, row: str, owner: str, now: float) -> bool:
+        """Whether ``owner`` has the row for long enough to decide on it."""
+        held = self.leases.get(row)
+        return held is not None and held.owner == owner and held.until - MARGIN_SECONDS > now
+
+    def forget_ended(self, now: float) -> None:
+        """Drop leases that ended long ago."""
+        if len(self.leases) > 1000:
+            ended = now - LEASE_SECONDS
+            self.leases = {row: lease for row, lease in self.leases.items() if lease.until > ended}
+
+
+@dataclass(frozen=True)
+class GoldLabel:
+    """A row and the label that a person gave it last."""
+
+    row_id: str
+    created_at: datetime
+    text: str
+    label: str
+    labeled_by: str
+    labeled_at: datetime
+
+
+@dataclass(frozen=True)
+class ReviewCounts:
+    """``labeled``: rows with a human label; ``waiting``: current labels without one, and ``unsure`` of
+    those: under 0.6."""
+
+    labeled: int
+    waiting: int
+    unsure: int
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A label that one may choose."""
+
+    name: str
+    title: str
+
+
+class ReviewDesk(Protocol):
+    """The review queue, for one reviewer's desk (``owner``: a key's name and a browser tab).
+
+    Raises UnavailableError, ConfigurationError; RefusedError where the row is not the reviewer's.
+    """
+
+    async def choices(self) -> Sequence[Choice]:
+        """The labels, the most frequent first."""
+
+    async def claim(self, owner: str, want: int) -> Sequence[Labeled]:
+        """At most ``want`` rows that nobody else has, the least sure first; those held already too."""
+
+    async def label(self, owner: str, place: Place, label: str) -> Labeled:
+        """Publish the reviewer's label."""
+
+    async def skip(self, owner: str, place: Place) -> None:
+        """Not for this reviewer."""
+
+    async def undo(self, owner: str, place: Place) -> Labeled:
+        """Take the reviewer's own label back; the row is the reviewer's again."""
+
+    async def release(self, owner: str) -> None:
+        """Give back all that is held."""
+
+    async def counts(self) -> ReviewCounts:
+        """How it stands."""
+
+    def gold(self) -> AsyncIterator[GoldLabel]:
+        """Every row's last human label, by row time."""

@@ -1,0 +1,286 @@
+"""The review queue at work: unsure labels are leased to reviewers, and what they say is published.
+
+A human label goes to the labelled topic as any other, as version `human`; the tables get it from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from agents.taxonomy import Taxonomy, load_taxonomy
+from connectors.clickhouse.review import (
+    current_of,
+    frequent_labels,
+    gold_labels,
+    is_human,
+    least_sure,
+    review_counts,
+)
+from connectors.kafka.connection import connection
+from connectors.kafka.follow import Follower
+from connectors.kafka.producer import LeasedProducer
+from streams.api_parts import Tables
+from streams.codec import REPLAY_JOB, encode, headers_of
+from streams.errors import RefusedError, UnavailableError
+from streams.local import with_local_stack
+from streams.lookups import Place
+from streams.messages import Labeled
+from streams.ports import Outgoing, Record
+from streams.review import (
+    HUMAN,
+    JOB,
+    UNDONE,
+    Choice,
+    GoldLabel,
+    ReviewCounts,
+    Reviews,
+    decision_message,
+    lease_message,
+    row_key,
+)
+from streams.settings import Settings
+from streams.topics import Topics, partition_of
+
+log = structlog.get_logger()
+
+MOST_HELD = 20
+_CANDIDATES = 500
+_CANDIDATES_SECONDS = 20.0
+_ANSWER_SECONDS = 10.0
+_MICROSECOND = timedelta(microseconds=1)
+_MOST_OWN = 1_000
+
+
+class _Wire:
+    """The review topic: what is written to it, and what is learned from it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.topics = Topics(settings.topic_prefix)
+        self.reviews = Reviews()
+        self.producer = LeasedProducer(connection(settings))
+        self._learned = asyncio.Condition()
+        self._follower = Follower(connection(settings), self.topics.review, self._learn)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._woken: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        await self._follower.start()
+        self._tasks.append(asyncio.create_task(self._follower.run()))
+
+    async def write(self, *messages: Outgoing) -> None:
+        """Returns when this process has read its own messages, and so all that stood before them."""
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                offsets = await self.producer.send_many(messages)
+                async with self._learned:
+                    await self._learned.wait_for(lambda: self.reviews.seen >= max(offsets))
+        except TimeoutError:
+            raise UnavailableError(
+                "the review topic does not answer", setting="KAFKA_BOOTSTRAP_SERVERS", after=2.0
+            ) from None
+
+    async def publish(self, message: Labeled, partitions: int) -> None:
+        """To the partition of the row's text, where the model's label of it is."""
+        partition = partition_of(message.text, partitions)
+        headers = [*headers_of(message), (REPLAY_JOB, JOB)]
+        outgoing = Outgoing(self.topics.labeled, partition, message.row_id.encode(), encode(message), headers)
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                await self.producer.send(outgoing)
+        except TimeoutError:
+            raise UnavailableError(
+                "the label was not confirmed", setting="KAFKA_BOOTSTRAP_SERVERS", after=2.0
+            ) from None
+
+    async def stop(self) -> None:
+        for task in (*self._tasks, *self._woken):
+            task.cancel()
+        with contextlib.suppress(ValueError):
+            await asyncio.wait([*self._tasks, *self._woken])
+        await self._follower.stop()
+        await self.producer.stop()
+
+    def _learn(self, record: Record) -> None:
+        self.reviews.learn(record)
+        task = asyncio.get_running_loop().create_task(self._wake())
+        self._woken.add(task)
+        task.add_done_callback(self._woken.discard)
+
+    async def _wake(self) -> None:
+        async with self._learned:
+            self._learned.notify_all()
+
+
+class Queue:
+    """Implements `streams.review.ReviewDesk`."""
+
+    def __init__(self, settings: Settings, tables: Tables) -> None:
+        self._settings = settings
+        self._tables = tables
+        self._wire: _Wire | None = None
+        self._starting = asyncio.Lock()
+        self._claiming = asyncio.Lock()
+        self._candidates: list[Place] = []
+        self._looked = float("-inf")
+        self._taxonomy: Taxonomy | None = None
+        # What was labelled here a moment ago, for the tables do not tell yet.
+        self._own: dict[tuple[str, Place], tuple[Labeled, Labeled]] = {}
+
+    async def choices(self) -> Sequence[Choice]:
+        taxonomy = await self._labels()
+        often = await self._tables.ask(frequent_labels)
+        rank = {label: number for number, label in enumerate(often)}
+        domains = sorted(taxonomy.domains, key=lambda one: rank.get(one.name, len(rank)))
+        return [Choice(one.name, one.title) for one in domains]
+
+    async def claim(self, owner: str, want: int) -> Sequence[Labeled]:
+        wire = await self._wired()
+        want = min(want, MOST_HELD)
+        async with self._claiming:  # one look at the tables for all who ask at once
+            free = await self._free(wire, owner, want)
+        asked = [place for place in free if not self._held(wire, owner, place)]
+        if asked:
+            await wire.write(*(lease_message(wire.topics, place, owner) for place in asked))
+        got = [place for place in free if self._held(wire, owner, place)]
+        wire.reviews.forget_ended(time.time())
+        current = await self._tables.ask(
+            lambda client, settings: current_of(client, settings, got, by_models=True)
+        )
+        return [current[place] for place in got if place in current]
+
+    async def label(self, owner: str, place: Place, label: str) -> Labeled:
+        wire = await self._wired()
+        if label not in (await self._labels()).names:
+            raise RefusedError(f"{label} is no label of the taxonomy", reason="no-label")
+        row = row_key(place)
+        if wire.reviews.settled.get(row) == label and (done := self._own.get((owner, place))) is not None:
+            return done[1]  # asked for again
+        if not wire.reviews.holds(row, owner, time.time()):
+            raise RefusedError("the row is not yours, or no longer", reason="conflict")
+        was = await self._current(place)
+        if is_human(was):
+            was = self._own[(owner, place)][0] if (owner, place) in self._own else was
+        message = was.model_copy(
+            update={
+                "label": label,
+                "confidence": None,
+                "alternatives": [],
+                "label_version": HUMAN,
+                "model": f"{HUMAN}:{_name(owner)}",
+                "labeled_at": self._now(was),
+                "cached": False,
+            }
+        )
+        # First to where it counts: after a crash in between the row is asked for again, and no label is lost.
+        await wire.publish(message, self._settings.topic_partitions)
+        self._keep(owner, place, was, message)
+        await wire.write(decision_message(wire.topics, place, owner, "label", label))
+        return message
+
+    async def skip(self, owner: str, place: Place) -> None:
+        wire = await self._wired()
+        await wire.write(decision_message(wire.topics, place, owner, "skip"))
+
+    async def undo(self, owner: str, place: Place) -> Labeled:
+        wire = await self._wired()
+        if (owner, place) not in self._own or row_key(place) not in wire.reviews.settled:
+            raise RefusedError("there is nothing of yours to take back", reason="conflict")
+        was, said = self._own[(owner, place)]
+        back = was.model_copy(
+            update={
+                "label_version": HUMAN,
+                "model": f"{HUMAN}:{_name(owner)}{UNDONE}",
+                "labeled_at": self._now(said),
+            }
+        )
+        await wire.publish(back, self._settings.topic_partitions)
+        await wire.write(decision_message(wire.topics, place, owner, "undo"))
+        return was
+
+    async def release(self, owner: str) -> None:
+        wire = await self._wired()
+        held = [row for row, lease in wire.reviews.leases.items() if lease.owner == owner]
+        places = [place for place in self._candidates if row_key(place) in held]
+        if places:
+            await wire.write(*(decision_message(wire.topics, place, owner, "release") for place in places))
+
+    async def counts(self) -> ReviewCounts:
+        return await self._tables.ask(review_counts)
+
+    async def gold(self) -> AsyncIterator[GoldLabel]:
+        async for page in self._tables.stream(gold_labels):
+            yield page
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._wire is not None:
+            await self._wire.stop()
+
+    def _held(self, wire: _Wire, owner: str, place: Place) -> bool:
+        return wire.reviews.holds(row_key(place), owner, time.time())
+
+    async def _free(self, wire: _Wire, owner: str, want: int) -> list[Place]:
+        """Rows that may be asked for, the least sure first."""
+
+        def free() -> list[Place]:
+            now = time.time()
+            return [one for one in self._candidates if wire.reviews.free(row_key(one), owner, now)][:want]
+
+        old = time.monotonic() - self._looked > _CANDIDATES_SECONDS
+        found = free()
+        if old or len(found) < want:
+            # Those that are leased or settled and not yet in the tables stand among them.
+            busy = len(wire.reviews.leases) + len(wire.reviews.settled)
+            most = _CANDIDATES + min(busy, 20_000)
+            if old or time.monotonic() - self._looked > 1.0:
+                self._candidates = await self._tables.ask(
+                    lambda client, settings: least_sure(client, settings, most)
+                )
+                self._looked = time.monotonic()
+            found = free()
+        return found
+
+    async def _current(self, place: Place) -> Labeled:
+        found = await self._tables.ask(lambda client, settings: current_of(client, settings, [place]))
+        if place not in found:
+            raise RefusedError("there is no such row", reason="not-found")
+        return found[place]
+
+    def _now(self, after: Labeled) -> datetime:
+        """Later than the label before: the last one counts."""
+        return max(datetime.now(UTC), after.labeled_at + _MICROSECOND)
+
+    def _keep(self, owner: str, place: Place, was: Labeled, said: Labeled) -> None:
+        self._own.pop((owner, place), None)
+        self._own[(owner, place)] = (was, said)
+        if len(self._own) > _MOST_OWN:
+            self._own.pop(next(iter(self._own)))
+
+    async def _labels(self) -> Taxonomy:
+        if self._taxonomy is None:
+            self._taxonomy = await asyncio.to_thread(load_taxonomy, self._settings.taxonomy_path)
+        return self._taxonomy
+
+    async def _wired(self) -> _Wire:
+        async with self._starting:
+            if self._wire is None:
+                wire = _Wire(await asyncio.to_thread(with_local_stack, self._settings))
+                try:
+                    await wire.start()
+                except BaseException:
+                    await wire.stop()
+                    raise
+                self._wire = wire
+            return self._wire
+
+
+def _name(owner: str) -> str:
+    """The reviewer of a desk."""
+    return owner.partition("/")[0]

@@ -21,7 +21,7 @@ from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.tail import TailReader
 from connectors.llm.cache import Shared
 from connectors.llm.client import ChatClient
-from streams.app import AgentsWorker
+from streams.agents_worker import AgentsWorker
 from streams.codec import decode
 from streams.delivery import Delivery
 from streams.duty import lag_owed, membership_owed, watched

@@ -1,0 +1,196 @@
+"""A worker of the agents: membership in the group, rebalances, and commits around one delivery."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import structlog
+
+from connectors.kafka.errors import translate
+from connectors.kafka.lease import GroupLease
+from connectors.kafka.producer import LeasedProducer
+from streams.app import add_agent, make_app
+from streams.delivery import Delivery
+from streams.errors import LabelstreamError, UnavailableError
+from streams.ports import Commit, Partition, TopicIds
+from streams.turns import Turns
+
+log = structlog.get_logger()
+
+COMMIT_SECONDS = 0.5
+SETTLE_SECONDS = 4.0
+START_SECONDS = 2.0
+TOPICS_SECONDS = 5.0
+
+
+class AgentsWorker:
+    """One worker process: a Faust app whose agents hand their messages to one delivery.
+
+    ``agents``: the topics of each.
+    """
+
+    def __init__(
+        self,
+        *,
+        group: str,
+        connection: dict[str, Any],
+        data: Path,
+        lease: GroupLease,
+        producer: LeasedProducer,
+        topic_ids: TopicIds,
+        delivery: Delivery,
+        agents: Mapping[str, Sequence[str]],
+    ) -> None:
+        self.connection = connection
+        self.lease = lease
+        self._producer = producer
+        self._topic_ids = topic_ids
+        self._topics: dict[str, UUID] = {}
+        self._delivery = delivery
+        self._stopping = asyncio.Event()
+        self.turns: Turns[Any] = Turns(lambda tp: tp.topic in delivery.flow.replays)
+        self._app = make_app(self, group, connection, data)
+        for name, topics in agents.items():
+            add_agent(self._app, name, topics, self._delivery.offer_all)
+        self._app.on_partitions_revoked.connect(self._on_revoked)
+        self._app.on_rebalance_complete.connect(self._on_assigned)
+
+    def owed(self) -> dict[Partition, int]:
+        """Where each owned partition is to be read from."""
+        return self._delivery.owed()
+
+    def crowded(self) -> set[Partition]:
+        """Partitions that have enough messages waiting."""
+        return self._delivery.crowded()
+
+    async def run(self) -> None:
+        """Work until cancelled, then settle and leave the group.
+
+        Raises:
+            UnavailableError: the worker lost its group or its thread and must be started anew.
+        """
+        # A start that is cancelled half-way leaves threads that Faust forgets to stop: it is let finish.
+        starting = asyncio.create_task(self._app.start())
+        committing = asyncio.create_task(self._commit_for_ever())
+        crashed = asyncio.create_task(self._wait_for_crash())
+        try:
+            await asyncio.shield(starting)
+            await asyncio.wait([committing, crashed], return_when=asyncio.FIRST_COMPLETED)
+            reason = self._app.crash_reason if crashed.done() else committing.exception()
+            raise UnavailableError(
+                f"the agents' consumer has stopped: {reason!r}", setting="KAFKA_BOOTSTRAP_SERVERS"
+            )
+        finally:
+            committing.cancel()
+            crashed.cancel()
+            self._stopping.set()
+            await asyncio.wait([starting], timeout=START_SECONDS)
+            await self._settle()
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(self._app.stop(), SETTLE_SECONDS)
+
+    async def _wait_for_crash(self) -> None:
+        while not (self._app.crashed or self._app.should_stop):  # noqa: ASYNC110 - Faust has no event for it
+            await asyncio.sleep(0.5)
+
+    # --- rebalances ---
+
+    async def _on_revoked(self, *_: Any, **__: Any) -> None:
+        if not self._stopping.is_set():
+            await self._settle()
+
+    async def _on_assigned(self, *_: Any, **__: Any) -> None:
+        """Called after a rebalance and before anything is fetched."""
+        thread = self._app.consumer._thread
+        while not self._stopping.is_set():
+            generation = self._app.consumer_generation_id
+            assignment = self._app.consumer.assignment()
+            try:
+                await thread.renew_lease()
+                committed = await thread.committed(sorted(assignment)) if assignment else {}
+                anew = await self._delivery.assigned(committed, generation)
+                if anew:
+                    # Faust seeks to what is committed, right after this.
+                    log.warning("topic_made_anew", topics=sorted({p.topic for p in anew}))
+                    await thread.commit_positions(anew)
+                await self._note_topics()
+            except Exception as error:
+                if self._app.consumer_generation_id != generation or self.lease.generation != generation:
+                    return  # another rebalance has begun, and will call again
+                log.warning("assignment_retried", error=str(translate(error)))
+                await asyncio.sleep(0.5)
+                continue
+            log.info("partitions_assigned", count=len(assignment), generation=generation)
+            return
+
+    async def _settle(self) -> None:
+        owner = self.lease.held()
+        if not owner:
+            self._producer.fence()
+        settled = await self._delivery.revoked(owner=owner, seconds=SETTLE_SECONDS)
+        if owner:
+            await self._commit()
+        if not settled:
+            self._producer.fence()
+        self._delivery.forget()
+
+    # --- commits ---
+
+    async def _commit_for_ever(self) -> None:
+        last: dict[Partition, Commit] = {}
+        compared = time.monotonic()
+        while True:
+            await asyncio.sleep(COMMIT_SECONDS)
+            last = await self._commit(last)
+            if self._delivery.unsure:
+                raise UnavailableError(self._delivery.unsure, setting="KAFKA_BOOTSTRAP_SERVERS")
+            if time.monotonic() - compared > TOPICS_SECONDS:
+                await self._compare_topics()
+                compared = time.monotonic()
+
+    async def _note_topics(self) -> None:
+        flow = self._delivery.flow
+        names = sorted({*flow.inputs, *flow.outputs})
+        self._topics = await self._topic_ids.topic_ids(names)
+
+    async def _compare_topics(self) -> None:
+        """A topic that is deleted and made again under a running worker begins again at offset 0, which
+        Faust takes for messages it has had. A worker that starts anew reads it from its beginning.
+
+        Raises:
+            UnavailableError: a topic is no longer the one that this worker began with.
+        """
+        before = self._topics
+        if not before or self._app.rebalancing:
+            return
+        try:
+            now = await self._topic_ids.topic_ids(sorted(before))
+        except LabelstreamError as error:
+            log.info("topics_not_compared", error=str(error))
+            return
+        other = sorted(name for name, number in now.items() if before.get(name) != number)
+        if other and self._topics is before:
+            raise UnavailableError(f"made anew since this worker began: {', '.join(other)}")
+
+    async def _commit(self, last: Mapping[Partition, Commit] | None = None) -> dict[Partition, Commit]:
+        positions = self._delivery.commits()
+        changed = {p: c for p, c in positions.items() if last is None or last.get(p) != c}
+        if changed and (last is None or not self._app.rebalancing):
+            try:
+                async with asyncio.timeout(SETTLE_SECONDS):
+                    await self._app.consumer._thread.commit_positions(changed)
+            except Exception as error:
+                # The next owner finds the outputs in the tail; a missed commit only makes it longer.
+                failed = translate(error)
+                log.info(
+                    "commit_missed",
+                    error=str(failed) if isinstance(failed, LabelstreamError) else repr(error),
+                )
+                return dict(last or {})
+        return positions

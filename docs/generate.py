@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from connectors.api.app import openapi_document
 from connectors.clickhouse.ddl import describe_ddl
 from streams.asyncapi import asyncapi
 from streams.cli_page import cli_page
@@ -35,6 +36,7 @@ def generated() -> dict[str, str]:
         **schemas,
         "docs/contract/dead-letter.headers.json": _json(headers_schema("dead-letter")),
         "docs/contract/asyncapi.json": _json(asyncapi(Topics(defaults.topic_prefix), defaults)),
+        "docs/openapi.json": _json(openapi_document()),
         "docs/contract/ddl.sql": describe_ddl(defaults),
     }
 

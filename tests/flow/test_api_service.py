@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
+import shlex
+import shutil
 import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +19,7 @@ from typing import Any
 
 import httpx
 import pytest
-from pipeline import Pipeline, wait
+from pipeline import ROOT, Pipeline, wait
 from test_observability import create
 
 from connectors.local import processes
@@ -33,6 +38,7 @@ class Running:
         self.flow = flow
         self.base = f"http://127.0.0.1:{flow.environment['API_PORT']}"
         self.inserted = 0
+        self.client = httpx.Client(base_url=self.base, timeout=60)
 
     def insert(self, count: int) -> None:
         first, self.inserted = self.inserted, self.inserted + count
@@ -93,6 +99,7 @@ def running(stack: StackStatus, tmp_path_factory: pytest.TempPathFactory) -> Ite
         flow.wait(found.up, "the API answers")
         yield found
     finally:
+        found.client.close()
         flow.stop()
 
 
@@ -166,36 +173,38 @@ def test_a_stream_that_breaks_again_and_again_loses_nothing(running: Running) ->
     )
 
 
+CLICKHOUSE, MODEL, KAFKA = "CLICKHOUSE_HOST", "LLM_LABELER_API_BASE", "KAFKA_BOOTSTRAP_SERVERS"
+
+
 @pytest.mark.parametrize(
-    ("setting", "value", "path"),
+    "away",
     [
-        ("CLICKHOUSE_PORT", "1", "/labels"),
-        ("CLICKHOUSE_PORT", "1", "/rows/1"),
-        ("LLM_LABELER_API_BASE", "http://127.0.0.1:1/v1", "/classify"),
-        ("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1", "/stream/labeled"),
+        {"CLICKHOUSE_PORT": "1"},
+        {KAFKA: "127.0.0.1:1", MODEL: "http://127.0.0.1:1/v1"},
     ],
 )
-def test_what_is_away_makes_only_its_own_requests_fail(
-    running: Running, setting: str, value: str, path: str
-) -> None:
+def test_what_is_away_makes_only_its_own_requests_fail(running: Running, away: dict[str, str]) -> None:
     port = processes.free_port()
     base = f"http://127.0.0.1:{port}"
-    (api,) = running.flow.start("api", **{setting: value, "API_PORT": str(port)})
+    (api,) = running.flow.start("api", **away, API_PORT=str(port))
     try:
         wait(lambda: running.up(base), running.flow.explain)
-        headers = {"X-API-Key": READ}
-        began = time.monotonic()
-        if path == "/classify":
-            answer = httpx.post(base + path, json={"text": TEXTS[0]}, headers=headers, timeout=60)
-        else:
-            answer = httpx.get(base + path, headers=headers, timeout=60)
-        assert answer.status_code == 503, answer.text
-        assert int(answer.headers["retry-after"]) > 0
-        assert setting.replace("_PORT", "_HOST") in answer.json()["detail"]
-        assert "127.0.0.1" not in answer.text
-        assert time.monotonic() - began < 45
-        other = "/labels" if setting != "CLICKHOUSE_PORT" else "/stream/labeled"
-        assert httpx.get(base + other, headers=headers, timeout=60).status_code == 200
+        for method, path, needs in (
+            ("GET", "/labels", CLICKHOUSE),
+            ("GET", "/rows/1", CLICKHOUSE),
+            ("POST", "/classify", MODEL),
+            ("GET", "/stream/labeled", KAFKA),
+        ):
+            body = b'{"text": "where is my order"}' if method == "POST" else None
+            headers = {"X-API-Key": READ}
+            answer = httpx.request(method, base + path, headers=headers, content=body, timeout=60)
+            if {needs, needs.replace("_HOST", "_PORT")} & set(away):
+                assert answer.status_code == 503, answer.text
+                assert int(answer.headers["retry-after"]) > 0
+                assert needs in answer.json()["detail"]
+                assert "127.0.0.1" not in answer.text
+            else:
+                assert answer.status_code == 200, answer.text
     finally:
         api.terminate()
         api.wait(30)
@@ -244,3 +253,77 @@ def test_the_api_ends_at_once_though_streams_are_open(running: Running) -> None:
         api.terminate()
         assert api.wait(30) == 0
         assert all("data" not in line for line in lines)  # it ended as it should: no error is raised
+
+
+CURL = shutil.which("curl")
+EXAMPLES = [
+    line
+    for block in re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs" / "api.md").read_text("utf-8"), re.M | re.S)
+    for line in block.splitlines()
+    if line.startswith("curl ")
+]
+
+
+@pytest.mark.skipif(CURL is None, reason="there is no curl here")
+@pytest.mark.parametrize("line", EXAMPLES)
+def test_the_commands_of_the_manual_work_as_they_stand(running: Running, line: str) -> None:
+    last = re.findall(r"^id: (\S+)", running.get("/stream/labeled", params={"seconds": 0.2}).text, re.M)
+    words = shlex.split(line.replace("$API_KEY", READ).replace("$LAST_EVENT_ID", last[0]))
+    if READ not in line.replace("$API_KEY", READ):
+        words[1:1] = ["--header", f"X-API-Key: {READ}"]
+    words = [word.replace("http://localhost:8080", running.base) for word in words]
+    done = subprocess.run(
+        [*words, "--silent", "--show-error", "--write-out", "\n%{http_code}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    body, _, status = done.stdout.rpartition("\n")
+    assert status == "200", body
+    assert body.startswith("retry: ") if "/stream/" in line else json.loads(body)
+
+
+INJECTIONS = (
+    "' OR 1=1; DROP TABLE logs_labeled; --",
+    "1') UNION ALL SELECT password FROM system.users --",
+    "../../../../etc/passwd",
+    "x\r\nX-Injected: yes",
+    "{{7*7}}${7*7}{row_id:String}",
+    "<script>alert(1)</script>\u202e\u0000",
+)
+
+
+def test_nothing_that_is_sent_is_taken_for_a_command(running: Running) -> None:
+    """In each parameter of each operation, and in each field of a body."""
+    document = running.get("/openapi.json").json()
+    before = running.flow.rows("SELECT name FROM system.tables WHERE database = 'api_service' ORDER BY name")
+    asked = 0
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            names = [(one["in"], one["name"]) for one in operation.get("parameters", ())]
+            names += [("body", name) for name in ("text", "file_id", "version", "mapping")]
+            if path == "/labels":  # what all have in common
+                names += [("header", name) for name in ("Referer", "X-API-Key", "Content-Type", "Host")]
+            for (place, name), evil in itertools.product(names, INJECTIONS):
+                if place == "body" and method != "post":
+                    continue
+                asked += 1
+                told = evil if place == "path" else "x"
+                url = re.sub(r"\{\w+\}", urllib.parse.quote(told, safe=""), path)
+                query = {"seconds": "0.05"} if path.startswith("/stream/") else {}
+                headers: dict[str, str | bytes] = {"X-API-Key": WRITE}
+                if place == "header":
+                    headers[name] = evil.replace("\r\n", " ").replace("\u0000", "").encode("utf-8")
+                query |= {name: evil} if place == "query" else {}
+                body = json.dumps({name: evil}).encode() if place == "body" else None
+                answer = running.client.request(method, url, params=query, headers=headers, content=body)
+                assert answer.status_code < 500, (method, path, place, name, evil, answer.text)
+                assert "x-injected" not in answer.headers
+                assert "root:" not in answer.text
+                assert "<script>" not in answer.text or "html" not in answer.headers["content-type"]
+    assert asked > 200
+    after = running.flow.rows("SELECT name FROM system.tables WHERE database = 'api_service' ORDER BY name")
+    assert after == before
+    assert running.flow.count("logs_labeled") >= ROWS
+    assert "request_broke" not in running.flow.log("api")

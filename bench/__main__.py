@@ -140,10 +140,10 @@ def main() -> None:
     for name in chosen.only or RUNS:
         extra = ["--plots", str(_PLOTS)] if name == "limit" and chosen.docs else []
         found[name] = run(name, [*RUNS[name], *extra])
+        if chosen.docs:  # as far as it is, should the rest not come to its end
+            _PAGE.write_text(put(_PAGE.read_text(), markdown(rows_of(found), found, load)))
     rows = rows_of(found)
     say(f"{time.monotonic() - began:.0f} s")
-    if chosen.docs:
-        _PAGE.write_text(put(_PAGE.read_text(), markdown(rows, found, load)))
     if chosen.json:
         print(json.dumps({"benches": found, "table": rows}))
     else:

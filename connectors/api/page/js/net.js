@@ -1,0 +1,110 @@
+// Requests, the session, and the one stream that all views live on.
+
+export const session = { name: null, scope: null, keys: false, csrf: null };
+
+export class Refused extends Error {
+  constructor(status, detail, code) {
+    super(detail);
+    this.status = status;
+    this.code = code;
+  }
+}
+
+async function answered(response) {
+  const told = response.headers.get("content-type")?.includes("json") ? await response.json() : null;
+  if (response.ok) return told;
+  if (response.status === 401) document.dispatchEvent(new Event("signed-out"));
+  throw new Refused(response.status, told?.detail ?? response.statusText, told?.code ?? "");
+}
+
+export async function get(path, parameters = {}) {
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(parameters)) {
+    if (value !== null && value !== undefined && value !== "") query.set(name, value);
+  }
+  const text = query.toString();
+  return answered(await fetch(text ? `${path}?${text}` : path, { headers: { accept: "application/json" } }));
+}
+
+export async function send(path, body = {}, { method = "POST", headers = {}, keepalive = false } = {}) {
+  return answered(
+    await fetch(path, {
+      method,
+      keepalive,
+      headers: { "content-type": "application/json", "x-csrf-token": session.csrf ?? "", ...headers },
+      body: JSON.stringify(body),
+    }),
+  );
+}
+
+export async function whoAmI() {
+  Object.assign(session, await get("/session"));
+  return session;
+}
+
+export async function signIn(key) {
+  Object.assign(session, await send("/session", { key }));
+}
+
+export async function signOut() {
+  Object.assign(session, await send("/session", {}, { method: "DELETE" }));
+}
+
+// The newest picture, and the charts' past, which is all that is kept: five minutes, forty labels.
+const SECONDS = 300;
+const FEED = 200;
+
+export class Live {
+  constructor() {
+    this.picture = null;
+    this.columns = [];
+    this.names = [];
+    this.feed = [];
+    this.state = "connecting";
+    this.listeners = new Set();
+    this.source = null;
+  }
+
+  open() {
+    this.close();
+    this.source = new EventSource("/stream/overview");
+    this.source.addEventListener("message", (event) => this.learn(JSON.parse(event.data)));
+    this.source.addEventListener("error", () => {
+      this.state = "away";
+      this.tell([]);
+      // A refused stream is not tried again by the browser.
+      if (this.source?.readyState === EventSource.CLOSED) {
+        this.close();
+        setTimeout(() => whoAmI().then((who) => who.name && this.open()).catch(() => this.open()), 3000);
+      }
+    });
+  }
+
+  close() {
+    this.source?.close();
+    this.source = null;
+  }
+
+  learn(picture) {
+    this.state = "live";
+    const fresh = picture.feed ?? [];
+    if (picture.history) {
+      this.names = picture.history.names;
+      this.columns = picture.history.columns;
+      this.feed = fresh.slice(-FEED).reverse();
+    } else {
+      picture.point.forEach((value, number) => {
+        const column = this.columns[number];
+        column.push(value);
+        if (column.length > SECONDS) column.splice(0, column.length - SECONDS);
+      });
+      this.feed = [...fresh.slice().reverse(), ...this.feed].slice(0, FEED);
+    }
+    this.picture = picture;
+    this.tell(fresh);
+  }
+
+  tell(fresh) {
+    for (const listener of this.listeners) listener(this.picture, fresh);
+  }
+}

@@ -107,7 +107,8 @@ class Fetching:
                 continue
 
     async def fetch(self, mark: Watermark | None) -> Watermark:
-        """One fetch, from where the last one ended, with the look-back window before it: rows come late.
+        """One fetch: today's rows and yesterday's, and all from where the last one ended, with the look-back
+        window before it. Rows come late, and what is labelled already is left out.
 
         Raises:
             UnavailableError, ConfigurationError: nothing was noted; the same fetch once more.
@@ -125,7 +126,8 @@ class Fetching:
             log.info("fetched", rows=0)
             until = mark.until if mark is not None else micros_of(began - timedelta(days=FIRST_DAYS))
             return await self._note(Watermark(until=until, at=began))
-        job = await fetch_job(tools, fetched, limit=None, since=since)
+        begins = fetched.since if since is None else min(since, fetched.since)
+        job = await fetch_job(tools, fetched, limit=None, since=begins)
         assert job.until is not None
         await begin(tools, job)
         self._told["fetches"] += 1

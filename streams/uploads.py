@@ -189,9 +189,14 @@ class Uploads:
             self._count(path, upload, ended)
         if not upload.rows:
             raise RefusedError("the file holds no rows", reason="empty")
-        if upload.broken == upload.rows:
+        if self._nothing(upload):
             raise RefusedError("not one row of the file can be read", reason="broken")
         return upload
+
+    @staticmethod
+    def _nothing(upload: Upload) -> bool:
+        """Not one record can be read. One that only lacks a time can, under another mapping."""
+        return upload.broken == upload.rows and all(one["reason"] != "timestamp" for one in upload.listed)
 
     def _count(self, path: Path, upload: Upload, ended: threading.Event) -> None:
         columns = Columns.of(upload.mapping)

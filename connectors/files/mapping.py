@@ -93,6 +93,9 @@ def suggested(
     """Part and column, as far as it can be told. ``named``: the file itself names its columns."""
     if named:
         found = _by_name(columns, settings)
+        time = columns.index(found["timestamp"]) if "timestamp" in found else None
+        if time is not None and sample and not any(time_in(row[time]) for row in sample):
+            del found["timestamp"]  # a column of that name, and not a time in it
         if "text" in found:
             return found
     else:

@@ -30,6 +30,7 @@ from streams.on_the_way import Identity, OnTheWay, partitions_of
 from streams.ports import Lease, Outgoing, Partition, Sender
 from streams.settings import Settings
 from streams.topics import Topics, groups
+from streams.trace import TRACEPARENT, traceparent_of
 
 log = structlog.get_logger()
 
@@ -279,6 +280,7 @@ def _message(item: Item, job: Job, topics: Topics) -> Outgoing:
         (SCHEMA_VERSION, Row.schema_version.encode()),
         (CREATED_AT, item.created_at),
         (REPLAY_JOB, job.id.encode()),
+        (TRACEPARENT, traceparent_of(item.row_id, item.created_at)),
         *item.headers,
     ]
     if job.version is not None:

@@ -70,6 +70,8 @@ class Delivery:
         self._topic_ids = topic_ids
         self._lease = lease
         self._limits = limits
+        # Answers may all come at once: then each place finds a message that waits, whatever its partition.
+        self._enough = max(limits.queue, *limits.in_flight.values(), 0)
         self._sleep = sleep
         self._observe = observe
         self._generation = -1
@@ -184,7 +186,7 @@ class Delivery:
         return {
             partition
             for partition, state in self._inputs.items()
-            if len(state.waiting) + state.intake.held >= self._limits.queue
+            if len(state.waiting) + state.intake.held >= self._enough
         }
 
     @property

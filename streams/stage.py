@@ -65,7 +65,8 @@ class Limits:
     ``in_flight``: messages with a step; as many again of replays, which wait for the model behind
     live ones and must not keep them out of here. ``span``: most offsets between the oldest and the newest
     message in flight of a partition, which bounds what a next owner has to read. ``queue``: messages of
-    a partition that may wait here before the consumer is told to hold it back. ``attempts``: suspect
+    a partition that may wait here before the consumer is told to hold it back; at least as many as may be in
+    flight. ``attempts``: suspect
     failures before a message is given up. ``longest_pause``: seconds between two attempts.
     ``recalled``: messages of each output that are read at an assignment for their answers.
     """

@@ -356,6 +356,18 @@ async def test_revocation_awaits_what_was_handed_over_and_drops_the_rest() -> No
     assert delivery.commits()[ROWS].offset == 1
 
 
+async def test_as_many_may_wait_as_may_be_in_flight() -> None:
+    """Where all answers come at once, each place is to find its next message here."""
+    delivery = make(Broker(), label, Limits({"label": 10}, queue=3))
+    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    for offset in range(19):
+        delivery.offer(record(offset, str(offset)), 1)
+    assert delivery.crowded() == set()  # ten are at work, nine wait
+    delivery.offer(record(19, "19"), 1)
+    assert delivery.crowded() == {ROWS}
+    await settle(delivery)
+
+
 async def test_revocation_lets_calls_finish_so_that_nobody_repeats_them() -> None:
     broker, answer, asked = Broker(), asyncio.Event(), asyncio.Event()
 

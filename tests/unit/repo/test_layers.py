@@ -35,6 +35,7 @@ def test_each_contract_sees_a_breach(tmp_path: Path) -> None:
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     breaches = {
         "agents/check.py": "import faust, aiokafka, clickhouse_connect, httpx, chdb, connectors.kafka.lease",
+        "agents/taxonomy.py": "import fastapi",
         # By way of a module that no layer names.
         "connectors/kafka/lease.py": "import streams.unnamed",
         "streams/unnamed.py": "import connectors.clickhouse.client",
@@ -46,4 +47,4 @@ def test_each_contract_sees_a_breach(tmp_path: Path) -> None:
     checked = lint(tmp_path)
     kept, broken = re.findall(r"Contracts: (\d+) kept, (\d+) broken", checked.stdout)[0]
     assert (int(kept), checked.returncode) == (0, 1), checked.stdout
-    assert int(broken) == 7
+    assert int(broken) == 8

@@ -16,6 +16,7 @@ _MARK = " […] "
 # Thoughts end before the answer; those that were cut off have none after them.
 _THOUGHT = re.compile(r"^.*</think>|<think>.*$", re.DOTALL | re.IGNORECASE)
 _MOST_OBJECTS = 64
+_TO_ESCAPE = re.compile("[<>&\u2028\u2029]")
 _ESCAPES = str.maketrans({character: f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"})
 
 
@@ -39,7 +40,9 @@ def wrap_query(text: str, longest: int = LONGEST) -> str:
         encoded = orjson.dumps(text).decode()
     except TypeError:  # half a surrogate pair
         encoded = orjson.dumps(text.encode("utf-8", "replace").decode()).decode()
-    return f"<query>\n{encoded.translate(_ESCAPES)}\n</query>"
+    if _TO_ESCAPE.search(encoded):
+        encoded = encoded.translate(_ESCAPES)
+    return f"<query>\n{encoded}\n</query>"
 
 
 def parse_answer(text: str, key: str) -> Any:

@@ -53,6 +53,7 @@ class FileWork:
 
     async def fetch(self, days: int, limit: int | None, process: bool) -> dict[str, Any]:
         settings = self._settings()
+        tools = self._keeper.tools if process else None  # before anything is written
         fetched = await export(settings, days=days, limit=limit)
         told: dict[str, Any] = {
             "status": "success",
@@ -60,8 +61,7 @@ class FileWork:
             "file_path": str(fetched.path),
             "job_id": None,
         }
-        if process:
-            tools = self._keeper.tools
+        if tools is not None:
             job = await begin(tools, await fetch_job(tools, fetched, limit=limit))
             told["job_id"] = job.id
         return told

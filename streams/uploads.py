@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from hashlib import blake2b
+from io import RawIOBase
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -154,13 +155,16 @@ class Uploads:
 
     async def _write(self, path: Path, pieces: AsyncIterator[bytes]) -> tuple[str, int]:
         digest, size = blake2b(digest_size=16), 0
-        with _disk(self._folder), path.open("wb") as file:
+        with _disk(self._folder):
+            file = path.open("wb", buffering=0)
+        with file:
             async for piece in pieces:
                 digest.update(piece)
                 size += len(piece)
-                await asyncio.to_thread(file.write, piece)
-            file.flush()
-            await asyncio.to_thread(os.fsync, file.fileno())
+                with _disk(self._folder):
+                    await asyncio.to_thread(_write_all, file, piece)
+            with _disk(self._folder):
+                await asyncio.to_thread(os.fsync, file.fileno())
         return digest.hexdigest(), size
 
     async def _in_thread(self, work: Callable[[threading.Event], Upload]) -> Upload:
@@ -255,6 +259,12 @@ def path_of(settings: Settings, file_id: str) -> Path:
     """Where the content of a file is."""
     name = file_id if _ID.match(file_id) else "none"
     return folder_of(settings) / f"{name}.data"
+
+
+def _write_all(file: RawIOBase, piece: bytes) -> None:
+    rest = memoryview(piece)
+    while rest:
+        rest = rest[file.write(rest) or 0 :]
 
 
 def _sample(found: Understood) -> list[list[str | None]]:

@@ -94,7 +94,7 @@ async def process(work: Work, asked: AskedFile) -> JobAnswer:
     """The same file under the same mapping and version is the same job, however often and under whatever
     name it is posted: its rows are labelled once. A job that was stopped goes on.
 
-    The body is JSON, whatever its content type says.
+    The body is JSON, also where it is sent as a form, as `curl -d` does.
     """
     with told():
         return JobAnswer(**await work.process(asked))

@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak bench lint format typecheck generate clean
+.PHONY: help setup browser demo test soak bench lint format typecheck generate clean
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -21,10 +21,15 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 	@echo "setup: done"
 
+browser: setup  ## Install Chromium for the tests of the page, where apt can (as root)
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; } >/dev/null
+	@echo "browser: $$(command -v chromium || command -v google-chrome)"
+
 demo: setup  ## Run the whole pipeline on this machine (ARGS="--rows 2000")
 	@$(BIN)/labelstream demo $(ARGS)
 
 test: lint typecheck  ## Lint, types, then all tests, in WORKERS (2) processes
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then $(MAKE) -s browser >/dev/null 2>&1 || true; fi
 	@echo "test: running the tests; those with Kafka and ClickHouse start their own (the first run downloads Kafka)"
 	@$(BIN)/python -m pytest -q -n $(or $(WORKERS),2) --dist loadfile --no-loadscope-reorder
 

@@ -53,6 +53,7 @@ MOST_HELD = 20
 _CANDIDATES = 500
 _CANDIDATES_SECONDS = 20.0
 _ANSWER_SECONDS = 10.0
+_ROUNDS = 6
 _MICROSECOND = timedelta(microseconds=1)
 _MOST_OWN = 1_000
 
@@ -143,11 +144,14 @@ class Queue:
     async def claim(self, owner: str, want: int) -> Sequence[Labeled]:
         wire = await self._wired()
         want = min(want, MOST_HELD)
-        async with self._claiming:  # one look at the tables for all who ask at once
-            free = await self._free(wire, owner, want)
-        asked = [place for place in free if not self._held(wire, owner, place)]
-        if asked:
-            await wire.write(*(lease_message(wire.topics, place, owner) for place in asked))
+        # One at a time here; another process may have been faster, and then the next rows are asked for.
+        async with self._claiming:
+            for _ in range(_ROUNDS):
+                free = await self._free(wire, owner, want)
+                asked = [place for place in free if not self._held(wire, owner, place)]
+                if not asked:
+                    break
+                await wire.write(*(lease_message(wire.topics, place, owner) for place in asked))
         got = [place for place in free if self._held(wire, owner, place)]
         wire.reviews.forget_ended(time.time())
         current = await self._tables.ask(

@@ -1,0 +1,274 @@
+"""The page in a real browser, over a running pipeline."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser, Page
+
+from tests.browser.desk import (
+    READ,
+    SECONDS,
+    VENDOR,
+    VIEWS,
+    WRITE,
+    Desk,
+    Watched,
+    called,
+    hostile,
+    mistakes,
+    shipped,
+    watched,
+)
+
+ROWS = 120
+
+
+@pytest.fixture(scope="session")
+def filled(desk: Desk) -> Desk:
+    """Rows of a week, hostile ones the newest, all labelled, with variants and stored."""
+    desk.insert(shipped(ROWS), hours=150)
+    desk.insert(hostile())
+    flow = desk.flow
+    flow.wait(lambda: flow.count("logs_labeled") >= ROWS, "labelled rows", 180)
+
+    def settled() -> bool:
+        waiting = desk.told("status")["topics"]
+        return all(lag == 0 for topic in waiting.values() for lag in topic["lag"].values())
+
+    flow.wait(settled, "nothing waits", 180)
+    return desk
+
+
+async def opened(chrome: Browser, desk: Desk, key: str = WRITE, **options: Any) -> Watched:
+    """A page of somebody who has signed in."""
+    context = await chrome.new_context(
+        **({"locale": "ru-RU", "viewport": {"width": 1360, "height": 900}} | options)
+    )
+    found = await watched(context, desk.urls[0])
+    await found.sign_in(key)
+    return found
+
+
+async def tile(page: Page, key: str) -> int:
+    """A number of the flow's head."""
+    text = await page.inner_text(f"#tile-{key}")
+    return int(re.sub(r"\D", "", text) or -1)
+
+
+async def test_the_numbers_agree_with_the_tables(filled: Desk, chrome: Browser) -> None:
+    at = await opened(chrome, filled)
+    await at.show("flow")
+    await at.page.wait_for_selector("tr[data-stage=store]", timeout=SECONDS)
+    for key, table in (
+        ("labeled_rows", "logs_labeled"),
+        ("augmented_rows", "logs_augmented"),
+        ("dead_rows", "dead_letters"),
+    ):
+        assert await tile(at.page, key) == filled.flow.count(table)
+    lag = await at.page.inner_text("tr[data-stage=label] td:nth-child(3)")
+    assert lag.strip() == "0"
+    before = filled.flow.count("logs_labeled")
+    filled.insert(["новая строка для страницы", "и ещё одна новая строка"])
+    await at.page.wait_for_function(
+        "want => document.querySelector('#tile-labeled_rows').textContent.replace(/\\D/g, '') == want",
+        arg=before + 2,
+        timeout=SECONDS,
+    )
+    paint = await at.page.evaluate("() => performance.getEntriesByType('paint').at(-1)?.startTime")
+    print(f"first paint: {paint:.0f} ms")
+    await at.show("labels")
+    await at.page.wait_for_selector("main table tbody tr", timeout=SECONDS)
+    shown = {
+        await row.locator("th").inner_text(): int(
+            re.sub(r"\D", "", await row.locator("td").nth(0).inner_text())
+        )
+        for row in await at.page.locator("main table tbody tr").all()
+    }
+    newest = "(SELECT max(created_at) FROM {0}.logs_labeled WHERE row_id != '{1}' AND row_id != '{2}')"
+    last = filled._next - 1
+    for names in ((0, 0), (last, 0), (last, last - 1)):
+        # The picture is made anew every quarter of a minute: it may be of before the two rows.
+        until = newest.format(filled.flow.database, *names)
+        day = filled.flow.rows(
+            f"SELECT toString(label), count() FROM {filled.flow.database}.logs_labeled_current "
+            f"WHERE created_at > {until} - INTERVAL 1 DAY AND created_at <= {until} GROUP BY label"
+        )
+        if dict(day) == {name: count for name, count in shown.items() if count}:
+            break
+    else:
+        raise AssertionError((dict(day), shown))
+    assert mistakes(at) == []
+
+
+async def test_a_dead_letter_is_tried_again(filled: Desk, chrome: Browser) -> None:
+    filled.faults({"kind": "unknown_label", "match": "сломанная метка", "calls": "label"})
+    filled.insert(["сломанная метка страницы"])
+    await filled.poison(b"\xff\x00<script>alert(1)</script>")
+    filled.flow.wait(lambda: filled.flow.count("dead_letters") >= 2, "two dead letters")
+    filled.faults()
+    at = await opened(chrome, filled)
+    await at.show("letters")
+    line = at.page.locator("tr[data-letter]", has_text="сломанная метка страницы")
+    await line.wait_for(timeout=SECONDS)
+    assert await line.locator("td").nth(3).inner_text() == "invalid-answer"
+    await line.locator("button[data-retry]").click()
+    await at.page.wait_for_function(
+        "() => [...document.querySelectorAll('tr[data-letter]')].some((one) => "
+        "one.textContent.includes('сломанная метка страницы') && one.querySelector('.chip.ok'))",
+        timeout=SECONDS,
+    )
+    found = filled.flow.rows(
+        f"SELECT count() FROM {filled.flow.database}.logs_labeled WHERE text = 'сломанная метка страницы'"
+    )
+    assert found == [(1,)]
+    audit = filled.flow.rows(
+        f"SELECT who, toString(result) FROM {filled.flow.database}.audit_log WHERE action = 'letter-retry'"
+    )
+    assert audit == [("anna", "done")]
+    assert mistakes(at) == []
+
+
+async def test_a_replay_is_paused_and_resumed_and_its_version_promoted(filled: Desk, chrome: Browser) -> None:
+    flow = filled.flow
+    agents = filled.workers[1]
+    agents.terminate()
+    agents.wait(30)
+    begun = flow.command("replay", "--from-table", "--version", "v2", "--to", "shadow", "--no-wait", "--json")
+    assert begun.returncode == 0, begun.stderr
+    job = json.loads(begun.stdout.strip().splitlines()[-1])["id"]
+    at = await opened(chrome, filled)
+    await at.show("replays")
+    line = at.page.locator(f"tr[data-job='{job}']")
+    await line.locator("[data-state=working]").wait_for(timeout=SECONDS)
+    await line.locator("button[data-wish=pause]").click()
+    await line.locator("[data-state=paused]").wait_for(timeout=SECONDS)
+    assert filled.told("replay", "show", job)["state"] == "paused"
+    await line.locator("button[data-wish=resume]").click()
+    await line.locator("[data-state=working]").wait_for(timeout=SECONDS)
+    filled.workers[1:2] = flow.start("agents")
+    await line.locator("[data-state=done]").wait_for(timeout=2 * SECONDS)
+
+    version = at.page.locator("tr[data-version=v2]")
+    await version.wait_for(timeout=SECONDS)
+    await at.page.select_option("select[name=a]", "v1")
+    await at.page.select_option("select[name=b]", "v2")
+    await at.page.click("form:has(select[name=a]) button")
+    await at.page.locator("h2", has_text="v1 → v2").wait_for(timeout=SECONDS)
+    await version.locator("button[data-verb=promote]").click()
+    await at.page.click("dialog button.primary")
+    await version.locator(".chip.ok").wait_for(timeout=SECONDS)
+    current = flow.rows(
+        f"SELECT DISTINCT toString(label_version) FROM {flow.database}.logs_labeled_current "
+        "WHERE label_version != 'human' AND row_id IN "
+        f"(SELECT row_id FROM {flow.database}.logs_labeled WHERE label_version = 'v2')"
+    )
+    assert current == [("v2",)]
+    acts = flow.rows(
+        f"SELECT toString(action), target FROM {flow.database}.audit_log WHERE target IN ('v2', '{job}')"
+    )
+    assert set(acts) == {("replay-pause", job), ("replay-resume", job), ("version-promote", "v2")}
+    assert mistakes(at) == []
+
+
+async def test_hostile_texts_are_texts_and_break_no_layout(filled: Desk, chrome: Browser) -> None:
+    at = await opened(chrome, filled)
+    await at.show("feed")
+    await at.page.click("form[role=search] button[type=submit]")
+    for _ in range(12):
+        await at.page.wait_for_selector("tr[data-row]", timeout=SECONDS)
+        more = at.page.locator("main .card .row button")
+        if not await more.count():
+            break
+        count = await at.page.locator("tr[data-row]").count()
+        await more.click()
+        await at.page.wait_for_function(
+            f"() => document.querySelectorAll('tr[data-row]').length > {count}", timeout=SECONDS
+        )
+    shown = await at.page.locator("tr[data-row] .text").all_inner_texts()
+    assert any("<script" in text for text in shown)
+    assert any("<img" in text for text in shown)
+    assert await at.page.locator("main img, main script, main iframe, main a[href^='http']").count() == 0
+    for _ in range(3):
+        button = at.page.locator(".clip button[aria-expanded=false]").first
+        if await button.count():
+            await button.click()
+    assert await wide(at.page) <= 0
+    for view in ("review", "letters", "labels"):
+        await at.show(view)
+        await at.page.wait_for_timeout(500)
+        assert await wide(at.page) <= 0, view
+    await at.page.set_viewport_size({"width": 420, "height": 800})
+    for view in VIEWS:
+        await at.show(view)
+        await at.page.wait_for_timeout(300)
+        assert await wide(at.page) <= 0, view
+    assert mistakes(at) == []
+
+
+async def wide(page: Page) -> int:
+    """By how much the page is wider than the window."""
+    return int(
+        await page.evaluate(
+            "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        )
+    )
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_axe_finds_nothing_serious_in_any_view(filled: Desk, chrome: Browser, scheme: str) -> None:
+    at = await opened(chrome, filled, color_scheme=scheme)
+    # The page's own rules let no foreign script in: axe is put into it from outside.
+    axe = (VENDOR / "axe.min.js").read_text("utf-8")
+    for view in VIEWS:
+        await at.show(view)
+        await at.page.wait_for_selector("main table tbody tr, .choices, .facts", timeout=SECONDS)
+        await at.page.evaluate(axe)
+        found = await at.page.evaluate("() => axe.run(document, { resultTypes: ['violations'] })")
+        serious = [
+            (one["id"], [node["html"][:160] for node in one["nodes"]][:3])
+            for one in found["violations"]
+            if one["impact"] in ("serious", "critical")
+        ]
+        assert serious == [], view
+    assert mistakes(at) == []
+
+
+async def test_what_is_shown_stays_bounded(filled: Desk, chrome: Browser) -> None:
+    at = await opened(chrome, filled)
+    await at.show("feed")
+    filled.insert([f"строка потока {number}" for number in range(250)])
+    await at.page.wait_for_function(
+        "() => document.querySelectorAll('tr[data-row]').length >= 20", timeout=SECONDS
+    )
+    labeled = (
+        f"SELECT count() FROM {filled.flow.database}.logs_labeled WHERE startsWith(text, 'строка потока')"
+    )
+    filled.flow.wait(lambda: filled.flow.rows(labeled) == [(250,)], "the rows are labelled")
+    assert await at.page.locator("tr[data-row]").count() <= 100
+    assert mistakes(at) == []
+
+
+async def test_the_language_is_the_browser_s_and_can_be_chosen(filled: Desk, chrome: Browser) -> None:
+    at = await opened(chrome, filled, locale="en-GB")
+    assert await at.page.inner_text("h1") == "Flow"
+    await at.page.click("text=Русский")
+    assert await at.page.inner_text("h1") == "Поток"
+    await at.page.click("text=Тёмная")
+    await at.page.reload()
+    await at.page.wait_for_selector("nav a", timeout=SECONDS)
+    assert await at.page.inner_text("h1") == "Поток"
+    assert await at.page.evaluate("() => document.documentElement.dataset.theme") == "dark"
+    assert mistakes(at) == []
+
+
+async def test_a_viewer_looks_and_changes_nothing(filled: Desk, chrome: Browser) -> None:
+    at = await opened(chrome, filled, READ)
+    await at.show("replays")
+    await at.page.wait_for_selector("tr[data-version]", timeout=SECONDS)
+    assert await at.page.locator("button[data-verb]:enabled").count() == 0
+    refused = await called(at.page, "POST", "/page/versions/promote", {"version": "v1"})
+    assert (refused["status"], refused["told"]["code"]) == (403, "read-only-key")

@@ -23,7 +23,7 @@ from streams.metrics import Series
 from streams.ports import Lease, Outgoing, Partition, Sender, Tail
 from streams.text import clean, why_skipped
 from streams.topics import Topics, partition_of
-from streams.trace import TRACEPARENT, about_row
+from streams.trace import TRACEPARENT, about_row, trace_id_in
 
 log = structlog.get_logger()
 
@@ -164,7 +164,7 @@ class Publisher:
         here: set[int] = set()
         messages: list[_Message] = []
         skipped: list[Mark] = []
-        same_id: list[str] = []
+        same_id: list[Row] = []
         polled_at = datetime.now(UTC)
         read_at = polled_at.timestamp()
         for one, known in zip(new, taken, strict=True):
@@ -195,12 +195,18 @@ class Publisher:
                 polled_at=polled_at,
             )
             if other:
-                same_id.append(message.row_id)
+                same_id.append(message)
             waited = read_at - one.row.micros / 1e6
             messages.append(_Message(self._outgoing(message, one.mark), one.mark, waited))
         if same_id:
             self._counts["same_id"] += len(same_id)
-            log.warning("rows with another row's id, both are kept", rows=same_id[:5], count=len(same_id))
+            some = same_id[:5]
+            log.warning(
+                "rows with another row's id, both are kept",
+                rows=[one.row_id for one in some],
+                trace_ids=[trace_id_in(traceparent_for(one)) for one in some],
+                count=len(same_id),
+            )
         return messages, skipped
 
     def _outgoing(self, message: Row, mark: Mark) -> Outgoing:

@@ -175,7 +175,7 @@ def main() -> None:
             "answers a second",
             [
                 Line("bare loop", points, marks=True),
-                Line("where the limit settles (429, queue)", found_at, marks=True),
+                Line("where the limit settles (429, queue)", found_at, marks=True, joined=False),
             ],
         )
     by_name = dict(figures)

@@ -20,12 +20,14 @@ _COLOURS = ("#1f6feb", "#d1242f", "#6e7781", "#1a7f37", "#8250df")
 
 @dataclass(frozen=True)
 class Line:
-    """A named row of points; ``step``: it jumps from one value to the next; ``marks``: points are shown."""
+    """A named row of points; ``step``: it jumps from one value to the next; ``marks``: points are shown, and
+    nothing else unless they are ``joined``."""
 
     name: str
     points: Sequence[tuple[float, float]]
     step: bool = False
     marks: bool = False
+    joined: bool = True
     dashed: bool = False
 
 
@@ -67,10 +69,11 @@ def chart(path: str | Path, title: str, across: str, up: str, lines: Sequence[Li
     for line, colour in zip(lines, _COLOURS, strict=False):
         places = [at(x, y) for x, y in line.points]
         dash = ' stroke-dasharray="5 4"' if line.dashed else ""
-        parts.append(
-            f'<path d="{_path(places, line.step)}" fill="none" stroke="{colour}" '
-            f'stroke-width="1.6" stroke-linejoin="round"{dash}/>'
-        )
+        if line.joined:
+            parts.append(
+                f'<path d="{_path(places, line.step)}" fill="none" stroke="{colour}" '
+                f'stroke-width="1.6" stroke-linejoin="round"{dash}/>'
+            )
         if line.marks:
             parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in places]
         foot = HEIGHT - 14

@@ -108,6 +108,8 @@ function signInForm() {
       if ((await trying(() => signIn(key.value).then(() => true))) !== null) start();
     },
   },
+  // Where a password manager keeps the key.
+  el("input", { type: "text", name: "username", autocomplete: "username", value: "labelstream", hidden: true }),
   el("label", null, t("key"), key), el("button", { type: "submit", class: "primary" }, t("sign_in")));
   return el("div", { class: "sign card" }, el("h1", null, "labelstream"), el("p", { class: "muted" }, t("sign_in_about")), form);
 }

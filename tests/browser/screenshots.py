@@ -1,0 +1,91 @@
+"""`python -m tests.browser.screenshots`: every section of the page, light and dark, Russian and English.
+
+Starts a stack of its own, fills it with the shipped queries, and writes `docs/screenshots/*.png`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+
+from connectors.local.stack import LocalStack
+from tests.browser.desk import SECONDS, VIEWS, WRITE, Desk, browser, shipped, watched
+from tests.flow.pipeline import ROOT, Pipeline
+from tests.stack import shared_jars
+
+PLACE = ROOT / "docs" / "screenshots"
+LANGUAGES = {"ru": "ru-RU", "en": "en-GB"}
+_ROWS = 1500
+_LIVE_SECONDS = 400
+
+
+async def fill(desk: Desk) -> None:
+    """Rows of eight days, two dead letters, a replay, and labels of people."""
+    flow = desk.flow
+    desk.faults({"kind": "unknown_label", "match": "номер договора 0000", "calls": "label"})
+    desk.insert(shipped(_ROWS), hours=190)
+    desk.insert(["проверьте номер договора 0000"])
+    await desk.poison(
+        b'{"row_id": "77", "text": "\xd0\xb3\xd0\xb4\xd0\xb5 \xd0\xb7\xd0\xb0\xd0\xba\xd0\xb0\xd0\xb7"'
+    )
+    flow.wait(lambda: flow.count("logs_labeled") >= _ROWS * 0.9, "labelled rows", 600)
+    flow.wait(lambda: flow.count("dead_letters") >= 2, "dead letters", 60)
+    desk.faults()
+    done = flow.command("replay", "--from-table", "--version", "v2", "--limit", "300", "--no-wait")
+    assert done.returncode == 0, done.stderr
+
+
+async def live(desk: Desk) -> None:
+    """New rows, some a second."""
+    for number in range(_LIVE_SECONDS):
+        await asyncio.to_thread(desk.insert, shipped(_ROWS + 12 * number + 12)[_ROWS + 12 * number :])
+        await asyncio.sleep(1.0)
+
+
+async def take(desk: Desk) -> None:
+    """All pictures."""
+    PLACE.mkdir(parents=True, exist_ok=True)
+    async with browser() as chrome:
+        for language, locale in LANGUAGES.items():
+            for scheme in ("light", "dark"):
+                context = await chrome.new_context(
+                    locale=locale, color_scheme=scheme, viewport={"width": 1280, "height": 800}
+                )
+                at = await watched(context, desk.urls[0])
+                await at.sign_in(WRITE)
+                for view in VIEWS:
+                    await at.show(view)
+                    await at.page.wait_for_selector("main .scroll tbody tr, .choices", timeout=SECONDS)
+                    if view == "review":
+                        for key in "121":
+                            await at.page.keyboard.press(key)
+                            await at.page.wait_for_timeout(300)
+                    await at.page.wait_for_timeout(2500)
+                    await at.page.screenshot(path=PLACE / f"{view}-{scheme}-{language}.png")
+                await context.close()
+
+
+async def main() -> None:
+    """Start, fill, take, stop."""
+    with tempfile.TemporaryDirectory() as folder:
+        stack = LocalStack(Path(folder) / "stack", jars_dir=shared_jars())
+        try:
+            running = stack.up(llm=True, taxonomy=ROOT / "taxonomy.yaml")
+            flow = Pipeline(running, "esk", Path(folder), API_KEYS=f"anna:write:{WRITE}", LABEL_VERSION="v1")
+            desk = Desk(flow)
+            try:
+                desk.begin()
+                await fill(desk)
+                feeding = asyncio.create_task(live(desk))
+                await asyncio.sleep(20)
+                await take(desk)
+                feeding.cancel()
+            finally:
+                flow.stop()
+        finally:
+            stack.down()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,190 @@
+"""The page's own files, sessions and the token, without anything behind them."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import httpx
+import pytest
+from api_fakes import Fakes, client_of
+
+from connectors.api.app import Options, create_app
+from connectors.api.page_files import page_files
+from connectors.api.services import Services
+from connectors.api.sessions import SESSION_SECONDS, Sessions, is_secure, session_in, set_cookie
+from streams.api_keys import parse_keys
+from streams.audit import AuditEntry
+from streams.errors import RefusedError, UnavailableError
+from streams.overview import PagePorts
+
+KEYS = parse_keys("anna:write:the-key-of-anna,viewer:read:the-key-of-a-viewer")
+
+
+def test_a_session_is_known_until_it_ends_and_to_whoever_has_the_secret() -> None:
+    now = [1000.0]
+    sessions = Sessions(KEYS, "secret", clock=lambda: now[0])
+    begun = sessions.begin(KEYS[0])
+    assert sessions.owner(begun) is KEYS[0]
+    assert Sessions(KEYS, "secret", clock=lambda: now[0]).owner(begun) is KEYS[0]
+    assert Sessions(KEYS, "another", clock=lambda: now[0]).owner(begun) is None
+    assert Sessions(KEYS, None, clock=lambda: now[0]).owner(begun) is None
+    # Its key was taken out, or is another one under the same name.
+    assert Sessions(KEYS[1:], "secret", clock=lambda: now[0]).owner(begun) is None
+    other = parse_keys("anna:write:another-key-of-anna")
+    assert Sessions(other, "secret", clock=lambda: now[0]).owner(begun) is None
+    now[0] += SESSION_SECONDS + 1
+    assert sessions.owner(begun) is None
+
+
+def test_a_session_that_was_changed_is_nobody_s() -> None:
+    sessions = Sessions(KEYS, "secret")
+    begun = sessions.begin(KEYS[1])
+    name, until, nonce, signature = begun.split("|")
+    for forged in (
+        f"anna|{until}|{nonce}|{signature}",
+        f"{name}|{int(until) + 1}|{nonce}|{signature}",
+        f"{name}|{until}|{nonce}|{signature[:-1]}x",
+        f"{name}|{until}|{nonce}|",
+        f"{name}|{'9' * 5000}|{nonce}|{signature}",
+        "|||",
+        "",
+        "ключ",
+    ):
+        assert sessions.owner(forged) is None, forged
+
+
+def test_the_token_is_of_one_session() -> None:
+    sessions = Sessions(KEYS, "secret")
+    one, other = sessions.begin(KEYS[0]), sessions.begin(KEYS[0])
+    assert sessions.csrf_fits(one, sessions.csrf(one))
+    for wrong in (sessions.csrf(other), "", one, "ключ"):
+        assert not sessions.csrf_fits(one, wrong)
+
+
+def test_the_cookie_is_read_back_and_is_for_https_behind_https() -> None:
+    begun = Sessions(KEYS, "secret").begin(KEYS[0])
+    header = set_cookie(begun, secure=True)
+    assert "HttpOnly; SameSite=Strict; Secure" in header
+    assert session_in(f"a=b; {header.partition(';')[0]}") == begun
+    assert session_in("=;;\x00") == ""
+    assert "Max-Age=0" in set_cookie("", secure=False)
+    assert is_secure("http", "https://labels.example.test")
+    assert not is_secure("http", "http://127.0.0.1")
+
+
+@pytest.mark.parametrize("keys", [(), KEYS])
+async def test_the_page_is_there_for_everybody_and_lets_nothing_else_in(keys: tuple[object, ...]) -> None:
+    async with client_of(Fakes(), keys=keys) as client:
+        for path in ("/", *(f"/assets/{name}" for name in page_files())):
+            answer = await client.get(path)
+            assert answer.status_code == 200, path
+            policy = answer.headers["content-security-policy"]
+            assert "default-src 'none'" in policy
+            assert "unsafe" not in policy
+            again = await client.get(path, headers={"If-None-Match": answer.headers["etag"]})
+            assert (again.status_code, again.content) == (304, b"")
+        for path in (
+            "/assets/../auth.py",
+            "/assets/%2e%2e/auth.py",
+            "/assets//etc/passwd",
+            "/assets/nothing.js",
+        ):
+            answer = await client.get(path)
+            assert answer.status_code in (401, 404), path
+            assert b"import" not in answer.content
+
+
+def test_the_page_names_no_other_host() -> None:
+    for name, file in page_files().items():
+        text = file.content.decode()
+        if name.startswith("vendor/"):
+            continue
+        for word in ("http:", "https:", "//cdn", "innerHTML", "eval(", "insertAdjacentHTML"):
+            assert word not in text.replace("http://www.w3.org/2000/svg", ""), (name, word)
+
+
+class Behind:
+    """Stands for everything behind the page; keeps what was done and noted."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.done: list[tuple[str, str]] = []
+        self.noted: list[AuditEntry] = []
+        self.error = error
+
+    async def steer(self, job: str, wish: str) -> dict[str, Any]:
+        self.done.append((job, wish))
+        if self.error is not None:
+            raise self.error
+        return {"id": job}
+
+    async def note(self, entry: AuditEntry) -> None:
+        self.noted.append(entry)
+
+
+def page_client(behind: Behind, **options: Any) -> httpx.AsyncClient:
+    fakes, anything = Fakes(), cast(Any, behind)
+    page = PagePorts(overview=anything, operations=anything, review=anything, audit=anything)
+    services = Services(health=fakes.health, lookups=fakes, classifier=fakes, feed=fakes, page=page)
+    transport = httpx.ASGITransport(create_app(services, Options(**options)), client=("127.0.0.1", 1))
+    return httpx.AsyncClient(transport=transport, base_url="http://localhost:8080")
+
+
+PAUSE = {"id": "job", "wish": "pause"}
+
+
+async def test_without_keys_a_change_needs_the_page_s_token_all_the_same() -> None:
+    behind = Behind()
+    async with page_client(behind) as client:
+        who = (await client.get("/session")).json()
+        assert (who["name"], who["keys"]) == ("local", False)
+        stale = {"Cookie": "labelstream_session=x", "X-CSRF-Token": "x"}
+        for headers in ({}, stale, {"X-CSRF-Token": who["csrf"], "Origin": "http://example.test"}):
+            assert (await client.post("/page/replays/steer", json=PAUSE, headers=headers)).status_code == 403
+        assert (behind.done, behind.noted) == ([], [])
+        answer = await client.post("/page/replays/steer", json=PAUSE, headers={"X-CSRF-Token": who["csrf"]})
+        assert answer.status_code == 200
+    assert behind.done == [("job", "pause")]
+    (noted,) = behind.noted
+    assert (noted.who, noted.address, noted.action, noted.target, noted.result) == (
+        "local", "127.0.0.1", "replay-pause", "job", "done",
+    )  # fmt: skip
+
+
+async def test_with_keys_a_session_acts_with_its_token_only_and_a_viewer_s_not_at_all() -> None:
+    behind = Behind()
+    async with page_client(behind, keys=KEYS) as client:
+        begun = (await client.post("/session", json={"key": "the-key-of-anna"})).json()
+        assert (await client.post("/page/replays/steer", json=PAUSE)).status_code == 403
+        token = {"X-CSRF-Token": begun["csrf"]}
+        assert (await client.post("/page/replays/steer", json=PAUSE, headers=token)).status_code == 200
+        ended = await client.delete("/session", headers=token)
+        assert ended.json()["name"] is None
+        assert (await client.post("/page/replays/steer", json=PAUSE, headers=token)).status_code == 401
+        viewer = (await client.post("/session", json={"key": "the-key-of-a-viewer"})).json()
+        token = {"X-CSRF-Token": viewer["csrf"]}
+        assert (await client.post("/page/replays/steer", json=PAUSE, headers=token)).status_code == 403
+        assert (await client.post("/session", json={"key": "no-key-of-anybody"})).status_code == 403
+    assert behind.done == [("job", "pause")]
+    assert [(one.who, one.action, one.result) for one in behind.noted] == [
+        ("anna", "sign-in", "done"),
+        ("anna", "replay-pause", "done"),
+        ("anna", "sign-out", "done"),
+        ("viewer", "sign-in", "done"),
+        ("unknown", "sign-in", "wrong-key"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "result"),
+    [
+        (RefusedError("it was dropped", reason="conflict"), 409, "conflict"),
+        (UnavailableError("Kafka is away"), 503, "UnavailableError"),
+    ],
+)
+async def test_what_fails_is_noted_with_its_reason(error: Exception, status: int, result: str) -> None:
+    behind = Behind(error)
+    async with page_client(behind) as client:
+        token = (await client.get("/session")).json()["csrf"]
+        answer = await client.post("/page/replays/steer", json=PAUSE, headers={"X-CSRF-Token": token})
+    assert answer.status_code == status
+    assert [one.result for one in behind.noted] == [result]

@@ -20,7 +20,7 @@ from pipeline import Door, Pipeline
 from test_replay import texts
 
 V1 = {"LABEL_VERSION": "v1", "LLM_LABELER_CONCURRENCY": "64", "AUGMENT_VARIANTS": "0"}
-ROWS = 600
+ROWS = 400
 
 
 class Service:
@@ -354,7 +354,7 @@ async def test_live_rows_go_before_those_of_a_file(service: Service) -> None:
     flow = service.flow
     flow.start("agents", "sink", "poller", LLM_LABELER_CONCURRENCY="4")
     service.start()
-    file = service.upload(csv_of([[text, "", "2026-01-05", "u"] for text in texts(3000, "p")]))
+    file = service.upload(csv_of([[text, "", "2026-01-05", "u"] for text in texts(1500, "p")]))
     job = service.process(file["file_id"])["job_id"]
     flow.wait(lambda: len(stored(flow)) > 50, "the file's rows are being labelled")
     insert(flow, 1, 40, datetime.now(UTC))

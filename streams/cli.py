@@ -10,6 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from streams.cli_errors import DEBUG, debugging, guarded, hoisted, logged
+from streams.cli_evaluate import EXAMPLES as EVALUATE_EXAMPLES
+from streams.cli_evaluate import evaluate
 from streams.cli_letters import letters_app
 from streams.cli_local import describe_app, local_app
 from streams.cli_parts import (
@@ -49,9 +51,11 @@ app.add_typer(replay_app, name="replay")
 app.add_typer(versions_app, name="versions")
 app.command(epilog=BACKFILL_EXAMPLES)(backfill)
 app.command(epilog=STATUS_EXAMPLES)(status)
+app.command(epilog=EVALUATE_EXAMPLES)(evaluate)
 
 _CHILDREN_SECONDS = 15.0
 _STACK_SECONDS = 45.0
+_DEMO_RATE, _STAY_SECONDS = 25.0, 60.0
 
 
 class Shell(StrEnum):
@@ -179,7 +183,9 @@ def demo(
     rows: Annotated[
         int | None,
         typer.Option(
-            min=0, help="Stop when so many rows are stored; 0: at Ctrl-C. [0, outside a terminal 1000]"
+            min=0,
+            help="Stop when so many rows are stored; 0: at Ctrl-C. "
+            "[0; outside a terminal 1000, and then a minute]",
         ),
     ] = None,
     as_json: Json = False,
@@ -193,11 +199,14 @@ def demo(
 
     settings = read_settings()
     configure_logs("warning", settings.log_format)
-    wanted = rows if rows is not None else 0 if sys.stderr.isatty() and not as_json else 1000
+    unattended = rows is None and not (sys.stderr.isatty() and not as_json)
+    wanted = 1000 if unattended else rows or 0
+    # Nobody can press Ctrl-C there: it ends by itself, but not before one could look around.
+    pace, stay = (rate or _DEMO_RATE, _STAY_SECONDS) if unattended and not as_json else (rate, 0.0)
     figures: dict[str, Any] = {}
 
     async def play() -> None:
-        figures.update(await show.play(settings, rows=wanted, rate=rate, quiet=as_json))
+        figures.update(await show.play(settings, rows=wanted, rate=pace, quiet=as_json, stay=stay))
 
     until_signal(play(), _STACK_SECONDS)
     if as_json:

@@ -60,10 +60,13 @@ class Figures:
         return (self.rows, self.stored, tuple(self.topics.values()))
 
 
-async def play(settings: Settings, *, rows: int, rate: float | None, quiet: bool) -> dict[str, Any]:
+async def play(
+    settings: Settings, *, rows: int, rate: float | None, quiet: bool, stay: float = 0.0
+) -> dict[str, Any]:
     """Start what is missing, feed it, watch it, and stop what was started. Returns the demo's figures.
 
     ``rows`` 0: until cancelled. ``rate``: new rows a second; None: 25, or as fast as it goes with ``rows``.
+    ``stay``: for so many seconds more everything goes on running, for those who want to ask the API.
 
     Raises:
         UnavailableError: a part did not come up, or nothing moves for two minutes.
@@ -86,7 +89,7 @@ async def play(settings: Settings, *, rows: int, rate: float | None, quiet: bool
         try:
             table = DemoTable(client, resolved)
             await table.create(guest=settings.clickhouse_host is not None)
-            return await _Demo(resolved, table, console, quiet).run(rows, rate)
+            return await _Demo(resolved, table, console, quiet).run(rows, rate, stay)
         finally:
             await client.close()
     finally:
@@ -113,7 +116,7 @@ class _Demo:
         self._base_calls: int | None = None
         self._figures = Figures()
 
-    async def run(self, rows: int, rate: float | None) -> dict[str, Any]:
+    async def run(self, rows: int, rate: float | None, stay: float) -> dict[str, Any]:
         port = _api_port(self._settings)
         environment = {**os.environ, "API_PORT": str(port)}
         supervisor = Supervisor(ROLES, environment, self._settings.labelstream_data / "logs")
@@ -131,6 +134,12 @@ class _Demo:
                     feeding.cancel()
                     await asyncio.wait([feeding])
                 self._figures.seconds = round(time.monotonic() - began, 2)
+                if stay:
+                    self._console.print(
+                        f"all is stored; the API at http://127.0.0.1:{port} stays for {stay:.0f} s more",
+                        highlight=False,
+                    )
+                    await asyncio.sleep(stay)
                 roles.cancel()
                 await asyncio.wait([roles])
                 # Once more, with nobody at work: these are the figures that topics and tables show.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 from typing import Any
 
 from connectors.clickhouse.client import ClickHouseClient
@@ -110,6 +111,25 @@ async def gold_labels(client: ClickHouseClient, settings: Settings) -> AsyncIter
         if len(rows) < _PAGE:
             return
         after = (int(rows[-1][0]), str(rows[-1][1]))
+
+
+async def labels_under(
+    client: ClickHouseClient, settings: Settings, version: str, row_ids: Sequence[str]
+) -> dict[str, dict[datetime, str]]:
+    """The labels of ``version`` of rows with these ids, by id and time. Raises as `least_sure`."""
+    found: dict[str, dict[datetime, str]] = {}
+    ids = sorted(set(row_ids))
+    for start in range(0, len(ids), _PAGE):
+        rows = await client.rows(
+            "SELECT row_id, toUnixTimestamp64Micro(created_at), argMax(toString(label), labeled_at)\n"
+            f"FROM {_name(settings, LABELED)}\n"
+            "WHERE label_version = {version:String} AND row_id IN {ids:Array(String)}\n"
+            f"GROUP BY row_id, created_at{_LIMITS}",
+            {"version": version, "ids": ids[start : start + _PAGE]},
+        )
+        for row_id, at, label in rows:
+            found.setdefault(str(row_id), {})[moment(int(at))] = str(label)
+    return found
 
 
 def _name(settings: Settings, table: str) -> str:

@@ -24,7 +24,7 @@ from tests.browser.desk import (
     watched,
 )
 
-ROWS = 120
+ROWS = 90
 
 
 @pytest.fixture(scope="session")
@@ -135,7 +135,7 @@ async def test_a_replay_is_paused_and_resumed_and_its_version_promoted(filled: D
     agents = filled.workers[1]
     agents.terminate()
     agents.wait(30)
-    begun = flow.command("replay", "--from-table", "--version", "v2", "--to", "shadow", "--no-wait", "--json")
+    begun = flow.command("replay", "--from-table", "--version", "v2", "--limit", "60", "--no-wait", "--json")
     assert begun.returncode == 0, begun.stderr
     job = json.loads(begun.stdout.strip().splitlines()[-1])["id"]
     at = await opened(chrome, filled)

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -102,6 +103,27 @@ async def test_twenty_rows_by_keyboard_and_two_reviewers_never_share_one(desk: D
     }
     assert len(gold) == 20
     assert mistakes(at) == []
+
+    # The command line judges the model by it.
+    judged = desk.told("evaluate", str(await gold_file(desk)), "--version", "v1")
+    models = dict(
+        desk.flow.rows(
+            f"SELECT row_id, toString(label) FROM {desk.flow.database}.logs_labeled "
+            "WHERE label_version = 'v1'"
+        )
+    )
+    right = sum(models[one["row_id"]] == one["label"] for one in gold)
+    assert (judged["gold"], judged["labeled"], judged["right"]) == (20, 20, right)
+    assert judged["accuracy"] == right / 20
+
+
+async def gold_file(desk: Desk) -> Path:
+    """The gold set as it is downloaded."""
+    place = desk.flow.folder / "gold.csv"
+    async with httpx.AsyncClient(base_url=desk.urls[0], timeout=60) as client:
+        answer = await client.get("/review/gold", headers={"X-API-Key": WRITE})
+    place.write_bytes(answer.content)
+    return place
 
 
 async def read_gold(desk: Desk, kind: str) -> list[dict[str, Any]]:

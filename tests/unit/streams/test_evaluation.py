@@ -1,0 +1,64 @@
+"""Scores against a gold set, and the gold set's file."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from streams.errors import ConfigurationError
+from streams.evaluation import GoldRow, read_gold, scores
+
+AT = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
+
+
+def test_scores_of_a_case_that_was_worked_out_by_hand() -> None:
+    # a: 3 gold, 2 right, once taken for b, and one b was taken for it.
+    found = scores([("a", "a"), ("a", "a"), ("a", "b"), ("b", "b"), ("b", "a"), ("c", None), ("d", "e")])
+    assert (found.gold, found.labeled, found.right) == (7, 6, 3)
+    assert found.accuracy == 0.5
+    a, b, d, e = found.labels
+    assert [one.label for one in found.labels] == ["a", "b", "d", "e"]
+    assert (a.precision, a.recall, a.f1) == (2 / 3, 2 / 3, 2 / 3)
+    assert (b.precision, b.recall, b.f1) == (0.5, 0.5, 0.5)
+    assert (d.precision, d.recall, d.f1) == (None, 0.0, 0.0)
+    assert (e.precision, e.recall) == (0.0, None)
+    assert found.macro_f1 == pytest.approx((2 / 3 + 0.5 + 0.0) / 3)
+    assert found.confusion == {"a": {"a": 2, "b": 1}, "b": {"b": 1, "a": 1}, "d": {"e": 1}}
+    assert scores([("a", None)]).accuracy is None
+
+
+def test_a_gold_set_is_read_as_csv_and_as_json_lines(tmp_path: Path) -> None:
+    table, lines = tmp_path / "gold.csv", tmp_path / "gold.jsonl"
+    table.write_text(
+        'row_id,created_at,text,label\n1,2026-01-31T12:30:00+03:00,"a,\nb",refund\n2,,x,delivery\n', "utf-8"
+    )
+    lines.write_text(
+        '{"row_id": "1", "created_at": "2026-01-31T09:30:00Z", "label": "refund"}\n\n'
+        '{"row_id": 2, "label": "delivery"}\n',
+        "utf-8",
+    )
+    assert read_gold(table) == [GoldRow("1", "refund", AT), GoldRow("2", "delivery", None)]
+    assert read_gold(lines) == read_gold(table)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("a.csv", "row_id,domain\n1,x\n", "label"),
+        ("b.csv", "row_id,label,created_at\n1,x,yesterday\n", "yesterday"),
+        ("c.csv", "row_id,label,created_at\n1,x,2026-01-31\n", "no zone"),
+        ("d.jsonl", '{"row_id"\n', "row 1"),
+        ("e.csv", "row_id,label\n", "no rows"),
+        ("f.jsonl", "3\n", "row 1"),
+    ],
+)
+def test_what_is_no_gold_set_is_refused_with_what_is_wrong(
+    tmp_path: Path, name: str, content: str, told: str
+) -> None:
+    (tmp_path / name).write_text(content, "utf-8")
+    with pytest.raises(ConfigurationError, match=told):
+        read_gold(tmp_path / name)
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        read_gold(tmp_path / "nobody.csv")

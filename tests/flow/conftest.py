@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from file_service import service
 from pipeline import Pipeline
 
 from connectors.local.stack import StackStatus
 from tests.stack import local_stack
+
+__all__ = ["service"]  # a fixture for the tests of files and fetches
 
 _numbers = itertools.count()
 TAXONOMY = Path(__file__).resolve().parents[2] / "taxonomy.yaml"

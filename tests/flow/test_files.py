@@ -1,4 +1,4 @@
-"""The three modes over HTTP on the real parts: upload and process, fetch, and the role fetcher."""
+"""Files over HTTP on the real parts: upload, process, results, and all that may be refused."""
 
 from __future__ import annotations
 
@@ -9,106 +9,16 @@ import shutil
 import socket
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-from pipeline import Door, Pipeline
+from file_service import Service, csv_of, insert, on_topic, stored
+from pipeline import Door
 from test_replay import texts
 
-V1 = {"LABEL_VERSION": "v1", "LLM_LABELER_CONCURRENCY": "64", "AUGMENT_VARIANTS": "0"}
 ROWS = 400
-
-
-class Service:
-    """A pipeline with an API."""
-
-    def __init__(self, flow: Pipeline, port: int) -> None:
-        self.flow = flow
-        self.base = f"http://127.0.0.1:{port}"
-        self.client = httpx.Client(base_url=self.base, timeout=120)
-
-    def start(self, **settings: str) -> subprocess.Popen[bytes]:
-        (process,) = self.flow.start("api", **settings)
-        self.flow.wait(lambda: self.status("GET", "/jobs") == 200, "the API knows its jobs")
-        return process
-
-    def status(self, method: str, path: str, **arguments: Any) -> int:
-        try:
-            return self.client.request(method, path, **arguments).status_code
-        except httpx.TransportError:
-            return 0
-
-    def told(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
-        answer = self.client.request(method, path, **arguments)
-        assert answer.status_code == 200, answer.text
-        found: dict[str, Any] = answer.json()
-        return found
-
-    def upload(self, content: bytes, name: str = "logs.csv") -> dict[str, Any]:
-        return self.told("POST", "/upload", files={"file": (name, content)})
-
-    def process(self, file_id: str, **more: Any) -> dict[str, Any]:
-        return self.told("POST", "/process", json={"file_id": file_id, **more})
-
-    def done(self, job: str, seconds: float = 120.0) -> dict[str, Any]:
-        """The job, once it is."""
-        self.flow.wait(
-            lambda: self.told("GET", f"/jobs/{job}")["state"] == "done", f"job {job} is done", seconds
-        )
-        return self.told("GET", f"/jobs/{job}")
-
-    def result(self, job: str) -> list[dict[str, Any]]:
-        answer = self.client.get(f"/jobs/{job}/result", params={"format": "jsonl"})
-        assert answer.status_code == 200, answer.text
-        return [json.loads(line) for line in answer.text.splitlines()]
-
-
-@pytest.fixture
-def service(make: Callable[..., Pipeline]) -> Iterator[Service]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    flow = make(API_PORT=str(port), **V1)
-    client = flow.clickhouse()
-    client.command(f"CREATE DATABASE {flow.database}")
-    client.command(
-        f"CREATE TABLE {flow.database}.logs (id UInt64, query_text String, created_at DateTime) "
-        "ENGINE = MergeTree ORDER BY id"
-    )
-    client.close()
-    assert flow.command("init").returncode == 0
-    made = Service(flow, port)
-    yield made
-    made.client.close()
-
-
-def insert(flow: Pipeline, first: int, count: int, at: datetime) -> None:
-    client = flow.clickhouse()
-    rows = [
-        [first + n, text, at + timedelta(seconds=n % 60)] for n, text in enumerate(texts(count, f"{first}n"))
-    ]
-    client.insert("logs", rows, column_names=["id", "query_text", "created_at"], database=flow.database)
-    client.close()
-
-
-def csv_of(rows: list[list[str]], header: bool = True) -> bytes:
-    out = io.StringIO(newline="")
-    writer = csv.writer(out)
-    writer.writerows([["text", "domain", "ts", "user_id"], *rows] if header else rows)
-    return out.getvalue().encode()
-
-
-def stored(flow: Pipeline) -> Counter[str]:
-    """How often each row is in the table."""
-    return Counter(row for (row,) in flow.rows(f"SELECT row_id FROM {flow.database}.logs_labeled"))
-
-
-async def on_topic(flow: Pipeline, name: str) -> Counter[str]:
-    return Counter(message.key.decode() for message in await flow.topic(name))
 
 
 async def test_the_requirements_curl_lines(service: Service, tmp_path: Path) -> None:
@@ -236,60 +146,6 @@ async def test_two_apis_work_one_job_once_and_it_can_be_stopped(
     every = {f"upload:{file['file_id']}:{n}" for n in range(1, ROWS + 1)}
     assert stored(flow) == dict.fromkeys(every, 1)
     assert await on_topic(flow, "replay") == dict.fromkeys(every, 1)
-
-
-async def test_fetches_without_a_poller_and_the_poller_that_comes_later(service: Service) -> None:
-    flow = service.flow
-    flow.start("agents", "sink")
-    service.start()
-    assert service.status("POST", "/fetch-from-clickhouse") == 404
-    insert(flow, 1, 100, datetime.now(UTC) - timedelta(days=2))
-    some = service.told("POST", "/fetch-from-clickhouse", params={"days": 7, "limit": 10})
-    assert some["rows_fetched"] == 10
-    assert service.done(some["job_id"])["published"] == 10
-    only = service.told("POST", "/fetch-from-clickhouse", params={"process": False})
-    assert (only["rows_fetched"], only["job_id"]) == (100, None)
-    first = service.told("POST", "/fetch-from-clickhouse")
-    second = service.told("POST", "/fetch-from-clickhouse")
-    assert service.done(first["job_id"])["published"] == 90
-    assert service.done(second["job_id"])["published"] == 0
-    assert len(service.result(first["job_id"])) == 100
-
-    # A poller that reads from the table's beginning leaves out what was fetched.
-    flow.start("poller")
-    insert(flow, 101, 20, datetime.now(UTC))
-    flow.wait(lambda: len(stored(flow)) == 120, "the new rows are labelled")
-    assert stored(flow) == dict.fromkeys(map(str, range(1, 121)), 1)
-    assert await on_topic(flow, "rows") == dict.fromkeys(map(str, range(101, 121)), 1)
-    third = service.told("POST", "/fetch-from-clickhouse")
-    assert third["rows_fetched"] == 120
-    assert service.done(third["job_id"])["published"] == 0
-
-
-async def test_the_fetcher_catches_up_beside_the_poller(service: Service) -> None:
-    flow = service.flow
-    flow.start("agents", "sink", "poller", POLL_LOOKBACK_SECONDS="5")
-    insert(flow, 1, 50, datetime.now(UTC) - timedelta(hours=1))
-    flow.wait(lambda: len(stored(flow)) == 50, "the poller's rows are labelled")
-    often = {"FETCH_INTERVAL_HOURS": "0.001", "POLL_LOOKBACK_SECONDS": "5"}
-    active, standby = flow.start("fetcher", "fetcher", **often)
-    flow.wait(lambda: len(exports(flow)) >= 2, "two fetches")
-    for one in (active, standby):
-        one.kill()
-        one.wait()
-    # Rows that come too late for the poller's window, while nobody fetches.
-    insert(flow, 101, 30, datetime.now(UTC) - timedelta(minutes=90))
-    seen = len(exports(flow))
-    flow.start("fetcher", **often)
-    flow.wait(lambda: len(stored(flow)) == 80, "late rows are labelled")
-    flow.wait(lambda: len(exports(flow)) >= seen + 3, "more fetches")
-    assert set(stored(flow).values()) == {1}
-    assert await on_topic(flow, "replay") == dict.fromkeys(map(str, range(101, 131)), 1)
-    assert set((await on_topic(flow, "rows")).values()) == {1}
-
-
-def exports(flow: Pipeline) -> list[Path]:
-    return list((flow.folder / "data" / "exports").glob("*.csv"))
 
 
 async def test_error_codes(service: Service) -> None:

@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -44,11 +45,16 @@ def run(name: str, arguments: Sequence[str]) -> dict[str, Any] | None:
     """The report of one measurement; None if it failed, which its own lines on stderr explain."""
     say(f"--- {name}")
     began = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", f"bench.{name}", *arguments, "--json"], cwd=_ROOT, stdout=subprocess.PIPE
-    )
-    lines = done.stdout.decode().strip().splitlines()
-    if done.returncode or not lines:
+    command = [sys.executable, "-m", f"bench.{name}", *arguments, "--json"]
+    with subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE) as process:
+        try:
+            out, _ = process.communicate()
+        except BaseException:  # who is stopped takes it along; SIGINT, so that it stops its own stack
+            process.send_signal(signal.SIGINT)
+            process.wait(30)
+            raise
+    lines = out.decode().strip().splitlines()
+    if process.returncode or not lines:
         say(f"--- {name} failed")
         return None
     found: dict[str, Any] = json.loads(lines[-1])
@@ -95,7 +101,7 @@ def markdown(rows: Sequence[tuple[str, ...]], found: dict[str, dict[str, Any] | 
     """For the page: the table, then the figures of each measurement."""
     day = time.strftime("%Y-%m-%d")
     parts = [
-        f"Run on {day}: {os.cpu_count()} cores, Python {platform.python_version()}, load {load} before.",
+        f"Run on {day}: {os.cpu_count()} cores, Python {platform.python_version()}, load {load}.",
         "",
         "| Question | Measured | Wanted | |",
         "|---|---|---|---|",
@@ -134,12 +140,15 @@ def main() -> None:
     parser.add_argument("--docs", action="store_true", help="write docs/performance.md's table and the plots")
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
-    load = ", ".join(f"{part:.1f}" for part in os.getloadavg())
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    loads = [os.getloadavg()[0]]
     began = time.monotonic()
     found: dict[str, dict[str, Any] | None] = {}
     for name in chosen.only or RUNS:
         extra = ["--plots", str(_PLOTS)] if name == "limit" and chosen.docs else []
         found[name] = run(name, [*RUNS[name], *extra])
+        loads.append(os.getloadavg()[0])
+        load = f"{min(loads):.1f} to {max(loads):.1f}"
         if chosen.docs:  # as far as it is, should the rest not come to its end
             _PAGE.write_text(put(_PAGE.read_text(), markdown(rows_of(found), found, load)))
     rows = rows_of(found)

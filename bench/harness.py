@@ -14,6 +14,7 @@ import json
 import multiprocessing
 import os
 import resource
+import signal
 import sys
 import tempfile
 import threading
@@ -69,6 +70,7 @@ def stack(
 
     Kafka's jars are taken from LABELSTREAM_JARS or the repository's data folder, and kept there.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # who is told to end takes the stack down too
     jars = Path(os.environ.get("LABELSTREAM_JARS") or _JARS)
     with tempfile.TemporaryDirectory(prefix="labelstream-bench-") as folder:
         parts = LocalStack(Path(folder), jars_dir=jars)

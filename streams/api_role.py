@@ -97,7 +97,8 @@ async def services_of(
     files = FileWork(lambda: with_local_stack(settings), keeper)
     operations, review = Desk(settings, files), Queue(settings, tables)
     board = Board(settings, tables, feed, files.jobs)
-    for one in (operations, review, board):
+    audit = AuditLog(tables)
+    for one in (audit, operations, review, board):
         parts.push_async_callback(one.close)
 
     def ending() -> None:
@@ -110,7 +111,7 @@ async def services_of(
         classifier=classifier,
         feed=feed,
         files=files,
-        page=PagePorts(overview=board, operations=operations, review=review, audit=AuditLog(tables)),
+        page=PagePorts(overview=board, operations=operations, review=review, audit=audit),
     )
     return services, ending
 

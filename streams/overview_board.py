@@ -25,7 +25,8 @@ log = structlog.get_logger()
 
 _LINGER_SECONDS = 30.0  # looks go on so long when the last one has gone
 _LOOK_SECONDS = 10.0  # no look is waited for any longer
-_SIZES_SECONDS, _SLOW_SECONDS = 1.0, 15.0
+_FAST_SECONDS, _SLOW_SECONDS = 1.0, 15.0
+_TICK_SECONDS, _FIRST_SECONDS = 0.8, 5.0
 _MOST_JOBS, _MOST_VERSIONS = 20, 50
 _LINES = ("rows", "labeled", "augmented", "stored", "label_lag", "augment_lag", "store_lag")
 MICROS = 1_000_000
@@ -52,6 +53,7 @@ class Board:
         self._fresh: dict[str, Any] = {}
         self._parts: dict[str, Any] = {"problems": {}}
         self._due: dict[str, float] = {}
+        self._looking: dict[str, asyncio.Task[None]] = {}
         self._changed = asyncio.Condition()
         self._number = 0
         self._watching = 0
@@ -117,8 +119,11 @@ class Board:
             log.exception("overview_broke")
             raise
         finally:
-            passing.cancel()
-            await asyncio.wait([passing])
+            looks = [passing, *self._looking.values()]
+            for task in looks:
+                task.cancel()
+            await asyncio.wait(looks)
+            self._looking = {}
             if self._flow is not None:
                 await self._flow.close()
                 self._flow = None
@@ -128,13 +133,17 @@ class Board:
 
     async def _look(self) -> None:
         """One look at everything that is due; what does not answer keeps its last numbers and says why."""
-        await asyncio.gather(
-            self._part("kafka", 1.0, self._kafka),
-            self._part("roles", 1.0, self._roles.look),
-            self._part("clickhouse", _SIZES_SECONDS, self._sizes),
-            self._part("labels", _SLOW_SECONDS, self._labels),
-            self._part("jobs", 1.0, self._listed),
-        )
+        for name, every, look in (
+            ("kafka", _FAST_SECONDS, self._kafka),
+            ("roles", _FAST_SECONDS, self._roles.look),
+            ("clickhouse", _FAST_SECONDS, self._sizes),
+            ("jobs", _FAST_SECONDS, self._listed),
+            ("labels", _SLOW_SECONDS, self._labels),
+        ):
+            if name not in self._looking or self._looking[name].done():
+                self._looking[name] = asyncio.create_task(self._part(name, every, look))
+        # A slow part is told when it is there; the others do not wait for it, but for the first time.
+        await asyncio.wait(self._looking.values(), timeout=_TICK_SECONDS if self._picture else _FIRST_SECONDS)
         now, parts = time.time(), self._parts
         stages, topics = parts.get("stages", {}), parts.get("topics", {})
         self._history.add(
@@ -170,6 +179,11 @@ class Board:
             self._due[name] = now + max(every, 2.0)
             # The text may name hosts, for those who run the service; the page says only what is away.
             log.debug("overview_part_away", part=name, error=str(error))
+            problems[name] = type(error).__name__
+        except Exception as error:
+            # One part's fault leaves the others their numbers.
+            self._due[name] = now + _LOOK_SECONDS
+            log.exception("overview_part_broke", part=name)
             problems[name] = type(error).__name__
 
     async def _kafka(self) -> dict[str, Any]:

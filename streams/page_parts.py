@@ -38,6 +38,7 @@ class AuditLog:
         self._tables = tables
         self._waiting: deque[AuditEntry] = deque(maxlen=_KEPT_ENTRIES)
         self._writing = asyncio.Lock()
+        self._writes: set[asyncio.Task[None]] = set()
 
     async def note(self, entry: AuditEntry) -> None:
         log.info(
@@ -49,11 +50,20 @@ class AuditLog:
             result=entry.result,
         )
         self._waiting.append(entry)
-        await self._write()
+        # Whoever acts does not wait for it.
+        task = asyncio.create_task(self._write())
+        self._writes.add(task)
+        task.add_done_callback(self._writes.discard)
 
     async def newest(self, limit: int) -> Sequence[AuditEntry]:
         await self._write()
         return await self._tables.ask(lambda client, settings: read_audit(client, settings, limit))
+
+    async def close(self) -> None:
+        """Write what waits."""
+        if self._writes:
+            await asyncio.wait(self._writes)
+        await self._write()
 
     async def _write(self) -> None:
         async with self._writing:

@@ -10,6 +10,8 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import NamedTuple
 
 import structlog
 
@@ -18,7 +20,6 @@ from connectors.clickhouse.review import (
     current_of,
     frequent_labels,
     gold_labels,
-    is_human,
     least_sure,
     review_counts,
 )
@@ -52,10 +53,19 @@ log = structlog.get_logger()
 MOST_HELD = 20
 _CANDIDATES = 500
 _CANDIDATES_SECONDS = 20.0
+# Questions about all rows are asked once for all reviewers.
+_COUNTS_SECONDS, _OFTEN_SECONDS = 10.0, 300.0
 _ANSWER_SECONDS = 10.0
 _ROUNDS = 6
 _MICROSECOND = timedelta(microseconds=1)
-_MOST_OWN = 1_000
+_MOST_OWN = 5_000
+
+
+class _Own(NamedTuple):
+    """A row at a reviewer's desk: its label before, and what the reviewer said; None for nothing yet."""
+
+    was: Labeled
+    said: Labeled | None
 
 
 class _Wire:
@@ -75,11 +85,13 @@ class _Wire:
         await self._follower.start()
         self._tasks.append(asyncio.create_task(self._follower.run()))
 
-    async def write(self, *messages: Outgoing) -> None:
-        """Returns when this process has read its own messages, and so all that stood before them."""
+    async def write(self, *messages: Outgoing, learn: bool = True) -> None:
+        """With ``learn``: until this process has read its own messages, and so all that stood before them."""
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 offsets = await self.producer.send_many(messages)
+                if not learn:
+                    return
                 async with self._learned:
                     await self._learned.wait_for(lambda: self.reviews.seen >= max(offsets))
         except TimeoutError:
@@ -130,14 +142,18 @@ class Queue:
         self._claiming = asyncio.Lock()
         self._candidates: list[Place] = []
         self._looked = float("-inf")
+        self._often: tuple[float, list[str]] = (float("-inf"), [])
+        self._counting = asyncio.Lock()
+        self._counts: tuple[float, ReviewCounts] | None = None
         self._taxonomy: Taxonomy | None = None
-        # What was labelled here a moment ago, for the tables do not tell yet.
-        self._own: dict[tuple[str, Place], tuple[Labeled, Labeled]] = {}
+        # What was handed out here, and what was said to it: the tables tell it later.
+        self._own: dict[tuple[str, Place], _Own] = {}
 
     async def choices(self) -> Sequence[Choice]:
         taxonomy = await self._labels()
-        often = await self._tables.ask(frequent_labels)
-        rank = {label: number for number, label in enumerate(often)}
+        if time.monotonic() - self._often[0] > _OFTEN_SECONDS:
+            self._often = (time.monotonic(), await self._tables.ask(frequent_labels))
+        rank = {label: number for number, label in enumerate(self._often[1])}
         domains = sorted(taxonomy.domains, key=lambda one: rank.get(one.name, len(rank)))
         return [Choice(one.name, one.title) for one in domains]
 
@@ -157,20 +173,23 @@ class Queue:
         current = await self._tables.ask(
             lambda client, settings: current_of(client, settings, got, by_models=True)
         )
+        for place, row in current.items():
+            held = self._own.get((owner, place))
+            self._keep(
+                owner, place, _Own(row if held is None else held.was, None if held is None else held.said)
+            )
         return [current[place] for place in got if place in current]
 
     async def label(self, owner: str, place: Place, label: str) -> Labeled:
         wire = await self._wired()
         if label not in (await self._labels()).names:
             raise RefusedError(f"{label} is no label of the taxonomy", reason="no-label")
-        row = row_key(place)
-        if wire.reviews.settled.get(row) == label and (done := self._own.get((owner, place))) is not None:
-            return done[1]  # asked for again
-        if not wire.reviews.holds(row, owner, time.time()):
+        own = self._own.get((owner, place))
+        if own is not None and own.said is not None and own.said.label == label:
+            return own.said  # asked for again
+        if not wire.reviews.holds(row_key(place), owner, time.time()) or self._said(owner, place):
             raise RefusedError("the row is not yours, or no longer", reason="conflict")
-        was = await self._current(place)
-        if is_human(was):
-            was = self._own[(owner, place)][0] if (owner, place) in self._own else was
+        was = own.was if own is not None else await self._current(place)
         message = was.model_copy(
             update={
                 "label": label,
@@ -184,29 +203,31 @@ class Queue:
         )
         # First to where it counts: after a crash in between the row is asked for again, and no label is lost.
         await wire.publish(message, self._settings.topic_partitions)
-        self._keep(owner, place, was, message)
-        await wire.write(decision_message(wire.topics, place, owner, "label", label))
+        self._keep(owner, place, _Own(was, message))
+        await wire.write(decision_message(wire.topics, place, owner, "label", label), learn=False)
         return message
 
     async def skip(self, owner: str, place: Place) -> None:
         wire = await self._wired()
-        await wire.write(decision_message(wire.topics, place, owner, "skip"))
+        await wire.write(decision_message(wire.topics, place, owner, "skip"), learn=False)
 
     async def undo(self, owner: str, place: Place) -> Labeled:
         wire = await self._wired()
-        if (owner, place) not in self._own or row_key(place) not in wire.reviews.settled:
+        own = self._own.get((owner, place))
+        if own is None or own.said is None:
             raise RefusedError("there is nothing of yours to take back", reason="conflict")
-        was, said = self._own[(owner, place)]
-        back = was.model_copy(
+        back = own.was.model_copy(
             update={
                 "label_version": HUMAN,
                 "model": f"{HUMAN}:{_name(owner)}{UNDONE}",
-                "labeled_at": self._now(said),
+                "labeled_at": self._now(own.said),
             }
         )
         await wire.publish(back, self._settings.topic_partitions)
+        # What comes after it is later than it.
+        self._keep(owner, place, _Own(own.was.model_copy(update={"labeled_at": back.labeled_at}), None))
         await wire.write(decision_message(wire.topics, place, owner, "undo"))
-        return was
+        return own.was
 
     async def release(self, owner: str) -> None:
         wire = await self._wired()
@@ -216,7 +237,10 @@ class Queue:
             await wire.write(*(decision_message(wire.topics, place, owner, "release") for place in places))
 
     async def counts(self) -> ReviewCounts:
-        return await self._tables.ask(review_counts)
+        async with self._counting:
+            if self._counts is None or time.monotonic() - self._counts[0] > _COUNTS_SECONDS:
+                self._counts = (time.monotonic(), await self._tables.ask(review_counts))
+            return self._counts[1]
 
     async def gold(self) -> AsyncIterator[GoldLabel]:
         async for page in self._tables.stream(gold_labels):
@@ -227,6 +251,11 @@ class Queue:
         if self._wire is not None:
             await self._wire.stop()
 
+    def _said(self, owner: str, place: Place) -> bool:
+        """Whether the reviewer labelled it here; the topic may tell it only in a moment."""
+        own = self._own.get((owner, place))
+        return own is not None and own.said is not None
+
     def _held(self, wire: _Wire, owner: str, place: Place) -> bool:
         return wire.reviews.holds(row_key(place), owner, time.time())
 
@@ -235,7 +264,12 @@ class Queue:
 
         def free() -> list[Place]:
             now = time.time()
-            return [one for one in self._candidates if wire.reviews.free(row_key(one), owner, now)][:want]
+            found = (
+                one
+                for one in self._candidates
+                if wire.reviews.free(row_key(one), owner, now) and not self._said(owner, one)
+            )
+            return list(islice(found, want))
 
         old = time.monotonic() - self._looked > _CANDIDATES_SECONDS
         found = free()
@@ -261,9 +295,9 @@ class Queue:
         """Later than the label before: the last one counts."""
         return max(datetime.now(UTC), after.labeled_at + _MICROSECOND)
 
-    def _keep(self, owner: str, place: Place, was: Labeled, said: Labeled) -> None:
+    def _keep(self, owner: str, place: Place, own: _Own) -> None:
         self._own.pop((owner, place), None)
-        self._own[(owner, place)] = (was, said)
+        self._own[(owner, place)] = own
         if len(self._own) > _MOST_OWN:
             self._own.pop(next(iter(self._own)))
 

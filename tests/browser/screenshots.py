@@ -17,7 +17,7 @@ from tests.stack import shared_jars
 PLACE = ROOT / "docs" / "screenshots"
 LANGUAGES = {"ru": "ru-RU", "en": "en-GB"}
 _ROWS = 1500
-_LIVE_SECONDS = 400
+_LIVE_SECONDS, _CHART_SECONDS = 600, 90
 
 
 async def fill(desk: Desk) -> None:
@@ -47,6 +47,10 @@ async def take(desk: Desk) -> None:
     """All pictures."""
     PLACE.mkdir(parents=True, exist_ok=True)
     async with browser() as chrome:
+        # Until the charts have something to show.
+        first = await watched(await chrome.new_context(), desk.urls[0])
+        await first.sign_in(WRITE)
+        await asyncio.sleep(_CHART_SECONDS)
         for language, locale in LANGUAGES.items():
             for scheme in ("light", "dark"):
                 context = await chrome.new_context(
@@ -61,6 +65,8 @@ async def take(desk: Desk) -> None:
                         for key in "121":
                             await at.page.keyboard.press(key)
                             await at.page.wait_for_timeout(300)
+                    if view == "replays":
+                        await at.page.click("form:has(select[name=a]) button", timeout=SECONDS)
                     await at.page.wait_for_timeout(2500)
                     await at.page.screenshot(path=PLACE / f"{view}-{scheme}-{language}.png")
                 await context.close()

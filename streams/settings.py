@@ -21,6 +21,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from streams.api_keys import parse_keys
 from streams.errors import ConfigurationError
+from streams.review import HUMAN
 
 Name = Annotated[str, StringConstraints(pattern=r"^[^`'\"\\;\x00-\x1f]{1,200}$")]
 OptionalName = Annotated[str, StringConstraints(pattern=r"^[^`'\"\\;\x00-\x1f]{0,200}$")]
@@ -253,6 +254,13 @@ class Settings(BaseSettings):
     def _file_is_there(cls, value: Path | None) -> Path | None:
         if value is not None and not value.is_file():
             raise ValueError(f"there is no file {value}")
+        return value
+
+    @field_validator("label_version")
+    @classmethod
+    def _people_have_their_own(cls, value: str | None) -> str | None:
+        if value == HUMAN:
+            raise ValueError(f"{HUMAN} is the version of the labels that people give")
         return value
 
     @field_validator("api_keys")

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from streams.codec import REPLAY_JOB
 from streams.errors import ConfigurationError
 from streams.ports import Outgoing, Record
+from streams.review import HUMAN
 from streams.topics import Topics
 
 _JOB = "job/"
@@ -99,8 +100,14 @@ class KnownVersions:
         """Refuse a name whose rows were taken away: under it, what is remembered as done is not there.
 
         Raises:
-            ConfigurationError: a replay of that version was dropped.
+            ConfigurationError: a replay of that version was dropped, or it is the version of people.
         """
+        if version == HUMAN:
+            raise ConfigurationError(
+                f"{HUMAN} is the version of the labels that people give",
+                setting="--version",
+                fix="choose another name",
+            )
         if version in self.dropped.values():
             raise ConfigurationError(
                 f"a replay of label version {version} was dropped",

@@ -13,7 +13,7 @@ from connectors.api.sessions import CSRF_HEADER, Sessions, session_in
 from streams.api_keys import ApiKey
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
-# The page itself, which holds nothing, and signing in. They count as requests, guesses at a key too.
+# The page itself, which holds nothing, and signing in, which counts as a request: guessing a key is slow.
 PAGE_PATH, ASSETS, SESSION_PATH = "/", "/assets/", "/session"
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 

@@ -3,21 +3,25 @@ that bodies and streams pass through piece by piece."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import structlog
 
-from connectors.api.auth import OPEN_PATHS, Gate
+from connectors.api.auth import ASSETS, OPEN_PATHS, Gate
 from connectors.api.limits import Body, Message, Rate
 from connectors.api.problems import Problem, answer
 
 log = structlog.get_logger()
 
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # What curl says of `-d`, and what says nothing, may be JSON as well.
 _JSON = {"", "application/json", "application/x-www-form-urlencoded"}
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Scope = Message
+# Route, method, status, seconds until the answer began.
+Observe = Callable[[str, str, int, float], None]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 # A route may say otherwise by sending the header itself.
@@ -44,6 +48,7 @@ class Guard:
         body_bytes: int,
         larger: Mapping[str, int],
         json_paths: Iterable[str] = (),
+        observe: Observe = lambda route, method, status, seconds: None,
     ) -> None:
         self._app = app
         self._gate = gate
@@ -51,17 +56,22 @@ class Guard:
         self._body_bytes = body_bytes
         self._larger = dict(larger)
         self._json_paths = frozenset(json_paths)
+        self._observe = observe
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begun = False
+        begun, began = False, time.monotonic()
 
         async def answering(message: Message) -> None:
             nonlocal begun
             if message["type"] == "http.response.start":
                 begun = True
+                # Neither what is no route nor a method of somebody's invention becomes a label.
+                route = getattr(scope.get("route"), "path", "other")
+                method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+                self._observe(route, method, message["status"], time.monotonic() - began)
                 have = {name.lower() for name, _ in message.get("headers", ())}
                 added = [(name, value) for name, value in _HEADERS.items() if name not in have]
                 message = {**message, "headers": [*message.get("headers", ()), *added]}
@@ -100,7 +110,8 @@ class Guard:
         except Problem:
             self._rate.take(f"address {peer}")  # guessing is slow
             raise
-        if path not in OPEN_PATHS:
+        # The page is some twenty small files at once.
+        if path not in OPEN_PATHS and not path.startswith(ASSETS):
             self._rate.take(f"key {name}" if name is not None else f"address {peer}")
         scope.setdefault("state", {})["client_name"] = name
         if scope["method"] == "POST" and path in self._json_paths:

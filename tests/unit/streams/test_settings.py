@@ -92,3 +92,8 @@ def test_sasl_asks_for_user_and_password() -> None:
 
 def test_every_setting_is_described() -> None:
     assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_the_version_of_people_is_no_model_s() -> None:
+    with pytest.raises(ConfigurationError, match=r"LABEL_VERSION.*people"):
+        load({"LABEL_VERSION": "human"}, None)

@@ -21,6 +21,7 @@ from streams.file_work import FileWork
 from streams.health import Health, application
 from streams.job_keeper import Keeper
 from streams.local import with_local_stack
+from streams.measures import ApiRequests
 from streams.overview import PagePorts
 from streams.overview_board import Board
 from streams.page_parts import AuditLog, Desk
@@ -41,7 +42,9 @@ async def api(settings: Settings, health: Health) -> None:
         port = bound.getsockname()[1]
         async with contextlib.AsyncExitStack() as parts:
             services, ending = await services_of(settings, health, parts)
-            async with serving(create_app(services, options), bound, ending) as server:
+            requests = ApiRequests()
+            health.measure = requests.collect
+            async with serving(create_app(services, options, requests.observe), bound, ending) as server:
                 host = f"[{settings.api_host}]" if ":" in settings.api_host else settings.api_host
                 if not options.keys:
                     log.warning("API_KEYS is not set: the API serves this machine only, and asks for no key")

@@ -144,6 +144,7 @@ def metrics_page() -> str:
         ("`poller`", lambda roles: roles == ("poller",)),
         ("`agents`", lambda roles: roles == ("agents",)),
         ("`sink`", lambda roles: roles == ("sink",)),
+        ("`api`", lambda roles: roles == ("api",)),
         ("`all`", lambda roles: roles == ("all",)),
     ):
         lines += ["", f"## {title}", "", "| Metric | Kind | Labels | Meaning |", "|---|---|---|---|"]

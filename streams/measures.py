@@ -120,6 +120,24 @@ def poller_metrics(
         yield m.SOURCE_POLLED.one(polled_at)
 
 
+class ApiRequests:
+    """Requests of the API as they are answered."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str, str]] = Counter()
+        self._seconds = m.Histogram(m.API_SECONDS)
+
+    def observe(self, route: str, method: str, status: int, seconds: float) -> None:
+        """``route``: its path with the parameters' names, never what a client sent."""
+        self._counts[route, method, str(status)] += 1
+        self._seconds.series(route).observe(seconds)
+
+    def collect(self) -> Iterable[Metric]:
+        """Both metrics."""
+        yield m.API_REQUESTS.family({key: float(count) for key, count in dict(self._counts).items()})
+        yield self._seconds.collect()
+
+
 class StageLatency:
     """Give `observe` to the delivery: how long live rows take to their label, and to their variants."""
 

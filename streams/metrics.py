@@ -21,6 +21,7 @@ from prometheus_client.metrics_core import (
 PREFIX = "labelstream"
 
 _POLLER, _AGENTS, _SINK, _ALL = ("poller",), ("agents",), ("sink",), ("all",)
+_API = ("api",)
 _WORKERS = (*_POLLER, *_AGENTS, *_SINK)
 # Whatever has a health endpoint.
 EVERY_ROLE = ("every role",)
@@ -174,6 +175,19 @@ SINK_MESSAGES = _counter(
 )
 SINK_INSERTS = _counter("sink_inserts", _SINK, "Insert statements that succeeded.")
 SINK_RETRIES = _counter("sink_retries", _SINK, "Insert statements tried again.")
+
+# --- API ---
+API_REQUESTS = _counter(
+    "api_requests",
+    _API,
+    "Requests answered, by the route's path and the status.",
+    "route",
+    "method",
+    "status",
+)
+API_SECONDS = _histogram(
+    "api_response_seconds", _API, "From a request to the beginning of its answer.", CALL_BOUNDS, "route"
+)
 
 METRICS: tuple[Declared, ...] = tuple(one for one in globals().values() if isinstance(one, Declared))
 

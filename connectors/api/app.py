@@ -28,7 +28,7 @@ from connectors.api import (
     uploads,
 )
 from connectors.api.auth import OPEN_PATHS, Gate
-from connectors.api.guard import Guard
+from connectors.api.guard import Guard, Observe
 from connectors.api.limits import Rate
 from connectors.api.services import Services
 from connectors.api.sessions import Sessions
@@ -76,7 +76,9 @@ class Options:
     session_secret: str | None = None
 
 
-def create_app(services: Services, options: Options) -> FastAPI:
+def create_app(
+    services: Services, options: Options, observe: Observe = lambda route, method, status, seconds: None
+) -> FastAPI:
     """The application over these ports. Starts nothing."""
     app = FastAPI(
         title="labelstream",
@@ -105,6 +107,7 @@ def create_app(services: Services, options: Options) -> FastAPI:
         body_bytes=options.body_bytes,
         larger=options.larger,
         json_paths=("/classify", "/process"),
+        observe=observe,
     )
     app.openapi = lambda: _openapi(app, gate.asks_for_keys)  # type: ignore[method-assign]
     return app

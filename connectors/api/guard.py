@@ -69,7 +69,7 @@ class Guard:
             if message["type"] == "http.response.start":
                 begun = True
                 # Neither what is no route nor a method of somebody's invention becomes a label.
-                route = getattr(scope.get("route"), "path", "other")
+                route = getattr(scope.get("route"), "path_format", "other")
                 method = scope["method"] if scope["method"] in _METHODS else "OTHER"
                 self._observe(route, method, message["status"], time.monotonic() - began)
                 have = {name.lower() for name, _ in message.get("headers", ())}

@@ -19,7 +19,11 @@ from streams.metrics import METRICS
 
 ROLES = ("poller", "agents", "sink")
 # Of another role than those that run here, or told only by some endpoints.
-ELSEWHERE = {"labelstream_role_restarts_total"}
+ELSEWHERE = {
+    "labelstream_role_restarts_total",
+    "labelstream_api_requests_total",
+    "labelstream_api_response_seconds",
+}
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 

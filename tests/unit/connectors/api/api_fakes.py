@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from connectors.api.app import Options, create_app
+from connectors.api.guard import Observe
 from connectors.api.services import Services
 from streams.live import LiveLabel, LiveSlice, Start
 from streams.lookups import LabelPage, LabelQuery, Place, RowHistory
@@ -71,10 +72,16 @@ class Fakes:
             raise self.error
 
 
-def client_of(fakes: Fakes, *, peer: str = "127.0.0.1", **options: Any) -> httpx.AsyncClient:
+def client_of(
+    fakes: Fakes,
+    *,
+    peer: str = "127.0.0.1",
+    observe: Observe = lambda route, method, status, seconds: None,
+    **options: Any,
+) -> httpx.AsyncClient:
     """A client of the API over ``fakes``."""
     services = Services(health=fakes.health, lookups=fakes, classifier=fakes, feed=fakes)
-    app = create_app(services, Options(**options))
+    app = create_app(services, Options(**options), observe)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False, client=(peer, 1234))
     return httpx.AsyncClient(transport=transport, base_url="http://localhost:8080")
 

@@ -21,6 +21,7 @@ from streams.errors import (
     UnavailableError,
 )
 from streams.lookups import LabelPage, LabelQuery, Place, RowHistory
+from streams.measures import ApiRequests
 from streams.messages import Augmented, DeadLetter
 
 SECRET = "http://user:hunter2@10.0.0.5:8123 SELECT secret FROM t"
@@ -206,3 +207,23 @@ async def test_the_openapi_document_has_an_example_for_each_operation_and_loads_
             for status, answer in operation["responses"].items():
                 for content in answer.get("content", {}).values():
                     assert has_example(content), (method, path, status)
+
+
+async def test_requests_are_counted_by_route_and_never_by_what_a_client_sent() -> None:
+    requests = ApiRequests()
+    async with client_of(Fakes(), observe=requests.observe) as client:
+        await client.get("/rows/secret-number-1")
+        await client.get("/rows/secret-number-2")
+        await client.get("/no/such/page-3")
+        await client.request("BREW", "/labels")
+        await client.get("/labels", params={"limit": "none"})
+    counts, seconds = requests.collect()
+    found = {tuple(sample.labels.values()): sample.value for sample in counts.samples}
+    assert found == {
+        ("/rows/{row_id}", "GET", "404"): 2,
+        ("other", "GET", "404"): 1,
+        ("/labels", "OTHER", "405"): 1,
+        ("/labels", "GET", "422"): 1,
+    }
+    observed = {sample.labels["route"]: sample.value for sample in seconds.samples if "_count" in sample.name}
+    assert observed == {"/rows/{row_id}": 2, "other": 1, "/labels": 2}

@@ -15,6 +15,7 @@ _ORDER = ("faults", "unit", "security", "flow", "browser")
 _FIRST = "test_recovery.py"
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Sort by folder; give each file, and all of `faults`, to one process."""
     root = Path(__file__).parent

@@ -31,7 +31,7 @@ demo: setup  ## Run the whole pipeline on this machine (ARGS="--rows 2000")
 test: lint typecheck  ## Lint, types, then all tests, in WORKERS (2) processes
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then $(MAKE) -s browser >/dev/null 2>&1 || true; fi
 	@echo "test: running the tests; those with Kafka and ClickHouse start their own (the first run downloads Kafka)"
-	@$(BIN)/python -m pytest -q -n $(or $(WORKERS),2) --dist loadgroup --no-loadscope-reorder
+	@$(BIN)/python -m pytest -q -n $(or $(WORKERS),2) --dist loadfile --no-loadscope-reorder
 
 soak: setup  ## Fresh seeds of faults, Kafka's included, for SECONDS (600): verdicts and memory of each role
 	@$(BIN)/python -m tests.faults.soak --seconds $(or $(SECONDS),600) $(ARGS)

@@ -1,7 +1,7 @@
-"""The order of the tests, and which of them share a process when there are several.
+"""The order of the tests when several processes share them, file by file (`make test`).
 
-Most tests wait for others more than they compute. Those with faults take turns with nobody of their own kind:
-they judge how soon work goes on, so that only the light unit tests should run beside them.
+Most tests wait for others more than they compute. The one file that judges by the clock how soon work goes on
+comes first, so that nothing but light unit tests runs beside it.
 """
 
 from __future__ import annotations
@@ -10,23 +10,19 @@ from pathlib import Path
 
 import pytest
 
-_ORDER = ("faults", "unit", "security", "flow", "browser")
-# What is timed comes first, as long as the unit tests are beside it.
-_FIRST = "test_recovery.py"
+_TIMED = "faults/test_recovery.py"
+_FOLDERS = ("unit", "faults", "security", "flow", "browser")
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Sort by folder; give each file, and all of `faults`, to one process."""
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort by folder."""
     root = Path(__file__).parent
 
-    def place(item: pytest.Item) -> tuple[int, bool]:
-        folder = item.path.relative_to(root).parts[0]
-        return (_ORDER.index(folder) if folder in _ORDER else len(_ORDER), item.path.name != _FIRST)
+    def place(item: pytest.Item) -> int:
+        path = item.path.relative_to(root)
+        folder = path.parts[0]
+        if path.as_posix() == _TIMED:
+            return -1
+        return _FOLDERS.index(folder) if folder in _FOLDERS else len(_FOLDERS)
 
     items.sort(key=place)
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        path = item.path.relative_to(root)
-        item.add_marker(pytest.mark.xdist_group("faults" if path.parts[0] == "faults" else str(path)))

@@ -15,8 +15,8 @@ import sys
 
 from streams.cli_parts import until_signal
 
-if "ignoring" in sys.argv:
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+# Whoever runs the tests may do so under nohup.
+signal.signal(signal.SIGHUP, signal.SIG_IGN if "ignoring" in sys.argv else signal.SIG_DFL)
 
 async def work():
     try:

@@ -61,7 +61,8 @@ FOUND: dict[str, Any] = {
 
 
 def shown(found: dict[str, Any]) -> str:
-    console = Console(file=io.StringIO(), width=160)
+    # Whatever the terminal is in which the tests run, and what others set in its environment.
+    console = Console(file=io.StringIO(), width=160, height=80, force_terminal=False)
     console.print(picture(found, datetime(2026, 1, 31, 9, 30)))
     file: Any = console.file
     text: str = file.getvalue()

@@ -100,12 +100,13 @@ def quoted(name: str) -> str:
     return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
 
 
-def _text(value: str) -> str:
+def literal(value: str) -> str:
+    """``value`` as a string of SQL, quotes included."""
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _definition(column: TableColumn) -> str:
-    comment = f" COMMENT {_text(column.comment)}" if column.comment else ""
+    comment = f" COMMENT {literal(column.comment)}" if column.comment else ""
     return f"{quoted(column.name)} {column.type}{comment}"
 
 
@@ -142,7 +143,7 @@ def _audit(database: str) -> str:
 def _current(database: str, *, replace: bool = False) -> str:
     body = _current_body(database)
     verb = "CREATE OR REPLACE VIEW" if replace else "CREATE VIEW IF NOT EXISTS"
-    return f"{verb} {quoted(database)}.{quoted(CURRENT)} AS\n{body}\nCOMMENT {_text(_digest(body))}"
+    return f"{verb} {quoted(database)}.{quoted(CURRENT)} AS\n{body}\nCOMMENT {literal(_digest(body))}"
 
 
 def _current_body(database: str) -> str:
@@ -197,7 +198,7 @@ FROM (
         row_id,
         {renamed},
         if(
-            label_version = {_text(HUMAN)},
+            label_version = {literal(HUMAN)},
             toUnixTimestamp64Micro(labeled_at),
             transform(toString(label_version), tupleElement(ranks, 1), tupleElement(ranks, 2), toInt64(0))
         ) AS _rank

@@ -15,7 +15,7 @@ import structlog
 
 from connectors.clickhouse.client import ClickHouseClient
 from connectors.clickhouse.columns import TableColumn
-from connectors.clickhouse.ddl import quoted
+from connectors.clickhouse.ddl import literal, quoted
 from streams.errors import AccessError, LabelstreamError
 
 log = structlog.get_logger()
@@ -37,18 +37,22 @@ class Fence:
         self._seconds = FIRST_SECONDS
         self._allowed = True
 
-    async def moment(self) -> float:
-        """Until when an insert that is sent now may begin: seconds since 1970 on the server's clock.
+    async def set_clock(self) -> None:
+        """Look at the server's clock, if that was long ago or it was found to be wrong.
 
         Raises:
             UnavailableError: as the client.
         """
-        now = time.monotonic()
-        if self._ahead is None or now - self._measured > _CLOCK_SECONDS:
+        if self._ahead is None or time.monotonic() - self._measured > _CLOCK_SECONDS:
             clock = await self.clock()
-            now = time.monotonic()
-            self._ahead, self._measured = clock - now, now
-        return now + self._ahead + self._seconds
+            self._measured = time.monotonic()
+            self._ahead = clock - self._measured
+
+    def moment(self) -> float:
+        """Until when an insert that is sent now may begin: seconds since 1970 on the server's clock, which
+        was set before."""
+        assert self._ahead is not None
+        return time.monotonic() + self._ahead + self._seconds
 
     async def clock(self) -> float:
         """The server's clock, seconds since 1970."""
@@ -61,10 +65,9 @@ class Fence:
         if not self._allowed:
             return f"INSERT INTO {target} ({names}) FORMAT ArrowStream\n".encode()
         structure = ", ".join(f"{quoted(column.name)} {column.type}" for column in columns)
-        quotes = structure.replace("\\", "\\\\").replace("'", "\\'")
         return (
-            f"INSERT INTO {target} ({names}) SELECT {names} FROM input('{quotes}') "
-            f"WHERE throwIf(now64(6) > fromUnixTimestamp64Micro({int(moment * 1e6)}), '{_LATE}') = 0 "
+            f"INSERT INTO {target} ({names}) SELECT {names} FROM input({literal(structure)}) "
+            f"WHERE throwIf(now64(6) > fromUnixTimestamp64Micro({int(moment * 1e6)}), {literal(_LATE)}) = 0 "
             "FORMAT ArrowStream\n"
         ).encode()
 

@@ -24,7 +24,7 @@ import structlog
 from connectors.clickhouse.batch import Batch, Refused
 from connectors.clickhouse.client import ClickHouseClient
 from connectors.clickhouse.columns import PLACE, TableColumn, columns_of
-from connectors.clickhouse.ddl import STORED, quoted
+from connectors.clickhouse.ddl import STORED, literal, quoted
 from connectors.clickhouse.errors import SERVERS_FAULT, code_of
 from connectors.clickhouse.exact import OffsetSet, stored_offsets
 from connectors.clickhouse.fence import Fence
@@ -120,7 +120,7 @@ class Inserter:
         await self._patiently(
             generation,
             lambda: self._end(
-                f"startsWith(query_id, {_text(self._prefix)}) AND NOT startsWith(query_id, {_text(mine)})"
+                f"startsWith(query_id, {literal(self._prefix)}) AND NOT startsWith(query_id, {literal(mine)})"
             ),
         )
 
@@ -158,8 +158,8 @@ class Inserter:
         pause = _FIRST_PAUSE
         while len(batch):
             query_id = f"{self._prefix}{generation}/{uuid.uuid4()}"
-            moment = await self._patiently(generation, self._fence.moment)
-            failure = await self._try(table, batch, query_id, generation, moment)
+            await self._patiently(generation, self._fence.set_clock)
+            failure, moment = await self._try(table, batch, query_id, generation)
             if failure is None:
                 self._counts["inserts"] += 1
                 self._counts[f"stored:{table}"] += len(batch)
@@ -204,12 +204,10 @@ class Inserter:
         return [one for refused, _ in found for one in refused], all(known for _, known in found)
 
     async def _try(
-        self, table: str, batch: Batch, query_id: str, generation: int, moment: float
-    ) -> LabelstreamError | None:
+        self, table: str, batch: Batch, query_id: str, generation: int
+    ) -> tuple[LabelstreamError | None, float]:
+        """What went wrong, and until when on the server's clock the insert may begin."""
         body = await asyncio.to_thread(_encoded, batch.rows)
-        statement = self._fence.insert(
-            f"{quoted(self._database)}.{quoted(table)}", _columns(table, batch.rows.column_names), moment
-        )
 
         def ours() -> None:
             if self._lease.generation != generation or not self._lease.held():
@@ -226,6 +224,11 @@ class Inserter:
             )
 
         await self._lease.hold(generation)
+        # Not before: the heartbeats may have kept us waiting for long.
+        moment = self._fence.moment()
+        statement = self._fence.insert(
+            f"{quoted(self._database)}.{quoted(table)}", _columns(table, batch.rows.column_names), moment
+        )
         sending = asyncio.ensure_future(asyncio.to_thread(self._writer.call, put))
         try:
             await asyncio.shield(sending)
@@ -235,8 +238,8 @@ class Inserter:
             sending.add_done_callback(lambda done: done.cancelled() or done.exception())
             raise
         except LabelstreamError as error:
-            return error
-        return None
+            return error, moment
+        return None, moment
 
     async def _missing(self, table: str, batch: Batch, topic_id: UUID, generation: int) -> Batch:
         """What the table does not hold of ``batch``, whose insert has surely ended."""
@@ -249,10 +252,10 @@ class Inserter:
 
     async def _over(self, query_id: str, moment: float) -> None:
         """Return when the insert ``query_id`` has ended, or can no longer begin."""
-        while not await self._end(f"query_id = {_text(query_id)}"):
+        while not await self._end(f"query_id = {literal(query_id)}"):
             if await self._fence.clock() > moment:
                 # Once more: it may have begun between the look and the clock.
-                await self._end(f"query_id = {_text(query_id)}")
+                await self._end(f"query_id = {literal(query_id)}")
                 return
             await asyncio.sleep(_LOOK_AGAIN)
 
@@ -343,7 +346,3 @@ def _pieces(body: memoryview, ours: Callable[[], None]) -> Iterator[bytes]:
     for start in range(0, len(body), _PIECE):
         yield bytes(body[start : start + _PIECE])
     ours()
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

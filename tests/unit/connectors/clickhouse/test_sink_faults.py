@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,11 @@ import pytest
 from sink_parts import (
     TOPICS,
     BadLine,
+    Database,
     FakeInput,
     FakeKafka,
     FakeLease,
     augmented,
-    clickhouse,
-    fresh_database,
     labeled,
     run_until_stored,
     sink_for,
@@ -32,6 +31,7 @@ from sink_parts import (
 from connectors.clickhouse import insert as inserts
 from connectors.clickhouse.client import ClickHouseClient
 from connectors.clickhouse.ddl import create_tables
+from connectors.clickhouse.fence import FIRST_SECONDS
 from connectors.clickhouse.intake import FEWEST_ROWS
 from connectors.clickhouse.sink import writer_for
 from connectors.local.stack import LocalStack
@@ -39,23 +39,10 @@ from streams.errors import AccessError, LeaseLostError
 from streams.ports import Commit, Partition
 from streams.settings import Settings
 
-Database = tuple[ClickHouseClient, Settings]
 L0, L1 = Partition(TOPICS.labeled, 0), Partition(TOPICS.labeled, 1)
 A0, D0 = Partition(TOPICS.augmented, 0), Partition(TOPICS.dead_letter, 0)
 # A constraint that fails with CANNOT_PARSE_IPV6 (676): an error of which nobody knows whose fault it is.
 UNKNOWN_ERROR = "CHECK if(label = 'poison', toIPv6(label), toIPv6('::1')) != toIPv6('::2')"
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
-    with clickhouse(tmp_path_factory.mktemp("clickhouse")) as found:
-        yield found
-
-
-@pytest.fixture
-async def database(address: tuple[str, int]) -> AsyncIterator[Database]:
-    async with fresh_database(address) as found:
-        yield found
 
 
 @pytest.fixture
@@ -497,4 +484,21 @@ async def test_an_insert_that_begins_late_is_tried_again_with_more_time(database
     fence._ahead, fence._measured = -1e6, time.monotonic()
     await run_until_stored(sink, FakeInput(kafka, [L0], {}))
     assert sink.counts["retries"] == 1
+    assert await ids(database) == each_once([1])
+
+
+async def test_time_spent_waiting_for_heartbeats_is_not_the_insert_s(database: Database) -> None:
+    client, settings = database
+    kafka, lease = FakeKafka(), LateLease()
+    record = kafka.publish(labeled(1), TOPICS.labeled)
+    sink = sink_for(client, settings, kafka, lease=lease)
+    lease.beat.set()
+    await sink.assigned({L0: Commit(-1)}, 1)
+    lease.beat.clear()
+    storing = asyncio.create_task(sink.store([record]))
+    await asyncio.wait_for(lease.waiting.wait(), 10)
+    await asyncio.sleep(FIRST_SECONDS + 0.5)
+    lease.beat.set()
+    await storing
+    assert sink.counts["retries"] == 0
     assert await ids(database) == each_once([1])

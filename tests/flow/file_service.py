@@ -71,14 +71,7 @@ def service(make: Callable[..., Pipeline]) -> Iterator[Service]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     flow = make(API_PORT=str(port), **V1)
-    client = flow.clickhouse()
-    client.command(f"CREATE DATABASE {flow.database}")
-    client.command(
-        f"CREATE TABLE {flow.database}.logs (id UInt64, query_text String, created_at DateTime) "
-        "ENGINE = MergeTree ORDER BY id"
-    )
-    client.close()
-    assert flow.command("init").returncode == 0
+    flow.create()
     made = Service(flow, port)
     yield made
     made.client.close()

@@ -105,6 +105,17 @@ class Pipeline:
             host="127.0.0.1", port=self.clickhouse_port, autogenerate_session_id=False
         )
 
+    def create(self) -> None:
+        """Its database with an empty source table of three columns, its topics and result tables."""
+        client = self.clickhouse()
+        client.command(f"CREATE DATABASE {self.database}")
+        client.command(
+            f"CREATE TABLE {self.database}.logs (id UInt64, query_text String, created_at DateTime) "
+            "ENGINE = MergeTree ORDER BY id"
+        )
+        client.close()
+        assert self.command("init").returncode == 0
+
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         client = self.clickhouse()
         try:

@@ -53,14 +53,7 @@ def flow(make: Callable[..., Pipeline], tmp_path: Path) -> Pipeline:
     whole["domains"] = [one for one in whole["domains"] if one["name"] != "delivery"]
     (tmp_path / "less.yaml").write_text(yaml.safe_dump(whole, allow_unicode=True), "utf-8")
     flow = make(TAXONOMY_PATH=str(tmp_path / "less.yaml"), **V1)
-    client = flow.clickhouse()
-    client.command(f"CREATE DATABASE {flow.database}")
-    client.command(
-        f"CREATE TABLE {flow.database}.logs (id UInt64, query_text String, created_at DateTime) "
-        "ENGINE = MergeTree ORDER BY id"
-    )
-    client.close()
-    assert flow.command("init").returncode == 0
+    flow.create()
     return flow
 
 

@@ -18,14 +18,7 @@ ROWS = 300
 @pytest.fixture
 def flow(make: Callable[..., Pipeline]) -> Pipeline:
     flow = make(AUGMENT_VARIANTS="0", LABEL_VERSION="v1")
-    client = flow.clickhouse()
-    client.command(f"CREATE DATABASE {flow.database}")
-    client.command(
-        f"CREATE TABLE {flow.database}.logs (id UInt64, query_text String, created_at DateTime) "
-        "ENGINE = MergeTree ORDER BY id"
-    )
-    client.close()
-    assert flow.command("init").returncode == 0
+    flow.create()
     return flow
 
 

@@ -30,6 +30,9 @@ START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 _names = itertools.count()
 
 
+Database = tuple[ClickHouseClient, Settings]
+
+
 @contextlib.contextmanager
 def clickhouse(folder: Path) -> Iterator[tuple[str, int]]:
     """A real engine behind its HTTP front; yields host and port."""
@@ -44,7 +47,7 @@ def clickhouse(folder: Path) -> Iterator[tuple[str, int]]:
 
 
 @contextlib.asynccontextmanager
-async def fresh_database(address: tuple[str, int]) -> AsyncIterator[tuple[ClickHouseClient, Settings]]:
+async def fresh_database(address: tuple[str, int]) -> AsyncIterator[Database]:
     """A client, and settings whose result database is new and has its tables."""
     settings = Settings(
         clickhouse_host=address[0], clickhouse_port=address[1], clickhouse_database=f"db{next(_names)}"

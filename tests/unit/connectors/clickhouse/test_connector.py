@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 import pandas as pd
 import pytest
-from sink_parts import BadLine, clickhouse
+from sink_parts import BadLine
 
 from connectors.clickhouse import ClickHouseConfig, ClickHouseConnector
 from connectors.clickhouse.client import ClickHouseClient
@@ -23,12 +23,6 @@ from streams.settings import Settings
 
 Address = tuple[str, int]
 TEXTS = ["не могу войти", 'с "кавычками", запятой;\nи строкой', "emoji 😀", "'; DROP TABLE logs;--", ""]
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
-    with clickhouse(tmp_path_factory.mktemp("clickhouse")) as found:
-        yield found
 
 
 @pytest.fixture

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-
 import pytest
-from sink_parts import START, clickhouse, fresh_database
+from sink_parts import START, Database
 
 from connectors.clickhouse import ddl
 from connectors.clickhouse.client import ClickHouseClient
@@ -14,20 +12,6 @@ from connectors.clickhouse.versions import promote_version, register_version, re
 from streams.errors import RefusedError
 from streams.messages import Augmented, DeadLetter, Labeled
 from streams.settings import Settings
-
-Database = tuple[ClickHouseClient, Settings]
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
-    with clickhouse(tmp_path_factory.mktemp("clickhouse")) as found:
-        yield found
-
-
-@pytest.fixture
-async def database(address: tuple[str, int]) -> AsyncIterator[Database]:
-    async with fresh_database(address) as found:
-        yield found
 
 
 async def add(database: Database, *rows: tuple[str, str, str, float | None], at: str = "2026-03-01") -> None:

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 
 import pytest
 from sink_parts import (
     START,
     TOPICS,
+    Database,
     FakeInput,
     FakeKafka,
-    clickhouse,
     fresh_database,
     run_until_stored,
     sink_for,
 )
 
-from connectors.clickhouse.client import ClickHouseClient
 from connectors.clickhouse.letters_table import count_letters, list_letters
 from streams.codec import encode_dead_letter
 from streams.errors import ConfigurationError
 from streams.messages import DeadLetter
 from streams.ports import Partition
-from streams.settings import Settings
 
-Database = tuple[ClickHouseClient, Settings]
 LETTERS = [
     DeadLetter(
         row_id=f"r{number}",
@@ -42,12 +39,6 @@ LETTERS = [
     )
     for number in range(12)
 ]
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
-    with clickhouse(tmp_path_factory.mktemp("clickhouse")) as found:
-        yield found
 
 
 @pytest.fixture

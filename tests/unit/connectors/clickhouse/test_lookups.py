@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sink_parts import clickhouse, fresh_database
+from sink_parts import Database, fresh_database
 
-from connectors.clickhouse.client import ClickHouseClient
 from connectors.clickhouse.columns import columns_of
 from connectors.clickhouse.lookups import row_history, search_labels
 from connectors.clickhouse.versions import promote_version, register_version
 from streams.errors import ConfigurationError
 from streams.lookups import LabelPage, LabelQuery, Place
 from streams.messages import Augmented, Labeled
-from streams.settings import Settings
 
-Database = tuple[ClickHouseClient, Settings]
 START = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
 HOSTILE = (
     "' OR 1=1 --",
@@ -46,18 +42,6 @@ HOSTILE = (
     "['a'",
     "/* */",
 )
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
-    with clickhouse(tmp_path_factory.mktemp("clickhouse")) as found:
-        yield found
-
-
-@pytest.fixture
-async def database(address: tuple[str, int]) -> AsyncIterator[Database]:
-    async with fresh_database(address) as found:
-        yield found
 
 
 def row(number: int, **changes: Any) -> Labeled:

@@ -6,7 +6,7 @@ import asyncio
 import http.client
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,12 +14,11 @@ from sink_parts import (
     START,
     TOPICS,
     BadLine,
+    Database,
     FakeInput,
     FakeKafka,
     FakeLease,
     augmented,
-    clickhouse,
-    fresh_database,
     labeled,
     run_until_stored,
     sink_for,
@@ -33,21 +32,8 @@ from streams.messages import DeadLetter
 from streams.ports import Commit, Partition
 from streams.settings import Settings
 
-Database = tuple[ClickHouseClient, Settings]
 L0, L1 = Partition(TOPICS.labeled, 0), Partition(TOPICS.labeled, 1)
 A0, D0 = Partition(TOPICS.augmented, 0), Partition(TOPICS.dead_letter, 0)
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
-    with clickhouse(tmp_path_factory.mktemp("clickhouse")) as found:
-        yield found
-
-
-@pytest.fixture
-async def database(address: tuple[str, int]) -> AsyncIterator[Database]:
-    async with fresh_database(address) as found:
-        yield found
 
 
 @pytest.fixture

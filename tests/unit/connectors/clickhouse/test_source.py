@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sink_parts import clickhouse
 
 from connectors.clickhouse import source as module
 from connectors.clickhouse.client import ClickHouseClient
@@ -17,12 +16,6 @@ from streams.errors import ConfigurationError
 from streams.settings import Settings
 
 START = datetime(2026, 3, 29, 0, 59, 58, tzinfo=UTC)  # two seconds before Europe's clocks change
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
-    with clickhouse(tmp_path_factory.mktemp("source")) as found:
-        yield found
 
 
 @pytest.fixture

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 
 import pytest
-from sink_parts import clickhouse, fresh_database
+from sink_parts import Database
 
-from connectors.clickhouse.client import ClickHouseClient
 from connectors.clickhouse.versions import (
     list_versions,
     promote_version,
@@ -18,21 +16,6 @@ from connectors.clickhouse.versions import (
     version_history,
 )
 from streams.errors import ConfigurationError, RefusedError
-from streams.settings import Settings
-
-Database = tuple[ClickHouseClient, Settings]
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
-    with clickhouse(tmp_path_factory.mktemp("clickhouse")) as found:
-        yield found
-
-
-@pytest.fixture
-async def database(address: tuple[str, int]) -> AsyncIterator[Database]:
-    async with fresh_database(address) as found:
-        yield found
 
 
 async def add(database: Database, *rows: tuple[str, str]) -> None:

@@ -1,0 +1,21 @@
+"""A ClickHouse for each file of tests, and a database for each test that asks for one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from sink_parts import Database, clickhouse, fresh_database
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
+    with clickhouse(tmp_path_factory.mktemp("clickhouse")) as found:
+        yield found
+
+
+@pytest.fixture
+async def database(address: tuple[str, int]) -> AsyncIterator[Database]:
+    """A client, and settings whose database has the result tables."""
+    async with fresh_database(address) as found:
+        yield found

@@ -100,11 +100,8 @@ async def _topics(settings: Settings) -> str:
 
 
 async def _with_clickhouse(settings: Settings, use: Callable[[ClickHouseClient], Awaitable[str]]) -> str:
-    client = ClickHouseClient.from_settings(settings)
-    try:
+    async with ClickHouseClient.from_settings(settings) as client:
         return await use(client)
-    finally:
-        await client.close()
 
 
 async def _clickhouse(settings: Settings) -> str:

@@ -85,13 +85,10 @@ async def play(
         await asyncio.to_thread(start_local_stack, settings, on_progress=say)
         resolved = with_local_stack(settings)
         await until_available("Kafka and ClickHouse", lambda: initialise(resolved))
-        client = ClickHouseClient.from_settings(resolved)
-        try:
+        async with ClickHouseClient.from_settings(resolved) as client:
             table = DemoTable(client, resolved)
             await table.create(guest=settings.clickhouse_host is not None)
             return await _Demo(resolved, table, console, quiet).run(rows, rate, stay)
-        finally:
-            await client.close()
     finally:
         if ours:
             say(f"stopping {', '.join(ours)}; the data stays in {settings.labelstream_data}")

@@ -23,16 +23,13 @@ async def evaluate(settings: Settings, gold: Path, version: str | None) -> dict[
         UnavailableError.
     """
     rows = read_gold(gold)
-    client = ClickHouseClient.from_settings(settings)
-    try:
+    async with ClickHouseClient.from_settings(settings) as client:
         if version is None:
             known = await list_versions(client, settings)
             version = next((one.version for one in known if one.current), None)
             if version is None:
                 raise RefusedError("there is no current label version", reason="unknown-version")
         found = await labels_under(client, settings, version, [one.row_id for one in rows])
-    finally:
-        await client.close()
     if not found:
         raise RefusedError(
             f"label version {version} has no label of any row of {gold}", reason="unknown-version"

@@ -8,9 +8,7 @@ left to it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,7 +55,7 @@ async def export(settings: Settings, *, days: int, limit: int | None, name: str 
         UnavailableError: it does not answer.
         RefusedError: reason `no-rows`.
     """
-    async with _client(settings) as client:
+    async with ClickHouseClient.from_settings(settings) as client:
         source = SourceTable(client, settings)
         since, until = await begin_of(client, days), await source.now()
     folder = settings.labelstream_data / "exports"
@@ -112,15 +110,6 @@ async def begin(tools: Tools, job: Job) -> Job:
         await note(tools, job.asked_message(tools.topics))
         tools.jobs.jobs.setdefault(job.id, job)
     return tools.jobs.jobs[job.id]
-
-
-@contextlib.asynccontextmanager
-async def _client(settings: Settings) -> AsyncIterator[ClickHouseClient]:
-    client = ClickHouseClient.from_settings(settings)
-    try:
-        yield client
-    finally:
-        await client.close()
 
 
 def _oldest_in(path: Path) -> int | None:

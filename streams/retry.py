@@ -8,8 +8,9 @@ for, and whoever dies in between, a row is published once.
 from __future__ import annotations
 
 import base64
+import contextlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from typing import Any
 
@@ -34,13 +35,10 @@ async def list_dead_letters(
     settings: Settings, *, reason: str | None, step: str | None, since: datetime | None, limit: int
 ) -> dict[str, Any]:
     """The newest letters, and how many there are of each step and reason."""
-    client = ClickHouseClient.from_settings(settings)
-    try:
+    async with ClickHouseClient.from_settings(settings) as client:
         letters = await list_letters(client, settings, reason=reason, step=step, since=since, limit=limit)
         resolved = await resolved_letters(client, settings, letters)
         counts = await count_letters(client, settings, reason=reason, step=step, since=since)
-    finally:
-        await client.close()
     return {
         "total": sum(counts.values()),
         "counts": [{"step": s, "reason": r, "count": count} for (s, r), count in counts.items()],
@@ -66,17 +64,11 @@ async def retry_dead_letters(
     Raises:
         UnavailableError, AccessError, ConfigurationError: call again; what was retried is not doubled.
     """
-    client = ClickHouseClient.from_settings(settings)
-    producer = LeasedProducer(connection(settings))
-    retry = _Retry(settings, client, producer)
-    try:
+    async with _retrying(settings) as (client, retry):
         letters = await open_letters(client, settings, reason=reason, step=step, since=since, limit=limit)
         for start in range(0, len(letters), _AT_ONCE):
             await retry.some(letters[start : start + _AT_ONCE])
             report(min(start + _AT_ONCE, len(letters)), len(letters))
-    finally:
-        await producer.stop()
-        await client.close()
     return {
         "open": len(letters),
         "retried": retry.counts["retried"],
@@ -104,26 +96,30 @@ async def retry_letter(settings: Settings, name: str) -> dict[str, Any]:
         raise RefusedError("there is no such dead letter", reason="not-found") from None
     if failed_at.tzinfo is None:
         raise RefusedError("there is no such dead letter", reason="not-found")
-    client = ClickHouseClient.from_settings(settings)
-    producer = LeasedProducer(connection(settings))
-    retry = _Retry(settings, client, producer)
-    try:
+    async with _retrying(settings) as (client, retry):
         there = await list_letters(client, settings, at=failed_at, limit=_AT_ONCE)
-        if not any(f"{one.topic}/{one.partition}/{one.offset}" == origin for one in there):
+        if not any(_origin(one) == origin for one in there):
             raise RefusedError("there is no such dead letter", reason="not-found")
         still_open = await open_letters(client, settings, at=failed_at, limit=_AT_ONCE)
-        wanted = [
-            one
-            for one in still_open
-            if f"{one.letter.topic}/{one.letter.partition}/{one.letter.offset}" == origin
-        ]
+        wanted = [one for one in still_open if _origin(one.letter) == origin]
         if not wanted:
             raise RefusedError("its row has come through since", reason="conflict")
         await retry.some(wanted)
-    finally:
-        await producer.stop()
-        await client.close()
     return {"retried": retry.counts["retried"], "stored": retry.counts["stored"], "left": dict(retry.left)}
+
+
+def _origin(letter: DeadLetter) -> str:
+    return f"{letter.topic}/{letter.partition}/{letter.offset}"
+
+
+@contextlib.asynccontextmanager
+async def _retrying(settings: Settings) -> AsyncIterator[tuple[ClickHouseClient, _Retry]]:
+    producer = LeasedProducer(connection(settings))
+    async with ClickHouseClient.from_settings(settings) as client:
+        try:
+            yield client, _Retry(settings, client, producer)
+        finally:
+            await producer.stop()
 
 
 class _Retry:

@@ -102,11 +102,8 @@ async def initialise(settings: Settings) -> dict[str, Any]:
     """
     await reach(settings)
     made = await Admin(connection(settings)).create_topics(settings)
-    client = ClickHouseClient.from_settings(settings)
-    try:
+    async with ClickHouseClient.from_settings(settings) as client:
         await create_tables(client, settings)
-    finally:
-        await client.close()
     return {"topics": made, "database": settings.result_database}
 
 

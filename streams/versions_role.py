@@ -143,11 +143,8 @@ class Versions:
 
     async def _register(self) -> None:
         async def attempt() -> None:
-            client = ClickHouseClient.from_settings(with_local_stack(self._settings))
-            try:
+            async with ClickHouseClient.from_settings(with_local_stack(self._settings)) as client:
                 await register(client, self._settings, self._live, live=True)
-            finally:
-                await client.close()
 
         try:
             await until_available("ClickHouse (to note the label version)", attempt)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
 
@@ -23,13 +22,13 @@ from streams.settings import Settings
 
 async def versions_known(settings: Settings) -> list[dict[str, Any]]:
     """All versions, as `list_versions`."""
-    async with _client(settings) as client:
+    async with ClickHouseClient.from_settings(settings) as client:
         return [_told(one) for one in await list_versions(client, settings)]
 
 
 async def versions_named(settings: Settings) -> list[dict[str, Any]]:
     """The same without counting their rows, which takes long over many."""
-    async with _client(settings) as client:
+    async with ClickHouseClient.from_settings(settings) as client:
         found = [_told(one) for one in await list_versions(client, settings, counted=False)]
     for one in found:
         del one["rows"]
@@ -43,7 +42,7 @@ async def version_shown(settings: Settings, version: str) -> dict[str, Any]:
     Raises:
         RefusedError: there is no such version.
     """
-    async with _client(settings) as client:
+    async with ClickHouseClient.from_settings(settings) as client:
         history = await version_history(client, settings, version)
         now = next(one for one in await list_versions(client, settings) if one.version == version)
     spec = None
@@ -62,7 +61,7 @@ async def promote(settings: Settings, version: str) -> dict[str, Any]:
     Raises:
         RefusedError: there is no such version.
     """
-    async with _client(settings) as client:
+    async with ClickHouseClient.from_settings(settings) as client:
         await promote_version(client, settings, version)
         return await _state(client, settings, version)
 
@@ -73,24 +72,15 @@ async def retire(settings: Settings, version: str) -> dict[str, Any]:
     Raises:
         RefusedError: there is no such version.
     """
-    async with _client(settings) as client:
+    async with ClickHouseClient.from_settings(settings) as client:
         await retire_version(client, settings, version)
         return await _state(client, settings, version)
 
 
 async def compare(settings: Settings, a: str, b: str, changed: int) -> Diff:
     """As `diff_versions`."""
-    async with _client(settings) as client:
+    async with ClickHouseClient.from_settings(settings) as client:
         return await diff_versions(client, settings, a, b, changed=changed)
-
-
-@contextlib.asynccontextmanager
-async def _client(settings: Settings) -> AsyncIterator[ClickHouseClient]:
-    client = ClickHouseClient.from_settings(settings)
-    try:
-        yield client
-    finally:
-        await client.close()
 
 
 async def _state(client: ClickHouseClient, settings: Settings, version: str) -> dict[str, Any]:

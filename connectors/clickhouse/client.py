@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Self
 
 import clickhouse_connect
 from clickhouse_connect.driver import httputil
@@ -73,6 +73,12 @@ class ClickHouseClient:
             "ca_cert": str(settings.clickhouse_ca_cert) if settings.clickhouse_ca_cert else None,
         }
         return cls(**(arguments | overrides))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
     async def command(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Any:
         """Run a statement that returns nothing, or one value."""

@@ -7,7 +7,6 @@ each text, and one more for each that the dead worker had in flight.
 
 from __future__ import annotations
 
-import argparse
 import random
 import signal
 import threading
@@ -16,7 +15,7 @@ import time
 import psutil
 
 from bench.endpoint import endpoint, stats_of
-from bench.harness import report, stack
+from bench.harness import options, report, stack
 from bench.running import distinct_texts, fill_rows, make_topics, records, role, watch, with_settings
 from streams.topics import Topics
 
@@ -39,12 +38,9 @@ def kill_midway(worker: psutil.Process, base: str, calls: int, found: list[int])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options(__doc__)
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--texts", type=int, default=2000)
-    parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
     texts = zipf_texts(chosen.rows, chosen.texts)
     distinct = len(set(texts))

@@ -7,7 +7,6 @@ partition that stops would show as its longest gap.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import itertools
 import time
@@ -15,7 +14,7 @@ import time
 import numpy as np
 
 from bench.endpoint import endpoint
-from bench.harness import report, say, stack
+from bench.harness import options, report, say, stack
 from bench.running import fill_rows, make_topics, records, role, watch, with_settings
 from streams.settings import Settings
 from streams.topics import Topics
@@ -65,12 +64,9 @@ def taken(settings: Settings, first: int, last: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options(__doc__)
     parser.add_argument("--replay", type=int, default=30_000)
     parser.add_argument("--live", type=int, default=600)
-    parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
     live, pause = chosen.live, 0.03
     with (

@@ -6,11 +6,10 @@ temporary folder, and asks four questions of each way to find the current label.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import time
 
-from bench.harness import report, say, stack
+from bench.harness import options, report, say, stack
 from connectors.clickhouse.client import ClickHouseClient
 from connectors.clickhouse.columns import columns_of
 from connectors.clickhouse.ddl import create_tables
@@ -131,11 +130,8 @@ async def run(settings: Settings, rows: int) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options(__doc__)
     parser.add_argument("--rows", type=int, default=10_000_000)
-    parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
     with stack(kafka=False) as settings:
         found = asyncio.run(run(settings, chosen.rows))

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import multiprocessing
@@ -116,6 +117,15 @@ def measure(function: Callable[..., T], *arguments: Any) -> Measured[T]:
         raise ChildError(failure)
     measured: Measured[T] = found
     return measured
+
+
+def options(description: str | None) -> argparse.ArgumentParser:
+    """A parser with what every bench takes. ``description``: the module's docstring."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object, last on stdout")
+    return parser
 
 
 def report(

@@ -8,7 +8,6 @@ Steady state: between the first and the last quarter of the answers.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import itertools
 import time
@@ -17,7 +16,7 @@ from pathlib import Path
 import orjson
 
 from bench.endpoint import MODEL, endpoint
-from bench.harness import cpu_seconds, measure, report, say, stack
+from bench.harness import cpu_seconds, measure, options, report, say, stack
 from bench.running import (
     distinct_texts,
     fill_rows,
@@ -135,12 +134,9 @@ def beside_raw(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options(__doc__)
     parser.add_argument("--seconds", type=float, default=16.0, help="how long each run is to take, about")
     parser.add_argument("--only", choices=("64", "256", "fast"), help="one of the questions")
-    parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
     figures: list[tuple[str, dict[str, float]]] = []
     ratios: dict[str, float] = {}

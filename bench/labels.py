@@ -6,14 +6,13 @@ switched off. Seconds of the first time, the median and the worst of some.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import statistics
 import time
 from datetime import UTC, datetime
 
 from bench.current_view import fill, settled
-from bench.harness import report, say, stack
+from bench.harness import options, report, say, stack
 from connectors.clickhouse import lookups
 from connectors.clickhouse.client import ClickHouseClient
 from connectors.clickhouse.ddl import create_tables
@@ -71,11 +70,8 @@ async def run(settings: Settings, rows: int) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options(__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
     with stack(kafka=False) as settings:
         found = asyncio.run(run(settings, chosen.rows))

@@ -7,7 +7,6 @@ which are taken off. Insertion counts from before the INSERT is sent; the end is
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import random
 import time
@@ -15,7 +14,7 @@ import time
 import numpy as np
 
 from bench.endpoint import endpoint
-from bench.harness import report, say, stack
+from bench.harness import options, report, say, stack
 from bench.poller import make_source
 from bench.running import make_topics, records, role, watch, with_settings
 from streams.settings import Settings
@@ -81,11 +80,8 @@ def latencies(settings: Settings, rows: int, poll_seconds: float, base: str, sil
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options(__doc__)
     parser.add_argument("--rows", type=int, default=300)
-    parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
     figures = []
     with stack() as settings, endpoint(seconds=MODEL_SECONDS) as base, endpoint(slots=0) as silent:

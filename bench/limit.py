@@ -7,7 +7,6 @@ was seen, and the curve of rate against requests in flight, as SVG.
 
 from __future__ import annotations
 
-import argparse
 import bisect
 import time
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.endpoint import change, endpoint, stats_of
-from bench.harness import measure, report, say, stack
+from bench.harness import measure, options, report, say, stack
 from bench.label import raw
 from bench.plot import Line, chart
 from bench.running import distinct_texts, fill_rows, make_topics, role, with_settings
@@ -137,13 +136,10 @@ def curve(levels: Sequence[int], seconds: float) -> list[tuple[float, float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options(__doc__)
     parser.add_argument("--seconds", type=float, default=25.0, help="how long each capacity lasts")
     parser.add_argument("--only", choices=("429", "queue"), help="one of the endpoints")
     parser.add_argument("--plots", type=Path, help="write the plots into this folder")
-    parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
     seconds = chosen.seconds
     phases = [(SLOTS, seconds), (FEWER, seconds), (SLOTS, seconds)]

@@ -8,14 +8,13 @@ from its first message (a page was read before it) to the last one.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import itertools
 import time
 from datetime import UTC, datetime
 from typing import Any
 
-from bench.harness import cpu_seconds, measure, report, say, stack
+from bench.harness import cpu_seconds, measure, options, report, say, stack
 from bench.running import make_topics, role, stamps, watch, with_settings
 from streams.settings import Settings
 from streams.topics import Topics
@@ -128,12 +127,9 @@ async def _raw(settings: Settings, topic: str) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options(__doc__)
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--runs", type=int, default=3, help="take the best of so many runs of each")
-    parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
     rows = chosen.rows
     best: dict[str, dict[str, float]] = {}

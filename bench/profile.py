@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 
 from bench.endpoint import endpoint
-from bench.harness import report, stack
+from bench.harness import options, report, stack
 from bench.running import distinct_texts, fill_rows, make_topics, role, watch, with_settings
 from streams.topics import Topics
 
@@ -89,13 +89,10 @@ def worker(out: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options(__doc__)
     parser.add_argument("--rows", type=int, default=12_000)
     parser.add_argument("--functions", type=int, default=0)
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
     if chosen.worker:
         worker(chosen.worker)

@@ -7,7 +7,6 @@ partitions are there and end when the last row is stored (the sink's: committed 
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import io
 import time
@@ -16,7 +15,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from bench.harness import Measured, cpu_seconds, measure, report, say, stack
+from bench.harness import Measured, cpu_seconds, measure, options, report, say, stack
 from streams.settings import Settings
 from streams.topics import Topics
 
@@ -308,12 +307,9 @@ def stored(settings: Settings, rows: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options(__doc__)
     parser.add_argument("--rows", type=int, default=300_000)
     parser.add_argument("--runs", type=int, default=3, help="take the best of so many runs of each")
-    parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
     best: dict[str, dict[str, float]] = {}
     with stack() as settings:

@@ -5,21 +5,17 @@ Counted by the stand-in that the local stack runs, which answers with one letter
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from bench.endpoint import endpoint, stats_of
-from bench.harness import report, stack
+from bench.harness import options, report, stack
 from bench.running import distinct_texts, fill_rows, make_topics, role, watch, with_settings
 from streams.topics import Topics
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options(__doc__)
     parser.add_argument("--rows", type=int, default=500)
-    parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
     taxonomy = Path(__file__).resolve().parents[1] / "taxonomy.yaml"
     figures = []

@@ -5,11 +5,10 @@ An endpoint without a limit that takes 300 ms, 32 requests in flight a worker; r
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 
 from bench.endpoint import endpoint
-from bench.harness import report, say, stack
+from bench.harness import options, report, say, stack
 from bench.running import distinct_texts, fill_rows, make_topics, role, watched_run, with_settings
 from streams.settings import Settings
 
@@ -36,11 +35,8 @@ def workers(settings: Settings, count: int, base: str, silent: str, seconds: flo
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options(__doc__)
     parser.add_argument("--seconds", type=float, default=20.0, help="how long each run is to take, about")
-    parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
     figures = []
     with stack(clickhouse=False) as settings, endpoint(seconds=0.3) as base, endpoint(slots=0) as silent:

@@ -43,9 +43,12 @@ class Intake:
         self._filled = filled
         self._held: list[Record] = []
         self._filling: asyncio.Task[None] | None = None
+        self._closed = False
 
     def offer(self, record: Record) -> None:
         """A message as the consumer read it. Read twice, it is taken once."""
+        if self._closed:
+            return
         if self._filling is not None:
             self._held.append(record)
         elif record.offset == self.next:
@@ -60,7 +63,9 @@ class Intake:
         return len(self._held)
 
     def close(self) -> None:
-        """The partition is no longer owned."""
+        """The partition is no longer owned. What the consumer still reads is not taken: those before it were
+        let go, and would be committed over."""
+        self._closed = True
         self._held = []
         if self._filling is not None:
             self._filling.cancel()
@@ -76,8 +81,10 @@ class Intake:
             try:
                 found += await self._read(end)
                 break
-            except LabelstreamError as error:
-                log.warning("gap_not_read", partition=self._partition, start=self.next, error=str(error))
+            except Exception as error:
+                # Whatever it is: a partition whose gap is given up would stand still for ever.
+                known = error if isinstance(error, LabelstreamError) else repr(error)
+                log.warning("gap_not_read", partition=self._partition, start=self.next, error=str(known))
                 await self._sleep(_AGAIN_SECONDS)
         if found:
             log.warning("gap_filled", partition=self._partition, before=end, messages=found)

@@ -8,7 +8,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# A slow example says that the machine is busy, not that the code is wrong.
+hypothesis.settings.register_profile("labelstream", deadline=None)
+hypothesis.settings.load_profile("labelstream")
 
 _TIMED = "faults/test_recovery.py"
 _FOLDERS = ("unit", "faults", "security", "flow", "browser")

@@ -80,7 +80,11 @@ class TailReader:
                 for place, messages in batches.items():
                     yield [to_record(message) for message in messages if message.offset < ends[place]]
                 for place in list(open_places):
-                    if await consumer.position(place) >= ends[place]:
+                    try:
+                        position = await consumer.position(place)
+                    except Exception as error:
+                        raise translate(error) from error
+                    if position >= ends[place]:
                         open_places.discard(place)
                         consumer.pause(place)
 

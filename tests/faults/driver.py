@@ -105,11 +105,11 @@ class Driver:
             await self._world.standin("DELETE", "/faults")
             await self._dismiss()
         ledger = await take_stock(self._world, self._name, self._plan)
-        violations = [*self._breaches, *judge(ledger)]
+        violations = [*self._breaches, *(f"stood still for 30 s: {place}" for place in self._lag.stuck)]
         violations += [
             f"{kind}: {n} calls after the answer: {text!r}" for (kind, text), n in repeated.items()
         ]
-        violations += [f"stood still for 30 s: {place}" for place in self._lag.stuck]
+        violations += judge(ledger)
         outcome = Outcome(
             self._plan,
             violations,

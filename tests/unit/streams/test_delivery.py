@@ -388,6 +388,31 @@ async def test_revocation_lets_calls_finish_so_that_nobody_repeats_them() -> Non
     assert delivery.commits()[ROWS].offset == 1
 
 
+async def test_what_is_read_during_a_revocation_is_not_taken_over_what_waited() -> None:
+    """What waited is let go. The consumer goes on reading for a moment: behind it."""
+    broker, answer, asked = Broker(), asyncio.Event(), asyncio.Event()
+
+    async def step(message: Row) -> Any:
+        asked.set()
+        await answer.wait()
+        return await label(message)
+
+    delivery = make(broker, step, Limits({"label": 2}))
+    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    for offset in range(10):
+        delivery.offer(record(offset, str(offset)), 1)
+    await asked.wait()
+    revoking = asyncio.create_task(delivery.revoked(owner=True, seconds=60))
+    await asyncio.sleep(0)
+    delivery.offer(record(10, "10"), 1)
+    answer.set()
+    await asyncio.sleep(0)
+    delivery.offer(record(11, "11"), 1)
+    assert await revoking
+    assert delivery.commits()[ROWS].offset == 2
+    assert broker.rows() == ["0", "1"]
+
+
 async def test_the_same_row_live_and_replayed_is_published_once() -> None:
     broker = Broker()
     delivery = make(broker)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import random
 import sys
 import tempfile
@@ -28,6 +29,8 @@ def main() -> None:
     parser.add_argument("--no-broker", action="store_true", help="do not kill Kafka")
     parser.add_argument("--keep", type=Path, help="keep logs and data in this folder")
     given = parser.parse_args()
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # Kafka is killed: its clients say so at length
+    logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="labelstream-soak-") as scratch:
         sys.exit(0 if soak(given, given.keep or Path(scratch)) else 1)
 

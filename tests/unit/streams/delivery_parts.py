@@ -1,0 +1,128 @@
+"""Fakes in memory for the tests of delivery: a broker of lists, rows, a step."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from streams.codec import encode
+from streams.delivery import Delivery
+from streams.errors import LeaseLostError, RefusedError
+from streams.messages import Labeled, Row
+from streams.outcomes import Done, Reject, Retry
+from streams.ports import Outgoing, Partition, Record
+from streams.stage import Flow, Limits, Route
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+ROWS = Partition("rows", 0)
+REPLAY = Partition("replay", 0)
+
+
+class Broker:
+    """Sender, Tail and Lease over lists."""
+
+    def __init__(self) -> None:
+        self.logs: dict[tuple[str, int], list[Outgoing]] = {}
+        self.generation = 1
+        self.incarnations: dict[str, int] = {}
+        self.may_write = asyncio.Event()
+        self.may_write.set()
+        self.refuse: Callable[[Outgoing], bool] = lambda message: False
+
+    async def send(self, message: Outgoing) -> int:
+        if self.refuse(message):
+            raise RefusedError("too large", reason="too-large")
+        log = self.logs.setdefault((message.topic, message.partition), [])
+        log.append(message)
+        return len(log) - 1
+
+    async def send_many(self, messages: Sequence[Outgoing]) -> list[int]:
+        return [await self.send(message) for message in messages]
+
+    async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        return 0, len(self.logs.get((topic, partition), []))
+
+    async def read(self, topic: str, partition: int, start: int) -> AsyncIterator[list[Record]]:
+        log = self.logs.get((topic, partition), [])
+        yield [
+            Record(topic, partition, start + i, 0, m.key, m.value, tuple(m.headers))
+            for i, m in enumerate(log[start:])
+        ]
+
+    async def bounds_many(self, partitions: Sequence[Partition]) -> dict[Partition, tuple[int, int]]:
+        return {partition: await self.bounds(*partition) for partition in partitions}
+
+    async def read_many(self, starts: Mapping[Partition, int]) -> AsyncIterator[list[Record]]:
+        for partition, start in starts.items():
+            end = (await self.bounds(*partition))[1]
+            async for records in self.read(*partition, 0 if start > end else start):
+                yield records
+
+    async def topic_ids(self, topics: Sequence[str]) -> dict[str, UUID]:
+        return {topic: UUID(int=self.incarnations.get(topic, 0)) for topic in topics}
+
+    async def topic_id(self, topic: str) -> UUID:
+        return (await self.topic_ids([topic]))[topic]
+
+    def held(self) -> bool:
+        return self.may_write.is_set()
+
+    async def hold(self, generation: int) -> None:
+        await self.may_write.wait()
+        if generation != self.generation:
+            raise LeaseLostError("over")
+
+    def rows(self, topic: str = "labeled") -> list[str]:
+        return [(m.key or b"").decode() for m in self.logs.get((topic, 0), [])]
+
+
+def row(row_id: str) -> Row:
+    return Row(row_id=row_id, text=f"text {row_id}", created_at=NOW, polled_at=NOW)
+
+
+def record(offset: int, row_id: str | None = None, topic: str = "rows", value: bytes | None = b"") -> Record:
+    if row_id is not None:
+        value = encode(row(row_id))
+    return Record(topic, 0, offset, 0, (row_id or "").encode(), value)
+
+
+async def label(message: Row) -> Done[Labeled] | Reject | Retry:
+    return Done(Labeled(**message.model_dump(), label="other", label_version="v1", model="m", labeled_at=NOW))
+
+
+async def no_sleep(_: float) -> None:
+    await asyncio.sleep(0)
+
+
+def make(
+    broker: Broker,
+    step: Callable[[Any], Awaitable[Any]] = label,
+    limits: Limits | None = None,
+    unwanted: Callable[[Record], bool] = lambda record: False,
+) -> Delivery:
+    route = Route(Row, Labeled, step, "labeled", "v1")
+    return Delivery(
+        Flow(
+            ("rows", "replay"),
+            ("labeled",),
+            "dead",
+            lambda record: route,
+            frozenset({"replay"}),
+            unwanted=unwanted,
+        ),
+        sender=broker,
+        tail=broker,
+        topic_ids=broker,
+        lease=broker,
+        limits=limits or Limits({"label": 8}),
+        sleep=no_sleep,
+    )
+
+
+async def settle(delivery: Delivery) -> None:
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert delivery.in_flight == 0

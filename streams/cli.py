@@ -31,6 +31,7 @@ from streams.cli_status import status
 from streams.cli_versions import versions_app
 from streams.logs import configure_logs
 from streams.measures import release
+from streams.roles import Role, run_role
 
 NAME = "labelstream"
 COMPLETE = "_LABELSTREAM_COMPLETE"
@@ -67,17 +68,6 @@ class Shell(StrEnum):
     POWERSHELL = "powershell"
 
 
-class Role(StrEnum):
-    """What `run` can run."""
-
-    POLLER = "poller"
-    AGENTS = "agents"
-    SINK = "sink"
-    API = "api"
-    FETCHER = "fetcher"
-    ALL = "all"
-
-
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"{NAME} {release()}")
@@ -101,35 +91,25 @@ def everywhere(
 )
 def run(role: Annotated[Role, typer.Argument(help="`all` runs the others as processes of its own.")]) -> None:
     """Run one role, or all of them under supervision, until SIGTERM or Ctrl-C."""
-    from streams import roles
-
     settings = read_settings()
     configure_logs(settings.log_level, settings.log_format, role.value)
-    work = {
-        Role.POLLER: roles.run_poller,
-        Role.AGENTS: roles.run_agents,
-        Role.SINK: roles.run_sink,
-        Role.API: roles.run_api,
-        Role.FETCHER: roles.run_fetcher,
-        Role.ALL: roles.run_all,
-    }
     settle = _CHILDREN_SECONDS if role is Role.ALL else SETTLE_SECONDS
     if settings.log_format == "json":
         raise typer.Exit(
-            logged(lambda: until_signal(work[role](settings), settle), role.value, debug=debugging())
+            logged(lambda: until_signal(run_role(role, settings), settle), role.value, debug=debugging())
         )
-    until_signal(work[role](settings), settle)
+    until_signal(run_role(role, settings), settle)
 
 
 @app.command(epilog=examples("labelstream init", "labelstream init --json"))
 def init(as_json: Json = False) -> None:
     """Create the topics and the result tables that are missing."""
-    from streams import roles
+    from streams.initialise import initialise
     from streams.local import with_local_stack
 
     settings = with_local_stack(read_settings())
     with working("making topics and tables"):
-        made = asyncio.run(roles.initialise(settings))
+        made = asyncio.run(initialise(settings))
     if as_json:
         print_json(made)
         return

@@ -25,8 +25,8 @@ from connectors.local import processes
 from connectors.local.traffic import Query, bursts, queries
 from streams.demo_view import farewell, picture
 from streams.errors import LabelstreamError, RetryableError, UnavailableError
+from streams.initialise import initialise
 from streams.local import local_stack_status, start_local_stack, stop_local_stack, with_local_stack
-from streams.roles import initialise
 from streams.settings import Settings
 from streams.supervise import Supervisor
 from streams.topics import Topics, groups

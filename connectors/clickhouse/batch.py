@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.json as pj
 from pydantic import BaseModel
 
-from connectors.clickhouse.columns import PLACE, TIME, TableColumn, columns_of
+from connectors.clickhouse.columns import PLACE, TableColumn, columns_of
 from streams.codec import decode, decode_dead_letter
 from streams.errors import UndecodableError
 from streams.messages import DeadLetter, Message
@@ -142,10 +142,7 @@ def _read_json(columns: Sequence[TableColumn], records: Sequence[Record]) -> Any
             parse_options=pj.ParseOptions(
                 # Times as text: read as times at once, one without a zone would pass.
                 explicit_schema=pa.schema(
-                    [
-                        (column.name, pa.string() if column.arrow == TIME else column.arrow)
-                        for column in columns
-                    ]
+                    [(column.name, pa.string() if column.is_time else column.arrow) for column in columns]
                 ),
                 newlines_in_values=True,
                 unexpected_field_behavior="ignore",
@@ -167,7 +164,7 @@ def _fits(column: TableColumn, values: Any) -> bool:
         return False
     if column.not_empty and pc.min(pc.binary_length(values)).as_py() == 0:
         return False
-    if column.arrow == TIME:
+    if column.is_time:
         return _within(values, EARLIEST, LATEST)
     if column.least is not None or column.most is not None:
         return not pc.any(pc.is_nan(values)).as_py() and _within(values, column.least, column.most)
@@ -215,7 +212,7 @@ def _decoded_strictly(
 
 def _refuse_times(model: BaseModel) -> None:
     for column in columns_of(type(model)):
-        if column.arrow == TIME and not EARLIEST <= getattr(model, column.name) <= LATEST:
+        if column.is_time and not EARLIEST <= getattr(model, column.name) <= LATEST:
             raise UndecodableError(
                 f"{column.name}: ClickHouse holds times from 1900 to 2299", reason="out-of-range"
             )

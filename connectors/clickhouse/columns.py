@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import types
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Union
 
 import annotated_types
-import pyarrow as pa
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from streams.messages import Column
 
-TIME = pa.timestamp("us", "UTC")
+
+def _arrow() -> Any:
+    """Arrow, when its first type is asked for: only those who insert do, and it takes 0.3 s of a start."""
+    import pyarrow
+
+    return pyarrow
 
 
 @dataclass(frozen=True)
@@ -25,32 +30,47 @@ class TableColumn:
 
     name: str
     type: str
-    arrow: Any
+    make_arrow: Callable[[], Any]
     comment: str = ""
     nullable: bool = False
     not_empty: bool = False
     least: float | None = None
     most: float | None = None
 
+    @cached_property
+    def arrow(self) -> Any:
+        """The type in Arrow."""
+        return self.make_arrow()
+
+    @property
+    def is_time(self) -> bool:
+        return self.make_arrow is _time
+
+
+def _time() -> Any:
+    return _arrow().timestamp("us", "UTC")
+
 
 # Where a stored message stood in Kafka. `_stored_at` is the server's: it is not part of an insert.
 PLACE = (
-    TableColumn("_topic", "LowCardinality(String)", pa.string(), "Kafka topic that it was stored from"),
-    TableColumn("_topic_id", "UUID", pa.binary(16), "that topic's incarnation"),
-    TableColumn("_partition", "Int32", pa.int32(), "its partition there"),
-    TableColumn("_offset", "Int64", pa.int64(), "its offset there"),
+    TableColumn(
+        "_topic", "LowCardinality(String)", lambda: _arrow().string(), "Kafka topic that it was stored from"
+    ),
+    TableColumn("_topic_id", "UUID", lambda: _arrow().binary(16), "that topic's incarnation"),
+    TableColumn("_partition", "Int32", lambda: _arrow().int32(), "its partition there"),
+    TableColumn("_offset", "Int64", lambda: _arrow().int64(), "its offset there"),
 )
 STORED_AT = "`_stored_at` DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'when it was stored, UTC'"
 
-_SCALARS: dict[Any, tuple[str, Any]] = {
-    str: ("String", pa.string()),
-    bytes: ("String", pa.binary()),
-    bool: ("Bool", pa.bool_()),
-    int: ("Int64", pa.int64()),
-    float: ("Float64", pa.float64()),
-    datetime: ("DateTime64(6, 'UTC')", TIME),
+_SCALARS: dict[Any, tuple[str, Callable[[], Any]]] = {
+    str: ("String", lambda: _arrow().string()),
+    bytes: ("String", lambda: _arrow().binary()),
+    bool: ("Bool", lambda: _arrow().bool_()),
+    int: ("Int64", lambda: _arrow().int64()),
+    float: ("Float64", lambda: _arrow().float64()),
+    datetime: ("DateTime64(6, 'UTC')", _time),
 }
-_NARROW = {"Int32": pa.int32()}
+_NARROW = {"Int32": lambda: _arrow().int32()}
 
 
 @cache
@@ -75,14 +95,14 @@ def _column(name: str, field: FieldInfo) -> TableColumn:
     )
 
 
-def _types(annotation: Any) -> tuple[str, Any, bool]:
-    """ClickHouse type, Arrow type, and whether null is allowed."""
+def _types(annotation: Any) -> tuple[str, Callable[[], Any], bool]:
+    """ClickHouse type, what makes the Arrow type, and whether null is allowed."""
     origin = typing.get_origin(annotation)
     if origin is typing.Annotated:
         return _types(typing.get_args(annotation)[0])
     if origin is list:
         kind, arrow, _ = _types(typing.get_args(annotation)[0])
-        return f"Array({kind})", pa.list_(arrow), False
+        return f"Array({kind})", lambda: _arrow().list_(arrow()), False
     if origin in (types.UnionType, Union):
         (inner,) = (kind for kind in typing.get_args(annotation) if kind is not type(None))
         kind, arrow, _ = _types(inner)
@@ -90,7 +110,7 @@ def _types(annotation: Any) -> tuple[str, Any, bool]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         parts = columns_of(annotation)
         kind = ", ".join(f"{part.name} {part.type}" for part in parts)
-        return f"Tuple({kind})", pa.struct([(part.name, part.arrow) for part in parts]), False
+        return f"Tuple({kind})", lambda: _arrow().struct([(part.name, part.arrow) for part in parts]), False
     kind, arrow = _SCALARS[annotation]
     return kind, arrow, False
 

@@ -1,0 +1,31 @@
+"""Every role as a process of its own, started again when it fails."""
+
+from __future__ import annotations
+
+import os
+
+from streams.health import Health
+from streams.initialise import initialise
+from streams.local import with_local_stack
+from streams.measures import supervisor_metrics
+from streams.settings import Settings
+from streams.supervise import Supervisor
+from streams.waiting import until_available
+
+SUPERVISED = ("poller", "agents", "sink", "api")
+
+
+async def every(settings: Settings, health: Health) -> None:
+    """Make what is missing, then supervise until cancelled."""
+
+    async def attempt() -> None:
+        await initialise(with_local_stack(settings))
+
+    health.wait_for("Kafka and ClickHouse")
+    await until_available("Kafka and ClickHouse", attempt)
+    # The port is this process's; each role takes a free one.
+    supervisor = Supervisor(SUPERVISED, {**os.environ, "HEALTH_PORT": "0"})
+    health.state = lambda: {"pids": supervisor.pids, "restarts": dict(supervisor.restarts)}
+    health.measure = lambda: supervisor_metrics(supervisor.restarts, SUPERVISED)
+    health.working()
+    await supervisor.run()

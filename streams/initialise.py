@@ -1,0 +1,24 @@
+"""What must be there before the first message: topics and result tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.ddl import create_tables
+from connectors.kafka.admin import Admin
+from connectors.kafka.connection import connection, reach
+from streams.settings import Settings
+
+
+async def initialise(settings: Settings) -> dict[str, Any]:
+    """Make the topics and the result tables that are missing.
+
+    Raises:
+        UnavailableError, ConfigurationError: what does not answer, or who may not.
+    """
+    await reach(settings)
+    made = await Admin(connection(settings)).create_topics(settings)
+    async with ClickHouseClient.from_settings(settings) as client:
+        await create_tables(client, settings)
+    return {"topics": made, "database": settings.result_database}

@@ -1,0 +1,90 @@
+"""The poller's role: publishes the source table's rows, or stands by while another poller is active."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+import structlog
+from prometheus_client.metrics_core import Metric
+
+from connectors.clickhouse.poller import Poller
+from connectors.clickhouse.source import SourceTable
+from connectors.kafka.admin import Admin
+from connectors.kafka.connection import connection
+from connectors.kafka.consumer import GroupConsumer, Session
+from connectors.kafka.producer import LeasedProducer
+from connectors.kafka.tail import TailReader
+from streams.duty import again, membership_owed, watched
+from streams.health import Health
+from streams.measures import member_metrics, poller_metrics
+from streams.metrics import CREATED_TO_POLLED, STAGE_LATENCY, Histogram
+from streams.prepare import clickhouse_ready, kafka_ready
+from streams.settings import Settings
+from streams.topics import groups
+from streams.watchdog import Watchdog
+
+log = structlog.get_logger()
+
+
+async def poller(settings: Settings, health: Health) -> None:
+    """Poll until cancelled."""
+    settings, topics = await kafka_ready(settings, health)
+    client = await clickhouse_ready(settings, health)
+    arguments = connection(settings)
+    admin = Admin(arguments)
+    group = GroupConsumer(arguments, groups(settings.topic_prefix)["poller"], (topics.cursor,))
+    producer = LeasedProducer(arguments, group.lease)
+    group.fence_with(producer.fence)
+    counts: Counter[str] = Counter()
+    latency = Histogram(STAGE_LATENCY)
+    active: list[Poller] = []
+
+    async def poll(session: Session) -> None:
+        poller = Poller(
+            SourceTable(client, settings),
+            topics,
+            settings,
+            partitions=settings.topic_partitions,
+            sender=producer,
+            tail=TailReader(arguments),
+            topic_ids=admin,
+            lease=group.lease,
+            generation=session.generation,
+            ending=session.ending,
+            counts=counts,
+            waited=latency.series(CREATED_TO_POLLED),
+        )
+        active[:] = [poller]
+        try:
+            await poller.run()
+        finally:
+            active.clear()
+
+    def measure() -> Iterable[Metric]:
+        poller = next(iter(active), None)
+        yield from poller_metrics(
+            counts,
+            active=poller is not None,
+            watermark=poller.watermark if poller else None,
+            polled_at=poller.polled_at if poller else None,
+        )
+        yield latency.collect()
+        yield from member_metrics(group.lease)
+
+    async def owes() -> str:
+        if problem := await membership_owed(settings, group.lease):
+            return problem
+        if not active:
+            return ""
+        await client.command("SELECT 1")
+        return "the source table has not been looked at"
+
+    health.measure, health.state = measure, lambda: {"active": bool(active), "counts": dict(counts)}
+    health.working()
+    try:
+        await watched(again(lambda: group.run(poll)), Watchdog(lambda: counts.total(), owes))
+    finally:
+        log.info("poller_ends", **counts)
+        await producer.stop()
+        await client.close()

@@ -1,0 +1,95 @@
+"""The sink's role: stores what the topics carry."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+import structlog
+from prometheus_client.metrics_core import Metric
+
+from connectors.clickhouse.sink import Sink, writer_for
+from connectors.clickhouse.storing_time import StoringTime
+from connectors.kafka.admin import Admin
+from connectors.kafka.backlog import BacklogReader
+from connectors.kafka.connection import connection
+from connectors.kafka.consumer import GroupConsumer, Session
+from connectors.kafka.follow import Follower
+from connectors.kafka.producer import LeasedProducer
+from connectors.kafka.tail import TailReader
+from streams.duty import again, lag_owed, membership_owed, watched
+from streams.health import Health
+from streams.lags import Lags
+from streams.measures import member_metrics, sink_metrics
+from streams.metrics import STAGE_LATENCY, Histogram
+from streams.prepare import clickhouse_ready, kafka_ready
+from streams.settings import Settings
+from streams.topics import groups
+from streams.versions import KnownVersions
+from streams.waiting import until_available
+from streams.watchdog import Watchdog
+
+log = structlog.get_logger()
+
+
+async def sink(settings: Settings, health: Health) -> None:
+    """Store until cancelled."""
+    settings, topics = await kafka_ready(settings, health)
+    client = await clickhouse_ready(settings, health)
+    writer = writer_for(settings)
+    arguments = connection(settings)
+    group = GroupConsumer(arguments, groups(settings.topic_prefix)["sink"], ())
+    producer = LeasedProducer(arguments, group.lease)
+    group.fence_with(producer.fence)
+    tail = TailReader(arguments)
+    latency = Histogram(STAGE_LATENCY)
+    versions = KnownVersions()
+    follower = Follower(arguments, topics.versions, versions.learn)
+    await until_available("the label versions", follower.start)
+    stored = Sink(
+        client,
+        settings.result_database,
+        topics,
+        sender=producer,
+        tail=tail,
+        topic_ids=Admin(arguments),
+        lease=group.lease,
+        writer=writer,
+        unwanted=versions.unwanted,
+        observe=StoringTime(latency).observe,
+    )
+    lags = Lags(BacklogReader(arguments), dict.fromkeys(stored.topics, "store"), group.done)
+    group.subscribe(stored.topics)
+
+    async def store(session: Session) -> None:
+        await stored.run(session, session.committed, session.generation)
+
+    def measure() -> Iterable[Metric]:
+        yield from sink_metrics(stored.counts)
+        yield latency.collect()
+        yield from lags.measure()
+        yield from member_metrics(group.lease)
+
+    async def owes() -> str:
+        if problem := await membership_owed(settings, group.lease):
+            return problem
+        positions = await group.positions()
+        owed = f"{stored.waiting} messages were read and are not stored" if stored.waiting else ""
+        if positions and not owed:
+            owed = await lag_owed(positions, tail)
+        if owed:
+            await client.command("SELECT 1")  # if it does not answer, nothing is owed
+        return owed
+
+    health.measure, health.state = measure, lambda: {"counts": dict(stored.counts)}
+    health.working()
+    beside = [asyncio.create_task(follower.run()), asyncio.create_task(lags.run())]
+    try:
+        await watched(again(lambda: group.run(store)), Watchdog(lambda: stored.counts.total(), owes))
+    finally:
+        for task in beside:
+            task.cancel()
+        log.info("sink_ends", **stored.counts)
+        await producer.stop()
+        await client.close()
+        await writer.close()

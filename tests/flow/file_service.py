@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 from pipeline import Pipeline
-from test_replay import texts
+from replaying import texts
 
 V1 = {"LABEL_VERSION": "v1", "LLM_LABELER_CONCURRENCY": "64", "AUGMENT_VARIANTS": "0"}
 

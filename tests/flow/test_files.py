@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from file_service import Service, csv_of, insert, on_topic, stored
 from pipeline import Door
-from test_replay import texts
+from replaying import texts
 
 ROWS = 400
 

@@ -114,7 +114,7 @@ class DemoTable:
         rows = await self._client.rows(
             f"SELECT text, label, confidence, variants FROM {self._result(AUGMENTED)} "
             f"WHERE {self._mine()} AND notEmpty(variants) AND lengthUTF8(text) < 70 "
-            f"ORDER BY cityHash64(row_id) LIMIT {int(count)}"
+            f"ORDER BY cityHash64(row_id) LIMIT 1 BY text LIMIT {int(count)}"
         )
         return [(str(text), str(label), sure, list(variants)) for text, label, sure, variants in rows]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from agents_parts import Token
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.distribution import letter_in, of_choice, of_object
@@ -138,7 +138,6 @@ def test_a_letter_is_known_in_what_surrounds_it(text: str) -> None:
 pieces = st.text(alphabet='{}"label: deivrypaymnt_\n', max_size=6)
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(pieces, st.dictionaries(pieces, st.floats(0, 1), max_size=5)), max_size=8),
     st.sampled_from(NAMES),

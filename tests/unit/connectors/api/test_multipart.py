@@ -44,7 +44,7 @@ def read(content: bytes, sizes: list[int] | None = None) -> tuple[bytes, str]:
     return asyncio.run(whole())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.text(st.sampled_from("\r\n-x1 a"), max_size=60),
     st.lists(st.integers(1, 40), min_size=1, max_size=5),

@@ -197,7 +197,6 @@ async def test_what_would_be_sql_is_text(database: Database) -> None:
 
 @settings(
     max_examples=40,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(value=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40))

@@ -40,7 +40,7 @@ def arrivals(draw: st.DrawFn) -> list[list[SourceRow]]:
     return rounds
 
 
-@hypothesis_settings(max_examples=150, deadline=None)
+@hypothesis_settings(max_examples=150)
 @given(arrivals(), st.data())
 def test_each_row_is_published_once(rounds: list[list[SourceRow]], data: st.DataObject) -> None:
     """A new poller for each round: what it knows it has from the cursor and the topic alone."""

@@ -17,16 +17,16 @@ from typing import Any
 
 import structlog
 
-from streams.codec import REPLAY_JOB, RETRY_OF, created_at_header, decode, encode, headers_of
-from streams.errors import LabelstreamError, LeaseLostError, RefusedError, UndecodableError
+from streams.codec import created_at_header, decode
+from streams.errors import LeaseLostError, UndecodableError
 from streams.intake import Intake
-from streams.leftover import Leftover
-from streams.letters import dead_letter
 from streams.memory import bytes_identity, digest_of, retry_identity, row_identity
 from streams.messages import Row
+from streams.outbox import Outbox
 from streams.outcomes import Done, Reject, Retry
-from streams.ports import Commit, Lease, Outgoing, Partition, Record, Sender, Tail, TopicIds
-from streams.stage import Flow, Limits, Route
+from streams.places import Places
+from streams.ports import Commit, Lease, Partition, Record, Sender, Tail, TopicIds
+from streams.stage import Flow, Limits
 from streams.takeover import Takeover
 from streams.trace import AT_WORK
 from streams.urgency import REPLAY
@@ -38,7 +38,6 @@ log = structlog.get_logger()
 Sleep = Callable[[float], Awaitable[None]]
 Observe = Callable[[Row], None]
 _FINISH_SECONDS = 2.0  # of a revocation; the lease is older than that only after a pause
-_SENDING = 32  # so many more than a step has places may wait for Kafka's confirmation
 
 
 class Delivery:
@@ -64,7 +63,6 @@ class Delivery:
         self.flow = flow
         self.counts: Counter[str] = Counter()
         self.unsure = ""  # why only a new start can tell what was written
-        self._sender = sender
         self._tail = tail
         self._takeover = Takeover(flow, tail, limits.recalled)
         self._topic_ids = topic_ids
@@ -73,15 +71,13 @@ class Delivery:
         # Answers may all come at once: then each place finds a message that waits, whatever its partition.
         self._enough = max(limits.queue, *limits.in_flight.values(), 0)
         self._sleep = sleep
-        self._observe = observe
+        self._outbox = Outbox(flow, sender, lease, self.counts, sleep=sleep, observe=observe)
         self._generation = -1
         self._inputs: dict[Partition, Input] = {}
         self._running: dict[asyncio.Task[None], Work] = {}
-        self._asking: Counter[str] = Counter()  # with a step, by kind
-        self._sending: Counter[str] = Counter()  # decided, and not confirmed
+        self._places = Places(limits, flow.replays)
         self._turns: dict[str, deque[Partition]] = {}
         self._underway: dict[tuple[int, bytes], asyncio.Future[None]] = {}
-        self._leftover = Leftover()
 
     # --- ownership ---
 
@@ -207,7 +203,7 @@ class Delivery:
                 state = self._inputs[turn[0]]
                 if not state.waiting or state.window.span >= self._limits.span:
                     idle += 1
-                elif self._full(*state.waiting[0]):
+                elif self._places.full(*state.waiting[0]):
                     if topic not in self.flow.replays:
                         break  # its partitions share the step
                     idle += 1
@@ -216,32 +212,19 @@ class Delivery:
                     idle = 0
                 turn.rotate(-1)
 
-    def _full(self, record: Record, route: Route) -> bool:
-        """Whether the step has no place for the message now."""
-        kind = self._kind(record, route)
-        most = self._limits.in_flight[route.name]
-        if self._asking[kind] >= (most if kind == route.name else self._leftover.allowed(most)):
-            return True
-        # What is on its way to Kafka takes no place: the endpoint would stand idle for as long.
-        return self._sending[kind] >= most + _SENDING
-
     def _begin(self, state: Input) -> None:
         record, route = state.waiting.popleft()
         slot = state.window.admit(record.offset)
         if slot is not None:
-            kind = self._kind(record, route)
+            kind = self._places.taken(record, route)
             work = Work(state, record, route, slot, self._generation, kind)
             task = asyncio.get_running_loop().create_task(self._deliver(work))
             self._running[task] = work
-            self._asking[kind] += 1
             task.add_done_callback(self._finished)
-
-    def _kind(self, record: Record, route: Route) -> str:
-        return f"{route.name} again" if record.topic in self.flow.replays else route.name
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         work = self._running.pop(task)
-        (self._asking if work.asking else self._sending)[work.kind] -= 1
+        self._places.left(work)
         if not task.cancelled() and (error := task.exception()) is not None:
             # Cannot happen by design: _deliver lets nothing escape. The message stays uncommitted.
             log.error("delivery_failed", step=work.route.name, error=repr(error), **work.about())
@@ -249,9 +232,7 @@ class Delivery:
 
     def _decided(self, work: Work) -> None:
         """Another message may have its place with the step."""
-        work.asking = False
-        self._asking[work.kind] -= 1
-        self._sending[work.kind] += 1
+        self._places.decided(work)
         self._pump()
 
     # --- one message ---
@@ -277,7 +258,7 @@ class Delivery:
                 if output is None or self.flow.unwanted(work.record):
                     self.counts[f"unwanted:{work.route.name}"] += 1
                 else:
-                    await self._publish(work, output)
+                    await self._outbox.publish(work, output)
                 work.state.window.finish(work.slot)
             finally:
                 del self._underway[key]
@@ -306,15 +287,11 @@ class Delivery:
         return None
 
     def _known(self, work: Work) -> bool:
-        memory, retry_of = work.state.memory, self._retry_of(work.record)
+        memory, retry_of = work.state.memory, self._outbox.retry_of(work.record)
         if retry_of is None:
             return work.identity in memory
         # Given up it was, or it would not be tried again; but never published, and tried again once.
         return work.identity in memory.published or retry_identity(work.route.name, retry_of) in memory
-
-    def _retry_of(self, record: Record) -> bytes | None:
-        """The dead letter that is tried again. What came of it downstream is a message as any other."""
-        return record.header(RETRY_OF) if record.topic in self.flow.replays else None
 
     async def _ask(self, work: Work) -> Done[Any] | Reject | None:
         """Ask the step until it decides, or nobody wants the answer. Only failures of this very message,
@@ -339,69 +316,3 @@ class Delivery:
                 if attempts >= self._limits.attempts:
                     return Reject("gave-up", outcome.reason, attempts)
         return None
-
-    async def _publish(self, work: Work, output: Done[Any] | Reject) -> None:
-        """Send the result, or a dead letter; remember it."""
-        record, memory, name = work.record, work.state.memory, work.route.name
-        retry_of = self._retry_of(record)
-        if isinstance(output, Done):
-            headers = headers_of(output.message, source=record.source, trace=work.trace)
-            if (job := record.header(REPLAY_JOB)) is not None:
-                headers.append((REPLAY_JOB, job))
-            if retry_of is not None:
-                headers.append((RETRY_OF, retry_of))
-            key, value = output.message.row_id.encode(), encode(output.message)
-            try:
-                await self._send(work, Outgoing(work.route.output, record.partition, key, value, headers))
-            except RefusedError as error:
-                output = Reject(error.reason, str(error))
-            else:
-                memory.published.add(work.identity)
-                if retry_of is not None:
-                    memory.published.add(retry_identity(name, retry_of))
-                self.counts[f"done:{name}"] += 1
-                if record.topic not in self.flow.replays:
-                    self._observe(output.message)
-                return
-        version = work.route.version_of(work.message) if work.message is not None else None
-        for whole in (True, False):
-            letter = dead_letter(
-                record,
-                output,
-                name,
-                work.message,
-                version,
-                topic=self.flow.dead_letter,
-                whole=whole,
-                retry_of=retry_of,
-                trace=work.trace,
-            )
-            try:
-                await self._send(work, letter)
-                break
-            except RefusedError:
-                # Too large for the topic: the origin in the headers says where the bytes are.
-                if not whole:
-                    raise
-        memory.given_up.add(work.identity if retry_of is None else retry_identity(name, retry_of))
-        self.counts[f"dead_letters:{name}"] += 1
-        self.counts[f"dead_letters:{name}:{output.reason}"] += 1
-        log.warning("dead_letter", step=name, source=record.source, reason=output.reason, error=output.error)
-
-    async def _send(self, work: Work, outgoing: Outgoing) -> None:
-        while True:
-            await self._lease.hold(work.generation)
-            work.handed_over = True
-            try:
-                offset = await self._sender.send(outgoing)
-            except (LeaseLostError, RefusedError):
-                raise
-            except LabelstreamError as error:
-                log.warning("send_waits", step=work.route.name, error=str(error))
-                work.handed_over = False
-                await self._sleep(1.0)
-            else:
-                work.state.floors.sent(outgoing.topic, offset)
-                return
-            finally:
-                work.handed_over = False

@@ -1,0 +1,116 @@
+"""What leaves a delivery: results and dead letters, each under the lease, remembered once it is confirmed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+
+from streams.codec import REPLAY_JOB, RETRY_OF, encode, headers_of
+from streams.errors import LabelstreamError, LeaseLostError, RefusedError
+from streams.letters import dead_letter
+from streams.memory import retry_identity
+from streams.messages import Row
+from streams.outcomes import Done, Reject
+from streams.ports import Lease, Outgoing, Record, Sender
+from streams.stage import Flow
+from streams.work import Work
+
+log = structlog.get_logger()
+
+
+class Outbox:
+    """Sends for one delivery. ``counts`` are its counts; ``observe`` is given each live message made."""
+
+    def __init__(
+        self,
+        flow: Flow,
+        sender: Sender,
+        lease: Lease,
+        counts: Counter[str],
+        *,
+        sleep: Callable[[float], Awaitable[None]],
+        observe: Callable[[Row], None],
+    ) -> None:
+        self._flow = flow
+        self._sender = sender
+        self._lease = lease
+        self._counts = counts
+        self._sleep = sleep
+        self._observe = observe
+
+    def retry_of(self, record: Record) -> bytes | None:
+        """The dead letter that is tried again. What came of it downstream is a message as any other."""
+        return record.header(RETRY_OF) if record.topic in self._flow.replays else None
+
+    async def publish(self, work: Work, output: Done[Any] | Reject) -> None:
+        """Send the result, or a dead letter; remember it.
+
+        Raises:
+            LeaseLostError: another owns the partition, or nobody knows what was written.
+        """
+        record, memory, name = work.record, work.state.memory, work.route.name
+        retry_of = self.retry_of(record)
+        if isinstance(output, Done):
+            headers = headers_of(output.message, source=record.source, trace=work.trace)
+            if (job := record.header(REPLAY_JOB)) is not None:
+                headers.append((REPLAY_JOB, job))
+            if retry_of is not None:
+                headers.append((RETRY_OF, retry_of))
+            key, value = output.message.row_id.encode(), encode(output.message)
+            try:
+                await self._send(work, Outgoing(work.route.output, record.partition, key, value, headers))
+            except RefusedError as error:
+                output = Reject(error.reason, str(error))
+            else:
+                memory.published.add(work.identity)
+                if retry_of is not None:
+                    memory.published.add(retry_identity(name, retry_of))
+                self._counts[f"done:{name}"] += 1
+                if record.topic not in self._flow.replays:
+                    self._observe(output.message)
+                return
+        version = work.route.version_of(work.message) if work.message is not None else None
+        for whole in (True, False):
+            letter = dead_letter(
+                record,
+                output,
+                name,
+                work.message,
+                version,
+                topic=self._flow.dead_letter,
+                whole=whole,
+                retry_of=retry_of,
+                trace=work.trace,
+            )
+            try:
+                await self._send(work, letter)
+                break
+            except RefusedError:
+                # Too large for the topic: the origin in the headers says where the bytes are.
+                if not whole:
+                    raise
+        memory.given_up.add(work.identity if retry_of is None else retry_identity(name, retry_of))
+        self._counts[f"dead_letters:{name}"] += 1
+        self._counts[f"dead_letters:{name}:{output.reason}"] += 1
+        log.warning("dead_letter", step=name, source=record.source, reason=output.reason, error=output.error)
+
+    async def _send(self, work: Work, outgoing: Outgoing) -> None:
+        while True:
+            await self._lease.hold(work.generation)
+            work.handed_over = True
+            try:
+                offset = await self._sender.send(outgoing)
+            except (LeaseLostError, RefusedError):
+                raise
+            except LabelstreamError as error:
+                log.warning("send_waits", step=work.route.name, error=str(error))
+                work.handed_over = False
+                await self._sleep(1.0)
+            else:
+                work.state.floors.sent(outgoing.topic, offset)
+                return
+            finally:
+                work.handed_over = False

@@ -119,6 +119,26 @@ async def test_each_step_s_dead_letters_come_through_once_when_tried_again(flow:
     client.close()
 
 
+async def test_a_dead_letter_of_a_replay_comes_through_under_its_own_version(flow: Pipeline) -> None:
+    mark = flow.prefix
+    insert(flow, f"обычный запрос {mark}", f"метка {mark}")
+    flow.start("poller", "agents", "sink", AUGMENT_VARIANTS="0")
+    flow.wait(lambda: flow.count("logs_labeled") == 2, "both rows labelled")
+    faults(flow, {"kind": "unknown_label", "match": f"метка {mark}", "calls": "label"})
+    done = flow.command("replay", "--from-topic", "--version", "second", "--json")
+    assert done.returncode == 0, done.stderr
+    flow.wait(lambda: flow.count("dead_letters") == 1, "one dead letter")
+    faults(flow)
+    for _ in range(2):  # asked for twice
+        assert retried(flow, "--step", "label")["retried"] <= 1
+    flow.wait(lambda: flow.count("logs_labeled") == 4, "both rows labelled again")
+    rows = flow.rows(f"SELECT row_id, toString(label_version) FROM {flow.database}.logs_labeled")
+    assert Counter(row_id for row_id, version in rows if version == "second") == {"1": 1, "2": 1}
+    flow.stop()
+    assert Counter(keys(await flow.topic("labeled.shadow"))) == {"1": 1, "2": 1}
+    assert Counter(keys(await flow.topic("labeled"))) == {"1": 1, "2": 1}
+
+
 def test_a_wrong_time_or_step_is_answered_clearly(flow: Pipeline) -> None:
     done = flow.command("dead-letters", "list", "--since", "yesterday")
     assert done.returncode == 1

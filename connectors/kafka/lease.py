@@ -5,6 +5,10 @@ collection, a sleeping laptop) wakes up believing that it owns partitions which 
 long taken over. Before every write it therefore looks at the age of its last successful heartbeat:
 the brokers cannot have given its partitions away while that is younger than the session. What is
 left is a pause between this look and the socket write.
+
+A heartbeat is answered with success by a coordinator that still reads its groups after a restart,
+whoever sends it. So one that comes after more than a session of silence proves nothing: then the
+group is asked whether this member is in it.
 """
 
 from __future__ import annotations
@@ -14,8 +18,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import structlog
+from aiokafka.errors import KafkaError
+from aiokafka.protocol.admin import DescribeGroupsRequest
+
 from connectors.kafka.connection import SESSION_SECONDS
 from streams.errors import LeaseLostError
+
+log = structlog.get_logger()
 
 # Of the session: what remains is the time for a request to reach the broker.
 SHARE = 0.6
@@ -31,6 +41,7 @@ class GroupLease:
     def __init__(
         self, session_seconds: float = SESSION_SECONDS, clock: Callable[[], float] = time.monotonic
     ) -> None:
+        self._session = session_seconds
         self._allowed = session_seconds * SHARE
         self._clock = clock
         self._renewed_at = float("-inf")
@@ -47,7 +58,7 @@ class GroupLease:
             # The broker counts from the moment it receives the request, which is after it was sent.
             sent_at = self._clock()
             succeeded: bool = await heartbeat()
-            if succeeded:
+            if succeeded and (self.age < self._session or await self._is_member()):
                 self._renewed_at = max(self._renewed_at, sent_at)
                 if coordinator.generation != self._last_generation:
                     self._last_generation = coordinator.generation
@@ -56,6 +67,20 @@ class GroupLease:
 
         coordinator._do_heartbeat = heard
         self._coordinator = coordinator
+
+    async def _is_member(self) -> bool:
+        """Whether the group has this member; False, too, if the coordinator cannot tell yet."""
+        coordinator = self._coordinator
+        member = coordinator.member_id
+        try:
+            answer = await coordinator._send_req(DescribeGroupsRequest([coordinator.group_id], False))
+        except KafkaError as error:
+            log.info("membership_not_confirmed", reason=repr(error))
+            return False
+        code, members = answer.groups[0][0], answer.groups[0][5]
+        if code:
+            log.info("membership_not_confirmed", reason=f"Kafka's error code {code}")
+        return any(member == one[0] for one in members)
 
     async def renew(self) -> None:
         """Send a heartbeat now; in the loop of the consumer."""

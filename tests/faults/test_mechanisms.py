@@ -82,11 +82,17 @@ class Group:
     """What a lease listens to: a member that a test gives heartbeats and generations."""
 
     def __init__(self) -> None:
-        self._coordinator = SimpleNamespace(generation=1, _do_heartbeat=self._beat)
+        self._coordinator = SimpleNamespace(
+            generation=1, _do_heartbeat=self._beat, group_id="group", member_id="me", _send_req=self._describe
+        )
         self.alive = True
 
     async def _beat(self) -> bool:
         return self.alive
+
+    async def _describe(self, _: Any) -> Any:
+        members = [("me", "client", "host", b"", b"")] if self.alive else []
+        return SimpleNamespace(groups=[(0, "group", "Stable", "consumer", "range", members, 0)])
 
 
 class Scene:

@@ -154,7 +154,9 @@ async def _all(seconds: float, names: list[str]) -> bool:
     kept = True
     with tempfile.TemporaryDirectory(prefix="labelstream-outages-") as folder, world(Path(folder)) as parts:
         for part in names:
-            async with running(parts, f"outage_{part}", Path(folder) / f"roles-{part}") as pipeline:
+            roles = Path(folder) / f"roles-{part}"
+            roles.mkdir()
+            async with running(parts, f"outage_{part}", roles) as pipeline:
                 seen = await outage(pipeline, part, seconds)
             kept = kept and seen.first <= AGAIN_SECONDS and not seen.dead_letters
             print(

@@ -11,7 +11,7 @@ from streams.messages import MESSAGES
 from streams.ports import Partition, Record
 
 PAYLOAD_DIGEST = "payload-digest"
-_RECENT = 100_000
+_RECENT = 25_000
 _STEPS = {kind.message_type.encode(): kind.made_by.encode() for kind in MESSAGES}
 
 
@@ -19,7 +19,7 @@ class Identities:
     """A set of 16-byte digests.
 
     What was learned from the tail is kept as long as the partition is owned; of what is added since,
-    the newest 100,000, which is far more than the span that can be in flight.
+    the newest 25,000, which is far more than the span that can be in flight.
     """
 
     def __init__(self) -> None:

@@ -3,6 +3,9 @@
 The poller first, then the agents, then the sink, each alone and with all rows waiting for it. A role's
 resident size is looked at all the time it works; what counts is the largest. Exit code 1 where the large
 backlog's is more than 50 MB above the small one's.
+
+The agents are left to it for some minutes only: a million rows would take them half an hour. What they did
+not get to is then copied from what they made, so that the sink has all of it before it.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from tests.faults.actors import Actor
 from tests.faults.driver import initialise
@@ -25,7 +28,9 @@ TEXTS = 5000
 _MB = 2**20
 
 
-async def one(parts: World, name: str, rows: int, folder: Path) -> dict[str, list[float]]:
+async def one(
+    parts: World, name: str, rows: int, folder: Path, agents_seconds: float
+) -> dict[str, list[float]]:
     """The resident sizes of each role, MB, twice a second while it works off ``rows`` rows."""
     await parts.command(f"CREATE DATABASE IF NOT EXISTS {name}")
     await parts.command(
@@ -58,7 +63,7 @@ async def one(parts: World, name: str, rows: int, folder: Path) -> dict[str, lis
         done, wanted = ends[role]
         actor.start()
         began, seen, count = time.monotonic(), sizes.setdefault(role, []), 0
-        while count < wanted:
+        while count < wanted and not (role == "agents" and time.monotonic() - began > agents_seconds):
             assert actor.running, f"{role} ended; see {actor.log}"
             for _ in range(4):
                 seen.append(actor.rss / _MB)
@@ -69,7 +74,11 @@ async def one(parts: World, name: str, rows: int, folder: Path) -> dict[str, lis
         await asyncio.to_thread(actor.leave)
         step = max(1, len(seen) // 12)
         shown = " ".join(f"{size:.0f}" for size in seen[::step])
-        print(f"{rows} rows, {role}: {took:.0f} s, largest {max(seen):.0f} MB; {shown}", flush=True)
+        did = f"{min(count, wanted)} of {wanted} in {took:.0f} s"
+        print(f"{rows} rows, {role}: {did}, largest {max(seen):.0f} MB; {shown}", flush=True)
+        if role == "agents":
+            for topic in (f"{name}.labeled", f"{name}.augmented"):
+                await multiply(parts, topic, rows)
     return sizes
 
 
@@ -84,11 +93,40 @@ async def published(parts: World, topic: str) -> int:
         await consumer.stop()
 
 
-async def both(small: int, large: int, folder: Path) -> bool:
+async def multiply(parts: World, topic: str, count: int) -> None:
+    """Append copies of what ``topic`` holds until it holds ``count`` messages."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=parts.kafka, auto_offset_reset="earliest")
+    producer = AIOKafkaProducer(
+        bootstrap_servers=parts.kafka, enable_idempotence=True, max_batch_size=900_000
+    )
+    await consumer.start()
+    await producer.start()
+    try:
+        places = [TopicPartition(topic, number) for number in range(PARTITIONS)]
+        consumer.assign(places)
+        left = count - sum((await consumer.end_offsets(places)).values())
+        await consumer.seek_to_beginning(*places)
+        while left > 0:  # copies are read, and copied, in their turn
+            for place, messages in (await consumer.getmany(timeout_ms=1000)).items():
+                batch = producer.create_batch()
+                for message in messages[: max(0, left)]:
+                    headers = list(message.headers)
+                    if batch.append(key=message.key, value=message.value, timestamp=None, headers=headers):
+                        left -= 1
+                batch.close()
+                if batch.record_count():
+                    await producer.send_batch(batch, topic, partition=place.partition)
+        await producer.flush()
+    finally:
+        await producer.stop()
+        await consumer.stop()
+
+
+async def both(small: int, large: int, folder: Path, agents_seconds: float) -> bool:
     """Whether every role's memory is the same with both backlogs."""
     with world(folder / "stack") as parts:
-        few = await one(parts, "few", small, folder / "few")
-        many = await one(parts, "many", large, folder / "many")
+        few = await one(parts, "few", small, folder / "few", agents_seconds)
+        many = await one(parts, "many", large, folder / "many", agents_seconds)
     flat = True
     for role in few:
         growth = max(many[role]) - max(few[role])
@@ -102,9 +140,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.backlog", description=__doc__)
     parser.add_argument("--small", type=int, default=100_000)
     parser.add_argument("--large", type=int, default=1_000_000)
+    parser.add_argument(
+        "--agents-seconds", type=float, default=300.0, help="how long the agents work at most"
+    )
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="labelstream-backlog-") as folder:
-        sys.exit(0 if asyncio.run(both(given.small, given.large, Path(folder))) else 1)
+        sys.exit(0 if asyncio.run(both(given.small, given.large, Path(folder), given.agents_seconds)) else 1)
 
 
 if __name__ == "__main__":

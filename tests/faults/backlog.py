@@ -21,7 +21,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from tests.faults.actors import Actor
 from tests.faults.driver import initialise
-from tests.faults.world import PARTITIONS, World, world
+from tests.faults.world import PARTITIONS, World, as_program, world
 
 ALLOWED_MB = 50
 TEXTS = 5000
@@ -144,6 +144,7 @@ def main() -> None:
         "--agents-seconds", type=float, default=300.0, help="how long the agents work at most"
     )
     given = parser.parse_args()
+    as_program()
     with tempfile.TemporaryDirectory(prefix="labelstream-backlog-") as folder:
         sys.exit(0 if asyncio.run(both(given.small, given.large, Path(folder), given.agents_seconds)) else 1)
 

@@ -22,7 +22,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from tests.faults.actors import Actor
 from tests.faults.driver import initialise
 from tests.faults.ledger import read_topic
-from tests.faults.world import PARTITIONS, World, world
+from tests.faults.world import PARTITIONS, World, as_program, world
 
 AGAIN_SECONDS = 10.0
 # Not the promise: how long a busy machine may take until all processes are up and at work.
@@ -173,6 +173,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=120.0, help="length of each outage")
     parser.add_argument("--part", action="append", choices=PARTS, help="only this one; may be repeated")
     given = parser.parse_args()
+    as_program()
     sys.exit(0 if asyncio.run(_all(given.seconds, given.part or list(PARTS))) else 1)
 
 

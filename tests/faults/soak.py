@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import random
 import sys
 import tempfile
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from tests.faults.driver import Driver, Outcome
 from tests.faults.plan import Plan, make_plan
-from tests.faults.world import World, world
+from tests.faults.world import World, as_program, world
 
 
 def main() -> None:
@@ -29,8 +28,7 @@ def main() -> None:
     parser.add_argument("--no-broker", action="store_true", help="do not kill Kafka")
     parser.add_argument("--keep", type=Path, help="keep logs and data in this folder")
     given = parser.parse_args()
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # Kafka is killed: its clients say so at length
-    logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
+    as_program()
     with tempfile.TemporaryDirectory(prefix="labelstream-soak-") as scratch:
         sys.exit(0 if soak(given, given.keep or Path(scratch)) else 1)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import signal
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -158,3 +160,10 @@ def world(folder: Path) -> Iterator[World]:
         yield World(stack, stack.up(llm_args=LLM_ARGS, taxonomy=TAXONOMY))
     finally:
         stack.down()
+
+
+def as_program() -> None:
+    """Clients of a broker that is killed are silent, and SIGTERM leaves no process behind."""
+    for name in ("aiokafka", "clickhouse_connect"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))

@@ -19,8 +19,8 @@ from streams.ports import GroupInput, Record
 
 log = structlog.get_logger()
 
-BATCH_ROWS = 20_000
-BATCH_BYTES = 16_000_000
+BATCH_ROWS = 10_000
+BATCH_BYTES = 8_000_000
 # From the first arrival to the insert when traffic is light. With the insert itself well below 1 s.
 GATHER_SECONDS = 0.2
 # When rows are refused, or the server is slow: from one commit to the next should never be long.

@@ -27,7 +27,7 @@ from streams.ports import Commit, Partition, Record
 log = structlog.get_logger()
 
 SETTLE_SECONDS = 4.0
-_FETCH_BYTES = 4_000_000
+_FETCH_BYTES = 1_000_000
 
 
 class Session:

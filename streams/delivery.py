@@ -1,9 +1,10 @@
 """Delivery: turns what a step says about a message into sends, dead letters, pauses and commits.
 
-Steps return outcomes (`streams/outcomes.py`); nobody but this module decides what becomes of a
-message. Many are in flight; an output is confirmed before its input counts as finished; only the
-contiguous finished prefix is committed; before every output stands the lease; and what a former
-owner had published is skipped, because the tail of the output was read first.
+Steps return outcomes (`streams/outcomes.py`); nobody but this module, with `places.py` (how many at
+once) and `outbox.py` (what leaves), decides what becomes of a message. Many are in flight; an output is
+confirmed before its input counts as finished; only the contiguous finished prefix is committed; before
+every output stands the lease; and what a former owner had published is skipped, because the tail of the
+output was read first.
 """
 
 from __future__ import annotations

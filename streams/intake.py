@@ -71,8 +71,8 @@ class Intake:
             self._filling.cancel()
 
     def _accept(self, record: Record) -> None:
-        self.next = record.offset + 1
         self._take(record)
+        self.next = record.offset + 1  # not before: what could not be taken is owed
 
     async def _fill(self, end: int) -> None:
         """Take what the topic holds from `next` on and before ``end``, then what was held meanwhile."""
@@ -83,8 +83,15 @@ class Intake:
                 break
             except Exception as error:
                 # Whatever it is: a partition whose gap is given up would stand still for ever.
-                known = error if isinstance(error, LabelstreamError) else repr(error)
-                log.warning("gap_not_read", partition=self._partition, start=self.next, error=str(known))
+                expected = isinstance(error, LabelstreamError)
+                known = str(error) if expected else repr(error)
+                log.warning(
+                    "gap_not_read",
+                    partition=self._partition,
+                    start=self.next,
+                    error=known,
+                    exc_info=not expected,
+                )
                 await self._sleep(_AGAIN_SECONDS)
         if found:
             log.warning("gap_filled", partition=self._partition, before=end, messages=found)

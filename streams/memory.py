@@ -19,7 +19,8 @@ class Identities:
     """A set of 16-byte digests.
 
     What was learned from the tail is kept as long as the partition is owned; of what is added since,
-    the newest 25,000, which is far more than the span that can be in flight.
+    the newest 25,000: labels and variants of three inputs, of which 1,000 messages each can be in flight.
+    What is tried again is few, and is kept as what was learned: its copies may lie far apart.
     """
 
     def __init__(self) -> None:

@@ -79,7 +79,7 @@ ROLE_RESTARTS = _counter("role_restarts", _ALL, "Roles that ended and were start
 LEASE_AGE = _gauge(
     "lease_age_seconds",
     _WORKERS,
-    "Since the last successful heartbeat; nothing is written from 0.6 of the session on.",
+    "Since the last heartbeat that was believed; nothing is written from 0.6 of the session on.",
 )
 REBALANCES = _counter("rebalances", _WORKERS, "Assignments of partitions to this process.")
 DEAD_LETTERS = _counter("dead_letters", _WORKERS, "Messages given up.", "step", "reason")

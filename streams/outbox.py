@@ -67,7 +67,7 @@ class Outbox:
             else:
                 memory.published.add(work.identity)
                 if retry_of is not None:
-                    memory.published.add(retry_identity(name, retry_of))
+                    memory.published.learn(retry_identity(name, retry_of))
                 self._counts[f"done:{name}"] += 1
                 if record.topic not in self._flow.replays:
                     self._observe(output.message)
@@ -92,7 +92,10 @@ class Outbox:
                 # Too large for the topic: the origin in the headers says where the bytes are.
                 if not whole:
                     raise
-        memory.given_up.add(work.identity if retry_of is None else retry_identity(name, retry_of))
+        if retry_of is None:
+            memory.given_up.add(work.identity)
+        else:
+            memory.given_up.learn(retry_identity(name, retry_of))
         self._counts[f"dead_letters:{name}"] += 1
         self._counts[f"dead_letters:{name}:{output.reason}"] += 1
         log.warning("dead_letter", step=name, source=record.source, reason=output.reason, error=output.error)

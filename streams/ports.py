@@ -62,7 +62,7 @@ class Commit(NamedTuple):
 class Lease(Protocol):
     """The right to write for the partitions that the group gave us.
 
-    It holds while the last successful heartbeat is younger than 0.6 of the session and the
+    It holds while the last heartbeat that was believed is younger than 0.6 of the session and the
     generation is the one it was asked for.
     """
 

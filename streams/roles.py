@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from enum import StrEnum
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from streams.duty import on_duty
-from streams.health import Health
-from streams.settings import Settings
+if TYPE_CHECKING:
+    from streams.health import Health
+    from streams.settings import Settings
 
-Work = Callable[[Settings, Health], Coroutine[Any, Any, None]]
+    Work = Callable[[Settings, Health], Coroutine[Any, Any, None]]
 
 
 class Role(StrEnum):
@@ -45,6 +45,8 @@ async def run_role(role: Role, settings: Settings) -> None:
     Raises:
         whatever ends the work.
     """
+    from streams.duty import on_duty
+
     await on_duty(settings, role.value, work_of(role))
 
 

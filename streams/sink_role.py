@@ -46,7 +46,7 @@ async def sink(settings: Settings, health: Health) -> None:
     versions = KnownVersions()
     follower = Follower(arguments, topics.versions, versions.learn)
     await until_available("the label versions", follower.start)
-    stored = Sink(
+    storing = Sink(
         client,
         settings.result_database,
         topics,
@@ -58,14 +58,14 @@ async def sink(settings: Settings, health: Health) -> None:
         unwanted=versions.unwanted,
         observe=StoringTime(latency).observe,
     )
-    lags = Lags(BacklogReader(arguments), dict.fromkeys(stored.topics, "store"), group.done)
-    group.subscribe(stored.topics)
+    lags = Lags(BacklogReader(arguments), dict.fromkeys(storing.topics, "store"), group.done)
+    group.subscribe(storing.topics)
 
     async def store(session: Session) -> None:
-        await stored.run(session, session.committed, session.generation)
+        await storing.run(session, session.committed, session.generation)
 
     def measure() -> Iterable[Metric]:
-        yield from sink_metrics(stored.counts)
+        yield from sink_metrics(storing.counts)
         yield latency.collect()
         yield from lags.measure()
         yield from member_metrics(group.lease)
@@ -74,22 +74,22 @@ async def sink(settings: Settings, health: Health) -> None:
         if problem := await membership_owed(settings, group.lease):
             return problem
         positions = await group.positions()
-        owed = f"{stored.waiting} messages were read and are not stored" if stored.waiting else ""
+        owed = f"{storing.waiting} messages were read and are not stored" if storing.waiting else ""
         if positions and not owed:
             owed = await lag_owed(positions, tail)
         if owed:
             await client.command("SELECT 1")  # if it does not answer, nothing is owed
         return owed
 
-    health.measure, health.state = measure, lambda: {"counts": dict(stored.counts)}
+    health.measure, health.state = measure, lambda: {"counts": dict(storing.counts)}
     health.working()
     beside = [asyncio.create_task(follower.run()), asyncio.create_task(lags.run())]
     try:
-        await watched(again(lambda: group.run(store)), Watchdog(lambda: stored.counts.total(), owes))
+        await watched(again(lambda: group.run(store)), Watchdog(lambda: storing.counts.total(), owes))
     finally:
         for task in beside:
             task.cancel()
-        log.info("sink_ends", **stored.counts)
+        log.info("sink_ends", **storing.counts)
         await producer.stop()
         await client.close()
         await writer.close()

@@ -9,23 +9,10 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.protocol.admin import DescribeGroupsRequest_v1
-from aiokafka.protocol.api import Request
 
+from connectors.kafka.describe_group import DescribeGroup
 from connectors.kafka.errors import translate
 from streams.ports import Commit, Partition
-
-
-class _DescribeGroup(Request[DescribeGroupsRequest_v1]):
-    """In version 1: aiokafka reads the answer to its version 3 with the schema of version 2, and fails."""
-
-    API_KEY = 15
-
-    def __init__(self, group: str) -> None:
-        self._group = group
-
-    def build(self, request_struct_class: type[DescribeGroupsRequest_v1]) -> DescribeGroupsRequest_v1:
-        return request_struct_class([self._group])
 
 
 @dataclass(frozen=True)
@@ -131,7 +118,7 @@ class LagReader:
         try:
             for group in groups:
                 node = await self._admin.find_coordinator(group)
-                answer = await self._admin._send_request(_DescribeGroup(group), node)
+                answer = await self._admin._send_request(DescribeGroup(group), node)
                 for _, name, state, _, _, members in answer.groups:
                     found[name] = len(members) if state == "Stable" else 0
         except Exception as error:

@@ -2,7 +2,7 @@
 
 A process that was stopped for longer than the session (a paused container, a long garbage
 collection, a sleeping laptop) wakes up believing that it owns partitions which another member has
-long taken over. Before every write it therefore looks at the age of its last successful heartbeat:
+long taken over. Before every write it therefore looks at the age of its last heartbeat that was believed:
 the brokers cannot have given its partitions away while that is younger than the session. What is
 left is a pause between this look and the socket write.
 
@@ -19,10 +19,9 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
-from aiokafka.errors import KafkaError
-from aiokafka.protocol.admin import DescribeGroupsRequest
 
 from connectors.kafka.connection import SESSION_SECONDS
+from connectors.kafka.describe_group import DescribeGroup
 from streams.errors import LeaseLostError
 
 log = structlog.get_logger()
@@ -30,6 +29,17 @@ log = structlog.get_logger()
 # Of the session: what remains is the time for a request to reach the broker.
 SHARE = 0.6
 _LOOK_AGAIN = 0.02
+# Meanwhile no heartbeat goes out.
+_ASKING_SECONDS = 1.0
+_NOT_ALLOWED = 30  # Kafka's GROUP_AUTHORIZATION_FAILED
+
+
+def _clock() -> float:
+    """Seconds, those that the machine slept through included: the brokers count them."""
+    return time.clock_gettime(_BOOTTIME) if _BOOTTIME is not None else time.monotonic()
+
+
+_BOOTTIME: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 
 
 class GroupLease:
@@ -38,9 +48,7 @@ class GroupLease:
     It listens to the heartbeats of an aiokafka coordinator, which may live in another thread.
     """
 
-    def __init__(
-        self, session_seconds: float = SESSION_SECONDS, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, session_seconds: float = SESSION_SECONDS, clock: Callable[[], float] = _clock) -> None:
         self._session = session_seconds
         self._allowed = session_seconds * SHARE
         self._clock = clock
@@ -58,7 +66,7 @@ class GroupLease:
             # The broker counts from the moment it receives the request, which is after it was sent.
             sent_at = self._clock()
             succeeded: bool = await heartbeat()
-            if succeeded and (self.age < self._session or await self._is_member()):
+            if succeeded and (self.age < self._session or await _is_member(coordinator)):
                 self._renewed_at = max(self._renewed_at, sent_at)
                 if coordinator.generation != self._last_generation:
                     self._last_generation = coordinator.generation
@@ -67,20 +75,6 @@ class GroupLease:
 
         coordinator._do_heartbeat = heard
         self._coordinator = coordinator
-
-    async def _is_member(self) -> bool:
-        """Whether the group has this member; False, too, if the coordinator cannot tell yet."""
-        coordinator = self._coordinator
-        member = coordinator.member_id
-        try:
-            answer = await coordinator._send_req(DescribeGroupsRequest([coordinator.group_id], False))
-        except KafkaError as error:
-            log.info("membership_not_confirmed", reason=repr(error))
-            return False
-        code, members = answer.groups[0][0], answer.groups[0][5]
-        if code:
-            log.info("membership_not_confirmed", reason=f"Kafka's error code {code}")
-        return any(member == one[0] for one in members)
 
     async def renew(self) -> None:
         """Send a heartbeat now; in the loop of the consumer."""
@@ -92,7 +86,7 @@ class GroupLease:
 
     @property
     def age(self) -> float:
-        """Seconds since the last successful heartbeat was sent."""
+        """Seconds since the last heartbeat that was believed was sent."""
         return self._clock() - self._renewed_at
 
     def held(self) -> bool:
@@ -106,3 +100,28 @@ class GroupLease:
             if self.held():
                 return
             await asyncio.sleep(_LOOK_AGAIN)
+
+
+async def _is_member(coordinator: Any) -> bool:
+    """Whether the group has this member; False, too, if the coordinator cannot tell (yet)."""
+    member, group = coordinator.member_id, coordinator.group_id
+    try:
+        async with asyncio.timeout(_ASKING_SECONDS):
+            answer = await coordinator._send_req(DescribeGroup(group))
+    except Exception as error:  # whatever it is: the heartbeats must go on
+        log.info("membership_not_confirmed", group=group, reason=repr(error))
+        return False
+    code, members = answer.groups[0][0], answer.groups[0][5]
+    if code == _NOT_ALLOWED:
+        log.warning(
+            "membership_not_confirmed",
+            group=group,
+            reason="this user may not describe the group",
+            fix=f"allow it DESCRIBE on group {group}",
+        )
+    elif found := any(member == one[0] for one in members):
+        return found
+    else:
+        reason = f"Kafka's error code {code}" if code else "the group has not this member"
+        log.info("membership_not_confirmed", group=group, reason=reason)
+    return False

@@ -58,15 +58,16 @@ async def one(
         done, wanted = ends[role]
         actor.start()
         began, seen, count = time.monotonic(), sizes.setdefault(role, []), 0
-        while count < wanted and not (role == "agents" and time.monotonic() - began > agents_seconds):
-            assert actor.running, f"{role} ended; see {actor.log}"
-            for _ in range(4):
-                seen.append(actor.rss / _MB)
-                await asyncio.sleep(0.5)
-            count = await done()
-        took = time.monotonic() - began
-        actor.ask_to_leave()
-        await asyncio.to_thread(actor.leave)
+        try:
+            while count < wanted and not (role == "agents" and time.monotonic() - began > agents_seconds):
+                assert actor.running, f"{role} ended; see {actor.log}"
+                for _ in range(4):
+                    seen.append(actor.rss / _MB)
+                    await asyncio.sleep(0.5)
+                count = await done()
+            took = time.monotonic() - began
+        finally:
+            await asyncio.to_thread(actor.leave)
         step = max(1, len(seen) // 12)
         shown = " ".join(f"{size:.0f}" for size in seen[::step])
         did = f"{min(count, wanted)} of {wanted} in {took:.0f} s"

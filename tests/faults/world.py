@@ -166,4 +166,9 @@ def as_program() -> None:
     """Clients of a broker that is killed are silent, and SIGTERM leaves no process behind."""
     for name in ("aiokafka", "clickhouse_connect"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+
+    def end(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        sys.exit(1)
+
+    signal.signal(signal.SIGTERM, end)

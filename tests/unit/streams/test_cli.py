@@ -200,3 +200,14 @@ def test_progress_is_shown_in_a_terminal_and_nowhere_else() -> None:
     assert "making tables" in terminal.getvalue()
     assert "3/7" in terminal.getvalue()
     assert file.getvalue() == ""
+
+
+def test_a_command_and_a_role_load_only_what_they_need() -> None:
+    """A command that is completed, and a poller that is started anew, are waited for."""
+    script = (
+        "import sys, streams.cli\n"
+        "assert not {'aiokafka', 'faust', 'pyarrow', 'numpy', 'fastapi'} & set(sys.modules)\n"
+        "import streams.poller_role\n"
+        "assert not {'faust', 'pyarrow', 'fastapi'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

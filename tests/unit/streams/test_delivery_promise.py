@@ -1,4 +1,7 @@
-"""Whatever the consumer, the model and the group do: no row is committed over, none is published twice."""
+"""Whatever consumer, model and group do: no row is committed over, and no heir publishes one again.
+
+Owners come one after the other; what a paused one may do beside its heir is played in `tests/faults`.
+"""
 
 from __future__ import annotations
 

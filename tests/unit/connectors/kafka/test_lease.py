@@ -32,11 +32,12 @@ class Coordinator:
         return self.loading or self.member_id in self.members
 
     async def _send_req(self, request: Any) -> Any:
+        assert request.group == self.group_id
         self.asked += 1
         if self.away:
             raise KafkaError("away")
         members = [] if self.loading else [(one, "client", "host", b"", b"") for one in self.members]
-        group = (LOADING if self.loading else 0, "group", "Stable", "consumer", "range", members, 0)
+        group = (LOADING if self.loading else 0, "group", "Stable", "consumer", "range", members)
         return SimpleNamespace(groups=[group])
 
 

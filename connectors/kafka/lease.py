@@ -112,6 +112,8 @@ async def _is_member(coordinator: Any) -> bool:
         log.info("membership_not_confirmed", group=group, reason=repr(error))
         return False
     code, members = answer.groups[0][0], answer.groups[0][5]
+    if any(member == one[0] for one in members):
+        return True
     if code == _NOT_ALLOWED:
         log.warning(
             "membership_not_confirmed",
@@ -119,8 +121,6 @@ async def _is_member(coordinator: Any) -> bool:
             reason="this user may not describe the group",
             fix=f"allow it DESCRIBE on group {group}",
         )
-    elif found := any(member == one[0] for one in members):
-        return found
     else:
         reason = f"Kafka's error code {code}" if code else "the group has not this member"
         log.info("membership_not_confirmed", group=group, reason=reason)

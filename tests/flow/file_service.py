@@ -15,9 +15,7 @@ from typing import Any
 import httpx
 import pytest
 from pipeline import Pipeline
-from replaying import texts
-
-V1 = {"LABEL_VERSION": "v1", "LLM_LABELER_CONCURRENCY": "64", "AUGMENT_VARIANTS": "0"}
+from replaying import V1, texts
 
 
 class Service:

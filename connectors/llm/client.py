@@ -68,7 +68,8 @@ class ChatClient:
             base_url, setting=setting, api_key=api_key, connections=concurrency + 8, ca_file=ca_file
         )
         self._no_metrics_until = 0.0
-        # Asked before each request; while it says no, none is sent. For a worker: whether its lease is held.
+        # Asked before each request, and once more as it is written; while it says no, none is sent. For a
+        # worker: whether its lease is held.
         self.permitted: Callable[[], bool] = lambda: True
         self.limit = Limit(concurrency, setting=setting, probe=self._reachable, load=self._load)
 
@@ -216,7 +217,9 @@ class ChatClient:
                 await asyncio.sleep(_LOOK_AGAIN)
             started = time.monotonic()
             self.stats["calls"] += 1
-            content = await self._http.ask("POST", "/chat/completions", body, seconds=self._timeout)
+            content = await self._http.ask(
+                "POST", "/chat/completions", body, seconds=self._timeout, permitted=self.permitted
+            )
             completion = completion_in(content)
         except RefusedError:
             self.limit.refused()

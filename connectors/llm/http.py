@@ -15,6 +15,7 @@ from typing import Any
 import aiohttp
 import httpx
 import orjson
+from aiohttp.abc import AbstractStreamWriter
 from httpx_aiohttp import AiohttpTransport
 from httpx_aiohttp.transport import map_aiohttp_exceptions
 from pydantic import SecretStr
@@ -25,6 +26,25 @@ from streams.errors import ConfigurationError, RetryableError
 
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5.0)
 _LARGEST_ANSWER = 16 * 2**20
+_LOOK_AGAIN = 0.02
+
+
+class _Held(aiohttp.BytesPayload):
+    """A body that is written once its sender may: the look is the last thing before the socket.
+
+    Between a look in the caller and the write lie some turns of the event loop. A process that is stopped
+    there would send, when it wakes, what another has long asked in its place. aiohttp keeps the headers
+    back until it has the body.
+    """
+
+    def __init__(self, value: bytes, permitted: Callable[[], bool]) -> None:
+        super().__init__(value)
+        self._permitted = permitted
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        while not self._permitted():  # noqa: ASYNC110 - another thread's clock decides
+            await asyncio.sleep(_LOOK_AGAIN)
+        await super().write_with_length(writer, content_length)
 
 
 class _Transport(AiohttpTransport):
@@ -43,10 +63,13 @@ class _Transport(AiohttpTransport):
         url = self._urls.get(text)
         if url is None:
             url = self._urls[text] = URL(text)
+        body: bytes | _Held | None = request.content or None
+        if body is not None and (permitted := request.extensions.get("permitted")) is not None:
+            body = _Held(body, permitted)
         chunks, size = [], 0
         with map_aiohttp_exceptions():
             response = await self._session.request(
-                request.method, url, data=request.content or None, allow_redirects=False, timeout=_TIMEOUT
+                request.method, url, data=body, allow_redirects=False, timeout=_TIMEOUT
             )
             try:
                 while chunk := await response.content.readany():
@@ -105,15 +128,24 @@ class Http:
             await self._transport.aclose()
             self._transport = None
 
-    async def ask(self, method: str, path: str, body: object = None, *, seconds: float) -> bytes:
-        """The body of the answer to one request; ``path`` is joined to the base, or a whole URL.
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        seconds: float,
+        permitted: Callable[[], bool] | None = None,
+    ) -> bytes:
+        """The body of the answer to one request; ``path`` is joined to the base, or a whole URL. While
+        ``permitted`` says no, the request's own body is not written.
 
         Raises:
             RetryableError, UnavailableError, OverloadedError, RefusedError, ConfigurationError, AccessError.
         """
         try:
             async with asyncio.timeout(seconds):
-                status, headers, content = await self._once(method, path, body)
+                status, headers, content = await self._once(method, path, body, permitted)
         except FOREIGN as error:
             raise translate(error, self._setting) from error
         if status != 200:
@@ -121,11 +153,14 @@ class Http:
             raise from_status(status, headers, text, self._setting)
         return content
 
-    async def _once(self, method: str, path: str, body: object) -> tuple[int, httpx.Headers, bytes]:
+    async def _once(
+        self, method: str, path: str, body: object, permitted: Callable[[], bool] | None
+    ) -> tuple[int, httpx.Headers, bytes]:
         # The headers are the session's, and the body comes as a stream that was read: what httpx does to
         # make headers for a request costs a tenth of a call, and aiohttp makes its own.
         content = httpx.ByteStream(orjson.dumps(body) if body is not None else b"")
-        request = httpx.Request(method, self._url(path), stream=content)
+        extensions = {} if permitted is None else {"permitted": permitted}
+        request = httpx.Request(method, self._url(path), stream=content, extensions=extensions)
         request.read()
         response = await self._open().handle_async_request(request)
         stream = response.stream  # as it came: nothing is asked for compressed, and nothing is decompressed

@@ -63,9 +63,10 @@ class _Transport(AiohttpTransport):
         url = self._urls.get(text)
         if url is None:
             url = self._urls[text] = URL(text)
-        body: bytes | _Held | None = request.content or None
-        if body is not None and (permitted := request.extensions.get("permitted")) is not None:
-            body = _Held(body, permitted)
+        content = request.content
+        body: bytes | _Held | None = content or None
+        if content and (permitted := request.extensions.get("permitted")) is not None:
+            body = _Held(content, permitted)
         chunks, size = [], 0
         with map_aiohttp_exceptions():
             response = await self._session.request(

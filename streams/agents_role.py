@@ -28,6 +28,7 @@ from streams.duty import lag_owed, membership_owed, watched
 from streams.errors import UndecodableError
 from streams.flow import agents_flow
 from streams.health import Health
+from streams.interpreter import for_short_waits
 from streams.lags import Lags
 from streams.llm_metrics import Endpoint, llm_metrics
 from streams.measures import StageLatency, agents_metrics, cache_metrics, member_metrics
@@ -171,6 +172,7 @@ async def _work(
         return await lag_owed({p: commit.offset for p, commit in delivery.commits().items()}, tail)
 
     health.measure, health.state = measure, state
+    for_short_waits()
     health.working()
     looking = asyncio.create_task(lags.run())
     try:

@@ -86,6 +86,19 @@ class _Thread(driver.AIOKafkaConsumerThread):
     def verify_event_path(self, now: float, tp: Any) -> None:
         """Faust's watchdog judges by acknowledgements, of which it sees none."""
 
+    async def getmany_in_turn(self, choices: Sequence[set[Any]], timeout: float) -> Any:
+        """What the first of ``choices`` brings that has something; the last may take ``timeout``. One call
+        of the thread: each costs some turns of two event loops."""
+        return await self.call_thread(self._getmany_in_turn, choices, timeout)
+
+    async def _getmany_in_turn(self, choices: Sequence[set[Any]], timeout: float) -> Any:
+        consumer = self._ensure_consumer()
+        *first, every = choices
+        for choice in first:
+            if found := await self._fetch_records(consumer, choice, 0.0, POLL_RECORDS):
+                return found
+        return await self._fetch_records(consumer, every, timeout, POLL_RECORDS)
+
     async def renew_lease(self) -> None:
         await self.call_thread(self.app.agents_worker.lease.renew)
 
@@ -155,12 +168,7 @@ class _Consumer(driver.Consumer):
                 return {}
             timeout = min(timeout, 0.1)  # the crowd may have gone by then
         turns = self.app.agents_worker.turns
-        *choices, _ = turns.choices(active_partitions or ())
-        for choice in choices:
-            if found := await super()._getmany(choice, 0.0):
-                turns.served(found)
-                return found
-        found = await super()._getmany(active_partitions, timeout)
+        found = await self._thread.getmany_in_turn(turns.choices(active_partitions or ()), timeout)
         turns.served(found)
         return found
 

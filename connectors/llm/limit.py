@@ -1,8 +1,8 @@
 """The limit for one endpoint: who may send now, who waits, and when nobody may.
 
-`pace.py` decides how many; this module hands the places out. Live work goes before replays. While the
-endpoint is away the limit is nil: callers wait here, and one of them is let through every two seconds,
-once the endpoint can be reached, to see whether it is back.
+`pace.py` decides how many; this module hands the places out. Live work goes before replays, which
+`behind.py` holds back a little. While the endpoint is away the limit is nil: callers wait here, and one of
+them is let through every two seconds, once the endpoint can be reached, to see whether it is back.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
+from connectors.llm.behind import Behind
 from connectors.llm.pace import Pace
 from streams.errors import (
     ConfigurationError,
@@ -81,7 +82,7 @@ class Limit:
         self.pace = Pace(most)
         self.in_flight = 0
         self.answers = 0
-        self._back = asyncio.Event()
+        self._behind = Behind(self.pace, clock, self._hand_out)
         self._setting = setting
         self._probe = probe
         self._load = load
@@ -129,11 +130,14 @@ class Limit:
         """Take a place; waits for one. Cancelled while waiting, it takes none."""
         if self._watching is None:
             self._watching = _apart(self._watch())
-        if self._away is None and self.in_flight < self.pace.limit and not self._live and not self._replay:
-            self.in_flight += 1
-            return
+        replay = REPLAY.get()
+        if not replay:
+            self._behind.live_came()
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        (self._replay if REPLAY.get() else self._live).append(turn)
+        (self._replay if replay else self._live).append(turn)
+        self._hand_out()
+        if turn.done():
+            return
         try:
             await turn
         except asyncio.CancelledError:
@@ -182,12 +186,17 @@ class Limit:
         while self._away is None and self.in_flight < self.pace.limit and self._admit_one():
             pass
 
-    def _admit_one(self) -> bool:
+    def _admit_one(self, *, at_once: bool = False) -> bool:
+        """``at_once``: a replay too, whatever is to be left free."""
         while self._live or self._replay:
             self._turn += 1
             replay = not self._live or (bool(self._replay) and self._turn % _REPLAY_SHARE == 0)
+            if not (self._live or at_once or self._behind.may_go(self.in_flight)):
+                return False
             turn = (self._replay if replay else self._live).popleft()
             if not turn.done():
+                if replay:
+                    self._behind.went()
                 turn.set_result(None)
                 self.in_flight += 1
                 return True
@@ -240,7 +249,7 @@ class Limit:
                 self._return()  # nobody to try it with: the next caller finds out
 
     def _try_one(self) -> bool:
-        return self.in_flight >= self.pace.most or self._admit_one()
+        return self.in_flight >= self.pace.most or self._admit_one(at_once=True)
 
     def _wake_the_resting(self) -> None:
         self._back.set()
@@ -273,6 +282,7 @@ class Limit:
 
     async def close(self) -> None:
         """Stop watching."""
+        self._behind.close()
         tasks = [task for task in (self._watching, self._asking, self._reopening) if task is not None]
         for task in tasks:
             task.cancel()

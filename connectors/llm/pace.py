@@ -61,6 +61,11 @@ class Pace:
         """Requests that may be in flight now; at least 1."""
         return max(1, min(self.most, int(self._level + 1e-9)))
 
+    @property
+    def latency(self) -> float:
+        """Seconds that an answer took lately; 0 while that is not known."""
+        return self._latency
+
     # --- what happens ---
 
     def answered(self, now: float, started: float, tokens: int, full: bool) -> None:

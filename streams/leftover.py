@@ -1,41 +1,73 @@
-"""How many replays may be at work at once: what the event loop has time for beside live messages.
+"""How many replays may be at work at once: what this process has time for beside live messages.
 
-Where answers are remembered, a replay costs no call but all of this process's time, and every live message
-would wait for its turn in a crowd. A loop that wakes late is the sign of a crowd.
+Where answers are remembered, or come fast, a replay takes all of this process's time, and every live message
+waits for its turn in a crowd, at each of its steps. The signs: the event loop wakes late; and, while live
+messages come, the process is at work for most of the time. A queue grows without bound as its server nears
+full use, so some of the time is left idle for them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
 
 _TICK_SECONDS = 0.05
 _LATE_SECONDS = 0.015
-_LEAST, _MOST = 2.0, 4096.0
+_LEAST = 2.0
 _IDLE_TICKS = 40
+# Of a core: the interpreter runs one thread at a time. Judged over some ticks.
+_BUSY = 0.7
+_SMOOTH = 0.2
+_LIVE_SECONDS = 3.0
 
 
 class Leftover:
-    """Fewer when the loop is late, more when it is not."""
+    """Fewer when the process is crowded, more when it is not."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        cpu_clock: Callable[[], float] = time.process_time,
+    ) -> None:
+        self._clock = clock
+        self._cpu_clock = cpu_clock
         self._allowed = 8.0
+        self._most = _LEAST
+        self._live_at = float("-inf")
+        self._busy = 0.0
+        self._looked: tuple[float, float] | None = None
         self._idle = 0
         self._ticking = False
+
+    def live_came(self) -> None:
+        """A live message begins."""
+        self._live_at = self._clock()
 
     def allowed(self, most: int) -> int:
         """So many may be at work now, at most ``most``. From now on the running loop is watched."""
         self._idle = 0
+        self._most = max(self._most, float(most))
         if not self._ticking:
             self._ticking = True
+            self._looked = None
             self._wait()
         return min(most, int(self._allowed))
 
     def noticed(self, late: float) -> None:
         """The loop woke ``late`` seconds after it should have."""
+        now, cpu = self._clock(), self._cpu_clock()
+        if self._looked is not None and now > self._looked[0]:
+            share = (cpu - self._looked[1]) / (now - self._looked[0])
+            self._busy += _SMOOTH * (share - self._busy)
+        self._looked = now, cpu
         if late > _LATE_SECONDS:
-            self._allowed = max(_LEAST, self._allowed * 0.7)
+            self._allowed *= 0.7
+        elif self._busy > _BUSY and now - self._live_at < _LIVE_SECONDS:
+            self._allowed *= 0.95
         else:
-            self._allowed = min(self._allowed * 1.1, _MOST)
+            self._allowed *= 1.05
+        self._allowed = min(max(self._allowed, _LEAST), self._most)
 
     def _wait(self) -> None:
         loop = asyncio.get_running_loop()

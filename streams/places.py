@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Set
 
+from streams.codec import REPLAY_JOB
 from streams.leftover import Leftover
 from streams.ports import Record
 from streams.stage import Limits, Route
@@ -37,6 +38,8 @@ class Places:
         """The message has a place; returns among which."""
         kind = self._kind(record, route)
         self._asking[kind] += 1
+        if kind == route.name and record.header(REPLAY_JOB) is None:
+            self._leftover.live_came()
         return kind
 
     def decided(self, work: Work) -> None:

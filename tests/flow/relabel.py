@@ -174,7 +174,7 @@ async def relabel(flow: Pipeline, rows: int, seen: Verdicts) -> None:
         seen.say(f"live rows, {name}: alone {seconds:.3f} s, beside {crowd[name]:.3f} s, {ratio:.2f} times")
     seen.say(f"the replay meanwhile: {rate:.0f} rows/s")
 
-    await kill(flow, replaying, lambda: stored(flow, "v2") > rows // 2)
+    await kill(flow, replaying, lambda: stored(flow, "v2") > rows * 3 // 10)
     resumed = begin(flow, "replay", "resume", told(flow, "replay", "list")["jobs"][0]["id"])
     await kill(flow, worker, lambda: stored(flow, "v2") > rows * 3 // 5)
     (worker,) = flow.start("agents")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,13 @@ CONTRACT = Path(__file__).resolve().parents[2] / "docs" / "contract" / "asyncapi
 CHANNELS = ("rows", "replay", "labeled", "labeledShadow", "augmented", "deadLetter")
 
 
-def judge(kafka: str, prefix: str, count: int) -> dict[str, tuple[int, list[str]]]:
+def judge(
+    kafka: str, prefix: str, count: int, channels: Sequence[str] = CHANNELS
+) -> dict[str, tuple[int, list[str]]]:
     """For each topic: how many of its messages (at most ``count``) were read, and what is wrong with them."""
     contract = json.loads(CONTRACT.read_text("utf-8"))
     found: dict[str, tuple[int, list[str]]] = {}
-    for name in CHANNELS:
+    for name in channels:
         topic = contract["channels"][name]["address"].replace("esk.", f"{prefix}.", 1)
         judges = [_judges(contract, message) for message in contract["channels"][name]["messages"].values()]
         read, wrong = 0, list[str]()

@@ -25,16 +25,16 @@ from typing import Any
 
 import numpy as np
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from contract_reader import judge
+from contract_reader import CHANNELS, judge
 from pipeline import Pipeline
 from replaying import ROLES, begin, current, labels, once, texts, told, two_taxonomies
 
 from connectors.local.stack import LocalStack
 from tests.faults.world import LLM_ARGS, TAXONOMY, as_program
+from tests.kafka_tools import recreate
 from tests.stack import shared_jars
 
 NEW = ("--version", "v2", "--taxonomy", "full.yaml", "--prompt", "prompt.txt")
@@ -112,18 +112,6 @@ async def seconds_to(flow: Pipeline, live: Live, first: int, last: int) -> dict[
 def stored(flow: Pipeline, version: str) -> int:
     """Rows in the table under ``version``."""
     return flow.count(f"logs_labeled WHERE label_version = '{version}'")
-
-
-async def make_rows_anew(flow: Pipeline) -> None:
-    """Delete `esk.rows` and make it again, as Kafka's own tools would."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=flow.kafka)
-    await admin.start()
-    name = f"{flow.prefix}.rows"
-    await admin.delete_topics([name])
-    while name in await admin.list_topics():
-        await asyncio.sleep(0.2)
-    await admin.create_topics([NewTopic(name, num_partitions=4, replication_factor=1)])
-    await admin.close()
 
 
 async def poison(flow: Pipeline) -> None:
@@ -224,7 +212,7 @@ def compare(flow: Pipeline, seen: Verdicts) -> None:
 
 async def from_table(flow: Pipeline, rows: int, seen: Verdicts) -> None:
     flow.stop()
-    await make_rows_anew(flow)
+    await recreate(flow.kafka, f"{flow.prefix}.rows")
     flow.start(*ROLES)
     began = time.monotonic()
     done = told(flow, "replay", "--from-table", "--version", "v3", "--taxonomy", "full.yaml")
@@ -240,9 +228,12 @@ async def from_table(flow: Pipeline, rows: int, seen: Verdicts) -> None:
 
 
 async def contract(flow: Pipeline, seen: Verdicts) -> None:
-    await poison(flow)
+    flow.wait(lambda: flow.count("logs_augmented") >= 10_000, "variants", 180)
+    judged = judge(flow.kafka, flow.prefix, 10_000, [name for name in CHANNELS if name != "deadLetter"])
+    await poison(flow)  # after it not all that is on the topic is labelstream's
     flow.wait(lambda: flow.count("dead_letters") >= POISON, "poison is dead-lettered", 180)
-    for topic, (read, wrong) in judge(flow.kafka, flow.prefix, 10_000).items():
+    judged |= judge(flow.kafka, flow.prefix, 10_000, ["deadLetter"])
+    for topic, (read, wrong) in judged.items():
         seen.say(f"{topic}: {read} messages against the contract, {len(wrong)} refused", not wrong)
 
 

@@ -75,6 +75,23 @@ async def test_label_topics_that_are_made_anew_lose_and_double_nothing(flow: Pip
     assert stored(flow) == stored(flow, "logs_augmented") == every(ROWS + 20)
 
 
+async def test_a_rows_topic_that_is_made_anew_labels_nothing_again(flow: Pipeline) -> None:
+    """With the topic Kafka deletes what the group had committed of it, and of it alone."""
+    insert(flow, 1, ROWS)
+    flow.start("poller", "agents", "sink")
+    flow.wait(lambda: len(stored(flow, "logs_augmented")) == ROWS, "all stored")
+    flow.stop()
+    await recreate(flow.kafka, f"{flow.prefix}.rows")
+    insert(flow, ROWS + 1, 20)
+    flow.start("poller", "agents", "sink")
+    flow.wait(lambda: len(stored(flow, "logs_augmented")) == ROWS + 20, "the new rows stored")
+    # The poller cannot know that anybody had read the old topic: its window is on the new one too.
+    assert Counter(message.key.decode() for message in await flow.topic("rows")) == every(ROWS + 20)
+    for topic in ("labeled", "augmented"):
+        assert Counter(message.key.decode() for message in await flow.topic(topic)) == every(ROWS + 20)
+    assert stored(flow) == stored(flow, "logs_augmented") == every(ROWS + 20)
+
+
 async def test_a_topic_that_retention_has_cut_is_stored_from_what_is_left(flow: Pipeline) -> None:
     insert(flow, 1, ROWS)
     flow.start("poller", "agents")

@@ -581,3 +581,27 @@ async def test_what_another_step_gave_up_unread_is_given_up_by_this_one_too() ->
     other.offer(record(0, value=b"poison"), 1)
     await settle(other)
     assert [dict(one.headers)["step"] for one in broker.logs[("dead", 0)]] == [b"store", b"label"]
+
+
+async def test_rows_of_a_topic_whose_commits_went_with_it_are_known() -> None:
+    """Kafka deletes a topic's committed offsets with the topic; those of the worker's other topics stay."""
+    broker = Broker()
+    first = make(broker)
+    await first.assigned({ROWS: Commit(-1), REPLAY: Commit(-1)}, 1)
+    for offset in range(5):
+        first.offer(record(offset, str(offset)), 1)
+    first.offer(record(0, "old", topic="replay"), 1)
+    await settle(first)
+    committed = first.commits()
+    second = make(broker)
+    await second.assigned(committed, 1)
+    second.offer(record(5, "5"), 1)
+    await settle(second)
+    broker.incarnations["rows"] = 1
+    third = make(broker)
+    await third.assigned({ROWS: Commit(-1), REPLAY: second.commits()[REPLAY]}, 1)
+    for offset in range(6):
+        third.offer(record(offset, str(offset)), 1)
+    await settle(third)
+    assert sorted(broker.rows()) == ["0", "1", "2", "3", "4", "5", "old"]
+    assert third.counts["known:label"] == 6

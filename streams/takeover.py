@@ -86,13 +86,13 @@ class Takeover:
         for number in {partition.partition for partition in committed}:
             known = [
                 # Rows of a topic made anew may be any that were published: the whole output is read. So is it
-                # without a commit, for Kafka deletes a topic's commits with the topic.
-                {} if partition in anew or commit.offset < 0 else floors_of(commit.metadata, ids)
+                # where nothing is committed, for Kafka deletes a topic's commits with the topic.
+                {} if partition in anew else floors_of(commit.metadata, ids)
                 for partition, commit in committed.items()
                 if partition.partition == number
             ]
             for topic in (*self._flow.outputs, self._flow.dead_letter):
-                found[Partition(topic, number)] = min((one.get(topic, 0) for one in known), default=0)
+                found[Partition(topic, number)] = min(one.get(topic, 0) for one in known)
         return found
 
     def _begin(self, where: Partition, floor: int, end: int, each: int, ids: Mapping[str, str]) -> int:

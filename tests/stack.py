@@ -26,6 +26,24 @@ def shared_jars() -> Path:
 
 
 @contextlib.contextmanager
+def stack_in(
+    folder: Path,
+    *,
+    kafka: bool = True,
+    clickhouse: bool = True,
+    llm: bool = True,
+    llm_args: Sequence[str] = (),
+    taxonomy: Path | None = None,
+) -> Iterator[StackStatus]:
+    """The parts wanted, their data in ``folder``, stopped again at the end whatever happens."""
+    stack = LocalStack(folder, jars_dir=shared_jars())
+    try:
+        yield stack.up(kafka=kafka, clickhouse=clickhouse, llm=llm, llm_args=llm_args, taxonomy=taxonomy)
+    finally:
+        stack.down()
+
+
+@contextlib.contextmanager
 def local_stack(
     tmp_path_factory: pytest.TempPathFactory,
     *,
@@ -35,9 +53,13 @@ def local_stack(
     llm_args: Sequence[str] = (),
     taxonomy: Path | None = None,
 ) -> Iterator[StackStatus]:
-    """The parts wanted, stopped again at the end whatever happens."""
-    stack = LocalStack(tmp_path_factory.mktemp("stack"), jars_dir=shared_jars())
-    try:
-        yield stack.up(kafka=kafka, clickhouse=clickhouse, llm=llm, llm_args=llm_args, taxonomy=taxonomy)
-    finally:
-        stack.down()
+    """As `stack_in`, for a fixture."""
+    with stack_in(
+        tmp_path_factory.mktemp("stack"),
+        kafka=kafka,
+        clickhouse=clickhouse,
+        llm=llm,
+        llm_args=llm_args,
+        taxonomy=taxonomy,
+    ) as running:
+        yield running

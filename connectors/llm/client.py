@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from connectors.llm.answer import Completion, completion_in, json_in
 from connectors.llm.errors import is_late
-from connectors.llm.http import Http
+from connectors.llm.http import Http, until_permitted
 from connectors.llm.limit import Limit, LimitState, Load
 from connectors.llm.load import load_in, metrics_url
 from streams.errors import (
@@ -30,7 +30,6 @@ from streams.settings import Settings
 
 _TRIES = 3
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 3.0
-_LOOK_AGAIN = 0.02
 _ASIDE_SECONDS = 4.0  # for the list of models and the metrics
 _NO_METRICS_SECONDS = 60.0
 
@@ -213,8 +212,7 @@ class ChatClient:
         """One request within the limit: an answer, or an error that may heal."""
         await self._enter(began)
         try:
-            while not self.permitted():  # noqa: ASYNC110 - another thread's clock decides
-                await asyncio.sleep(_LOOK_AGAIN)
+            await until_permitted(self.permitted)  # before its time begins to count
             started = time.monotonic()
             self.stats["calls"] += 1
             content = await self._http.ask(

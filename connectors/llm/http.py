@@ -29,6 +29,12 @@ _LARGEST_ANSWER = 16 * 2**20
 _LOOK_AGAIN = 0.02
 
 
+async def until_permitted(permitted: Callable[[], bool]) -> None:
+    """Wait while ``permitted`` says no."""
+    while not permitted():  # noqa: ASYNC110 - another thread's clock decides
+        await asyncio.sleep(_LOOK_AGAIN)
+
+
 class _Held(aiohttp.BytesPayload):
     """A body that is written once its sender may: the look is the last thing before the socket.
 
@@ -42,8 +48,7 @@ class _Held(aiohttp.BytesPayload):
         self._permitted = permitted
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        while not self._permitted():  # noqa: ASYNC110 - another thread's clock decides
-            await asyncio.sleep(_LOOK_AGAIN)
+        await until_permitted(self._permitted)
         await super().write_with_length(writer, content_length)
 
 

@@ -18,6 +18,7 @@ from pipeline import ROOT, Pipeline
 ROWS = 2000
 V1 = {"LABEL_VERSION": "v1", "LLM_LABELER_CONCURRENCY": "64", "AUGMENT_VARIANTS": "0"}
 ROLES = ("poller", "agents", "sink")
+NEW = ("--version", "v2", "--taxonomy", "full.yaml", "--prompt", "prompt.txt")
 
 
 def texts(count: int, mark: str) -> list[str]:
@@ -53,6 +54,12 @@ def two_taxonomies(make: Callable[..., Pipeline], tmp_path: Path) -> Pipeline:
     return flow
 
 
+def write_prompt(flow: Pipeline) -> None:
+    """The prompt that `NEW` names."""
+    text = (ROOT / "agents/prompts/label.txt").read_text("utf-8")
+    (flow.folder / "prompt.txt").write_text(f"Внимательно.\n{text}", "utf-8")
+
+
 def told(flow: Pipeline, *words: str) -> dict[str, Any]:
     """The JSON of a command that succeeds."""
     done = flow.command(*words, "--json")
@@ -81,7 +88,8 @@ def labels(flow: Pipeline, version: str) -> dict[str, str]:
     rows = flow.rows(
         f"SELECT row_id, toString(label) FROM {flow.database}.logs_labeled WHERE label_version = '{version}'"
     )
-    assert max(Counter(row_id for row_id, _ in rows).values(), default=0) <= 1
+    doubled = _doubled(Counter(row_id for row_id, _ in rows))
+    assert not doubled, f"stored twice under {version}: {doubled}"
     return dict(rows)
 
 
@@ -100,8 +108,14 @@ async def once(flow: Pipeline, topic: str, version: str) -> set[str]:
         for message in await flow.topic(topic)
         if dict(message.headers)["label-version"] == version.encode()
     )
-    assert max(found.values(), default=0) <= 1
+    doubled = _doubled(found)
+    assert not doubled, f"twice on {topic} under {version}: {doubled}"
     return set(found)
+
+
+def _doubled(found: Counter[str]) -> list[str]:
+    """What is there more than once; ten of it are enough to look for."""
+    return [row_id for row_id, count in found.items() if count > 1][:10]
 
 
 def lag(flow: Pipeline) -> int:

@@ -8,22 +8,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from pipeline import ROOT, Pipeline
-from replaying import ROLES, ROWS, begin, current, insert, labels, once, told, two_taxonomies
+from pipeline import Pipeline
+from replaying import (
+    NEW,
+    ROLES,
+    ROWS,
+    begin,
+    current,
+    insert,
+    labels,
+    once,
+    told,
+    two_taxonomies,
+    write_prompt,
+)
 
 
 @pytest.fixture
 def flow(make: Callable[..., Pipeline], tmp_path: Path) -> Pipeline:
     """With version v1 live."""
     return two_taxonomies(make, tmp_path)
-
-
-NEW = ("--version", "v2", "--taxonomy", "full.yaml", "--prompt", "prompt.txt")
-
-
-def write_prompt(flow: Pipeline) -> None:
-    text = (ROOT / "agents/prompts/label.txt").read_text("utf-8")
-    (flow.folder / "prompt.txt").write_text(f"Внимательно.\n{text}", "utf-8")
 
 
 async def test_history_is_relabelled_beside_live_rows_compared_promoted_and_taken_back(

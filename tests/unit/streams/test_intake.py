@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from streams.codec import encode
 from streams.intake import Intake
 from streams.ports import Outgoing, Record
@@ -57,10 +59,9 @@ async def test_a_message_that_could_not_be_taken_as_it_came_is_read_again_with_t
         taken.append(message.offset)
 
     intake = Intake(ROWS, 0, _broker(2), take)
-    try:
+    with pytest.raises(RuntimeError):
         intake.offer(record(0, "0"))
-    except RuntimeError:
-        assert intake.next == 0
+    assert intake.next == 0
     intake.offer(record(1, "1"))
     await _until_filled(intake, 2)
     assert taken == [0, 1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -21,14 +20,14 @@ def pace_of(level: int, latency: float = 0.0) -> Pace:
     return pace
 
 
-def behind_of(pace: Pace, clock: Callable[[], float], wake: Callable[[], None] = lambda: None) -> Behind:
-    return Behind(pace, clock, wake)
+def unwoken() -> None:
+    """Nobody waits."""
 
 
 @pytest.mark.parametrize(("level", "left"), [(64, 4), (16, 1), (17, 2), (4, 1), (3, 0), (1, 0)])
 def test_some_places_are_left_to_live_calls_while_they_come(level: int, left: int) -> None:
     clock = Clock()
-    behind = behind_of(pace_of(level), clock)
+    behind = Behind(pace_of(level), clock, unwoken)
     assert behind.may_go(level - 1)
     behind.live_came()
     assert not left or not behind.may_go(level - left)
@@ -40,7 +39,7 @@ def test_some_places_are_left_to_live_calls_while_they_come(level: int, left: in
 
 async def test_replays_begin_one_after_the_other_a_little_faster_than_they_are_answered() -> None:
     clock = Clock()
-    behind = behind_of(pace_of(10, latency=1.0), clock)
+    behind = Behind(pace_of(10, latency=1.0), clock, unwoken)
     began = []
     for _ in range(5000):
         if behind.may_go(0):
@@ -55,7 +54,7 @@ async def test_replays_begin_one_after_the_other_a_little_faster_than_they_are_a
 
 async def test_time_that_was_not_used_does_not_make_a_crowd_later() -> None:
     clock = Clock()
-    behind = behind_of(pace_of(10, latency=1.0), clock)
+    behind = Behind(pace_of(10, latency=1.0), clock, unwoken)
     behind.went()
     clock.now += 60
     behind.went()
@@ -67,7 +66,7 @@ async def test_who_is_too_early_is_called_in_time_and_not_after_the_end() -> Non
     clock = Clock()
     woken: list[float] = []
     loop = asyncio.get_running_loop()
-    behind = behind_of(pace_of(10, latency=0.5), clock, lambda: woken.append(loop.time()))
+    behind = Behind(pace_of(10, latency=0.5), clock, lambda: woken.append(loop.time()))
     behind.went()
     began = loop.time()
     assert not behind.may_go(0)

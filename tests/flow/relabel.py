@@ -245,7 +245,7 @@ async def from_table(flow: Pipeline, seen: Verdicts) -> None:
 
 
 async def contract(flow: Pipeline, seen: Verdicts) -> None:
-    flow.wait(lambda: flow.count("logs_augmented") >= 10_000, "variants", 180)
+    flow.wait(lambda: flow.count("logs_augmented") >= stored(flow, "v1"), "variants", 180)
     judged = judge(flow.kafka, flow.prefix, 10_000, [name for name in CHANNELS if name != "deadLetter"])
     await poison(flow)  # after it not all that is on the topic is labelstream's
     flow.wait(lambda: flow.count("dead_letters") >= POISON, "poison is dead-lettered", 180)

@@ -57,16 +57,16 @@ class Takeover:
         reach: dict[Partition, int] = {}
         memories = {where.partition: Memory() for where in starts}
         each = self._most // max(1, len(memories))
-        begins = {
-            where: self._begin(where, floor, bounds[where][1], each, ids) for where, floor in starts.items()
-        }
+        answers = {where: self._answers_from(where, bounds[where][1], each, ids) for where in starts}
+        begins = {where: min(floor, answers[where]) for where, floor in starts.items()}
         async for records in self._tail.read_many(begins):
             for record in records:
-                if record.offset >= starts[Partition(record.topic, record.partition)]:
+                where = Partition(record.topic, record.partition)
+                if record.offset >= starts[where]:
                     memories[record.partition].learn(record)
                     if (source := source_of(record)) is not None:
                         reach[source[0]] = max(reach.get(source[0], 0), source[1] + 1)
-                if self._flow.recall is not None and record.topic in self._flow.outputs:
+                if self._flow.recall is not None and record.offset >= answers[where]:
                     self._flow.recall(record)
         self._seen |= {(where, ids[where.topic]): end for where, (_, end) in bounds.items()}
         topics = {where.topic for where in starts}
@@ -95,7 +95,8 @@ class Takeover:
                 found[Partition(topic, number)] = min(one.get(topic, 0) for one in known)
         return found
 
-    def _begin(self, where: Partition, floor: int, end: int, each: int, ids: Mapping[str, str]) -> int:
+    def _answers_from(self, where: Partition, end: int, each: int, ids: Mapping[str, str]) -> int:
+        """The offset from which on answers of the model are recalled."""
         if self._flow.recall is None or where.topic not in self._flow.outputs:
-            return floor
-        return min(floor, max(0, end - each, self._seen.get((where, ids[where.topic]), 0)))
+            return end
+        return max(0, end - each, self._seen.get((where, ids[where.topic]), 0))

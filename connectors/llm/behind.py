@@ -21,6 +21,8 @@ _LIVE_SECONDS = 3.0
 _GAIN = 1.25
 # A timer that fires late is made up for, but no more than this.
 _CATCH_UP = 0.003
+# What answers took may be known from a slower time: pacing never costs more than this.
+_MOST_APART = 0.25
 
 
 class Behind:
@@ -39,14 +41,20 @@ class Behind:
         """A live call is made."""
         self._live_at = self._clock()
 
+    @property
+    def limit(self) -> int:
+        """Requests that may be in flight, of all kinds, for a replay to be sent."""
+        limit = self._pace.limit
+        if limit < _FEW or self._clock() - self._live_at >= _LIVE_SECONDS:
+            return limit
+        return limit - -(-limit // _KEPT)
+
     def may_go(self, in_flight: int) -> bool:
         """Whether a replay may be sent beside ``in_flight`` others. If it is only too early, ``wake`` is
         called in time."""
-        now, limit = self._clock(), self._pace.limit
-        if limit >= _FEW and now - self._live_at < _LIVE_SECONDS:
-            limit -= -(-limit // _KEPT)
-        if in_flight >= limit:
+        if in_flight >= self.limit:
             return False
+        now = self._clock()
         if now < self._next:
             if self._timer is None:
                 self._timer = asyncio.get_running_loop().call_later(self._next - now, self._again)
@@ -55,7 +63,9 @@ class Behind:
 
     def went(self) -> None:
         """A replay is sent."""
-        apart = self._pace.latency / self._pace.limit / _GAIN
+        if self._pace.limit < _FEW:
+            return  # no crowd
+        apart = min(self._pace.latency / self._pace.limit / _GAIN, _MOST_APART)
         self._next = max(self._clock() - _CATCH_UP, self._next) + apart
 
     def close(self) -> None:

@@ -147,7 +147,7 @@ class Limit:
 
     def answered(self, started: float, tokens: int) -> None:
         """The endpoint answered a request sent at ``started`` (of the clock) with so many tokens."""
-        full = bool(self._live or self._replay) or self.in_flight >= 0.9 * self.pace.limit
+        full = self._full
         self.answers += 1
         self._in_a_row = 0
         if self._away is not None:
@@ -177,6 +177,11 @@ class Limit:
             self._leave(error)
         self.left()
 
+    @property
+    def _full(self) -> bool:
+        """Whether every place is taken that may be; replays that wait are no sign of it."""
+        return bool(self._live) or self.in_flight >= 0.9 * self._behind.limit
+
     def left(self) -> None:
         """Give a place back without a word on the endpoint: the caller was cancelled."""
         self.in_flight -= 1
@@ -189,10 +194,10 @@ class Limit:
     def _admit_one(self, *, at_once: bool = False) -> bool:
         """``at_once``: a replay too, whatever is to be left free."""
         while self._live or self._replay:
-            self._turn += 1
-            replay = not self._live or (bool(self._replay) and self._turn % _REPLAY_SHARE == 0)
             if not (self._live or at_once or self._behind.may_go(self.in_flight)):
                 return False
+            self._turn += 1
+            replay = not self._live or (bool(self._replay) and self._turn % _REPLAY_SHARE == 0)
             turn = (self._replay if replay else self._live).popleft()
             if not turn.done():
                 if replay:
@@ -276,8 +281,7 @@ class Limit:
     async def _ask(self) -> None:
         self._endpoint = found = await self._load()
         if found is not None:
-            full = bool(self._live or self._replay) or self.in_flight >= 0.9 * self.pace.limit
-            self.pace.told(self._clock(), found.running, found.waiting, self.in_flight, full)
+            self.pace.told(self._clock(), found.running, found.waiting, self.in_flight, self._full)
             self._hand_out()
 
     async def close(self) -> None:

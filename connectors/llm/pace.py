@@ -21,6 +21,7 @@ _LOOP_PASSES = 3.0
 # While the level doubles: latency may rise by so much before more in flight is no gain, or is a queue.
 _STILL_FASTER, _AS_FAST = 1.5, 1.15
 _FRESH_SECONDS = 3.0
+_AS_FAST_LOOKED, _CHANGING, _JUMP = 1.05, 1.1, 1.3
 _LOOK_SECONDS, _LOOK_LATENCIES = 8.0, 16.0
 _MOST_ANSWERS = 400
 _FIRST_HOLD, _LONGEST_HOLD = 2.0, 8.0
@@ -43,10 +44,12 @@ class Pace:
         self._before = math.inf  # seconds a token at half this level
         self._smooth = 0.0
         self._latency = 0.0
+        self._jumped = False
         self._lowered_from: float | None = None  # while the base is measured anew
         self._look_at = 0.0  # when that should be done again
         self._quiet = 0
-        self._run: tuple[float, float] | None = None  # where a row of decreases began: level and latency
+        # Where a row of decreases began: its level, and a level with the latency there.
+        self._run: tuple[float, float, float] | None = None
         self._ceiling = math.inf  # more than this was refused
         self._hold = _FIRST_HOLD
         self._hold_until = 0.0
@@ -136,15 +139,13 @@ class Pace:
         self._latency = mean
         known = min(1.0, self._count / max(needed, 1.0))
         if self._lowered_from is not None:
-            gain = 0.4 if abs(per_unit - self._base) > 0.1 * self._base or per_unit < self._base else 0.15
-            self._base += gain * max(known, 0.2) * (per_unit - self._base)
-            level, self._lowered_from = self._lowered_from, None
-            self._set(level, now, self.reason)
+            self._look_taken(now, per_unit, max(known, 0.2), noise / math.sqrt(self._count))
             return
         self._learn_base(per_unit, known, noise / math.sqrt(self._count))
         self._base_seconds = self._base * self._units / self._count
         full = 2 * self._fulls >= self._count
         near = known == 1.0 and abs(per_unit - self._smooth) < 0.15 * self._smooth
+        self._jumped = per_unit > _JUMP * self._smooth
         self._smooth = per_unit = (0.5 * self._smooth + 0.5 * per_unit) if near else per_unit
         queue = self.limit * (1 - self._base / per_unit) if per_unit > self._base else 0.0
         if mean < _FAST_NOW and self._base_seconds < _FAST_BASE:
@@ -181,16 +182,28 @@ class Pace:
             # Within the error both ways alike, or the base would follow the luckiest answers.
             self._base += 0.3 * known * (per_unit - self._base)
 
+    def _look_taken(self, now: float, per_unit: float, known: float, error: float) -> None:
+        """The base was looked at with fewer in flight; back to the level that was left for it."""
+        if per_unit < (_AS_FAST_LOOKED + 2 * error) * self._smooth:
+            gain = 0.4 if per_unit < self._base else 0.15
+            self._base += gain * known * (per_unit - self._base)
+        # Else it became slower meanwhile, though fewer are in flight: that is no look at the base.
+        level, self._lowered_from = self._lowered_from or self._level, None
+        self._set(level, now, self.reason)
+
     def _slower(self, now: float, per_unit: float) -> bool:
         """Whether fewer in flight did not make it faster: then the endpoint is slower, not crowded."""
         if self._run is None:
             return False
-        level, before = self._run
+        first, level, before = self._run
+        if per_unit > _CHANGING * before:
+            self._run = (first, self._level, per_unit)  # ``before`` was of a time of change
+            return False
         if self._level > 0.7 * level or per_unit < 0.9 * before:
             return False
         self._run = None
         self._base = per_unit
-        self._set(level, now, "slower, without a queue")
+        self._set(first, now, "slower, without a queue")
         return True
 
     @property
@@ -204,7 +217,7 @@ class Pace:
     def _act(self, now: float, queue: float, full: bool, per_unit: float = 0.0) -> None:
         if queue > self._most_queued:
             if self._run is None and per_unit and self.reason == "queueing":
-                self._run = (self._level, per_unit)
+                self._run = (self._level, self._level, 0.0 if self._jumped else per_unit)
             self._grow_slowly()
             self._set(max(self._level - (queue - self._least_queued), self._level / 2), now, "queueing")
         elif queue < self._least_queued:

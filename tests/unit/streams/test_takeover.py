@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from delivery_parts import NOW, REPLAY, ROWS, Broker, label, make, no_sleep, record, row, settle
 
 from streams.codec import encode
@@ -136,7 +137,9 @@ async def test_one_replay_topic_leads_to_two_steps_and_floors_follow_all_outputs
     assert floors_of(delivery.commits()[ROWS].metadata) == {"labeled": 1, "augmented": 1, "dead": 0}
 
 
-async def test_answers_of_older_outputs_are_remembered_but_no_more_than_asked() -> None:
+@pytest.mark.parametrize("whole", [False, True])
+async def test_answers_of_older_outputs_are_remembered_but_no_more_than_asked(whole: bool) -> None:
+    """Also where nothing is committed, and so all is read."""
     broker = Broker()
     first = make(broker)
     await first.assigned({ROWS: Commit(-1)}, 1)
@@ -153,7 +156,7 @@ async def test_answers_of_older_outputs_are_remembered_but_no_more_than_asked() 
         lease=broker,
         limits=Limits({"label": 2}, recalled=10),
     )
-    await second.assigned({ROWS: first.commits()[ROWS]}, 1)
+    await second.assigned({ROWS: Commit(-1) if whole else first.commits()[ROWS]}, 1)
     assert seen == [str(offset).encode() for offset in range(20, 30)]
 
 

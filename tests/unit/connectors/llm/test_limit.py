@@ -140,6 +140,24 @@ async def test_a_replay_does_not_wait_for_ever_behind_live_work() -> None:
             task.cancel()
 
 
+@pytest.mark.parametrize("turn", [0, 1])
+async def test_nor_where_a_place_is_kept_and_each_live_call_finds_it_free(turn: int) -> None:
+    async with limit_of(8) as limit:
+        limit.pace._level = 8.0
+        callers = Callers(limit)
+        for number in range(8):
+            await callers.come(f"first {number}")
+        limit._turn = turn
+        await callers.come("replay", replay=True)
+        for number in range(50):
+            limit.left()
+            await callers.come(f"live {number}")
+        assert "replay" in callers.got
+        assert limit.in_flight == 8
+        for task in callers.tasks.values():
+            task.cancel()
+
+
 async def test_cancelled_callers_leave_their_places_to_others() -> None:
     async with limit_of(1) as limit:
         callers = Callers(limit)

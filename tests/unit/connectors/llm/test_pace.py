@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 
 import pytest
 from pace_endpoint import Endpoint, Run
@@ -43,6 +44,23 @@ def test_capacity_falls_to_a_quarter_and_returns(kind: str, seed: int) -> None:
     assert run.rate(30, 45) > 0.95 * 16 / 0.3
     assert run.rate(65, 75) > 0.9 * 64 / 0.3
     assert run.refusals(55, 75) < 0.01
+
+
+# Seeds with which it fell while the base was looked at, or in the middle of an epoch: the queue of that
+# moment was taken for the endpoint's own pace, and stayed.
+@pytest.mark.parametrize(
+    ("spread", "seed"), [(0.05, 29), (0.05, 58), *((0.2, seed) for seed in (33, 70, 77, 107, 127, 194))]
+)
+def test_capacity_may_fall_at_any_moment(spread: float, seed: int) -> None:
+    at = 20 + 5 * random.Random(seed).random()
+    run = Run(
+        Endpoint(64, spread=spread),
+        at + 25,
+        seed=seed,
+        changes=[(at, lambda endpoint: setattr(endpoint, "slots", 16))],
+    )
+    assert run.waiting(at + 10, at + 25) < 4
+    assert run.rate(at + 10, at + 25) > 0.95 * 16 / 0.3
 
 
 @pytest.mark.parametrize("seed", SEEDS)

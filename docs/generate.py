@@ -16,8 +16,8 @@ from connectors.clickhouse.ddl import describe_ddl
 from streams.asyncapi import asyncapi
 from streams.cli_page import cli_page
 from streams.describe import describe_env, messages_page, metrics_page, settings_page
+from streams.environment import load
 from streams.schemas import headers_schema, json_schemas
-from streams.settings import load
 from streams.topics import Topics
 
 ROOT = Path(__file__).resolve().parents[1]

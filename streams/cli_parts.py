@@ -16,8 +16,9 @@ import orjson
 import typer
 from rich.console import Console
 
+from streams.environment import load
 from streams.errors import ConfigurationError
-from streams.settings import Settings, load
+from streams.settings import Settings
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, last on stdout.")]
 console = Console(stderr=True)

@@ -18,9 +18,10 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from streams.asyncapi import CHANNELS
+from streams.environment import shown_default
 from streams.metrics import METRICS, Declared
 from streams.schemas import headers_schema, json_schemas
-from streams.settings import Settings, shown_default
+from streams.settings import Settings
 from streams.topics import Topics
 
 _WIDTH = 100

@@ -30,11 +30,12 @@ from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.tail import TailReader
 from streams import delivery as delivery_module
 from streams.delivery import Delivery
+from streams.environment import load
 from streams.flow import agents_flow
 from streams.messages import Labeled, Row
 from streams.outcomes import Done
 from streams.ports import Commit, Partition, Record
-from streams.settings import Settings, load
+from streams.settings import Settings
 from streams.stage import Limits
 from streams.topics import Topics
 from streams.window import Slot, Window

@@ -14,9 +14,9 @@ from aiohttp import web
 from agents.augment import Augmenter
 from agents.label import make_labeler
 from connectors.llm.client import ChatClient
+from streams.environment import load
 from streams.messages import Row
 from streams.outcomes import Done
-from streams.settings import load
 from streams.text import clean, why_skipped
 
 with (REPOSITORY / "tests/data/hostile_queries.csv").open(encoding="utf-8", newline="") as lines:

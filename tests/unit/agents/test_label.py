@@ -12,6 +12,7 @@ from agents.label import Decision, Labeler, answer_key, cache_entry, label_versi
 from agents.prompting import prompt_text
 from connectors.llm.cache import Shared
 from streams.codec import decode, encode
+from streams.environment import load
 from streams.errors import (
     TOO_LONG,
     AccessError,
@@ -23,7 +24,6 @@ from streams.errors import (
 )
 from streams.messages import Labeled
 from streams.outcomes import Done, Reject, Retry
-from streams.settings import load
 
 SETTINGS = load({}, None)
 

@@ -16,10 +16,11 @@ from connectors.kafka.admin import Admin
 from connectors.kafka.connection import connection
 from connectors.kafka.producer import LeasedProducer
 from streams.codec import encode, headers_of
+from streams.environment import load
 from streams.health import Health, served
 from streams.messages import Labeled
 from streams.ports import Outgoing
-from streams.settings import Settings, load
+from streams.settings import Settings
 from tests.stack import local_stack
 
 NOW = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)

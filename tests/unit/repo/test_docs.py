@@ -15,7 +15,8 @@ from command_lines import ROOT, make_targets, refusal
 
 from connectors.clickhouse.client import ClickHouseClient
 from connectors.clickhouse.ddl import create_tables
-from streams.settings import Settings, load
+from streams.environment import load
+from streams.settings import Settings
 from tests.stack import local_stack
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

@@ -10,12 +10,12 @@ from uuid import UUID
 import pytest
 
 from streams import replay
+from streams.environment import load
 from streams.errors import LeaseLostError
 from streams.feeds import Item, Page
 from streams.jobs import Job, Jobs, Wish
 from streams.ports import Commit, Outgoing, Partition, Record
 from streams.replay import Publishing, Tools
-from streams.settings import load
 from streams.topics import Topics
 
 ITEMS = [

@@ -11,6 +11,7 @@ from connectors.clickhouse.cursor import Cursor
 from connectors.clickhouse.source import micros_of
 from connectors.clickhouse.table_rows import Condition
 from streams.codec import LABEL_VERSION, MESSAGE_TYPE, REPLAY_JOB, TO
+from streams.environment import load
 from streams.errors import ConfigurationError
 from streams.feeds import Item, in_sample
 from streams.flow import agents_flow
@@ -20,7 +21,6 @@ from streams.messages import Row
 from streams.outcomes import Retry
 from streams.ports import Outgoing, Record
 from streams.relabel import _offsets
-from streams.settings import load
 from streams.topics import Topics
 from streams.versions import KnownVersions, LabelSpec, checked_prompt, dropped_message
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from streams.environment import load
 from streams.errors import ConfigurationError
-from streams.settings import Settings, load
+from streams.settings import Settings
 
 
 def refused(environment: dict[str, str], env_file: Path | None = None) -> str:

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from sink_parts import Database, clickhouse, fresh_database
 
+from connectors.clickhouse import insert as inserts
+
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
@@ -19,3 +21,10 @@ async def database(address: tuple[str, int]) -> AsyncIterator[Database]:
     """A client, and settings whose database has the result tables."""
     async with fresh_database(address) as found:
         yield found
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses that a test can wait for."""
+    monkeypatch.setattr(inserts, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(inserts, "_LONGEST_PAUSE", 0.02)

@@ -9,7 +9,8 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,24 @@ class FakeLease:
     async def hold(self, generation: int) -> None:
         if generation != self.generation:
             raise LeaseLostError("over")
+
+
+class LateLease(FakeLease):
+    """Ours, but the heartbeats are late until ``beat`` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.beat = asyncio.Event()
+        self.waiting = asyncio.Event()
+
+    def held(self) -> bool:
+        return self.beat.is_set()
+
+    async def hold(self, generation: int) -> None:
+        await super().hold(generation)
+        if not self.held():
+            self.waiting.set()
+        await self.beat.wait()
 
 
 class FakeKafka:
@@ -316,3 +335,15 @@ def _shut(*sockets: socket.socket) -> None:
         with contextlib.suppress(OSError):
             one.shutdown(socket.SHUT_RDWR)
         one.close()
+
+
+async def ids(database: Database, table: str = "logs_labeled") -> Counter[str]:
+    """Row ids in a result table, and how often each stands there."""
+    client, settings = database
+    rows = await client.rows(f"SELECT row_id FROM {settings.result_database}.{table}")
+    return Counter(row[0] for row in rows)
+
+
+def each_once(*numbers: Iterable[int]) -> Counter[str]:
+    """Counts of rows that are known by numbers; of one that is given twice, two."""
+    return Counter(str(number) for some in numbers for number in some)

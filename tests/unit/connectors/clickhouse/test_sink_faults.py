@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import random
 import signal
@@ -17,12 +16,14 @@ from typing import Any
 import pytest
 from sink_parts import (
     TOPICS,
-    BadLine,
     Database,
     FakeInput,
     FakeKafka,
     FakeLease,
+    LateLease,
     augmented,
+    each_once,
+    ids,
     labeled,
     run_until_stored,
     sink_for,
@@ -31,11 +32,10 @@ from sink_parts import (
 from connectors.clickhouse import insert as inserts
 from connectors.clickhouse.client import ClickHouseClient
 from connectors.clickhouse.ddl import create_tables
-from connectors.clickhouse.fence import FIRST_SECONDS
 from connectors.clickhouse.intake import FEWEST_ROWS
 from connectors.clickhouse.sink import writer_for
 from connectors.local.stack import LocalStack
-from streams.errors import AccessError, LeaseLostError
+from streams.errors import LeaseLostError
 from streams.ports import Commit, Partition
 from streams.settings import Settings
 
@@ -45,26 +45,9 @@ A0, D0 = Partition(TOPICS.augmented, 0), Partition(TOPICS.dead_letter, 0)
 UNKNOWN_ERROR = "CHECK if(label = 'poison', toIPv6(label), toIPv6('::1')) != toIPv6('::2')"
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pauses that a test can wait for."""
-    monkeypatch.setattr(inserts, "_FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(inserts, "_LONGEST_PAUSE", 0.02)
-
-
 async def constrain(database: Database, check: str, table: str = "logs_labeled") -> None:
     client, settings = database
     await client.command(f"ALTER TABLE {settings.result_database}.{table} ADD CONSTRAINT c {check}")
-
-
-async def ids(database: Database, table: str = "logs_labeled") -> Counter[str]:
-    client, settings = database
-    rows = await client.rows(f"SELECT row_id FROM {settings.result_database}.{table}")
-    return Counter(row[0] for row in rows)
-
-
-def each_once(numbers: Any) -> Counter[str]:
-    return Counter(str(number) for number in numbers)
 
 
 class Watched(FakeInput):
@@ -225,24 +208,6 @@ async def test_an_insert_during_which_the_lease_is_lost_is_not_stored(
         assert await ids(database) == each_once(range(1000))
 
 
-class LateLease(FakeLease):
-    """Ours, but the heartbeats are late until ``beat`` is set."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.beat = asyncio.Event()
-        self.waiting = asyncio.Event()
-
-    def held(self) -> bool:
-        return self.beat.is_set()
-
-    async def hold(self, generation: int) -> None:
-        await super().hold(generation)
-        if not self.held():
-            self.waiting.set()
-        await self.beat.wait()
-
-
 @pytest.mark.parametrize("value", ["row", "garbage"])
 async def test_nothing_goes_out_while_the_heartbeats_are_late(database: Database, value: str) -> None:
     client, settings = database
@@ -377,128 +342,3 @@ async def test_clickhouse_killed_in_mid_insert_again_and_again(front: Front) -> 
     assert sink.counts["retries"] >= 1
     await client.close()
     await writer.close()
-
-
-def test_an_insert_gives_up_before_the_session_ends() -> None:
-    """A server that holds an insert must not hold it longer than the group waits for us."""
-    from connectors.kafka.connection import SESSION_SECONDS
-
-    settings = Settings(clickhouse_host="h")
-    arguments = writer_for(settings)._arguments
-    assert inserts.INSERT_SECONDS < arguments["send_receive_timeout"] < SESSION_SECONDS
-    assert arguments["connect_timeout"] < SESSION_SECONDS - inserts.INSERT_SECONDS + 0.5
-
-
-async def test_a_hanging_server_is_given_up_in_time(
-    database: Database, address: tuple[str, int], monkeypatch: pytest.MonkeyPatch, quick: None
-) -> None:
-    client, settings = database
-    kafka = FakeKafka()
-    kafka.publish(labeled(1), TOPICS.labeled)
-    line = BadLine(address)
-    writer = ClickHouseClient.from_settings(
-        settings.model_copy(update={"clickhouse_port": line.address[1]}), answer_seconds=2.0
-    )
-    await writer.rows("SELECT 1")
-    line.swallow_answers, line.times = True, 1
-    try:
-        sink = sink_for(client, settings, kafka, writer=writer)
-        await run_until_stored(sink, FakeInput(kafka, [L0], {}), seconds=60)
-        assert line.cuts == 1
-        assert await ids(database) == each_once([1])
-    finally:
-        await writer.close()
-        line.close()
-
-
-@pytest.mark.parametrize("kept", ["end", "all"])
-async def test_an_insert_that_was_given_up_cannot_finish_behind_our_back(
-    database: Database, address: tuple[str, int], quick: None, kept: str
-) -> None:
-    """The end of its data, or the whole request, is still on the way, in a proxy, when it is tried again."""
-    _client, settings = database
-    kafka = FakeKafka()
-    for number in range(10):
-        kafka.publish(labeled(number), TOPICS.labeled)
-    line = BadLine(address)
-    writer = ClickHouseClient.from_settings(
-        settings.model_copy(update={"clickhouse_port": line.address[1]}), answer_seconds=2.0
-    )
-    # Longer than the writer's patience, and than the moment until which the insert may begin.
-    seconds, line.times = 4.0, 1
-    line.stall_seconds, line.hold_seconds = (seconds, 0.0) if kept == "end" else (0.0, seconds)
-    sink = sink_for(_client, settings, kafka, writer=writer)
-    try:
-        await run_until_stored(sink, FakeInput(kafka, [L0], {}), seconds=60)
-        assert line.cuts == 1
-        await asyncio.sleep(4.5)  # for what is still on its way
-        assert await ids(database) == each_once(range(10))
-    finally:
-        await writer.close()
-        line.close()
-
-
-async def test_a_user_who_may_not_use_input_is_served_without_the_fence(
-    database: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    client, settings = database
-    kafka = FakeKafka()
-    kafka.publish(labeled(1), TOPICS.labeled)
-    writer = writer_for(settings)
-    asked: list[bytes] = []
-    call = writer.call
-
-    def not_allowed(put: Callable[[Any], Any]) -> Any:
-        class Driver:
-            def raw_insert(self, *, insert_block: Iterator[bytes], settings: dict[str, Any]) -> None:
-                statement = next(insert_block)
-                asked.append(statement)
-                if b"input(" in statement:
-                    raise AccessError(
-                        "Code: 497. DB::Exception: u: Not enough privileges. To execute this query, it's "
-                        "necessary to have the grant CREATE TEMPORARY TABLE ON *.*. (ACCESS_DENIED)",
-                        setting="CLICKHOUSE_USERNAME",
-                        fix="grant it",
-                    )
-                blocks = itertools.chain((statement,), insert_block)
-                call(lambda driver: driver.raw_insert(insert_block=blocks, settings=settings))
-
-        return put(Driver())
-
-    monkeypatch.setattr(writer, "call", not_allowed)
-    await run_until_stored(sink_for(client, settings, kafka, writer=writer), FakeInput(kafka, [L0], {}))
-    kafka.publish(labeled(2), TOPICS.labeled)
-    assert await ids(database) == each_once([1])
-    assert [b"input(" in statement for statement in asked] == [True, False]
-    assert "CREATE TEMPORARY TABLE" in capsys.readouterr().out
-    await writer.close()
-
-
-async def test_an_insert_that_begins_late_is_tried_again_with_more_time(database: Database) -> None:
-    """The server's clock was set, or it is slow to begin."""
-    client, settings = database
-    kafka = FakeKafka()
-    kafka.publish(labeled(1), TOPICS.labeled)
-    sink = sink_for(client, settings, kafka)
-    fence = sink._inserter._fence
-    fence._ahead, fence._measured = -1e6, time.monotonic()
-    await run_until_stored(sink, FakeInput(kafka, [L0], {}))
-    assert sink.counts["retries"] == 1
-    assert await ids(database) == each_once([1])
-
-
-async def test_time_spent_waiting_for_heartbeats_is_not_the_insert_s(database: Database) -> None:
-    client, settings = database
-    kafka, lease = FakeKafka(), LateLease()
-    record = kafka.publish(labeled(1), TOPICS.labeled)
-    sink = sink_for(client, settings, kafka, lease=lease)
-    lease.beat.set()
-    await sink.assigned({L0: Commit(-1)}, 1)
-    lease.beat.clear()
-    storing = asyncio.create_task(sink.store([record]))
-    await asyncio.wait_for(lease.waiting.wait(), 10)
-    await asyncio.sleep(FIRST_SECONDS + 0.5)
-    lease.beat.set()
-    await storing
-    assert sink.counts["retries"] == 0
-    assert await ids(database) == each_once([1])

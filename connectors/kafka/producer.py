@@ -13,11 +13,16 @@ from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, OutOfOrderSequenceNumber, ProducerClosed
-from aiokafka.producer.sender import Sender as AioSender
+from aiokafka.errors import (
+    KafkaError,
+    MessageSizeTooLargeError,
+    OutOfOrderSequenceNumber,
+    ProducerClosed,
+)
 
 from connectors.kafka.connection import MESSAGE_BYTES
 from connectors.kafka.errors import translate
+from connectors.kafka.gate import GatedSender
 from streams.errors import LabelstreamError, LeaseLostError, RefusedError, UnavailableError
 from streams.ports import Lease, Outgoing
 
@@ -25,27 +30,7 @@ log = structlog.get_logger()
 
 LINGER_MS = 5
 BATCH_BYTES = 900_000
-_LOOK_AGAIN = 0.02
 _RETRY_SECONDS = 0.2
-
-
-class _GatedSender(AioSender):
-    """aiokafka's sender, with a look at the lease right before the socket write."""
-
-    lease: Lease | None = None
-    fenced = False
-
-    async def _send_produce_req(self, node_id: int, batches: dict[Any, Any]) -> None:
-        # Connect first: the look at the lease shall be the last thing before the write.
-        if not self.fenced:
-            await self.client.ready(node_id)
-        while self.lease is not None and not self.fenced and not self.lease.held():  # noqa: ASYNC110
-            await asyncio.sleep(_LOOK_AGAIN)
-        if self.fenced:
-            for batch in batches.values():
-                batch.failure(exception=LeaseLostError("taken back before it was sent"))
-            return
-        await super()._send_produce_req(node_id, batches)
 
 
 class LeasedProducer:
@@ -134,7 +119,7 @@ class LeasedProducer:
                 metadata_max_age_ms=60_000,
             )
             own = producer._sender
-            gated = _GatedSender(
+            gated = GatedSender(
                 own.client,
                 acks=own._acks,
                 txn_manager=own._txn_manager,
@@ -142,7 +127,7 @@ class LeasedProducer:
                 retry_backoff_ms=int(own._retry_backoff * 1000),
                 request_timeout_ms=own._request_timeout_ms,
             )
-            gated.lease = self._lease
+            gated.watch(self._lease)
             producer._sender = gated
             try:
                 await producer.start()

@@ -100,6 +100,47 @@ async def test_what_waits_for_the_lease_is_taken_back_by_a_fence(
     assert await written(arguments, topic) == {b"before": 1, b"after": 1}
 
 
+class LostMeanwhile(Lease):
+    """Held at the first look after ``lose``, away at the second, until ``may`` again."""
+
+    def lose(self) -> None:
+        self.may = False
+        self.looks = 0
+
+    def held(self) -> bool:
+        if self.may:
+            return True
+        self.looks += 1
+        return self.looks == 1
+
+
+async def test_a_lease_that_is_lost_while_the_request_is_made_holds_it_back(
+    arguments: dict[str, Any], topic: str
+) -> None:
+    lease = LostMeanwhile()
+    producer = LeasedProducer(arguments, lease)
+    await producer.send(Outgoing(topic, 0, b"before", b"x"))
+    lease.lose()
+    late = asyncio.create_task(producer.send(Outgoing(topic, 0, b"late", b"x")))
+    await asyncio.sleep(0.3)
+    assert lease.looks > 2
+    assert not late.done()
+    assert await written(arguments, topic) == {b"before": 1}
+    lease.may = True
+    await late
+    lease.lose()
+    lost = asyncio.create_task(producer.send(Outgoing(topic, 0, b"lost", b"x")))
+    await asyncio.sleep(0.3)
+    producer.fence()
+    with pytest.raises(LeaseLostError):
+        await lost
+    lease.may = True
+    await producer.send_many([Outgoing(topic, 0, b"after %d" % number, b"x") for number in range(3)])
+    await producer.stop()
+    after = {b"after %d" % number: 1 for number in range(3)}
+    assert await written(arguments, topic) == {b"before": 1, b"late": 1, **after}
+
+
 async def test_many_keep_their_order_and_their_offsets(arguments: dict[str, Any], topic: str) -> None:
     producer = LeasedProducer(arguments)
     messages = [Outgoing(topic, number % 2, b"%d" % number, b"x" * 100) for number in range(100)]

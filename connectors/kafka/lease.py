@@ -22,6 +22,7 @@ import structlog
 
 from connectors.kafka.connection import SESSION_SECONDS
 from connectors.kafka.describe_group import DescribeGroup
+from connectors.kafka.membership import ignore_stale_answers
 from streams.errors import LeaseLostError
 
 log = structlog.get_logger()
@@ -60,6 +61,7 @@ class GroupLease:
     def attach(self, consumer: Any) -> None:
         """Listen to the heartbeats of ``consumer`` (a started AIOKafkaConsumer)."""
         coordinator = consumer._coordinator
+        ignore_stale_answers(coordinator)
         heartbeat = coordinator._do_heartbeat
 
         async def heard() -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import structlog
-from test_delivery import ROWS, Broker, label, make, record, row, settle
+from delivery_parts import ROWS, Broker, label, make, record, row, settle
 
 from streams.codec import headers_of, traceparent_for
 from streams.logs import configure_logs

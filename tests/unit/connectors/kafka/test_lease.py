@@ -27,6 +27,13 @@ class Coordinator:
         self.asked = 0
         self.on_heartbeat: Callable[[], None] = lambda: None
 
+    def reset_generation(self) -> None:
+        """Not asked for here, as the two below."""
+
+    request_rejoin = reset_generation
+
+    async def _do_commit_offsets(self, assignment: Any, offsets: Any) -> None: ...
+
     async def _do_heartbeat(self) -> bool:
         self.on_heartbeat()
         return self.loading or self.member_id in self.members

@@ -84,7 +84,14 @@ class Group:
 
     def __init__(self) -> None:
         self._coordinator = SimpleNamespace(
-            generation=1, _do_heartbeat=self._beat, group_id="group", member_id="me", _send_req=self._describe
+            generation=1,
+            group_id="group",
+            member_id="me",
+            _do_heartbeat=self._beat,
+            _do_commit_offsets=None,
+            _send_req=self._describe,
+            reset_generation=None,
+            request_rejoin=None,
         )
         self.alive = True
 

@@ -30,7 +30,7 @@ from streams.ports import Commit, Lease, Partition, Record, Sender, Tail, TopicI
 from streams.stage import Flow, Limits
 from streams.takeover import Takeover
 from streams.trace import AT_WORK
-from streams.urgency import REPLAY, is_replay
+from streams.urgency import REPLAY
 from streams.window import Window, made_anew
 from streams.work import Input, Work
 
@@ -239,7 +239,7 @@ class Delivery:
     # --- one message ---
 
     async def _deliver(self, work: Work) -> None:
-        REPLAY.set(is_replay(work.record, self.flow.replays))
+        REPLAY.set(work.record.topic in self.flow.replays)
         AT_WORK.set(work)
         try:
             broken = self._read(work)

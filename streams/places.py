@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Set
 
+from streams.codec import REPLAY_JOB
 from streams.leftover import Leftover
 from streams.ports import Record
 from streams.stage import Limits, Route
-from streams.urgency import is_replay
 from streams.work import Work
 
 _SENDING = 32  # so many more than a step has places may wait for Kafka's confirmation
@@ -38,7 +38,7 @@ class Places:
         """The message has a place; returns among which."""
         kind = self._kind(record, route)
         self._asking[kind] += 1
-        if not is_replay(record, self._replays):
+        if kind == route.name and record.header(REPLAY_JOB) is None:
             self._leftover.live_came()
         return kind
 

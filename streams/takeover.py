@@ -66,7 +66,9 @@ class Takeover:
                     memories[record.partition].learn(record)
                     if (source := source_of(record)) is not None:
                         reach[source[0]] = max(reach.get(source[0], 0), source[1] + 1)
-                if self._flow.recall is not None and record.offset >= answers[where]:
+                if self._flow.recall is None or record.topic not in self._flow.outputs:
+                    continue
+                if record.offset >= answers[where]:
                     self._flow.recall(record)
         self._seen |= {(where, ids[where.topic]): end for where, (_, end) in bounds.items()}
         topics = {where.topic for where in starts}

@@ -32,7 +32,8 @@ class _LastLook:
 
     def __init__(self, writer: Any, held: Callable[[], bool]) -> None:
         self._writer = writer
-        self._write = writer.transport.write  # in C: no other thread cuts in before it
+        # Straight to the transport: in uvloop's, without TLS, no other thread can cut in before it.
+        self._write = writer.transport.write
         self._held = held
 
     def write(self, data: bytes) -> None:
@@ -57,7 +58,9 @@ class _GatedClient:
         # Connect first: nothing is awaited between this and the write.
         if not await self._client.ready(node_id, group=group):
             raise NodeNotReadyError(f"no connection to node {node_id}")
-        connection = self._client._conns[(node_id, group)]
+        connection = self._client._conns.get((node_id, group))
+        if connection is None or not connection.connected():  # it has just been made, and lost
+            raise NodeNotReadyError(f"the connection to node {node_id} is closed")
         if not isinstance(connection._writer, _LastLook):
             connection._writer = _LastLook(connection._writer, self._held)
         return await self._client.send(node_id, request, group=group)

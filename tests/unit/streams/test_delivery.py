@@ -6,10 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from delivery_parts import REPLAY, ROWS, Broker, label, make, record, settle
+from delivery_parts import ROWS, Broker, label, make, record, settle
 
-from streams import urgency
-from streams.codec import REPLAY_JOB
 from streams.messages import Row
 from streams.outcomes import Retry
 from streams.ports import Commit, Outgoing, Partition
@@ -289,24 +287,6 @@ async def test_live_rows_pass_replays_that_wait_and_a_full_queue_holds_its_parti
     released.set()
     await settle(delivery)
     assert len(order) == 8
-
-
-async def test_calls_for_replayed_rows_go_behind_live_ones_whatever_topic_they_come_by() -> None:
-    broker = Broker()
-    urgent: dict[str, bool] = {}
-
-    async def noted(message: Row) -> Any:
-        urgent[message.row_id] = not urgency.REPLAY.get()
-        return await label(message)
-
-    delivery = make(broker, noted, Limits({"label": 3}))
-    await delivery.assigned({ROWS: Commit(-1), REPLAY: Commit(-1)}, 1)
-    delivery.offer(record(0, "live"), 1)
-    replayed = record(1, "replayed")
-    delivery.offer(replayed._replace(headers=(*replayed.headers, (REPLAY_JOB, b"job"))), 1)
-    delivery.offer(record(0, "replay", topic="replay"), 1)
-    await settle(delivery)
-    assert urgent == {"live": True, "replayed": False, "replay": False}
 
 
 async def test_a_replay_that_was_dropped_is_passed_over_also_while_it_is_at_work() -> None:

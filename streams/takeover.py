@@ -57,8 +57,13 @@ class Takeover:
         reach: dict[Partition, int] = {}
         memories = {where.partition: Memory() for where in starts}
         each = self._most // max(1, len(memories))
-        answers = {where: self._answers_from(where, bounds[where][1], each, ids) for where in starts}
-        begins = {where: min(floor, answers[where]) for where, floor in starts.items()}
+        recall = self._flow.recall
+        answers: dict[Partition, int] = {}  # from which offset on they are recalled
+        for where in starts:
+            if recall is not None and where.topic in self._flow.outputs:
+                seen = self._seen.get((where, ids[where.topic]), 0)
+                answers[where] = max(0, bounds[where][1] - each, seen)
+        begins = {where: min(floor, answers.get(where, floor)) for where, floor in starts.items()}
         async for records in self._tail.read_many(begins):
             for record in records:
                 where = Partition(record.topic, record.partition)
@@ -66,10 +71,8 @@ class Takeover:
                     memories[record.partition].learn(record)
                     if (source := source_of(record)) is not None:
                         reach[source[0]] = max(reach.get(source[0], 0), source[1] + 1)
-                if self._flow.recall is None or record.topic not in self._flow.outputs:
-                    continue
-                if record.offset >= answers[where]:
-                    self._flow.recall(record)
+                if recall is not None and where in answers and record.offset >= answers[where]:
+                    recall(record)
         self._seen |= {(where, ids[where.topic]): end for where, (_, end) in bounds.items()}
         topics = {where.topic for where in starts}
         floors = {
@@ -96,9 +99,3 @@ class Takeover:
             for topic in (*self._flow.outputs, self._flow.dead_letter):
                 found[Partition(topic, number)] = min(one.get(topic, 0) for one in known)
         return found
-
-    def _answers_from(self, where: Partition, end: int, each: int, ids: Mapping[str, str]) -> int:
-        """The offset from which on answers of the model are recalled."""
-        if self._flow.recall is None or where.topic not in self._flow.outputs:
-            return end
-        return max(0, end - each, self._seen.get((where, ids[where.topic]), 0))

@@ -139,7 +139,9 @@ class Pace:
         self._latency = mean
         known = min(1.0, self._count / max(needed, 1.0))
         if self._lowered_from is not None:
-            self._look_taken(now, per_unit, max(known, 0.2), noise / math.sqrt(self._count))
+            self._look_taken(per_unit, max(known, 0.2), noise / math.sqrt(self._count))
+            level, self._lowered_from = self._lowered_from, None
+            self._set(level, now, self.reason)
             return
         self._learn_base(per_unit, known, noise / math.sqrt(self._count))
         self._base_seconds = self._base * self._units / self._count
@@ -182,14 +184,12 @@ class Pace:
             # Within the error both ways alike, or the base would follow the luckiest answers.
             self._base += 0.3 * known * (per_unit - self._base)
 
-    def _look_taken(self, now: float, per_unit: float, known: float, error: float) -> None:
-        """The base was looked at with fewer in flight; back to the level that was left for it."""
+    def _look_taken(self, per_unit: float, known: float, error: float) -> None:
+        """The base was looked at with fewer in flight."""
         if per_unit < (_AS_FAST_LOOKED + 2 * error) * self._smooth:
             gain = 0.4 if per_unit < self._base else 0.15
             self._base += gain * known * (per_unit - self._base)
         # Else it became slower meanwhile, though fewer are in flight: that is no look at the base.
-        level, self._lowered_from = self._lowered_from or self._level, None
-        self._set(level, now, self.reason)
 
     def _slower(self, now: float, per_unit: float) -> bool:
         """Whether fewer in flight did not make it faster: then the endpoint is slower, not crowded."""

@@ -27,6 +27,8 @@ from streams.settings import Settings
 from streams.topics import Topics
 
 TOPICS = Topics("esk")
+L0, L1 = Partition(TOPICS.labeled, 0), Partition(TOPICS.labeled, 1)
+A0, D0 = Partition(TOPICS.augmented, 0), Partition(TOPICS.dead_letter, 0)
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 _names = itertools.count()
 

@@ -10,6 +10,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from sink_parts import (
+    A0,
+    D0,
+    L0,
+    L1,
     TOPICS,
     BadLine,
     Database,
@@ -29,9 +33,6 @@ from connectors.clickhouse.client import ClickHouseClient
 from streams.errors import LeaseLostError
 from streams.ports import Commit, Partition
 from streams.settings import Settings
-
-L0, L1 = Partition(TOPICS.labeled, 0), Partition(TOPICS.labeled, 1)
-A0, D0 = Partition(TOPICS.augmented, 0), Partition(TOPICS.dead_letter, 0)
 
 
 @pytest.fixture

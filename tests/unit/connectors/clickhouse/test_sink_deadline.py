@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from sink_parts import (
+    L0,
     TOPICS,
     BadLine,
     Database,
@@ -28,13 +29,8 @@ from connectors.clickhouse.client import ClickHouseClient
 from connectors.clickhouse.fence import FIRST_SECONDS
 from connectors.clickhouse.sink import writer_for
 from streams.errors import AccessError
-from streams.ports import Commit, Partition
+from streams.ports import Commit
 from streams.settings import Settings
-
-L0, L1 = Partition(TOPICS.labeled, 0), Partition(TOPICS.labeled, 1)
-A0, D0 = Partition(TOPICS.augmented, 0), Partition(TOPICS.dead_letter, 0)
-# A constraint that fails with CANNOT_PARSE_IPV6 (676): an error of which nobody knows whose fault it is.
-UNKNOWN_ERROR = "CHECK if(label = 'poison', toIPv6(label), toIPv6('::1')) != toIPv6('::2')"
 
 
 def test_an_insert_gives_up_before_the_session_ends() -> None:

@@ -15,6 +15,10 @@ from typing import Any
 
 import pytest
 from sink_parts import (
+    A0,
+    D0,
+    L0,
+    L1,
     TOPICS,
     Database,
     FakeInput,
@@ -39,8 +43,6 @@ from streams.errors import LeaseLostError
 from streams.ports import Commit, Partition
 from streams.settings import Settings
 
-L0, L1 = Partition(TOPICS.labeled, 0), Partition(TOPICS.labeled, 1)
-A0, D0 = Partition(TOPICS.augmented, 0), Partition(TOPICS.dead_letter, 0)
 # A constraint that fails with CANNOT_PARSE_IPV6 (676): an error of which nobody knows whose fault it is.
 UNKNOWN_ERROR = "CHECK if(label = 'poison', toIPv6(label), toIPv6('::1')) != toIPv6('::2')"
 

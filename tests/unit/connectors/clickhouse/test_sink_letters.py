@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 from sink_parts import (
+    D0,
+    L0,
+    L1,
     START,
     TOPICS,
     Database,
@@ -22,9 +25,6 @@ from sink_parts import (
 from streams.codec import encode, encode_dead_letter
 from streams.messages import DeadLetter
 from streams.ports import Commit, Partition
-
-L0, L1 = Partition(TOPICS.labeled, 0), Partition(TOPICS.labeled, 1)
-A0, D0 = Partition(TOPICS.augmented, 0), Partition(TOPICS.dead_letter, 0)
 
 
 async def letters(database: Database) -> list[dict[str, Any]]:

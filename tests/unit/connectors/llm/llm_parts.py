@@ -17,6 +17,7 @@ from connectors.llm.client import ChatClient
 
 Reply = web.StreamResponse | dict[str, Any]
 Script = Callable[[dict[str, Any], web.BaseRequest], Awaitable[Reply] | Reply]
+ASK: dict[str, Any] = {"messages": [{"role": "user", "content": "q"}], "max_tokens": 5}
 
 
 def chat(content: Any, *, logprobs: Any = None, finish: str = "stop", **message: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import structlog
 from aiohttp import web
-from llm_parts import chat, client_of, serving, status, token, until
+from llm_parts import ASK, chat, client_of, serving, status, token, until
 
 from connectors.llm import client as client_module
 from streams.errors import (
@@ -19,12 +19,7 @@ from streams.errors import (
     UnavailableError,
 )
 
-ASK: dict[str, Any] = {"messages": [{"role": "user", "content": "q"}], "max_tokens": 5}
-
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "_FIRST_PAUSE", 0.01)
+pytestmark = pytest.mark.usefixtures("short_pauses")
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 import structlog
 from prometheus_client.metrics_core import Metric
 
+from connectors.clickhouse.bulk import BulkSource
 from connectors.clickhouse.poller import Poller
-from connectors.clickhouse.source import SourceTable
 from connectors.kafka.admin import Admin
 from connectors.kafka.connection import connection
 from connectors.kafka.consumer import GroupConsumer, Session
@@ -42,7 +42,7 @@ async def poller(settings: Settings, health: Health) -> None:
 
     async def poll(session: Session) -> None:
         poller = Poller(
-            SourceTable(client, settings),
+            BulkSource(client, settings),
             topics,
             settings,
             partitions=settings.topic_partitions,

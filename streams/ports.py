@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from asyncio import Task
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
@@ -50,6 +51,11 @@ class Outgoing(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes]] = ()
+
+    @property
+    def content(self) -> tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]:
+        """Key, value and headers, as a `Run` has them."""
+        return self.key, self.value, list(self.headers)
 
 
 class Commit(NamedTuple):
@@ -97,6 +103,26 @@ class Sender(Protocol):
         """Send in few, large batches, wait for all confirmations, return the offsets in order.
 
         Messages of one partition keep their order. Raises as ``send``; then any part may be written.
+        """
+
+
+class Run(NamedTuple):
+    """Messages for one partition, in order: key, value and headers of each, made as they are asked for."""
+
+    topic: str
+    partition: int
+    messages: Iterator[tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]]
+
+
+class BulkSender(Sender, Protocol):
+    """One that need not be waited for."""
+
+    async def hand_over(self, runs: Sequence[Run]) -> Task[list[list[tuple[int, int]]]]:
+        """As ``send_many``, but returns when the last message is in a batch.
+
+        The task waits for the confirmations, and gives for each run where its batches begin and how many
+        messages they have. This raises as ``send_many``, once all that was handed over is settled; so does
+        the task.
         """
 
 

@@ -13,6 +13,8 @@ _SPACE = re.compile(r"\s+")
 # Most queries: words of letters that NFKC leaves as they are, with single blanks between.
 _WORD = "[!-~А-Яа-яЁё«»—]"
 _PLAIN = re.compile(f"{_WORD}++(?: {_WORD}++)*+")
+# The same for RE2, which ClickHouse has.
+PLAIN_RE2 = f"^{_WORD}+(?: {_WORD}+)*$"
 
 
 def is_plain(text: str) -> bool:

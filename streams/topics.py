@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
-from hashlib import blake2b
+from hashlib import sha256
 
 from streams.text import is_plain
 
@@ -96,8 +96,8 @@ def normalise(text: str) -> str:
 def partition_of(text: str, partitions: int) -> int:
     """The partition for ``text``: equal texts meet in one partition, so that one worker sees all
     repeats and asks the model once."""
-    digest = blake2b(normalise(text).encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "big") % partitions
+    digest = sha256(normalise(text).encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "big") % partitions
 
 
 def groups(prefix: str) -> dict[str, str]:

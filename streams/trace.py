@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextvars
 from collections.abc import Callable
 from contextvars import ContextVar
-from hashlib import blake2b
+from hashlib import sha256
 from typing import Any, Protocol
 
 TRACEPARENT = "traceparent"
@@ -33,10 +33,8 @@ def traceparent_of(row_id: str, created_at: bytes) -> bytes:
     The flags say that nobody recorded a span: labelstream writes log lines. ``created_at`` as in the header:
     source tables begin ids anew.
     """
-    digest = blake2b(
-        row_id.encode("utf-8", "surrogatepass") + b"\x00" + created_at, digest_size=24
-    ).hexdigest()
-    return f"00-{digest[:32]}-{digest[32:]}-00".encode()
+    digest = sha256(row_id.encode("utf-8", "surrogatepass") + b"\x00" + created_at).hexdigest()
+    return f"00-{digest[:32]}-{digest[32:48]}-00".encode()
 
 
 def trace_id_in(traceparent: bytes | None) -> str:

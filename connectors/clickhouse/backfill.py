@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 
@@ -9,12 +10,13 @@ from connectors.clickhouse.client import ClickHouseClient
 from connectors.clickhouse.cursor import Cursor
 from connectors.clickhouse.identity import CONTENT
 from connectors.clickhouse.labelled import given_up, labelled_between
-from connectors.clickhouse.publisher import STEP, Publisher
+from connectors.clickhouse.naming import STEP
+from connectors.clickhouse.publisher import Publisher
 from connectors.clickhouse.source import SourceRow, SourceTable, micros_of
 from streams.codec import decode
 from streams.errors import LeaseLostError, UndecodableError
 from streams.messages import Row
-from streams.ports import Outgoing
+from streams.ports import Outgoing, Run
 from streams.settings import Settings
 from streams.topics import Topics
 
@@ -169,6 +171,9 @@ class _Nobody:
         raise LeaseLostError("nothing is sent from here")
 
     async def send_many(self, messages: Sequence[Outgoing]) -> list[int]:
+        raise LeaseLostError("nothing is sent from here")
+
+    async def hand_over(self, runs: Sequence[Run]) -> asyncio.Task[list[list[tuple[int, int]]]]:
         raise LeaseLostError("nothing is sent from here")
 
 

@@ -12,27 +12,30 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from datetime import datetime
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import structlog
 
 from connectors.clickhouse.ahead import one_ahead
+from connectors.clickhouse.bulk import BulkSource
+from connectors.clickhouse.bulk_page import BulkPage
 from connectors.clickhouse.cursor import MOST_AHEAD, Cursor
 from connectors.clickhouse.identity import Mark
-from connectors.clickhouse.publisher import Publisher
-from connectors.clickhouse.source import SourceRow, SourceTable, micros_of, moment
+from connectors.clickhouse.publisher import OneByOneError, Publisher
+from connectors.clickhouse.source import SourceRow, micros_of, moment
 from connectors.clickhouse.timeless import MOST, Timeless
 from streams.errors import ConfigurationError, RetryableError
 from streams.metrics import Series
-from streams.ports import Lease, Outgoing, Sender, Tail, TopicIds
+from streams.ports import BulkSender, Lease, Outgoing, Tail, TopicIds
 from streams.settings import Settings
 from streams.topics import Topics
 
 log = structlog.get_logger()
 
 T = TypeVar("T")
+Page: TypeAlias = BulkPage | list[SourceRow]
 
 _SECOND = 1_000_000
 # How far before the newest row each poll begins: rows of one moment are rarely visible at one moment.
@@ -61,12 +64,12 @@ class Poller:
 
     def __init__(
         self,
-        source: SourceTable,
+        source: BulkSource,
         topics: Topics,
         settings: Settings,
         *,
         partitions: int,
-        sender: Sender,
+        sender: BulkSender,
         tail: Tail,
         topic_ids: TopicIds,
         lease: Lease,
@@ -127,16 +130,21 @@ class Poller:
             try:
                 await self._inspect()
                 await self._learn()
-                break
+                await self._poll()
+                return
             except _SourceAwayError as error:
                 await self._away(error)
+            except OneByOneError as error:
+                log.warning("poller_learns_again", reason=str(error))
+
+    async def _poll(self) -> None:
         looked_back = whole = float("-inf")
         while not self._ending.is_set():
             began = time.monotonic()
             try:
                 self._skew = await _ask(self._source.now()) - int(time.time() * _SECOND)
                 if began - whole > max(5.0, self._settings.poll_lookback_seconds / _WHOLE_READINGS):
-                    await self._scan(self._source.pages(self._begin))
+                    await self._scan(self._source.bulk(self._begin))
                     await self._give_up_timeless()
                     whole = looked_back = began
                 else:
@@ -229,16 +237,27 @@ class Poller:
             newest = self._newest_seen
         return newest - _OVERLAP if self._begin is None else max(newest - _OVERLAP, self._begin)
 
-    async def _scan(self, pages: AsyncIterator[list[SourceRow]]) -> None:
-        async with contextlib.aclosing(one_ahead(lambda: _next(pages))) as found:
-            async for page in found:
-                if self._ending.is_set():
-                    return
-                await self._publisher.publish(page, self._generation, self._now())
-                await self._reached(page[-1].micros)
+    async def _scan(self, pages: AsyncIterator[Page]) -> None:
+        """Publish ``pages``: while one is confirmed the next is made, and the one after it read."""
 
-    async def _reached(self, micros: int) -> None:
-        """Everything up to ``micros`` was read."""
+        async def following() -> Page | None:
+            return await _next(pages)
+
+        found: AsyncGenerator[Page, None] = one_ahead(following)
+        try:
+            async with contextlib.aclosing(found):
+                async for page in found:
+                    if self._ending.is_set():
+                        break
+                    await self._reached(await self._publisher.publish(page, self._generation, self._now()))
+            await self._reached(await self._publisher.finish())
+        finally:
+            await self._publisher.over()
+
+    async def _reached(self, micros: int | None) -> None:
+        """Everything up to ``micros`` was read and is settled."""
+        if micros is None:
+            return
         self._newest_seen = max(self._newest_seen, micros)
         # A row dated in the future must not carry the window past those that are still to come.
         reached = min(micros, self._now())
@@ -258,7 +277,7 @@ class Poller:
         known = self._publisher.published.per_second(begin, until)
         seconds = sorted(second for second, count in there.items() if known.get(second, 0) != count)
         if len(seconds) > _MOST_GAPS:
-            await self._scan(self._source.pages(begin, until))
+            await self._scan(self._source.bulk(begin, until))
             return
         for second in seconds:
             first, last = max(second * _SECOND, begin), min((second + 1) * _SECOND, until)
@@ -332,7 +351,7 @@ async def _ask(answer: Awaitable[T]) -> T:
         raise _SourceAwayError(str(error)) from error
 
 
-async def _next(pages: AsyncIterator[list[SourceRow]]) -> list[SourceRow] | None:
+async def _next(pages: AsyncIterator[Page]) -> Page | None:
     try:
         return await _ask(anext(pages))
     except StopAsyncIteration:

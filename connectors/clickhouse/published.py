@@ -2,118 +2,132 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from connectors.clickhouse.identity import Mark
 
-_FRESH_ROWS = 50_000
+_CHUNK_ROWS = 50_000
 
 
 class Published:
     """The marks of published (or skipped) rows within the look-back window, equal ones counted.
 
-    Sorted arrays instead of sets: a million rows cost 32 MB, and a page is looked up at once. What came
-    last stands in a small array of its own, so that adding does not sort the whole.
+    Sorted arrays instead of sets: a million rows cost 32 MB, and a page is looked up at once. They stand in
+    chunks, of which only the last is added to, and of which those that are too old leave as a whole.
     """
 
     def __init__(self) -> None:
-        self._old = _Marks()
-        self._fresh = _Marks()
+        self._chunks: list[_Chunk] = []
 
     def __len__(self) -> int:
-        return len(self._old) + len(self._fresh)
+        return sum(map(len, self._chunks))
 
-    def counts(self, contents: Sequence[int]) -> list[int]:
-        """For each content how many rows of it are settled."""
-        asked = np.array(contents, dtype=np.uint64)
-        return (self._old.counts(asked) + self._fresh.counts(asked)).tolist()  # type: ignore[no-any-return]
+    def counts(self, contents: Any, since: int | None = None, until: int | None = None) -> Any:
+        """For each content (uint64) how many rows of it are settled, as an array.
 
-    def ids_taken(self, ids: Sequence[int]) -> list[bool]:
-        """For each plain id whether a row stands under it."""
-        asked = np.array(ids, dtype=np.uint64)
-        return (self._old.has_ids(asked) | self._fresh.has_ids(asked)).tolist()  # type: ignore[no-any-return]
+        ``since``, ``until``: the first and last time of the rows that are asked for, if it is known.
+        """
+        there = (
+            chunk.contents
+            for chunk in self._chunks
+            if (since is None or chunk.newest >= since) and (until is None or chunk.oldest <= until)
+        )
+        return _counts(list(there), contents)
+
+    def ids_taken(self, ids: Any) -> Any:
+        """For each plain id (uint64) whether a row stands under it, as an array."""
+        asked = np.asarray(ids, dtype=np.uint64)
+        return (_counts([chunk.sorted_ids for chunk in self._chunks], asked) > 0) & (asked != 0)
 
     def add(self, marks: Iterable[Mark]) -> None:
         """These rows are settled."""
-        self._fresh = self._fresh.merged(_Marks.of(list(marks)))
-        if len(self._fresh) > _FRESH_ROWS:
-            self._old = self._old.merged(self._fresh)
-            self._fresh = _Marks()
+        if found := list(marks):
+            micros, contents, ids = zip(*found, strict=True)
+            self.add_columns(micros, contents, ids)
+
+    def add_columns(self, micros: Any, contents: Any, ids: Any) -> None:
+        """The same by columns: int64, and uint64 twice."""
+        chunk = _Chunk(micros, contents, ids)
+        if self._chunks and len(self._chunks[-1]) + len(chunk) <= _CHUNK_ROWS:
+            chunk = self._chunks.pop().merged(chunk)
+        if len(chunk):
+            self._chunks.append(chunk)
 
     def forget_before(self, micros: int) -> None:
         """Rows older than this are not read again."""
-        self._old = self._old.since(micros)
-        self._fresh = self._fresh.since(micros)
+        kept = (chunk.since(micros) for chunk in self._chunks)
+        self._chunks = [chunk for chunk in kept if len(chunk)]
 
     def since(self, micros: int) -> list[Mark]:
         """The marks from ``micros`` on."""
-        return [*self._old.since(micros).marks(), *self._fresh.since(micros).marks()]
+        return [mark for chunk in self._chunks for mark in chunk.since(micros).marks()]
 
     def count_since(self, micros: int) -> int:
         """How many marks there are from ``micros`` on."""
-        return int((self._old.micros >= micros).sum() + (self._fresh.micros >= micros).sum())
+        return sum(int((chunk.micros >= micros).sum()) for chunk in self._chunks if chunk.newest >= micros)
 
     def per_second(self, since: int, until: int) -> dict[int, int]:
         """How many rows each second holds, from ``since`` on and before ``until``."""
-        micros = np.concatenate([self._old.micros, self._fresh.micros])
+        micros = np.concatenate([chunk.micros for chunk in self._chunks] or [np.array([], dtype=np.int64)])
         seconds, counts = np.unique(
             micros[(micros >= since) & (micros < until)] // 1_000_000, return_counts=True
         )
         return dict(zip(seconds.tolist(), counts.tolist(), strict=True))
 
 
-class _Marks:
+class _Chunk:
     """Marks sorted by content, and their ids sorted."""
 
-    def __init__(self, contents: Any = (), micros: Any = (), ids: Any = (), sorted_ids: Any = None) -> None:
-        self.contents = np.asarray(contents, dtype=np.uint64)
-        self.micros = np.asarray(micros, dtype=np.int64)
-        self.ids = np.asarray(ids, dtype=np.uint64)
-        self._sorted_ids = np.sort(self.ids) if sorted_ids is None else sorted_ids
-
-    @classmethod
-    def of(cls, marks: Sequence[Mark]) -> _Marks:
-        if not marks:
-            return cls()
-        micros, contents, ids = zip(*marks, strict=True)
-        found = np.array(contents, dtype=np.uint64)
-        order = np.argsort(found, kind="stable")
-        return cls(
-            found[order], np.array(micros, dtype=np.int64)[order], np.array(ids, dtype=np.uint64)[order]
+    def __init__(self, micros: Any, contents: Any, ids: Any) -> None:
+        """Columns in any order, of equal length."""
+        contents = np.asarray(contents, dtype=np.uint64)
+        order = np.argsort(contents, kind="stable")
+        self.contents = contents[order]
+        self.micros = np.asarray(micros, dtype=np.int64)[order]
+        self.ids = np.asarray(ids, dtype=np.uint64)[order]
+        self.sorted_ids = np.sort(self.ids)
+        self.oldest, self.newest = (
+            (int(self.micros.min()), int(self.micros.max())) if len(self.micros) else (0, 0)
         )
 
     def __len__(self) -> int:
         return len(self.contents)
 
-    def counts(self, asked: Any) -> Any:
-        left = np.searchsorted(self.contents, asked, "left")
-        return np.searchsorted(self.contents, asked, "right") - left
-
-    def has_ids(self, asked: Any) -> Any:
-        at = np.searchsorted(self._sorted_ids, asked)
-        inside = at < len(self._sorted_ids)
-        found = np.zeros(len(asked), dtype=bool)
-        found[inside] = self._sorted_ids[at[inside]] == asked[inside]
-        return found & (asked != 0)
-
-    def merged(self, other: _Marks) -> _Marks:
-        if not len(other):
-            return self
-        contents = np.concatenate([self.contents, other.contents])
-        order = np.argsort(contents, kind="stable")
-        return _Marks(
-            contents[order],
-            np.concatenate([self.micros, other.micros])[order],
-            np.concatenate([self.ids, other.ids])[order],
+    def merged(self, other: _Chunk) -> _Chunk:
+        return _Chunk(
+            np.concatenate([self.micros, other.micros]),
+            np.concatenate([self.contents, other.contents]),
+            np.concatenate([self.ids, other.ids]),
         )
 
-    def since(self, micros: int) -> _Marks:
+    def since(self, micros: int) -> _Chunk:
+        if self.oldest >= micros:
+            return self
         keep = self.micros >= micros
-        return self if keep.all() else _Marks(self.contents[keep], self.micros[keep], self.ids[keep])
+        return _Chunk(self.micros[keep], self.contents[keep], self.ids[keep])
 
     def marks(self) -> list[Mark]:
         rows = zip(self.micros.tolist(), self.contents.tolist(), self.ids.tolist(), strict=True)
         return [Mark(*row) for row in rows]
+
+
+def _counts(chunks: list[Any], asked: Any) -> Any:
+    """How often each of ``asked`` stands in the sorted ``chunks``."""
+    asked = np.asarray(asked, dtype=np.uint64)
+    found = np.zeros(len(asked), dtype=np.intp)
+    if not len(asked):
+        return found
+    # In order: a search begins where the last one ended, and what it touches is in the cache.
+    order = np.argsort(asked)
+    inorder, total = asked[order], found.copy()
+    for chunk in chunks:
+        left = np.searchsorted(chunk, inorder, "left")
+        # Most are in none: only those that are have to be counted.
+        hits = np.flatnonzero(np.take(chunk, left, mode="clip") == inorder)
+        if len(hits):
+            total[hits] += np.searchsorted(chunk, inorder[hits], "right") - left[hits]
+    found[order] = total
+    return found

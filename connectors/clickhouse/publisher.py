@@ -2,45 +2,51 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 
+from connectors.clickhouse.bulk_page import BulkPage
 from connectors.clickhouse.cursor import WindowStarts
-from connectors.clickhouse.identity import CONTENT, Mark, content_of, mark_of, name_row
+from connectors.clickhouse.identity import CONTENT, Mark
+from connectors.clickhouse.naming import NamedMessage, Namer
 from connectors.clickhouse.published import Published
-from connectors.clickhouse.quick import LARGEST, QuickRows
-from connectors.clickhouse.source import SourceRow, moment
-from streams.codec import decode, encode, encode_dead_letter, headers_of, traceparent_for
-from streams.errors import RefusedError, RetryableError
-from streams.messages import DeadLetter, Row
+from connectors.clickhouse.source import SourceRow
+from streams.codec import decode
+from streams.errors import RefusedError
+from streams.messages import Row
 from streams.metrics import Series
-from streams.ports import Lease, Outgoing, Partition, Sender, Tail
-from streams.text import clean, why_skipped
-from streams.topics import Topics, partition_of
-from streams.trace import TRACEPARENT, about_row, trace_id_in
+from streams.ports import BulkSender, Lease, Outgoing, Partition, Run, Tail
+from streams.topics import Topics
+from streams.trace import TRACEPARENT, about_row
 
 log = structlog.get_logger()
 
-STEP = "poll"
+
+# Rows that are younger, microseconds, may be of the future for a cursor that is saved with another clock.
+_NOT_OF_NOW = 60_000_000
 
 
-class _New(NamedTuple):
-    row: SourceRow
-    content: bytes
-    mark: Mark
-    ordinal: int
+class OneByOneError(Exception):
+    """The topic refuses a row; to find it, the same publisher sends them one by one once it has learned."""
 
 
-class _Message(NamedTuple):
-    outgoing: Outgoing
-    mark: Mark
-    waited: float
+class _OnTheWay(NamedTuple):
+    """Rows of a page that were handed over and are not confirmed. ``places``: of each run, with its newest
+    time. ``newest``: of the page. ``waited``, ``waited_too``: seconds of each row, an array and a list."""
+
+    confirming: asyncio.Task[list[list[tuple[int, int]]]]
+    places: Sequence[tuple[Partition, int]]
+    newest: int
+    now: int
+    waited: Any
+    waited_too: Sequence[float]
 
 
 class Publisher:
@@ -53,7 +59,7 @@ class Publisher:
         *,
         partitions: int,
         least_bytes: int,
-        sender: Sender,
+        sender: BulkSender,
         lease: Lease,
         counts: Counter[str],
         waited: Series | None = None,
@@ -63,16 +69,15 @@ class Publisher:
         """
         self.published = Published()
         self.starts = WindowStarts({})
-        self._source = source
         self._topics = topics
         self._partitions = partitions
-        self._least_bytes = least_bytes
         self._sender = sender
         self._lease = lease
         self._counts = counts
         self._waited = waited
         self._one_by_one = False
-        self._quick = QuickRows(topics.rows, partitions, least_bytes)
+        self._way: _OnTheWay | None = None
+        self._namer = Namer(source, topics, partitions=partitions, least_bytes=least_bytes, counts=counts)
 
     @property
     def written(self) -> list[Partition]:
@@ -118,169 +123,165 @@ class Publisher:
                     found.append(mark)
             self.published.add(found)
 
-    async def publish(self, page: Sequence[SourceRow], generation: int, now: int) -> None:
+    async def publish(self, page: BulkPage | Sequence[SourceRow], generation: int, now: int) -> int | None:
         """Settle every row of ``page``: published, dead-lettered, or skipped and counted.
 
-        ``now``: the source's clock, microseconds since 1970.
+        ``now``: the source's clock, microseconds since 1970. Returns the newest time of the rows that are
+        confirmed with this; None if there are none yet, for a page of old rows is confirmed while the next
+        is made. To be called in the order of time, and to be followed by `finish`, or by `over`.
 
         Raises:
-            RetryableError: nobody knows what was written; learn, and publish the page again.
+            OneByOneError: learn, and publish the page again.
+            RetryableError: nobody knows what was written; the same, with a publisher of one's own.
         """
         self._counts["read"] += len(page)
+        if not isinstance(page, BulkPage):
+            await self.finish()
+            await self._send_rows(page, generation, now)
+            return page[-1].micros
         with _collecting_later():
-            new = self._new_of(page)
-            if not new:
-                return
-            messages, skipped = self._messages(new)
-        await self._send(messages, generation, now)
-        self.published.add(skipped)
+            ready, rest = page.sorted_out(self.published)
+            bulk, rows = page.only(ready), page.rows(rest)
+        if self._one_by_one or not bulk:
+            await self.finish()
+            await self._send_rows(page.rows(ready | rest), generation, now)
+            return page.newest
+        before, self._way = self._way, await self._hand_over(bulk, rows, page.newest, generation, now)
+        reached = await self._settle(before) if before is not None else None
+        return reached if page.newest < now - _NOT_OF_NOW else await self.finish()
+
+    async def finish(self) -> int | None:
+        """Wait until all of it is confirmed. Returns and raises as `publish`."""
+        way, self._way = self._way, None
+        return await self._settle(way) if way is not None else None
+
+    async def over(self) -> None:
+        """Wait until nothing is on its way any more, whatever becomes of it: before anybody learns."""
+        way, self._way = self._way, None
+        if way is not None:
+            await asyncio.gather(way.confirming, return_exceptions=True)
 
     def named(self, page: Sequence[SourceRow]) -> list[Outgoing]:
         """What `publish` would send for ``page``, which then counts as settled. For a backfill."""
-        messages, skipped = self._messages(self._new_of(page))
+        messages, skipped = self._messages(page)
         self.published.add([*skipped, *(one.mark for one in messages)])
         return [one.outgoing for one in messages]
 
-    def _new_of(self, page: Sequence[SourceRow]) -> list[_New]:
-        """The rows that are not settled. Equal rows stand together, so the n-th of them is known by count."""
-        contents = [content_of(row) for row in page]
-        marks = [mark_of(row, content) for row, content in zip(page, contents, strict=True)]
-        short = [mark.content for mark in marks]
-        known = self.published.counts(short)
-        if not any(known) and len(set(short)) == len(short):
-            return [
-                _New(row, content, mark, 1) for row, content, mark in zip(page, contents, marks, strict=True)
-            ]
-        seen: Counter[int] = Counter()
-        new = []
-        for row, content, mark, count in zip(page, contents, marks, known, strict=True):
-            seen[mark.content] += 1
-            if seen[mark.content] > count:
-                new.append(_New(row, content, mark, seen[mark.content]))
-        return new
+    def _messages(self, rows: Sequence[SourceRow]) -> tuple[list[NamedMessage], list[Mark]]:
+        new = self._namer.new_of(rows, self.published) if rows else []
+        return self._namer.messages(new, self.published) if new else ([], [])
 
-    def _messages(self, new: Sequence[_New]) -> tuple[list[_Message], list[Mark]]:
-        taken = self.published.ids_taken([one.mark.id for one in new])
-        here: set[int] = set()
-        messages: list[_Message] = []
-        skipped: list[Mark] = []
-        same_id: list[Row] = []
+    async def _hand_over(
+        self, bulk: BulkPage, rows: Sequence[SourceRow], newest: int, generation: int, now: int
+    ) -> _OnTheWay:
+        """``bulk``, whose rows are all new and plain, and ``rows``, of one page.
+
+        The next page is compared with them before they are confirmed. If they never are, all is learned
+        anew; and no cursor names them, which it does with rows of the future only.
+        """
+        with _collecting_later():
+            messages, skipped = self._messages(rows)
+        await self._lease.hold(generation)
         polled_at = datetime.now(UTC)
-        read_at = polled_at.timestamp()
-        for one, known in zip(new, taken, strict=True):
-            other = bool(one.mark.id) and (known or one.mark.id in here)
-            if not other and one.ordinal == 1:
-                outgoing = self._quick.outgoing(one.row, one.mark, polled_at)
-                if outgoing is not None:
-                    here.add(one.mark.id)
-                    waited = read_at - one.row.micros / 1e6
-                    messages.append(_Message(outgoing, one.mark, waited))
-                    continue
-            raw = one.row.text
-            text = clean((raw or b"").decode("utf-8", "replace"))
-            why = why_skipped(raw, text, self._least_bytes)
-            if why is not None:
-                self._counts[f"skipped:{why}"] += 1
-                skipped.append(one.mark)
-                continue
-            here.add(one.mark.id)
-            # All of it is checked here: the name and the text hold something, the times are UTC.
-            message = Row.made(
-                row_id=name_row(one.row, one.content, one.ordinal, other),
-                text=text,
-                created_at=moment(one.row.micros),
-                user_id=_str(one.row.user),
-                session_id=_str(one.row.session),
-                source_domain=_str(one.row.domain),
-                polled_at=polled_at,
-            )
-            if other:
-                same_id.append(message)
-            waited = read_at - one.row.micros / 1e6
-            messages.append(_Message(self._outgoing(message, one.mark), one.mark, waited))
-        if same_id:
-            self._counts["same_id"] += len(same_id)
-            some = same_id[:5]
-            log.warning(
-                "rows with another row's id, both are kept",
-                rows=[one.row_id for one in some],
-                trace_ids=[trace_id_in(traceparent_for(one)) for one in some],
-                count=len(same_id),
-            )
-        return messages, skipped
+        runs = [
+            *bulk.runs(self._topics.rows, self._partitions, polled_at),
+            *_runs([one.outgoing for one in messages], [one.mark.micros for one in messages]),
+        ]
+        with self._refusals():
+            confirming = await self._sender.hand_over([run for run, _ in runs])
+        self.published.add_columns(bulk.micros, bulk.contents, bulk.ids)
+        self.published.add([*skipped, *(one.mark for one in messages)])
+        places = [(Partition(run.topic, run.partition), latest) for run, latest in runs]
+        waited = polled_at.timestamp() - bulk.micros / 1e6
+        return _OnTheWay(confirming, places, newest, now, waited, [one.waited for one in messages])
 
-    def _outgoing(self, message: Row, mark: Mark) -> Outgoing:
-        value = encode(message)
-        if len(value) > LARGEST:
-            return self._dead_letter(message, mark, len(value))
-        headers = [*headers_of(message), (CONTENT, mark.header())]
-        partition = partition_of(message.text, self._partitions)
-        return Outgoing(self._topics.rows, partition, message.row_id.encode(), value, headers)
+    async def _settle(self, way: _OnTheWay) -> int:
+        with self._refusals():
+            confirmed = await way.confirming
+        for (where, latest), batches in zip(way.places, confirmed, strict=True):
+            (first, _), (last, count) = batches[0], batches[-1]
+            self._note(where, first, last + count - 1, latest, way.now, sum(count for _, count in batches))
+        if self._waited is not None:
+            self._waited.observe_all(way.waited)
+            for seconds in way.waited_too:
+                self._waited.observe(seconds)
+        return way.newest
 
-    def _dead_letter(self, message: Row, mark: Mark, size: int) -> Outgoing:
-        # By reference: the bytes are in the source table, and the topic would not take them.
-        letter = DeadLetter(
-            row_id=message.row_id,
-            step=STEP,
-            reason="too-large",
-            error=f"{size} bytes are too many for the topic; the row is in {self._source}, "
-            f"id {message.row_id}, {message.created_at.isoformat()}",
-            failed_at=datetime.now(UTC),
-        )
-        value, headers = encode_dead_letter(letter)
-        headers += [(CONTENT, mark.header()), (TRACEPARENT, traceparent_for(message))]
-        partition = partition_of(message.text, self._partitions)
-        return Outgoing(self._topics.dead_letter, partition, message.row_id.encode(), value, headers)
+    @contextlib.contextmanager
+    def _refusals(self) -> Iterator[None]:
+        try:
+            yield
+        except RefusedError as error:
+            self._one_by_one = True
+            raise OneByOneError(f"the topic refuses a row, so they go one by one: {error}") from error
 
-    async def _send(self, messages: Sequence[_Message], generation: int, now: int) -> None:
+    async def _send_rows(self, rows: Sequence[SourceRow], generation: int, now: int) -> None:
         """Send, and remember what was confirmed.
 
         A refusal leaves open what else was written: then everything is learned anew, and the rows go
         one by one until the one that is refused has become a dead letter.
         """
-        if not messages:
-            return
-        await self._lease.hold(generation)
-        if not self._one_by_one:
-            try:
+        with _collecting_later():
+            messages, skipped = self._messages(rows)
+        if messages and not self._one_by_one:
+            await self._lease.hold(generation)
+            with self._refusals():
                 offsets = await self._sender.send_many([one.outgoing for one in messages])
-            except RefusedError as error:
-                self._one_by_one = True
-                raise RetryableError(f"the topic refuses a row, so they go one by one: {error}") from error
             with _collecting_later():
                 self._remember(messages, offsets, now)
-            return
-        for one in messages:
-            await self._lease.hold(generation)
-            try:
-                offset = await self._sender.send(one.outgoing)
-            except RefusedError as error:
-                log.warning(
-                    "row refused by the topic",
-                    error=str(error),
-                    **about_row(
-                        (one.outgoing.key or b"").decode(), dict(one.outgoing.headers).get(TRACEPARENT)
-                    ),
-                )
-                value = one.outgoing.value or b""
-                letter = self._dead_letter(decode(Row, value), one.mark, len(value))
-                one = one._replace(outgoing=letter)
-                offset = await self._sender.send(letter)
-            self._remember([one], [offset], now)
-        self._one_by_one = False
+        elif messages:
+            for one in messages:
+                await self._lease.hold(generation)
+                sent, offset = await self._send_one(one)
+                self._remember([sent], [offset], now)
+            self._one_by_one = False
+        self.published.add(skipped)
 
-    def _remember(self, sent: Sequence[_Message], offsets: Sequence[int], now: int) -> None:
-        runs: dict[tuple[str, int], list[tuple[int, int]]] = {}
+    async def _send_one(self, one: NamedMessage) -> tuple[NamedMessage, int]:
+        """The message, or the dead letter in its place if the topic refuses it, and its offset."""
+        try:
+            return one, await self._sender.send(one.outgoing)
+        except RefusedError as error:
+            log.warning(
+                "row refused by the topic",
+                error=str(error),
+                **about_row((one.outgoing.key or b"").decode(), dict(one.outgoing.headers).get(TRACEPARENT)),
+            )
+            value = one.outgoing.value or b""
+            letter = self._namer.dead_letter(decode(Row, value), one.mark, len(value))
+            return one._replace(outgoing=letter), await self._sender.send(letter)
+
+    def _remember(self, sent: Sequence[NamedMessage], offsets: Sequence[int], now: int) -> None:
+        places: dict[Partition, list[tuple[int, int]]] = {}
         for one, offset in zip(sent, offsets, strict=True):
-            runs.setdefault(one.outgoing[:2], []).append((offset, one.mark.micros))
+            places.setdefault(Partition(*one.outgoing[:2]), []).append((offset, one.mark.micros))
         if self._waited is not None:
             for one in sent:
                 self._waited.observe(one.waited)
-        for (topic, number), run in runs.items():
-            self._counts["published" if topic == self._topics.rows else "dead_letters:too-large"] += len(run)
-            newest = max(micros for _, micros in run)
-            self.starts.add(Partition(topic, number), min(run)[0], max(run)[0], newest, now)
+        for where, found in places.items():
+            self._note(
+                where, min(found)[0], max(found)[0], max(micros for _, micros in found), now, len(found)
+            )
         self.published.add([one.mark for one in sent])
+
+    def _note(self, where: Partition, first: int, last: int, newest: int, now: int, count: int) -> None:
+        """``count`` messages are confirmed, from offset ``first`` to ``last``."""
+        self._counts["published" if where.topic == self._topics.rows else "dead_letters:too-large"] += count
+        self.starts.add(where, first, last, newest, now)
+
+
+def _runs(messages: Sequence[Outgoing], times: Sequence[int]) -> list[tuple[Run, int]]:
+    """``messages`` by partition, each with the newest of its ``times``."""
+    places: dict[Partition, list[int]] = {}
+    for index, message in enumerate(messages):
+        places.setdefault(Partition(*message[:2]), []).append(index)
+    return [
+        (
+            Run(*where, iter([messages[index].content for index in indices])),
+            max(times[index] for index in indices),
+        )
+        for where, indices in places.items()
+    ]
 
 
 @contextlib.contextmanager
@@ -294,7 +295,3 @@ def _collecting_later() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-def _str(value: bytes | None) -> str | None:
-    return None if value is None else value.decode("utf-8", "replace")

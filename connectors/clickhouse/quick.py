@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import orjson
 
-from connectors.clickhouse.identity import CONTENT, Mark
+from connectors.clickhouse.identity import CONTENT, Mark, name_row
 from connectors.clickhouse.source import SourceRow
 from streams.codec import CREATED_AT, MESSAGE_TYPE, SCHEMA_VERSION
 from streams.messages import Row
@@ -25,7 +25,7 @@ LARGEST = 990_000
 
 _SECOND = 1_000_000
 _LAST_SECOND = 253_402_300_800  # the year 10000
-_KIND = (MESSAGE_TYPE, Row.message_type.encode()), (SCHEMA_VERSION, Row.schema_version.encode())
+KIND = (MESSAGE_TYPE, Row.message_type.encode()), (SCHEMA_VERSION, Row.schema_version.encode())
 
 
 class QuickRows:
@@ -37,17 +37,17 @@ class QuickRows:
         self._partitions = partitions
         self._least_bytes = least_bytes
 
-    def outgoing(self, row: SourceRow, mark: Mark, polled_at: datetime) -> Outgoing | None:
+    def outgoing(self, row: SourceRow, content: bytes, mark: Mark, polled_at: datetime) -> Outgoing | None:
         """The message of a row that no other shares its id or content with; None if it is not plain."""
-        micros, _, id_, raw, user, session, domain = row
-        if not id_ or raw is None or len(raw) <= self._least_bytes or micros < 0:
+        micros, _, _, raw, user, session, domain = row
+        if raw is None or len(raw) <= self._least_bytes or micros < 0:
             return None
         text = raw.decode("utf-8", "replace")
         second, part = divmod(micros, _SECOND)
         if second >= _LAST_SECOND or not is_plain(text):
             return None
         at = f"{_second(second)}.{part:06d}" if part else _second(second)
-        row_id = id_.decode("utf-8", "replace")
+        row_id = name_row(row, content, 1, False)
         value = orjson.dumps(
             {
                 "row_id": row_id,
@@ -64,7 +64,7 @@ class QuickRows:
             return None
         created_at = f"{at}+00:00".encode()
         trace = traceparent_of(row_id, created_at)
-        headers = [*_KIND, (CREATED_AT, created_at), (TRACEPARENT, trace), (CONTENT, mark.header())]
+        headers = [*KIND, (CREATED_AT, created_at), (TRACEPARENT, trace), (CONTENT, mark.header())]
         return Outgoing(self._topic, partition_of(text, self._partitions), row_id.encode(), value, headers)
 
 

@@ -7,15 +7,22 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 
+from connectors.clickhouse.bulk_page import BulkPage
+from connectors.clickhouse.identity import content_of, mark_of
+from connectors.clickhouse.making import COLUMNS
 from connectors.clickhouse.poller import Poller
-from connectors.clickhouse.source import SourceRow
+from connectors.clickhouse.quick import QuickRows
+from connectors.clickhouse.source import SourceRow, moment
+from streams.codec import CREATED_AT
 from streams.errors import LeaseLostError, RefusedError, UnavailableError
-from streams.ports import Outgoing, Partition, Record
+from streams.ports import Outgoing, Partition, Record, Run
 from streams.settings import Settings
 from streams.topics import Topics
+from streams.trace import TRACEPARENT
 
 TOPICS = Topics("t")
 PARTITIONS = 2
@@ -52,6 +59,18 @@ class FakeKafka:
     async def send_many(self, messages: Sequence[Outgoing]) -> list[int]:
         return [await self.send(message) for message in messages]
 
+    async def hand_over(self, runs: Sequence[Run]) -> asyncio.Task[list[list[tuple[int, int]]]]:
+        async def sent() -> list[list[tuple[int, int]]]:
+            return [
+                [
+                    (await self.send(Outgoing(run.topic, run.partition, *message)), 1)
+                    for message in run.messages
+                ]
+                for run in runs
+            ]
+
+        return asyncio.create_task(sent())
+
     async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         return 0, len(self.logs.get(Partition(topic, partition), []))
 
@@ -86,12 +105,14 @@ class FakeLease:
 
 @dataclass
 class FakeSource:
-    """A table that behaves as `SourceTable`; ``polls`` counts looks for the newest rows."""
+    """A table that behaves as `BulkSource`; ``polls`` counts looks for the newest rows. ``makes``: its server
+    makes the messages of plain rows."""
 
     rows: list[SourceRow] = field(default_factory=list)
     clock: int = 0
     without_time: list[SourceRow] = field(default_factory=list)
     page_rows: int = 3
+    makes: bool = False
     polls: int = 0
     wholes: int = 0
     name: str = "db.table"
@@ -108,10 +129,16 @@ class FakeSource:
     async def counts(self, since: int, until: int) -> dict[int, int]:
         return dict(Counter(row.micros // 1_000_000 for row in self.rows if since <= row.micros < until))
 
-    async def newest(self, since: int | None) -> AsyncIterator[list[SourceRow]]:
-        async for page in self.pages(since):
+    async def newest(self, since: int | None) -> AsyncIterator[list[SourceRow] | BulkPage]:
+        async for page in self.bulk(since):
             yield page
         self.polls += 1
+
+    async def bulk(
+        self, since: int | None, until: int | None = None
+    ) -> AsyncIterator[list[SourceRow] | BulkPage]:
+        async for page in self.pages(since, until):
+            yield bulk_page(page) if self.makes else page
 
     async def pages(self, since: int | None, until: int | None = None) -> AsyncIterator[list[SourceRow]]:
         found = sorted(
@@ -129,6 +156,28 @@ class FakeSource:
             yield found[:end]
             found = found[end:]
         self.wholes += 1
+
+
+def bulk_page(rows: Sequence[SourceRow]) -> BulkPage:
+    """The page that a server would make of ``rows``."""
+    quick = QuickRows("", 2**64, 3)
+    columns: list[list[Any]] = [[] for _ in COLUMNS]
+    for row in rows:
+        content = content_of(row)
+        mark = mark_of(row, content)
+        made = quick.outgoing(row, content, mark, moment(0))
+        raw = b"".join(b"-," if part is None else b"%d:%s," % (len(part), part) for part in row[2:])
+        headers = dict(made.headers) if made else {}
+        values: tuple[Any, ...] = (
+            *(row.micros, mark.content, mark.id, made.partition if made else 0, made is not None),
+            (made.key if made else row.id) or b"",
+            (made.value or b"").rpartition(b'"polled_at":"')[0] + b'"polled_at":"' if made else raw,
+            *(headers.get(name, b"") for name in (CREATED_AT, TRACEPARENT)),
+            mark.header(),
+        )
+        for column, value in zip(columns, values, strict=True):
+            column.append(value)
+    return BulkPage.of(columns)
 
 
 def source_row(micros: int, text: str, id_: int | None = None, user: str = "u") -> SourceRow:

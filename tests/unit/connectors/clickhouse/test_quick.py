@@ -50,7 +50,7 @@ def sent(page: list[SourceRow], *, quick: bool) -> tuple[list[Outgoing], Counter
         "db.t", Topics("esk"), partitions=6, least_bytes=3, sender=_NEVER, lease=_NEVER, counts=counts
     )
     if not quick:
-        publisher._quick.outgoing = lambda *_: None  # type: ignore[method-assign]
+        publisher._namer.quick.outgoing = lambda *_: None  # type: ignore[method-assign]
     return [
         one._replace(value=_POLLED.sub(b"", one.value or b""), headers=tuple(one.headers))
         for one in publisher.named(page)
@@ -75,12 +75,12 @@ def test_the_usual_row_goes_the_short_way() -> None:
     publisher = Publisher(
         "db.t", Topics("esk"), partitions=6, least_bytes=3, sender=_NEVER, lease=_NEVER, counts=Counter()
     )
-    publisher._quick = Watched("esk.rows", 6, 3)
+    publisher._namer.quick = Watched("esk.rows", 6, 3)
     text = "Подскажите, где мой заказ №".encode()
     rows = [
         SourceRow(1_764_000_000_000_000, b"1", b"1", text.replace("№".encode(), b"12"), b"u", None, b"d"),
         SourceRow(1_764_000_000_000_000, b"2", b"2", text, b"u", None, b"d"),  # NFKC makes it No
-        SourceRow(1_764_000_000_000_000, b"3", None, text, b"u", None, b"d"),
+        SourceRow(1_764_000_000_000_000, b"3", None, b"no id", b"u", None, b"d"),
     ]
     assert len(publisher.named(rows)) == 3
-    assert made == [True, False, False]
+    assert made == [True, False, True]

@@ -189,7 +189,7 @@ async def test_the_index_is_used(client: ClickHouseClient) -> None:
     assert len(await all_rows(table, since)) == 10
     shape = await table._known()
     plan = await client.rows(
-        f"EXPLAIN indexes = 1 SELECT id FROM esk.logs WHERE {table._bounds(shape, True, False)}",
+        f"EXPLAIN indexes = 1 SELECT id FROM esk.logs WHERE {shape.bounds(True, False)}",
         {"since": since},
     )
     granules = re.findall(r"Granules: (\d+)/(\d+)", "\n".join(line for (line,) in plan))

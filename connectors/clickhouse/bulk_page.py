@@ -1,0 +1,142 @@
+"""A page of many rows by columns: what is compared in arrays, what is sent in lists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import compress
+from typing import Any
+
+import numpy as np
+import orjson
+
+from connectors.clickhouse.identity import CONTENT
+from connectors.clickhouse.making import parts
+from connectors.clickhouse.published import Published
+from connectors.clickhouse.quick import KIND
+from connectors.clickhouse.source import SourceRow
+from streams.codec import CREATED_AT
+from streams.ports import Run
+from streams.trace import TRACEPARENT
+
+
+@dataclass(frozen=True, slots=True)
+class BulkPage:
+    """Rows of a source table in no order. Arrays of numpy for what is compared, lists for what is sent.
+
+    ``values``: a plain row's message but for its end; the `parts` of another.
+    """
+
+    micros: Any  # int64, since 1970
+    contents: Any  # uint64, as `Mark.content`
+    ids: Any  # uint64, as `Mark.id`
+    texts: Any  # uint64, of which the partition is made
+    plain: Any  # bool
+    keys: Sequence[bytes]
+    values: Sequence[bytes]
+    created: Sequence[bytes]
+    traces: Sequence[bytes]
+    marks: Sequence[bytes]
+
+    @classmethod
+    def of(cls, columns: Sequence[Sequence[Any]]) -> BulkPage:
+        """``columns`` as `making.COLUMNS`."""
+        kinds: tuple[Any, ...] = (np.int64, np.uint64, np.uint64, np.uint64, np.bool_)
+        arrays: list[Any] = [np.array(column, kind) for column, kind in zip(columns, kinds, strict=False)]
+        return cls(*arrays, *columns[len(kinds) :])
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def newest(self) -> int:
+        """The latest time, microseconds since 1970."""
+        return int(self.micros.max())
+
+    @property
+    def size(self) -> int:
+        """Bytes of its messages, about."""
+        return sum(map(len, self.values))
+
+    def sorted_out(self, published: Published) -> tuple[Any, Any]:
+        """Two masks: the rows whose message goes as it is, and those that need a look.
+
+        In neither are rows that are settled. A look need: what is not plain, what shares its content
+        with others of the page, and its id with others or with a row that was published.
+        """
+        known = published.counts(self.contents, int(self.micros.min()), self.newest)
+        alone = _alone(self.contents)
+        new = (known == 0) | ~alone
+        taken = published.ids_taken(self.ids) | ~(_alone(self.ids) | (self.ids == 0))
+        as_it_is = new & alone & self.plain & ~taken
+        return as_it_is, new & ~as_it_is
+
+    def only(self, mask: Any) -> BulkPage:
+        """Those rows; itself if all of them are."""
+        if mask.all():
+            return self
+        chosen = mask.tolist()
+        arrays: list[Any] = [self.micros, self.contents, self.ids, self.texts, self.plain]
+        lists: list[Any] = [self.keys, self.values, self.created, self.traces, self.marks]
+        kept = (list(compress(column, chosen)) for column in lists)
+        return BulkPage(*(array[mask] for array in arrays), *kept)
+
+    def runs(self, topic: str, partitions: int, polled_at: datetime) -> list[tuple[Run, int]]:
+        """The messages, which are all plain rows', for each partition that gets some; and the newest time."""
+        end = orjson.dumps(polled_at, option=orjson.OPT_UTC_Z)[1:] + b"}"
+        numbers = (self.texts % np.uint64(partitions)).astype(np.int64)
+        order = np.argsort(numbers, kind="stable")
+        numbers = numbers[order]
+        first = np.flatnonzero(np.diff(numbers, prepend=-1))
+        newest = np.maximum.reduceat(self.micros[order], first) if len(self) else first
+        return [
+            (Run(topic, number, self._messages(rows.tolist(), end)), latest)
+            for number, rows, latest in zip(
+                numbers[first].tolist(), np.split(order, first[1:]), newest.tolist(), strict=True
+            )
+        ]
+
+    def _messages(
+        self, rows: list[int], end: bytes
+    ) -> Iterator[tuple[bytes, bytes, list[tuple[str, bytes]]]]:
+        keys, values, created = self.keys, self.values, self.created
+        traces, marks = self.traces, self.marks
+        kind, version = KIND
+        for at in rows:
+            headers = [
+                kind,
+                version,
+                (CREATED_AT, created[at]),
+                (TRACEPARENT, traces[at]),
+                (CONTENT, marks[at]),
+            ]
+            yield keys[at], values[at] + end, headers
+
+    def rows(self, mask: Any) -> list[SourceRow]:
+        """Those rows as the table holds them, in order of time and tie."""
+        found = [self._row(at) for at in np.flatnonzero(mask).tolist()]
+        return sorted(found, key=lambda row: (row.micros, row.tie))
+
+    def _row(self, at: int) -> SourceRow:
+        micros = int(self.micros[at])
+        if not self.plain[at]:
+            id_, text, user, session, domain = parts(self.values[at])
+        else:
+            held = orjson.loads(self.values[at] + b'"}')
+            id_ = self.keys[at] if self.ids[at] else None
+            text, user, session, domain = (
+                None if held[name] is None else held[name].encode()
+                for name in ("text", "user_id", "session_id", "source_domain")
+            )
+        tie = id_ or b"\x00".join((user or b"", text or b""))
+        return SourceRow(micros, tie, id_, text, user, session, domain)
+
+
+def _alone(values: Any) -> Any:
+    """Of each value, whether no other equals it."""
+    order = np.argsort(values)
+    equal = np.diff(values[order]) == 0
+    alone = np.ones(len(values), dtype=bool)
+    alone[order[1:][equal]] = alone[order[:-1][equal]] = False
+    return alone

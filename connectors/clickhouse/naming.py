@@ -1,0 +1,155 @@
+"""Source rows to messages: which rows are new, under which names, and what is not worth a label."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import structlog
+
+from connectors.clickhouse.identity import CONTENT, Mark, content_of, mark_of, name_row
+from connectors.clickhouse.published import Published
+from connectors.clickhouse.quick import LARGEST, QuickRows
+from connectors.clickhouse.source import SourceRow, moment
+from streams.codec import encode, encode_dead_letter, headers_of, traceparent_for
+from streams.messages import DeadLetter, Row
+from streams.ports import Outgoing
+from streams.text import clean, why_skipped
+from streams.topics import Topics, partition_of
+from streams.trace import TRACEPARENT, trace_id_in
+
+log = structlog.get_logger()
+
+STEP = "poll"
+
+
+class NewRow(NamedTuple):
+    """A row that is not settled, and the how-manieth of its equals it is."""
+
+    row: SourceRow
+    content: bytes
+    mark: Mark
+    ordinal: int
+
+
+class NamedMessage(NamedTuple):
+    """What is sent for a row. ``waited``: seconds from the row's time to its reading."""
+
+    outgoing: Outgoing
+    mark: Mark
+    waited: float
+
+
+class Namer:
+    """Makes the messages of one source table's rows."""
+
+    def __init__(
+        self, source: str, topics: Topics, *, partitions: int, least_bytes: int, counts: Counter[str]
+    ) -> None:
+        """``source``: the table's name, for dead letters. ``least_bytes`` as in `why_skipped`."""
+        self.quick = QuickRows(topics.rows, partitions, least_bytes)
+        self._source = source
+        self._topics = topics
+        self._partitions = partitions
+        self._least_bytes = least_bytes
+        self._counts = counts
+
+    def new_of(self, page: Sequence[SourceRow], published: Published) -> list[NewRow]:
+        """The rows that are not settled. Equal rows stand together, so the n-th of them is known by count."""
+        contents = [content_of(row) for row in page]
+        marks = [mark_of(row, content) for row, content in zip(page, contents, strict=True)]
+        short = [mark.content for mark in marks]
+        known = published.counts(short).tolist()
+        if not any(known) and len(set(short)) == len(short):
+            return [
+                NewRow(row, content, mark, 1)
+                for row, content, mark in zip(page, contents, marks, strict=True)
+            ]
+        seen: Counter[int] = Counter()
+        new = []
+        for row, content, mark, count in zip(page, contents, marks, known, strict=True):
+            seen[mark.content] += 1
+            if seen[mark.content] > count:
+                new.append(NewRow(row, content, mark, seen[mark.content]))
+        return new
+
+    def messages(self, new: Sequence[NewRow], published: Published) -> tuple[list[NamedMessage], list[Mark]]:
+        """The messages of ``new``, and the marks of those that get none."""
+        taken = published.ids_taken([one.mark.id for one in new]).tolist()
+        here: set[int] = set()
+        messages: list[NamedMessage] = []
+        skipped: list[Mark] = []
+        same_id: list[Row] = []
+        polled_at = datetime.now(UTC)
+        read_at = polled_at.timestamp()
+        for one, known in zip(new, taken, strict=True):
+            other = bool(one.mark.id) and (known or one.mark.id in here)
+            if not other and one.ordinal == 1:
+                outgoing = self.quick.outgoing(one.row, one.content, one.mark, polled_at)
+                if outgoing is not None:
+                    here.add(one.mark.id)
+                    waited = read_at - one.row.micros / 1e6
+                    messages.append(NamedMessage(outgoing, one.mark, waited))
+                    continue
+            raw = one.row.text
+            text = clean((raw or b"").decode("utf-8", "replace"))
+            why = why_skipped(raw, text, self._least_bytes)
+            if why is not None:
+                self._counts[f"skipped:{why}"] += 1
+                skipped.append(one.mark)
+                continue
+            here.add(one.mark.id)
+            # All of it is checked here: the name and the text hold something, the times are UTC.
+            message = Row.made(
+                row_id=name_row(one.row, one.content, one.ordinal, other),
+                text=text,
+                created_at=moment(one.row.micros),
+                user_id=_str(one.row.user),
+                session_id=_str(one.row.session),
+                source_domain=_str(one.row.domain),
+                polled_at=polled_at,
+            )
+            if other:
+                same_id.append(message)
+            waited = read_at - one.row.micros / 1e6
+            messages.append(NamedMessage(self._outgoing(message, one.mark), one.mark, waited))
+        if same_id:
+            self._counts["same_id"] += len(same_id)
+            some = same_id[:5]
+            log.warning(
+                "rows with another row's id, both are kept",
+                rows=[one.row_id for one in some],
+                trace_ids=[trace_id_in(traceparent_for(one)) for one in some],
+                count=len(same_id),
+            )
+        return messages, skipped
+
+    def _outgoing(self, message: Row, mark: Mark) -> Outgoing:
+        value = encode(message)
+        if len(value) > LARGEST:
+            return self.dead_letter(message, mark, len(value))
+        headers = [*headers_of(message), (CONTENT, mark.header())]
+        partition = partition_of(message.text, self._partitions)
+        return Outgoing(self._topics.rows, partition, message.row_id.encode(), value, headers)
+
+    def dead_letter(self, message: Row, mark: Mark, size: int) -> Outgoing:
+        """The dead letter of a row whose message has ``size`` bytes, too many for the topic."""
+        # By reference: the bytes are in the source table, and the topic would not take them.
+        letter = DeadLetter(
+            row_id=message.row_id,
+            step=STEP,
+            reason="too-large",
+            error=f"{size} bytes are too many for the topic; the row is in {self._source}, "
+            f"id {message.row_id}, {message.created_at.isoformat()}",
+            failed_at=datetime.now(UTC),
+        )
+        value, headers = encode_dead_letter(letter)
+        headers += [(CONTENT, mark.header()), (TRACEPARENT, traceparent_for(message))]
+        partition = partition_of(message.text, self._partitions)
+        return Outgoing(self._topics.dead_letter, partition, message.row_id.encode(), value, headers)
+
+
+def _str(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("utf-8", "replace")

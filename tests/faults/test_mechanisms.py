@@ -18,11 +18,11 @@ from typing import Any
 import pytest
 
 from connectors.clickhouse import insert
+from connectors.clickhouse.bulk import BulkSource
 from connectors.clickhouse.client import ClickHouseClient
 from connectors.clickhouse.exact import OffsetSet
 from connectors.clickhouse.poller import Poller
 from connectors.clickhouse.sink import Sink
-from connectors.clickhouse.source import SourceTable
 from connectors.kafka.admin import Admin
 from connectors.kafka.connection import connection
 from connectors.kafka.lease import GroupLease
@@ -287,7 +287,7 @@ async def test_the_pollers_memory_keeps_rows_from_being_published_again(scene: S
             lease, _ = await scene.member()
             ending = asyncio.Event()
             poller = Poller(
-                SourceTable(client, scene.settings),
+                BulkSource(client, scene.settings),
                 scene.topics,
                 scene.settings,
                 partitions=scene.settings.topic_partitions,

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError
+from aiokafka.producer.message_accumulator import BatchBuilder
 
 from connectors.kafka.connection import connection
 from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.tail import TailReader
-from streams.errors import LeaseLostError, RefusedError
-from streams.ports import Outgoing, Partition
+from streams.errors import LabelstreamError, LeaseLostError, RefusedError
+from streams.ports import Outgoing, Partition, Run
 from streams.settings import Settings
 from tests.stack import local_stack
 
@@ -154,3 +156,85 @@ async def test_many_keep_their_order_and_their_offsets(arguments: dict[str, Any]
         ]
         assert mine == list(range(50))
     assert set((await written(arguments, topic)).values()) == {1}
+
+
+async def test_runs_take_turns_and_keep_their_order(arguments: dict[str, Any], topic: str) -> None:
+    wide = f"wide{next(_numbers)}"
+    admin = AIOKafkaAdminClient(**arguments)
+    await admin.start()
+    await admin.create_topics([NewTopic(wide, 2, 1)])
+    await admin.close()
+    producer = LeasedProducer(arguments)
+    value = b"x" * 100_000
+    runs = [
+        Run(wide, 1, ((b"%d" % at, value, [("h", b"%d" % at)]) for at in range(25))),
+        Run(wide, 0, ((b"%d" % at, None, []) for at in range(3))),
+    ]
+    asked: list[int] = []
+
+    def watched(run: Run) -> Run:
+        def messages() -> Iterator[Any]:
+            for message in run.messages:
+                asked.append(run.partition)
+                yield message
+
+        return Run(run.topic, run.partition, messages())
+
+    places = await (await producer.hand_over([watched(run) for run in runs]))
+    await producer.stop()
+    assert places[1] == [(0, 3)]
+    assert len(places[0]) > 2
+    assert [base for base, _ in places[0]] == [
+        sum(count for _, count in places[0][:at]) for at in range(len(places[0]))
+    ]
+    assert sum(count for _, count in places[0]) == 25
+    assert asked.index(0) < 25  # not after all of the first run
+    found: list[tuple[int, bytes | None, Any]] = []
+    async for records in TailReader(arguments).read_many({Partition(wide, 1): 0}):
+        found += [(record.offset, record.key, record.headers) for record in records]
+    assert found == [(at, b"%d" % at, (("h", b"%d" % at),)) for at in range(25)]
+
+
+async def test_a_run_that_is_refused_leaves_the_others_written(arguments: dict[str, Any], topic: str) -> None:
+    producer = LeasedProducer(arguments)
+    runs = [
+        Run(topic, 0, iter([(b"large", b"x" * 50_000, [])])),
+        Run(topic, 1, iter([(b"small", b"x", [])])),
+    ]
+    with pytest.raises(RefusedError):
+        await (await producer.hand_over(runs))
+    await producer.stop()
+    assert await written(arguments, topic) == {b"small": 1}
+
+
+async def test_a_failure_is_told_when_nothing_else_is_on_its_way(
+    arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who hears of it learns what is written: what was handed over later is there by then, or never."""
+    futures: list[asyncio.Future[Any]] = []
+
+    class Broker:
+        """aiokafka's producer, as far as batches go."""
+
+        def create_batch(self) -> BatchBuilder:
+            return BatchBuilder(900_000, 0)
+
+        async def send_batch(self, batch: Any, topic: str, partition: int) -> asyncio.Future[Any]:
+            futures.append(asyncio.get_running_loop().create_future())
+            return futures[-1]
+
+    producer = LeasedProducer(arguments)
+    broker: Any = Broker()
+    producer._current = broker
+    dropped: list[bool] = []
+    monkeypatch.setattr(producer, "_drop", lambda _: dropped.append(futures[1].done()))
+    first = await producer.hand_over([Run("t", 0, iter([(b"1", b"x", [])]))])
+    second = await producer.hand_over([Run("t", 1, iter([(b"2", b"x", [])]))])
+    futures[0].set_exception(KafkaError("no"))
+    await asyncio.sleep(0.05)
+    assert not first.done()
+    futures[1].set_result(type("Written", (), {"offset": 7}))
+    with pytest.raises(LabelstreamError):
+        await first
+    assert dropped == [True]
+    assert await second == [[(7, 1)]]

@@ -43,8 +43,9 @@ class BulkPage:
     def of(cls, columns: Sequence[Sequence[Any]]) -> BulkPage:
         """``columns`` as `making.COLUMNS`."""
         kinds: tuple[Any, ...] = (np.int64, np.uint64, np.uint64, np.uint64, np.bool_)
-        arrays: list[Any] = [np.array(column, kind) for column, kind in zip(columns, kinds, strict=False)]
-        return cls(*arrays, *columns[len(kinds) :])
+        compared, sent = columns[: len(kinds)], columns[len(kinds) :]
+        arrays: list[Any] = [np.array(column, kind) for column, kind in zip(compared, kinds, strict=True)]
+        return cls(*arrays, *sent)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -53,11 +54,6 @@ class BulkPage:
     def newest(self) -> int:
         """The latest time, microseconds since 1970."""
         return int(self.micros.max())
-
-    @property
-    def size(self) -> int:
-        """Bytes of its messages, about."""
-        return sum(map(len, self.values))
 
     def sorted_out(self, published: Published) -> tuple[Any, Any]:
         """Two masks: the rows whose message goes as it is, and those that need a look.

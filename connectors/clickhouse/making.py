@@ -55,7 +55,8 @@ def _json() -> str:
     return f'concat({", ".join(parts)}, \',"{last}":"\')'
 
 
-_NAMES = ", ".join(f"ifNull({name}, '')" for name in ("id_", "user_", "session_", "domain_"))
+# A blank between them: two halves of a letter, each broken, would make a whole one.
+_NAMES = ", ' ', ".join(f"ifNull({name}, '')" for name in ("id_", "user_", "session_", "domain_"))
 _PLAIN = " AND ".join(
     [
         "at >= 0",
@@ -75,20 +76,24 @@ _CONTENT = (
     "id, user, text))"
 )
 _TRACED = r"SHA256(concat(key, '\0', created, '+00:00'))"
-COLUMNS = (
-    "at",
-    "content",
-    "id_number",
-    "text_number",
-    "plain",
-    "key",
-    "value",
-    "created_at",
-    "trace",
-    "mark",
-)
 _PARTS = ("id_", "text_", "user_", "session_", "domain_")
 _RAW = ", ".join(f"ifNull(concat(toString(length({name})), ':', {name}, ','), '-,')" for name in _PARTS)
+
+
+_SQL = {
+    "at": "at",
+    "content": _number("sha"),
+    "id_number": f"if(id = '', 0, {_number('id_sha')})",
+    "text_number": _number("SHA256(lowerUTF8(text))"),
+    "plain": "plain",
+    "key": "key",
+    "value": f"if(plain, {_json()}, concat({_RAW}))",
+    "created_at": "concat(created, '+00:00')",
+    "trace": "concat('00-', substring(traced, 1, 32), '-', substring(traced, 33), '-00')",
+    "mark": f"concat(toString(at), '/', {_hex('sha', 8)}, '/', "
+    f"if(id = '', '0000000000000000', {_hex('id_sha', 8)}))",
+}
+COLUMNS = tuple(_SQL)
 
 
 def making(rows: str) -> str:
@@ -98,14 +103,9 @@ def making(rows: str) -> str:
     `value` is the message of a plain row but for its end, the time of polling; of another it holds those five
     texts, as `parts` reads them.
     """
+    columns = ",\n    ".join(f"{sql} AS {name}" for name, sql in _SQL.items())
     return f"""
-SELECT at, {_number("sha")} AS content, if(id = '', 0, {_number("id_sha")}) AS id_number,
-    {_number("SHA256(lowerUTF8(text))")} AS text_number, plain, key,
-    if(plain, {_json()}, concat({_RAW})) AS value,
-    concat(created, '+00:00') AS created_at,
-    concat('00-', substring(traced, 1, 32), '-', substring(traced, 33), '-00') AS trace,
-    concat(toString(at), '/', {_hex("sha", 8)}, '/',
-        if(id = '', '0000000000000000', {_hex("id_sha", 8)})) AS mark
+SELECT {columns}
 FROM (
     SELECT *, ifNull(id_, '') AS id, ifNull(text_, '') AS text, ifNull(user_, '') AS user,
         {_CONTENT} AS sha, SHA256(id) AS id_sha, {_CREATED} AS created,

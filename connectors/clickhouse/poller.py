@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable
 from datetime import datetime
 from typing import TypeAlias, TypeVar
 
@@ -237,7 +237,7 @@ class Poller:
             newest = self._newest_seen
         return newest - _OVERLAP if self._begin is None else max(newest - _OVERLAP, self._begin)
 
-    async def _scan(self, pages: AsyncIterator[Page]) -> None:
+    async def _scan(self, pages: AsyncGenerator[Page, None]) -> None:
         """Publish ``pages``: while one is confirmed the next is made, and the one after it read."""
 
         async def following() -> Page | None:
@@ -245,12 +245,15 @@ class Poller:
 
         found: AsyncGenerator[Page, None] = one_ahead(following)
         try:
-            async with contextlib.aclosing(found):
+            async with contextlib.aclosing(pages), contextlib.aclosing(found):
                 async for page in found:
                     if self._ending.is_set():
                         break
                     await self._reached(await self._publisher.publish(page, self._generation, self._now()))
             await self._reached(await self._publisher.finish())
+        except _SourceAwayError:
+            await self._reached(await self._publisher.finish())
+            raise
         finally:
             await self._publisher.over()
 
@@ -351,7 +354,7 @@ async def _ask(answer: Awaitable[T]) -> T:
         raise _SourceAwayError(str(error)) from error
 
 
-async def _next(pages: AsyncIterator[Page]) -> Page | None:
+async def _next(pages: AsyncGenerator[Page, None]) -> Page | None:
     try:
         return await _ask(anext(pages))
     except StopAsyncIteration:

@@ -19,7 +19,7 @@ from connectors.clickhouse.naming import NamedMessage, Namer
 from connectors.clickhouse.published import Published
 from connectors.clickhouse.source import SourceRow
 from streams.codec import decode
-from streams.errors import RefusedError
+from streams.errors import RefusedError, RetryableError
 from streams.messages import Row
 from streams.metrics import Series
 from streams.ports import BulkSender, Lease, Outgoing, Partition, Run, Tail
@@ -77,6 +77,7 @@ class Publisher:
         self._waited = waited
         self._one_by_one = False
         self._way: _OnTheWay | None = None
+        self._unsure = False
         self._namer = Namer(source, topics, partitions=partitions, least_bytes=least_bytes, counts=counts)
 
     @property
@@ -106,7 +107,7 @@ class Publisher:
         ``starts``: where on the topics to begin. ``ahead``: rows of the future that the cursor names.
         ``now``: the source's clock, microseconds since 1970.
         """
-        self.published = Published()
+        self.published, self._unsure = Published(), False
         bounds = await tail.bounds_many(list(starts))
         self.starts = WindowStarts({where: end for where, (_, end) in bounds.items()})
         self.published.add(ahead)
@@ -134,6 +135,8 @@ class Publisher:
             OneByOneError: learn, and publish the page again.
             RetryableError: nobody knows what was written; the same, with a publisher of one's own.
         """
+        if self._unsure:
+            raise RetryableError("nobody knows what was written of an earlier page")
         self._counts["read"] += len(page)
         if not isinstance(page, BulkPage):
             await self.finish()
@@ -146,7 +149,12 @@ class Publisher:
             await self.finish()
             await self._send_rows(page.rows(ready | rest), generation, now)
             return page.newest
-        before, self._way = self._way, await self._hand_over(bulk, rows, page.newest, generation, now)
+        try:
+            way = await self._hand_over(bulk, rows, page.newest, generation, now)
+        except Exception:
+            await self.finish()  # what went wrong before is told first: it may be why this did
+            raise
+        before, self._way = self._way, way
         reached = await self._settle(before) if before is not None else None
         return reached if page.newest < now - _NOT_OF_NOW else await self.finish()
 
@@ -156,9 +164,13 @@ class Publisher:
         return await self._settle(way) if way is not None else None
 
     async def over(self) -> None:
-        """Wait until nothing is on its way any more, whatever becomes of it: before anybody learns."""
+        """Wait until nothing is on its way any more, whatever becomes of it: before anybody learns.
+
+        If something was, nothing can be published before it has been learned.
+        """
         way, self._way = self._way, None
         if way is not None:
+            self._unsure = True
             await asyncio.gather(way.confirming, return_exceptions=True)
 
     def named(self, page: Sequence[SourceRow]) -> list[Outgoing]:

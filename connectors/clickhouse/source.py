@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -12,6 +12,8 @@ from streams.errors import ConfigurationError
 from streams.settings import Settings
 
 PAGE_ROWS = 10_000
+PAGE_BYTES = 16_000_000  # about; a page has fewer rows where they are long
+_ROW_BYTES = 200  # without its text
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -36,6 +38,17 @@ def moment(micros: int) -> datetime:
 def micros_of(at: datetime) -> int:
     """The inverse of `moment`; exact, which a float of seconds would not be."""
     return (at - _EPOCH) // timedelta(microseconds=1)
+
+
+class Ahead(NamedTuple):
+    """How many ``rows`` come next. ``first``, ``last``: times, microseconds since 1970. ``size``: about how
+    many bytes. ``full``: there may be more of them."""
+
+    rows: int
+    first: int
+    last: int
+    size: int
+    full: bool
 
 
 class SourceTable:
@@ -113,7 +126,9 @@ class SourceTable:
             return []
         return await self._select(shape, f"{shape.time} IS NULL", {"rows": most}, ties=False)
 
-    async def pages(self, since: int | None, until: int | None = None) -> AsyncIterator[list[SourceRow]]:
+    async def pages(
+        self, since: int | None, until: int | None = None
+    ) -> AsyncGenerator[list[SourceRow], None]:
         """All rows from ``since`` on and before ``until``, in order, in lists of some thousands.
 
         Each list is read by a query over its own range of times, so that the server never sorts more
@@ -131,24 +146,29 @@ class SourceTable:
 
     async def _page_end(self, since: int | None, until: int | None) -> int | None:
         """Where a page from ``since`` should end, exclusive; None if no more than a page is left."""
-        count, _, last = await self._ahead(since, until, PAGE_ROWS)
-        return None if count < PAGE_ROWS else last + 1
+        ahead = await self._ahead(since, until, PAGE_ROWS)
+        return ahead.last + 1 if ahead.full else None
 
-    async def _ahead(self, since: int | None, until: int | None, most: int) -> tuple[int, int, int]:
-        """How many rows there are, up to ``most``, and the first and last time of those."""
+    async def _ahead(self, since: int | None, until: int | None, most: int) -> Ahead:
+        """The next rows, in order of time: ``most``, or fewer where they are long."""
         shape = await self._known()
-        rows = await self._client.rows(
-            f"SELECT count(), min(at), max(at) FROM (SELECT {shape.micros} AS at FROM {shape.table}\n"
-            f"WHERE {shape.bounds(since is not None, until is not None)} "
-            f"ORDER BY {shape.time} LIMIT {{rows:UInt32}})",
-            _given(since=since, until=until, rows=most),
-        )
-        count, first, last = rows[0]
-        return int(count), int(first), int(last)
+        while True:
+            rows = await self._client.rows(
+                "SELECT count(), min(at), max(at), sum(size) FROM (\n"
+                f"SELECT {shape.micros} AS at, length(ifNull({shape.text}, '')) AS size FROM {shape.table}\n"
+                f"WHERE {shape.bounds(since is not None, until is not None)} "
+                f"ORDER BY {shape.time} LIMIT {{rows:UInt32}})",
+                _given(since=since, until=until, rows=most),
+            )
+            count, first, last, texts = map(int, rows[0])
+            size = texts + count * _ROW_BYTES
+            if size <= 2 * PAGE_BYTES or most == 1:
+                return Ahead(count, first, last, size, full=count == most)
+            most = max(1, count * PAGE_BYTES // size)
 
     async def _range(
         self, shape: Shape, since: int | None, until: int | None
-    ) -> AsyncIterator[list[SourceRow]]:
+    ) -> AsyncGenerator[list[SourceRow], None]:
         after: SourceRow | None = None
         while True:
             page = await self._page(shape, since, until, after)

@@ -42,7 +42,7 @@ class LeasedProducer:
         self._alone = asyncio.Lock()
         self._retired: set[AIOKafkaProducer] = set()
         self._disposals: set[asyncio.Task[None]] = set()
-        self._open: set[asyncio.Future[Any]] = set()  # batches that were handed over
+        self._open: set[asyncio.Future[Any]] = set()  # batches, and hand-overs, that are under way
 
     async def start(self) -> None:
         """Connect.
@@ -106,13 +106,18 @@ class LeasedProducer:
 
     async def hand_over(self, runs: Sequence[Run]) -> asyncio.Task[list[list[tuple[int, int]]]]:
         producer = await self._producer()
+        handing = asyncio.get_running_loop().create_future()
+        self._open.add(handing)
         try:
-            batches = await _hand_over(producer, runs)
+            batches = await _hand_over(producer, runs, self._open)
         except Exception as error:
+            self._open.discard(handing)  # all of it is settled: its own failure need not wait for it
+            handing.set_result(None)
             raise await self._failed(producer, error) from error
-        for batch in batches:
-            self._open.add(batch.sent)
-            batch.sent.add_done_callback(self._open.discard)
+        finally:
+            self._open.discard(handing)
+            if not handing.done():
+                handing.set_result(None)
         return asyncio.get_running_loop().create_task(self._confirmed(producer, batches))
 
     async def _confirmed(
@@ -126,7 +131,7 @@ class LeasedProducer:
     async def _failed(self, producer: AIOKafkaProducer, error: Exception) -> LabelstreamError:
         failed = translate(error)
         if not isinstance(failed, LeaseLostError) and not isinstance(error, LabelstreamError):
-            if self._open:  # what else was handed over is written or not before anybody looks
+            while self._open:  # what else was handed over is written or not before anybody looks
                 await asyncio.wait(self._open)
             self._drop(producer)
         return failed
@@ -215,7 +220,7 @@ class LeasedProducer:
             producer = await self._producer()
             try:
                 alone = Run(message.topic, message.partition, iter([message.content]))
-                return (await _places(await _hand_over(producer, [alone])))[0][0][0]
+                return (await _places(await _hand_over(producer, [alone], self._open)))[0][0][0]
             except Exception as error:
                 self._retire(producer)
                 raise translate(error) from error
@@ -230,8 +235,11 @@ class _Batch(NamedTuple):
     sent: asyncio.Future[Any]
 
 
-async def _hand_over(producer: AIOKafkaProducer, runs: Sequence[Run]) -> list[_Batch]:
-    """Send through aiokafka's batch API, which costs a third of a future per message.
+async def _hand_over(
+    producer: AIOKafkaProducer, runs: Sequence[Run], under_way: set[asyncio.Future[Any]]
+) -> list[_Batch]:
+    """Send through aiokafka's batch API, which costs a third of a future per message. ``under_way`` holds
+    each batch until it is settled.
 
     The runs take turns, batch by batch: of one partition aiokafka sends one, and waits.
     """
@@ -259,6 +267,8 @@ async def _hand_over(producer: AIOKafkaProducer, runs: Sequence[Run]) -> list[_B
             if count:
                 sent = await producer.send_batch(batch, run.topic, partition=run.partition)
                 batches.append(_Batch(index, count, sent))
+                under_way.add(sent)
+                sent.add_done_callback(under_way.discard)
                 await asyncio.sleep(0)  # it can go out while the next is made
     except BaseException:
         # Whatever was handed over goes out; the caller must not return before it is known how.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,13 +106,14 @@ class FakeLease:
 @dataclass
 class FakeSource:
     """A table that behaves as `BulkSource`; ``polls`` counts looks for the newest rows. ``makes``: its server
-    makes the messages of plain rows."""
+    makes the messages of plain rows. ``fail_after``: so many more pages are read, then it is away once."""
 
     rows: list[SourceRow] = field(default_factory=list)
     clock: int = 0
     without_time: list[SourceRow] = field(default_factory=list)
     page_rows: int = 3
     makes: bool = False
+    fail_after: int | None = None
     polls: int = 0
     wholes: int = 0
     name: str = "db.table"
@@ -129,18 +130,20 @@ class FakeSource:
     async def counts(self, since: int, until: int) -> dict[int, int]:
         return dict(Counter(row.micros // 1_000_000 for row in self.rows if since <= row.micros < until))
 
-    async def newest(self, since: int | None) -> AsyncIterator[list[SourceRow] | BulkPage]:
+    async def newest(self, since: int | None) -> AsyncGenerator[list[SourceRow] | BulkPage, None]:
         async for page in self.bulk(since):
             yield page
         self.polls += 1
 
     async def bulk(
         self, since: int | None, until: int | None = None
-    ) -> AsyncIterator[list[SourceRow] | BulkPage]:
+    ) -> AsyncGenerator[list[SourceRow] | BulkPage, None]:
         async for page in self.pages(since, until):
             yield bulk_page(page) if self.makes else page
 
-    async def pages(self, since: int | None, until: int | None = None) -> AsyncIterator[list[SourceRow]]:
+    async def pages(
+        self, since: int | None, until: int | None = None
+    ) -> AsyncGenerator[list[SourceRow], None]:
         found = sorted(
             (
                 row
@@ -153,6 +156,11 @@ class FakeSource:
             end = min(self.page_rows, len(found))
             while end < len(found) and found[end][:2] == found[end - 1][:2]:
                 end += 1
+            if self.fail_after == 0:
+                self.fail_after = None
+                raise UnavailableError("ClickHouse does not answer")
+            if self.fail_after is not None:
+                self.fail_after -= 1
             yield found[:end]
             found = found[end:]
         self.wholes += 1

@@ -56,17 +56,20 @@ def test_each_row_is_published_once(rounds: list[list[SourceRow]], data: st.Data
             newest = max((row.micros for row in source.rows), default=NOW)
             source.clock = max(source.clock, newest)
             kafka.fail_after = data.draw(st.sampled_from([None, None, 0, 1, 4]))
+            source.fail_after = data.draw(st.sampled_from([None, 0, 1, 2]))
             try:
                 await poll_once(source, kafka)
             except RetryableError:
                 kafka.fail_after = None
                 await poll_once(source, kafka)
-            kafka.fail_after = None
+            kafka.fail_after = source.fail_after = None
         assert len(kafka.rows()) == len(source.rows)
         # An id that is given again after the window has forgotten it is told apart by its time.
         assert len({(record.key, record.header(CREATED_AT)) for record in kafka.rows()}) == len(source.rows)
 
-    asyncio.run(scenario())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("connectors.clickhouse.poller._AWAY_SECONDS", 0.0)
+        asyncio.run(scenario())
 
 
 async def test_late_rows_are_found_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from poller_parts import (
@@ -15,12 +16,14 @@ from poller_parts import (
     FakeSource,
     bulk_page,
     make_poller,
+    poll_once,
     source_row,
 )
 
-from connectors.clickhouse.publisher import Publisher
-from streams.errors import UnavailableError
-from streams.ports import Run
+from connectors.clickhouse.cursor import Cursor
+from connectors.clickhouse.publisher import OneByOneError, Publisher
+from streams.errors import LeaseLostError, RefusedError, RetryableError, UnavailableError
+from streams.ports import Partition, Run
 
 SECOND = 1_000_000
 NOW = 1_800_000_000 * SECOND
@@ -33,10 +36,25 @@ class SlowKafka(FakeKafka):
     def __init__(self) -> None:
         super().__init__()
         self.gates: list[asyncio.Future[None]] = []
+        self._open = False
+
+    @property
+    def open(self) -> bool:
+        """Whether everything is written at once, what waits too."""
+        return self._open
+
+    @open.setter
+    def open(self, value: bool) -> None:
+        self._open = value
+        for gate in self.gates:
+            if not gate.done():
+                gate.set_result(None)
 
     async def hand_over(self, runs: Sequence[Run]) -> asyncio.Task[list[list[tuple[int, int]]]]:
         gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.gates.append(gate)
+        if self._open:
+            gate.set_result(None)
         held = [Run(run.topic, run.partition, iter(list(run.messages))) for run in runs]
 
         async def later() -> list[list[tuple[int, int]]]:
@@ -147,6 +165,78 @@ async def test_nobody_learns_while_something_is_on_its_way() -> None:
     ending.set()
     await again
     assert sorted(last.row_ids()) == ["1", "2", "3", "4"]
+
+
+async def polls_away(kafka: SlowKafka, monkeypatch: pytest.MonkeyPatch) -> tuple[FakeSource, Any, Any]:
+    """A poller whose source goes away while its first page is on its way."""
+    monkeypatch.setattr("connectors.clickhouse.poller._AWAY_SECONDS", 0.0)
+    source = FakeSource(clock=NOW, makes=True, page_rows=2, fail_after=1)
+    source.rows = [source_row(OLD + at, f"text {at}", at) for at in range(1, 9)]
+    ending = asyncio.Event()
+    running = asyncio.create_task(make_poller(source, kafka, ending, poll_lookback_seconds=100_000).run())
+    while not kafka.gates:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.02)
+    assert source.fail_after is None
+    return source, running, ending
+
+
+async def test_a_source_that_goes_away_leaves_what_is_on_its_way_settled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kafka = SlowKafka()
+    source, running, ending = await polls_away(kafka, monkeypatch)
+    kafka.open = True
+    async with asyncio.timeout(10):
+        while len(kafka.rows()) < 8:
+            await asyncio.sleep(0)
+    ending.set()
+    await running
+    cursor = Cursor.decode(kafka.logs[Partition(TOPICS.cursor, 0)][-1].value)
+    assert cursor is not None
+    assert set(cursor.starts[TOPICS.rows].values()) == {0}  # the window holds all eight
+    await poll_once(source, kafka, poll_lookback_seconds=100_000)
+    assert sorted(kafka.row_ids()) == [str(at) for at in range(1, 9)]
+
+
+async def test_what_fails_while_the_source_is_away_is_not_taken_for_published(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kafka = SlowKafka()
+    _, running, _ = await polls_away(kafka, monkeypatch)
+    kafka.gates[0].set_exception(UnavailableError("Kafka does not answer"))
+    with pytest.raises(UnavailableError):
+        await running
+
+
+async def test_a_refusal_of_the_page_before_is_told_first() -> None:
+    kafka = SlowKafka()
+    publisher = await publisher_to(kafka)
+    await publisher.publish(bulk_page([source_row(OLD, "older", 1)]), 1, NOW)
+    kafka.gates[0].set_exception(RefusedError("too large", reason="too-large"))
+
+    async def lost(runs: Sequence[Run]) -> Any:
+        raise LeaseLostError("taken back with the page before")
+
+    kafka.hand_over = lost  # type: ignore[method-assign]
+    with pytest.raises(OneByOneError):
+        await publisher.publish(bulk_page([source_row(OLD + 1, "newer", 2)]), 1, NOW)
+
+
+async def test_after_something_was_dropped_nothing_is_published_without_learning() -> None:
+    kafka = SlowKafka()
+    publisher = await publisher_to(kafka)
+    page = bulk_page([source_row(OLD, "older", 1)])
+    await publisher.publish(page, 1, NOW)
+    kafka.gates[0].set_exception(UnavailableError("Kafka does not answer"))
+    await publisher.over()
+    with pytest.raises(RetryableError):
+        await publisher.publish(page, 1, NOW)
+    await publisher.learn(kafka, dict.fromkeys(publisher.written, 0), None, (), NOW)
+    kafka.open = True
+    await publisher.publish(page, 1, NOW)
+    await publisher.finish()
+    assert kafka.row_ids() == ["1"]
 
 
 async def test_of_equal_rows_as_many_are_published_as_there_are() -> None:

@@ -207,34 +207,69 @@ async def test_a_run_that_is_refused_leaves_the_others_written(arguments: dict[s
     assert await written(arguments, topic) == {b"small": 1}
 
 
+class Broker:
+    """aiokafka's producer, as far as batches go; a test answers for the broker."""
+
+    def __init__(self) -> None:
+        self.sent: list[asyncio.Future[Any]] = []
+        self.full = asyncio.Event()  # while it is not set, what comes second waits before it is taken
+        self.full.set()
+
+    def create_batch(self) -> BatchBuilder:
+        return BatchBuilder(900_000, 0)
+
+    async def send_batch(self, batch: Any, topic: str, partition: int) -> asyncio.Future[Any]:
+        await self.full.wait()
+        self.sent.append(asyncio.get_running_loop().create_future())
+        return self.sent[-1]
+
+
+WRITTEN = type("Written", (), {"offset": 7})
+
+
 async def test_a_failure_is_told_when_nothing_else_is_on_its_way(
     arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who hears of it learns what is written: what was handed over later is there by then, or never."""
-    futures: list[asyncio.Future[Any]] = []
-
-    class Broker:
-        """aiokafka's producer, as far as batches go."""
-
-        def create_batch(self) -> BatchBuilder:
-            return BatchBuilder(900_000, 0)
-
-        async def send_batch(self, batch: Any, topic: str, partition: int) -> asyncio.Future[Any]:
-            futures.append(asyncio.get_running_loop().create_future())
-            return futures[-1]
-
-    producer = LeasedProducer(arguments)
-    broker: Any = Broker()
+    producer, broker = LeasedProducer(arguments), Broker()
     producer._current = broker
     dropped: list[bool] = []
-    monkeypatch.setattr(producer, "_drop", lambda _: dropped.append(futures[1].done()))
+    monkeypatch.setattr(producer, "_drop", lambda _: dropped.append(broker.sent[1].done()))
     first = await producer.hand_over([Run("t", 0, iter([(b"1", b"x", [])]))])
     second = await producer.hand_over([Run("t", 1, iter([(b"2", b"x", [])]))])
-    futures[0].set_exception(KafkaError("no"))
+    broker.sent[0].set_exception(KafkaError("no"))
     await asyncio.sleep(0.05)
     assert not first.done()
-    futures[1].set_result(type("Written", (), {"offset": 7}))
+    broker.sent[1].set_result(WRITTEN)
     with pytest.raises(LabelstreamError):
         await first
     assert dropped == [True]
     assert await second == [[(7, 1)]]
+
+
+async def test_a_failure_waits_for_what_is_being_handed_over(
+    arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    producer, broker = LeasedProducer(arguments), Broker()
+    producer._current = broker
+    dropped: list[int] = []
+    monkeypatch.setattr(producer, "_drop", lambda _: dropped.append(sum(one.done() for one in broker.sent)))
+    first = await producer.hand_over([Run("t", 0, iter([(b"1", b"x", [])]))])
+    runs = [Run("t", number, iter([(b"2", b"x", [])])) for number in (1, 2)]
+    handing = asyncio.create_task(producer.hand_over(runs))
+    while len(broker.sent) < 2:
+        await asyncio.sleep(0)
+    broker.full.clear()  # the second run's batch waits
+    broker.sent[0].set_exception(KafkaError("no"))
+    broker.sent[1].set_result(WRITTEN)
+    await asyncio.sleep(0.05)
+    assert not first.done()
+    broker.full.set()
+    second = await handing
+    await asyncio.sleep(0.05)
+    assert not first.done()
+    broker.sent[2].set_exception(KafkaError("nor this"))
+    for failed in (first, second):
+        with pytest.raises(LabelstreamError):
+            await failed
+    assert dropped == [3, 3]

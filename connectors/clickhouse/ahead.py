@@ -23,6 +23,7 @@ async def one_ahead(following: Callable[[], Awaitable[T | None]]) -> AsyncGenera
         while (page := await coming) is not None:
             coming = asyncio.create_task(call())
             yield page
+            del page  # not to be kept while the next is waited for
     finally:
         coming.cancel()
         await asyncio.wait([coming])

@@ -21,7 +21,7 @@ from streams.ports import Outgoing
 
 log = structlog.get_logger()
 
-_MOST_ROWS = 50_000
+_MOST_ROWS = 35_000  # of which some four pages are in memory, one as it comes from the server
 _UNABLE = "ClickHouse cannot make the messages here; the poller does, more slowly"
 
 
@@ -66,6 +66,7 @@ class BulkSource(SourceTable):
             async for page in pages:
                 if isinstance(page, BulkPage):
                     yield page
+                    del page  # not to be kept while the next is waited for
                     continue
                 async for some in self._range(await self._known(), page.begin, page.end):
                     yield some

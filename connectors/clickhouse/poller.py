@@ -250,6 +250,7 @@ class Poller:
                     if self._ending.is_set():
                         break
                     await self._reached(await self._publisher.publish(page, self._generation, self._now()))
+                    del page  # not to be kept while the next is waited for
             await self._reached(await self._publisher.finish())
         except _SourceAwayError:
             await self._reached(await self._publisher.finish())

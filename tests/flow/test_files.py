@@ -102,7 +102,7 @@ async def test_a_file_is_labelled_once_however_often_it_comes(service: Service) 
 
 async def test_killed_in_mid_job_the_api_goes_on_where_it_was(service: Service) -> None:
     flow = service.flow
-    flow.start("agents", "sink")
+    flow.start("agents", "sink", LLM_LABELER_CONCURRENCY="4")
     api = service.start()
     file = service.upload(csv_of([[text, "", "", "u"] for text in texts(ROWS, "k")]), "k.csv")
     assert "timestamp" not in file["mapping"], "there is not a time in that column"

@@ -21,7 +21,7 @@ from streams.ports import Outgoing
 
 log = structlog.get_logger()
 
-_MOST_ROWS = 35_000  # of which some four pages are in memory, one as it comes from the server
+_MOST_ROWS = 50_000  # of which some four pages are in memory, one as it comes from the server
 _UNABLE = "ClickHouse cannot make the messages here; the poller does, more slowly"
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from connectors.clickhouse.identity import Mark
 
-_CHUNK_ROWS = 50_000
+_CHUNK_ROWS = 200_000
 
 
 class Published:

@@ -15,7 +15,7 @@ from connectors.clickhouse.errors import SERVERS_FAULT, code_of
 from connectors.clickhouse.identity import content_of, mark_of
 from connectors.clickhouse.making import PARAMETERS, SAMPLES, making, samples
 from connectors.clickhouse.quick import QuickRows
-from connectors.clickhouse.source import PAGE_BYTES, PAGE_ROWS, SourceRow, SourceTable
+from connectors.clickhouse.source import PAGE_BYTES, PAGE_ROWS, SourceRow, SourceTable, given
 from streams.errors import AccessError, LabelstreamError, OverloadedError
 from streams.ports import Outgoing
 
@@ -108,10 +108,8 @@ class BulkSource(SourceTable):
             f"SELECT {shape.micros} AS at, {shape.values}\nFROM {shape.table} "
             f"WHERE {shape.bounds(here.begin is not None, here.end is not None)} LIMIT {{rows:UInt32}}"
         )
-        given = {"since": here.begin, "until": here.end, "rows": most}
-        columns = await self._ask_for(
-            rows, self._settings.min_text_length, {name: at for name, at in given.items() if at is not None}
-        )
+        parameters = given(since=here.begin, until=here.end, rows=most)
+        columns = await self._ask_for(rows, self._settings.min_text_length, parameters)
         return BulkPage.of(columns) if columns and len(columns[0]) < most else None
 
     async def _trust(self) -> bool:
@@ -120,17 +118,17 @@ class BulkSource(SourceTable):
             columns = await self._ask_for(samples(), 0, {})
             if columns is not None:
                 self._trusted = _as_python(columns)
-            if columns is not None and not self._trusted:
-                log.warning(_UNABLE, why="it makes other messages than Python")
+                if not self._trusted:
+                    log.warning(_UNABLE, why="it makes other messages than Python")
         return bool(self._trusted)
 
     async def _ask_for(
-        self, rows: str, least_bytes: int, given: Mapping[str, Any]
+        self, rows: str, least_bytes: int, parameters: Mapping[str, Any]
     ) -> list[Sequence[Any]] | None:
         """The columns that are made of ``rows``; None if the server cannot: then it is not asked again."""
         try:
             return await self._client.columns(
-                making(rows), {**PARAMETERS, **given, "least": least_bytes}, strings_as_bytes=True
+                making(rows), {**PARAMETERS, **parameters, "least": least_bytes}, strings_as_bytes=True
             )
         except LabelstreamError as error:
             code = code_of(error)

@@ -58,8 +58,8 @@ class BulkPage:
     def sorted_out(self, published: Published) -> tuple[Any, Any]:
         """Two masks: the rows whose message goes as it is, and those that need a look.
 
-        In neither are rows that are settled. A look need: what is not plain, what shares its content
-        with others of the page, and its id with others or with a row that was published.
+        In neither are rows that are settled. A look is due to what is not plain, and to what shares its
+        content with others of the page, or its id with others or with a row that was published.
         """
         known = published.counts(self.contents, int(self.micros.min()), self.newest)
         alone = _alone(self.contents)

@@ -197,7 +197,7 @@ class Publisher:
         polled_at = datetime.now(UTC)
         runs = [
             *bulk.runs(self._topics.rows, self._partitions, polled_at),
-            *_runs([one.outgoing for one in messages], [one.mark.micros for one in messages]),
+            *_runs(messages),
         ]
         with self._refusals():
             confirming = await self._sender.hand_over([run for run, _ in runs])
@@ -282,17 +282,14 @@ class Publisher:
         self.starts.add(where, first, last, newest, now)
 
 
-def _runs(messages: Sequence[Outgoing], times: Sequence[int]) -> list[tuple[Run, int]]:
-    """``messages`` by partition, each with the newest of its ``times``."""
-    places: dict[Partition, list[int]] = {}
-    for index, message in enumerate(messages):
-        places.setdefault(Partition(*message[:2]), []).append(index)
+def _runs(messages: Sequence[NamedMessage]) -> list[tuple[Run, int]]:
+    """``messages`` by partition, each with its newest time, as `BulkPage.runs`."""
+    places: dict[Partition, list[NamedMessage]] = {}
+    for one in messages:
+        places.setdefault(Partition(*one.outgoing[:2]), []).append(one)
     return [
-        (
-            Run(*where, iter([messages[index].content for index in indices])),
-            max(times[index] for index in indices),
-        )
-        for where, indices in places.items()
+        (Run(*where, iter([one.outgoing.content for one in found])), max(one.mark.micros for one in found))
+        for where, found in places.items()
     ]
 
 

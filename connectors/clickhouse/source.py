@@ -158,7 +158,7 @@ class SourceTable:
                 f"SELECT {shape.micros} AS at, length(ifNull({shape.text}, '')) AS size FROM {shape.table}\n"
                 f"WHERE {shape.bounds(since is not None, until is not None)} "
                 f"ORDER BY {shape.time} LIMIT {{rows:UInt32}})",
-                _given(since=since, until=until, rows=most),
+                given(since=since, until=until, rows=most),
             )
             count, first, last, texts = map(int, rows[0])
             size = texts + count * _ROW_BYTES
@@ -188,7 +188,7 @@ class SourceTable:
             bounds += " AND (at > {since:Int64} OR hex(tie) > {tie:String})"
         tie = after.tie.hex().upper() if after is not None else None
         return await self._select(
-            shape, bounds, _given(since=since, until=until, rows=PAGE_ROWS, tie=tie), ties=True
+            shape, bounds, given(since=since, until=until, rows=PAGE_ROWS, tie=tie), ties=True
         )
 
     async def _select(
@@ -210,5 +210,6 @@ class SourceTable:
         return self._shape
 
 
-def _given(**parameters: Any) -> dict[str, Any]:
+def given(**parameters: Any) -> dict[str, Any]:
+    """Those of ``parameters`` that are not None."""
     return {name: value for name, value in parameters.items() if value is not None}

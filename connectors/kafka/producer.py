@@ -8,9 +8,10 @@ by giving up the whole producer and beginning a new one under a new producer id.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -106,19 +107,23 @@ class LeasedProducer:
 
     async def hand_over(self, runs: Sequence[Run]) -> asyncio.Task[list[list[tuple[int, int]]]]:
         producer = await self._producer()
+        try:
+            with self._handing_over():
+                batches = await _hand_over(producer, runs, self._open)
+        except Exception as error:
+            raise await self._failed(producer, error) from error
+        return asyncio.get_running_loop().create_task(self._confirmed(producer, batches))
+
+    @contextlib.contextmanager
+    def _handing_over(self) -> Iterator[None]:
+        """Have failures wait until this is over."""
         handing = asyncio.get_running_loop().create_future()
         self._open.add(handing)
         try:
-            batches = await _hand_over(producer, runs, self._open)
-        except Exception as error:
-            self._open.discard(handing)  # all of it is settled: its own failure need not wait for it
-            handing.set_result(None)
-            raise await self._failed(producer, error) from error
+            yield
         finally:
             self._open.discard(handing)
-            if not handing.done():
-                handing.set_result(None)
-        return asyncio.get_running_loop().create_task(self._confirmed(producer, batches))
+            handing.set_result(None)
 
     async def _confirmed(
         self, producer: AIOKafkaProducer, batches: Sequence[_Batch]
@@ -254,8 +259,8 @@ async def _hand_over(
             append = batch._builder.append
             messages = chain([over.pop(index)], run.messages) if index in over else run.messages
             for key, value, headers in messages:
-                if len(value or b"") + len(key or b"") > MESSAGE_BYTES:
-                    size = len(value or b"") + len(key or b"")
+                size = len(value or b"") + len(key or b"")
+                if size > MESSAGE_BYTES:
                     raise RefusedError(f"too large for the topic: {size} bytes", reason="too-large")
                 if append(count, now, key, value, headers) is None:
                     over[index] = (key, value, headers)

@@ -8,12 +8,23 @@ import pytest
 from sink_parts import Database, clickhouse, fresh_database
 
 from connectors.clickhouse import insert as inserts
+from connectors.clickhouse.client import ClickHouseClient
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
     with clickhouse(tmp_path_factory.mktemp("clickhouse")) as found:
         yield found
+
+
+@pytest.fixture
+async def client(address: tuple[str, int]) -> AsyncIterator[ClickHouseClient]:
+    """A client, and an empty database `esk`."""
+    client = ClickHouseClient(host=address[0], port=address[1], username="default", password="")
+    await client.command("DROP DATABASE IF EXISTS esk")
+    await client.command("CREATE DATABASE esk")
+    yield client
+    await client.close()
 
 
 @pytest.fixture

@@ -34,15 +34,6 @@ HOSTILE = Path(__file__).parents[3] / "data/hostile_queries.csv"
 _POLLED = re.compile(rb'"polled_at":"[^"]+"')
 
 
-@pytest.fixture
-async def client(address: tuple[str, int]) -> AsyncIterator[ClickHouseClient]:
-    client = ClickHouseClient(host=address[0], port=address[1], username="default", password="")
-    await client.command("DROP DATABASE IF EXISTS esk")
-    await client.command("CREATE DATABASE esk")
-    yield client
-    await client.close()
-
-
 async def make(client: ClickHouseClient, columns: str, **settings: Any) -> BulkSource:
     await client.command(f"CREATE TABLE esk.logs ({columns}) ENGINE = MergeTree ORDER BY tuple()")
     return BulkSource(client, Settings(**settings))

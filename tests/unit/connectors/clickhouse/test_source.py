@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,15 +15,6 @@ from streams.errors import ConfigurationError
 from streams.settings import Settings
 
 START = datetime(2026, 3, 29, 0, 59, 58, tzinfo=UTC)  # two seconds before Europe's clocks change
-
-
-@pytest.fixture
-async def client(address: tuple[str, int]) -> AsyncIterator[ClickHouseClient]:
-    client = ClickHouseClient(host=address[0], port=address[1], username="default", password="")
-    await client.command("DROP DATABASE IF EXISTS esk")
-    await client.command("CREATE DATABASE esk")
-    yield client
-    await client.close()
 
 
 async def make(client: ClickHouseClient, columns: str, **settings: Any) -> SourceTable:

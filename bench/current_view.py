@@ -10,7 +10,7 @@ import asyncio
 import time
 
 from bench.harness import options, report, say, stack
-from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.columns import columns_of
 from connectors.clickhouse.ddl import create_tables
 from connectors.clickhouse.versions import register_version

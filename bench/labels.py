@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from bench.current_view import fill, settled
 from bench.harness import options, report, say, stack
 from connectors.clickhouse import lookups
-from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.ddl import create_tables
 from connectors.clickhouse.lookups import row_history, search_labels
 from streams.lookups import LabelQuery

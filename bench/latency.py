@@ -30,7 +30,7 @@ def insert_slowly(settings: Settings, first: int, rows: int, pause: float) -> di
 
 
 async def _inserted(settings: Settings, first: int, rows: int, pause: float) -> dict[str, float]:
-    from connectors.clickhouse.client import ClickHouseClient
+    from connectors.clickhouse.client.client import ClickHouseClient
 
     client = ClickHouseClient.from_settings(settings)
     table = f"{settings.clickhouse_database}.{settings.clickhouse_table}"

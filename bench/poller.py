@@ -35,7 +35,7 @@ def make_source(settings: Settings, rows: int) -> None:
 
 
 async def _made(settings: Settings, rows: int) -> None:
-    from connectors.clickhouse.client import ClickHouseClient
+    from connectors.clickhouse.client.client import ClickHouseClient
 
     client = ClickHouseClient.from_settings(settings)
     table = f"{settings.clickhouse_database}.{settings.clickhouse_table}"

@@ -216,7 +216,7 @@ def sink(settings: Settings, rows: int, group: str) -> dict[str, float]:
 
 
 async def _sink(settings: Settings, rows: int, group: str) -> dict[str, float]:
-    from connectors.clickhouse.client import ClickHouseClient
+    from connectors.clickhouse.client.client import ClickHouseClient
     from connectors.clickhouse.sink import Sink, writer_for
     from connectors.kafka.admin import Admin
     from connectors.kafka.connection import connection
@@ -287,7 +287,7 @@ def numbers(measured: Measured[dict[str, float]], rows: int) -> dict[str, float]
 
 async def tables(settings: Settings) -> int:
     """Make the tables of ``settings``; returns how many rows are stored."""
-    from connectors.clickhouse.client import ClickHouseClient
+    from connectors.clickhouse.client.client import ClickHouseClient
     from connectors.clickhouse.ddl import create_tables
 
     client = ClickHouseClient.from_settings(settings)

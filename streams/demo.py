@@ -16,7 +16,7 @@ import structlog
 from rich.console import Console
 from rich.live import Live
 
-from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.demo_table import DemoTable, Stored
 from connectors.kafka.connection import connection
 from connectors.kafka.lag import LagReader, TopicLag

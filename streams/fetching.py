@@ -17,7 +17,7 @@ import structlog
 
 from connectors.clickhouse import ClickHouseConfig, ClickHouseConnector
 from connectors.clickhouse.backfill import OldRows
-from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.days import begin_of
 from connectors.clickhouse.source import SourceTable, micros_of
 from connectors.files.reading import read

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.ddl import create_tables
 from connectors.kafka.admin import Admin
 from connectors.kafka.connection import connection, reach

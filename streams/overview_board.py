@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.overview import label_picture, letter_reasons, table_sizes
 from connectors.clickhouse.versions import list_versions
 from streams.api_parts import Tables

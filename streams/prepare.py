@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 
-from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.kafka.admin import Admin, refuse_other_count
 from connectors.kafka.connection import connection, reach
 from connectors.llm.client import ChatClient

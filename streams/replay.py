@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.labelled import count_of, labelled
 from connectors.clickhouse.versions import PROMOTED, list_versions
 from connectors.kafka.admin import Admin

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from typing import Any
 
-from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.letters_table import count_letters, list_letters
 from connectors.clickhouse.open_letters import OpenLetter, open_letters, resolved_letters, store_again
 from connectors.kafka.admin import Admin

@@ -10,7 +10,7 @@ import structlog
 
 from agents.label import labeler_of
 from agents.ports import Answers
-from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.versions import PROMOTED, TRIAL, register_version
 from connectors.kafka.connection import connection
 from connectors.kafka.follow import Follower

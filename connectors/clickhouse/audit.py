@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.columns import columns_of
 from connectors.clickhouse.ddl import AUDIT, quoted
 from connectors.clickhouse.source import moment

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 
-from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.cursor import Cursor
 from connectors.clickhouse.identity import CONTENT
 from connectors.clickhouse.labelled import given_up, labelled_between

@@ -11,7 +11,7 @@ import structlog
 
 from connectors.clickhouse.ahead import one_ahead
 from connectors.clickhouse.bulk_page import BulkPage
-from connectors.clickhouse.errors import SERVERS_FAULT, code_of
+from connectors.clickhouse.client.errors import SERVERS_FAULT, code_of
 from connectors.clickhouse.identity import content_of, mark_of
 from connectors.clickhouse.making import PARAMETERS, SAMPLES, making, samples
 from connectors.clickhouse.quick import QuickRows

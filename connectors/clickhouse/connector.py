@@ -27,7 +27,7 @@ import pyarrow as pa
 import structlog
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError, model_validator
 
-from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.ddl import quoted
 from connectors.clickhouse.export import SCHEMA, WRITERS, Format
 from connectors.clickhouse.source import SourceTable

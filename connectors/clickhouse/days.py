@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.client.client import ClickHouseClient
 
 # Date holds days from 1970 on.
 _MOST_DAYS = 20_000

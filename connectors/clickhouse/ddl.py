@@ -17,7 +17,7 @@ from hashlib import blake2b
 import structlog
 from pydantic import BaseModel
 
-from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.columns import PLACE, STORED_AT, TableColumn, columns_of
 from streams.audit import AuditEntry
 from streams.messages import Augmented, DeadLetter, Labeled

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.ddl import AUGMENTED, CURRENT, DEAD_LETTERS, LABELED, quoted
 from streams.errors import ConfigurationError
 from streams.settings import Settings

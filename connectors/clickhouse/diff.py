@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.ddl import LABELED, quoted
 from connectors.clickhouse.source import moment
 from streams.errors import RefusedError

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.columns import TableColumn
 from connectors.clickhouse.ddl import literal, quoted
 from streams.errors import AccessError, LabelstreamError

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.ddl import AUGMENTED, DEAD_LETTERS, LABELED, quoted
 from connectors.clickhouse.exact import OffsetSet
 from streams.settings import Settings

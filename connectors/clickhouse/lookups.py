@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.columns import columns_of
 from connectors.clickhouse.ddl import AUGMENTED, CURRENT, LABELED, quoted
 from connectors.clickhouse.letters_table import list_letters

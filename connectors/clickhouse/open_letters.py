@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from connectors.clickhouse.batch import to_batch
-from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.ddl import AUGMENTED, DEAD_LETTERS, LABELED, quoted
 from connectors.clickhouse.exact import stored_offsets
 from connectors.clickhouse.letters_table import list_letters

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.ddl import CURRENT, LABELED, quoted
 from connectors.clickhouse.lookups import messages_of
 from connectors.clickhouse.source import micros_of, moment

@@ -15,7 +15,7 @@ from uuid import UUID
 import structlog
 
 from connectors.clickhouse.batch import Batch, Refused, bare_batch, dead_letter_batch, to_batch
-from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.ddl import AUGMENTED, DEAD_LETTERS, LABELED
 from connectors.clickhouse.exact import OffsetSet
 from connectors.clickhouse.insert import INSERT_SECONDS, Inserter, SplitError, StuckError, while_ours

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.ddl import AUGMENTED, DEAD_LETTERS, LABELED, VERSIONS, quoted
 from connectors.clickhouse.versions import PROMOTED
 from streams.settings import Settings

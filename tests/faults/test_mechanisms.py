@@ -19,7 +19,7 @@ import pytest
 
 from connectors.clickhouse import insert
 from connectors.clickhouse.bulk import BulkSource
-from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.exact import OffsetSet
 from connectors.clickhouse.poller import Poller
 from connectors.clickhouse.sink import Sink

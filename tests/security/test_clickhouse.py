@@ -7,7 +7,7 @@ import ssl
 
 import pytest
 
-from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.client.client import ClickHouseClient
 from streams.errors import AccessError, ConfigurationError, UnavailableError
 from tests.security.parts import SECRET, USER, Certificates, chain_of, settings
 

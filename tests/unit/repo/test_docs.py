@@ -13,7 +13,7 @@ import pytest
 import yaml
 from command_lines import ROOT, make_targets, refusal
 
-from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.ddl import create_tables
 from streams.environment import load
 from streams.settings import Settings

@@ -8,7 +8,7 @@ import pytest
 from sink_parts import Database, clickhouse, fresh_database
 
 from connectors.clickhouse import insert as inserts
-from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.client.client import ClickHouseClient
 
 
 @pytest.fixture(scope="module")

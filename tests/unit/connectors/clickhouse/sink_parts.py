@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.ddl import create_tables
 from connectors.clickhouse.sink import Sink
 from connectors.local.stack import LocalStack

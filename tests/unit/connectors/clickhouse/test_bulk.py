@@ -18,7 +18,7 @@ from connectors.clickhouse import bulk as module
 from connectors.clickhouse import making
 from connectors.clickhouse.bulk import BulkSource
 from connectors.clickhouse.bulk_page import BulkPage
-from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.identity import CONTENT
 from connectors.clickhouse.publisher import Publisher
 from connectors.clickhouse.source import Ahead, SourceRow, micros_of

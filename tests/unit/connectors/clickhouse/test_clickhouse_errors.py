@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
 
-from connectors.clickhouse.errors import SERVERS_FAULT, code_of, translate
+from connectors.clickhouse.client.errors import SERVERS_FAULT, code_of, translate
 from streams.errors import (
     AccessError,
     ConfigurationError,

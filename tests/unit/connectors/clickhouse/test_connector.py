@@ -17,7 +17,7 @@ import pytest
 from sink_parts import BadLine
 
 from connectors.clickhouse import ClickHouseConfig, ClickHouseConnector
-from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.client.client import ClickHouseClient
 from streams.errors import ConfigurationError, RetryableError
 from streams.settings import Settings
 

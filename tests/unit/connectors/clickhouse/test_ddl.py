@@ -6,7 +6,7 @@ import pytest
 from sink_parts import START, Database
 
 from connectors.clickhouse import ddl
-from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.columns import columns_of
 from connectors.clickhouse.versions import promote_version, register_version, retire_version
 from streams.errors import RefusedError

@@ -29,7 +29,7 @@ from sink_parts import (
 )
 
 from connectors.clickhouse import insert as inserts
-from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.client.client import ClickHouseClient
 from streams.errors import LeaseLostError
 from streams.ports import Commit, Partition
 from streams.settings import Settings

@@ -25,7 +25,7 @@ from sink_parts import (
 )
 
 from connectors.clickhouse import insert as inserts
-from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.fence import FIRST_SECONDS
 from connectors.clickhouse.sink import writer_for
 from streams.errors import AccessError

@@ -34,7 +34,7 @@ from sink_parts import (
 )
 
 from connectors.clickhouse import insert as inserts
-from connectors.clickhouse.client import ClickHouseClient
+from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.ddl import create_tables
 from connectors.clickhouse.intake import FEWEST_ROWS
 from connectors.clickhouse.sink import writer_for

@@ -11,7 +11,7 @@ from typing import Any, Self
 import clickhouse_connect
 from clickhouse_connect.driver import httputil
 
-from connectors.clickhouse.errors import SETTING, translate
+from connectors.clickhouse.client.errors import SETTING, translate
 from streams.errors import ConfigurationError
 from streams.settings import Settings
 

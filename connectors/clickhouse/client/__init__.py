@@ -1,0 +1,1 @@
+"""The client over HTTP, its errors, and how SQL is quoted."""

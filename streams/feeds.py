@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Protocol
 
-from connectors.clickhouse.backfill import OldRows
-from connectors.clickhouse.identity import CONTENT
+from connectors.clickhouse.poller.backfill import OldRows
+from connectors.clickhouse.poller.row_identity import CONTENT
 from connectors.clickhouse.source import micros_of
 from connectors.clickhouse.table_rows import LabelledRows
 from streams.codec import created_at_header, decode, encode

@@ -16,9 +16,9 @@ from pathlib import Path
 import structlog
 
 from connectors.clickhouse import ClickHouseConfig, ClickHouseConnector
-from connectors.clickhouse.backfill import OldRows
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.days import begin_of
+from connectors.clickhouse.poller.backfill import OldRows
 from connectors.clickhouse.source import SourceTable, micros_of
 from connectors.files.reading import read
 from connectors.files.records import Reading, Record

@@ -7,9 +7,9 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
-from connectors.clickhouse.backfill import OldRows, poller_begins
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.cursor import Cursor
+from connectors.clickhouse.poller.backfill import OldRows, poller_begins
+from connectors.clickhouse.poller.cursor import Cursor
 from connectors.clickhouse.table_rows import Condition, LabelledRows
 from connectors.kafka.admin import Admin
 from connectors.kafka.connection import connection

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 import structlog
 from prometheus_client.metrics_core import Metric
 
-from connectors.clickhouse.bulk import BulkSource
-from connectors.clickhouse.poller import Poller
+from connectors.clickhouse.poller.bulk_source import BulkSource
+from connectors.clickhouse.poller.poller import Poller
 from connectors.kafka.admin import Admin
 from connectors.kafka.connection import connection
 from connectors.kafka.consumer import GroupConsumer, Session

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from agents.label import label_spec
 from agents.taxonomy import load_taxonomy
-from connectors.clickhouse.backfill import poller_begins
-from connectors.clickhouse.cursor import Cursor
+from connectors.clickhouse.poller.backfill import poller_begins
+from connectors.clickhouse.poller.cursor import Cursor
 from connectors.clickhouse.source import SourceTable, micros_of, moment
 from connectors.clickhouse.table_rows import Condition
 from connectors.kafka.connection import connection

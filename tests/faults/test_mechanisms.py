@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 
 from connectors.clickhouse import insert
-from connectors.clickhouse.bulk import BulkSource
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.exact import OffsetSet
-from connectors.clickhouse.poller import Poller
+from connectors.clickhouse.poller.bulk_source import BulkSource
+from connectors.clickhouse.poller.poller import Poller
 from connectors.clickhouse.sink import Sink
 from connectors.kafka.admin import Admin
 from connectors.kafka.connection import connection

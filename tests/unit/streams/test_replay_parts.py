@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from connectors.clickhouse.backfill import Settled, poller_begins
-from connectors.clickhouse.cursor import Cursor
+from connectors.clickhouse.poller.backfill import Settled, poller_begins
+from connectors.clickhouse.poller.cursor import Cursor
 from connectors.clickhouse.source import micros_of
 from connectors.clickhouse.table_rows import Condition
 from streams.codec import LABEL_VERSION, MESSAGE_TYPE, REPLAY_JOB, TO

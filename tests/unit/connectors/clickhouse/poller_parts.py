@@ -11,11 +11,11 @@ from typing import Any
 
 import orjson
 
-from connectors.clickhouse.bulk_page import BulkPage
-from connectors.clickhouse.identity import content_of, mark_of
-from connectors.clickhouse.making import COLUMNS
-from connectors.clickhouse.poller import Poller
-from connectors.clickhouse.quick import QuickRows
+from connectors.clickhouse.poller.bulk_page import BulkPage
+from connectors.clickhouse.poller.message_sql import COLUMNS
+from connectors.clickhouse.poller.plain_rows import QuickRows
+from connectors.clickhouse.poller.poller import Poller
+from connectors.clickhouse.poller.row_identity import content_of, mark_of
 from connectors.clickhouse.source import SourceRow, moment
 from streams.codec import CREATED_AT
 from streams.errors import LeaseLostError, RefusedError, UnavailableError

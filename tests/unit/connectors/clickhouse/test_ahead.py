@@ -7,7 +7,7 @@ import contextlib
 
 import pytest
 
-from connectors.clickhouse.ahead import one_ahead
+from connectors.clickhouse.poller.read_ahead import one_ahead
 
 
 async def test_the_next_page_is_read_while_one_is_worked_on() -> None:

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 from poller_parts import PARTITIONS, TOPICS, FakeKafka, FakeLease
 
-from connectors.clickhouse import bulk as module
-from connectors.clickhouse import making
-from connectors.clickhouse.bulk import BulkSource
-from connectors.clickhouse.bulk_page import BulkPage
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.identity import CONTENT
-from connectors.clickhouse.publisher import Publisher
+from connectors.clickhouse.poller import bulk_source as module
+from connectors.clickhouse.poller import message_sql as making
+from connectors.clickhouse.poller.bulk_page import BulkPage
+from connectors.clickhouse.poller.bulk_source import BulkSource
+from connectors.clickhouse.poller.publisher import Publisher
+from connectors.clickhouse.poller.row_identity import CONTENT
 from connectors.clickhouse.source import Ahead, SourceRow, micros_of
 from streams.codec import CREATED_AT
 from streams.errors import UnavailableError

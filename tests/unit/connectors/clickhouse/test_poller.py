@@ -11,8 +11,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from poller_parts import TOPICS, FakeKafka, FakeSource, make_poller, poll_once, source_row
 
-from connectors.clickhouse.cursor import Cursor, WindowStarts
-from connectors.clickhouse.identity import Mark
+from connectors.clickhouse.poller.cursor import Cursor, WindowStarts
+from connectors.clickhouse.poller.row_identity import Mark
 from connectors.clickhouse.source import SourceRow
 from streams.codec import CREATED_AT
 from streams.errors import RetryableError
@@ -68,12 +68,12 @@ def test_each_row_is_published_once(rounds: list[list[SourceRow]], data: st.Data
         assert len({(record.key, record.header(CREATED_AT)) for record in kafka.rows()}) == len(source.rows)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("connectors.clickhouse.poller._AWAY_SECONDS", 0.0)
+        patch.setattr("connectors.clickhouse.poller.poller._AWAY_SECONDS", 0.0)
         asyncio.run(scenario())
 
 
 async def test_late_rows_are_found_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("connectors.clickhouse.poller._LOOK_BACK_SECONDS", 0.0)
+    monkeypatch.setattr("connectors.clickhouse.poller.poller._LOOK_BACK_SECONDS", 0.0)
     source, kafka, ending = FakeSource(clock=NOW), FakeKafka(), asyncio.Event()
     source.rows = [source_row(NOW, "newest", 1)]
     task = asyncio.create_task(make_poller(source, kafka, ending).run())

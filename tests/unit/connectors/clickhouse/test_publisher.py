@@ -20,8 +20,8 @@ from poller_parts import (
     source_row,
 )
 
-from connectors.clickhouse.cursor import Cursor
-from connectors.clickhouse.publisher import OneByOneError, Publisher
+from connectors.clickhouse.poller.cursor import Cursor
+from connectors.clickhouse.poller.publisher import OneByOneError, Publisher
 from streams.errors import LeaseLostError, RefusedError, RetryableError, UnavailableError
 from streams.ports import Partition, Run
 
@@ -169,7 +169,7 @@ async def test_nobody_learns_while_something_is_on_its_way() -> None:
 
 async def polls_away(kafka: SlowKafka, monkeypatch: pytest.MonkeyPatch) -> tuple[FakeSource, Any, Any]:
     """A poller whose source goes away while its first page is on its way."""
-    monkeypatch.setattr("connectors.clickhouse.poller._AWAY_SECONDS", 0.0)
+    monkeypatch.setattr("connectors.clickhouse.poller.poller._AWAY_SECONDS", 0.0)
     source = FakeSource(clock=NOW, makes=True, page_rows=2, fail_after=1)
     source.rows = [source_row(OLD + at, f"text {at}", at) for at in range(1, 9)]
     ending = asyncio.Event()

@@ -9,8 +9,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.clickhouse.publisher import Publisher
-from connectors.clickhouse.quick import QuickRows
+from connectors.clickhouse.poller.plain_rows import QuickRows
+from connectors.clickhouse.poller.publisher import Publisher
 from connectors.clickhouse.source import SourceRow
 from streams.ports import Outgoing
 from streams.topics import Topics

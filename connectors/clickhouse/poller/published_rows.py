@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from connectors.clickhouse.identity import Mark
+from connectors.clickhouse.poller.row_identity import Mark
 
 _CHUNK_ROWS = 200_000
 

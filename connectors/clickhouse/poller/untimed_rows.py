@@ -14,7 +14,7 @@ from typing import NamedTuple
 import orjson
 import structlog
 
-from connectors.clickhouse.identity import content_of, name_row
+from connectors.clickhouse.poller.row_identity import content_of, name_row
 from connectors.clickhouse.source import SourceRow
 from streams.codec import encode_dead_letter
 from streams.messages import DeadLetter

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from connectors.clickhouse.bulk_page import BulkPage
-from connectors.clickhouse.cursor import WindowStarts
-from connectors.clickhouse.identity import CONTENT, Mark
-from connectors.clickhouse.naming import NamedMessage, Namer
-from connectors.clickhouse.published import Published
+from connectors.clickhouse.poller.bulk_page import BulkPage
+from connectors.clickhouse.poller.cursor import WindowStarts
+from connectors.clickhouse.poller.published_rows import Published
+from connectors.clickhouse.poller.row_identity import CONTENT, Mark
+from connectors.clickhouse.poller.row_messages import NamedMessage, Namer
 from connectors.clickhouse.source import SourceRow
 from streams.codec import decode
 from streams.errors import RefusedError, RetryableError

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from connectors.clickhouse.ahead import one_ahead
-from connectors.clickhouse.bulk_page import BulkPage
 from connectors.clickhouse.client.errors import SERVERS_FAULT, code_of
-from connectors.clickhouse.identity import content_of, mark_of
-from connectors.clickhouse.making import PARAMETERS, SAMPLES, making, samples
-from connectors.clickhouse.quick import QuickRows
+from connectors.clickhouse.poller.bulk_page import BulkPage
+from connectors.clickhouse.poller.message_sql import PARAMETERS, SAMPLES, making, samples
+from connectors.clickhouse.poller.plain_rows import QuickRows
+from connectors.clickhouse.poller.read_ahead import one_ahead
+from connectors.clickhouse.poller.row_identity import content_of, mark_of
 from connectors.clickhouse.source import PAGE_BYTES, PAGE_ROWS, SourceRow, SourceTable, given
 from streams.errors import AccessError, LabelstreamError, OverloadedError
 from streams.ports import Outgoing

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import orjson
 
-from connectors.clickhouse.identity import CONTENT
-from connectors.clickhouse.making import parts
-from connectors.clickhouse.published import Published
-from connectors.clickhouse.quick import KIND
+from connectors.clickhouse.poller.message_sql import parts
+from connectors.clickhouse.poller.plain_rows import KIND
+from connectors.clickhouse.poller.published_rows import Published
+from connectors.clickhouse.poller.row_identity import CONTENT
 from connectors.clickhouse.source import SourceRow
 from streams.codec import CREATED_AT
 from streams.ports import Run

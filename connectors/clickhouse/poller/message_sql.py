@@ -3,7 +3,7 @@
 Digests, JSON and headers cost Python some 20 us a row, and the server a seventh of that. The SQL here is
 `content_of`, `short_id`, `traceparent_of`, `partition_of` (less its modulo) and `encode`, for rows that
 `is_plain` takes; of the others the row itself comes, as it always does. `SAMPLES` are rows to compare the two
-ways by, which is done before the server's is used (`connectors.clickhouse.bulk`).
+ways by, which is done before the server's is used (`connectors.clickhouse.poller.bulk_source`).
 """
 
 from __future__ import annotations

@@ -18,14 +18,14 @@ from typing import TypeAlias, TypeVar
 
 import structlog
 
-from connectors.clickhouse.ahead import one_ahead
-from connectors.clickhouse.bulk import BulkSource
-from connectors.clickhouse.bulk_page import BulkPage
-from connectors.clickhouse.cursor import MOST_AHEAD, Cursor
-from connectors.clickhouse.identity import Mark
-from connectors.clickhouse.publisher import OneByOneError, Publisher
+from connectors.clickhouse.poller.bulk_page import BulkPage
+from connectors.clickhouse.poller.bulk_source import BulkSource
+from connectors.clickhouse.poller.cursor import MOST_AHEAD, Cursor
+from connectors.clickhouse.poller.publisher import OneByOneError, Publisher
+from connectors.clickhouse.poller.read_ahead import one_ahead
+from connectors.clickhouse.poller.row_identity import Mark
+from connectors.clickhouse.poller.untimed_rows import MOST, Timeless
 from connectors.clickhouse.source import SourceRow, micros_of, moment
-from connectors.clickhouse.timeless import MOST, Timeless
 from streams.errors import ConfigurationError, RetryableError
 from streams.metrics import Series
 from streams.ports import BulkSender, Lease, Outgoing, Tail, TopicIds

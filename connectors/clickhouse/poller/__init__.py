@@ -1,0 +1,1 @@
+"""From the source table to `esk.rows`: pages, identities, messages, the cursor."""

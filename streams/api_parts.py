@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.lookups import SECONDS, row_history, search_labels
+from connectors.clickhouse.queries.lookups import SECONDS, row_history, search_labels
 from connectors.kafka.broadcast import Broadcast
 from connectors.kafka.connection import connection
 from streams.errors import UnavailableError

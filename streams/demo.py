@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.live import Live
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.demo_table import DemoTable, Stored
+from connectors.clickhouse.queries.demo_table import DemoTable, Stored
 from connectors.kafka.connection import connection
 from connectors.kafka.lag import LagReader, TopicLag
 from connectors.llm.counts import standin_calls

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from connectors.clickhouse.diff import Changed, Diff, Group
+from connectors.clickhouse.queries.version_diff import Changed, Diff, Group
 
 _TEXT = 60
 _PAIRS = 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import Any
 
-from connectors.clickhouse.labelled import busiest_minute, labelled
+from connectors.clickhouse.queries.labelled_rows import busiest_minute, labelled
 from streams.feeds import in_sample
 from streams.job_work import feed_of
 from streams.jobs import Job

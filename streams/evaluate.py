@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.review import labels_under
-from connectors.clickhouse.versions import list_versions
+from connectors.clickhouse.queries.label_versions import list_versions
+from connectors.clickhouse.queries.review import labels_under
 from streams.errors import RefusedError
 from streams.evaluation import GoldRow, read_gold, scores
 from streams.settings import Settings

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from connectors.clickhouse.uploaded import Numbers, settled_numbers
+from connectors.clickhouse.queries.upload_rows import Numbers, settled_numbers
 from connectors.files.mapping import Columns
 from connectors.files.records import Broken, Reading
 from connectors.files.rows import ROW_ID, FileRow, Rows

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
-from connectors.clickhouse.versions import list_versions
+from connectors.clickhouse.queries.label_versions import list_versions
 from connectors.files.mapping import Columns
 from connectors.files.records import Reading
 from connectors.files.understand import Chosen

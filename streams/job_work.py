@@ -10,7 +10,7 @@ from typing import Any
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.poller.backfill import OldRows, poller_begins
 from connectors.clickhouse.poller.cursor import Cursor
-from connectors.clickhouse.table_rows import Condition, LabelledRows
+from connectors.clickhouse.queries.relabel_rows import Condition, LabelledRows
 from connectors.kafka.admin import Admin
 from connectors.kafka.connection import connection
 from connectors.kafka.consumer import GroupConsumer, Session

@@ -11,8 +11,8 @@ from typing import Any
 import structlog
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.overview import label_picture, letter_reasons, table_sizes
-from connectors.clickhouse.versions import list_versions
+from connectors.clickhouse.queries.label_versions import list_versions
+from connectors.clickhouse.queries.overview import label_picture, letter_reasons, table_sizes
 from streams.api_parts import Tables
 from streams.errors import LabelstreamError
 from streams.live import Feed

@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 import structlog
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.labelled import count_of, labelled
-from connectors.clickhouse.versions import PROMOTED, list_versions
+from connectors.clickhouse.queries.label_versions import PROMOTED, list_versions
+from connectors.clickhouse.queries.labelled_rows import count_of, labelled
 from connectors.kafka.admin import Admin
 from connectors.kafka.lag import LagReader
 from connectors.kafka.tail import TailReader

@@ -15,8 +15,13 @@ from datetime import datetime
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.letters_table import count_letters, list_letters
-from connectors.clickhouse.open_letters import OpenLetter, open_letters, resolved_letters, store_again
+from connectors.clickhouse.queries.dead_letters import count_letters, list_letters
+from connectors.clickhouse.queries.open_dead_letters import (
+    OpenLetter,
+    open_letters,
+    resolved_letters,
+    store_again,
+)
 from connectors.kafka.admin import Admin
 from connectors.kafka.connection import connection
 from connectors.kafka.producer import LeasedProducer

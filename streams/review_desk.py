@@ -16,7 +16,7 @@ from typing import NamedTuple
 import structlog
 
 from agents.taxonomy import Taxonomy, load_taxonomy
-from connectors.clickhouse.review import (
+from connectors.clickhouse.queries.review import (
     current_of,
     frequent_labels,
     gold_labels,

@@ -11,7 +11,7 @@ import structlog
 from agents.label import labeler_of
 from agents.ports import Answers
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.versions import PROMOTED, TRIAL, register_version
+from connectors.clickhouse.queries.label_versions import PROMOTED, TRIAL, register_version
 from connectors.kafka.connection import connection
 from connectors.kafka.follow import Follower
 from connectors.kafka.producer import LeasedProducer

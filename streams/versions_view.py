@@ -7,14 +7,14 @@ from datetime import datetime
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.diff import Diff, diff_versions
-from connectors.clickhouse.versions import (
+from connectors.clickhouse.queries.label_versions import (
     LabelVersion,
     list_versions,
     promote_version,
     retire_version,
     version_history,
 )
+from connectors.clickhouse.queries.version_diff import Diff, diff_versions
 from streams.errors import LabelstreamError
 from streams.relabel import read_versions
 from streams.settings import Settings

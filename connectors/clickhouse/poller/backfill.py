@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.labelled import given_up, labelled_between
 from connectors.clickhouse.poller.cursor import Cursor
 from connectors.clickhouse.poller.publisher import Publisher
 from connectors.clickhouse.poller.row_identity import CONTENT
 from connectors.clickhouse.poller.row_messages import STEP
+from connectors.clickhouse.queries.labelled_rows import given_up, labelled_between
 from connectors.clickhouse.source import SourceRow, SourceTable, micros_of
 from streams.codec import decode
 from streams.errors import LeaseLostError, UndecodableError

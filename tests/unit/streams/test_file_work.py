@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from connectors.clickhouse.uploaded import Numbers
+from connectors.clickhouse.queries.upload_rows import Numbers
 from connectors.files.mapping import Columns
 from streams.errors import RefusedError
 from streams.file_feed import FileFeed, rows_of

@@ -8,7 +8,7 @@ from sink_parts import START, Database
 from connectors.clickhouse import ddl
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.columns import columns_of
-from connectors.clickhouse.versions import promote_version, register_version, retire_version
+from connectors.clickhouse.queries.label_versions import promote_version, register_version, retire_version
 from streams.errors import RefusedError
 from streams.messages import Augmented, DeadLetter, Labeled
 from streams.settings import Settings

@@ -18,7 +18,7 @@ from sink_parts import (
     sink_for,
 )
 
-from connectors.clickhouse.letters_table import count_letters, list_letters
+from connectors.clickhouse.queries.dead_letters import count_letters, list_letters
 from streams.codec import encode_dead_letter
 from streams.errors import ConfigurationError
 from streams.messages import DeadLetter

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from sink_parts import Database, fresh_database
 
 from connectors.clickhouse.columns import columns_of
-from connectors.clickhouse.lookups import row_history, search_labels
-from connectors.clickhouse.versions import promote_version, register_version
+from connectors.clickhouse.queries.label_versions import promote_version, register_version
+from connectors.clickhouse.queries.lookups import row_history, search_labels
 from streams.errors import ConfigurationError
 from streams.lookups import LabelPage, LabelQuery, Place
 from streams.messages import Augmented, Labeled

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from sink_parts import Database
 
-from connectors.clickhouse.versions import (
+from connectors.clickhouse.queries.label_versions import (
     list_versions,
     promote_version,
     register_version,

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.ddl import AUGMENTED, DEAD_LETTERS, LABELED, VERSIONS, quoted
-from connectors.clickhouse.versions import PROMOTED
+from connectors.clickhouse.queries.label_versions import PROMOTED
 from streams.settings import Settings
 
 _GIVEN_UP = "step IN ('poll', 'label', 'store')"

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.columns import columns_of
 from connectors.clickhouse.ddl import AUGMENTED, CURRENT, LABELED, quoted
-from connectors.clickhouse.letters_table import list_letters
+from connectors.clickhouse.queries.dead_letters import list_letters
 from connectors.clickhouse.source import micros_of, moment
 from streams.lookups import LabelPage, LabelQuery, Place, RowHistory
 from streams.messages import Augmented, Labeled

@@ -11,9 +11,9 @@ import time
 
 from bench.harness import options, report, say, stack
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.columns import columns_of
-from connectors.clickhouse.ddl import create_tables
 from connectors.clickhouse.queries.label_versions import register_version
+from connectors.clickhouse.schema.columns import columns_of
+from connectors.clickhouse.schema.tables import create_tables
 from streams.messages import Labeled
 from streams.settings import Settings
 

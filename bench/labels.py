@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from bench.current_view import fill, settled
 from bench.harness import options, report, say, stack
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.ddl import create_tables
 from connectors.clickhouse.queries import lookups
 from connectors.clickhouse.queries.lookups import row_history, search_labels
+from connectors.clickhouse.schema.tables import create_tables
 from streams.lookups import LabelQuery
 from streams.settings import Settings
 

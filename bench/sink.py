@@ -128,7 +128,7 @@ def raw_arrow(settings: Settings, rows: int, database: str) -> dict[str, float]:
     import pyarrow as pa
     import pyarrow.json as pj
 
-    from connectors.clickhouse.columns import columns_of
+    from connectors.clickhouse.schema.columns import columns_of
     from streams.messages import Labeled
 
     schema = pa.schema([(column.name, column.arrow) for column in columns_of(Labeled)])
@@ -288,7 +288,7 @@ def numbers(measured: Measured[dict[str, float]], rows: int) -> dict[str, float]
 async def tables(settings: Settings) -> int:
     """Make the tables of ``settings``; returns how many rows are stored."""
     from connectors.clickhouse.client.client import ClickHouseClient
-    from connectors.clickhouse.ddl import create_tables
+    from connectors.clickhouse.schema.tables import create_tables
 
     client = ClickHouseClient.from_settings(settings)
     try:

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from connectors.api.app import openapi_document
-from connectors.clickhouse.ddl import describe_ddl
+from connectors.clickhouse.schema.tables import describe_ddl
 from streams.asyncapi import asyncapi
 from streams.cli_page import cli_page
 from streams.describe import describe_env, messages_page, metrics_page, settings_page

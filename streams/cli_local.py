@@ -67,7 +67,7 @@ def describe_env() -> None:
 @describe_app.command("ddl", epilog=examples("labelstream describe ddl"))
 def describe_ddl() -> None:
     """The result tables."""
-    from connectors.clickhouse.ddl import describe_ddl as text
+    from connectors.clickhouse.schema.tables import describe_ddl as text
 
     typer.echo(text(read_settings()))
 

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.json as pj
 from pydantic import BaseModel
 
-from connectors.clickhouse.columns import PLACE, TableColumn, columns_of
+from connectors.clickhouse.schema.columns import PLACE, TableColumn, columns_of
 from streams.codec import decode, decode_dead_letter
 from streams.errors import UndecodableError
 from streams.messages import DeadLetter, Message

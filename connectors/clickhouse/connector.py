@@ -28,8 +28,8 @@ import structlog
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError, model_validator
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.ddl import quoted
 from connectors.clickhouse.export import SCHEMA, WRITERS, Format
+from connectors.clickhouse.schema.tables import quoted
 from connectors.clickhouse.source import SourceTable
 from streams.errors import ConfigurationError, LabelstreamError
 from streams.settings import Settings

@@ -24,11 +24,11 @@ import structlog
 from connectors.clickhouse.batch import Batch, Refused
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.errors import SERVERS_FAULT, code_of
-from connectors.clickhouse.columns import PLACE, TableColumn, columns_of
-from connectors.clickhouse.ddl import STORED, literal, quoted
 from connectors.clickhouse.exact import OffsetSet, stored_offsets
 from connectors.clickhouse.fence import Fence
 from connectors.clickhouse.intake import FEWEST_ROWS
+from connectors.clickhouse.schema.columns import PLACE, TableColumn, columns_of
+from connectors.clickhouse.schema.tables import STORED, literal, quoted
 from streams.errors import (
     AccessError,
     LabelstreamError,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.columns import columns_of
-from connectors.clickhouse.ddl import AUDIT, quoted
+from connectors.clickhouse.schema.columns import columns_of
+from connectors.clickhouse.schema.tables import AUDIT, quoted
 from connectors.clickhouse.source import moment
 from streams.audit import AuditEntry
 from streams.settings import Settings

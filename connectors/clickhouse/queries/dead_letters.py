@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.ddl import DEAD_LETTERS, quoted
+from connectors.clickhouse.schema.tables import DEAD_LETTERS, quoted
 from streams.errors import ConfigurationError
 from streams.messages import DeadLetter
 from streams.settings import Settings

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.ddl import AUGMENTED, CURRENT, DEAD_LETTERS, LABELED, quoted
+from connectors.clickhouse.schema.tables import AUGMENTED, CURRENT, DEAD_LETTERS, LABELED, quoted
 from streams.errors import ConfigurationError
 from streams.settings import Settings
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.ddl import LABELED, VERSIONS, quoted
+from connectors.clickhouse.schema.tables import LABELED, VERSIONS, quoted
 from streams.errors import RefusedError
 from streams.settings import Settings
 

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.columns import columns_of
-from connectors.clickhouse.ddl import AUGMENTED, CURRENT, LABELED, quoted
 from connectors.clickhouse.queries.dead_letters import list_letters
+from connectors.clickhouse.schema.columns import columns_of
+from connectors.clickhouse.schema.tables import AUGMENTED, CURRENT, LABELED, quoted
 from connectors.clickhouse.source import micros_of, moment
 from streams.lookups import LabelPage, LabelQuery, Place, RowHistory
 from streams.messages import Augmented, Labeled

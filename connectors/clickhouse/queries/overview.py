@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.ddl import CURRENT, DEAD_LETTERS, LABELED, STORED, quoted
+from connectors.clickhouse.schema.tables import CURRENT, DEAD_LETTERS, LABELED, STORED, quoted
 from streams.overview import LabelPicture
 from streams.settings import Settings
 

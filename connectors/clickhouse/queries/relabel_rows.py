@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.ddl import CURRENT, LABELED, quoted
+from connectors.clickhouse.schema.tables import CURRENT, LABELED, quoted
 from connectors.clickhouse.source import micros_of, moment
 from streams.errors import ConfigurationError
 from streams.messages import Row

@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.ddl import CURRENT, LABELED, quoted
 from connectors.clickhouse.queries.lookups import messages_of
+from connectors.clickhouse.schema.tables import CURRENT, LABELED, quoted
 from connectors.clickhouse.source import micros_of, moment
 from streams.lookups import Place
 from streams.messages import Labeled

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.ddl import LABELED, quoted
+from connectors.clickhouse.schema.tables import LABELED, quoted
 from connectors.clickhouse.source import moment
 from streams.errors import RefusedError
 from streams.settings import Settings

@@ -14,7 +14,7 @@ import yaml
 from command_lines import ROOT, make_targets, refusal
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.ddl import create_tables
+from connectors.clickhouse.schema.tables import create_tables
 from streams.environment import load
 from streams.settings import Settings
 from tests.stack import local_stack

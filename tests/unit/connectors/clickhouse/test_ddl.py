@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from sink_parts import START, Database
 
-from connectors.clickhouse import ddl
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.columns import columns_of
 from connectors.clickhouse.queries.label_versions import promote_version, register_version, retire_version
+from connectors.clickhouse.schema import tables as ddl
+from connectors.clickhouse.schema.columns import columns_of
 from streams.errors import RefusedError
 from streams.messages import Augmented, DeadLetter, Labeled
 from streams.settings import Settings

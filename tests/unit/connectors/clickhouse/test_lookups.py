@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sink_parts import Database, fresh_database
 
-from connectors.clickhouse.columns import columns_of
 from connectors.clickhouse.queries.label_versions import promote_version, register_version
 from connectors.clickhouse.queries.lookups import row_history, search_labels
+from connectors.clickhouse.schema.columns import columns_of
 from streams.errors import ConfigurationError
 from streams.lookups import LabelPage, LabelQuery, Place
 from streams.messages import Augmented, Labeled

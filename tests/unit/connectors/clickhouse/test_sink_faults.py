@@ -35,8 +35,8 @@ from sink_parts import (
 
 from connectors.clickhouse import insert as inserts
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.ddl import create_tables
 from connectors.clickhouse.intake import FEWEST_ROWS
+from connectors.clickhouse.schema.tables import create_tables
 from connectors.clickhouse.sink import writer_for
 from connectors.local.stack import LocalStack
 from streams.errors import LeaseLostError

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from connectors.clickhouse.batch import to_batch
-from connectors.clickhouse.ddl import DEAD_LETTERS, LABELED
+from connectors.clickhouse.schema.tables import DEAD_LETTERS, LABELED
 from connectors.clickhouse.storing_time import StoringTime
 from streams.codec import REPLAY_JOB, encode, headers_of
 from streams.messages import Labeled

@@ -18,7 +18,7 @@ import structlog
 from pydantic import BaseModel
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.columns import PLACE, STORED_AT, TableColumn, columns_of
+from connectors.clickhouse.schema.columns import PLACE, STORED_AT, TableColumn, columns_of
 from streams.audit import AuditEntry
 from streams.messages import Augmented, DeadLetter, Labeled
 from streams.review import HUMAN

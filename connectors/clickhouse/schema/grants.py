@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.errors import code_of
-from connectors.clickhouse.ddl import AUDIT, CURRENT, STORED, VERSIONS, quoted
+from connectors.clickhouse.schema.tables import AUDIT, CURRENT, STORED, VERSIONS, quoted
 from streams.errors import AccessError, LabelstreamError
 from streams.settings import Settings
 

@@ -1,0 +1,1 @@
+"""Result tables and their columns: DDL, types, grants."""

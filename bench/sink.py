@@ -217,7 +217,7 @@ def sink(settings: Settings, rows: int, group: str) -> dict[str, float]:
 
 async def _sink(settings: Settings, rows: int, group: str) -> dict[str, float]:
     from connectors.clickhouse.client.client import ClickHouseClient
-    from connectors.clickhouse.sink import Sink, writer_for
+    from connectors.clickhouse.sink.sink import Sink, writer_for
     from connectors.kafka.admin import Admin
     from connectors.kafka.connection import connection
     from connectors.kafka.consumer import GroupConsumer, Session

@@ -7,9 +7,9 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from connectors.clickhouse.exact import OffsetSet
 from connectors.clickhouse.queries.label_versions import TRIAL, list_versions, retire_version
 from connectors.clickhouse.queries.labelled_rows import Places, count_of, drop_rows
+from connectors.clickhouse.sink.stored_offsets import OffsetSet
 from streams.codec import LABEL_VERSION, REPLAY_JOB
 from streams.errors import ConfigurationError, RefusedError
 from streams.job_work import agents_left, ends_of, note, own_publishing, sink_left

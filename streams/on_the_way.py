@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import TypeVar
 
-from connectors.clickhouse.letters import TOPIC_ID, known_in
+from connectors.clickhouse.sink.dead_letters import TOPIC_ID, known_in
 from connectors.clickhouse.source import micros_of
 from connectors.kafka.admin import Admin
 from connectors.kafka.lag import LagReader

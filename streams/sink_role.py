@@ -8,8 +8,8 @@ from collections.abc import Iterable
 import structlog
 from prometheus_client.metrics_core import Metric
 
-from connectors.clickhouse.sink import Sink, writer_for
-from connectors.clickhouse.storing_time import StoringTime
+from connectors.clickhouse.sink.latency import StoringTime
+from connectors.clickhouse.sink.sink import Sink, writer_for
 from connectors.kafka.admin import Admin
 from connectors.kafka.backlog import BacklogReader
 from connectors.kafka.connection import connection

@@ -17,12 +17,12 @@ from typing import Any
 
 import pytest
 
-from connectors.clickhouse import insert
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.exact import OffsetSet
 from connectors.clickhouse.poller.bulk_source import BulkSource
 from connectors.clickhouse.poller.poller import Poller
-from connectors.clickhouse.sink import Sink
+from connectors.clickhouse.sink import inserter as insert
+from connectors.clickhouse.sink.sink import Sink
+from connectors.clickhouse.sink.stored_offsets import OffsetSet
 from connectors.kafka.admin import Admin
 from connectors.kafka.connection import connection
 from connectors.kafka.lease import GroupLease

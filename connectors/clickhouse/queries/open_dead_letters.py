@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from connectors.clickhouse.batch import to_batch
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.exact import stored_offsets
 from connectors.clickhouse.queries.dead_letters import list_letters
 from connectors.clickhouse.schema.tables import AUGMENTED, DEAD_LETTERS, LABELED, quoted
+from connectors.clickhouse.sink.batch import to_batch
+from connectors.clickhouse.sink.stored_offsets import stored_offsets
 from streams.errors import UndecodableError
 from streams.messages import Augmented, DeadLetter, Labeled
 from streams.ports import Record

@@ -10,7 +10,7 @@ import orjson
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
-from connectors.clickhouse.letters import TOPIC_ID
+from connectors.clickhouse.sink.dead_letters import TOPIC_ID
 from streams.asyncapi import CHANNELS, asyncapi
 from streams.codec import encode, encode_dead_letter, headers_of
 from streams.describe import describe_env, grouped_settings, messages_page, settings_page

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from sink_parts import Database, clickhouse, fresh_database
 
-from connectors.clickhouse import insert as inserts
 from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.sink import inserter as inserts
 
 
 @pytest.fixture(scope="module")

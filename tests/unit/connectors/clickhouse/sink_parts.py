@@ -17,7 +17,7 @@ from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.schema.tables import create_tables
-from connectors.clickhouse.sink import Sink
+from connectors.clickhouse.sink.sink import Sink
 from connectors.local.stack import LocalStack
 from streams.codec import encode, headers_of
 from streams.errors import LeaseLostError, RefusedError

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 import pytest
 from sink_parts import TOPICS, FakeInput, FakeKafka
 
-from connectors.clickhouse import intake as intakes
-from connectors.clickhouse.intake import Intake
+from connectors.clickhouse.sink import batcher as intakes
+from connectors.clickhouse.sink.batcher import Intake
 from streams.errors import LeaseLostError, UnavailableError
 from streams.ports import Partition, Record
 

@@ -28,8 +28,8 @@ from sink_parts import (
     sink_for,
 )
 
-from connectors.clickhouse import insert as inserts
 from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.sink import inserter as inserts
 from streams.errors import LeaseLostError
 from streams.ports import Commit, Partition
 from streams.settings import Settings

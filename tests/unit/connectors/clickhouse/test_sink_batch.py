@@ -10,8 +10,8 @@ import orjson
 import pytest
 from sink_parts import TOPICS, FakeKafka, augmented, labeled
 
-from connectors.clickhouse import batch as batches
-from connectors.clickhouse.batch import dead_letter_batch, to_batch
+from connectors.clickhouse.sink import batch as batches
+from connectors.clickhouse.sink.batch import dead_letter_batch, to_batch
 from streams.codec import decode, encode, encode_dead_letter
 from streams.errors import UndecodableError
 from streams.messages import Augmented, DeadLetter, Labeled

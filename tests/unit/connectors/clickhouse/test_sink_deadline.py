@@ -24,10 +24,10 @@ from sink_parts import (
     sink_for,
 )
 
-from connectors.clickhouse import insert as inserts
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.fence import FIRST_SECONDS
-from connectors.clickhouse.sink import writer_for
+from connectors.clickhouse.sink import inserter as inserts
+from connectors.clickhouse.sink.insert_fence import FIRST_SECONDS
+from connectors.clickhouse.sink.sink import writer_for
 from streams.errors import AccessError
 from streams.ports import Commit
 from streams.settings import Settings

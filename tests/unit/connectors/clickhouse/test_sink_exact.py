@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.clickhouse.exact import OffsetSet
+from connectors.clickhouse.sink.stored_offsets import OffsetSet
 
 
 @given(st.sets(st.integers(0, 60)), st.sets(st.integers(0, 60)))

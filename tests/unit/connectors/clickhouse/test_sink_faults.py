@@ -33,11 +33,11 @@ from sink_parts import (
     sink_for,
 )
 
-from connectors.clickhouse import insert as inserts
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.intake import FEWEST_ROWS
 from connectors.clickhouse.schema.tables import create_tables
-from connectors.clickhouse.sink import writer_for
+from connectors.clickhouse.sink import inserter as inserts
+from connectors.clickhouse.sink.batcher import FEWEST_ROWS
+from connectors.clickhouse.sink.sink import writer_for
 from connectors.local.stack import LocalStack
 from streams.errors import LeaseLostError
 from streams.ports import Commit, Partition

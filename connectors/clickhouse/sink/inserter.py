@@ -21,14 +21,14 @@ from uuid import UUID
 import pyarrow as pa
 import structlog
 
-from connectors.clickhouse.batch import Batch, Refused
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.errors import SERVERS_FAULT, code_of
-from connectors.clickhouse.exact import OffsetSet, stored_offsets
-from connectors.clickhouse.fence import Fence
-from connectors.clickhouse.intake import FEWEST_ROWS
 from connectors.clickhouse.schema.columns import PLACE, TableColumn, columns_of
 from connectors.clickhouse.schema.tables import STORED, literal, quoted
+from connectors.clickhouse.sink.batch import Batch, Refused
+from connectors.clickhouse.sink.batcher import FEWEST_ROWS
+from connectors.clickhouse.sink.insert_fence import Fence
+from connectors.clickhouse.sink.stored_offsets import OffsetSet, stored_offsets
 from streams.errors import (
     AccessError,
     LabelstreamError,

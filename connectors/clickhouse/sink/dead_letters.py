@@ -16,8 +16,8 @@ from uuid import UUID
 import orjson
 import structlog
 
-from connectors.clickhouse.batch import Refused
-from connectors.clickhouse.insert import while_ours
+from connectors.clickhouse.sink.batch import Refused
+from connectors.clickhouse.sink.inserter import while_ours
 from streams.codec import LABEL_VERSION, encode_dead_letter
 from streams.errors import ConfigurationError, RefusedError
 from streams.memory import PAYLOAD_DIGEST, digest_of

@@ -6,8 +6,8 @@ import time
 
 import pyarrow as pa
 
-from connectors.clickhouse.batch import Batch
 from connectors.clickhouse.schema.tables import AUGMENTED, LABELED
+from connectors.clickhouse.sink.batch import Batch
 from streams.codec import REPLAY_JOB, RETRY_OF
 from streams.metrics import CREATED_TO_AUGMENTED_STORED, CREATED_TO_STORED, Histogram
 from streams.ports import Record

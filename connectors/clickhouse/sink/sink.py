@@ -14,13 +14,13 @@ from uuid import UUID
 
 import structlog
 
-from connectors.clickhouse.batch import Batch, Refused, bare_batch, dead_letter_batch, to_batch
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.exact import OffsetSet
-from connectors.clickhouse.insert import INSERT_SECONDS, Inserter, SplitError, StuckError, while_ours
-from connectors.clickhouse.intake import Intake
-from connectors.clickhouse.letters import TOPIC_ID, DeadLetters, known_in
 from connectors.clickhouse.schema.tables import AUGMENTED, DEAD_LETTERS, LABELED
+from connectors.clickhouse.sink.batch import Batch, Refused, bare_batch, dead_letter_batch, to_batch
+from connectors.clickhouse.sink.batcher import Intake
+from connectors.clickhouse.sink.dead_letters import TOPIC_ID, DeadLetters, known_in
+from connectors.clickhouse.sink.inserter import INSERT_SECONDS, Inserter, SplitError, StuckError, while_ours
+from connectors.clickhouse.sink.stored_offsets import OffsetSet
 from streams.messages import Augmented, Labeled
 from streams.ports import Commit, GroupInput, Lease, Partition, Record, Sender, Tail, TopicIds
 from streams.settings import Settings

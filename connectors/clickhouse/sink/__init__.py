@@ -1,0 +1,1 @@
+"""From the topics to the result tables, each message once."""

@@ -11,7 +11,7 @@ from agents.label import make_labeler
 from agents.taxonomy import load_taxonomy
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.schema.grants import missing_tables, refuse_missing_rights
-from connectors.clickhouse.source import SourceTable
+from connectors.clickhouse.source.table import SourceTable
 from connectors.kafka.admin import Admin, FoundTopic, refuse_other_config, refuse_other_count
 from connectors.kafka.connection import connection, reach
 from connectors.llm.cache import Shared

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from connectors.clickhouse.poller.backfill import OldRows
 from connectors.clickhouse.poller.row_identity import CONTENT
 from connectors.clickhouse.queries.relabel_rows import LabelledRows
-from connectors.clickhouse.source import micros_of
+from connectors.clickhouse.source.table import micros_of
 from streams.codec import created_at_header, decode, encode
 from streams.errors import UndecodableError
 from streams.jobs import Job

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from connectors.clickhouse.source import micros_of, moment
+from connectors.clickhouse.source.table import micros_of, moment
 from connectors.kafka.connection import connection
 from connectors.kafka.consumer import GroupConsumer, Session
 from connectors.kafka.producer import LeasedProducer

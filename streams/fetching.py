@@ -19,7 +19,7 @@ from connectors.clickhouse import ClickHouseConfig, ClickHouseConnector
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.days import begin_of
 from connectors.clickhouse.poller.backfill import OldRows
-from connectors.clickhouse.source import SourceTable, micros_of
+from connectors.clickhouse.source.table import SourceTable, micros_of
 from connectors.files.reading import read
 from connectors.files.records import Reading, Record
 from connectors.files.times import time_in

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import TypeVar
 
 from connectors.clickhouse.sink.dead_letters import TOPIC_ID, known_in
-from connectors.clickhouse.source import micros_of
+from connectors.clickhouse.source.table import micros_of
 from connectors.kafka.admin import Admin
 from connectors.kafka.lag import LagReader
 from streams.codec import CREATED_AT, LABEL_VERSION, decode

@@ -14,7 +14,7 @@ from agents.taxonomy import load_taxonomy
 from connectors.clickhouse.poller.backfill import poller_begins
 from connectors.clickhouse.poller.cursor import Cursor
 from connectors.clickhouse.queries.relabel_rows import Condition
-from connectors.clickhouse.source import SourceTable, micros_of, moment
+from connectors.clickhouse.source.table import SourceTable, micros_of, moment
 from connectors.kafka.connection import connection
 from connectors.kafka.tail import TailReader
 from connectors.llm.client import ChatClient

@@ -9,7 +9,7 @@ from typing import Any
 
 from connectors.clickhouse.queries.relabel_rows import LabelledRows
 from connectors.clickhouse.queries.upload_rows import Label, given_up_of, labels_of, ranks_of, variants_of
-from connectors.clickhouse.source import micros_of, moment
+from connectors.clickhouse.source.table import micros_of, moment
 from connectors.files.records import Broken
 from connectors.files.results import result_writer
 from connectors.files.rows import FileRow

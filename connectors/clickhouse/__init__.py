@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from connectors.clickhouse.connector import ClickHouseConfig, ClickHouseConnector
+    from connectors.clickhouse.source.connector import ClickHouseConfig, ClickHouseConnector
 
 __all__ = ["ClickHouseConfig", "ClickHouseConnector"]
 
@@ -13,7 +13,7 @@ __all__ = ["ClickHouseConfig", "ClickHouseConnector"]
 def __getattr__(name: str) -> Any:
     # Loaded when asked for: the roles need neither of them.
     if name in __all__:
-        from connectors.clickhouse import connector
+        from connectors.clickhouse.source import connector
 
         return getattr(connector, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

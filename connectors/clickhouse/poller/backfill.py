@@ -12,7 +12,7 @@ from connectors.clickhouse.poller.publisher import Publisher
 from connectors.clickhouse.poller.row_identity import CONTENT
 from connectors.clickhouse.poller.row_messages import STEP
 from connectors.clickhouse.queries.labelled_rows import given_up, labelled_between
-from connectors.clickhouse.source import SourceRow, SourceTable, micros_of
+from connectors.clickhouse.source.table import SourceRow, SourceTable, micros_of
 from streams.codec import decode
 from streams.errors import LeaseLostError, UndecodableError
 from streams.messages import Row

@@ -15,7 +15,7 @@ from connectors.clickhouse.poller.message_sql import parts
 from connectors.clickhouse.poller.plain_rows import KIND
 from connectors.clickhouse.poller.published_rows import Published
 from connectors.clickhouse.poller.row_identity import CONTENT
-from connectors.clickhouse.source import SourceRow
+from connectors.clickhouse.source.table import SourceRow
 from streams.codec import CREATED_AT
 from streams.ports import Run
 from streams.trace import TRACEPARENT

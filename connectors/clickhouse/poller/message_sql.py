@@ -8,7 +8,7 @@ ways by, which is done before the server's is used (`connectors.clickhouse.polle
 
 from __future__ import annotations
 
-from connectors.clickhouse.source import SourceRow
+from connectors.clickhouse.source.table import SourceRow
 from streams.messages import Row
 from streams.text import PLAIN_RE2
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 import orjson
 
 from connectors.clickhouse.poller.row_identity import CONTENT, Mark, name_row
-from connectors.clickhouse.source import SourceRow
+from connectors.clickhouse.source.table import SourceRow
 from streams.codec import CREATED_AT, MESSAGE_TYPE, SCHEMA_VERSION
 from streams.messages import Row
 from streams.ports import Outgoing

@@ -25,7 +25,7 @@ from connectors.clickhouse.poller.publisher import OneByOneError, Publisher
 from connectors.clickhouse.poller.read_ahead import one_ahead
 from connectors.clickhouse.poller.row_identity import Mark
 from connectors.clickhouse.poller.untimed_rows import MOST, Timeless
-from connectors.clickhouse.source import SourceRow, micros_of, moment
+from connectors.clickhouse.source.table import SourceRow, micros_of, moment
 from streams.errors import ConfigurationError, RetryableError
 from streams.metrics import Series
 from streams.ports import BulkSender, Lease, Outgoing, Tail, TopicIds

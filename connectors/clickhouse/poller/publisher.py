@@ -17,7 +17,7 @@ from connectors.clickhouse.poller.cursor import WindowStarts
 from connectors.clickhouse.poller.published_rows import Published
 from connectors.clickhouse.poller.row_identity import CONTENT, Mark
 from connectors.clickhouse.poller.row_messages import NamedMessage, Namer
-from connectors.clickhouse.source import SourceRow
+from connectors.clickhouse.source.table import SourceRow
 from streams.codec import decode
 from streams.errors import RefusedError, RetryableError
 from streams.messages import Row

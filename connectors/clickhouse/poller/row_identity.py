@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import NamedTuple
 
-from connectors.clickhouse.source import SourceRow
+from connectors.clickhouse.source.table import SourceRow
 
 # Travels with each published row, so that a later poller knows its source row again without the source.
 CONTENT = "source-row"

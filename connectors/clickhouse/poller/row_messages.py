@@ -12,7 +12,7 @@ import structlog
 from connectors.clickhouse.poller.plain_rows import LARGEST, QuickRows
 from connectors.clickhouse.poller.published_rows import Published
 from connectors.clickhouse.poller.row_identity import CONTENT, Mark, content_of, mark_of, name_row
-from connectors.clickhouse.source import SourceRow, moment
+from connectors.clickhouse.source.table import SourceRow, moment
 from streams.codec import encode, encode_dead_letter, headers_of, traceparent_for
 from streams.messages import DeadLetter, Row
 from streams.ports import Outgoing

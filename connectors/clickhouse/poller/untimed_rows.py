@@ -15,7 +15,7 @@ import orjson
 import structlog
 
 from connectors.clickhouse.poller.row_identity import content_of, name_row
-from connectors.clickhouse.source import SourceRow
+from connectors.clickhouse.source.table import SourceRow
 from streams.codec import encode_dead_letter
 from streams.messages import DeadLetter
 from streams.ports import Outgoing, Sender

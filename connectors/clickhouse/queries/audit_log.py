@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.schema.columns import columns_of
 from connectors.clickhouse.schema.tables import AUDIT, quoted
-from connectors.clickhouse.source import moment
+from connectors.clickhouse.source.table import moment
 from streams.audit import AuditEntry
 from streams.settings import Settings
 

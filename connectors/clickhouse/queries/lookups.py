@@ -13,7 +13,7 @@ from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.queries.dead_letters import list_letters
 from connectors.clickhouse.schema.columns import columns_of
 from connectors.clickhouse.schema.tables import AUGMENTED, CURRENT, LABELED, quoted
-from connectors.clickhouse.source import micros_of, moment
+from connectors.clickhouse.source.table import micros_of, moment
 from streams.lookups import LabelPage, LabelQuery, Place, RowHistory
 from streams.messages import Augmented, Labeled
 from streams.settings import Settings

@@ -9,7 +9,7 @@ from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.schema.tables import CURRENT, LABELED, quoted
-from connectors.clickhouse.source import micros_of, moment
+from connectors.clickhouse.source.table import micros_of, moment
 from streams.errors import ConfigurationError
 from streams.messages import Row
 from streams.settings import Settings

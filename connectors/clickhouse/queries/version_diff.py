@@ -8,7 +8,7 @@ from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.schema.tables import LABELED, quoted
-from connectors.clickhouse.source import moment
+from connectors.clickhouse.source.table import moment
 from streams.errors import RefusedError
 from streams.settings import Settings
 

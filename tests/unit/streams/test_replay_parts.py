@@ -9,7 +9,7 @@ import pytest
 from connectors.clickhouse.poller.backfill import Settled, poller_begins
 from connectors.clickhouse.poller.cursor import Cursor
 from connectors.clickhouse.queries.relabel_rows import Condition
-from connectors.clickhouse.source import micros_of
+from connectors.clickhouse.source.table import micros_of
 from streams.codec import LABEL_VERSION, MESSAGE_TYPE, REPLAY_JOB, TO
 from streams.environment import load
 from streams.errors import ConfigurationError

@@ -16,7 +16,7 @@ from connectors.clickhouse.poller.message_sql import COLUMNS
 from connectors.clickhouse.poller.plain_rows import QuickRows
 from connectors.clickhouse.poller.poller import Poller
 from connectors.clickhouse.poller.row_identity import content_of, mark_of
-from connectors.clickhouse.source import SourceRow, moment
+from connectors.clickhouse.source.table import SourceRow, moment
 from streams.codec import CREATED_AT
 from streams.errors import LeaseLostError, RefusedError, UnavailableError
 from streams.ports import Outgoing, Partition, Record, Run

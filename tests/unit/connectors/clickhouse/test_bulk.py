@@ -21,7 +21,7 @@ from connectors.clickhouse.poller.bulk_page import BulkPage
 from connectors.clickhouse.poller.bulk_source import BulkSource
 from connectors.clickhouse.poller.publisher import Publisher
 from connectors.clickhouse.poller.row_identity import CONTENT
-from connectors.clickhouse.source import Ahead, SourceRow, micros_of
+from connectors.clickhouse.source.table import Ahead, SourceRow, micros_of
 from streams.codec import CREATED_AT
 from streams.errors import UnavailableError
 from streams.ports import Record
@@ -277,7 +277,7 @@ async def test_pages_end_between_moments_and_hold_every_row(
 async def test_pages_of_long_texts_have_fewer_rows(
     client: ClickHouseClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connectors.clickhouse.source.PAGE_BYTES", 100_000)
+    monkeypatch.setattr("connectors.clickhouse.source.table.PAGE_BYTES", 100_000)
     monkeypatch.setattr(module, "PAGE_BYTES", 100_000)
     source = await make(client, "id UInt64, query_text String, created_at DateTime64(6)")
     lengths = [10] * 1000 + [20_000] * 40 + [400_000] * 3 + [10] * 1000

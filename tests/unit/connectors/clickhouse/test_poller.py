@@ -13,7 +13,7 @@ from poller_parts import TOPICS, FakeKafka, FakeSource, make_poller, poll_once, 
 
 from connectors.clickhouse.poller.cursor import Cursor, WindowStarts
 from connectors.clickhouse.poller.row_identity import Mark
-from connectors.clickhouse.source import SourceRow
+from connectors.clickhouse.source.table import SourceRow
 from streams.codec import CREATED_AT
 from streams.errors import RetryableError
 from streams.ports import Partition

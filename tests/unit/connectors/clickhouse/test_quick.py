@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from connectors.clickhouse.poller.plain_rows import QuickRows
 from connectors.clickhouse.poller.publisher import Publisher
-from connectors.clickhouse.source import SourceRow
+from connectors.clickhouse.source.table import SourceRow
 from streams.ports import Outgoing
 from streams.topics import Topics
 

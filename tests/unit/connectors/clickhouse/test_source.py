@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from connectors.clickhouse import source as module
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.source import SourceRow, SourceTable, micros_of, moment
+from connectors.clickhouse.source import table as module
+from connectors.clickhouse.source.table import SourceRow, SourceTable, micros_of, moment
 from streams.errors import ConfigurationError
 from streams.settings import Settings
 

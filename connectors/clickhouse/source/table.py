@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.shape import Shape, shape_of
+from connectors.clickhouse.source.shape import Shape, shape_of
 from streams.errors import ConfigurationError
 from streams.settings import Settings
 

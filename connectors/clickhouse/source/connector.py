@@ -28,9 +28,9 @@ import structlog
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError, model_validator
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.export import SCHEMA, WRITERS, Format
 from connectors.clickhouse.schema.tables import quoted
-from connectors.clickhouse.source import SourceTable
+from connectors.clickhouse.source.export import SCHEMA, WRITERS, Format
+from connectors.clickhouse.source.table import SourceTable
 from streams.errors import ConfigurationError, LabelstreamError
 from streams.settings import Settings
 

@@ -13,6 +13,7 @@ from connectors.clickhouse.queries.upload_rows import Numbers, settled_numbers
 from connectors.files.mapping import Columns
 from connectors.files.records import Broken, Reading
 from connectors.files.rows import ROW_ID, FileRow, Rows
+from connectors.files.uploads import path_of
 from streams.codec import encode, encode_dead_letter
 from streams.errors import ConfigurationError
 from streams.feeds import PAGE_ROWS, Page, item_of
@@ -22,7 +23,6 @@ from streams.ports import Outgoing
 from streams.replay import Tools
 from streams.settings import Settings
 from streams.topics import Topics, partition_of
-from streams.uploads import path_of
 
 T = TypeVar("T")
 # A message of more bytes is refused by the topic; what headers and framing take is left out.

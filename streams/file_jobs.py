@@ -13,12 +13,12 @@ from connectors.clickhouse.queries.label_versions import list_versions
 from connectors.files.mapping import Columns
 from connectors.files.records import Reading
 from connectors.files.understand import Chosen
+from connectors.files.uploads import Upload, Uploads
 from streams.asked import AskedFile
 from streams.errors import ConfigurationError, RefusedError
 from streams.jobs import FileSource, Job
 from streams.relabel import read_versions
 from streams.replay import Tools
-from streams.uploads import Upload, Uploads
 
 
 async def file_job(tools: Tools, uploads: Uploads, asked: AskedFile) -> Job:

@@ -7,6 +7,7 @@ from typing import Any
 
 from connectors.files.records import Broken
 from connectors.files.understand import Chosen
+from connectors.files.uploads import Upload, Uploads
 from streams.asked import CONFLICT, NOT_FOUND, AskedFile, FileFormat, ReadAs
 from streams.errors import RefusedError
 from streams.fetching import begin, export, fetch_job
@@ -16,7 +17,6 @@ from streams.job_work import note
 from streams.jobs import Job, Wish, wish_message
 from streams.results import broken_of, result_of
 from streams.settings import Settings
-from streams.uploads import Upload, Uploads
 
 
 class FileWork:

@@ -10,6 +10,7 @@ import pytest
 
 from connectors.clickhouse.queries.upload_rows import Numbers
 from connectors.files.mapping import Columns
+from connectors.files.uploads import Upload, Uploads
 from streams.errors import RefusedError
 from streams.file_feed import FileFeed, rows_of
 from streams.file_jobs import mapped, row_digest
@@ -18,7 +19,6 @@ from streams.jobs import FileSource, Job, Jobs
 from streams.ports import Outgoing, Record
 from streams.settings import Settings
 from streams.topics import Topics
-from streams.uploads import Upload, Uploads
 
 TOPICS = Topics("esk")
 TIME = datetime(2026, 1, 1, tzinfo=UTC)

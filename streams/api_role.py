@@ -13,9 +13,11 @@ from connectors.api.app import Options, create_app
 from connectors.api.auth import is_loopback
 from connectors.api.server import listening, serving
 from connectors.api.services import Services
-from streams.api_classify import LabelOnDemand
+from streams.api.classifier import LabelOnDemand
+from streams.api.label_feed import LabeledFeed, Tables
+from streams.api.overview import Board
+from streams.api.page_operations import AuditLog, Desk
 from streams.api_keys import parse_keys
-from streams.api_parts import LabeledFeed, Tables
 from streams.errors import ConfigurationError
 from streams.file_work import FileWork
 from streams.health import Health, application
@@ -23,8 +25,6 @@ from streams.job_keeper import Keeper
 from streams.local import with_local_stack
 from streams.measures import ApiRequests
 from streams.overview import PagePorts
-from streams.overview_board import Board
-from streams.page_parts import AuditLog, Desk
 from streams.review_desk import Queue
 from streams.settings import Settings
 

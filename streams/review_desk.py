@@ -26,7 +26,7 @@ from connectors.clickhouse.queries.review import (
 from connectors.kafka.connection import connection
 from connectors.kafka.follow import Follower
 from connectors.kafka.producer import LeasedProducer
-from streams.api_parts import Tables
+from streams.api.label_feed import Tables
 from streams.codec import REPLAY_JOB, encode, headers_of
 from streams.errors import RefusedError, UnavailableError
 from streams.local import with_local_stack

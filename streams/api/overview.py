@@ -13,12 +13,12 @@ import structlog
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.queries.label_versions import list_versions
 from connectors.clickhouse.queries.overview import label_picture, letter_reasons, table_sizes
-from streams.api_parts import Tables
+from streams.api.label_feed import Tables
+from streams.api.overview_probes import Flow, Passing, Roles
 from streams.errors import LabelstreamError
 from streams.live import Feed
 from streams.local import with_local_stack
 from streams.overview import History, bounded
-from streams.overview_looks import Flow, Passing, Roles
 from streams.settings import Settings
 
 log = structlog.get_logger()

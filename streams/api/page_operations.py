@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from connectors.clickhouse.queries.audit_log import read_audit, write_audit
-from streams.api_parts import Tables
+from streams.api.label_feed import Tables
 from streams.audit import AuditEntry
 from streams.errors import ConfigurationError, LabelstreamError, RefusedError
 from streams.file_work import FileWork

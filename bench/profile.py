@@ -82,7 +82,7 @@ def worker(out: Path) -> None:
 
     signal.signal(signal.SIGPROF, _look)
     signal.signal(signal.SIGUSR1, turn)
-    from streams.cli import main as labelstream
+    from streams.cli.main import main as labelstream
 
     sys.argv = ["labelstream", "run", "agents"]
     labelstream()

@@ -14,7 +14,7 @@ import orjson
 from connectors.api.app import openapi_document
 from connectors.clickhouse.schema.tables import describe_ddl
 from streams.asyncapi import asyncapi
-from streams.cli_page import cli_page
+from streams.cli.reference import cli_page
 from streams.describe import describe_env, messages_page, metrics_page, settings_page
 from streams.environment import load
 from streams.schemas import headers_schema, json_schemas

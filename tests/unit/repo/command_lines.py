@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer.exceptions import TyperException
 
-from streams.cli import app
+from streams.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -62,7 +62,7 @@ def test_the_compose_file_takes_its_variables_from_settings() -> None:
 
 
 def test_every_role_is_a_service() -> None:
-    from streams.cli import Role
+    from streams.cli.main import Role
 
     running = {service["command"][1] for service in OURS.values() if service["command"][0] == "run"}
     assert running == {role.value for role in Role} - {"all"}

@@ -16,9 +16,9 @@ import pytest
 import structlog
 from rich.console import Console
 
-from streams.cli_errors import guarded, hoisted, logged
-from streams.cli_page import cli_page, commands, examples_of
-from streams.cli_progress import counting, working
+from streams.cli.errors import guarded, hoisted, logged
+from streams.cli.progress import counting, working
+from streams.cli.reference import cli_page, commands, examples_of
 from streams.errors import ConfigurationError, UnavailableError
 from streams.watchdog import StalledError
 
@@ -99,7 +99,7 @@ def test_an_error_is_a_line_and_with_debug_a_traceback(
 ) -> None:
     for debug in (False, True):
         stream = io.StringIO()
-        monkeypatch.setattr("streams.cli_errors.console", Console(file=stream, width=200))
+        monkeypatch.setattr("streams.cli.errors.console", Console(file=stream, width=200))
         assert guarded(fail(error), debug=debug) == code
         assert all(words in stream.getvalue() for words in said)
         assert ("Traceback" in stream.getvalue()) == debug
@@ -205,7 +205,7 @@ def test_progress_is_shown_in_a_terminal_and_nowhere_else() -> None:
 def test_a_command_and_a_role_load_only_what_they_need() -> None:
     """A command that is completed, and a poller that is started anew, are waited for."""
     script = (
-        "import sys, streams.cli\n"
+        "import sys, streams.cli.main\n"
         "assert not {'aiokafka', 'faust', 'pyarrow', 'numpy', 'fastapi'} & set(sys.modules)\n"
         "import streams.poller_role\n"
         "assert not {'faust', 'pyarrow', 'fastapi'} & set(sys.modules)"

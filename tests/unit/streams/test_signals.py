@@ -13,7 +13,7 @@ import asyncio
 import signal
 import sys
 
-from streams.cli_parts import until_signal
+from streams.cli.common import until_signal
 
 # Whoever runs the tests may do so under nohup.
 signal.signal(signal.SIGHUP, signal.SIG_IGN if "ignoring" in sys.argv else signal.SIG_DFL)

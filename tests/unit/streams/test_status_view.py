@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from streams.status_view import duration, picture
+from streams.cli.status_screen import duration, picture
 
 FOUND: dict[str, Any] = {
     "parts": {"kafka": "", "clickhouse": "ClickHouse does not answer (CLICKHOUSE_HOST)"},

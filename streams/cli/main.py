@@ -9,12 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from streams.cli_errors import DEBUG, debugging, guarded, hoisted, logged
-from streams.cli_evaluate import EXAMPLES as EVALUATE_EXAMPLES
-from streams.cli_evaluate import evaluate
-from streams.cli_letters import letters_app
-from streams.cli_local import describe_app, local_app
-from streams.cli_parts import (
+from streams.cli.common import (
     SETTLE_SECONDS,
     Json,
     console,
@@ -24,11 +19,16 @@ from streams.cli_parts import (
     until_signal,
     write_line,
 )
-from streams.cli_progress import working
-from streams.cli_replay import BACKFILL_EXAMPLES, backfill, replay_app
-from streams.cli_status import EXAMPLES as STATUS_EXAMPLES
-from streams.cli_status import status
-from streams.cli_versions import versions_app
+from streams.cli.dead_letters import letters_app
+from streams.cli.errors import DEBUG, debugging, guarded, hoisted, logged
+from streams.cli.evaluate import EXAMPLES as EVALUATE_EXAMPLES
+from streams.cli.evaluate import evaluate
+from streams.cli.local import describe_app, local_app
+from streams.cli.progress import working
+from streams.cli.replay import BACKFILL_EXAMPLES, backfill, replay_app
+from streams.cli.status import EXAMPLES as STATUS_EXAMPLES
+from streams.cli.status import status
+from streams.cli.versions import versions_app
 from streams.logs import configure_logs
 from streams.measures import release
 from streams.roles import Role, run_role
@@ -214,7 +214,3 @@ def main() -> None:
             lambda: app(args=arguments, prog_name=NAME, complete_var=COMPLETE), debug=DEBUG in arguments[:1]
         )
     )
-
-
-if __name__ == "__main__":
-    main()

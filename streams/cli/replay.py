@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, cast
 
 import typer
 
-from streams.cli_parts import Json, console, examples, moment_in, print_json, read_settings, until_signal
-from streams.cli_progress import counted, working
+from streams.cli.common import Json, console, examples, moment_in, print_json, read_settings, until_signal
+from streams.cli.progress import counted, working
 from streams.errors import ConfigurationError
 from streams.logs import configure_logs
 

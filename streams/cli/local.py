@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from streams.cli_parts import Json, console, examples, print_json, read_settings
-from streams.cli_progress import working
+from streams.cli.common import Json, console, examples, print_json, read_settings
+from streams.cli.progress import working
 
 local_app = typer.Typer(no_args_is_help=True, help="Kafka, ClickHouse and an LLM stand-in on this machine.")
 describe_app = typer.Typer(

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from streams.cli import NAME, app
+from streams.cli.main import NAME, app
 
 _WIDTH = 100
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from streams.cli_parts import Json, examples, moment_in, print_json, read_settings
-from streams.cli_progress import counting, working
+from streams.cli.common import Json, examples, moment_in, print_json, read_settings
+from streams.cli.progress import counting, working
 
 letters_app = typer.Typer(no_args_is_help=True, help="What was given up, and another try for it.")
 

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from streams.cli_parts import Json, examples, print_json, read_settings
-from streams.cli_progress import working
+from streams.cli.common import Json, examples, print_json, read_settings
+from streams.cli.progress import working
 
 versions_app = typer.Typer(no_args_is_help=True, help="Label versions: which one is a row's current label.")
 
@@ -91,7 +91,7 @@ def versions_diff(
     if as_json:
         print_json({**asdict(found), "agreement": found.agreement, "changed_rows": found.rows - found.agree})
         return
-    from streams.diff_view import show_diff
+    from streams.cli.version_diff import show_diff
 
     show_diff(found)
 

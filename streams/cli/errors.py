@@ -9,12 +9,12 @@ from pathlib import Path
 
 import structlog
 
-from streams.cli_parts import console
+from streams.cli.common import console
 from streams.errors import ConfigurationError, LabelstreamError
 from streams.watchdog import EXIT_CODE, StalledError
 
 DEBUG = "--debug"
-_ROOT = Path(__file__).resolve().parents[1]
+_ROOT = Path(__file__).resolve().parents[2]
 
 
 def hoisted(arguments: Sequence[str]) -> list[str]:

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from streams.cli_parts import Json, examples, print_json, read_settings
-from streams.cli_progress import working
+from streams.cli.common import Json, examples, print_json, read_settings
+from streams.cli.progress import working
 
 _SHOWN = 20
 

@@ -11,8 +11,8 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from streams.cli_parts import Json, examples, print_json, read_settings, until_signal
-from streams.cli_progress import working
+from streams.cli.common import Json, examples, print_json, read_settings, until_signal
+from streams.cli.progress import working
 
 _PLAIN_WIDTH = 160
 
@@ -28,9 +28,9 @@ EXAMPLES = examples(
 
 def status(watch: Watch = False, every: Every = 2.0, as_json: Json = False) -> None:
     """One screen: roles, lag in messages and seconds, rates, limits, versions, jobs; and what is down."""
+    from streams.cli.status_screen import picture
     from streams.local import with_local_stack
     from streams.status import status as look
-    from streams.status_view import picture
 
     settings = with_local_stack(read_settings())
     screen = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)

@@ -17,7 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from streams.cli_parts import console as stderr
+from streams.cli.common import console as stderr
 
 Report = Callable[[int, int], None]
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import structlog
 
 from agents.ports import Completion, Model
-from streams.errors import TOO_LONG, RefusedError
+from streams.core.errors import TOO_LONG, RefusedError
 
 log = structlog.get_logger()
 

@@ -12,9 +12,9 @@ from agents.check import check_variants
 from agents.label import answer_key
 from agents.ports import Answers, Model, outcome_of
 from agents.prompting import LONGEST, SHORTER, parse_answer, prompt_text, wrap_query
-from streams.errors import TOO_LONG, AnswerError, LabelstreamError, RefusedError
-from streams.messages import Augmented, Labeled
-from streams.outcomes import Done, Reject, Retry
+from streams.core.errors import TOO_LONG, AnswerError, LabelstreamError, RefusedError
+from streams.core.messages import Augmented, Labeled
+from streams.core.outcomes import Done, Reject, Retry
 
 _STRICTER = 'Прошлый ответ не подошёл. Ответь ровно одним объектом JSON {"variants": ["...", "..."]}.'
 _TEMPERATURE = 0.7

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from agents.prompting import prompt_text
-from streams.messages import RejectedVariant
-from streams.text import clean
-from streams.topics import normalise
+from streams.core.messages import RejectedVariant
+from streams.core.text import clean
+from streams.core.topics import normalise
 
 _LONGEST_REJECTED = 2000
 _MARKS = re.compile(

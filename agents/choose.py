@@ -13,7 +13,7 @@ from agents.distribution import Distribution, choice_distribution, letter_in, of
 from agents.ports import Completion, Model
 from agents.prompting import prompt_text, wrap_query
 from agents.taxonomy import Taxonomy
-from streams.errors import TOO_LONG, RefusedError
+from streams.core.errors import TOO_LONG, RefusedError
 
 log = structlog.get_logger()
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
-from streams.errors import (
+from streams.core.errors import (
     AnswerError,
     ConfigurationError,
     LabelstreamError,
     PermanentError,
     RetryableError,
 )
-from streams.outcomes import Reject, Retry
+from streams.core.outcomes import Reject, Retry
 
 _PERSON_SECONDS = 5.0
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from streams.errors import ConfigurationError
+from streams.core.errors import ConfigurationError
 
 _SETTING = "TAXONOMY_PATH"
 Filled = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]

@@ -17,7 +17,7 @@ import psutil
 from bench.endpoint import endpoint, stats_of
 from bench.harness import options, report, stack
 from bench.running import distinct_texts, fill_rows, make_topics, records, role, watch, with_settings
-from streams.topics import Topics
+from streams.core.topics import Topics
 
 CONCURRENCY = 32
 

@@ -16,8 +16,8 @@ import numpy as np
 from bench.endpoint import endpoint
 from bench.harness import options, report, say, stack
 from bench.running import fill_rows, make_topics, records, role, watch, with_settings
-from streams.settings import Settings
-from streams.topics import Topics
+from streams.core.settings import Settings
+from streams.core.topics import Topics
 
 PARTITIONS = 4
 
@@ -32,8 +32,8 @@ async def _trickled(settings: Settings, first: int, rows: int, pause: float) -> 
 
     from connectors.kafka.connection import connection
     from connectors.kafka.producer import LeasedProducer
-    from streams.codec import encode, headers_of
-    from streams.messages import Row
+    from streams.core.codec import encode, headers_of
+    from streams.core.messages import Row
     from streams.ports import Outgoing
 
     producer = LeasedProducer(connection(settings))

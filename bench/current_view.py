@@ -14,8 +14,8 @@ from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.queries.label_versions import register_version
 from connectors.clickhouse.schema.columns import columns_of
 from connectors.clickhouse.schema.tables import create_tables
-from streams.messages import Labeled
-from streams.settings import Settings
+from streams.core.messages import Labeled
+from streams.core.settings import Settings
 
 PART = 1_000_000
 DAYS = 90

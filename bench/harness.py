@@ -30,7 +30,7 @@ from typing import Any, Generic, TypeVar
 import psutil
 
 from connectors.local.stack import LocalStack
-from streams.settings import Settings
+from streams.core.settings import Settings
 
 T = TypeVar("T")
 

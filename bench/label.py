@@ -26,7 +26,7 @@ from bench.running import (
     watched_run,
     with_settings,
 )
-from streams.settings import Settings
+from streams.core.settings import Settings
 
 PARTITIONS = 4
 _numbers = itertools.count()

@@ -17,8 +17,8 @@ from bench.endpoint import endpoint
 from bench.harness import options, report, say, stack
 from bench.poller import make_source
 from bench.running import make_topics, records, role, watch, with_settings
-from streams.settings import Settings
-from streams.topics import Topics
+from streams.core.settings import Settings
+from streams.core.topics import Topics
 
 MODEL_SECONDS = 0.05
 _WARM = 20  # the first rows also wait for the roles to start

@@ -18,7 +18,7 @@ from bench.harness import measure, options, report, say, stack
 from bench.label import raw
 from bench.plot import Line, chart
 from bench.running import distinct_texts, fill_rows, make_topics, role, with_settings
-from streams.settings import Settings
+from streams.core.settings import Settings
 
 SLOTS, FEWER, SECONDS = 64, 16, 0.3
 MOST = 256  # LLM_LABELER_CONCURRENCY: far from the level that is to be found

@@ -16,8 +16,8 @@ from typing import Any
 
 from bench.harness import cpu_seconds, measure, options, report, say, stack
 from bench.running import make_topics, role, stamps, watch, with_settings
-from streams.settings import Settings
-from streams.topics import Topics
+from streams.core.settings import Settings
+from streams.core.topics import Topics
 
 _numbers = itertools.count()
 _BATCH_BYTES = 900_000

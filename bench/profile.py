@@ -21,12 +21,12 @@ from types import FrameType
 from bench.endpoint import endpoint
 from bench.harness import options, report, stack
 from bench.running import distinct_texts, fill_rows, make_topics, role, watch, with_settings
-from streams.topics import Topics
+from streams.core.topics import Topics
 
 _EVERY = 0.002
 # The first part that matches, from the innermost frame outward: what the path of its file holds.
 PARTS = (
-    ("decode, encode, headers", ("streams/codec.py", "streams/messages.py")),
+    ("decode, encode, headers", ("streams/core/codec.py", "streams/core/messages.py")),
     ("identities, window, memory", ("streams/memory.py", "streams/window.py", "streams/on_the_way.py")),
     ("cache of answers", ("connectors/llm/cache.py",)),
     ("prompt, answer, distribution", ("agents/", "connectors/llm/answer.py")),

@@ -26,8 +26,8 @@ import psutil
 from pydantic import SecretStr
 
 from bench.harness import measure, say
-from streams.settings import Settings
-from streams.topics import Topics, partition_of
+from streams.core.settings import Settings
+from streams.core.topics import Topics, partition_of
 
 _ROOT = Path(__file__).resolve().parents[1]
 _LOOK_SECONDS = 0.1
@@ -102,8 +102,8 @@ def _fill(settings: Settings, texts: list[str], topic: str, first: int) -> None:
 async def _filled(settings: Settings, texts: list[str], topic: str, first: int) -> None:
     from connectors.kafka.connection import connection
     from connectors.kafka.producer import LeasedProducer
-    from streams.codec import encode, headers_of
-    from streams.messages import Row
+    from streams.core.codec import encode, headers_of
+    from streams.core.messages import Row
     from streams.ports import Outgoing
 
     where = getattr(Topics(settings.topic_prefix), topic)

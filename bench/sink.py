@@ -16,8 +16,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bench.harness import Measured, cpu_seconds, measure, options, report, say, stack
-from streams.settings import Settings
-from streams.topics import Topics
+from streams.core.settings import Settings
+from streams.core.topics import Topics
 
 TEXTS = (
     "не могу войти в личный кабинет, пишет неверный пароль",
@@ -37,8 +37,8 @@ async def _fill(settings: Settings, rows: int) -> float:
     from connectors.kafka.admin import Admin
     from connectors.kafka.connection import connection
     from connectors.kafka.producer import LeasedProducer
-    from streams.codec import encode, headers_of
-    from streams.messages import Alternative, Labeled
+    from streams.core.codec import encode, headers_of
+    from streams.core.messages import Alternative, Labeled
     from streams.ports import Outgoing
 
     topics = Topics(settings.topic_prefix)
@@ -129,7 +129,7 @@ def raw_arrow(settings: Settings, rows: int, database: str) -> dict[str, float]:
     import pyarrow.json as pj
 
     from connectors.clickhouse.schema.columns import columns_of
-    from streams.messages import Labeled
+    from streams.core.messages import Labeled
 
     schema = pa.schema([(column.name, column.arrow) for column in columns_of(Labeled)])
 
@@ -161,7 +161,7 @@ _PLACES = ("_topic", "_topic_id", "_partition", "_offset")
 
 
 def _names() -> list[str]:
-    from streams.messages import Labeled
+    from streams.core.messages import Labeled
 
     return list(Labeled.model_fields)
 

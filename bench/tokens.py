@@ -10,7 +10,7 @@ from pathlib import Path
 from bench.endpoint import endpoint, stats_of
 from bench.harness import options, report, stack
 from bench.running import distinct_texts, fill_rows, make_topics, role, watch, with_settings
-from streams.topics import Topics
+from streams.core.topics import Topics
 
 
 def main() -> None:

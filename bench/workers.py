@@ -10,7 +10,7 @@ import contextlib
 from bench.endpoint import endpoint
 from bench.harness import options, report, say, stack
 from bench.running import distinct_texts, fill_rows, make_topics, role, watched_run, with_settings
-from streams.settings import Settings
+from streams.core.settings import Settings
 
 
 def workers(settings: Settings, count: int, base: str, silent: str, seconds: float) -> dict[str, float]:

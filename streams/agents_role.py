@@ -22,25 +22,25 @@ from connectors.kafka.tail import TailReader
 from connectors.llm.cache import Shared
 from connectors.llm.client import ChatClient
 from streams.agents_worker import AgentsWorker
-from streams.codec import decode
+from streams.core.availability import until_available
+from streams.core.codec import decode
+from streams.core.errors import UndecodableError
+from streams.core.messages import Augmented, Labeled
+from streams.core.settings import Settings
+from streams.core.topics import Topics, groups
 from streams.delivery import Delivery
 from streams.duty import lag_owed, membership_owed, watched
-from streams.errors import UndecodableError
 from streams.flow import agents_flow
 from streams.health import Health
 from streams.interpreter import for_short_waits
 from streams.lags import Lags
 from streams.llm_metrics import Endpoint, llm_metrics
 from streams.measures import StageLatency, agents_metrics, cache_metrics, member_metrics
-from streams.messages import Augmented, Labeled
 from streams.metrics import LABEL_VERSION, LLM_CALL_SECONDS, Histogram
 from streams.ports import Record
 from streams.prepare import chat_ready, kafka_ready
-from streams.settings import Settings
 from streams.stage import Limits
-from streams.topics import Topics, groups
 from streams.versions_role import Versions
-from streams.waiting import until_available
 from streams.watchdog import Watchdog
 
 log = structlog.get_logger()

@@ -16,8 +16,8 @@ from connectors.kafka.errors import translate
 from connectors.kafka.lease import GroupLease
 from connectors.kafka.producer import LeasedProducer
 from streams.app import add_agent, make_app
+from streams.core.errors import LabelstreamError, UnavailableError
 from streams.delivery import Delivery
-from streams.errors import LabelstreamError, UnavailableError
 from streams.ports import Commit, Partition, TopicIds
 from streams.turns import Turns
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 
+from streams.core.availability import until_available
+from streams.core.settings import Settings
 from streams.health import Health
 from streams.initialise import initialise
 from streams.local import with_local_stack
 from streams.measures import supervisor_metrics
-from streams.settings import Settings
 from streams.supervise import Supervisor
-from streams.waiting import until_available
 
 SUPERVISED = ("poller", "agents", "sink", "api")
 

@@ -17,8 +17,9 @@ from streams.api.classifier import LabelOnDemand
 from streams.api.label_feed import LabeledFeed, Tables
 from streams.api.overview import Board
 from streams.api.page_operations import AuditLog, Desk
-from streams.api_keys import parse_keys
-from streams.errors import ConfigurationError
+from streams.core.api_keys import parse_keys
+from streams.core.errors import ConfigurationError
+from streams.core.settings import Settings
 from streams.file_work import FileWork
 from streams.health import Health, application
 from streams.job_keeper import Keeper
@@ -26,7 +27,6 @@ from streams.local import with_local_stack
 from streams.measures import ApiRequests
 from streams.overview import PagePorts
 from streams.review_desk import Queue
-from streams.settings import Settings
 
 log = structlog.get_logger()
 

@@ -1,6 +1,6 @@
 """The contract with subscribers: an AsyncAPI document of the topics.
 
-Made from `streams/schemas.py`, `streams/topics.py` and the settings. What a subscriber may rely on and
+Made from `streams/schemas.py`, `streams/core/topics.py` and the settings. What a subscriber may rely on and
 no class can say (order, delivery) is stated here, once.
 """
 
@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from streams.messages import Augmented, Labeled, Row
+from streams.core.messages import Augmented, Labeled, Row
+from streams.core.settings import Settings
+from streams.core.topics import Topics
 from streams.schemas import headers_schema, json_schemas
-from streams.settings import Settings
-from streams.topics import Topics
 
 DRAFT = "draft-2020-12"
 _BY_TEXT = (
@@ -30,7 +30,7 @@ _ONCE = (
 @dataclass(frozen=True)
 class Channel:
     """What subscribers of a topic may rely on. ``topic`` picks its name; ``message`` is None where the
-    value is not a message of `streams/messages.py`."""
+    value is not a message of `streams/core/messages.py`."""
 
     id: str
     topic_of: str

@@ -7,7 +7,7 @@ from typing import Annotated, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from streams.messages import Column, Moment
+from streams.core.messages import Column, Moment
 
 
 class AuditEntry(BaseModel):

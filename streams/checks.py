@@ -16,11 +16,11 @@ from connectors.kafka.admin import Admin, FoundTopic, refuse_other_config, refus
 from connectors.kafka.connection import connection, reach
 from connectors.llm.cache import Shared
 from connectors.llm.client import ChatClient
-from streams.errors import ConfigurationError, LabelstreamError, UnavailableError
-from streams.messages import Row
-from streams.outcomes import Done
-from streams.settings import Settings
-from streams.topics import Topics
+from streams.core.errors import ConfigurationError, LabelstreamError, UnavailableError
+from streams.core.messages import Row
+from streams.core.outcomes import Done
+from streams.core.settings import Settings
+from streams.core.topics import Topics
 
 _PATIENCE_SECONDS = 15.0  # with a model that does not answer
 

@@ -1,6 +1,6 @@
 """Delivery: turns what a step says about a message into sends, dead letters, pauses and commits.
 
-Steps return outcomes (`streams/outcomes.py`); nobody but this module, with `places.py` (how many at
+Steps return outcomes (`streams/core/outcomes.py`); nobody but this module, with `places.py` (how many at
 once) and `outbox.py` (what leaves), decides what becomes of a message. Many are in flight; an output is
 confirmed before its input counts as finished; only the contiguous finished prefix is committed; before
 every output stands the lease; and what a former owner had published is skipped, because the tail of the
@@ -18,18 +18,18 @@ from typing import Any
 
 import structlog
 
-from streams.codec import created_at_header, decode
-from streams.errors import LeaseLostError, UndecodableError
+from streams.core.codec import created_at_header, decode
+from streams.core.context import AT_WORK
+from streams.core.errors import LeaseLostError, UndecodableError
+from streams.core.messages import Row
+from streams.core.outcomes import Done, Reject, Retry
 from streams.intake import Intake
 from streams.memory import bytes_identity, digest_of, retry_identity, row_identity
-from streams.messages import Row
 from streams.outbox import Outbox
-from streams.outcomes import Done, Reject, Retry
 from streams.places import Places
 from streams.ports import Commit, Lease, Partition, Record, Sender, Tail, TopicIds
 from streams.stage import Flow, Limits
 from streams.takeover import Takeover
-from streams.trace import AT_WORK
 from streams.urgency import REPLAY
 from streams.window import Window, made_anew
 from streams.work import Input, Work

@@ -23,14 +23,14 @@ from connectors.kafka.lag import LagReader, TopicLag
 from connectors.llm.counts import standin_calls
 from connectors.local import processes
 from connectors.local.traffic import Query, bursts, queries
+from streams.core.availability import until_available
+from streams.core.errors import LabelstreamError, RetryableError, UnavailableError
+from streams.core.settings import Settings
+from streams.core.topics import Topics, groups
 from streams.demo_view import farewell, picture
-from streams.errors import LabelstreamError, RetryableError, UnavailableError
 from streams.initialise import initialise
 from streams.local import local_stack_status, start_local_stack, stop_local_stack, with_local_stack
-from streams.settings import Settings
 from streams.supervise import Supervisor
-from streams.topics import Topics, groups
-from streams.waiting import until_available
 
 log = structlog.get_logger()
 

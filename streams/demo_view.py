@@ -8,8 +8,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from streams.settings import Settings
-from streams.topics import Topics
+from streams.core.settings import Settings
+from streams.core.topics import Topics
 
 if TYPE_CHECKING:
     from streams.demo import Figures

@@ -1,6 +1,6 @@
 """What labelstream declares, as pages for people: `.env.example`, the settings and the messages.
 
-Everything here is made from the declarations in `streams/settings.py` and `streams/messages.py`, so
+Everything here is made from the declarations in `streams/core/settings.py` and `streams/core/messages.py`, so
 that a page cannot say anything else than the code. Documents for programs are in
 `streams/schemas.py` and `streams/asyncapi.py`.
 """
@@ -18,11 +18,11 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from streams.asyncapi import CHANNELS
-from streams.environment import shown_default
+from streams.core.environment import shown_default
+from streams.core.settings import Settings
+from streams.core.topics import Topics
 from streams.metrics import METRICS, Declared
 from streams.schemas import headers_schema, json_schemas
-from streams.settings import Settings
-from streams.topics import Topics
 
 _WIDTH = 100
 
@@ -67,7 +67,7 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "Made from `streams/settings.py` by `make generate`; do not edit.",
+        "Made from `streams/core/settings.py` by `make generate`; do not edit.",
         "",
         "Settings come from the environment and from a file `.env` in the working folder; the environment",
         "goes first, an empty value means unset. A malformed value is refused with the setting's name, an",
@@ -92,7 +92,7 @@ def messages_page() -> str:
     lines = [
         "# Messages",
         "",
-        "Made from `streams/messages.py` by `make generate`; do not edit.",
+        "Made from `streams/core/messages.py` by `make generate`; do not edit.",
         "",
         "Messages are JSON in UTF-8. Times are RFC 3339 in UTC, such as `2026-01-31T09:30:00.125000Z`. Each",
         "message is the one before it plus what its step learned. A reader ignores fields that it does not",

@@ -10,14 +10,14 @@ from typing import Any
 from connectors.clickhouse.queries.label_versions import TRIAL, list_versions, retire_version
 from connectors.clickhouse.queries.labelled_rows import Places, count_of, drop_rows
 from connectors.clickhouse.sink.stored_offsets import OffsetSet
-from streams.codec import LABEL_VERSION, REPLAY_JOB
-from streams.errors import ConfigurationError, RefusedError
+from streams.core.codec import LABEL_VERSION, REPLAY_JOB
+from streams.core.errors import ConfigurationError, RefusedError
+from streams.core.topics import groups
 from streams.job_work import agents_left, ends_of, note, own_publishing, sink_left
 from streams.jobs import Job, Wish, wish_message
 from streams.on_the_way import partitions_of
 from streams.ports import Lease, Sender
 from streams.replay import Tools
-from streams.topics import groups
 from streams.versions import dropped_message
 
 _LOOK_SECONDS = 0.5

@@ -10,10 +10,10 @@ import structlog
 
 from connectors.kafka.connection import reach
 from connectors.kafka.lease import GroupLease
-from streams.errors import RetryableError, UnavailableError
+from streams.core.errors import RetryableError, UnavailableError
+from streams.core.settings import Settings
 from streams.health import Health, served
 from streams.ports import Partition, Tail
-from streams.settings import Settings
 from streams.watchdog import StalledError, Watchdog
 
 log = structlog.get_logger()

@@ -9,9 +9,9 @@ from typing import Any
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.queries.label_versions import list_versions
 from connectors.clickhouse.queries.review import labels_under
-from streams.errors import RefusedError
+from streams.core.errors import RefusedError
+from streams.core.settings import Settings
 from streams.evaluation import GoldRow, read_gold, scores
-from streams.settings import Settings
 
 
 async def evaluate(settings: Settings, gold: Path, version: str | None) -> dict[str, Any]:

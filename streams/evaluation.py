@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from streams.errors import ConfigurationError
+from streams.core.errors import ConfigurationError
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from connectors.clickhouse.poller.backfill import OldRows
 from connectors.clickhouse.poller.row_identity import CONTENT
 from connectors.clickhouse.queries.relabel_rows import LabelledRows
 from connectors.clickhouse.source.table import micros_of
-from streams.codec import created_at_header, decode, encode
-from streams.errors import UndecodableError
+from streams.core.codec import created_at_header, decode, encode
+from streams.core.errors import UndecodableError
+from streams.core.messages import Row
+from streams.core.topics import partition_of
 from streams.jobs import Job
-from streams.messages import Row
 from streams.ports import Outgoing, Partition, Tail
-from streams.topics import partition_of
 
 PAGE_ROWS = 500
 

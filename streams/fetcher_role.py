@@ -18,17 +18,17 @@ from connectors.kafka.connection import connection
 from connectors.kafka.consumer import GroupConsumer, Session
 from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.tail import TailReader
+from streams.core.availability import until_available
+from streams.core.errors import RefusedError
+from streams.core.settings import Settings
+from streams.core.topics import Topics
 from streams.duty import again
-from streams.errors import RefusedError
 from streams.fetching import begin, export, fetch_job
 from streams.health import Health
 from streams.job_keeper import Keeper
 from streams.local import with_local_stack
 from streams.ports import Outgoing, Tail
 from streams.prepare import kafka_ready
-from streams.settings import Settings
-from streams.topics import Topics
-from streams.waiting import until_available
 
 log = structlog.get_logger()
 

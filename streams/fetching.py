@@ -24,11 +24,11 @@ from connectors.files.reading import read
 from connectors.files.records import Reading, Record
 from connectors.files.times import time_in
 from streams.asked import NO_ROWS
-from streams.errors import RefusedError
+from streams.core.errors import RefusedError
+from streams.core.settings import Settings
 from streams.job_work import note, poller_line
 from streams.jobs import Job
 from streams.replay import Tools
-from streams.settings import Settings
 
 log = structlog.get_logger()
 

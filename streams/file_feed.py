@@ -14,15 +14,15 @@ from connectors.files.mapping import Columns
 from connectors.files.records import Broken, Reading
 from connectors.files.rows import ROW_ID, FileRow, Rows
 from connectors.files.uploads import path_of
-from streams.codec import encode, encode_dead_letter
-from streams.errors import ConfigurationError
+from streams.core.codec import encode, encode_dead_letter
+from streams.core.errors import ConfigurationError
+from streams.core.messages import DeadLetter, Row
+from streams.core.settings import Settings
+from streams.core.topics import Topics, partition_of
 from streams.feeds import PAGE_ROWS, Page, item_of
 from streams.jobs import FileSource, Job
-from streams.messages import DeadLetter, Row
 from streams.ports import Outgoing
 from streams.replay import Tools
-from streams.settings import Settings
-from streams.topics import Topics, partition_of
 
 T = TypeVar("T")
 # A message of more bytes is refused by the topic; what headers and framing take is left out.

@@ -15,7 +15,7 @@ from connectors.files.records import Reading
 from connectors.files.understand import Chosen
 from connectors.files.uploads import Upload, Uploads
 from streams.asked import AskedFile
-from streams.errors import ConfigurationError, RefusedError
+from streams.core.errors import ConfigurationError, RefusedError
 from streams.jobs import FileSource, Job
 from streams.relabel import read_versions
 from streams.replay import Tools

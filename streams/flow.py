@@ -16,12 +16,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 
-from streams.codec import LABEL_VERSION, MESSAGE_TYPE, TO
-from streams.messages import Augmented, Labeled, Row
-from streams.outcomes import Step
+from streams.core.codec import LABEL_VERSION, MESSAGE_TYPE, TO
+from streams.core.messages import Augmented, Labeled, Row
+from streams.core.outcomes import Step
+from streams.core.topics import Topics
 from streams.ports import Record
 from streams.stage import Flow, Route
-from streams.topics import Topics
 
 SHADOW = "shadow"  # where a replay's labels go, if not to `labeled`
 

@@ -29,7 +29,7 @@ from prometheus_client.exposition import make_wsgi_app
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from streams.errors import ConfigurationError
+from streams.core.errors import ConfigurationError
 from streams.measures import role_metrics
 
 log = structlog.get_logger()

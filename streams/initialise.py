@@ -8,7 +8,7 @@ from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.schema.tables import create_tables
 from connectors.kafka.admin import Admin
 from connectors.kafka.connection import connection, reach
-from streams.settings import Settings
+from streams.core.settings import Settings
 
 
 async def initialise(settings: Settings) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from streams.errors import LabelstreamError
+from streams.core.errors import LabelstreamError
 from streams.ports import Partition, Record, Tail
 
 log = structlog.get_logger()

@@ -15,17 +15,17 @@ from typing import Any
 
 import structlog
 
-from streams.errors import (
+from streams.core.errors import (
     ConfigurationError,
     PermanentError,
     RetryableError,
     UnavailableError,
 )
+from streams.core.settings import Settings
 from streams.file_feed import there
 from streams.job_work import agents_left, finish, publish, tools_for
 from streams.jobs import Job, Wish
 from streams.replay import Tools
-from streams.settings import Settings
 
 log = structlog.get_logger()
 

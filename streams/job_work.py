@@ -18,8 +18,11 @@ from connectors.kafka.follow import Follower
 from connectors.kafka.lag import LagReader
 from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.tail import TailReader
+from streams.core.availability import until_available
+from streams.core.errors import ConfigurationError
+from streams.core.settings import Settings
+from streams.core.topics import Topics, groups
 from streams.duty import again
-from streams.errors import ConfigurationError
 from streams.feeds import Feed, SourceFeed, TableFeed, TopicFeed
 from streams.file_feed import file_feed
 from streams.jobs import Job, Jobs, Wish
@@ -27,9 +30,6 @@ from streams.no_poller import instead_of_poller
 from streams.on_the_way import partitions_of
 from streams.ports import Lease, Outgoing, Partition, Sender
 from streams.replay import Publishing, Tools
-from streams.settings import Settings
-from streams.topics import Topics, groups
-from streams.waiting import until_available
 
 Report = Callable[[Job, int], None]
 _LOOK_SECONDS = 0.5

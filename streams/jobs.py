@@ -16,10 +16,10 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from connectors.kafka.tail import TailReader
-from streams.errors import ConfigurationError
+from streams.core.errors import ConfigurationError
+from streams.core.settings import Settings
+from streams.core.topics import Topics
 from streams.ports import Outgoing, Record
-from streams.settings import Settings
-from streams.topics import Topics
 
 _KEY = "job/"
 _WISH = "/wish"

@@ -11,7 +11,7 @@ from prometheus_client.metrics_core import Metric
 
 from connectors.kafka.backlog import Backlog, BacklogReader
 from streams import metrics as m
-from streams.errors import LabelstreamError
+from streams.core.errors import LabelstreamError
 from streams.ports import Partition
 
 log = structlog.get_logger()

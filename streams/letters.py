@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from streams.codec import (
+from streams.core.codec import (
     CREATED_AT,
     LABEL_VERSION,
     REPLAY_JOB,
@@ -13,11 +13,11 @@ from streams.codec import (
     created_at_header,
     encode_dead_letter,
 )
+from streams.core.context import TRACEPARENT
+from streams.core.messages import DeadLetter, Row
+from streams.core.outcomes import Reject
 from streams.memory import PAYLOAD_DIGEST, digest_of
-from streams.messages import DeadLetter, Row
-from streams.outcomes import Reject
 from streams.ports import Outgoing, Record
-from streams.trace import TRACEPARENT
 
 
 def dead_letter(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from agents.taxonomy import load_taxonomy
-from streams.settings import Settings
+from streams.core.settings import Settings
 
 Progress = Callable[[str], None]
 

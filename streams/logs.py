@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict, Processor
 
-from streams.trace import AT_WORK
+from streams.core.context import AT_WORK
 
 _FIRST = ("timestamp", "level", "event", "role")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-from streams.messages import Augmented, DeadLetter, Labeled
+from streams.core.messages import Augmented, DeadLetter, Labeled
 
 
 class Place(NamedTuple):

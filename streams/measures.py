@@ -12,7 +12,7 @@ from typing import Protocol
 from prometheus_client.metrics_core import Metric
 
 from streams import metrics as m
-from streams.messages import Augmented, Labeled, Row
+from streams.core.messages import Augmented, Labeled, Row
 
 
 class Membership(Protocol):

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Mapping
 from hashlib import blake2b
 
-from streams.codec import CREATED_AT, LABEL_VERSION, MESSAGE_TYPE, RETRY_OF, SOURCE
-from streams.messages import MESSAGES
+from streams.core.codec import CREATED_AT, LABEL_VERSION, MESSAGE_TYPE, RETRY_OF, SOURCE
+from streams.core.messages import MESSAGES
 from streams.ports import Partition, Record
 
 PAYLOAD_DIGEST = "payload-digest"

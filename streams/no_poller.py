@@ -13,10 +13,10 @@ from collections.abc import Awaitable, Callable
 from connectors.kafka.connection import connection
 from connectors.kafka.consumer import GroupConsumer, Session
 from connectors.kafka.producer import LeasedProducer
-from streams.errors import LeaseLostError, UnavailableError
+from streams.core.errors import LeaseLostError, UnavailableError
+from streams.core.topics import groups
 from streams.ports import Lease, Sender
 from streams.replay import Tools
-from streams.topics import groups
 
 Do = Callable[[int, Lease, Sender], Awaitable[None]]
 

@@ -13,11 +13,11 @@ from connectors.clickhouse.sink.dead_letters import TOPIC_ID, known_in
 from connectors.clickhouse.source.table import micros_of
 from connectors.kafka.admin import Admin
 from connectors.kafka.lag import LagReader
-from streams.codec import CREATED_AT, LABEL_VERSION, decode
-from streams.errors import UndecodableError
-from streams.messages import Message, Row
+from streams.core.codec import CREATED_AT, LABEL_VERSION, decode
+from streams.core.errors import UndecodableError
+from streams.core.messages import Message, Row
+from streams.core.topics import Topics, groups
 from streams.ports import Partition, Record, Tail
-from streams.topics import Topics, groups
 from streams.window import made_anew
 
 Identity = tuple[str, bytes]

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from streams.messages import Labeled
+from streams.core.messages import Labeled
 
 
 @dataclass(frozen=True)
 class OnDemand:
     """What came of a text. Exactly one of the last three is there.
 
-    ``text``: cleaned. ``skipped``: why it is not to be labelled, as `streams.text.why_skipped` has it.
+    ``text``: cleaned. ``skipped``: why it is not to be labelled, as `streams.core.text.why_skipped` has it.
     ``error``: the reason for which the model's answer could not be used.
     """
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import structlog
 
-from streams.codec import REPLAY_JOB, RETRY_OF, encode, headers_of
-from streams.errors import LabelstreamError, LeaseLostError, RefusedError
+from streams.core.codec import REPLAY_JOB, RETRY_OF, encode, headers_of
+from streams.core.errors import LabelstreamError, LeaseLostError, RefusedError
+from streams.core.messages import Row
+from streams.core.outcomes import Done, Reject
 from streams.letters import dead_letter
 from streams.memory import retry_identity
-from streams.messages import Row
-from streams.outcomes import Done, Reject
 from streams.ports import Lease, Outgoing, Record, Sender
 from streams.stage import Flow
 from streams.work import Work

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Set
 
-from streams.codec import REPLAY_JOB
+from streams.core.codec import REPLAY_JOB
 from streams.leftover import Leftover
 from streams.ports import Record
 from streams.stage import Limits, Route

@@ -15,13 +15,13 @@ from connectors.kafka.connection import connection
 from connectors.kafka.consumer import GroupConsumer, Session
 from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.tail import TailReader
+from streams.core.settings import Settings
+from streams.core.topics import groups
 from streams.duty import again, membership_owed, watched
 from streams.health import Health
 from streams.measures import member_metrics, poller_metrics
 from streams.metrics import CREATED_TO_POLLED, STAGE_LATENCY, Histogram
 from streams.prepare import clickhouse_ready, kafka_ready
-from streams.settings import Settings
-from streams.topics import groups
 from streams.watchdog import Watchdog
 
 log = structlog.get_logger()

@@ -9,12 +9,12 @@ from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.kafka.admin import Admin, refuse_other_count
 from connectors.kafka.connection import connection, reach
 from connectors.llm.client import ChatClient
-from streams.errors import ConfigurationError
+from streams.core.availability import until_available
+from streams.core.errors import ConfigurationError
+from streams.core.settings import Settings
+from streams.core.topics import Topics
 from streams.health import Health
 from streams.local import with_local_stack
-from streams.settings import Settings
-from streams.topics import Topics
-from streams.waiting import until_available
 
 
 async def kafka_ready(settings: Settings, health: Health) -> tuple[Settings, Topics]:

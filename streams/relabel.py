@@ -18,16 +18,16 @@ from connectors.clickhouse.source.table import SourceTable, micros_of, moment
 from connectors.kafka.connection import connection
 from connectors.kafka.tail import TailReader
 from connectors.llm.client import ChatClient
+from streams.core.errors import ConfigurationError
+from streams.core.settings import Settings
+from streams.core.topics import Topics
 from streams.drop import drop
-from streams.errors import ConfigurationError
 from streams.estimate import estimate
 from streams.job_work import feed_of, note, tools_for
 from streams.jobs import Job, Wish, read_jobs, wish_message
 from streams.on_the_way import partitions_of
 from streams.ports import Partition
 from streams.replay import Tools
-from streams.settings import Settings
-from streams.topics import Topics
 from streams.versions import KnownVersions, LabelSpec, checked_prompt
 from streams.versions_role import register
 

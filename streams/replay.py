@@ -21,16 +21,16 @@ from connectors.clickhouse.queries.labelled_rows import count_of, labelled
 from connectors.kafka.admin import Admin
 from connectors.kafka.lag import LagReader
 from connectors.kafka.tail import TailReader
-from streams.codec import CREATED_AT, LABEL_VERSION, MESSAGE_TYPE, REPLAY_JOB, SCHEMA_VERSION, TO
-from streams.errors import RefusedError, RetryableError
+from streams.core.codec import CREATED_AT, LABEL_VERSION, MESSAGE_TYPE, REPLAY_JOB, SCHEMA_VERSION, TO
+from streams.core.context import TRACEPARENT, traceparent_of
+from streams.core.errors import RefusedError, RetryableError
+from streams.core.messages import Row
+from streams.core.settings import Settings
+from streams.core.topics import Topics, groups
 from streams.feeds import Feed, Item, Page, in_sample
 from streams.jobs import Job, Jobs, Wish, read_jobs
-from streams.messages import Row
 from streams.on_the_way import Identity, OnTheWay, partitions_of
 from streams.ports import Lease, Outgoing, Partition, Sender
-from streams.settings import Settings
-from streams.topics import Topics, groups
-from streams.trace import TRACEPARENT, traceparent_of
 
 log = structlog.get_logger()
 

@@ -14,10 +14,10 @@ from connectors.files.records import Broken
 from connectors.files.results import result_writer
 from connectors.files.rows import FileRow
 from streams.asked import NOT_FOUND, FileFormat
-from streams.errors import ConfigurationError, RefusedError
+from streams.core.errors import ConfigurationError, RefusedError
+from streams.core.messages import Row
 from streams.file_feed import rows_of
 from streams.jobs import Job
-from streams.messages import Row
 from streams.replay import Tools
 
 _PAGE = 1_000

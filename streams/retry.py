@@ -26,12 +26,12 @@ from connectors.kafka.admin import Admin
 from connectors.kafka.connection import connection
 from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.tail import TailReader
-from streams.codec import LABEL_VERSION, REPLAY_JOB, RETRY_OF, TO, decode, headers_of
-from streams.errors import PermanentError, RefusedError, UndecodableError
-from streams.messages import DeadLetter, Labeled, Row
+from streams.core.codec import LABEL_VERSION, REPLAY_JOB, RETRY_OF, TO, decode, headers_of
+from streams.core.errors import PermanentError, RefusedError, UndecodableError
+from streams.core.messages import DeadLetter, Labeled, Row
+from streams.core.settings import Settings
+from streams.core.topics import Topics, partition_of
 from streams.ports import Outgoing
-from streams.settings import Settings
-from streams.topics import Topics, partition_of
 
 _AT_ONCE = 500
 

@@ -14,10 +14,10 @@ from typing import Any, Literal, Protocol
 
 import orjson
 
+from streams.core.messages import Labeled
+from streams.core.topics import Topics
 from streams.lookups import Place
-from streams.messages import Labeled
 from streams.ports import Outgoing, Record
-from streams.topics import Topics
 
 HUMAN = "human"
 # Of the model's name of a human label that was taken back.

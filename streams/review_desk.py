@@ -27,11 +27,13 @@ from connectors.kafka.connection import connection
 from connectors.kafka.follow import Follower
 from connectors.kafka.producer import LeasedProducer
 from streams.api.label_feed import Tables
-from streams.codec import REPLAY_JOB, encode, headers_of
-from streams.errors import RefusedError, UnavailableError
+from streams.core.codec import REPLAY_JOB, encode, headers_of
+from streams.core.errors import RefusedError, UnavailableError
+from streams.core.messages import Labeled
+from streams.core.settings import Settings
+from streams.core.topics import Topics, partition_of
 from streams.local import with_local_stack
 from streams.lookups import Place
-from streams.messages import Labeled
 from streams.ports import Outgoing, Record
 from streams.review import (
     HUMAN,
@@ -45,8 +47,6 @@ from streams.review import (
     lease_message,
     row_key,
 )
-from streams.settings import Settings
-from streams.topics import Topics, partition_of
 
 log = structlog.get_logger()
 

@@ -12,8 +12,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from streams.core.settings import Settings
     from streams.health import Health
-    from streams.settings import Settings
 
     Work = Callable[[Settings, Health], Coroutine[Any, Any, None]]
 

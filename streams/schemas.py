@@ -1,6 +1,6 @@
 """The contract with subscribers: a JSON Schema for each message's value and for its headers.
 
-Made from `streams/messages.py`. Within a major version fields are only ever added: what is published
+Made from `streams/core/messages.py`. Within a major version fields are only ever added: what is published
 under `docs/contract/released` goes on holding.
 """
 
@@ -10,7 +10,7 @@ import re
 from datetime import datetime
 from typing import Any
 
-from streams.codec import (
+from streams.core.codec import (
     CREATED_AT,
     LABEL_VERSION,
     MESSAGE_TYPE,
@@ -20,9 +20,9 @@ from streams.codec import (
     TO,
     encode_dead_letter,
 )
+from streams.core.context import TRACEPARENT
+from streams.core.messages import MESSAGES, DeadLetter, Labeled, Row
 from streams.memory import PAYLOAD_DIGEST
-from streams.messages import MESSAGES, DeadLetter, Labeled, Row
-from streams.trace import TRACEPARENT
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -17,16 +17,16 @@ from connectors.kafka.consumer import GroupConsumer, Session
 from connectors.kafka.follow import Follower
 from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.tail import TailReader
+from streams.core.availability import until_available
+from streams.core.settings import Settings
+from streams.core.topics import groups
 from streams.duty import again, lag_owed, membership_owed, watched
 from streams.health import Health
 from streams.lags import Lags
 from streams.measures import member_metrics, sink_metrics
 from streams.metrics import STAGE_LATENCY, Histogram
 from streams.prepare import clickhouse_ready, kafka_ready
-from streams.settings import Settings
-from streams.topics import groups
 from streams.versions import KnownVersions
-from streams.waiting import until_available
 from streams.watchdog import Watchdog
 
 log = structlog.get_logger()

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from streams.messages import Labeled, Row
-from streams.outcomes import Step
+from streams.core.messages import Labeled, Row
+from streams.core.outcomes import Step
 from streams.ports import Record
 
 

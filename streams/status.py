@@ -15,11 +15,11 @@ from connectors.kafka.backlog import Backlog, BacklogReader
 from connectors.kafka.connection import connection
 from connectors.kafka.lag import LagReader
 from connectors.kafka.tail import TailReader
-from streams.errors import LabelstreamError, UnavailableError
+from streams.core.errors import LabelstreamError, UnavailableError
+from streams.core.settings import Settings
+from streams.core.topics import Topics, groups
 from streams.jobs import UNFINISHED, read_jobs
 from streams.ports import Partition
-from streams.settings import Settings
-from streams.topics import Topics, groups
 from streams.versions_view import versions_named
 
 _SECONDS = 2.0

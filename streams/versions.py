@@ -13,11 +13,11 @@ from typing import Any
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from streams.codec import REPLAY_JOB
-from streams.errors import ConfigurationError
+from streams.core.codec import REPLAY_JOB
+from streams.core.errors import ConfigurationError
+from streams.core.topics import Topics
 from streams.ports import Outgoing, Record
 from streams.review import HUMAN
-from streams.topics import Topics
 
 _JOB = "job/"
 

@@ -16,14 +16,14 @@ from connectors.kafka.connection import connection
 from connectors.kafka.follow import Follower
 from connectors.kafka.producer import LeasedProducer
 from connectors.llm.client import ChatClient
-from streams.errors import ConfigurationError, LabelstreamError
+from streams.core.availability import until_available
+from streams.core.errors import ConfigurationError, LabelstreamError
+from streams.core.messages import Labeled, Row
+from streams.core.outcomes import Done, Reject, Retry
+from streams.core.settings import Settings
+from streams.core.topics import Topics
 from streams.local import with_local_stack
-from streams.messages import Labeled, Row
-from streams.outcomes import Done, Reject, Retry
-from streams.settings import Settings
-from streams.topics import Topics
 from streams.versions import KnownVersions, LabelSpec
-from streams.waiting import until_available
 
 log = structlog.get_logger()
 

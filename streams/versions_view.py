@@ -15,9 +15,9 @@ from connectors.clickhouse.queries.label_versions import (
     version_history,
 )
 from connectors.clickhouse.queries.version_diff import Diff, diff_versions
-from streams.errors import LabelstreamError
+from streams.core.errors import LabelstreamError
+from streams.core.settings import Settings
 from streams.relabel import read_versions
-from streams.settings import Settings
 
 
 async def versions_known(settings: Settings) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from streams.errors import LabelstreamError
+from streams.core.errors import LabelstreamError
 
 log = structlog.get_logger()
 

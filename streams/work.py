@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 
-from streams.codec import traceparent_for
+from streams.core.codec import traceparent_for
+from streams.core.context import TRACEPARENT, about_row
+from streams.core.messages import Row
 from streams.intake import Intake
 from streams.memory import Floors, Memory
-from streams.messages import Row
 from streams.ports import Record
 from streams.stage import Route
-from streams.trace import TRACEPARENT, about_row
 from streams.window import Slot, Window
 
 

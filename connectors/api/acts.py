@@ -16,7 +16,7 @@ from connectors.api.params import Ports
 from connectors.api.problems import Problem
 from connectors.api.sessions import CSRF_HEADER, Sessions
 from streams.audit import AuditEntry
-from streams.errors import LabelstreamError
+from streams.core.errors import LabelstreamError
 from streams.overview import PagePorts
 
 LOCAL = "local"

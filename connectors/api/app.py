@@ -32,7 +32,7 @@ from connectors.api.guard import Guard, Observe
 from connectors.api.limits import Rate
 from connectors.api.services import Services
 from connectors.api.sessions import Sessions
-from streams.api_keys import ApiKey
+from streams.core.api_keys import ApiKey
 
 # What they need they take from `Services`, by `params.Ports`.
 ROUTERS = (

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from connectors.api.problems import Problem
 from connectors.api.sessions import CSRF_HEADER, Sessions, session_in
-from streams.api_keys import ApiKey
+from streams.core.api_keys import ApiKey
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 # The page itself, which holds nothing, and signing in, which counts as a request: guessing a key is slow.

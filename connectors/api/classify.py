@@ -8,7 +8,7 @@ from fastapi import APIRouter, Body
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from connectors.api.params import Ports
-from streams.messages import Alternative, Labeled
+from streams.core.messages import Alternative, Labeled
 from streams.ondemand import OnDemand
 
 router = APIRouter(tags=["labels"])

@@ -14,7 +14,7 @@ from starlette.responses import StreamingResponse
 from connectors.api.params import Ports
 from connectors.api.problems import Problem
 from streams.asked import CONFLICT, NO_FILE_OF_ROWS, NO_ROWS, NOT_FOUND, FileFormat, FileWork
-from streams.errors import RefusedError
+from streams.core.errors import RefusedError
 
 _STATUS = {NOT_FOUND: 404, NO_ROWS: 404, CONFLICT: 409, NO_FILE_OF_ROWS: 415}
 JSON_LINES = "application/x-ndjson"

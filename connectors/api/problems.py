@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from streams.errors import (
+from streams.core.errors import (
     ConfigurationError,
     LabelstreamError,
     PermanentError,

@@ -10,7 +10,7 @@ from typing import Any
 
 import uvicorn
 
-from streams.errors import ConfigurationError, UnavailableError
+from streams.core.errors import ConfigurationError, UnavailableError
 
 _BACKLOG = 1024
 # What is being answered may take so long when the role ends.

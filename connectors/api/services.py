@@ -1,6 +1,6 @@
 """What the routes need, as protocols: `streams/api_role.py` puts the real parts in, tests put in others.
 
-Everything here may raise our errors (`streams/errors.py`), which become problems.
+Everything here may raise our errors (`streams/core/errors.py`), which become problems.
 """
 
 from __future__ import annotations

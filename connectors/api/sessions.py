@@ -14,7 +14,7 @@ from hashlib import sha256
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
 
-from streams.api_keys import ApiKey
+from streams.core.api_keys import ApiKey
 
 SESSION_SECONDS = 12 * 3600
 COOKIE = "labelstream_session"

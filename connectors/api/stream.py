@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from connectors.api.params import Ports, Probability
 from connectors.api.problems import Problem, unavailable
-from streams.errors import RefusedError
+from streams.core.errors import RefusedError
 from streams.live import LiveLabel, LiveSlice, Positions, Start
 
 log = structlog.get_logger()

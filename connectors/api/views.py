@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from streams.core.messages import Alternative, Augmented, DeadLetter, Labeled, RejectedVariant
 from streams.lookups import RowHistory
-from streams.messages import Alternative, Augmented, DeadLetter, Labeled, RejectedVariant
 
 _MOST_PAYLOAD = 20_000
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from connectors.files.times import time_in
-from streams.settings import Settings
+from streams.core.settings import Settings
 
 ROLES = ("text", "timestamp", "id", "user", "session", "domain")
 # Plain names, after the settings' own and the requirements' aliases. Compared without case and signs.

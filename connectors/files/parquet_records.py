@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from connectors.files.records import Broken, Reading, Record
-from streams.errors import RefusedError
+from streams.core.errors import RefusedError
 
 _BATCH = 2_000
 

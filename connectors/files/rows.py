@@ -14,8 +14,8 @@ from connectors.files.mapping import Columns
 from connectors.files.reading import read
 from connectors.files.records import Broken, Reading, Record
 from connectors.files.times import time_in
-from streams.messages import Row
-from streams.text import clean, why_skipped
+from streams.core.messages import Row
+from streams.core.text import clean, why_skipped
 
 ROW_ID = "upload"
 

@@ -18,8 +18,8 @@ from connectors.files.mapping import known_names, suggested
 from connectors.files.reading import read
 from connectors.files.records import Reading, Record
 from streams.asked import NO_FILE_OF_ROWS, Encoding, FileFormat
-from streams.errors import RefusedError
-from streams.settings import Settings
+from streams.core.errors import RefusedError
+from streams.core.settings import Settings
 
 _SAMPLE = 200
 _KEYS_FROM = 1_000

@@ -15,9 +15,9 @@ from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from connectors.kafka.errors import translate
 from connectors.kafka.topic_ids import TopicIdRequest
-from streams.errors import AccessError, ConfigurationError, UnavailableError
-from streams.settings import Settings
-from streams.topics import Topic, Topics
+from streams.core.errors import AccessError, ConfigurationError, UnavailableError
+from streams.core.settings import Settings
+from streams.core.topics import Topic, Topics
 
 _DAY_MS = 24 * 3600 * 1000
 _REPLICAS = 3

@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from connectors.kafka.admin import Admin
 from connectors.kafka.errors import translate
 from connectors.kafka.tail import TailReader, to_record
-from streams.errors import LabelstreamError, RefusedError, UnavailableError
+from streams.core.errors import LabelstreamError, RefusedError, UnavailableError
 from streams.live import LiveLabel, LiveSlice, Start, live_label
 from streams.ports import Partition
 

@@ -12,8 +12,8 @@ from aiokafka.errors import KafkaError
 from aiokafka.protocol.metadata import MetadataRequest
 
 from connectors.kafka.errors import SETTING, translate
-from streams.errors import ConfigurationError, LabelstreamError, UnavailableError
-from streams.settings import Settings
+from streams.core.errors import ConfigurationError, LabelstreamError, UnavailableError
+from streams.core.settings import Settings
 
 # One session for all groups: a dead member's partitions move on after it.
 SESSION_SECONDS = 6.0

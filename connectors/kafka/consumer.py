@@ -21,7 +21,7 @@ from connectors.kafka.connection import HEARTBEAT_SECONDS, POLL_INTERVAL_MS, SES
 from connectors.kafka.errors import translate
 from connectors.kafka.lease import GroupLease
 from connectors.kafka.tail import to_record
-from streams.errors import LeaseLostError, RetryableError
+from streams.core.errors import LeaseLostError, RetryableError
 from streams.ports import Commit, Partition, Record
 
 log = structlog.get_logger()

@@ -6,7 +6,7 @@ import ssl
 
 from aiokafka import errors as kafka
 
-from streams.errors import (
+from streams.core.errors import (
     AccessError,
     ConfigurationError,
     LabelstreamError,

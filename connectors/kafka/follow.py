@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from connectors.kafka.errors import translate
 from connectors.kafka.tail import to_record
-from streams.errors import LabelstreamError
+from streams.core.errors import LabelstreamError
 from streams.ports import Record
 
 log = structlog.get_logger()

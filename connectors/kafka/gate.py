@@ -11,7 +11,7 @@ from aiokafka.client import ConnectionGroup
 from aiokafka.errors import NodeNotReadyError
 from aiokafka.producer.sender import Sender as AioSender
 
-from streams.errors import LeaseLostError
+from streams.core.errors import LeaseLostError
 from streams.ports import Lease
 
 _LOOK_AGAIN = 0.02

@@ -23,7 +23,7 @@ import structlog
 from connectors.kafka.connection import SESSION_SECONDS
 from connectors.kafka.describe_group import DescribeGroup
 from connectors.kafka.membership import ignore_stale_answers
-from streams.errors import LeaseLostError
+from streams.core.errors import LeaseLostError
 
 log = structlog.get_logger()
 

@@ -22,7 +22,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError, OutOfOrderSequ
 from connectors.kafka.connection import MESSAGE_BYTES
 from connectors.kafka.errors import translate
 from connectors.kafka.gate import GatedSender
-from streams.errors import LabelstreamError, LeaseLostError, RefusedError, UnavailableError
+from streams.core.errors import LabelstreamError, LeaseLostError, RefusedError, UnavailableError
 from streams.ports import Lease, Outgoing, Run
 
 log = structlog.get_logger()

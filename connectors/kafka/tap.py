@@ -11,9 +11,9 @@ from aiokafka import AIOKafkaConsumer
 from connectors.kafka.connection import connection
 from connectors.kafka.errors import translate
 from connectors.kafka.tail import to_record
-from streams.errors import ConfigurationError
+from streams.core.errors import ConfigurationError
+from streams.core.settings import Settings
 from streams.ports import Record
-from streams.settings import Settings
 
 
 async def tap(

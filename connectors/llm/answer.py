@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from streams.errors import RetryableError
+from streams.core.errors import RetryableError
 
 
 class TokenChance:

@@ -18,7 +18,7 @@ from connectors.llm.errors import is_late
 from connectors.llm.http import Http, until_permitted
 from connectors.llm.limit import Limit, LimitState, Load
 from connectors.llm.load import load_in, metrics_url
-from streams.errors import (
+from streams.core.errors import (
     ConfigurationError,
     LabelstreamError,
     OverloadedError,
@@ -26,7 +26,7 @@ from streams.errors import (
     RetryableError,
     UnavailableError,
 )
-from streams.settings import Settings
+from streams.core.settings import Settings
 
 _TRIES = 3
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 3.0

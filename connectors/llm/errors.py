@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 import aiohttp
 import httpx
 
-from streams.errors import (
+from streams.core.errors import (
     TOO_LONG,
     AccessError,
     ConfigurationError,

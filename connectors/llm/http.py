@@ -22,7 +22,7 @@ from pydantic import SecretStr
 from yarl import URL
 
 from connectors.llm.errors import FOREIGN, from_status, translate
-from streams.errors import ConfigurationError, RetryableError
+from streams.core.errors import ConfigurationError, RetryableError
 
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5.0)
 _LARGEST_ANSWER = 16 * 2**20

@@ -21,13 +21,13 @@ import structlog
 
 from connectors.llm.behind import Behind
 from connectors.llm.pace import Pace
-from streams.errors import (
+from streams.core.context import of_no_row
+from streams.core.errors import (
     ConfigurationError,
     LabelstreamError,
     OverloadedError,
     UnavailableError,
 )
-from streams.trace import of_no_row
 from streams.urgency import REPLAY
 
 log = structlog.get_logger()

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from streams.errors import UnavailableError
+from streams.core.errors import UnavailableError
 
 KAFKA_VERSION = "4.1.0"
 _KAFKA = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}"

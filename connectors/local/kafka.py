@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import SecretStr
 
-from streams.errors import LabelstreamError
+from streams.core.errors import LabelstreamError
 
 _FORMAT_SECONDS = 60
 _PROPERTIES = """\

@@ -21,7 +21,7 @@ from connectors.local import processes
 from connectors.local.jars import ensure_jars
 from connectors.local.kafka import KafkaNode, kafka_answers
 from connectors.local.processes import Child
-from streams.errors import ConfigurationError, UnavailableError
+from streams.core.errors import ConfigurationError, UnavailableError
 
 PartName = Literal["kafka", "clickhouse", "llm"]
 Progress = Callable[[str], None]

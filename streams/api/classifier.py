@@ -12,13 +12,13 @@ from agents.label import Labeler, label_spec, labeler_of
 from agents.taxonomy import load_taxonomy
 from connectors.llm.cache import Shared
 from connectors.llm.client import ChatClient
-from streams.errors import LabelstreamError, OverloadedError, RetryableError, UnavailableError
+from streams.core.errors import LabelstreamError, OverloadedError, RetryableError, UnavailableError
+from streams.core.messages import Row
+from streams.core.outcomes import Done, Reject
+from streams.core.settings import Settings
+from streams.core.text import clean, why_skipped
 from streams.local import with_local_stack
-from streams.messages import Row
 from streams.ondemand import OnDemand
-from streams.outcomes import Done, Reject
-from streams.settings import Settings
-from streams.text import clean, why_skipped
 
 # Somebody waits for the answer: a call that takes longer is given up.
 _PATIENCE_SECONDS = 10.0

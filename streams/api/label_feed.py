@@ -12,12 +12,12 @@ from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.queries.lookups import SECONDS, row_history, search_labels
 from connectors.kafka.broadcast import Broadcast
 from connectors.kafka.connection import connection
-from streams.errors import UnavailableError
+from streams.core.errors import UnavailableError
+from streams.core.settings import Settings
+from streams.core.topics import Topics
 from streams.live import LiveSlice, Start
 from streams.local import with_local_stack
 from streams.lookups import LabelPage, LabelQuery, Place, RowHistory
-from streams.settings import Settings
-from streams.topics import Topics
 
 T = TypeVar("T")
 _CONNECT_SECONDS = 3.0

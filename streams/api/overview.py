@@ -15,11 +15,11 @@ from connectors.clickhouse.queries.label_versions import list_versions
 from connectors.clickhouse.queries.overview import label_picture, letter_reasons, table_sizes
 from streams.api.label_feed import Tables
 from streams.api.overview_probes import Flow, Passing, Roles
-from streams.errors import LabelstreamError
+from streams.core.errors import LabelstreamError
+from streams.core.settings import Settings
 from streams.live import Feed
 from streams.local import with_local_stack
 from streams.overview import History, bounded
-from streams.settings import Settings
 
 log = structlog.get_logger()
 

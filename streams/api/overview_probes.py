@@ -19,12 +19,12 @@ from connectors.kafka.backlog import BacklogReader
 from connectors.kafka.connection import connection
 from connectors.kafka.lag import LagReader
 from streams import metrics as m
-from streams.errors import LabelstreamError
+from streams.core.errors import LabelstreamError
+from streams.core.settings import Settings
+from streams.core.topics import Topics, groups
 from streams.live import Feed
 from streams.overview import Rates, bounded
 from streams.ports import Partition
-from streams.settings import Settings
-from streams.topics import Topics, groups
 
 _FEED = 20
 _FEED_TEXT = 600

@@ -14,14 +14,14 @@ import structlog
 from connectors.clickhouse.queries.audit_log import read_audit, write_audit
 from streams.api.label_feed import Tables
 from streams.audit import AuditEntry
-from streams.errors import ConfigurationError, LabelstreamError, RefusedError
+from streams.core.errors import ConfigurationError, LabelstreamError, RefusedError
+from streams.core.settings import Settings
 from streams.file_work import FileWork
 from streams.job_work import work
 from streams.jobs import Wish
 from streams.local import with_local_stack
 from streams.relabel import steered
 from streams.retry import letter_id, list_dead_letters, retry_letter
-from streams.settings import Settings
 from streams.versions_view import compare, promote, retire, versions_known
 
 log = structlog.get_logger()

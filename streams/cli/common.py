@@ -16,9 +16,9 @@ import orjson
 import typer
 from rich.console import Console
 
-from streams.environment import load
-from streams.errors import ConfigurationError
-from streams.settings import Settings
+from streams.core.environment import load
+from streams.core.errors import ConfigurationError
+from streams.core.settings import Settings
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, last on stdout.")]
 console = Console(stderr=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 
 from streams.cli.common import console
-from streams.errors import ConfigurationError, LabelstreamError
+from streams.core.errors import ConfigurationError, LabelstreamError
 from streams.watchdog import EXIT_CODE, StalledError
 
 DEBUG = "--debug"

@@ -84,7 +84,7 @@ def describe_schema() -> None:
 def describe_asyncapi() -> None:
     """AsyncAPI document of the topics: keys, headers, partitions, order, retention, delivery."""
     from streams.asyncapi import asyncapi
-    from streams.topics import Topics
+    from streams.core.topics import Topics
 
     settings = read_settings()
     print_json(asyncapi(Topics(settings.topic_prefix), settings))

@@ -11,7 +11,7 @@ import typer
 
 from streams.cli.common import Json, console, examples, moment_in, print_json, read_settings, until_signal
 from streams.cli.progress import counted, working
-from streams.errors import ConfigurationError
+from streams.core.errors import ConfigurationError
 from streams.logs import configure_logs
 
 replay_app = typer.Typer(

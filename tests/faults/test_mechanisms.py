@@ -29,15 +29,15 @@ from connectors.kafka.lease import GroupLease
 from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.tail import TailReader
 from streams import delivery as delivery_module
+from streams.core.environment import load
+from streams.core.messages import Labeled, Row
+from streams.core.outcomes import Done
+from streams.core.settings import Settings
+from streams.core.topics import Topics
 from streams.delivery import Delivery
-from streams.environment import load
 from streams.flow import agents_flow
-from streams.messages import Labeled, Row
-from streams.outcomes import Done
 from streams.ports import Commit, Partition, Record
-from streams.settings import Settings
 from streams.stage import Limits
-from streams.topics import Topics
 from streams.window import Slot, Window
 from tests.faults.actors import Actor
 from tests.faults.driver import initialise
@@ -173,7 +173,7 @@ async def scene(parts: World, new_name: Callable[[], str], tmp_path: Path) -> As
 
 
 def _record(topic: str, offset: int) -> Record:
-    from streams.codec import encode
+    from streams.core.codec import encode
 
     row = Row(row_id=str(offset), text=f"запрос {offset}", created_at=NOW, polled_at=NOW)
     return Record(topic, 0, offset, 0, str(offset).encode(), encode(row))

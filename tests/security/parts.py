@@ -22,8 +22,8 @@ from pydantic import SecretStr
 
 from connectors.local import processes
 from connectors.local.kafka import KafkaNode, Security, kafka_answers
-from streams.environment import load
-from streams.settings import Settings
+from streams.core.environment import load
+from streams.core.settings import Settings
 from tests.stack import shared_jars
 
 SECRET = f"s3cret-{secrets.token_hex(8)}"

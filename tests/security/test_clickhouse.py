@@ -8,7 +8,7 @@ import ssl
 import pytest
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from streams.errors import AccessError, ConfigurationError, UnavailableError
+from streams.core.errors import AccessError, ConfigurationError, UnavailableError
 from tests.security.parts import SECRET, USER, Certificates, chain_of, settings
 
 

@@ -9,7 +9,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from connectors.kafka.connection import connection, reach
-from streams.errors import AccessError, ConfigurationError, LabelstreamError, UnavailableError
+from streams.core.errors import AccessError, ConfigurationError, LabelstreamError, UnavailableError
 from tests.security.parts import SECRET, USER, Certificates, chain_of, kafka, settings
 
 

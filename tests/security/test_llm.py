@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from connectors.llm.client import ChatClient
-from streams.errors import AccessError, ConfigurationError, LabelstreamError
+from streams.core.errors import AccessError, ConfigurationError, LabelstreamError
 from tests.security.parts import SECRET, Certificates, chain_of, settings
 
 

@@ -12,8 +12,8 @@ import clickhouse_connect
 from clickhouse_connect.driver import httputil
 
 from connectors.clickhouse.client.errors import SETTING, translate
-from streams.errors import ConfigurationError
-from streams.settings import Settings
+from streams.core.errors import ConfigurationError
+from streams.core.settings import Settings
 
 _THREADS = 4
 

@@ -6,7 +6,7 @@ import re
 
 from clickhouse_connect.driver import exceptions as driver
 
-from streams.errors import (
+from streams.core.errors import (
     AccessError,
     ConfigurationError,
     LabelstreamError,

@@ -13,12 +13,12 @@ from connectors.clickhouse.poller.row_identity import CONTENT
 from connectors.clickhouse.poller.row_messages import STEP
 from connectors.clickhouse.queries.labelled_rows import given_up, labelled_between
 from connectors.clickhouse.source.table import SourceRow, SourceTable, micros_of
-from streams.codec import decode
-from streams.errors import LeaseLostError, UndecodableError
-from streams.messages import Row
+from streams.core.codec import decode
+from streams.core.errors import LeaseLostError, UndecodableError
+from streams.core.messages import Row
+from streams.core.settings import Settings
+from streams.core.topics import Topics
 from streams.ports import Outgoing, Run
-from streams.settings import Settings
-from streams.topics import Topics
 
 _SECOND = 1_000_000
 _FIRST = -(10**17)  # some thousand years ago

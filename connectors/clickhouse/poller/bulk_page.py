@@ -16,9 +16,9 @@ from connectors.clickhouse.poller.plain_rows import KIND
 from connectors.clickhouse.poller.published_rows import Published
 from connectors.clickhouse.poller.row_identity import CONTENT
 from connectors.clickhouse.source.table import SourceRow
-from streams.codec import CREATED_AT
+from streams.core.codec import CREATED_AT
+from streams.core.context import TRACEPARENT
 from streams.ports import Run
-from streams.trace import TRACEPARENT
 
 
 @dataclass(frozen=True, slots=True)

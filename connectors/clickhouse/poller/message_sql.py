@@ -9,8 +9,8 @@ ways by, which is done before the server's is used (`connectors.clickhouse.polle
 from __future__ import annotations
 
 from connectors.clickhouse.source.table import SourceRow
-from streams.messages import Row
-from streams.text import PLAIN_RE2
+from streams.core.messages import Row
+from streams.core.text import PLAIN_RE2
 
 # Longer texts and names are left to Python: what it makes of them may be too large for the topic.
 _LONGEST_TEXT = 65_536

@@ -13,12 +13,12 @@ import orjson
 
 from connectors.clickhouse.poller.row_identity import CONTENT, Mark, name_row
 from connectors.clickhouse.source.table import SourceRow
-from streams.codec import CREATED_AT, MESSAGE_TYPE, SCHEMA_VERSION
-from streams.messages import Row
+from streams.core.codec import CREATED_AT, MESSAGE_TYPE, SCHEMA_VERSION
+from streams.core.context import TRACEPARENT, traceparent_of
+from streams.core.messages import Row
+from streams.core.text import is_plain
+from streams.core.topics import partition_of
 from streams.ports import Outgoing
-from streams.text import is_plain
-from streams.topics import partition_of
-from streams.trace import TRACEPARENT, traceparent_of
 
 # A message of more bytes is refused by the topic; what headers and framing take is left out.
 LARGEST = 990_000

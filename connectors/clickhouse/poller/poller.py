@@ -26,11 +26,11 @@ from connectors.clickhouse.poller.read_ahead import one_ahead
 from connectors.clickhouse.poller.row_identity import Mark
 from connectors.clickhouse.poller.untimed_rows import MOST, Timeless
 from connectors.clickhouse.source.table import SourceRow, micros_of, moment
-from streams.errors import ConfigurationError, RetryableError
+from streams.core.errors import ConfigurationError, RetryableError
+from streams.core.settings import Settings
+from streams.core.topics import Topics
 from streams.metrics import Series
 from streams.ports import BulkSender, Lease, Outgoing, Tail, TopicIds
-from streams.settings import Settings
-from streams.topics import Topics
 
 log = structlog.get_logger()
 

@@ -18,13 +18,13 @@ from connectors.clickhouse.poller.published_rows import Published
 from connectors.clickhouse.poller.row_identity import CONTENT, Mark
 from connectors.clickhouse.poller.row_messages import NamedMessage, Namer
 from connectors.clickhouse.source.table import SourceRow
-from streams.codec import decode
-from streams.errors import RefusedError, RetryableError
-from streams.messages import Row
+from streams.core.codec import decode
+from streams.core.context import TRACEPARENT, about_row
+from streams.core.errors import RefusedError, RetryableError
+from streams.core.messages import Row
+from streams.core.topics import Topics
 from streams.metrics import Series
 from streams.ports import BulkSender, Lease, Outgoing, Partition, Run, Tail
-from streams.topics import Topics
-from streams.trace import TRACEPARENT, about_row
 
 log = structlog.get_logger()
 

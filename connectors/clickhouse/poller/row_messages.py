@@ -13,12 +13,12 @@ from connectors.clickhouse.poller.plain_rows import LARGEST, QuickRows
 from connectors.clickhouse.poller.published_rows import Published
 from connectors.clickhouse.poller.row_identity import CONTENT, Mark, content_of, mark_of, name_row
 from connectors.clickhouse.source.table import SourceRow, moment
-from streams.codec import encode, encode_dead_letter, headers_of, traceparent_for
-from streams.messages import DeadLetter, Row
+from streams.core.codec import encode, encode_dead_letter, headers_of, traceparent_for
+from streams.core.context import TRACEPARENT, trace_id_in
+from streams.core.messages import DeadLetter, Row
+from streams.core.text import clean, why_skipped
+from streams.core.topics import Topics, partition_of
 from streams.ports import Outgoing
-from streams.text import clean, why_skipped
-from streams.topics import Topics, partition_of
-from streams.trace import TRACEPARENT, trace_id_in
 
 log = structlog.get_logger()
 

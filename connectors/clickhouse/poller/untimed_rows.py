@@ -16,12 +16,12 @@ import structlog
 
 from connectors.clickhouse.poller.row_identity import content_of, name_row
 from connectors.clickhouse.source.table import SourceRow
-from streams.codec import encode_dead_letter
-from streams.messages import DeadLetter
+from streams.core.codec import encode_dead_letter
+from streams.core.context import TRACEPARENT, traceparent_of
+from streams.core.messages import DeadLetter
+from streams.core.text import why_skipped
+from streams.core.topics import partition_of
 from streams.ports import Outgoing, Sender
-from streams.text import why_skipped
-from streams.topics import partition_of
-from streams.trace import TRACEPARENT, traceparent_of
 
 log = structlog.get_logger()
 

@@ -9,7 +9,7 @@ from connectors.clickhouse.schema.columns import columns_of
 from connectors.clickhouse.schema.tables import AUDIT, quoted
 from connectors.clickhouse.source.table import moment
 from streams.audit import AuditEntry
-from streams.settings import Settings
+from streams.core.settings import Settings
 
 _NAMES = tuple(column.name for column in columns_of(AuditEntry))
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.schema.tables import DEAD_LETTERS, quoted
-from streams.errors import ConfigurationError
-from streams.messages import DeadLetter
-from streams.settings import Settings
+from streams.core.errors import ConfigurationError
+from streams.core.messages import DeadLetter
+from streams.core.settings import Settings
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = datetime.resolution

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.schema.tables import AUGMENTED, CURRENT, DEAD_LETTERS, LABELED, quoted
-from streams.errors import ConfigurationError
-from streams.settings import Settings
+from streams.core.errors import ConfigurationError
+from streams.core.settings import Settings
 
 _MARK = "labelstream demo"
 

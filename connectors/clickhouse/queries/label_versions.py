@@ -12,8 +12,8 @@ from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.schema.tables import LABELED, VERSIONS, quoted
-from streams.errors import RefusedError
-from streams.settings import Settings
+from streams.core.errors import RefusedError
+from streams.core.settings import Settings
 
 PROMOTED, TRIAL, RETIRED = "promoted", "trial", "retired"
 _STATE = ("model", "prompt", "taxonomy", "mode", "toString(status)", "promoted_at")

@@ -9,7 +9,7 @@ from uuid import UUID
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.schema.tables import AUGMENTED, DEAD_LETTERS, LABELED, quoted
 from connectors.clickhouse.sink.stored_offsets import OffsetSet
-from streams.settings import Settings
+from streams.core.settings import Settings
 
 # A row as the tables know it: its id, and its time in microseconds since 1970.
 Key = tuple[str, int]

@@ -14,9 +14,9 @@ from connectors.clickhouse.queries.dead_letters import list_letters
 from connectors.clickhouse.schema.columns import columns_of
 from connectors.clickhouse.schema.tables import AUGMENTED, CURRENT, LABELED, quoted
 from connectors.clickhouse.source.table import micros_of, moment
+from streams.core.messages import Augmented, Labeled
+from streams.core.settings import Settings
 from streams.lookups import LabelPage, LabelQuery, Place, RowHistory
-from streams.messages import Augmented, Labeled
-from streams.settings import Settings
 
 L = TypeVar("L", bound=Labeled)
 

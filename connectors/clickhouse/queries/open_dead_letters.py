@@ -12,10 +12,10 @@ from connectors.clickhouse.queries.dead_letters import list_letters
 from connectors.clickhouse.schema.tables import AUGMENTED, DEAD_LETTERS, LABELED, quoted
 from connectors.clickhouse.sink.batch import to_batch
 from connectors.clickhouse.sink.stored_offsets import stored_offsets
-from streams.errors import UndecodableError
-from streams.messages import Augmented, DeadLetter, Labeled
+from streams.core.errors import UndecodableError
+from streams.core.messages import Augmented, DeadLetter, Labeled
+from streams.core.settings import Settings
 from streams.ports import Record
-from streams.settings import Settings
 
 _BATCH = 10_000
 

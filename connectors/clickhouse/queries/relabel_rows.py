@@ -10,9 +10,9 @@ from typing import Any
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.schema.tables import CURRENT, LABELED, quoted
 from connectors.clickhouse.source.table import micros_of, moment
-from streams.errors import ConfigurationError
-from streams.messages import Row
-from streams.settings import Settings
+from streams.core.errors import ConfigurationError
+from streams.core.messages import Row
+from streams.core.settings import Settings
 
 PAGE_ROWS = 5000
 _COLUMNS = {

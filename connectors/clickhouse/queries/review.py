@@ -10,10 +10,10 @@ from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.queries.lookups import messages_of
 from connectors.clickhouse.schema.tables import CURRENT, LABELED, quoted
 from connectors.clickhouse.source.table import micros_of, moment
+from streams.core.messages import Labeled
+from streams.core.settings import Settings
 from streams.lookups import Place
-from streams.messages import Labeled
 from streams.review import HUMAN, UNDONE, GoldLabel, ReviewCounts
-from streams.settings import Settings
 
 _SECONDS = 20
 _PAGE = 5_000

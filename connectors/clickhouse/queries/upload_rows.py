@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.queries.label_versions import PROMOTED
 from connectors.clickhouse.schema.tables import AUGMENTED, DEAD_LETTERS, LABELED, VERSIONS, quoted
-from streams.settings import Settings
+from streams.core.settings import Settings
 
 _GIVEN_UP = "step IN ('poll', 'label', 'store')"
 

@@ -9,8 +9,8 @@ from typing import Any
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.schema.tables import LABELED, quoted
 from connectors.clickhouse.source.table import moment
-from streams.errors import RefusedError
-from streams.settings import Settings
+from streams.core.errors import RefusedError
+from streams.core.settings import Settings
 
 EXAMPLES = 20
 

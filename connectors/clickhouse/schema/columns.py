@@ -14,7 +14,7 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from streams.messages import Column
+from streams.core.messages import Column
 
 
 def _arrow() -> Any:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.errors import code_of
 from connectors.clickhouse.schema.tables import AUDIT, CURRENT, STORED, VERSIONS, quoted
-from streams.errors import AccessError, LabelstreamError
-from streams.settings import Settings
+from streams.core.errors import AccessError, LabelstreamError
+from streams.core.settings import Settings
 
 _UNKNOWN_STATEMENT = {62, 48}  # servers before 24.11 have no CHECK GRANT
 

@@ -21,9 +21,9 @@ import pyarrow.json as pj
 from pydantic import BaseModel
 
 from connectors.clickhouse.schema.columns import PLACE, TableColumn, columns_of
-from streams.codec import decode, decode_dead_letter
-from streams.errors import UndecodableError
-from streams.messages import DeadLetter, Message
+from streams.core.codec import decode, decode_dead_letter
+from streams.core.errors import UndecodableError
+from streams.core.messages import DeadLetter, Message
 from streams.ports import Record
 
 # Below this, halving costs more than it saves.

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import structlog
 
-from streams.errors import LeaseLostError, RetryableError
+from streams.core.errors import LeaseLostError, RetryableError
 from streams.ports import GroupInput, Record
 
 log = structlog.get_logger()

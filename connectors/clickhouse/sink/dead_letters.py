@@ -18,12 +18,12 @@ import structlog
 
 from connectors.clickhouse.sink.batch import Refused
 from connectors.clickhouse.sink.inserter import while_ours
-from streams.codec import LABEL_VERSION, encode_dead_letter
-from streams.errors import ConfigurationError, RefusedError
+from streams.core.codec import LABEL_VERSION, encode_dead_letter
+from streams.core.context import TRACEPARENT, trace_id_in
+from streams.core.errors import ConfigurationError, RefusedError
+from streams.core.messages import DeadLetter
 from streams.memory import PAYLOAD_DIGEST, digest_of
-from streams.messages import DeadLetter
 from streams.ports import Commit, Lease, Outgoing, Partition, Record, Sender, Tail
-from streams.trace import TRACEPARENT, trace_id_in
 
 log = structlog.get_logger()
 

@@ -16,7 +16,7 @@ import structlog
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.schema.columns import TableColumn
 from connectors.clickhouse.schema.tables import literal, quoted
-from streams.errors import AccessError, LabelstreamError
+from streams.core.errors import AccessError, LabelstreamError
 
 log = structlog.get_logger()
 

@@ -29,7 +29,8 @@ from connectors.clickhouse.sink.batch import Batch, Refused
 from connectors.clickhouse.sink.batcher import FEWEST_ROWS
 from connectors.clickhouse.sink.insert_fence import Fence
 from connectors.clickhouse.sink.stored_offsets import OffsetSet, stored_offsets
-from streams.errors import (
+from streams.core.availability import until_available
+from streams.core.errors import (
     AccessError,
     LabelstreamError,
     LeaseLostError,
@@ -39,7 +40,6 @@ from streams.errors import (
     UnavailableError,
 )
 from streams.ports import Lease
-from streams.waiting import until_available
 
 log = structlog.get_logger()
 

@@ -21,11 +21,11 @@ from connectors.clickhouse.sink.batcher import Intake
 from connectors.clickhouse.sink.dead_letters import TOPIC_ID, DeadLetters, known_in
 from connectors.clickhouse.sink.inserter import INSERT_SECONDS, Inserter, SplitError, StuckError, while_ours
 from connectors.clickhouse.sink.stored_offsets import OffsetSet
-from streams.messages import Augmented, Labeled
+from streams.core.context import TRACEPARENT, about_row
+from streams.core.messages import Augmented, Labeled
+from streams.core.settings import Settings
+from streams.core.topics import Topics, groups
 from streams.ports import Commit, GroupInput, Lease, Partition, Record, Sender, Tail, TopicIds
-from streams.settings import Settings
-from streams.topics import Topics, groups
-from streams.trace import TRACEPARENT, about_row
 
 log = structlog.get_logger()
 

@@ -31,8 +31,8 @@ from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.schema.tables import quoted
 from connectors.clickhouse.source.export import SCHEMA, WRITERS, Format
 from connectors.clickhouse.source.table import SourceTable
-from streams.errors import ConfigurationError, LabelstreamError
-from streams.settings import Settings
+from streams.core.errors import ConfigurationError, LabelstreamError
+from streams.core.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import structlog
 
-from streams.errors import ConfigurationError
-from streams.settings import Settings
+from streams.core.errors import ConfigurationError
+from streams.core.settings import Settings
 
 log = structlog.get_logger()
 

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.source.shape import Shape, shape_of
-from streams.errors import ConfigurationError
-from streams.settings import Settings
+from streams.core.errors import ConfigurationError
+from streams.core.settings import Settings
 
 PAGE_ROWS = 10_000
 PAGE_BYTES = 16_000_000  # about; a page has fewer rows where they are long

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.taxonomy import Taxonomy, load_taxonomy
-from streams.messages import Labeled, Row
+from streams.core.messages import Labeled, Row
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 REPOSITORY = Path(__file__).resolve().parents[3]

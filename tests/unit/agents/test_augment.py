@@ -11,10 +11,10 @@ from agents_parts import FakeModel, NoMemory, Said, labeled
 
 from agents.augment import Augmenter
 from connectors.llm.cache import Shared
-from streams.codec import decode, encode
-from streams.errors import TOO_LONG, RefusedError, UnavailableError
-from streams.messages import Augmented
-from streams.outcomes import Done, Reject, Retry
+from streams.core.codec import decode, encode
+from streams.core.errors import TOO_LONG, RefusedError, UnavailableError
+from streams.core.messages import Augmented
+from streams.core.outcomes import Done, Reject, Retry
 
 VARIANTS = ["когда привезут мой заказ", "Где мой заказ?", "заказ до сих пор не пришёл"]
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from agents.check import check_variants, essence, leaks, scripts, why_not
 from agents.prompting import prompt_text
-from streams.text import clean
+from streams.core.text import clean
 
 SOURCE = "почему не приходит код из смс"
 

@@ -10,9 +10,9 @@ from agents_parts import FakeModel, NoMemory, Said, Token, row, taxonomy
 
 from agents.choose import Chooser
 from agents.label import make_labeler
-from streams.environment import load
-from streams.errors import RefusedError, RetryableError
-from streams.outcomes import Done, Reject
+from streams.core.environment import load
+from streams.core.errors import RefusedError, RetryableError
+from streams.core.outcomes import Done, Reject
 
 CHOICE = load({"LLM_LABELER_MODE": "choice"}, None)
 AUTO = load({"LLM_LABELER_MODE": "auto"}, None)

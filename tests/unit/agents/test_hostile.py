@@ -14,10 +14,10 @@ from aiohttp import web
 from agents.augment import Augmenter
 from agents.label import make_labeler
 from connectors.llm.client import ChatClient
-from streams.environment import load
-from streams.messages import Row
-from streams.outcomes import Done
-from streams.text import clean, why_skipped
+from streams.core.environment import load
+from streams.core.messages import Row
+from streams.core.outcomes import Done
+from streams.core.text import clean, why_skipped
 
 with (REPOSITORY / "tests/data/hostile_queries.csv").open(encoding="utf-8", newline="") as lines:
     QUERIES = [(entry["kind"], entry["query_text"]) for entry in csv.DictReader(lines)]

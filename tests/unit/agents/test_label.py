@@ -11,9 +11,9 @@ from agents_parts import FakeModel, NoMemory, Said, Token, row, taxonomy
 from agents.label import Decision, Labeler, answer_key, cache_entry, label_version, make_labeler
 from agents.prompting import prompt_text
 from connectors.llm.cache import Shared
-from streams.codec import decode, encode
-from streams.environment import load
-from streams.errors import (
+from streams.core.codec import decode, encode
+from streams.core.environment import load
+from streams.core.errors import (
     TOO_LONG,
     AccessError,
     AnswerError,
@@ -22,8 +22,8 @@ from streams.errors import (
     RetryableError,
     UnavailableError,
 )
-from streams.messages import Labeled
-from streams.outcomes import Done, Reject, Retry
+from streams.core.messages import Labeled
+from streams.core.outcomes import Done, Reject, Retry
 
 SETTINGS = load({}, None)
 

@@ -8,7 +8,7 @@ import pytest
 from agents_parts import taxonomy
 
 from agents.taxonomy import load_taxonomy
-from streams.errors import ConfigurationError
+from streams.core.errors import ConfigurationError
 
 ENTRY = "- name: {name}\n  title: t\n  description: d\n"
 

@@ -15,12 +15,12 @@ from command_lines import ROOT, health_check
 from connectors.kafka.admin import Admin
 from connectors.kafka.connection import connection
 from connectors.kafka.producer import LeasedProducer
-from streams.codec import encode, headers_of
-from streams.environment import load
+from streams.core.codec import encode, headers_of
+from streams.core.environment import load
+from streams.core.messages import Labeled
+from streams.core.settings import Settings
 from streams.health import Health, served
-from streams.messages import Labeled
 from streams.ports import Outgoing
-from streams.settings import Settings
 from tests.stack import local_stack
 
 NOW = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)

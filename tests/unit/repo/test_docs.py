@@ -15,8 +15,8 @@ from command_lines import ROOT, make_targets, refusal
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.schema.tables import create_tables
-from streams.environment import load
-from streams.settings import Settings
+from streams.core.environment import load
+from streams.core.settings import Settings
 from tests.stack import local_stack
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

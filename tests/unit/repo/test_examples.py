@@ -21,11 +21,11 @@ from connectors.kafka.admin import Admin
 from connectors.kafka.connection import connection
 from connectors.kafka.producer import LeasedProducer
 from connectors.local.jars import Jar, ensure_jars
-from streams.codec import encode, headers_of
-from streams.environment import load
-from streams.messages import Labeled
+from streams.core.codec import encode, headers_of
+from streams.core.environment import load
+from streams.core.messages import Labeled
+from streams.core.settings import Settings
 from streams.ports import Outgoing
-from streams.settings import Settings
 from tests.stack import local_stack, shared_jars
 
 NOW = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)

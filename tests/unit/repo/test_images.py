@@ -13,7 +13,7 @@ import pytest
 import yaml
 from command_lines import ROOT, refusal
 
-from streams.settings import Settings
+from streams.core.settings import Settings
 
 BIN = Path(sys.executable).parent
 SETTINGS = {name.upper() for name in Settings.model_fields}

@@ -39,7 +39,7 @@ def test_each_contract_sees_a_breach(tmp_path: Path) -> None:
         # By way of a module that no layer names.
         "connectors/kafka/lease.py": "import streams.unnamed",
         "streams/unnamed.py": "import connectors.clickhouse.client.client",
-        "streams/text.py": "import streams.cli.main",
+        "streams/core/text.py": "import streams.cli.main",
     }
     for path, statement in breaches.items():
         with (tmp_path / path).open("a", encoding="utf-8") as file:

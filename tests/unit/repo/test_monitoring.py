@@ -14,8 +14,8 @@ from command_lines import ROOT
 from promql import Series, firing, seconds_of
 
 from streams import metrics
+from streams.core.topics import Topics
 from streams.metrics import METRICS, STAGE_LATENCY
-from streams.topics import Topics
 
 DEPLOY = ROOT / "deploy"
 DASHBOARDS = sorted((DEPLOY / "grafana" / "dashboards").glob("*.json"))

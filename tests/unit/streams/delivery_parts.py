@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from streams.codec import encode
+from streams.core.codec import encode
+from streams.core.errors import LeaseLostError, RefusedError
+from streams.core.messages import Labeled, Row
+from streams.core.outcomes import Done, Reject, Retry
 from streams.delivery import Delivery
-from streams.errors import LeaseLostError, RefusedError
-from streams.messages import Labeled, Row
-from streams.outcomes import Done, Reject, Retry
 from streams.ports import Outgoing, Partition, Record
 from streams.stage import Flow, Limits, Route
 

@@ -19,7 +19,7 @@ from rich.console import Console
 from streams.cli.errors import guarded, hoisted, logged
 from streams.cli.progress import counting, working
 from streams.cli.reference import cli_page, commands, examples_of
-from streams.errors import ConfigurationError, UnavailableError
+from streams.core.errors import ConfigurationError, UnavailableError
 from streams.watchdog import StalledError
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.codec import decode, decode_dead_letter, encode, encode_dead_letter
-from streams.errors import UndecodableError
-from streams.messages import Alternative, Augmented, DeadLetter, RejectedVariant, Row
+from streams.core.codec import decode, decode_dead_letter, encode, encode_dead_letter
+from streams.core.errors import UndecodableError
+from streams.core.messages import Alternative, Augmented, DeadLetter, RejectedVariant, Row
 
 times = st.datetimes(timezones=st.just(UTC), min_value=datetime(1971, 1, 1), max_value=datetime(2200, 1, 1))
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=50)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from delivery_parts import ROWS, Broker, label, make, record, settle
 
-from streams.messages import Row
-from streams.outcomes import Retry
+from streams.core.messages import Row
+from streams.core.outcomes import Retry
 from streams.ports import Commit, Outgoing, Partition
 from streams.stage import Limits
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from delivery_parts import NOW, REPLAY, ROWS, Broker, label, make, record, row, settle
 
-from streams.codec import decode, encode, headers_of
-from streams.errors import LeaseLostError
-from streams.messages import Labeled, Row
-from streams.outcomes import Reject
+from streams.core.codec import decode, encode, headers_of
+from streams.core.errors import LeaseLostError
+from streams.core.messages import Labeled, Row
+from streams.core.outcomes import Reject
 from streams.ports import Commit, Outgoing, Record
 
 

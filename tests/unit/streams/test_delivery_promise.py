@@ -13,8 +13,8 @@ from delivery_parts import ROWS, Broker, label, make, record, row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.codec import encode
-from streams.messages import Row
+from streams.core.codec import encode
+from streams.core.messages import Row
 from streams.ports import Commit, Outgoing
 from streams.stage import Limits
 

@@ -12,14 +12,14 @@ from jsonschema import Draft202012Validator, ValidationError
 
 from connectors.clickhouse.sink.dead_letters import TOPIC_ID
 from streams.asyncapi import CHANNELS, asyncapi
-from streams.codec import encode, encode_dead_letter, headers_of
+from streams.core.codec import encode, encode_dead_letter, headers_of
+from streams.core.environment import load
+from streams.core.messages import Alternative, Augmented, DeadLetter, Labeled, Message, RejectedVariant, Row
+from streams.core.settings import Settings
+from streams.core.topics import Topics
 from streams.describe import describe_env, grouped_settings, messages_page, settings_page
-from streams.environment import load
 from streams.memory import PAYLOAD_DIGEST
-from streams.messages import Alternative, Augmented, DeadLetter, Labeled, Message, RejectedVariant, Row
 from streams.schemas import headers_schema, json_schemas
-from streams.settings import Settings
-from streams.topics import Topics
 
 NOW = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
 ROW = Row(row_id="7", text="где мой заказ", created_at=NOW, polled_at=NOW)

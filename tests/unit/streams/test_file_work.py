@@ -11,14 +11,14 @@ import pytest
 from connectors.clickhouse.queries.upload_rows import Numbers
 from connectors.files.mapping import Columns
 from connectors.files.uploads import Upload, Uploads
-from streams.errors import RefusedError
+from streams.core.errors import RefusedError
+from streams.core.settings import Settings
+from streams.core.topics import Topics
 from streams.file_feed import FileFeed, rows_of
 from streams.file_jobs import mapped, row_digest
 from streams.job_keeper import Pace
 from streams.jobs import FileSource, Job, Jobs
 from streams.ports import Outgoing, Record
-from streams.settings import Settings
-from streams.topics import Topics
 
 TOPICS = Topics("esk")
 TIME = datetime(2026, 1, 1, tzinfo=UTC)

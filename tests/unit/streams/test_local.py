@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from streams.errors import ConfigurationError
+from streams.core.errors import ConfigurationError
+from streams.core.settings import Settings
 from streams.local import local_stack_status, start_local_stack
-from streams.settings import Settings
 
 
 def test_a_taxonomy_that_cannot_be_used_is_refused_before_anything_starts(tmp_path: Path) -> None:

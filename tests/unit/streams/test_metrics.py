@@ -18,11 +18,11 @@ from prometheus_client.registry import Collector
 
 from connectors.kafka.backlog import Backlog
 from connectors.llm.limit import LimitState
-from streams.errors import UnavailableError
+from streams.core.errors import UnavailableError
+from streams.core.messages import Labeled
 from streams.lags import Lags
 from streams.llm_metrics import Endpoint, llm_metrics
 from streams.measures import StageLatency, cache_metrics
-from streams.messages import Labeled
 from streams.metrics import METRICS, STAGE_LATENCY, Declared, Histogram
 from streams.ports import Partition
 

@@ -8,9 +8,9 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams import text as cleaning
-from streams.text import clean, is_plain
-from streams.topics import normalise
+from streams.core import text as cleaning
+from streams.core.text import clean, is_plain
+from streams.core.topics import normalise
 
 _SPACE = re.compile(r"\s+")
 # Mostly what queries are made of, with enough of what is not plain.

@@ -10,13 +10,13 @@ from uuid import UUID
 import pytest
 
 from streams import replay
-from streams.environment import load
-from streams.errors import LeaseLostError
+from streams.core.environment import load
+from streams.core.errors import LeaseLostError
+from streams.core.topics import Topics
 from streams.feeds import Item, Page
 from streams.jobs import Job, Jobs, Wish
 from streams.ports import Commit, Outgoing, Partition, Record
 from streams.replay import Publishing, Tools
-from streams.topics import Topics
 
 ITEMS = [
     Item(str(n), datetime(2026, 1, 1, tzinfo=UTC).isoformat().encode(), n, "x", 0, b"{}") for n in range(1200)

@@ -10,18 +10,18 @@ from connectors.clickhouse.poller.backfill import Settled, poller_begins
 from connectors.clickhouse.poller.cursor import Cursor
 from connectors.clickhouse.queries.relabel_rows import Condition
 from connectors.clickhouse.source.table import micros_of
-from streams.codec import LABEL_VERSION, MESSAGE_TYPE, REPLAY_JOB, TO
-from streams.environment import load
-from streams.errors import ConfigurationError
+from streams.core.codec import LABEL_VERSION, MESSAGE_TYPE, REPLAY_JOB, TO
+from streams.core.environment import load
+from streams.core.errors import ConfigurationError
+from streams.core.messages import Row
+from streams.core.outcomes import Retry
+from streams.core.topics import Topics
 from streams.feeds import Item, in_sample
 from streams.flow import agents_flow
 from streams.jobs import Job, Jobs, Wish, wish_message
 from streams.leftover import Leftover
-from streams.messages import Row
-from streams.outcomes import Retry
 from streams.ports import Outgoing, Record
 from streams.relabel import _offsets
-from streams.topics import Topics
 from streams.versions import KnownVersions, LabelSpec, checked_prompt, dropped_message
 
 TOPICS = Topics("esk")

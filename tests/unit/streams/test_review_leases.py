@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.core.topics import Topics
 from streams.lookups import Place
 from streams.ports import Outgoing, Record
 from streams.review import LEASE_SECONDS, MARGIN_SECONDS, Reviews, decision_message, lease_message, row_key
-from streams.topics import Topics
 
 TOPICS = Topics()
 ROW = Place(datetime(2026, 1, 31, tzinfo=UTC), "42")

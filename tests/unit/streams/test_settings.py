@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from streams.environment import load
-from streams.errors import ConfigurationError
-from streams.settings import Settings
+from streams.core.environment import load
+from streams.core.errors import ConfigurationError
+from streams.core.settings import Settings
 
 
 def refused(environment: dict[str, str], env_file: Path | None = None) -> str:

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from delivery_parts import NOW, REPLAY, ROWS, Broker, label, make, no_sleep, record, row, settle
 
-from streams.codec import encode
+from streams.core.codec import encode
+from streams.core.messages import Augmented, Labeled, Row
+from streams.core.outcomes import Done
 from streams.delivery import Delivery
-from streams.messages import Augmented, Labeled, Row
-from streams.outcomes import Done
 from streams.ports import Commit, Outgoing, Record
 from streams.stage import Flow, Limits, Route
 from streams.window import floors_of

@@ -14,11 +14,11 @@ import pytest
 import structlog
 from delivery_parts import ROWS, Broker, label, make, record, row, settle
 
-from streams.codec import headers_of, traceparent_for
+from streams.core.codec import headers_of, traceparent_for
+from streams.core.context import TRACEPARENT, trace_id_in
+from streams.core.outcomes import Reject
 from streams.logs import configure_logs
-from streams.outcomes import Reject
 from streams.ports import Commit, Record
-from streams.trace import TRACEPARENT, trace_id_in
 
 
 def test_the_header_has_the_w3c_form_and_is_the_row_s_for_ever() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from structlog.testing import capture_logs
 
-from streams import waiting
-from streams.errors import AccessError, RefusedError, UnavailableError
-from streams.waiting import until_available
+from streams.core import availability as waiting
+from streams.core.availability import until_available
+from streams.core.errors import AccessError, RefusedError, UnavailableError
 
 
 @pytest.fixture(autouse=True)

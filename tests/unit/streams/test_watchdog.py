@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from streams.errors import UnavailableError
+from streams.core.errors import UnavailableError
 from streams.watchdog import StalledError, Watchdog
 
 

@@ -12,9 +12,9 @@ import httpx
 from connectors.api.app import Options, create_app
 from connectors.api.guard import Observe
 from connectors.api.services import Services
+from streams.core.messages import Labeled
 from streams.live import LiveLabel, LiveSlice, Start
 from streams.lookups import LabelPage, LabelQuery, Place, RowHistory
-from streams.messages import Labeled
 from streams.ondemand import OnDemand
 
 NOW = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)

@@ -12,7 +12,7 @@ from api_fakes import NOW, Fakes, client_of, labeled
 from structlog.testing import capture_logs
 
 from connectors.api.params import cursor_of, place_in
-from streams.errors import (
+from streams.core.errors import (
     AccessError,
     ConfigurationError,
     OverloadedError,
@@ -20,9 +20,9 @@ from streams.errors import (
     RetryableError,
     UnavailableError,
 )
+from streams.core.messages import Augmented, DeadLetter
 from streams.lookups import LabelPage, LabelQuery, Place, RowHistory
 from streams.measures import ApiRequests
-from streams.messages import Augmented, DeadLetter
 
 SECRET = "http://user:hunter2@10.0.0.5:8123 SELECT secret FROM t"
 

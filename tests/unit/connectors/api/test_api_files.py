@@ -15,8 +15,8 @@ from connectors.api.app import Options, create_app
 from connectors.api.services import Services
 from connectors.files.uploads import Uploads
 from streams.asked import CONFLICT, NO_FILE_OF_ROWS, NO_ROWS, NOT_FOUND, AskedFile, FileWork
-from streams.errors import ConfigurationError, RefusedError, UnavailableError
-from streams.settings import Settings
+from streams.core.errors import ConfigurationError, RefusedError, UnavailableError
+from streams.core.settings import Settings
 
 JOB: dict[str, Any] = {
     "job_id": "upload-1",

@@ -10,7 +10,7 @@ from api_fakes import Fakes, client_of, item
 
 from connectors.api import stream as module
 from connectors.api.stream import EventStream, Streams
-from streams.errors import RefusedError
+from streams.core.errors import RefusedError
 from streams.live import LiveSlice, live_label
 from streams.ports import Record
 

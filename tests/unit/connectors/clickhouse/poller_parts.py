@@ -17,12 +17,12 @@ from connectors.clickhouse.poller.plain_rows import QuickRows
 from connectors.clickhouse.poller.poller import Poller
 from connectors.clickhouse.poller.row_identity import content_of, mark_of
 from connectors.clickhouse.source.table import SourceRow, moment
-from streams.codec import CREATED_AT
-from streams.errors import LeaseLostError, RefusedError, UnavailableError
+from streams.core.codec import CREATED_AT
+from streams.core.context import TRACEPARENT
+from streams.core.errors import LeaseLostError, RefusedError, UnavailableError
+from streams.core.settings import Settings
+from streams.core.topics import Topics
 from streams.ports import Outgoing, Partition, Record, Run
-from streams.settings import Settings
-from streams.topics import Topics
-from streams.trace import TRACEPARENT
 
 TOPICS = Topics("t")
 PARTITIONS = 2

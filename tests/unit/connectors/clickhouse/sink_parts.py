@@ -19,12 +19,12 @@ from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.schema.tables import create_tables
 from connectors.clickhouse.sink.sink import Sink
 from connectors.local.stack import LocalStack
-from streams.codec import encode, headers_of
-from streams.errors import LeaseLostError, RefusedError
-from streams.messages import Alternative, Augmented, Labeled, Message, RejectedVariant
+from streams.core.codec import encode, headers_of
+from streams.core.errors import LeaseLostError, RefusedError
+from streams.core.messages import Alternative, Augmented, Labeled, Message, RejectedVariant
+from streams.core.settings import Settings
+from streams.core.topics import Topics
 from streams.ports import Commit, Outgoing, Partition, Record
-from streams.settings import Settings
-from streams.topics import Topics
 
 TOPICS = Topics("esk")
 L0, L1 = Partition(TOPICS.labeled, 0), Partition(TOPICS.labeled, 1)

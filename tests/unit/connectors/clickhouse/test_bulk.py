@@ -22,10 +22,10 @@ from connectors.clickhouse.poller.bulk_source import BulkSource
 from connectors.clickhouse.poller.publisher import Publisher
 from connectors.clickhouse.poller.row_identity import CONTENT
 from connectors.clickhouse.source.table import Ahead, SourceRow, micros_of
-from streams.codec import CREATED_AT
-from streams.errors import UnavailableError
+from streams.core.codec import CREATED_AT
+from streams.core.errors import UnavailableError
+from streams.core.settings import Settings
 from streams.ports import Record
-from streams.settings import Settings
 
 START = datetime(2026, 3, 29, 0, 59, 58, 123456, tzinfo=UTC)
 NOW = micros_of(START) + 10**12

@@ -6,7 +6,7 @@ import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
 
 from connectors.clickhouse.client.errors import SERVERS_FAULT, code_of, translate
-from streams.errors import (
+from streams.core.errors import (
     AccessError,
     ConfigurationError,
     LeaseLostError,

@@ -18,8 +18,8 @@ from sink_parts import BadLine
 
 from connectors.clickhouse import ClickHouseConfig, ClickHouseConnector
 from connectors.clickhouse.client.client import ClickHouseClient
-from streams.errors import ConfigurationError, RetryableError
-from streams.settings import Settings
+from streams.core.errors import ConfigurationError, RetryableError
+from streams.core.settings import Settings
 
 Address = tuple[str, int]
 TEXTS = ["не могу войти", 'с "кавычками", запятой;\nи строкой', "emoji 😀", "'; DROP TABLE logs;--", ""]

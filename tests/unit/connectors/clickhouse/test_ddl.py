@@ -9,9 +9,9 @@ from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.queries.label_versions import promote_version, register_version, retire_version
 from connectors.clickhouse.schema import tables as ddl
 from connectors.clickhouse.schema.columns import columns_of
-from streams.errors import RefusedError
-from streams.messages import Augmented, DeadLetter, Labeled
-from streams.settings import Settings
+from streams.core.errors import RefusedError
+from streams.core.messages import Augmented, DeadLetter, Labeled
+from streams.core.settings import Settings
 
 
 async def add(database: Database, *rows: tuple[str, str, str, float | None], at: str = "2026-03-01") -> None:

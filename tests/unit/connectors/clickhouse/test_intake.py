@@ -11,7 +11,7 @@ from sink_parts import TOPICS, FakeInput, FakeKafka
 
 from connectors.clickhouse.sink import batcher as intakes
 from connectors.clickhouse.sink.batcher import Intake
-from streams.errors import LeaseLostError, UnavailableError
+from streams.core.errors import LeaseLostError, UnavailableError
 from streams.ports import Partition, Record
 
 L0 = Partition(TOPICS.labeled, 0)

@@ -19,9 +19,9 @@ from sink_parts import (
 )
 
 from connectors.clickhouse.queries.dead_letters import count_letters, list_letters
-from streams.codec import encode_dead_letter
-from streams.errors import ConfigurationError
-from streams.messages import DeadLetter
+from streams.core.codec import encode_dead_letter
+from streams.core.errors import ConfigurationError
+from streams.core.messages import DeadLetter
 from streams.ports import Partition
 
 LETTERS = [

@@ -13,9 +13,9 @@ from sink_parts import Database, fresh_database
 from connectors.clickhouse.queries.label_versions import promote_version, register_version
 from connectors.clickhouse.queries.lookups import row_history, search_labels
 from connectors.clickhouse.schema.columns import columns_of
-from streams.errors import ConfigurationError
+from streams.core.errors import ConfigurationError
+from streams.core.messages import Augmented, Labeled
 from streams.lookups import LabelPage, LabelQuery, Place
-from streams.messages import Augmented, Labeled
 
 START = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
 HOSTILE = (

@@ -14,8 +14,8 @@ from poller_parts import TOPICS, FakeKafka, FakeSource, make_poller, poll_once, 
 from connectors.clickhouse.poller.cursor import Cursor, WindowStarts
 from connectors.clickhouse.poller.row_identity import Mark
 from connectors.clickhouse.source.table import SourceRow
-from streams.codec import CREATED_AT
-from streams.errors import RetryableError
+from streams.core.codec import CREATED_AT
+from streams.core.errors import RetryableError
 from streams.ports import Partition
 
 SECOND = 1_000_000

@@ -22,7 +22,7 @@ from poller_parts import (
 
 from connectors.clickhouse.poller.cursor import Cursor
 from connectors.clickhouse.poller.publisher import OneByOneError, Publisher
-from streams.errors import LeaseLostError, RefusedError, RetryableError, UnavailableError
+from streams.core.errors import LeaseLostError, RefusedError, RetryableError, UnavailableError
 from streams.ports import Partition, Run
 
 SECOND = 1_000_000

@@ -30,9 +30,9 @@ from sink_parts import (
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.sink import inserter as inserts
-from streams.errors import LeaseLostError
+from streams.core.errors import LeaseLostError
+from streams.core.settings import Settings
 from streams.ports import Commit, Partition
-from streams.settings import Settings
 
 
 @pytest.fixture

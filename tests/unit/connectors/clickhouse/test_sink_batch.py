@@ -12,9 +12,9 @@ from sink_parts import TOPICS, FakeKafka, augmented, labeled
 
 from connectors.clickhouse.sink import batch as batches
 from connectors.clickhouse.sink.batch import dead_letter_batch, to_batch
-from streams.codec import decode, encode, encode_dead_letter
-from streams.errors import UndecodableError
-from streams.messages import Augmented, DeadLetter, Labeled
+from streams.core.codec import decode, encode, encode_dead_letter
+from streams.core.errors import UndecodableError
+from streams.core.messages import Augmented, DeadLetter, Labeled
 from streams.ports import Record
 
 TOPIC_ID = uuid4()

@@ -28,9 +28,9 @@ from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.sink import inserter as inserts
 from connectors.clickhouse.sink.insert_fence import FIRST_SECONDS
 from connectors.clickhouse.sink.sink import writer_for
-from streams.errors import AccessError
+from streams.core.errors import AccessError
+from streams.core.settings import Settings
 from streams.ports import Commit
-from streams.settings import Settings
 
 
 def test_an_insert_gives_up_before_the_session_ends() -> None:

@@ -22,8 +22,8 @@ from sink_parts import (
     sink_for,
 )
 
-from streams.codec import encode, encode_dead_letter
-from streams.messages import DeadLetter
+from streams.core.codec import encode, encode_dead_letter
+from streams.core.messages import DeadLetter
 from streams.ports import Commit, Partition
 
 

@@ -11,8 +11,8 @@ import pytest
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.source import table as module
 from connectors.clickhouse.source.table import SourceRow, SourceTable, micros_of, moment
-from streams.errors import ConfigurationError
-from streams.settings import Settings
+from streams.core.errors import ConfigurationError
+from streams.core.settings import Settings
 
 START = datetime(2026, 3, 29, 0, 59, 58, tzinfo=UTC)  # two seconds before Europe's clocks change
 

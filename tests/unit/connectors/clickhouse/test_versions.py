@@ -15,7 +15,7 @@ from connectors.clickhouse.queries.label_versions import (
     retire_version,
     version_history,
 )
-from streams.errors import ConfigurationError, RefusedError
+from streams.core.errors import ConfigurationError, RefusedError
 
 
 async def add(database: Database, *rows: tuple[str, str]) -> None:

@@ -17,8 +17,8 @@ from connectors.files.records import Broken, Record
 from connectors.files.rows import FileRow, Rows
 from connectors.files.times import time_in
 from connectors.files.understand import Chosen, Understood, understand
-from streams.errors import RefusedError
-from streams.settings import Settings
+from streams.core.errors import RefusedError
+from streams.core.settings import Settings
 
 SETTINGS = Settings()
 ROWS = [

@@ -14,9 +14,9 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from connectors.kafka.broadcast import Broadcast
 from connectors.kafka.connection import connection
-from streams.errors import RefusedError, UnavailableError
+from streams.core.errors import RefusedError, UnavailableError
+from streams.core.settings import Settings
 from streams.live import LiveLabel, Start
-from streams.settings import Settings
 from tests.stack import local_stack
 
 _numbers = itertools.count()

@@ -9,7 +9,7 @@ import pytest
 from aiokafka import errors as kafka
 
 from connectors.kafka.errors import translate
-from streams.errors import (
+from streams.core.errors import (
     AccessError,
     LabelstreamError,
     LeaseLostError,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from connectors.kafka.consumer import Session
-from streams.errors import LeaseLostError
+from streams.core.errors import LeaseLostError
 from streams.ports import Commit, Partition
 
 PLACE = Partition("labeled", 0)

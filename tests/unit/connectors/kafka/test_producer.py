@@ -16,9 +16,9 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from connectors.kafka.connection import connection
 from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.tail import TailReader
-from streams.errors import LabelstreamError, LeaseLostError, RefusedError
+from streams.core.errors import LabelstreamError, LeaseLostError, RefusedError
+from streams.core.settings import Settings
 from streams.ports import Outgoing, Partition, Run
-from streams.settings import Settings
 from tests.stack import local_stack
 
 _numbers = itertools.count()

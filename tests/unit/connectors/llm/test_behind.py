@@ -10,7 +10,7 @@ from test_limit import Callers, Clock, limit_of, settle
 
 from connectors.llm.behind import Behind
 from connectors.llm.pace import Pace
-from streams.errors import UnavailableError
+from streams.core.errors import UnavailableError
 
 
 def pace_of(level: int, latency: float = 0.0) -> Pace:

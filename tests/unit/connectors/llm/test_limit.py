@@ -10,7 +10,7 @@ import pytest
 from llm_parts import until
 
 from connectors.llm.limit import Limit, Load
-from streams.errors import ConfigurationError, OverloadedError, RetryableError, UnavailableError
+from streams.core.errors import ConfigurationError, OverloadedError, RetryableError, UnavailableError
 from streams.urgency import REPLAY
 
 

@@ -12,7 +12,7 @@ from aiohttp import web
 from llm_parts import ASK, chat, client_of, serving, status, token, until
 
 from connectors.llm import client as client_module
-from streams.errors import (
+from streams.core.errors import (
     AccessError,
     ConfigurationError,
     RetryableError,

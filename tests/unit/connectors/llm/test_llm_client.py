@@ -11,7 +11,7 @@ import structlog
 from aiohttp import web
 from llm_parts import ASK, chat, client_of, serving, status, until
 
-from streams.errors import (
+from streams.core.errors import (
     TOO_LONG,
     AccessError,
     ConfigurationError,

@@ -17,7 +17,7 @@ from aiohttp.client_reqrep import ConnectionKey
 from connectors.llm import http
 from connectors.llm.errors import FOREIGN, from_status, retry_after, translate
 from connectors.llm.http import Http
-from streams.errors import (
+from streams.core.errors import (
     TOO_LONG,
     AccessError,
     ConfigurationError,

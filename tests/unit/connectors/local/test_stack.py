@@ -21,7 +21,7 @@ import pytest
 from connectors.local import processes
 from connectors.local.processes import Child
 from connectors.local.stack import LocalStack, PartStatus, PortTakenError, StackError, StackStatus
-from streams.errors import ConfigurationError
+from streams.core.errors import ConfigurationError
 
 _REPOSITORY = Path(__file__).resolve().parents[4]
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from streams.messages import Message
+from streams.core.messages import Message
 
 M = TypeVar("M", bound=Message, covariant=True)
 I_contra = TypeVar("I_contra", bound=Message)

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import structlog
 
-from streams.errors import ConfigurationError, LabelstreamError, RetryableError, UnavailableError
+from streams.core.errors import ConfigurationError, LabelstreamError, RetryableError, UnavailableError
 
 log = structlog.get_logger()
 

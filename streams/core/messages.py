@@ -4,7 +4,7 @@ Each message is the one before it plus what the step learned::
 
     Row  --label-->  Labeled(Row)  --augment-->  Augmented(Labeled)
 
-The codec (``streams/codec.py``), the JSON Schema, the ClickHouse tables
+The codec (``streams/core/codec.py``), the JSON Schema, the ClickHouse tables
 (``connectors/clickhouse/schema/tables.py``) and the reference page are made from these classes.
 A reader ignores fields that it does not know, so that a newer writer never breaks it;
 within a major schema version fields are only ever added, with a default.

@@ -15,8 +15,8 @@ from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 from pydantic import SecretStr, ValidationError
 
-from streams.errors import ConfigurationError
-from streams.settings import Settings
+from streams.core.errors import ConfigurationError
+from streams.core.settings import Settings
 
 _FAMILIES = re.compile(
     r"^(CLICKHOUSE|KAFKA|LLM|TOPIC|POLL|AUGMENT|LABEL|LABELSTREAM|TAXONOMY|FETCH|API|HEALTH|MIN_TEXT)_"

@@ -10,9 +10,9 @@ from typing import TypeVar
 import orjson
 from pydantic import ValidationError
 
-from streams.errors import UndecodableError
-from streams.messages import DeadLetter, Labeled, Message, Part, Row
-from streams.trace import TRACEPARENT, traceparent_of
+from streams.core.context import TRACEPARENT, traceparent_of
+from streams.core.errors import UndecodableError
+from streams.core.messages import DeadLetter, Labeled, Message, Part, Row
 
 M = TypeVar("M", bound=Message)
 Headers = list[tuple[str, bytes]]

@@ -7,7 +7,7 @@ import unicodedata
 from dataclasses import dataclass
 from hashlib import sha256
 
-from streams.text import is_plain
+from streams.core.text import is_plain
 
 
 @dataclass(frozen=True)

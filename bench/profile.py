@@ -27,7 +27,10 @@ _EVERY = 0.002
 # The first part that matches, from the innermost frame outward: what the path of its file holds.
 PARTS = (
     ("decode, encode, headers", ("streams/core/codec.py", "streams/core/messages.py")),
-    ("identities, window, memory", ("streams/memory.py", "streams/window.py", "streams/on_the_way.py")),
+    (
+        "identities, window, memory",
+        ("streams/delivery/deduplication.py", "streams/delivery/commit_window.py", "streams/on_the_way.py"),
+    ),
     ("cache of answers", ("connectors/llm/cache.py",)),
     ("prompt, answer, distribution", ("agents/", "connectors/llm/answer.py")),
     ("limit", ("connectors/llm/limit.py", "connectors/llm/pace.py")),
@@ -36,7 +39,15 @@ PARTS = (
     ("fetch", ("aiokafka/consumer", "connectors/kafka/tail.py")),
     ("Kafka connection", ("aiokafka/",)),
     ("lease", ("connectors/kafka/lease.py",)),
-    ("delivery", ("streams/delivery.py", "streams/intake.py", "streams/work.py", "streams/leftover.py")),
+    (
+        "delivery",
+        (
+            "streams/delivery/delivery.py",
+            "streams/delivery/ordered_input.py",
+            "streams/delivery/in_flight.py",
+            "streams/delivery/replay_throttle.py",
+        ),
+    ),
     ("Faust", ("faust/", "mode/", "streams/app.py", "streams/turns.py")),
 )
 _REST = "event loop"

@@ -28,7 +28,8 @@ from streams.core.errors import UndecodableError
 from streams.core.messages import Augmented, Labeled
 from streams.core.settings import Settings
 from streams.core.topics import Topics, groups
-from streams.delivery import Delivery
+from streams.delivery.delivery import Delivery
+from streams.delivery.routes import Limits
 from streams.duty import lag_owed, membership_owed, watched
 from streams.flow import agents_flow
 from streams.health import Health
@@ -39,7 +40,6 @@ from streams.measures import StageLatency, agents_metrics, cache_metrics, member
 from streams.metrics import LABEL_VERSION, LLM_CALL_SECONDS, Histogram
 from streams.ports import Record
 from streams.prepare import chat_ready, kafka_ready
-from streams.stage import Limits
 from streams.versions_role import Versions
 from streams.watchdog import Watchdog
 

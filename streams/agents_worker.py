@@ -17,7 +17,7 @@ from connectors.kafka.lease import GroupLease
 from connectors.kafka.producer import LeasedProducer
 from streams.app import add_agent, make_app
 from streams.core.errors import LabelstreamError, UnavailableError
-from streams.delivery import Delivery
+from streams.delivery.delivery import Delivery
 from streams.ports import Commit, Partition, TopicIds
 from streams.turns import Turns
 

@@ -2,7 +2,7 @@
 
 Faust gives membership in the consumer group, fetching, and one agent a stage. Acknowledging and
 committing is not left to it: its own bookkeeping skips unfinished messages (see docs/adr/0002), so
-nothing is ever acknowledged to Faust, and `streams/delivery.py` commits its own positions.
+nothing is ever acknowledged to Faust, and `streams/delivery/delivery.py` commits its own positions.
 """
 
 from __future__ import annotations

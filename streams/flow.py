@@ -20,8 +20,8 @@ from streams.core.codec import LABEL_VERSION, MESSAGE_TYPE, TO
 from streams.core.messages import Augmented, Labeled, Row
 from streams.core.outcomes import Step
 from streams.core.topics import Topics
+from streams.delivery.routes import Flow, Route
 from streams.ports import Record
-from streams.stage import Flow, Route
 
 SHADOW = "shadow"  # where a replay's labels go, if not to `labeled`
 

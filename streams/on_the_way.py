@@ -17,8 +17,8 @@ from streams.core.codec import CREATED_AT, LABEL_VERSION, decode
 from streams.core.errors import UndecodableError
 from streams.core.messages import Message, Row
 from streams.core.topics import Topics, groups
+from streams.delivery.commit_window import made_anew
 from streams.ports import Partition, Record, Tail
-from streams.window import made_anew
 
 Identity = tuple[str, bytes]
 M = TypeVar("M", bound=Message)

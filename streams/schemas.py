@@ -22,7 +22,7 @@ from streams.core.codec import (
 )
 from streams.core.context import TRACEPARENT
 from streams.core.messages import MESSAGES, DeadLetter, Labeled, Row
-from streams.memory import PAYLOAD_DIGEST
+from streams.delivery.deduplication import PAYLOAD_DIGEST
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -1,4 +1,4 @@
-"""What a step may say about a message. A step never decides delivery: `streams/delivery.py` does."""
+"""What a step may say about a message. A step never decides delivery: `streams/delivery/delivery.py` does."""
 
 from __future__ import annotations
 

@@ -28,17 +28,17 @@ from connectors.kafka.connection import connection
 from connectors.kafka.lease import GroupLease
 from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.tail import TailReader
-from streams import delivery as delivery_module
 from streams.core.environment import load
 from streams.core.messages import Labeled, Row
 from streams.core.outcomes import Done
 from streams.core.settings import Settings
 from streams.core.topics import Topics
-from streams.delivery import Delivery
+from streams.delivery import delivery as delivery_module
+from streams.delivery.commit_window import Slot, Window
+from streams.delivery.delivery import Delivery
+from streams.delivery.routes import Limits
 from streams.flow import agents_flow
 from streams.ports import Commit, Partition, Record
-from streams.stage import Limits
-from streams.window import Slot, Window
 from tests.faults.actors import Actor
 from tests.faults.driver import initialise
 from tests.faults.ledger import read_topic

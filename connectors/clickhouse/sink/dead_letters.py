@@ -22,7 +22,7 @@ from streams.core.codec import LABEL_VERSION, encode_dead_letter
 from streams.core.context import TRACEPARENT, trace_id_in
 from streams.core.errors import ConfigurationError, RefusedError
 from streams.core.messages import DeadLetter
-from streams.memory import PAYLOAD_DIGEST, digest_of
+from streams.delivery.deduplication import PAYLOAD_DIGEST, digest_of
 from streams.ports import Commit, Lease, Outgoing, Partition, Record, Sender, Tail
 
 log = structlog.get_logger()

@@ -17,8 +17,8 @@ from streams.core.environment import load
 from streams.core.messages import Alternative, Augmented, DeadLetter, Labeled, Message, RejectedVariant, Row
 from streams.core.settings import Settings
 from streams.core.topics import Topics
+from streams.delivery.deduplication import PAYLOAD_DIGEST
 from streams.describe import describe_env, grouped_settings, messages_page, settings_page
-from streams.memory import PAYLOAD_DIGEST
 from streams.schemas import headers_schema, json_schemas
 
 NOW = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)

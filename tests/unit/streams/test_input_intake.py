@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from streams.core.codec import encode
-from streams.intake import Intake
+from streams.delivery.ordered_input import Intake
 from streams.ports import Outgoing, Record
 from tests.unit.streams.delivery_parts import ROWS, Broker, record, row
 

@@ -16,10 +16,10 @@ from streams.core.errors import ConfigurationError
 from streams.core.messages import Row
 from streams.core.outcomes import Retry
 from streams.core.topics import Topics
+from streams.delivery.replay_throttle import Leftover
 from streams.feeds import Item, in_sample
 from streams.flow import agents_flow
 from streams.jobs import Job, Jobs, Wish, wish_message
-from streams.leftover import Leftover
 from streams.ports import Outgoing, Record
 from streams.relabel import _offsets
 from streams.versions import KnownVersions, LabelSpec, checked_prompt, dropped_message

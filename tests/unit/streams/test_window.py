@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.memory import Floors
-from streams.window import Window, floors_of, made_anew
+from streams.delivery.commit_window import Window, floors_of, made_anew
+from streams.delivery.deduplication import Floors
 
 
 @st.composite

@@ -16,7 +16,7 @@ from streams.core.codec import (
 from streams.core.context import TRACEPARENT
 from streams.core.messages import DeadLetter, Row
 from streams.core.outcomes import Reject
-from streams.memory import PAYLOAD_DIGEST, digest_of
+from streams.delivery.deduplication import PAYLOAD_DIGEST, digest_of
 from streams.ports import Outgoing, Record
 
 

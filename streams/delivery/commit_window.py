@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import orjson
 
-from streams.memory import Floors
+from streams.delivery.deduplication import Floors
 from streams.ports import Commit
 
 

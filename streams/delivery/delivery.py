@@ -23,16 +23,16 @@ from streams.core.context import AT_WORK
 from streams.core.errors import LeaseLostError, UndecodableError
 from streams.core.messages import Row
 from streams.core.outcomes import Done, Reject, Retry
-from streams.intake import Intake
-from streams.memory import bytes_identity, digest_of, retry_identity, row_identity
-from streams.outbox import Outbox
-from streams.places import Places
+from streams.delivery.commit_window import Window, made_anew
+from streams.delivery.concurrency import Places
+from streams.delivery.deduplication import bytes_identity, digest_of, retry_identity, row_identity
+from streams.delivery.in_flight import Input, Work
+from streams.delivery.ordered_input import Intake
+from streams.delivery.outbox import Outbox
+from streams.delivery.recovery import Takeover
+from streams.delivery.routes import Flow, Limits
 from streams.ports import Commit, Lease, Partition, Record, Sender, Tail, TopicIds
-from streams.stage import Flow, Limits
-from streams.takeover import Takeover
 from streams.urgency import REPLAY
-from streams.window import Window, made_anew
-from streams.work import Input, Work
 
 log = structlog.get_logger()
 

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Set
 
 from streams.core.codec import REPLAY_JOB
-from streams.leftover import Leftover
+from streams.delivery.in_flight import Work
+from streams.delivery.replay_throttle import Leftover
+from streams.delivery.routes import Limits, Route
 from streams.ports import Record
-from streams.stage import Limits, Route
-from streams.work import Work
 
 _SENDING = 32  # so many more than a step has places may wait for Kafka's confirmation
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from streams.memory import Floors, Memory, source_of
+from streams.delivery.commit_window import floors_of
+from streams.delivery.deduplication import Floors, Memory, source_of
+from streams.delivery.routes import Flow
 from streams.ports import Commit, Partition, Tail
-from streams.stage import Flow
-from streams.window import floors_of
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Turns a step's outcomes into sends, dead letters, pauses and commits."""

@@ -175,7 +175,7 @@ def demo(
     ] = None,
 ) -> None:
     """The whole pipeline on this machine: rows land in ClickHouse and come out labelled."""
-    from streams import demo as show
+    from streams.demo import run as show
 
     settings = read_settings()
     configure_logs("warning", settings.log_format)

@@ -27,7 +27,7 @@ from streams.core.availability import until_available
 from streams.core.errors import LabelstreamError, RetryableError, UnavailableError
 from streams.core.settings import Settings
 from streams.core.topics import Topics, groups
-from streams.demo_view import farewell, picture
+from streams.demo.screen import farewell, picture
 from streams.initialise import initialise
 from streams.local import local_stack_status, start_local_stack, stop_local_stack, with_local_stack
 from streams.supervise import Supervisor

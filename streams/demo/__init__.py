@@ -1,0 +1,1 @@
+"""`labelstream demo`: the whole pipeline on one machine."""

@@ -20,7 +20,7 @@ from streams.api.page_operations import AuditLog, Desk
 from streams.core.api_keys import parse_keys
 from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
-from streams.file_work import FileWork
+from streams.files.service import FileWork
 from streams.health import Health, application
 from streams.job_keeper import Keeper
 from streams.local import with_local_stack

@@ -23,7 +23,7 @@ from streams.core.errors import RefusedError
 from streams.core.settings import Settings
 from streams.core.topics import Topics
 from streams.duty import again
-from streams.fetching import begin, export, fetch_job
+from streams.files.fetch import begin, export, fetch_job
 from streams.health import Health
 from streams.job_keeper import Keeper
 from streams.local import with_local_stack

@@ -16,7 +16,7 @@ from streams.api.label_feed import Tables
 from streams.audit import AuditEntry
 from streams.core.errors import ConfigurationError, LabelstreamError, RefusedError
 from streams.core.settings import Settings
-from streams.file_work import FileWork
+from streams.files.service import FileWork
 from streams.job_work import work
 from streams.jobs import Wish
 from streams.local import with_local_stack

@@ -15,7 +15,7 @@ from streams.core.errors import RefusedError
 from streams.core.settings import Settings
 from streams.core.topics import Topics
 from streams.file_feed import FileFeed, rows_of
-from streams.file_jobs import mapped, row_digest
+from streams.files.upload_jobs import mapped, row_digest
 from streams.job_keeper import Pace
 from streams.jobs import FileSource, Job, Jobs
 from streams.ports import Outgoing, Record

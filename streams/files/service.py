@@ -11,12 +11,12 @@ from connectors.files.uploads import Upload, Uploads
 from streams.asked import CONFLICT, NOT_FOUND, AskedFile, FileFormat, ReadAs
 from streams.core.errors import RefusedError
 from streams.core.settings import Settings
-from streams.fetching import begin, export, fetch_job
-from streams.file_jobs import file_job
+from streams.files.fetch import begin, export, fetch_job
+from streams.files.results import broken_of, result_of
+from streams.files.upload_jobs import file_job
 from streams.job_keeper import Keeper
 from streams.job_work import note
 from streams.jobs import Job, Wish, wish_message
-from streams.results import broken_of, result_of
 
 
 class FileWork:

@@ -1,0 +1,1 @@
+"""Uploads, exports and fetches as jobs."""

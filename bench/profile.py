@@ -29,7 +29,11 @@ PARTS = (
     ("decode, encode, headers", ("streams/core/codec.py", "streams/core/messages.py")),
     (
         "identities, window, memory",
-        ("streams/delivery/deduplication.py", "streams/delivery/commit_window.py", "streams/on_the_way.py"),
+        (
+            "streams/delivery/deduplication.py",
+            "streams/delivery/commit_window.py",
+            "streams/jobs/in_flight_rows.py",
+        ),
     ),
     ("cache of answers", ("connectors/llm/cache.py",)),
     ("prompt, answer, distribution", ("agents/", "connectors/llm/answer.py")),

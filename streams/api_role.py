@@ -22,7 +22,7 @@ from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
 from streams.files.service import FileWork
 from streams.health import Health, application
-from streams.job_keeper import Keeper
+from streams.jobs.scheduler import Keeper
 from streams.local import with_local_stack
 from streams.measures import ApiRequests
 from streams.overview import PagePorts

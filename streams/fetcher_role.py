@@ -25,7 +25,7 @@ from streams.core.topics import Topics
 from streams.duty import again
 from streams.files.fetch import begin, export, fetch_job
 from streams.health import Health
-from streams.job_keeper import Keeper
+from streams.jobs.scheduler import Keeper
 from streams.local import with_local_stack
 from streams.ports import Outgoing, Tail
 from streams.prepare import kafka_ready

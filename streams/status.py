@@ -18,7 +18,7 @@ from connectors.kafka.tail import TailReader
 from streams.core.errors import LabelstreamError, UnavailableError
 from streams.core.settings import Settings
 from streams.core.topics import Topics, groups
-from streams.jobs import UNFINISHED, read_jobs
+from streams.jobs.job import UNFINISHED, read_jobs
 from streams.ports import Partition
 from streams.versions_view import versions_named
 

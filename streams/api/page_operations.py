@@ -17,10 +17,10 @@ from streams.audit import AuditEntry
 from streams.core.errors import ConfigurationError, LabelstreamError, RefusedError
 from streams.core.settings import Settings
 from streams.files.service import FileWork
-from streams.job_work import work
-from streams.jobs import Wish
+from streams.jobs.commands import steered
+from streams.jobs.job import Wish
+from streams.jobs.runner import work
 from streams.local import with_local_stack
-from streams.relabel import steered
 from streams.retry import letter_id, list_dead_letters, retry_letter
 from streams.versions_view import compare, promote, retire, versions_known
 

@@ -83,7 +83,7 @@ def replay(
         )
     if to not in ("shadow", "labeled"):
         raise ConfigurationError(f"there is no {to} to replay to", setting="--to", fix="shadow or labeled")
-    from streams.relabel import Asked, replay_job, spec_of
+    from streams.jobs.commands import Asked, replay_job, spec_of
 
     asked = Asked(
         source="topic" if from_topic else "table",
@@ -117,7 +117,7 @@ def backfill(
     as_json: Json = False,
 ) -> None:
     """Label old rows of the source table that nobody has labelled, beside the live ones."""
-    from streams.relabel import backfill_job
+    from streams.jobs.commands import backfill_job
 
     first, last = moment_in(since), moment_in(until)
 
@@ -130,7 +130,7 @@ def backfill(
 @replay_app.command("list", epilog=examples("labelstream replay list"))
 def replay_list(as_json: Json = False) -> None:
     """Replays and backfills, newest first."""
-    from streams.relabel import jobs_known
+    from streams.jobs.commands import jobs_known
 
     found = _ask("reading the jobs", jobs_known(_settings()))
     if as_json:
@@ -143,7 +143,7 @@ def replay_list(as_json: Json = False) -> None:
 @replay_app.command("show", epilog=examples("labelstream replay show 20260131-093000-1a2b --json"))
 def replay_show(job: JobId, as_json: Json = False) -> None:
     """How one stands."""
-    from streams.relabel import job_shown
+    from streams.jobs.commands import job_shown
 
     found = _ask("reading the jobs", job_shown(_settings(), job))
     print_json(found) if as_json else typer.echo(_line(found))
@@ -164,8 +164,8 @@ def replay_cancel(job: JobId, as_json: Json = False) -> None:
 @replay_app.command("resume", epilog=examples("labelstream replay resume 20260131-093000-1a2b"))
 def replay_resume(job: JobId, no_wait: NoWait = False, as_json: Json = False) -> None:
     """Go on with one that was paused, cancelled or interrupted; no row is published twice."""
-    from streams.jobs import Wish
-    from streams.relabel import steered
+    from streams.jobs.commands import steered
+    from streams.jobs.job import Wish
 
     _ask("telling the job", steered(_settings(), job, Wish.RUN))
     _work(job, wait=not no_wait, as_json=as_json)
@@ -174,7 +174,7 @@ def replay_resume(job: JobId, no_wait: NoWait = False, as_json: Json = False) ->
 @replay_app.command("drop", epilog=examples("labelstream replay drop 20260131-093000-1a2b"))
 def replay_drop(job: JobId, as_json: Json = False) -> None:
     """Stop it, and take its rows out of the tables for good."""
-    from streams.relabel import dropped
+    from streams.jobs.commands import dropped
 
     def say(what: str) -> None:
         if not as_json:
@@ -185,7 +185,7 @@ def replay_drop(job: JobId, as_json: Json = False) -> None:
 
 
 def _start(make: Any, *, dry_run: bool, wait: bool, as_json: bool) -> None:
-    from streams.relabel import begun
+    from streams.jobs.commands import begun
 
     found = _ask("looking at the rows", begun(_settings(), make, dry_run=dry_run))
     if not dry_run:
@@ -200,7 +200,7 @@ def _start(make: Any, *, dry_run: bool, wait: bool, as_json: bool) -> None:
 
 
 def _work(job: str, *, wait: bool, as_json: bool) -> None:
-    from streams.job_work import work
+    from streams.jobs.runner import work
 
     settings = _settings()
     configure_logs("warning", settings.log_format)
@@ -229,8 +229,8 @@ def _work(job: str, *, wait: bool, as_json: bool) -> None:
 
 
 def _steer(job: str, wish: str, as_json: bool) -> None:
-    from streams.jobs import Wish
-    from streams.relabel import steered
+    from streams.jobs.commands import steered
+    from streams.jobs.job import Wish
 
     found = _ask("telling the job", steered(_settings(), job, Wish(wish)))
     print_json(found) if as_json else typer.echo(_line(found))

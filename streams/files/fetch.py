@@ -26,9 +26,9 @@ from connectors.files.times import time_in
 from streams.asked import NO_ROWS
 from streams.core.errors import RefusedError
 from streams.core.settings import Settings
-from streams.job_work import note, poller_line
-from streams.jobs import Job
-from streams.replay import Tools
+from streams.jobs.job import Job
+from streams.jobs.publishing import Tools
+from streams.jobs.runner import note, poller_line
 
 log = structlog.get_logger()
 

@@ -16,9 +16,9 @@ from connectors.files.rows import FileRow
 from streams.asked import NOT_FOUND, FileFormat
 from streams.core.errors import ConfigurationError, RefusedError
 from streams.core.messages import Row
-from streams.file_feed import rows_of
-from streams.jobs import Job
-from streams.replay import Tools
+from streams.jobs.file_source import rows_of
+from streams.jobs.job import Job
+from streams.jobs.publishing import Tools
 
 _PAGE = 1_000
 

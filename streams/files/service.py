@@ -14,9 +14,9 @@ from streams.core.settings import Settings
 from streams.files.fetch import begin, export, fetch_job
 from streams.files.results import broken_of, result_of
 from streams.files.upload_jobs import file_job
-from streams.job_keeper import Keeper
-from streams.job_work import note
-from streams.jobs import Job, Wish, wish_message
+from streams.jobs.job import Job, Wish, wish_message
+from streams.jobs.runner import note
+from streams.jobs.scheduler import Keeper
 
 
 class FileWork:

@@ -16,9 +16,9 @@ from connectors.files.understand import Chosen
 from connectors.files.uploads import Upload, Uploads
 from streams.asked import AskedFile
 from streams.core.errors import ConfigurationError, RefusedError
-from streams.jobs import FileSource, Job
-from streams.relabel import read_versions
-from streams.replay import Tools
+from streams.jobs.commands import read_versions
+from streams.jobs.job import FileSource, Job
+from streams.jobs.publishing import Tools
 
 
 async def file_job(tools: Tools, uploads: Uploads, asked: AskedFile) -> Job:

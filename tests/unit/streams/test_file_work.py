@@ -14,10 +14,10 @@ from connectors.files.uploads import Upload, Uploads
 from streams.core.errors import RefusedError
 from streams.core.settings import Settings
 from streams.core.topics import Topics
-from streams.file_feed import FileFeed, rows_of
 from streams.files.upload_jobs import mapped, row_digest
-from streams.job_keeper import Pace
-from streams.jobs import FileSource, Job, Jobs
+from streams.jobs.file_source import FileFeed, rows_of
+from streams.jobs.job import FileSource, Job, Jobs
+from streams.jobs.scheduler import Pace
 from streams.ports import Outgoing, Record
 
 TOPICS = Topics("esk")

@@ -9,14 +9,14 @@ from uuid import UUID
 
 import pytest
 
-from streams import replay
 from streams.core.environment import load
 from streams.core.errors import LeaseLostError
 from streams.core.topics import Topics
-from streams.feeds import Item, Page
-from streams.jobs import Job, Jobs, Wish
+from streams.jobs import publishing as replay
+from streams.jobs.job import Job, Jobs, Wish
+from streams.jobs.publishing import Publishing, Tools
+from streams.jobs.sources import Item, Page
 from streams.ports import Commit, Outgoing, Partition, Record
-from streams.replay import Publishing, Tools
 
 ITEMS = [
     Item(str(n), datetime(2026, 1, 1, tzinfo=UTC).isoformat().encode(), n, "x", 0, b"{}") for n in range(1200)

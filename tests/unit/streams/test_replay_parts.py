@@ -17,11 +17,11 @@ from streams.core.messages import Row
 from streams.core.outcomes import Retry
 from streams.core.topics import Topics
 from streams.delivery.replay_throttle import Leftover
-from streams.feeds import Item, in_sample
 from streams.flow import agents_flow
-from streams.jobs import Job, Jobs, Wish, wish_message
+from streams.jobs.commands import _offsets
+from streams.jobs.job import Job, Jobs, Wish, wish_message
+from streams.jobs.sources import Item, in_sample
 from streams.ports import Outgoing, Record
-from streams.relabel import _offsets
 from streams.versions import KnownVersions, LabelSpec, checked_prompt, dropped_message
 
 TOPICS = Topics("esk")

@@ -1,6 +1,6 @@
 """Where a replay's rows come from: the rows topic, the labels that are stored, or the source table.
 
-Uploaded files are in `streams/file_feed.py`.
+Uploaded files are in `streams/jobs/file_source.py`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from streams.core.codec import created_at_header, decode, encode
 from streams.core.errors import UndecodableError
 from streams.core.messages import Row
 from streams.core.topics import partition_of
-from streams.jobs import Job
+from streams.jobs.job import Job
 from streams.ports import Outgoing, Partition, Tail
 
 PAGE_ROWS = 500

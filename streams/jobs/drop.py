@@ -13,11 +13,11 @@ from connectors.clickhouse.sink.stored_offsets import OffsetSet
 from streams.core.codec import LABEL_VERSION, REPLAY_JOB
 from streams.core.errors import ConfigurationError, RefusedError
 from streams.core.topics import groups
-from streams.job_work import agents_left, ends_of, note, own_publishing, sink_left
-from streams.jobs import Job, Wish, wish_message
-from streams.on_the_way import partitions_of
+from streams.jobs.in_flight_rows import partitions_of
+from streams.jobs.job import Job, Wish, wish_message
+from streams.jobs.publishing import Tools
+from streams.jobs.runner import agents_left, ends_of, note, own_publishing, sink_left
 from streams.ports import Lease, Sender
-from streams.replay import Tools
 from streams.versions import dropped_message
 
 _LOOK_SECONDS = 0.5

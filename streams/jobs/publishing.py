@@ -27,9 +27,9 @@ from streams.core.errors import RefusedError, RetryableError
 from streams.core.messages import Row
 from streams.core.settings import Settings
 from streams.core.topics import Topics, groups
-from streams.feeds import Feed, Item, Page, in_sample
-from streams.jobs import Job, Jobs, Wish, read_jobs
-from streams.on_the_way import Identity, OnTheWay, partitions_of
+from streams.jobs.in_flight_rows import Identity, OnTheWay, partitions_of
+from streams.jobs.job import Job, Jobs, Wish, read_jobs
+from streams.jobs.sources import Feed, Item, Page, in_sample
 from streams.ports import Lease, Outgoing, Partition, Sender
 
 log = structlog.get_logger()

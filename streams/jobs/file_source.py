@@ -19,10 +19,10 @@ from streams.core.errors import ConfigurationError
 from streams.core.messages import DeadLetter, Row
 from streams.core.settings import Settings
 from streams.core.topics import Topics, partition_of
-from streams.feeds import PAGE_ROWS, Page, item_of
-from streams.jobs import FileSource, Job
+from streams.jobs.job import FileSource, Job
+from streams.jobs.publishing import Tools
+from streams.jobs.sources import PAGE_ROWS, Page, item_of
 from streams.ports import Outgoing
-from streams.replay import Tools
 
 T = TypeVar("T")
 # A message of more bytes is refused by the topic; what headers and framing take is left out.

@@ -22,10 +22,10 @@ from streams.core.errors import (
     UnavailableError,
 )
 from streams.core.settings import Settings
-from streams.file_feed import there
-from streams.job_work import agents_left, finish, publish, tools_for
-from streams.jobs import Job, Wish
-from streams.replay import Tools
+from streams.jobs.file_source import there
+from streams.jobs.job import Job, Wish
+from streams.jobs.publishing import Tools
+from streams.jobs.runner import agents_left, finish, publish, tools_for
 
 log = structlog.get_logger()
 

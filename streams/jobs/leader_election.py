@@ -15,8 +15,8 @@ from connectors.kafka.consumer import GroupConsumer, Session
 from connectors.kafka.producer import LeasedProducer
 from streams.core.errors import LeaseLostError, UnavailableError
 from streams.core.topics import groups
+from streams.jobs.publishing import Tools
 from streams.ports import Lease, Sender
-from streams.replay import Tools
 
 Do = Callable[[int, Lease, Sender], Awaitable[None]]
 

@@ -23,13 +23,13 @@ from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
 from streams.core.topics import Topics, groups
 from streams.duty import again
-from streams.feeds import Feed, SourceFeed, TableFeed, TopicFeed
-from streams.file_feed import file_feed
-from streams.jobs import Job, Jobs, Wish
-from streams.no_poller import instead_of_poller
-from streams.on_the_way import partitions_of
+from streams.jobs.file_source import file_feed
+from streams.jobs.in_flight_rows import partitions_of
+from streams.jobs.job import Job, Jobs, Wish
+from streams.jobs.leader_election import instead_of_poller
+from streams.jobs.publishing import Publishing, Tools
+from streams.jobs.sources import Feed, SourceFeed, TableFeed, TopicFeed
 from streams.ports import Lease, Outgoing, Partition, Sender
-from streams.replay import Publishing, Tools
 
 Report = Callable[[Job, int], None]
 _LOOK_SECONDS = 0.5

@@ -21,13 +21,13 @@ from connectors.llm.client import ChatClient
 from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
 from streams.core.topics import Topics
-from streams.drop import drop
-from streams.estimate import estimate
-from streams.job_work import feed_of, note, tools_for
-from streams.jobs import Job, Wish, read_jobs, wish_message
-from streams.on_the_way import partitions_of
+from streams.jobs.drop import drop
+from streams.jobs.estimate import estimate
+from streams.jobs.in_flight_rows import partitions_of
+from streams.jobs.job import Job, Wish, read_jobs, wish_message
+from streams.jobs.publishing import Tools
+from streams.jobs.runner import feed_of, note, tools_for
 from streams.ports import Partition
-from streams.replay import Tools
 from streams.versions import KnownVersions, LabelSpec, checked_prompt
 from streams.versions_role import register
 
@@ -230,7 +230,7 @@ async def steered(settings: Settings, job: str, wish: Wish) -> dict[str, Any]:
 
 
 async def dropped(settings: Settings, job: str, say: Callable[[str], None]) -> dict[str, Any]:
-    """As `streams.drop.drop`."""
+    """As `streams.jobs.drop.drop`."""
     async with tools_for(settings) as tools:
         return await drop(tools, job, say)
 

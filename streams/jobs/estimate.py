@@ -7,10 +7,10 @@ from typing import Any
 
 from connectors.clickhouse.queries.labelled_rows import busiest_minute, labelled
 from streams.core.topics import normalise
-from streams.feeds import in_sample
-from streams.job_work import feed_of
-from streams.jobs import Job
-from streams.replay import Tools
+from streams.jobs.job import Job
+from streams.jobs.publishing import Tools
+from streams.jobs.runner import feed_of
+from streams.jobs.sources import in_sample
 from streams.versions import LabelSpec
 
 # Cyrillic text, in the vocabularies of Qwen and Mistral: a rough measure, and told as one.

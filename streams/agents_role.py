@@ -32,16 +32,16 @@ from streams.delivery.delivery import Delivery
 from streams.delivery.routes import Limits
 from streams.duty import lag_owed, membership_owed, watched
 from streams.flow import agents_flow
-from streams.health import Health
 from streams.interpreter import for_short_waits
 from streams.lags import Lags
 from streams.llm_metrics import Endpoint, llm_metrics
-from streams.measures import StageLatency, agents_metrics, cache_metrics, member_metrics
-from streams.metrics import LABEL_VERSION, LLM_CALL_SECONDS, Histogram
+from streams.observability.collectors import StageLatency, agents_metrics, cache_metrics, member_metrics
+from streams.observability.health import Health
+from streams.observability.metrics import LABEL_VERSION, LLM_CALL_SECONDS, Histogram
+from streams.observability.watchdog import Watchdog
 from streams.ports import Record
 from streams.prepare import chat_ready, kafka_ready
 from streams.versions_role import Versions
-from streams.watchdog import Watchdog
 
 log = structlog.get_logger()
 

@@ -6,10 +6,10 @@ import os
 
 from streams.core.availability import until_available
 from streams.core.settings import Settings
-from streams.health import Health
 from streams.initialise import initialise
 from streams.local import with_local_stack
-from streams.measures import supervisor_metrics
+from streams.observability.collectors import supervisor_metrics
+from streams.observability.health import Health
 from streams.supervise import Supervisor
 
 SUPERVISED = ("poller", "agents", "sink", "api")

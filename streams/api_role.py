@@ -21,10 +21,10 @@ from streams.core.api_keys import parse_keys
 from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
 from streams.files.service import FileWork
-from streams.health import Health, application
 from streams.jobs.scheduler import Keeper
 from streams.local import with_local_stack
-from streams.measures import ApiRequests
+from streams.observability.collectors import ApiRequests
+from streams.observability.health import Health, application
 from streams.overview import PagePorts
 from streams.review_desk import Queue
 

@@ -21,7 +21,7 @@ from streams.asyncapi import CHANNELS
 from streams.core.environment import shown_default
 from streams.core.settings import Settings
 from streams.core.topics import Topics
-from streams.metrics import METRICS, Declared
+from streams.observability.metrics import METRICS, Declared
 from streams.schemas import headers_schema, json_schemas
 
 _WIDTH = 100
@@ -132,7 +132,7 @@ def metrics_page() -> str:
     lines = [
         "# Metrics",
         "",
-        "Made from `streams/metrics.py` by `make generate`; do not edit.",
+        "Made from `streams/observability/metrics.py` by `make generate`; do not edit.",
         "",
         "Each role serves these at `/metrics` of its health port (`HEALTH_PORT`), in Prometheus' format,",
         "beside the usual `process_*` and `python_*`. Names keep to Prometheus' conventions: seconds,",

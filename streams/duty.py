@@ -12,9 +12,9 @@ from connectors.kafka.connection import reach
 from connectors.kafka.lease import GroupLease
 from streams.core.errors import RetryableError, UnavailableError
 from streams.core.settings import Settings
-from streams.health import Health, served
+from streams.observability.health import Health, served
+from streams.observability.watchdog import StalledError, Watchdog
 from streams.ports import Partition, Tail
-from streams.watchdog import StalledError, Watchdog
 
 log = structlog.get_logger()
 

@@ -24,9 +24,9 @@ from streams.core.settings import Settings
 from streams.core.topics import Topics
 from streams.duty import again
 from streams.files.fetch import begin, export, fetch_job
-from streams.health import Health
 from streams.jobs.scheduler import Keeper
 from streams.local import with_local_stack
+from streams.observability.health import Health
 from streams.ports import Outgoing, Tail
 from streams.prepare import kafka_ready
 

@@ -10,8 +10,8 @@ import structlog
 from prometheus_client.metrics_core import Metric
 
 from connectors.kafka.backlog import Backlog, BacklogReader
-from streams import metrics as m
 from streams.core.errors import LabelstreamError
+from streams.observability import metrics as m
 from streams.ports import Partition
 
 log = structlog.get_logger()

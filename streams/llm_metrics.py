@@ -9,7 +9,7 @@ from typing import NamedTuple
 from prometheus_client.metrics_core import Metric
 
 from connectors.llm.limit import LimitState
-from streams import metrics as m
+from streams.observability import metrics as m
 
 
 class Endpoint(NamedTuple):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from streams.core.settings import Settings
-    from streams.health import Health
+    from streams.observability.health import Health
 
     Work = Callable[[Settings, Health], Coroutine[Any, Any, None]]
 

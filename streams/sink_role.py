@@ -21,13 +21,13 @@ from streams.core.availability import until_available
 from streams.core.settings import Settings
 from streams.core.topics import groups
 from streams.duty import again, lag_owed, membership_owed, watched
-from streams.health import Health
 from streams.lags import Lags
-from streams.measures import member_metrics, sink_metrics
-from streams.metrics import STAGE_LATENCY, Histogram
+from streams.observability.collectors import member_metrics, sink_metrics
+from streams.observability.health import Health
+from streams.observability.metrics import STAGE_LATENCY, Histogram
+from streams.observability.watchdog import Watchdog
 from streams.prepare import clickhouse_ready, kafka_ready
 from streams.versions import KnownVersions
-from streams.watchdog import Watchdog
 
 log = structlog.get_logger()
 

@@ -18,11 +18,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from connectors.kafka.backlog import BacklogReader
 from connectors.kafka.connection import connection
 from connectors.kafka.lag import LagReader
-from streams import metrics as m
 from streams.core.errors import LabelstreamError
 from streams.core.settings import Settings
 from streams.core.topics import Topics, groups
 from streams.live import Feed
+from streams.observability import metrics as m
 from streams.overview import Rates, bounded
 from streams.ports import Partition
 

@@ -11,7 +11,7 @@ import structlog
 
 from streams.cli.common import console
 from streams.core.errors import ConfigurationError, LabelstreamError
-from streams.watchdog import EXIT_CODE, StalledError
+from streams.observability.watchdog import EXIT_CODE, StalledError
 
 DEBUG = "--debug"
 _ROOT = Path(__file__).resolve().parents[2]

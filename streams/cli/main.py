@@ -29,8 +29,8 @@ from streams.cli.replay import BACKFILL_EXAMPLES, backfill, replay_app
 from streams.cli.status import EXAMPLES as STATUS_EXAMPLES
 from streams.cli.status import status
 from streams.cli.versions import versions_app
-from streams.logs import configure_logs
-from streams.measures import release
+from streams.observability.collectors import release
+from streams.observability.logs import configure_logs
 from streams.roles import Role, run_role
 
 NAME = "labelstream"

@@ -12,7 +12,7 @@ import typer
 from streams.cli.common import Json, console, examples, moment_in, print_json, read_settings, until_signal
 from streams.cli.progress import counted, working
 from streams.core.errors import ConfigurationError
-from streams.logs import configure_logs
+from streams.observability.logs import configure_logs
 
 replay_app = typer.Typer(
     invoke_without_command=True,

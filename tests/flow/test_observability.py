@@ -15,7 +15,7 @@ import pytest
 from pipeline import Pipeline
 from prometheus_client.parser import text_string_to_metric_families
 
-from streams.metrics import METRICS
+from streams.observability.metrics import METRICS
 
 ROLES = ("poller", "agents", "sink")
 # Of another role than those that run here, or told only by some endpoints.

@@ -29,7 +29,7 @@ from connectors.clickhouse.source.table import SourceRow, micros_of, moment
 from streams.core.errors import ConfigurationError, RetryableError
 from streams.core.settings import Settings
 from streams.core.topics import Topics
-from streams.metrics import Series
+from streams.observability.metrics import Series
 from streams.ports import BulkSender, Lease, Outgoing, Tail, TopicIds
 
 log = structlog.get_logger()

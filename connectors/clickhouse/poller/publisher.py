@@ -23,7 +23,7 @@ from streams.core.context import TRACEPARENT, about_row
 from streams.core.errors import RefusedError, RetryableError
 from streams.core.messages import Row
 from streams.core.topics import Topics
-from streams.metrics import Series
+from streams.observability.metrics import Series
 from streams.ports import BulkSender, Lease, Outgoing, Partition, Run, Tail
 
 log = structlog.get_logger()

@@ -19,7 +19,7 @@ from streams.core.codec import encode, headers_of
 from streams.core.environment import load
 from streams.core.messages import Labeled
 from streams.core.settings import Settings
-from streams.health import Health, served
+from streams.observability.health import Health, served
 from streams.ports import Outgoing
 from tests.stack import local_stack
 

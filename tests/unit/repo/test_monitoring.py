@@ -13,9 +13,9 @@ import yaml
 from command_lines import ROOT
 from promql import Series, firing, seconds_of
 
-from streams import metrics
 from streams.core.topics import Topics
-from streams.metrics import METRICS, STAGE_LATENCY
+from streams.observability import metrics
+from streams.observability.metrics import METRICS, STAGE_LATENCY
 
 DEPLOY = ROOT / "deploy"
 DASHBOARDS = sorted((DEPLOY / "grafana" / "dashboards").glob("*.json"))

@@ -20,7 +20,7 @@ from streams.cli.errors import guarded, hoisted, logged
 from streams.cli.progress import counting, working
 from streams.cli.reference import cli_page, commands, examples_of
 from streams.core.errors import ConfigurationError, UnavailableError
-from streams.watchdog import StalledError
+from streams.observability.watchdog import StalledError
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMANDS = list(commands())

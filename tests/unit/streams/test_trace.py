@@ -17,7 +17,7 @@ from delivery_parts import ROWS, Broker, label, make, record, row, settle
 from streams.core.codec import headers_of, traceparent_for
 from streams.core.context import TRACEPARENT, trace_id_in
 from streams.core.outcomes import Reject
-from streams.logs import configure_logs
+from streams.observability.logs import configure_logs
 from streams.ports import Commit, Record
 
 

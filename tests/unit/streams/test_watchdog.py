@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from streams.core.errors import UnavailableError
-from streams.watchdog import StalledError, Watchdog
+from streams.observability.watchdog import StalledError, Watchdog
 
 
 class Clock:

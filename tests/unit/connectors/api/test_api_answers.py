@@ -22,7 +22,7 @@ from streams.core.errors import (
 )
 from streams.core.messages import Augmented, DeadLetter
 from streams.lookups import LabelPage, LabelQuery, Place, RowHistory
-from streams.measures import ApiRequests
+from streams.observability.collectors import ApiRequests
 
 SECRET = "http://user:hunter2@10.0.0.5:8123 SELECT secret FROM t"
 

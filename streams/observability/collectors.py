@@ -1,4 +1,4 @@
-"""Fills the metrics that `streams/metrics.py` declares, from what the parts count."""
+"""Fills the metrics that `streams/observability/metrics.py` declares, from what the parts count."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Protocol
 
 from prometheus_client.metrics_core import Metric
 
-from streams import metrics as m
 from streams.core.messages import Augmented, Labeled, Row
+from streams.observability import metrics as m
 
 
 class Membership(Protocol):

@@ -30,7 +30,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from streams.core.errors import ConfigurationError
-from streams.measures import role_metrics
+from streams.observability.collectors import role_metrics
 
 log = structlog.get_logger()
 

@@ -21,7 +21,7 @@ from streams.jobs.commands import steered
 from streams.jobs.job import Wish
 from streams.jobs.runner import work
 from streams.local import with_local_stack
-from streams.retry import letter_id, list_dead_letters, retry_letter
+from streams.operations.dead_letters import letter_id, list_dead_letters, retry_letter
 from streams.versions_view import compare, promote, retire, versions_known
 
 log = structlog.get_logger()

@@ -33,7 +33,7 @@ def letters_list(
 ) -> None:
     """Show dead letters, newest first: what, where from, why, and whether the row came through since."""
     from streams.local import with_local_stack
-    from streams.retry import list_dead_letters
+    from streams.operations.dead_letters import list_dead_letters
 
     settings = with_local_stack(read_settings())
     first = moment_in(since)
@@ -71,7 +71,7 @@ def letters_retry(
 ) -> None:
     """Try the open ones again: through the replay topic, or into the table that refused them."""
     from streams.local import with_local_stack
-    from streams.retry import retry_dead_letters
+    from streams.operations.dead_letters import retry_dead_letters
 
     settings = with_local_stack(read_settings())
     first = moment_in(since)

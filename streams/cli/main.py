@@ -120,8 +120,8 @@ def init(as_json: Json = False) -> None:
 @app.command(epilog=examples("labelstream check", "labelstream check --json"))
 def check(as_json: Json = False) -> None:
     """Try every connection, column, model, topic and right, and say what to do about each failure."""
-    from streams import checks
     from streams.local import with_local_stack
+    from streams.operations import check as checks
 
     settings = with_local_stack(read_settings())
     with working("trying connections, columns, models and rights"):

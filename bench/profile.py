@@ -52,7 +52,7 @@ PARTS = (
             "streams/delivery/replay_throttle.py",
         ),
     ),
-    ("Faust", ("faust/", "mode/", "streams/app.py", "streams/turns.py")),
+    ("Faust", ("faust/", "mode/", "streams/pipeline/faust_app.py", "streams/pipeline/fair_fetch.py")),
 )
 _REST = "event loop"
 _samples: Counter[str] = Counter()

@@ -21,7 +21,6 @@ from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.tail import TailReader
 from connectors.llm.cache import Shared
 from connectors.llm.client import ChatClient
-from streams.agents_worker import AgentsWorker
 from streams.core.availability import until_available
 from streams.core.codec import decode
 from streams.core.errors import UndecodableError
@@ -31,17 +30,18 @@ from streams.core.topics import Topics, groups
 from streams.delivery.delivery import Delivery
 from streams.delivery.routes import Limits
 from streams.duty import lag_owed, membership_owed, watched
-from streams.flow import agents_flow
 from streams.interpreter import for_short_waits
 from streams.lags import Lags
-from streams.llm_metrics import Endpoint, llm_metrics
 from streams.observability.collectors import StageLatency, agents_metrics, cache_metrics, member_metrics
 from streams.observability.health import Health
 from streams.observability.metrics import LABEL_VERSION, LLM_CALL_SECONDS, Histogram
 from streams.observability.watchdog import Watchdog
+from streams.pipeline.label_steps import Versions
+from streams.pipeline.llm_metrics import Endpoint, llm_metrics
+from streams.pipeline.topology import agents_flow
+from streams.pipeline.worker import AgentsWorker
 from streams.ports import Record
 from streams.prepare import chat_ready, kafka_ready
-from streams.versions_role import Versions
 
 log = structlog.get_logger()
 

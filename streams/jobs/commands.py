@@ -27,9 +27,9 @@ from streams.jobs.in_flight_rows import partitions_of
 from streams.jobs.job import Job, Wish, read_jobs, wish_message
 from streams.jobs.publishing import Tools
 from streams.jobs.runner import feed_of, note, tools_for
+from streams.pipeline.label_steps import register
 from streams.ports import Partition
 from streams.versions import KnownVersions, LabelSpec, checked_prompt
-from streams.versions_role import register
 
 _NAME = re.compile(r"^[\w.:@+-]{1,100}$")
 _OFFSETS = re.compile(r"^(?:(\d+)/)?(\d+)-(\d*)$")

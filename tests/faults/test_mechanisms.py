@@ -37,7 +37,7 @@ from streams.delivery import delivery as delivery_module
 from streams.delivery.commit_window import Slot, Window
 from streams.delivery.delivery import Delivery
 from streams.delivery.routes import Limits
-from streams.flow import agents_flow
+from streams.pipeline.topology import agents_flow
 from streams.ports import Commit, Partition, Record
 from tests.faults.actors import Actor
 from tests.faults.driver import initialise

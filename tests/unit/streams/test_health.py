@@ -16,10 +16,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from connectors.llm.limit import LimitState
 from streams.core.errors import ConfigurationError
-from streams.llm_metrics import Endpoint, llm_metrics
 from streams.observability import health as module
 from streams.observability.collectors import agents_metrics, poller_metrics, sink_metrics
 from streams.observability.health import Health, served
+from streams.pipeline.llm_metrics import Endpoint, llm_metrics
 
 
 def ask(url: str) -> tuple[int, str]:

@@ -21,9 +21,9 @@ from connectors.llm.limit import LimitState
 from streams.core.errors import UnavailableError
 from streams.core.messages import Labeled
 from streams.lags import Lags
-from streams.llm_metrics import Endpoint, llm_metrics
 from streams.observability.collectors import StageLatency, cache_metrics
 from streams.observability.metrics import METRICS, STAGE_LATENCY, Declared, Histogram
+from streams.pipeline.llm_metrics import Endpoint, llm_metrics
 from streams.ports import Partition
 
 

@@ -17,10 +17,10 @@ from streams.core.messages import Row
 from streams.core.outcomes import Retry
 from streams.core.topics import Topics
 from streams.delivery.replay_throttle import Leftover
-from streams.flow import agents_flow
 from streams.jobs.commands import _offsets
 from streams.jobs.job import Job, Jobs, Wish, wish_message
 from streams.jobs.sources import Item, in_sample
+from streams.pipeline.topology import agents_flow
 from streams.ports import Outgoing, Record
 from streams.versions import KnownVersions, LabelSpec, checked_prompt, dropped_message
 

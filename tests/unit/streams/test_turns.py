@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from streams.turns import Turns
+from streams.pipeline.fair_fetch import Turns
 
 
 class Client:

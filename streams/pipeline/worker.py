@@ -15,11 +15,11 @@ import structlog
 from connectors.kafka.errors import translate
 from connectors.kafka.lease import GroupLease
 from connectors.kafka.producer import LeasedProducer
-from streams.app import add_agent, make_app
 from streams.core.errors import LabelstreamError, UnavailableError
 from streams.delivery.delivery import Delivery
+from streams.pipeline.fair_fetch import Turns
+from streams.pipeline.faust_app import add_agent, make_app
 from streams.ports import Commit, Partition, TopicIds
-from streams.turns import Turns
 
 log = structlog.get_logger()
 

@@ -1,0 +1,1 @@
+"""The agents' topology and the Faust app that runs it."""

@@ -18,7 +18,7 @@ from connectors.clickhouse.queries import lookups
 from connectors.clickhouse.queries.lookups import row_history, search_labels
 from connectors.clickhouse.schema.tables import create_tables
 from streams.core.settings import Settings
-from streams.lookups import LabelQuery
+from streams.ports.lookups import LabelQuery
 
 ROUNDS = 7
 DAY = (datetime(2026, 2, 10, tzinfo=UTC), datetime(2026, 2, 11, tzinfo=UTC))

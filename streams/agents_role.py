@@ -40,7 +40,7 @@ from streams.pipeline.label_steps import Versions
 from streams.pipeline.llm_metrics import Endpoint, llm_metrics
 from streams.pipeline.topology import agents_flow
 from streams.pipeline.worker import AgentsWorker
-from streams.ports import Record
+from streams.ports.kafka import Record
 from streams.prepare import chat_ready, kafka_ready
 
 log = structlog.get_logger()

@@ -25,7 +25,7 @@ from streams.jobs.scheduler import Keeper
 from streams.local import with_local_stack
 from streams.observability.collectors import ApiRequests
 from streams.observability.health import Health, application
-from streams.overview import PagePorts
+from streams.ports.page import PagePorts
 from streams.review_desk import Queue
 
 log = structlog.get_logger()

@@ -14,7 +14,7 @@ from streams.core.errors import RetryableError, UnavailableError
 from streams.core.settings import Settings
 from streams.observability.health import Health, served
 from streams.observability.watchdog import StalledError, Watchdog
-from streams.ports import Partition, Tail
+from streams.ports.kafka import Partition, Tail
 
 log = structlog.get_logger()
 

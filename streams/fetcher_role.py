@@ -27,7 +27,7 @@ from streams.files.fetch import begin, export, fetch_job
 from streams.jobs.scheduler import Keeper
 from streams.local import with_local_stack
 from streams.observability.health import Health
-from streams.ports import Outgoing, Tail
+from streams.ports.kafka import Outgoing, Tail
 from streams.prepare import kafka_ready
 
 log = structlog.get_logger()

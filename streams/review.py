@@ -16,8 +16,8 @@ import orjson
 
 from streams.core.messages import Labeled
 from streams.core.topics import Topics
-from streams.lookups import Place
-from streams.ports import Outgoing, Record
+from streams.ports.kafka import Outgoing, Record
+from streams.ports.lookups import Place
 
 HUMAN = "human"
 # Of the model's name of a human label that was taken back.

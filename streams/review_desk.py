@@ -33,8 +33,8 @@ from streams.core.messages import Labeled
 from streams.core.settings import Settings
 from streams.core.topics import Topics, partition_of
 from streams.local import with_local_stack
-from streams.lookups import Place
-from streams.ports import Outgoing, Record
+from streams.ports.kafka import Outgoing, Record
+from streams.ports.lookups import Place
 from streams.review import (
     HUMAN,
     JOB,

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from streams.core.codec import REPLAY_JOB
 from streams.core.errors import ConfigurationError
 from streams.core.topics import Topics
-from streams.ports import Outgoing, Record
+from streams.ports.kafka import Outgoing, Record
 from streams.review import HUMAN
 
 _JOB = "job/"

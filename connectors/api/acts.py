@@ -15,9 +15,9 @@ from connectors.api.files import told
 from connectors.api.params import Ports
 from connectors.api.problems import Problem
 from connectors.api.sessions import CSRF_HEADER, Sessions
-from streams.audit import AuditEntry
 from streams.core.errors import LabelstreamError
-from streams.overview import PagePorts
+from streams.ports.audit import AuditEntry
+from streams.ports.page import PagePorts
 
 LOCAL = "local"
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 from connectors.api.params import Ports
 from streams.core.messages import Alternative, Labeled
-from streams.ondemand import OnDemand
+from streams.ports.classifier import OnDemand
 
 router = APIRouter(tags=["labels"])
 

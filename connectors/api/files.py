@@ -13,8 +13,8 @@ from starlette.responses import StreamingResponse
 
 from connectors.api.params import Ports
 from connectors.api.problems import Problem
-from streams.asked import CONFLICT, NO_FILE_OF_ROWS, NO_ROWS, NOT_FOUND, FileFormat, FileWork
 from streams.core.errors import RefusedError
+from streams.ports.files import CONFLICT, NO_FILE_OF_ROWS, NO_ROWS, NOT_FOUND, FileFormat, FileWork
 
 _STATUS = {NOT_FOUND: 404, NO_ROWS: 404, CONFLICT: 409, NO_FILE_OF_ROWS: 415}
 JSON_LINES = "application/x-ndjson"

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from connectors.api.files import Work, told
 from connectors.api.problems import in_openapi
-from streams.asked import AskedFile
+from streams.ports.files import AskedFile
 
 router = APIRouter(tags=["jobs"])
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 
 from connectors.api.params import CURSOR, At, Ports, Probability, cursor_of, place_in
 from connectors.api.views import LabelsAnswer
-from streams.lookups import LabelQuery
+from streams.ports.lookups import LabelQuery
 
 router = APIRouter(tags=["labels"])
 

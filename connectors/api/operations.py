@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from connectors.api.acts import Acting, Page
 from connectors.api.files import told
-from streams.overview import bounded
+from streams.ports.page import bounded
 
 router = APIRouter(include_in_schema=False, prefix="/page")
 

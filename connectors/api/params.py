@@ -10,7 +10,7 @@ from fastapi import Depends, Query, Request
 from pydantic import AfterValidator, BeforeValidator
 
 from connectors.api.services import Services
-from streams.lookups import Place
+from streams.ports.lookups import Place
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from connectors.api.files import JSON_LINES, MEDIA_TYPES, Work, file_content, json_lines, streamed
 from connectors.api.jobs import JobId
-from streams.asked import FileFormat
+from streams.ports.files import FileFormat
 
 router = APIRouter(tags=["jobs"])
 

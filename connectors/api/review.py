@@ -18,7 +18,7 @@ from connectors.api.files import file_content, streamed
 from connectors.api.params import CURSOR, cursor_of, place_in
 from connectors.api.problems import in_openapi
 from streams.core.messages import Labeled
-from streams.lookups import Place
+from streams.ports.lookups import Place
 from streams.review import GoldLabel
 
 router = APIRouter(prefix="/review", tags=["labels"])

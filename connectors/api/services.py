@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from streams.asked import FileWork
-from streams.live import Feed
-from streams.lookups import Lookups
-from streams.ondemand import Classifier
-from streams.overview import PagePorts
+from streams.ports.classifier import Classifier
+from streams.ports.files import FileWork
+from streams.ports.label_feed import Feed
+from streams.ports.lookups import Lookups
+from streams.ports.page import PagePorts
 
 # Path (`/healthz`, `/readyz`, `/metrics`) to status, content type and body.
 AskHealth = Callable[[str], Awaitable[tuple[int, str, bytes]]]

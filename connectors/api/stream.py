@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 from connectors.api.params import Ports, Probability
 from connectors.api.problems import Problem, unavailable
 from streams.core.errors import RefusedError
-from streams.live import LiveLabel, LiveSlice, Positions, Start
+from streams.ports.label_feed import LiveLabel, LiveSlice, Positions, Start
 
 log = structlog.get_logger()
 router = APIRouter(tags=["labels"])

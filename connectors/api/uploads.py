@@ -14,7 +14,7 @@ from starlette.responses import Response
 from connectors.api.files import JSON_LINES, BrokenRecord, Work, file_content, json_lines, streamed, told
 from connectors.api.multipart import Form, boundary_of
 from connectors.api.problems import in_openapi
-from streams.asked import Encoding, ReadAs
+from streams.ports.files import Encoding, ReadAs
 
 router = APIRouter(tags=["files"])
 

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from streams.core.messages import Alternative, Augmented, DeadLetter, Labeled, RejectedVariant
-from streams.lookups import RowHistory
+from streams.ports.lookups import RowHistory
 
 _MOST_PAYLOAD = 20_000
 

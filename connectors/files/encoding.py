@@ -6,7 +6,7 @@ import codecs
 import re
 from pathlib import Path
 
-from streams.asked import Encoding
+from streams.ports.files import Encoding
 
 _CHUNK = 1_000_000
 _SAMPLE = 200_000

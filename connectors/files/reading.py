@@ -7,7 +7,7 @@ from pathlib import Path
 
 from connectors.files import csv_records, jsonl_records, parquet_records
 from connectors.files.records import Broken, Reading, Record
-from streams.asked import FileFormat
+from streams.ports.files import FileFormat
 
 _READERS: dict[FileFormat, Callable[[Path, Reading], Iterator[Record | Broken]]] = {
     "csv": csv_records.read,

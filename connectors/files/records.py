@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from streams.asked import Encoding, FileFormat
+from streams.ports.files import Encoding, FileFormat
 
 # One column: no character of the file parts it.
 ONE_COLUMN = "\x1f"

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import orjson
 import pyarrow as pa
 
-from streams.asked import FileFormat
+from streams.ports.files import FileFormat
 
 SCHEMA = pa.schema(
     [

@@ -17,9 +17,9 @@ from connectors.files.lines import lines
 from connectors.files.mapping import known_names, suggested
 from connectors.files.reading import read
 from connectors.files.records import Reading, Record
-from streams.asked import NO_FILE_OF_ROWS, Encoding, FileFormat
 from streams.core.errors import RefusedError
 from streams.core.settings import Settings
+from streams.ports.files import NO_FILE_OF_ROWS, Encoding, FileFormat
 
 _SAMPLE = 200
 _KEYS_FROM = 1_000

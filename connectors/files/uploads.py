@@ -26,9 +26,9 @@ from connectors.files.mapping import Columns
 from connectors.files.records import Broken, Reading
 from connectors.files.rows import FileRow, Rows, text_of
 from connectors.files.understand import Chosen, Understood, understand
-from streams.asked import NOT_FOUND
 from streams.core.errors import RefusedError, UnavailableError
 from streams.core.settings import Settings
+from streams.ports.files import NOT_FOUND
 
 _ID = re.compile(r"^[0-9a-f]{32}$")
 _LISTED = 100

@@ -45,7 +45,7 @@ class Admin:
         self._connection = connection
 
     async def topic_id(self, topic: str) -> UUID:
-        """Implements `streams.ports.TopicIds`."""
+        """Implements `streams.ports.kafka.TopicIds`."""
         return (await self.topic_ids([topic]))[topic]
 
     async def topic_ids(self, topics: Sequence[str]) -> dict[str, UUID]:

@@ -19,8 +19,8 @@ from connectors.kafka.admin import Admin
 from connectors.kafka.errors import translate
 from connectors.kafka.tail import TailReader, to_record
 from streams.core.errors import LabelstreamError, RefusedError, UnavailableError
-from streams.live import LiveLabel, LiveSlice, Start, live_label
-from streams.ports import Partition
+from streams.ports.kafka import Partition
+from streams.ports.label_feed import LiveLabel, LiveSlice, Start, live_label
 
 log = structlog.get_logger()
 
@@ -33,7 +33,7 @@ _CATCHING_UP = 8  # at most so many readers do at a time
 
 
 class Broadcast:
-    """Implements `streams.live.Feed`. ``ring_messages`` and ``ring_bytes``: what it holds at most."""
+    """Implements `streams.ports.label_feed.Feed`. ``ring_messages`` and ``ring_bytes``: what it holds at most."""
 
     def __init__(
         self,

@@ -22,7 +22,7 @@ from connectors.kafka.errors import translate
 from connectors.kafka.lease import GroupLease
 from connectors.kafka.tail import to_record
 from streams.core.errors import LeaseLostError, RetryableError
-from streams.ports import Commit, Partition, Record
+from streams.ports.kafka import Commit, Partition, Record
 
 log = structlog.get_logger()
 
@@ -31,7 +31,7 @@ _FETCH_BYTES = 1_000_000
 
 
 class Session:
-    """One time of ownership. Implements `streams.ports.GroupInput`."""
+    """One time of ownership. Implements `streams.ports.kafka.GroupInput`."""
 
     def __init__(
         self, consumer: AIOKafkaConsumer, generation: int, committed: Mapping[Partition, Commit]

@@ -12,7 +12,7 @@ from aiokafka.errors import NodeNotReadyError
 from aiokafka.producer.sender import Sender as AioSender
 
 from streams.core.errors import LeaseLostError
-from streams.ports import Lease
+from streams.ports.kafka import Lease
 
 _LOOK_AGAIN = 0.02
 _PRODUCE = b"\x00\x00"

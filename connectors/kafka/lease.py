@@ -44,7 +44,7 @@ _BOOTTIME: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 
 
 class GroupLease:
-    """The lease of one group membership. Implements `streams.ports.Lease`.
+    """The lease of one group membership. Implements `streams.ports.kafka.Lease`.
 
     It listens to the heartbeats of an aiokafka coordinator, which may live in another thread.
     """

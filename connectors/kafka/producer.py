@@ -23,7 +23,7 @@ from connectors.kafka.connection import MESSAGE_BYTES
 from connectors.kafka.errors import translate
 from connectors.kafka.gate import GatedSender
 from streams.core.errors import LabelstreamError, LeaseLostError, RefusedError, UnavailableError
-from streams.ports import Lease, Outgoing, Run
+from streams.ports.kafka import Lease, Outgoing, Run
 
 log = structlog.get_logger()
 
@@ -33,7 +33,7 @@ _RETRY_SECONDS = 0.2
 
 
 class LeasedProducer:
-    """Implements `streams.ports.Sender`. With ``lease=None`` nothing holds it back (tools, tests)."""
+    """Implements `streams.ports.kafka.Sender`. With ``lease=None`` nothing holds it back (tools, tests)."""
 
     def __init__(self, connection: dict[str, Any], lease: Lease | None = None) -> None:
         self._connection = connection

@@ -8,7 +8,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from connectors.kafka.errors import translate
-from streams.ports import Partition, Record
+from streams.ports.kafka import Partition, Record
 
 _FETCH_BYTES = 4_000_000
 _WAIT_MS = 500
@@ -28,7 +28,7 @@ def to_record(message: Any) -> Record:
 
 
 class TailReader:
-    """Implements `streams.ports.Tail`. Aborted transactions are read too: so do ordinary subscribers."""
+    """Implements `streams.ports.kafka.Tail`. Aborted transactions are read too: so do ordinary subscribers."""
 
     def __init__(self, connection: dict[str, Any]) -> None:
         self._connection = connection

@@ -13,7 +13,7 @@ from connectors.kafka.errors import translate
 from connectors.kafka.tail import to_record
 from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
-from streams.ports import Record
+from streams.ports.kafka import Record
 
 
 async def tap(

@@ -1,1 +1,1 @@
-"""The service behind the HTTP routes: implementations of `streams.ports`."""
+"""The service behind the HTTP routes: implementations of `streams.ports.kafka`."""

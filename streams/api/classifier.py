@@ -18,7 +18,7 @@ from streams.core.outcomes import Done, Reject
 from streams.core.settings import Settings
 from streams.core.text import clean, why_skipped
 from streams.local import with_local_stack
-from streams.ondemand import OnDemand
+from streams.ports.classifier import OnDemand
 
 # Somebody waits for the answer: a call that takes longer is given up.
 _PATIENCE_SECONDS = 10.0
@@ -33,7 +33,7 @@ class _Model:
 
 
 class LabelOnDemand:
-    """Implements `streams.ondemand.Classifier`; one client and one memory of answers for all requests."""
+    """Implements `streams.ports.classifier.Classifier`; one client and one memory of answers for all requests."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

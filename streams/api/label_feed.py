@@ -15,16 +15,16 @@ from connectors.kafka.connection import connection
 from streams.core.errors import UnavailableError
 from streams.core.settings import Settings
 from streams.core.topics import Topics
-from streams.live import LiveSlice, Start
 from streams.local import with_local_stack
-from streams.lookups import LabelPage, LabelQuery, Place, RowHistory
+from streams.ports.label_feed import LiveSlice, Start
+from streams.ports.lookups import LabelPage, LabelQuery, Place, RowHistory
 
 T = TypeVar("T")
 _CONNECT_SECONDS = 3.0
 
 
 class Tables:
-    """Implements `streams.lookups.Lookups`; one client for all requests of the process."""
+    """Implements `streams.ports.lookups.Lookups`; one client for all requests of the process."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -84,7 +84,7 @@ class Tables:
 
 
 class LabeledFeed:
-    """Implements `streams.live.Feed` for the labelled topic; one consumer for all readers of the process."""
+    """Implements `streams.ports.label_feed.Feed` for the labelled topic; one consumer for all readers of the process."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

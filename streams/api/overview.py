@@ -17,9 +17,9 @@ from streams.api.label_feed import Tables
 from streams.api.overview_probes import Flow, Passing, Roles
 from streams.core.errors import LabelstreamError
 from streams.core.settings import Settings
-from streams.live import Feed
 from streams.local import with_local_stack
-from streams.overview import History, bounded
+from streams.ports.label_feed import Feed
+from streams.ports.page import History, bounded
 
 log = structlog.get_logger()
 
@@ -33,7 +33,7 @@ MICROS = 1_000_000
 
 
 class Board:
-    """Implements `streams.overview.Overview`."""
+    """Implements `streams.ports.page.Overview`."""
 
     def __init__(
         self,

@@ -21,10 +21,10 @@ from connectors.kafka.lag import LagReader
 from streams.core.errors import LabelstreamError
 from streams.core.settings import Settings
 from streams.core.topics import Topics, groups
-from streams.live import Feed
 from streams.observability import metrics as m
-from streams.overview import Rates, bounded
-from streams.ports import Partition
+from streams.ports.kafka import Partition
+from streams.ports.label_feed import Feed
+from streams.ports.page import Rates, bounded
 
 _FEED = 20
 _FEED_TEXT = 600

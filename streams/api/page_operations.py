@@ -13,7 +13,6 @@ import structlog
 
 from connectors.clickhouse.queries.audit_log import read_audit, write_audit
 from streams.api.label_feed import Tables
-from streams.audit import AuditEntry
 from streams.core.errors import ConfigurationError, LabelstreamError, RefusedError
 from streams.core.settings import Settings
 from streams.files.service import FileWork
@@ -22,6 +21,7 @@ from streams.jobs.job import Wish
 from streams.jobs.runner import work
 from streams.local import with_local_stack
 from streams.operations.dead_letters import letter_id, list_dead_letters, retry_letter
+from streams.ports.audit import AuditEntry
 from streams.versions_view import compare, promote, retire, versions_known
 
 log = structlog.get_logger()
@@ -32,7 +32,7 @@ _RESUMED_BY_US = frozenset({"topic", "table", "source"})
 
 
 class AuditLog:
-    """Implements `streams.audit.Audit` over `audit_log`; what cannot be written waits for the next time."""
+    """Implements `streams.ports.audit.Audit` over `audit_log`; what cannot be written waits for the next time."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
@@ -80,7 +80,7 @@ class AuditLog:
 
 
 class Desk:
-    """Implements `streams.overview.Operations`."""
+    """Implements `streams.ports.page.Operations`."""
 
     def __init__(self, settings: Settings, files: FileWork) -> None:
         self._settings = settings

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import orjson
 
 from streams.delivery.deduplication import Floors
-from streams.ports import Commit
+from streams.ports.kafka import Commit
 
 
 class Slot:

@@ -9,7 +9,7 @@ from streams.core.codec import REPLAY_JOB
 from streams.delivery.in_flight import Work
 from streams.delivery.replay_throttle import Leftover
 from streams.delivery.routes import Limits, Route
-from streams.ports import Record
+from streams.ports.kafka import Record
 
 _SENDING = 32  # so many more than a step has places may wait for Kafka's confirmation
 

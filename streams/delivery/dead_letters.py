@@ -17,7 +17,7 @@ from streams.core.context import TRACEPARENT
 from streams.core.messages import DeadLetter, Row
 from streams.core.outcomes import Reject
 from streams.delivery.deduplication import PAYLOAD_DIGEST, digest_of
-from streams.ports import Outgoing, Record
+from streams.ports.kafka import Outgoing, Record
 
 
 def dead_letter(

@@ -8,7 +8,7 @@ from hashlib import blake2b
 
 from streams.core.codec import CREATED_AT, LABEL_VERSION, MESSAGE_TYPE, RETRY_OF, SOURCE
 from streams.core.messages import MESSAGES
-from streams.ports import Partition, Record
+from streams.ports.kafka import Partition, Record
 
 PAYLOAD_DIGEST = "payload-digest"
 _RECENT = 25_000

@@ -31,7 +31,7 @@ from streams.delivery.ordered_input import Intake
 from streams.delivery.outbox import Outbox
 from streams.delivery.recovery import Takeover
 from streams.delivery.routes import Flow, Limits
-from streams.ports import Commit, Lease, Partition, Record, Sender, Tail, TopicIds
+from streams.ports.kafka import Commit, Lease, Partition, Record, Sender, Tail, TopicIds
 from streams.urgency import REPLAY
 
 log = structlog.get_logger()

@@ -11,7 +11,7 @@ from streams.delivery.commit_window import Slot, Window
 from streams.delivery.deduplication import Floors, Memory
 from streams.delivery.ordered_input import Intake
 from streams.delivery.routes import Route
-from streams.ports import Record
+from streams.ports.kafka import Record
 
 
 class Input:

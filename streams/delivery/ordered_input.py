@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from streams.core.errors import LabelstreamError
-from streams.ports import Partition, Record, Tail
+from streams.ports.kafka import Partition, Record, Tail
 
 log = structlog.get_logger()
 

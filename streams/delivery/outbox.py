@@ -16,7 +16,7 @@ from streams.delivery.dead_letters import dead_letter
 from streams.delivery.deduplication import retry_identity
 from streams.delivery.in_flight import Work
 from streams.delivery.routes import Flow
-from streams.ports import Lease, Outgoing, Record, Sender
+from streams.ports.kafka import Lease, Outgoing, Record, Sender
 
 log = structlog.get_logger()
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from streams.delivery.commit_window import floors_of
 from streams.delivery.deduplication import Floors, Memory, source_of
 from streams.delivery.routes import Flow
-from streams.ports import Commit, Partition, Tail
+from streams.ports.kafka import Commit, Partition, Tail
 
 
 @dataclass(frozen=True)

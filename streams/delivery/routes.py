@@ -8,7 +8,7 @@ from typing import Any
 
 from streams.core.messages import Labeled, Row
 from streams.core.outcomes import Step
-from streams.ports import Record
+from streams.ports.kafka import Record
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,12 @@ from connectors.clickhouse.source.table import SourceTable, micros_of
 from connectors.files.reading import read
 from connectors.files.records import Reading, Record
 from connectors.files.times import time_in
-from streams.asked import NO_ROWS
 from streams.core.errors import RefusedError
 from streams.core.settings import Settings
 from streams.jobs.job import Job
 from streams.jobs.publishing import Tools
 from streams.jobs.runner import note, poller_line
+from streams.ports.files import NO_ROWS
 
 log = structlog.get_logger()
 

@@ -13,12 +13,12 @@ from connectors.clickhouse.source.table import micros_of, moment
 from connectors.files.records import Broken
 from connectors.files.results import result_writer
 from connectors.files.rows import FileRow
-from streams.asked import NOT_FOUND, FileFormat
 from streams.core.errors import ConfigurationError, RefusedError
 from streams.core.messages import Row
 from streams.jobs.file_source import rows_of
 from streams.jobs.job import Job
 from streams.jobs.publishing import Tools
+from streams.ports.files import NOT_FOUND, FileFormat
 
 _PAGE = 1_000
 

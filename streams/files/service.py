@@ -8,7 +8,6 @@ from typing import Any
 from connectors.files.records import Broken
 from connectors.files.understand import Chosen
 from connectors.files.uploads import Upload, Uploads
-from streams.asked import CONFLICT, NOT_FOUND, AskedFile, FileFormat, ReadAs
 from streams.core.errors import RefusedError
 from streams.core.settings import Settings
 from streams.files.fetch import begin, export, fetch_job
@@ -17,10 +16,11 @@ from streams.files.upload_jobs import file_job
 from streams.jobs.job import Job, Wish, wish_message
 from streams.jobs.runner import note
 from streams.jobs.scheduler import Keeper
+from streams.ports.files import CONFLICT, NOT_FOUND, AskedFile, FileFormat, ReadAs
 
 
 class FileWork:
-    """Implements `streams.asked.FileWork`."""
+    """Implements `streams.ports.files.FileWork`."""
 
     def __init__(self, settings: Callable[[], Settings], keeper: Keeper) -> None:
         self._settings = settings

@@ -14,11 +14,11 @@ from connectors.files.mapping import Columns
 from connectors.files.records import Reading
 from connectors.files.understand import Chosen
 from connectors.files.uploads import Upload, Uploads
-from streams.asked import AskedFile
 from streams.core.errors import ConfigurationError, RefusedError
 from streams.jobs.commands import read_versions
 from streams.jobs.job import FileSource, Job
 from streams.jobs.publishing import Tools
+from streams.ports.files import AskedFile
 
 
 async def file_job(tools: Tools, uploads: Uploads, asked: AskedFile) -> Job:

@@ -28,7 +28,7 @@ from streams.jobs.job import Job, Wish, read_jobs, wish_message
 from streams.jobs.publishing import Tools
 from streams.jobs.runner import feed_of, note, tools_for
 from streams.pipeline.label_steps import register
-from streams.ports import Partition
+from streams.ports.kafka import Partition
 from streams.versions import KnownVersions, LabelSpec, checked_prompt
 
 _NAME = re.compile(r"^[\w.:@+-]{1,100}$")

@@ -17,7 +17,7 @@ from streams.jobs.in_flight_rows import partitions_of
 from streams.jobs.job import Job, Wish, wish_message
 from streams.jobs.publishing import Tools
 from streams.jobs.runner import agents_left, ends_of, note, own_publishing, sink_left
-from streams.ports import Lease, Sender
+from streams.ports.kafka import Lease, Sender
 from streams.versions import dropped_message
 
 _LOOK_SECONDS = 0.5

@@ -22,7 +22,7 @@ from streams.core.topics import Topics, partition_of
 from streams.jobs.job import FileSource, Job
 from streams.jobs.publishing import Tools
 from streams.jobs.sources import PAGE_ROWS, Page, item_of
-from streams.ports import Outgoing
+from streams.ports.kafka import Outgoing
 
 T = TypeVar("T")
 # A message of more bytes is refused by the topic; what headers and framing take is left out.

@@ -18,7 +18,7 @@ from streams.core.errors import UndecodableError
 from streams.core.messages import Message, Row
 from streams.core.topics import Topics, groups
 from streams.delivery.commit_window import made_anew
-from streams.ports import Partition, Record, Tail
+from streams.ports.kafka import Partition, Record, Tail
 
 Identity = tuple[str, bytes]
 M = TypeVar("M", bound=Message)

@@ -19,7 +19,7 @@ from connectors.kafka.tail import TailReader
 from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
 from streams.core.topics import Topics
-from streams.ports import Outgoing, Record
+from streams.ports.kafka import Outgoing, Record
 
 _KEY = "job/"
 _WISH = "/wish"

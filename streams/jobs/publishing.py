@@ -30,7 +30,7 @@ from streams.core.topics import Topics, groups
 from streams.jobs.in_flight_rows import Identity, OnTheWay, partitions_of
 from streams.jobs.job import Job, Jobs, Wish, read_jobs
 from streams.jobs.sources import Feed, Item, Page, in_sample
-from streams.ports import Lease, Outgoing, Partition, Sender
+from streams.ports.kafka import Lease, Outgoing, Partition, Sender
 
 log = structlog.get_logger()
 

@@ -29,7 +29,7 @@ from streams.jobs.job import Job, Jobs, Wish
 from streams.jobs.leader_election import instead_of_poller
 from streams.jobs.publishing import Publishing, Tools
 from streams.jobs.sources import Feed, SourceFeed, TableFeed, TopicFeed
-from streams.ports import Lease, Outgoing, Partition, Sender
+from streams.ports.kafka import Lease, Outgoing, Partition, Sender
 
 Report = Callable[[Job, int], None]
 _LOOK_SECONDS = 0.5

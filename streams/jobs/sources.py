@@ -19,7 +19,7 @@ from streams.core.errors import UndecodableError
 from streams.core.messages import Row
 from streams.core.topics import partition_of
 from streams.jobs.job import Job
-from streams.ports import Outgoing, Partition, Tail
+from streams.ports.kafka import Outgoing, Partition, Tail
 
 PAGE_ROWS = 500
 

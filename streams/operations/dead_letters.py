@@ -31,7 +31,7 @@ from streams.core.errors import PermanentError, RefusedError, UndecodableError
 from streams.core.messages import DeadLetter, Labeled, Row
 from streams.core.settings import Settings
 from streams.core.topics import Topics, partition_of
-from streams.ports import Outgoing
+from streams.ports.kafka import Outgoing
 
 _AT_ONCE = 500
 

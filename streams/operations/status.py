@@ -19,7 +19,7 @@ from streams.core.errors import LabelstreamError, UnavailableError
 from streams.core.settings import Settings
 from streams.core.topics import Topics, groups
 from streams.jobs.job import UNFINISHED, read_jobs
-from streams.ports import Partition
+from streams.ports.kafka import Partition
 from streams.versions_view import versions_named
 
 _SECONDS = 2.0

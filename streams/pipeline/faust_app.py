@@ -24,7 +24,7 @@ from connectors.kafka.connection import HEARTBEAT_SECONDS, POLL_INTERVAL_MS, SES
 from connectors.kafka.lease import GroupLease
 from connectors.kafka.tail import to_record
 from streams.pipeline.fair_fetch import Turns
-from streams.ports import Commit, Partition, Record
+from streams.ports.kafka import Commit, Partition, Record
 
 POLL_RECORDS = 200
 

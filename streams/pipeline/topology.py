@@ -21,7 +21,7 @@ from streams.core.messages import Augmented, Labeled, Row
 from streams.core.outcomes import Step
 from streams.core.topics import Topics
 from streams.delivery.routes import Flow, Route
-from streams.ports import Record
+from streams.ports.kafka import Record
 
 SHADOW = "shadow"  # where a replay's labels go, if not to `labeled`
 

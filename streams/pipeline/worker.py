@@ -19,7 +19,7 @@ from streams.core.errors import LabelstreamError, UnavailableError
 from streams.delivery.delivery import Delivery
 from streams.pipeline.fair_fetch import Turns
 from streams.pipeline.faust_app import add_agent, make_app
-from streams.ports import Commit, Partition, TopicIds
+from streams.ports.kafka import Commit, Partition, TopicIds
 
 log = structlog.get_logger()
 

@@ -14,7 +14,7 @@ from playwright.async_api import Browser, CDPSession
 from connectors.api.app import Options, create_app
 from connectors.api.server import listening, serving
 from connectors.api.services import Services
-from streams.overview import PagePorts
+from streams.ports.page import PagePorts
 from tests.browser.desk import chromium, mistakes, watched
 
 # One picture stands for a second: so many before the first look at the memory, and so many after it.

@@ -38,7 +38,7 @@ from streams.delivery.commit_window import Slot, Window
 from streams.delivery.delivery import Delivery
 from streams.delivery.routes import Limits
 from streams.pipeline.topology import agents_flow
-from streams.ports import Commit, Partition, Record
+from streams.ports.kafka import Commit, Partition, Record
 from tests.faults.actors import Actor
 from tests.faults.driver import initialise
 from tests.faults.ledger import read_topic

@@ -18,7 +18,7 @@ from streams.core.errors import LeaseLostError, UndecodableError
 from streams.core.messages import Row
 from streams.core.settings import Settings
 from streams.core.topics import Topics
-from streams.ports import Outgoing, Run
+from streams.ports.kafka import Outgoing, Run
 
 _SECOND = 1_000_000
 _FIRST = -(10**17)  # some thousand years ago

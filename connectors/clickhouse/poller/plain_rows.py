@@ -18,7 +18,7 @@ from streams.core.context import TRACEPARENT, traceparent_of
 from streams.core.messages import Row
 from streams.core.text import is_plain
 from streams.core.topics import partition_of
-from streams.ports import Outgoing
+from streams.ports.kafka import Outgoing
 
 # A message of more bytes is refused by the topic; what headers and framing take is left out.
 LARGEST = 990_000

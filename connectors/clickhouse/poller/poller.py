@@ -30,7 +30,7 @@ from streams.core.errors import ConfigurationError, RetryableError
 from streams.core.settings import Settings
 from streams.core.topics import Topics
 from streams.observability.metrics import Series
-from streams.ports import BulkSender, Lease, Outgoing, Tail, TopicIds
+from streams.ports.kafka import BulkSender, Lease, Outgoing, Tail, TopicIds
 
 log = structlog.get_logger()
 

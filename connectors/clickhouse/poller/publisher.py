@@ -24,7 +24,7 @@ from streams.core.errors import RefusedError, RetryableError
 from streams.core.messages import Row
 from streams.core.topics import Topics
 from streams.observability.metrics import Series
-from streams.ports import BulkSender, Lease, Outgoing, Partition, Run, Tail
+from streams.ports.kafka import BulkSender, Lease, Outgoing, Partition, Run, Tail
 
 log = structlog.get_logger()
 

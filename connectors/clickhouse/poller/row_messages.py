@@ -18,7 +18,7 @@ from streams.core.context import TRACEPARENT, trace_id_in
 from streams.core.messages import DeadLetter, Row
 from streams.core.text import clean, why_skipped
 from streams.core.topics import Topics, partition_of
-from streams.ports import Outgoing
+from streams.ports.kafka import Outgoing
 
 log = structlog.get_logger()
 

@@ -21,7 +21,7 @@ from streams.core.context import TRACEPARENT, traceparent_of
 from streams.core.messages import DeadLetter
 from streams.core.text import why_skipped
 from streams.core.topics import partition_of
-from streams.ports import Outgoing, Sender
+from streams.ports.kafka import Outgoing, Sender
 
 log = structlog.get_logger()
 

@@ -8,8 +8,8 @@ from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.schema.columns import columns_of
 from connectors.clickhouse.schema.tables import AUDIT, quoted
 from connectors.clickhouse.source.table import moment
-from streams.audit import AuditEntry
 from streams.core.settings import Settings
+from streams.ports.audit import AuditEntry
 
 _NAMES = tuple(column.name for column in columns_of(AuditEntry))
 

@@ -16,7 +16,7 @@ from connectors.clickhouse.schema.tables import AUGMENTED, CURRENT, LABELED, quo
 from connectors.clickhouse.source.table import micros_of, moment
 from streams.core.messages import Augmented, Labeled
 from streams.core.settings import Settings
-from streams.lookups import LabelPage, LabelQuery, Place, RowHistory
+from streams.ports.lookups import LabelPage, LabelQuery, Place, RowHistory
 
 L = TypeVar("L", bound=Labeled)
 

@@ -15,7 +15,7 @@ from connectors.clickhouse.sink.stored_offsets import stored_offsets
 from streams.core.errors import UndecodableError
 from streams.core.messages import Augmented, DeadLetter, Labeled
 from streams.core.settings import Settings
-from streams.ports import Record
+from streams.ports.kafka import Record
 
 _BATCH = 10_000
 

@@ -7,7 +7,7 @@ from typing import Any
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.schema.tables import CURRENT, DEAD_LETTERS, LABELED, STORED, quoted
 from streams.core.settings import Settings
-from streams.overview import LabelPicture
+from streams.ports.page import LabelPicture
 
 _SECONDS = 10
 _DAY = 86_400 * 1_000_000

@@ -12,7 +12,7 @@ from connectors.clickhouse.schema.tables import CURRENT, LABELED, quoted
 from connectors.clickhouse.source.table import micros_of, moment
 from streams.core.messages import Labeled
 from streams.core.settings import Settings
-from streams.lookups import Place
+from streams.ports.lookups import Place
 from streams.review import HUMAN, UNDONE, GoldLabel, ReviewCounts
 
 _SECONDS = 20

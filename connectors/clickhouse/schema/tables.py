@@ -19,9 +19,9 @@ from pydantic import BaseModel
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.schema.columns import PLACE, STORED_AT, TableColumn, columns_of
-from streams.audit import AuditEntry
 from streams.core.messages import Augmented, DeadLetter, Labeled
 from streams.core.settings import Settings
+from streams.ports.audit import AuditEntry
 from streams.review import HUMAN
 
 log = structlog.get_logger()

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import structlog
 
 from streams.core.errors import LeaseLostError, RetryableError
-from streams.ports import GroupInput, Record
+from streams.ports.kafka import GroupInput, Record
 
 log = structlog.get_logger()
 

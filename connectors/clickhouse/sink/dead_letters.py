@@ -23,7 +23,7 @@ from streams.core.context import TRACEPARENT, trace_id_in
 from streams.core.errors import ConfigurationError, RefusedError
 from streams.core.messages import DeadLetter
 from streams.delivery.deduplication import PAYLOAD_DIGEST, digest_of
-from streams.ports import Commit, Lease, Outgoing, Partition, Record, Sender, Tail
+from streams.ports.kafka import Commit, Lease, Outgoing, Partition, Record, Sender, Tail
 
 log = structlog.get_logger()
 

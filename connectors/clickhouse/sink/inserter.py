@@ -39,7 +39,7 @@ from streams.core.errors import (
     RefusedError,
     UnavailableError,
 )
-from streams.ports import Lease
+from streams.ports.kafka import Lease
 
 log = structlog.get_logger()
 

@@ -10,7 +10,7 @@ from connectors.clickhouse.schema.tables import AUGMENTED, LABELED
 from connectors.clickhouse.sink.batch import Batch
 from streams.core.codec import REPLAY_JOB, RETRY_OF
 from streams.observability.metrics import CREATED_TO_AUGMENTED_STORED, CREATED_TO_STORED, Histogram
-from streams.ports import Record
+from streams.ports.kafka import Record
 
 _AGAIN = (REPLAY_JOB, RETRY_OF)
 

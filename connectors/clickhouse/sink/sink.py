@@ -25,7 +25,7 @@ from streams.core.context import TRACEPARENT, about_row
 from streams.core.messages import Augmented, Labeled
 from streams.core.settings import Settings
 from streams.core.topics import Topics, groups
-from streams.ports import Commit, GroupInput, Lease, Partition, Record, Sender, Tail, TopicIds
+from streams.ports.kafka import Commit, GroupInput, Lease, Partition, Record, Sender, Tail, TopicIds
 
 log = structlog.get_logger()
 

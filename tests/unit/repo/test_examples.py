@@ -25,7 +25,7 @@ from streams.core.codec import encode, headers_of
 from streams.core.environment import load
 from streams.core.messages import Labeled
 from streams.core.settings import Settings
-from streams.ports import Outgoing
+from streams.ports.kafka import Outgoing
 from tests.stack import local_stack, shared_jars
 
 NOW = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)

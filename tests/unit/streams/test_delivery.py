@@ -11,7 +11,7 @@ from delivery_parts import ROWS, Broker, label, make, record, settle
 from streams.core.messages import Row
 from streams.core.outcomes import Retry
 from streams.delivery.routes import Limits
-from streams.ports import Commit, Outgoing, Partition
+from streams.ports.kafka import Commit, Outgoing, Partition
 
 
 async def test_each_row_is_published_once_and_committed() -> None:

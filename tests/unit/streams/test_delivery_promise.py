@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from streams.core.codec import encode
 from streams.core.messages import Row
 from streams.delivery.routes import Limits
-from streams.ports import Commit, Outgoing
+from streams.ports.kafka import Commit, Outgoing
 
 COUNT = 40
 _SOON = 0.02

@@ -18,7 +18,7 @@ from streams.files.upload_jobs import mapped, row_digest
 from streams.jobs.file_source import FileFeed, rows_of
 from streams.jobs.job import FileSource, Job, Jobs
 from streams.jobs.scheduler import Pace
-from streams.ports import Outgoing, Record
+from streams.ports.kafka import Outgoing, Record
 
 TOPICS = Topics("esk")
 TIME = datetime(2026, 1, 1, tzinfo=UTC)

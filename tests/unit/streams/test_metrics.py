@@ -24,7 +24,7 @@ from streams.lags import Lags
 from streams.observability.collectors import StageLatency, cache_metrics
 from streams.observability.metrics import METRICS, STAGE_LATENCY, Declared, Histogram
 from streams.pipeline.llm_metrics import Endpoint, llm_metrics
-from streams.ports import Partition
+from streams.ports.kafka import Partition
 
 
 def text_of(found: Iterable[Metric]) -> str:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.core.topics import Topics
-from streams.lookups import Place
-from streams.ports import Outgoing, Record
+from streams.ports.kafka import Outgoing, Record
+from streams.ports.lookups import Place
 from streams.review import LEASE_SECONDS, MARGIN_SECONDS, Reviews, decision_message, lease_message, row_key
 
 TOPICS = Topics()

@@ -13,7 +13,7 @@ from streams.core.outcomes import Done
 from streams.delivery.commit_window import floors_of
 from streams.delivery.delivery import Delivery
 from streams.delivery.routes import Flow, Limits, Route
-from streams.ports import Commit, Outgoing, Record
+from streams.ports.kafka import Commit, Outgoing, Record
 
 
 async def test_a_new_owner_skips_what_the_tail_holds_even_without_metadata() -> None:

@@ -13,9 +13,9 @@ from connectors.api.app import Options, create_app
 from connectors.api.guard import Observe
 from connectors.api.services import Services
 from streams.core.messages import Labeled
-from streams.live import LiveLabel, LiveSlice, Start
-from streams.lookups import LabelPage, LabelQuery, Place, RowHistory
-from streams.ondemand import OnDemand
+from streams.ports.classifier import OnDemand
+from streams.ports.label_feed import LiveLabel, LiveSlice, Start
+from streams.ports.lookups import LabelPage, LabelQuery, Place, RowHistory
 
 NOW = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
 

@@ -21,8 +21,8 @@ from streams.core.errors import (
     UnavailableError,
 )
 from streams.core.messages import Augmented, DeadLetter
-from streams.lookups import LabelPage, LabelQuery, Place, RowHistory
 from streams.observability.collectors import ApiRequests
+from streams.ports.lookups import LabelPage, LabelQuery, Place, RowHistory
 
 SECRET = "http://user:hunter2@10.0.0.5:8123 SELECT secret FROM t"
 

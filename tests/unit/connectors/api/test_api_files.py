@@ -14,9 +14,9 @@ from api_fakes import Fakes
 from connectors.api.app import Options, create_app
 from connectors.api.services import Services
 from connectors.files.uploads import Uploads
-from streams.asked import CONFLICT, NO_FILE_OF_ROWS, NO_ROWS, NOT_FOUND, AskedFile, FileWork
 from streams.core.errors import ConfigurationError, RefusedError, UnavailableError
 from streams.core.settings import Settings
+from streams.ports.files import CONFLICT, NO_FILE_OF_ROWS, NO_ROWS, NOT_FOUND, AskedFile, FileWork
 
 JOB: dict[str, Any] = {
     "job_id": "upload-1",

@@ -11,8 +11,8 @@ from api_fakes import Fakes, client_of, item
 from connectors.api import stream as module
 from connectors.api.stream import EventStream, Streams
 from streams.core.errors import RefusedError
-from streams.live import LiveSlice, live_label
-from streams.ports import Record
+from streams.ports.kafka import Record
+from streams.ports.label_feed import LiveSlice, live_label
 
 SLICES = [
     LiveSlice((0, 5), []),

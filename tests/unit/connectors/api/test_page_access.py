@@ -12,10 +12,10 @@ from connectors.api.app import Options, create_app
 from connectors.api.page_files import page_files
 from connectors.api.services import Services
 from connectors.api.sessions import SESSION_SECONDS, Sessions, is_secure, session_in, set_cookie
-from streams.audit import AuditEntry
 from streams.core.api_keys import parse_keys
 from streams.core.errors import RefusedError, UnavailableError
-from streams.overview import PagePorts
+from streams.ports.audit import AuditEntry
+from streams.ports.page import PagePorts
 
 KEYS = parse_keys("anna:write:the-key-of-anna,viewer:read:the-key-of-a-viewer")
 

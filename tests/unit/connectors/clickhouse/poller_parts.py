@@ -22,7 +22,7 @@ from streams.core.context import TRACEPARENT
 from streams.core.errors import LeaseLostError, RefusedError, UnavailableError
 from streams.core.settings import Settings
 from streams.core.topics import Topics
-from streams.ports import Outgoing, Partition, Record, Run
+from streams.ports.kafka import Outgoing, Partition, Record, Run
 
 TOPICS = Topics("t")
 PARTITIONS = 2

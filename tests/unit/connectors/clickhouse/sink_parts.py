@@ -24,7 +24,7 @@ from streams.core.errors import LeaseLostError, RefusedError
 from streams.core.messages import Alternative, Augmented, Labeled, Message, RejectedVariant
 from streams.core.settings import Settings
 from streams.core.topics import Topics
-from streams.ports import Commit, Outgoing, Partition, Record
+from streams.ports.kafka import Commit, Outgoing, Partition, Record
 
 TOPICS = Topics("esk")
 L0, L1 = Partition(TOPICS.labeled, 0), Partition(TOPICS.labeled, 1)

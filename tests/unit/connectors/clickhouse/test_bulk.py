@@ -25,7 +25,7 @@ from connectors.clickhouse.source.table import Ahead, SourceRow, micros_of
 from streams.core.codec import CREATED_AT
 from streams.core.errors import UnavailableError
 from streams.core.settings import Settings
-from streams.ports import Record
+from streams.ports.kafka import Record
 
 START = datetime(2026, 3, 29, 0, 59, 58, 123456, tzinfo=UTC)
 NOW = micros_of(START) + 10**12

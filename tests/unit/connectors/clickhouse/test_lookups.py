@@ -15,7 +15,7 @@ from connectors.clickhouse.queries.lookups import row_history, search_labels
 from connectors.clickhouse.schema.columns import columns_of
 from streams.core.errors import ConfigurationError
 from streams.core.messages import Augmented, Labeled
-from streams.lookups import LabelPage, LabelQuery, Place
+from streams.ports.lookups import LabelPage, LabelQuery, Place
 
 START = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
 HOSTILE = (

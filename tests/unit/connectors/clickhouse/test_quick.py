@@ -13,7 +13,7 @@ from connectors.clickhouse.poller.plain_rows import QuickRows
 from connectors.clickhouse.poller.publisher import Publisher
 from connectors.clickhouse.source.table import SourceRow
 from streams.core.topics import Topics
-from streams.ports import Outgoing
+from streams.ports.kafka import Outgoing
 
 _POLLED = re.compile(rb'"polled_at":"[^"]+"')
 _NEVER: Any = None  # nothing is sent here

@@ -32,7 +32,7 @@ from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.sink import inserter as inserts
 from streams.core.errors import LeaseLostError
 from streams.core.settings import Settings
-from streams.ports import Commit, Partition
+from streams.ports.kafka import Commit, Partition
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from streams.observability.metrics import (
     STAGE_LATENCY,
     Histogram,
 )
-from streams.ports import Record
+from streams.ports.kafka import Record
 
 
 def labeled(offset: int, age: float, *, replayed: bool = False) -> Record:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from connectors.files.results import SCHEMA, result_writer
-from streams.asked import FileFormat
+from streams.ports.files import FileFormat
 
 ROWS: list[dict[str, Any]] = [
     {

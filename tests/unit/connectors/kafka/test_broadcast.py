@@ -16,7 +16,7 @@ from connectors.kafka.broadcast import Broadcast
 from connectors.kafka.connection import connection
 from streams.core.errors import RefusedError, UnavailableError
 from streams.core.settings import Settings
-from streams.live import LiveLabel, Start
+from streams.ports.label_feed import LiveLabel, Start
 from tests.stack import local_stack
 
 _numbers = itertools.count()

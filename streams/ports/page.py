@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from streams.audit import Audit
+from streams.ports.audit import Audit
 from streams.review import ReviewDesk
 
 HISTORY_SECONDS = 300

@@ -1,0 +1,1 @@
+"""What a part asks of another one, as protocols."""

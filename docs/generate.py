@@ -13,12 +13,12 @@ import orjson
 
 from connectors.api.app import openapi_document
 from connectors.clickhouse.schema.tables import describe_ddl
-from streams.asyncapi import asyncapi
 from streams.cli.reference import cli_page
 from streams.core.environment import load
 from streams.core.topics import Topics
-from streams.describe import describe_env, messages_page, metrics_page, settings_page
-from streams.schemas import headers_schema, json_schemas
+from streams.reference.asyncapi import asyncapi
+from streams.reference.json_schema import headers_schema, json_schemas
+from streams.reference.pages import describe_env, messages_page, metrics_page, settings_page
 
 ROOT = Path(__file__).resolve().parents[1]
 

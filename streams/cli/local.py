@@ -59,7 +59,7 @@ def local_status(as_json: Json = False) -> None:
 @describe_app.command("env", epilog=examples("labelstream describe env"))
 def describe_env() -> None:
     """Every setting with its description, in the form of a .env file."""
-    from streams.describe import describe_env as text
+    from streams.reference.pages import describe_env as text
 
     typer.echo(text(), nl=False)
 
@@ -75,7 +75,7 @@ def describe_ddl() -> None:
 @describe_app.command("schema", epilog=examples("labelstream describe schema"))
 def describe_schema() -> None:
     """JSON Schema of each message."""
-    from streams.schemas import json_schemas
+    from streams.reference.json_schema import json_schemas
 
     print_json(json_schemas())
 
@@ -83,8 +83,8 @@ def describe_schema() -> None:
 @describe_app.command("asyncapi", epilog=examples("labelstream describe asyncapi"))
 def describe_asyncapi() -> None:
     """AsyncAPI document of the topics: keys, headers, partitions, order, retention, delivery."""
-    from streams.asyncapi import asyncapi
     from streams.core.topics import Topics
+    from streams.reference.asyncapi import asyncapi
 
     settings = read_settings()
     print_json(asyncapi(Topics(settings.topic_prefix), settings))

@@ -1,6 +1,6 @@
 """The contract with subscribers: an AsyncAPI document of the topics.
 
-Made from `streams/schemas.py`, `streams/core/topics.py` and the settings. What a subscriber may rely on and
+Made from `streams/reference/json_schema.py`, `streams/core/topics.py` and the settings. What a subscriber may rely on and
 no class can say (order, delivery) is stated here, once.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 from streams.core.messages import Augmented, Labeled, Row
 from streams.core.settings import Settings
 from streams.core.topics import Topics
-from streams.schemas import headers_schema, json_schemas
+from streams.reference.json_schema import headers_schema, json_schemas
 
 DRAFT = "draft-2020-12"
 _BY_TEXT = (

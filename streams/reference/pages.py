@@ -2,7 +2,7 @@
 
 Everything here is made from the declarations in `streams/core/settings.py` and `streams/core/messages.py`, so
 that a page cannot say anything else than the code. Documents for programs are in
-`streams/schemas.py` and `streams/asyncapi.py`.
+`streams/reference/json_schema.py` and `streams/reference/asyncapi.py`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Any, Literal
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from streams.asyncapi import CHANNELS
 from streams.core.environment import shown_default
 from streams.core.settings import Settings
 from streams.core.topics import Topics
 from streams.observability.metrics import METRICS, Declared
-from streams.schemas import headers_schema, json_schemas
+from streams.reference.asyncapi import CHANNELS
+from streams.reference.json_schema import headers_schema, json_schemas
 
 _WIDTH = 100
 

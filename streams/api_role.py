@@ -26,7 +26,7 @@ from streams.local import with_local_stack
 from streams.observability.collectors import ApiRequests
 from streams.observability.health import Health, application
 from streams.ports.page import PagePorts
-from streams.review_desk import Queue
+from streams.review.queue import Queue
 
 log = structlog.get_logger()
 

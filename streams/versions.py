@@ -17,7 +17,7 @@ from streams.core.codec import REPLAY_JOB
 from streams.core.errors import ConfigurationError
 from streams.core.topics import Topics
 from streams.ports.kafka import Outgoing, Record
-from streams.review import HUMAN
+from streams.review.leases import HUMAN
 
 _JOB = "job/"
 

@@ -19,7 +19,7 @@ from connectors.api.params import CURSOR, cursor_of, place_in
 from connectors.api.problems import in_openapi
 from streams.core.messages import Labeled
 from streams.ports.lookups import Place
-from streams.review import GoldLabel
+from streams.review.leases import GoldLabel
 
 router = APIRouter(prefix="/review", tags=["labels"])
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from streams.ports.audit import Audit
-from streams.review import ReviewDesk
+from streams.review.leases import ReviewDesk
 
 HISTORY_SECONDS = 300
 _RATE_SECONDS = 5.0

@@ -13,7 +13,7 @@ from connectors.clickhouse.source.table import micros_of, moment
 from streams.core.messages import Labeled
 from streams.core.settings import Settings
 from streams.ports.lookups import Place
-from streams.review import HUMAN, UNDONE, GoldLabel, ReviewCounts
+from streams.review.leases import HUMAN, UNDONE, GoldLabel, ReviewCounts
 
 _SECONDS = 20
 _PAGE = 5_000

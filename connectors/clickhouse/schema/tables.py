@@ -22,7 +22,7 @@ from connectors.clickhouse.schema.columns import PLACE, STORED_AT, TableColumn, 
 from streams.core.messages import Augmented, DeadLetter, Labeled
 from streams.core.settings import Settings
 from streams.ports.audit import AuditEntry
-from streams.review import HUMAN
+from streams.review.leases import HUMAN
 
 log = structlog.get_logger()
 

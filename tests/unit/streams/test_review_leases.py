@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from streams.core.topics import Topics
 from streams.ports.kafka import Outgoing, Record
 from streams.ports.lookups import Place
-from streams.review import LEASE_SECONDS, MARGIN_SECONDS, Reviews, decision_message, lease_message, row_key
+from streams.review.leases import (
+    LEASE_SECONDS,
+    MARGIN_SECONDS,
+    Reviews,
+    decision_message,
+    lease_message,
+    row_key,
+)
 
 TOPICS = Topics()
 ROW = Place(datetime(2026, 1, 31, tzinfo=UTC), "42")

@@ -35,7 +35,7 @@ from streams.core.topics import Topics, partition_of
 from streams.local import with_local_stack
 from streams.ports.kafka import Outgoing, Record
 from streams.ports.lookups import Place
-from streams.review import (
+from streams.review.leases import (
     HUMAN,
     JOB,
     UNDONE,
@@ -132,7 +132,7 @@ class _Wire:
 
 
 class Queue:
-    """Implements `streams.review.ReviewDesk`."""
+    """Implements `streams.review.leases.ReviewDesk`."""
 
     def __init__(self, settings: Settings, tables: Tables) -> None:
         self._settings = settings

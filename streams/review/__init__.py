@@ -1,0 +1,1 @@
+"""The review queue: which row is labelled next, and by whom."""

@@ -31,7 +31,7 @@ from streams.cli.status import status
 from streams.cli.versions import versions_app
 from streams.observability.collectors import release
 from streams.observability.logs import configure_logs
-from streams.roles import Role, run_role
+from streams.roles.registry import Role, run_role
 
 NAME = "labelstream"
 COMPLETE = "_LABELSTREAM_COMPLETE"

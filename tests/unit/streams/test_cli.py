@@ -207,7 +207,7 @@ def test_a_command_and_a_role_load_only_what_they_need() -> None:
     script = (
         "import sys, streams.cli.main\n"
         "assert not {'aiokafka', 'faust', 'pyarrow', 'numpy', 'fastapi'} & set(sys.modules)\n"
-        "import streams.poller_role\n"
+        "import streams.roles.poller\n"
         "assert not {'faust', 'pyarrow', 'fastapi'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

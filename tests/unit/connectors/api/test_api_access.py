@@ -10,10 +10,10 @@ from api_fakes import Fakes, client_of
 
 from connectors.api.limits import Rate
 from connectors.api.problems import Problem
-from streams.api_role import options_of
 from streams.core.api_keys import parse_keys
 from streams.core.environment import load
 from streams.core.errors import ConfigurationError
+from streams.roles.api import options_of
 
 READ, WRITE = "read-me-if-you-can", "write-me-if-you-can"
 KEYS = parse_keys(f"dashboard:read:{READ}, loader:write:sha256={sha256(WRITE.encode()).hexdigest()}")

@@ -30,12 +30,12 @@ class Role(StrEnum):
 
 
 _WORK = {
-    Role.POLLER: "streams.poller_role:poller",
-    Role.AGENTS: "streams.agents_role:agents",
-    Role.SINK: "streams.sink_role:sink",
-    Role.API: "streams.api_role:api",
-    Role.FETCHER: "streams.fetcher_role:fetcher",
-    Role.ALL: "streams.all_role:every",
+    Role.POLLER: "streams.roles.poller:poller",
+    Role.AGENTS: "streams.roles.agents:agents",
+    Role.SINK: "streams.roles.sink:sink",
+    Role.API: "streams.roles.api:api",
+    Role.FETCHER: "streams.roles.fetcher:fetcher",
+    Role.ALL: "streams.roles.all_roles:every",
 }
 
 

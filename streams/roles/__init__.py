@@ -1,0 +1,1 @@
+"""One file a role: puts its parts together and runs it."""

@@ -17,8 +17,8 @@ from streams.core.messages import Row
 from streams.core.outcomes import Done, Reject
 from streams.core.settings import Settings
 from streams.core.text import clean, why_skipped
-from streams.local import with_local_stack
 from streams.ports.classifier import OnDemand
+from streams.runtime.local_stack import with_local_stack
 
 # Somebody waits for the answer: a call that takes longer is given up.
 _PATIENCE_SECONDS = 10.0

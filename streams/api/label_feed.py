@@ -15,9 +15,9 @@ from connectors.kafka.connection import connection
 from streams.core.errors import UnavailableError
 from streams.core.settings import Settings
 from streams.core.topics import Topics
-from streams.local import with_local_stack
 from streams.ports.label_feed import LiveSlice, Start
 from streams.ports.lookups import LabelPage, LabelQuery, Place, RowHistory
+from streams.runtime.local_stack import with_local_stack
 
 T = TypeVar("T")
 _CONNECT_SECONDS = 3.0

@@ -17,9 +17,9 @@ from streams.api.label_feed import Tables
 from streams.api.overview_probes import Flow, Passing, Roles
 from streams.core.errors import LabelstreamError
 from streams.core.settings import Settings
-from streams.local import with_local_stack
 from streams.ports.label_feed import Feed
 from streams.ports.page import History, bounded
+from streams.runtime.local_stack import with_local_stack
 
 log = structlog.get_logger()
 

@@ -19,9 +19,9 @@ from streams.files.service import FileWork
 from streams.jobs.commands import steered
 from streams.jobs.job import Wish
 from streams.jobs.runner import work
-from streams.local import with_local_stack
 from streams.operations.dead_letters import letter_id, list_dead_letters, retry_letter
 from streams.ports.audit import AuditEntry
+from streams.runtime.local_stack import with_local_stack
 from streams.versions_view import compare, promote, retire, versions_known
 
 log = structlog.get_logger()

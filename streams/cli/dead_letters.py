@@ -32,8 +32,8 @@ def letters_list(
     as_json: Json = False,
 ) -> None:
     """Show dead letters, newest first: what, where from, why, and whether the row came through since."""
-    from streams.local import with_local_stack
     from streams.operations.dead_letters import list_dead_letters
+    from streams.runtime.local_stack import with_local_stack
 
     settings = with_local_stack(read_settings())
     first = moment_in(since)
@@ -70,8 +70,8 @@ def letters_retry(
     as_json: Json = False,
 ) -> None:
     """Try the open ones again: through the replay topic, or into the table that refused them."""
-    from streams.local import with_local_stack
     from streams.operations.dead_letters import retry_dead_letters
+    from streams.runtime.local_stack import with_local_stack
 
     settings = with_local_stack(read_settings())
     first = moment_in(since)

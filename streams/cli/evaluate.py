@@ -30,7 +30,7 @@ def evaluate(
 ) -> None:
     """Compare a label version with the labels that people gave: accuracy, precision, recall, confusion."""
     from streams.evaluate import evaluate as judge
-    from streams.local import with_local_stack
+    from streams.runtime.local_stack import with_local_stack
 
     settings = with_local_stack(read_settings())
     with working("comparing"):

@@ -27,7 +27,7 @@ def local_up(
     as_json: Json = False,
 ) -> None:
     """Start what is not set to run elsewhere; what runs already is kept."""
-    from streams.local import start_local_stack
+    from streams.runtime.local_stack import start_local_stack
 
     ports = {"kafka_port": kafka_port, "clickhouse_port": clickhouse_port, "llm_port": llm_port}
     settings = read_settings()
@@ -39,7 +39,7 @@ def local_up(
 @local_app.command("down", epilog=examples("labelstream local down"))
 def local_down(as_json: Json = False) -> None:
     """Stop it. Its data stays."""
-    from streams.local import stop_local_stack
+    from streams.runtime.local_stack import stop_local_stack
 
     settings = read_settings()
     with working("stopping the local stack"):
@@ -50,7 +50,7 @@ def local_down(as_json: Json = False) -> None:
 @local_app.command("status", epilog=examples("labelstream local status --json"))
 def local_status(as_json: Json = False) -> None:
     """Addresses and processes."""
-    from streams.local import local_stack_status
+    from streams.runtime.local_stack import local_stack_status
 
     status = local_stack_status(read_settings())
     print_json(status) if as_json else _show_stack(status)

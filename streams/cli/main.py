@@ -104,8 +104,8 @@ def run(role: Annotated[Role, typer.Argument(help="`all` runs the others as proc
 @app.command(epilog=examples("labelstream init", "labelstream init --json"))
 def init(as_json: Json = False) -> None:
     """Create the topics and the result tables that are missing."""
-    from streams.initialise import initialise
-    from streams.local import with_local_stack
+    from streams.runtime.local_stack import with_local_stack
+    from streams.runtime.provisioning import initialise
 
     settings = with_local_stack(read_settings())
     with working("making topics and tables"):
@@ -120,8 +120,8 @@ def init(as_json: Json = False) -> None:
 @app.command(epilog=examples("labelstream check", "labelstream check --json"))
 def check(as_json: Json = False) -> None:
     """Try every connection, column, model, topic and right, and say what to do about each failure."""
-    from streams.local import with_local_stack
     from streams.operations import check as checks
+    from streams.runtime.local_stack import with_local_stack
 
     settings = with_local_stack(read_settings())
     with working("trying connections, columns, models and rights"):
@@ -150,7 +150,7 @@ def tap(
 ) -> None:
     """Print messages as they come, one JSON object a line."""
     from connectors.kafka.tap import tap as follow
-    from streams.local import with_local_stack
+    from streams.runtime.local_stack import with_local_stack
 
     settings = with_local_stack(read_settings())
     until_signal(follow(settings, topic, count=count, beginning=beginning, write=write_line))

@@ -242,7 +242,7 @@ def _ask(what: str, answer: Coroutine[Any, Any, Any]) -> Any:
 
 
 def _settings() -> Any:
-    from streams.local import with_local_stack
+    from streams.runtime.local_stack import with_local_stack
 
     return with_local_stack(read_settings())
 

@@ -29,8 +29,8 @@ EXAMPLES = examples(
 def status(watch: Watch = False, every: Every = 2.0, as_json: Json = False) -> None:
     """One screen: roles, lag in messages and seconds, rates, limits, versions, jobs; and what is down."""
     from streams.cli.status_screen import picture
-    from streams.local import with_local_stack
     from streams.operations.status import status as look
+    from streams.runtime.local_stack import with_local_stack
 
     settings = with_local_stack(read_settings())
     screen = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)

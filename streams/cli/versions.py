@@ -97,7 +97,7 @@ def versions_diff(
 
 
 def _run(work: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:
-    from streams.local import with_local_stack
+    from streams.runtime.local_stack import with_local_stack
 
     settings = with_local_stack(read_settings())
     with working("asking ClickHouse"):

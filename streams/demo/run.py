@@ -28,9 +28,14 @@ from streams.core.errors import LabelstreamError, RetryableError, UnavailableErr
 from streams.core.settings import Settings
 from streams.core.topics import Topics, groups
 from streams.demo.screen import farewell, picture
-from streams.initialise import initialise
-from streams.local import local_stack_status, start_local_stack, stop_local_stack, with_local_stack
-from streams.supervise import Supervisor
+from streams.runtime.local_stack import (
+    local_stack_status,
+    start_local_stack,
+    stop_local_stack,
+    with_local_stack,
+)
+from streams.runtime.provisioning import initialise
+from streams.runtime.supervisor import Supervisor
 
 log = structlog.get_logger()
 

@@ -22,7 +22,6 @@ from streams.core.availability import until_available
 from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
 from streams.core.topics import Topics, groups
-from streams.duty import again
 from streams.jobs.file_source import file_feed
 from streams.jobs.in_flight_rows import partitions_of
 from streams.jobs.job import Job, Jobs, Wish
@@ -30,6 +29,7 @@ from streams.jobs.leader_election import instead_of_poller
 from streams.jobs.publishing import Publishing, Tools
 from streams.jobs.sources import Feed, SourceFeed, TableFeed, TopicFeed
 from streams.ports.kafka import Lease, Outgoing, Partition, Sender
+from streams.runtime.lifecycle import again
 
 Report = Callable[[Job, int], None]
 _LOOK_SECONDS = 0.5

@@ -22,7 +22,7 @@ from streams.core.messages import Labeled, Row
 from streams.core.outcomes import Done, Reject, Retry
 from streams.core.settings import Settings
 from streams.core.topics import Topics
-from streams.local import with_local_stack
+from streams.runtime.local_stack import with_local_stack
 from streams.versions import KnownVersions, LabelSpec
 
 log = structlog.get_logger()

@@ -32,7 +32,6 @@ from streams.core.errors import RefusedError, UnavailableError
 from streams.core.messages import Labeled
 from streams.core.settings import Settings
 from streams.core.topics import Topics, partition_of
-from streams.local import with_local_stack
 from streams.ports.kafka import Outgoing, Record
 from streams.ports.lookups import Place
 from streams.review.leases import (
@@ -47,6 +46,7 @@ from streams.review.leases import (
     lease_message,
     row_key,
 )
+from streams.runtime.local_stack import with_local_stack
 
 log = structlog.get_logger()
 

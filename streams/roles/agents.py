@@ -29,9 +29,6 @@ from streams.core.settings import Settings
 from streams.core.topics import Topics, groups
 from streams.delivery.delivery import Delivery
 from streams.delivery.routes import Limits
-from streams.duty import lag_owed, membership_owed, watched
-from streams.interpreter import for_short_waits
-from streams.lags import Lags
 from streams.observability.collectors import StageLatency, agents_metrics, cache_metrics, member_metrics
 from streams.observability.health import Health
 from streams.observability.metrics import LABEL_VERSION, LLM_CALL_SECONDS, Histogram
@@ -41,7 +38,10 @@ from streams.pipeline.llm_metrics import Endpoint, llm_metrics
 from streams.pipeline.topology import agents_flow
 from streams.pipeline.worker import AgentsWorker
 from streams.ports.kafka import Record
-from streams.prepare import chat_ready, kafka_ready
+from streams.runtime.interpreter_tuning import for_short_waits
+from streams.runtime.lag_metrics import Lags
+from streams.runtime.lifecycle import lag_owed, membership_owed, watched
+from streams.runtime.readiness import chat_ready, kafka_ready
 
 log = structlog.get_logger()
 

@@ -6,11 +6,11 @@ import os
 
 from streams.core.availability import until_available
 from streams.core.settings import Settings
-from streams.initialise import initialise
-from streams.local import with_local_stack
 from streams.observability.collectors import supervisor_metrics
 from streams.observability.health import Health
-from streams.supervise import Supervisor
+from streams.runtime.local_stack import with_local_stack
+from streams.runtime.provisioning import initialise
+from streams.runtime.supervisor import Supervisor
 
 SUPERVISED = ("poller", "agents", "sink", "api")
 

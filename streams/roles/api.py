@@ -22,11 +22,11 @@ from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
 from streams.files.service import FileWork
 from streams.jobs.scheduler import Keeper
-from streams.local import with_local_stack
 from streams.observability.collectors import ApiRequests
 from streams.observability.health import Health, application
 from streams.ports.page import PagePorts
 from streams.review.queue import Queue
+from streams.runtime.local_stack import with_local_stack
 
 log = structlog.get_logger()
 

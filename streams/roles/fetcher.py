@@ -22,13 +22,13 @@ from streams.core.availability import until_available
 from streams.core.errors import RefusedError
 from streams.core.settings import Settings
 from streams.core.topics import Topics
-from streams.duty import again
 from streams.files.fetch import begin, export, fetch_job
 from streams.jobs.scheduler import Keeper
-from streams.local import with_local_stack
 from streams.observability.health import Health
 from streams.ports.kafka import Outgoing, Tail
-from streams.prepare import kafka_ready
+from streams.runtime.lifecycle import again
+from streams.runtime.local_stack import with_local_stack
+from streams.runtime.readiness import kafka_ready
 
 log = structlog.get_logger()
 

@@ -17,12 +17,12 @@ from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.tail import TailReader
 from streams.core.settings import Settings
 from streams.core.topics import groups
-from streams.duty import again, membership_owed, watched
 from streams.observability.collectors import member_metrics, poller_metrics
 from streams.observability.health import Health
 from streams.observability.metrics import CREATED_TO_POLLED, STAGE_LATENCY, Histogram
 from streams.observability.watchdog import Watchdog
-from streams.prepare import clickhouse_ready, kafka_ready
+from streams.runtime.lifecycle import again, membership_owed, watched
+from streams.runtime.readiness import clickhouse_ready, kafka_ready
 
 log = structlog.get_logger()
 

@@ -45,7 +45,7 @@ async def run_role(role: Role, settings: Settings) -> None:
     Raises:
         whatever ends the work.
     """
-    from streams.duty import on_duty
+    from streams.runtime.lifecycle import on_duty
 
     await on_duty(settings, role.value, work_of(role))
 

@@ -20,13 +20,13 @@ from connectors.kafka.tail import TailReader
 from streams.core.availability import until_available
 from streams.core.settings import Settings
 from streams.core.topics import groups
-from streams.duty import again, lag_owed, membership_owed, watched
-from streams.lags import Lags
 from streams.observability.collectors import member_metrics, sink_metrics
 from streams.observability.health import Health
 from streams.observability.metrics import STAGE_LATENCY, Histogram
 from streams.observability.watchdog import Watchdog
-from streams.prepare import clickhouse_ready, kafka_ready
+from streams.runtime.lag_metrics import Lags
+from streams.runtime.lifecycle import again, lag_owed, membership_owed, watched
+from streams.runtime.readiness import clickhouse_ready, kafka_ready
 from streams.versions import KnownVersions
 
 log = structlog.get_logger()

@@ -7,7 +7,7 @@ import sys
 
 SCRIPT = """
 import gc, sys
-from streams.interpreter import for_short_waits
+from streams.runtime.interpreter_tuning import for_short_waits
 
 young = gc.get_threshold()[0]
 for_short_waits()

@@ -8,7 +8,7 @@ import pytest
 
 from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
-from streams.local import local_stack_status, start_local_stack
+from streams.runtime.local_stack import local_stack_status, start_local_stack
 
 
 def test_a_taxonomy_that_cannot_be_used_is_refused_before_anything_starts(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from streams import supervise
-from streams.supervise import Supervisor
+from streams.runtime import supervisor as supervise
+from streams.runtime.supervisor import Supervisor
 
 PROGRAM = """
 import signal, sys, time

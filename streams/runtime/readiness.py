@@ -13,8 +13,8 @@ from streams.core.availability import until_available
 from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
 from streams.core.topics import Topics
-from streams.local import with_local_stack
 from streams.observability.health import Health
+from streams.runtime.local_stack import with_local_stack
 
 
 async def kafka_ready(settings: Settings, health: Health) -> tuple[Settings, Topics]:

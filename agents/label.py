@@ -23,7 +23,7 @@ from streams.core.messages import Alternative, Labeled, Row
 from streams.core.outcomes import Done, Reject, Retry
 from streams.core.settings import Settings
 from streams.core.topics import normalise
-from streams.versions import LabelSpec
+from streams.versions.topic import LabelSpec
 
 log = structlog.get_logger()
 

@@ -22,7 +22,7 @@ from streams.jobs.runner import work
 from streams.operations.dead_letters import letter_id, list_dead_letters, retry_letter
 from streams.ports.audit import AuditEntry
 from streams.runtime.local_stack import with_local_stack
-from streams.versions_view import compare, promote, retire, versions_known
+from streams.versions.commands import compare, promote, retire, versions_known
 
 log = structlog.get_logger()
 

@@ -29,8 +29,8 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Compare a label version with the labels that people gave: accuracy, precision, recall, confusion."""
-    from streams.evaluate import evaluate as judge
     from streams.runtime.local_stack import with_local_stack
+    from streams.versions.evaluate import evaluate as judge
 
     settings = with_local_stack(read_settings())
     with working("comparing"):

@@ -20,7 +20,7 @@ Version = Annotated[str, typer.Argument(help="A label version's name.")]
 @versions_app.command("list", epilog=examples("labelstream versions list"))
 def versions_list(as_json: Json = False) -> None:
     """All versions: promoted ones first, the current one at their head."""
-    from streams.versions_view import versions_known
+    from streams.versions.commands import versions_known
 
     found = _run(versions_known)
     if as_json:
@@ -34,7 +34,7 @@ def versions_list(as_json: Json = False) -> None:
 @versions_app.command("show", epilog=examples("labelstream versions show mistral.1f0c2a9b"))
 def versions_show(version: Version, as_json: Json = False) -> None:
     """What a version asks, and its history."""
-    from streams.versions_view import version_shown
+    from streams.versions.commands import version_shown
 
     found = _run(lambda settings: version_shown(settings, version))
     if as_json:
@@ -55,7 +55,7 @@ def versions_show(version: Version, as_json: Json = False) -> None:
 @versions_app.command("promote", epilog=examples("labelstream versions promote mistral.1f0c2a9b"))
 def versions_promote(version: Version, as_json: Json = False) -> None:
     """Make it the current one of every row that has it, at once. Promote the former one to go back."""
-    from streams.versions_view import promote
+    from streams.versions.commands import promote
 
     _tell(_run(lambda settings: promote(settings, version)), as_json)
 
@@ -63,7 +63,7 @@ def versions_promote(version: Version, as_json: Json = False) -> None:
 @versions_app.command("retire", epilog=examples("labelstream versions retire mistral.1f0c2a9b"))
 def versions_retire(version: Version, as_json: Json = False) -> None:
     """Show it no more: rows are shown with the next newest promoted version that they have."""
-    from streams.versions_view import retire
+    from streams.versions.commands import retire
 
     _tell(_run(lambda settings: retire(settings, version)), as_json)
 
@@ -84,7 +84,7 @@ def versions_diff(
     as_json: Json = False,
 ) -> None:
     """What changed from A to B: agreement, labels, confidence, weeks, and the most telling examples."""
-    from streams.versions_view import compare
+    from streams.versions.commands import compare
 
     wanted = changed if changed is not None else 100_000 if as_json else 0
     found = _run(lambda settings: compare(settings, a, b, wanted))

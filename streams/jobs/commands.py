@@ -29,7 +29,7 @@ from streams.jobs.publishing import Tools
 from streams.jobs.runner import feed_of, note, tools_for
 from streams.pipeline.label_steps import register
 from streams.ports.kafka import Partition
-from streams.versions import KnownVersions, LabelSpec, checked_prompt
+from streams.versions.topic import KnownVersions, LabelSpec, checked_prompt
 
 _NAME = re.compile(r"^[\w.:@+-]{1,100}$")
 _OFFSETS = re.compile(r"^(?:(\d+)/)?(\d+)-(\d*)$")

@@ -18,7 +18,7 @@ from streams.jobs.job import Job, Wish, wish_message
 from streams.jobs.publishing import Tools
 from streams.jobs.runner import agents_left, ends_of, note, own_publishing, sink_left
 from streams.ports.kafka import Lease, Sender
-from streams.versions import dropped_message
+from streams.versions.topic import dropped_message
 
 _LOOK_SECONDS = 0.5
 _ALONE_LOOKS = 30

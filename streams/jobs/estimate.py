@@ -11,7 +11,7 @@ from streams.jobs.job import Job
 from streams.jobs.publishing import Tools
 from streams.jobs.runner import feed_of
 from streams.jobs.sources import in_sample
-from streams.versions import LabelSpec
+from streams.versions.topic import LabelSpec
 
 # Cyrillic text, in the vocabularies of Qwen and Mistral: a rough measure, and told as one.
 _CHARACTERS_A_TOKEN = 2.5

@@ -20,7 +20,7 @@ from streams.core.settings import Settings
 from streams.core.topics import Topics, groups
 from streams.jobs.job import UNFINISHED, read_jobs
 from streams.ports.kafka import Partition
-from streams.versions_view import versions_named
+from streams.versions.commands import versions_named
 
 _SECONDS = 2.0
 _PART_SECONDS = 15.0

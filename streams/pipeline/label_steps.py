@@ -23,7 +23,7 @@ from streams.core.outcomes import Done, Reject, Retry
 from streams.core.settings import Settings
 from streams.core.topics import Topics
 from streams.runtime.local_stack import with_local_stack
-from streams.versions import KnownVersions, LabelSpec
+from streams.versions.topic import KnownVersions, LabelSpec
 
 log = structlog.get_logger()
 

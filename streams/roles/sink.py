@@ -27,7 +27,7 @@ from streams.observability.watchdog import Watchdog
 from streams.runtime.lag_metrics import Lags
 from streams.runtime.lifecycle import again, lag_owed, membership_owed, watched
 from streams.runtime.readiness import clickhouse_ready, kafka_ready
-from streams.versions import KnownVersions
+from streams.versions.topic import KnownVersions
 
 log = structlog.get_logger()
 

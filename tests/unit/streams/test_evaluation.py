@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from streams.core.errors import ConfigurationError
-from streams.evaluation import GoldRow, read_gold, scores
+from streams.versions.scores import GoldRow, read_gold, scores
 
 AT = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
 

@@ -22,7 +22,7 @@ from streams.jobs.job import Job, Jobs, Wish, wish_message
 from streams.jobs.sources import Item, in_sample
 from streams.pipeline.topology import agents_flow
 from streams.ports.kafka import Outgoing, Record
-from streams.versions import KnownVersions, LabelSpec, checked_prompt, dropped_message
+from streams.versions.topic import KnownVersions, LabelSpec, checked_prompt, dropped_message
 
 TOPICS = Topics("esk")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -11,7 +11,7 @@ from connectors.clickhouse.queries.label_versions import list_versions
 from connectors.clickhouse.queries.review import labels_under
 from streams.core.errors import RefusedError
 from streams.core.settings import Settings
-from streams.evaluation import GoldRow, read_gold, scores
+from streams.versions.scores import GoldRow, read_gold, scores
 
 
 async def evaluate(settings: Settings, gold: Path, version: str | None) -> dict[str, Any]:

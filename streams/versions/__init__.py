@@ -1,0 +1,1 @@
+"""Label versions: their topic, registry, commands and scores."""

@@ -10,11 +10,11 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from connectors.api.auth import Gate
+from connectors.api.access.authentication import Gate
+from connectors.api.access.sessions import CSRF_HEADER, Sessions
 from connectors.api.files import told
 from connectors.api.params import Ports
 from connectors.api.problems import Problem
-from connectors.api.sessions import CSRF_HEADER, Sessions
 from streams.core.errors import LabelstreamError
 from streams.ports.audit import AuditEntry
 from streams.ports.page import PagePorts

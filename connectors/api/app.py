@@ -27,11 +27,11 @@ from connectors.api import (
     stream,
     uploads,
 )
-from connectors.api.auth import OPEN_PATHS, Gate
-from connectors.api.guard import Guard, Observe
-from connectors.api.limits import Rate
+from connectors.api.access.authentication import OPEN_PATHS, Gate
+from connectors.api.access.limits import Rate
+from connectors.api.access.middleware import Guard, Observe
+from connectors.api.access.sessions import Sessions
 from connectors.api.services import Services
-from connectors.api.sessions import Sessions
 from streams.core.api_keys import ApiKey
 
 # What they need they take from `Services`, by `params.Ports`.

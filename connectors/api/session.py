@@ -5,10 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
+from connectors.api.access.authentication import Gate
+from connectors.api.access.sessions import CSRF_HEADER, Sessions, is_secure, session_in, set_cookie
 from connectors.api.acts import LOCAL, Page, entry
-from connectors.api.auth import Gate
 from connectors.api.problems import Problem
-from connectors.api.sessions import CSRF_HEADER, Sessions, is_secure, session_in, set_cookie
 
 router = APIRouter(include_in_schema=False)
 

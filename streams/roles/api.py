@@ -9,8 +9,8 @@ from typing import Any
 
 import structlog
 
+from connectors.api.access.authentication import is_loopback
 from connectors.api.app import Options, create_app
-from connectors.api.auth import is_loopback
 from connectors.api.server import listening, serving
 from connectors.api.services import Services
 from streams.api.classifier import LabelOnDemand

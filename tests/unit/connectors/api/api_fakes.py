@@ -9,8 +9,8 @@ from typing import Any
 
 import httpx
 
+from connectors.api.access.middleware import Observe
 from connectors.api.app import Options, create_app
-from connectors.api.guard import Observe
 from connectors.api.services import Services
 from streams.core.messages import Labeled
 from streams.ports.classifier import OnDemand

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from api_fakes import Fakes, client_of
 
-from connectors.api.limits import Rate
+from connectors.api.access.limits import Rate
 from connectors.api.problems import Problem
 from streams.core.api_keys import parse_keys
 from streams.core.environment import load

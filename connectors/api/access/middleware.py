@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import structlog
 
-from connectors.api.auth import ASSETS, OPEN_PATHS, Gate
-from connectors.api.limits import Body, Message, Rate
+from connectors.api.access.authentication import ASSETS, OPEN_PATHS, Gate
+from connectors.api.access.limits import Body, Message, Rate
 from connectors.api.problems import Problem, answer
 
 log = structlog.get_logger()

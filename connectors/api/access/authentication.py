@@ -8,8 +8,8 @@ from hashlib import sha256
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from connectors.api.access.sessions import CSRF_HEADER, Sessions, session_in
 from connectors.api.problems import Problem
-from connectors.api.sessions import CSRF_HEADER, Sessions, session_in
 from streams.core.api_keys import ApiKey
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})

@@ -1,0 +1,1 @@
+"""Who may ask and how much: keys, sessions, limits, and the middleware that applies them."""

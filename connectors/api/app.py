@@ -10,27 +10,27 @@ from typing import Any, cast
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from connectors.api import (
-    classify,
-    fetch,
-    health,
-    jobs,
-    labels,
-    operations,
-    overview,
-    page_files,
-    problems,
-    results,
-    review,
-    rows,
-    session,
-    stream,
-    uploads,
-)
+from connectors.api import problems
 from connectors.api.access.authentication import OPEN_PATHS, Gate
 from connectors.api.access.limits import Rate
 from connectors.api.access.middleware import Guard, Observe
 from connectors.api.access.sessions import Sessions
+from connectors.api.routes import (
+    classify,
+    fetch,
+    health,
+    jobs,
+    label_stream,
+    labels,
+    operations,
+    overview,
+    page_files,
+    results,
+    review,
+    rows,
+    session,
+    uploads,
+)
 from connectors.api.services import Services
 from streams.core.api_keys import ApiKey
 
@@ -40,7 +40,7 @@ ROUTERS = (
     classify.router,
     labels.router,
     rows.router,
-    stream.router,
+    label_stream.router,
     uploads.router,
     jobs.router,
     results.router,

@@ -11,7 +11,7 @@ import pytest
 from api_fakes import NOW, Fakes, client_of, labeled
 from structlog.testing import capture_logs
 
-from connectors.api.params import cursor_of, place_in
+from connectors.api.routes.params import cursor_of, place_in
 from streams.core.errors import (
     AccessError,
     ConfigurationError,

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from api_fakes import Fakes, client_of, item
 
-from connectors.api import stream as module
-from connectors.api.stream import EventStream, Streams
+from connectors.api.routes import label_stream as module
+from connectors.api.routes.label_stream import EventStream, Streams
 from streams.core.errors import RefusedError
 from streams.ports.kafka import Record
 from streams.ports.label_feed import LiveSlice, live_label

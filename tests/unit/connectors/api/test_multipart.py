@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.api.multipart import Form, boundary_of
 from connectors.api.problems import Problem
+from connectors.api.routes.multipart import Form, boundary_of
 
 BOUNDARY = "----x1"
 

@@ -10,7 +10,7 @@ from api_fakes import Fakes, client_of
 
 from connectors.api.access.sessions import SESSION_SECONDS, Sessions, is_secure, session_in, set_cookie
 from connectors.api.app import Options, create_app
-from connectors.api.page_files import page_files
+from connectors.api.routes.page_files import page_files
 from connectors.api.services import Services
 from streams.core.api_keys import parse_keys
 from streams.core.errors import RefusedError, UnavailableError

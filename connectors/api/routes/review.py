@@ -13,10 +13,10 @@ from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
-from connectors.api.acts import Acting, Page, who
-from connectors.api.files import file_content, streamed
-from connectors.api.params import CURSOR, cursor_of, place_in
 from connectors.api.problems import in_openapi
+from connectors.api.routes.file_problems import file_content, streamed
+from connectors.api.routes.page_actions import Acting, Page, who
+from connectors.api.routes.params import CURSOR, cursor_of, place_in
 from streams.core.messages import Labeled
 from streams.ports.lookups import Place
 from streams.review.leases import GoldLabel

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from connectors.api.acts import Acting, Page
-from connectors.api.files import told
+from connectors.api.routes.file_problems import told
+from connectors.api.routes.page_actions import Acting, Page
 from streams.ports.page import bounded
 
 router = APIRouter(include_in_schema=False, prefix="/page")

@@ -7,8 +7,15 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from connectors.api.files import JSON_LINES, MEDIA_TYPES, Work, file_content, json_lines, streamed
-from connectors.api.jobs import JobId
+from connectors.api.routes.file_problems import (
+    JSON_LINES,
+    MEDIA_TYPES,
+    Work,
+    file_content,
+    json_lines,
+    streamed,
+)
+from connectors.api.routes.jobs import JobId
 from streams.ports.files import FileFormat
 
 router = APIRouter(tags=["jobs"])

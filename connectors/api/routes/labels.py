@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from connectors.api.params import CURSOR, At, Ports, Probability, cursor_of, place_in
+from connectors.api.routes.params import CURSOR, At, Ports, Probability, cursor_of, place_in
 from connectors.api.views import LabelsAnswer
 from streams.ports.lookups import LabelQuery
 

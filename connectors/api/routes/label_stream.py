@@ -18,8 +18,8 @@ from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from connectors.api.params import Ports, Probability
 from connectors.api.problems import Problem, unavailable
+from connectors.api.routes.params import Ports, Probability
 from streams.core.errors import RefusedError
 from streams.ports.label_feed import LiveLabel, LiveSlice, Positions, Start
 

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from connectors.api.params import Ports
+from connectors.api.routes.params import Ports
 from connectors.api.services import Services
 
 router = APIRouter(tags=["health"])

@@ -7,8 +7,8 @@ from pydantic import BaseModel, Field
 
 from connectors.api.access.authentication import Gate
 from connectors.api.access.sessions import CSRF_HEADER, Sessions, is_secure, session_in, set_cookie
-from connectors.api.acts import LOCAL, Page, entry
 from connectors.api.problems import Problem
+from connectors.api.routes.page_actions import LOCAL, Page, entry
 
 router = APIRouter(include_in_schema=False)
 

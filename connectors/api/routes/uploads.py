@@ -11,9 +11,17 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from connectors.api.files import JSON_LINES, BrokenRecord, Work, file_content, json_lines, streamed, told
-from connectors.api.multipart import Form, boundary_of
 from connectors.api.problems import in_openapi
+from connectors.api.routes.file_problems import (
+    JSON_LINES,
+    BrokenRecord,
+    Work,
+    file_content,
+    json_lines,
+    streamed,
+    told,
+)
+from connectors.api.routes.multipart import Form, boundary_of
 from streams.ports.files import Encoding, ReadAs
 
 router = APIRouter(tags=["files"])

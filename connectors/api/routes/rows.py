@@ -6,8 +6,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 
-from connectors.api.params import Ports
 from connectors.api.problems import Problem
+from connectors.api.routes.params import Ports
 from connectors.api.views import RowAnswer, row_answer
 
 router = APIRouter(tags=["labels"])

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from connectors.api.files import Work, told
+from connectors.api.routes.file_problems import Work, told
 
 router = APIRouter(tags=["jobs"])
 

@@ -11,8 +11,8 @@ from fastapi import Depends
 from pydantic import BaseModel, Field
 from starlette.responses import StreamingResponse
 
-from connectors.api.params import Ports
 from connectors.api.problems import Problem
+from connectors.api.routes.params import Ports
 from streams.core.errors import RefusedError
 from streams.ports.files import CONFLICT, NO_FILE_OF_ROWS, NO_ROWS, NOT_FOUND, FileFormat, FileWork
 

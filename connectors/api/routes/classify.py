@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 from fastapi import APIRouter, Body
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from connectors.api.params import Ports
+from connectors.api.routes.params import Ports
 from streams.core.messages import Alternative, Labeled
 from streams.ports.classifier import OnDemand
 

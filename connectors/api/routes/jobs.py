@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
 
-from connectors.api.files import Work, told
 from connectors.api.problems import in_openapi
+from connectors.api.routes.file_problems import Work, told
 from streams.ports.files import AskedFile
 
 router = APIRouter(tags=["jobs"])

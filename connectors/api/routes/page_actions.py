@@ -12,9 +12,9 @@ from fastapi import Depends, Request
 
 from connectors.api.access.authentication import Gate
 from connectors.api.access.sessions import CSRF_HEADER, Sessions
-from connectors.api.files import told
-from connectors.api.params import Ports
 from connectors.api.problems import Problem
+from connectors.api.routes.file_problems import told
+from connectors.api.routes.params import Ports
 from streams.core.errors import LabelstreamError
 from streams.ports.audit import AuditEntry
 from streams.ports.page import PagePorts

@@ -9,9 +9,9 @@ from typing import Any
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from connectors.api.acts import Page
 from connectors.api.problems import unavailable
-from connectors.api.stream import MOST_STREAMS, EventStream, Streams
+from connectors.api.routes.label_stream import MOST_STREAMS, EventStream, Streams
+from connectors.api.routes.page_actions import Page
 
 router = APIRouter(include_in_schema=False)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.client.sql import quoted
 from connectors.clickhouse.schema.columns import columns_of
-from connectors.clickhouse.schema.tables import AUDIT, quoted
+from connectors.clickhouse.schema.tables import AUDIT
 from connectors.clickhouse.source.table import moment
 from streams.core.settings import Settings
 from streams.ports.audit import AuditEntry

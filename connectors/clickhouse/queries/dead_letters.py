@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.schema.tables import DEAD_LETTERS, quoted
+from connectors.clickhouse.client.sql import quoted
+from connectors.clickhouse.schema.tables import DEAD_LETTERS
 from streams.core.errors import ConfigurationError
 from streams.core.messages import DeadLetter
 from streams.core.settings import Settings

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.schema.tables import AUGMENTED, CURRENT, DEAD_LETTERS, LABELED, quoted
+from connectors.clickhouse.client.sql import quoted
+from connectors.clickhouse.schema.tables import AUGMENTED, CURRENT, DEAD_LETTERS, LABELED
 from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
 

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.schema.tables import LABELED, VERSIONS, quoted
+from connectors.clickhouse.client.sql import quoted
+from connectors.clickhouse.schema.tables import LABELED, VERSIONS
 from streams.core.errors import RefusedError
 from streams.core.settings import Settings
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.schema.tables import AUGMENTED, DEAD_LETTERS, LABELED, quoted
+from connectors.clickhouse.client.sql import quoted
+from connectors.clickhouse.schema.tables import AUGMENTED, DEAD_LETTERS, LABELED
 from connectors.clickhouse.sink.stored_offsets import OffsetSet
 from streams.core.settings import Settings
 

@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.client.sql import quoted
 from connectors.clickhouse.queries.dead_letters import list_letters
 from connectors.clickhouse.schema.columns import columns_of
-from connectors.clickhouse.schema.tables import AUGMENTED, CURRENT, LABELED, quoted
+from connectors.clickhouse.schema.tables import AUGMENTED, CURRENT, LABELED
 from connectors.clickhouse.source.table import micros_of, moment
 from streams.core.messages import Augmented, Labeled
 from streams.core.settings import Settings

@@ -8,8 +8,9 @@ from typing import Any
 from uuid import UUID
 
 from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.client.sql import quoted
 from connectors.clickhouse.queries.dead_letters import list_letters
-from connectors.clickhouse.schema.tables import AUGMENTED, DEAD_LETTERS, LABELED, quoted
+from connectors.clickhouse.schema.tables import AUGMENTED, DEAD_LETTERS, LABELED
 from connectors.clickhouse.sink.batch import to_batch
 from connectors.clickhouse.sink.stored_offsets import stored_offsets
 from streams.core.errors import UndecodableError

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.schema.tables import CURRENT, DEAD_LETTERS, LABELED, STORED, quoted
+from connectors.clickhouse.client.sql import quoted
+from connectors.clickhouse.schema.tables import CURRENT, DEAD_LETTERS, LABELED, STORED
 from streams.core.settings import Settings
 from streams.ports.page import LabelPicture
 

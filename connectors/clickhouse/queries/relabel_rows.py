@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.schema.tables import CURRENT, LABELED, quoted
+from connectors.clickhouse.client.sql import quoted
+from connectors.clickhouse.schema.tables import CURRENT, LABELED
 from connectors.clickhouse.source.table import micros_of, moment
 from streams.core.errors import ConfigurationError
 from streams.core.messages import Row

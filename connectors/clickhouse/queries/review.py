@@ -7,8 +7,9 @@ from datetime import datetime
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.client.sql import quoted
 from connectors.clickhouse.queries.lookups import messages_of
-from connectors.clickhouse.schema.tables import CURRENT, LABELED, quoted
+from connectors.clickhouse.schema.tables import CURRENT, LABELED
 from connectors.clickhouse.source.table import micros_of, moment
 from streams.core.messages import Labeled
 from streams.core.settings import Settings

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.client.sql import quoted
 from connectors.clickhouse.queries.label_versions import PROMOTED
-from connectors.clickhouse.schema.tables import AUGMENTED, DEAD_LETTERS, LABELED, VERSIONS, quoted
+from connectors.clickhouse.schema.tables import AUGMENTED, DEAD_LETTERS, LABELED, VERSIONS
 from streams.core.settings import Settings
 
 _GIVEN_UP = "step IN ('poll', 'label', 'store')"

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.schema.tables import LABELED, quoted
+from connectors.clickhouse.client.sql import quoted
+from connectors.clickhouse.schema.tables import LABELED
 from connectors.clickhouse.source.table import moment
 from streams.core.errors import RefusedError
 from streams.core.settings import Settings

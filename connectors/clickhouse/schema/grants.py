@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.errors import code_of
-from connectors.clickhouse.schema.tables import AUDIT, CURRENT, STORED, VERSIONS, quoted
+from connectors.clickhouse.client.sql import quoted
+from connectors.clickhouse.schema.tables import AUDIT, CURRENT, STORED, VERSIONS
 from streams.core.errors import AccessError, LabelstreamError
 from streams.core.settings import Settings
 

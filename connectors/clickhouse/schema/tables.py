@@ -18,6 +18,7 @@ import structlog
 from pydantic import BaseModel
 
 from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.client.sql import literal, quoted
 from connectors.clickhouse.schema.columns import PLACE, STORED_AT, TableColumn, columns_of
 from streams.core.messages import Augmented, DeadLetter, Labeled
 from streams.core.settings import Settings
@@ -93,16 +94,6 @@ async def create_tables(client: ClickHouseClient, settings: Settings) -> None:
     if AUDIT not in present:
         await client.command(_audit(database))
     await _replace_view(client, database)
-
-
-def quoted(name: str) -> str:
-    """``name`` as an identifier."""
-    return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
-
-
-def literal(value: str) -> str:
-    """``value`` as a string of SQL, quotes included."""
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _definition(column: TableColumn) -> str:

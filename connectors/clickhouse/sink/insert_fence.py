@@ -14,8 +14,8 @@ from collections.abc import Sequence
 import structlog
 
 from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.client.sql import literal, quoted
 from connectors.clickhouse.schema.columns import TableColumn
-from connectors.clickhouse.schema.tables import literal, quoted
 from streams.core.errors import AccessError, LabelstreamError
 
 log = structlog.get_logger()

@@ -23,8 +23,9 @@ import structlog
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.errors import SERVERS_FAULT, code_of
+from connectors.clickhouse.client.sql import literal, quoted
 from connectors.clickhouse.schema.columns import PLACE, TableColumn, columns_of
-from connectors.clickhouse.schema.tables import STORED, literal, quoted
+from connectors.clickhouse.schema.tables import STORED
 from connectors.clickhouse.sink.batch import Batch, Refused
 from connectors.clickhouse.sink.batcher import FEWEST_ROWS
 from connectors.clickhouse.sink.insert_fence import Fence

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from uuid import UUID
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.schema.tables import quoted
+from connectors.clickhouse.client.sql import quoted
 
 
 class OffsetSet:

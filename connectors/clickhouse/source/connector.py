@@ -28,7 +28,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError, model_validator
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.schema.tables import quoted
+from connectors.clickhouse.client.sql import quoted
 from connectors.clickhouse.source.export import SCHEMA, WRITERS, Format
 from connectors.clickhouse.source.table import SourceTable
 from streams.core.errors import ConfigurationError, LabelstreamError

@@ -19,12 +19,13 @@ from connectors.clickhouse import ClickHouseConfig, ClickHouseConnector
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.days import begin_of
 from connectors.clickhouse.poller.backfill import OldRows
-from connectors.clickhouse.source.table import SourceTable, micros_of
+from connectors.clickhouse.source.table import SourceTable
 from connectors.files.reading import read
 from connectors.files.records import Reading, Record
 from connectors.files.times import time_in
 from streams.core.errors import RefusedError
 from streams.core.settings import Settings
+from streams.core.times import micros_of
 from streams.jobs.job import Job
 from streams.jobs.publishing import Tools
 from streams.jobs.runner import note, poller_line

@@ -9,12 +9,12 @@ from typing import Any
 
 from connectors.clickhouse.queries.relabel_rows import LabelledRows
 from connectors.clickhouse.queries.upload_rows import Label, given_up_of, labels_of, ranks_of, variants_of
-from connectors.clickhouse.source.table import micros_of, moment
 from connectors.files.records import Broken
 from connectors.files.results import result_writer
 from connectors.files.rows import FileRow
 from streams.core.errors import ConfigurationError, RefusedError
 from streams.core.messages import Row
+from streams.core.times import micros_of, moment
 from streams.jobs.file_source import rows_of
 from streams.jobs.job import Job
 from streams.jobs.publishing import Tools

@@ -14,12 +14,13 @@ from agents.taxonomy import load_taxonomy
 from connectors.clickhouse.poller.backfill import poller_begins
 from connectors.clickhouse.poller.cursor import Cursor
 from connectors.clickhouse.queries.relabel_rows import Condition
-from connectors.clickhouse.source.table import SourceTable, micros_of, moment
+from connectors.clickhouse.source.table import SourceTable
 from connectors.kafka.connection import connection
 from connectors.kafka.tail import TailReader
 from connectors.llm.client import ChatClient
 from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
+from streams.core.times import micros_of, moment
 from streams.core.topics import Topics
 from streams.jobs.drop import drop
 from streams.jobs.estimate import estimate

@@ -13,10 +13,10 @@ from typing import Any, Protocol
 from connectors.clickhouse.poller.backfill import OldRows
 from connectors.clickhouse.poller.row_identity import CONTENT
 from connectors.clickhouse.queries.relabel_rows import LabelledRows
-from connectors.clickhouse.source.table import micros_of
 from streams.core.codec import created_at_header, decode, encode
 from streams.core.errors import UndecodableError
 from streams.core.messages import Row
+from streams.core.times import micros_of
 from streams.core.topics import partition_of
 from streams.jobs.job import Job
 from streams.ports.kafka import Outgoing, Partition, Tail

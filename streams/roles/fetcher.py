@@ -13,7 +13,6 @@ from typing import Any
 import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from connectors.clickhouse.source.table import micros_of, moment
 from connectors.kafka.connection import connection
 from connectors.kafka.consumer import GroupConsumer, Session
 from connectors.kafka.producer import LeasedProducer
@@ -21,6 +20,7 @@ from connectors.kafka.tail import TailReader
 from streams.core.availability import until_available
 from streams.core.errors import RefusedError
 from streams.core.settings import Settings
+from streams.core.times import micros_of, moment
 from streams.core.topics import Topics
 from streams.files.fetch import begin, export, fetch_job
 from streams.jobs.scheduler import Keeper

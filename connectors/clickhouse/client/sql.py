@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 def quoted(name: str) -> str:
     """``name`` as an identifier."""
@@ -11,3 +13,8 @@ def quoted(name: str) -> str:
 def literal(value: str) -> str:
     """``value`` as a string of SQL, quotes included."""
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def given(**parameters: Any) -> dict[str, Any]:
+    """Those of ``parameters`` that are not None."""
+    return {name: value for name, value in parameters.items() if value is not None}

@@ -12,11 +12,12 @@ from connectors.clickhouse.poller.publisher import Publisher
 from connectors.clickhouse.poller.row_identity import CONTENT
 from connectors.clickhouse.poller.row_messages import STEP
 from connectors.clickhouse.queries.labelled_rows import given_up, labelled_between
-from connectors.clickhouse.source.table import SourceRow, SourceTable, micros_of
+from connectors.clickhouse.source.table import SourceRow, SourceTable
 from streams.core.codec import decode
 from streams.core.errors import LeaseLostError, UndecodableError
 from streams.core.messages import Row
 from streams.core.settings import Settings
+from streams.core.times import micros_of
 from streams.core.topics import Topics
 from streams.ports.kafka import Outgoing, Run
 

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 import structlog
 
 from connectors.clickhouse.client.errors import SERVERS_FAULT, code_of
+from connectors.clickhouse.client.sql import given
 from connectors.clickhouse.poller.bulk_page import BulkPage
 from connectors.clickhouse.poller.message_sql import PARAMETERS, SAMPLES, making, samples
 from connectors.clickhouse.poller.plain_rows import QuickRows
 from connectors.clickhouse.poller.read_ahead import one_ahead
 from connectors.clickhouse.poller.row_identity import content_of, mark_of
-from connectors.clickhouse.source.table import PAGE_BYTES, PAGE_ROWS, SourceRow, SourceTable, given
+from connectors.clickhouse.source.table import PAGE_BYTES, PAGE_ROWS, SourceRow, SourceTable
 from streams.core.errors import AccessError, LabelstreamError, OverloadedError
 from streams.ports.kafka import Outgoing
 

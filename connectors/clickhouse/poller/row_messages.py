@@ -12,11 +12,12 @@ import structlog
 from connectors.clickhouse.poller.plain_rows import LARGEST, QuickRows
 from connectors.clickhouse.poller.published_rows import Published
 from connectors.clickhouse.poller.row_identity import CONTENT, Mark, content_of, mark_of, name_row
-from connectors.clickhouse.source.table import SourceRow, moment
+from connectors.clickhouse.source.table import SourceRow
 from streams.core.codec import encode, encode_dead_letter, headers_of, traceparent_for
 from streams.core.context import TRACEPARENT, trace_id_in
 from streams.core.messages import DeadLetter, Row
 from streams.core.text import clean, why_skipped
+from streams.core.times import moment
 from streams.core.topics import Topics, partition_of
 from streams.ports.kafka import Outgoing
 

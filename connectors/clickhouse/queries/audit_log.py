@@ -8,8 +8,8 @@ from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import quoted
 from connectors.clickhouse.schema.columns import columns_of
 from connectors.clickhouse.schema.tables import AUDIT
-from connectors.clickhouse.source.table import moment
 from streams.core.settings import Settings
+from streams.core.times import moment
 from streams.ports.audit import AuditEntry
 
 _NAMES = tuple(column.name for column in columns_of(AuditEntry))

@@ -14,9 +14,9 @@ from connectors.clickhouse.client.sql import quoted
 from connectors.clickhouse.queries.dead_letters import list_letters
 from connectors.clickhouse.schema.columns import columns_of
 from connectors.clickhouse.schema.tables import AUGMENTED, CURRENT, LABELED
-from connectors.clickhouse.source.table import micros_of, moment
 from streams.core.messages import Augmented, Labeled
 from streams.core.settings import Settings
+from streams.core.times import micros_of, moment
 from streams.ports.lookups import LabelPage, LabelQuery, Place, RowHistory
 
 L = TypeVar("L", bound=Labeled)

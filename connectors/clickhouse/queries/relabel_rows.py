@@ -10,10 +10,10 @@ from typing import Any
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import quoted
 from connectors.clickhouse.schema.tables import CURRENT, LABELED
-from connectors.clickhouse.source.table import micros_of, moment
 from streams.core.errors import ConfigurationError
 from streams.core.messages import Row
 from streams.core.settings import Settings
+from streams.core.times import micros_of, moment
 
 PAGE_ROWS = 5000
 _COLUMNS = {

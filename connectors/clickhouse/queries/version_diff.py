@@ -9,9 +9,9 @@ from typing import Any
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import quoted
 from connectors.clickhouse.schema.tables import LABELED
-from connectors.clickhouse.source.table import moment
 from streams.core.errors import RefusedError
 from streams.core.settings import Settings
+from streams.core.times import moment
 
 EXAMPLES = 20
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.client.sql import given
 from connectors.clickhouse.source.shape import Shape, shape_of
 from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
@@ -14,7 +14,6 @@ from streams.core.settings import Settings
 PAGE_ROWS = 10_000
 PAGE_BYTES = 16_000_000  # about; a page has fewer rows where they are long
 _ROW_BYTES = 200  # without its text
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class SourceRow(NamedTuple):
@@ -28,16 +27,6 @@ class SourceRow(NamedTuple):
     user: bytes | None
     session: bytes | None
     domain: bytes | None
-
-
-def moment(micros: int) -> datetime:
-    """A point in time."""
-    return _EPOCH + timedelta(microseconds=micros)
-
-
-def micros_of(at: datetime) -> int:
-    """The inverse of `moment`; exact, which a float of seconds would not be."""
-    return (at - _EPOCH) // timedelta(microseconds=1)
 
 
 class Ahead(NamedTuple):
@@ -208,8 +197,3 @@ class SourceTable:
             await self.inspect()
         assert self._shape is not None
         return self._shape
-
-
-def given(**parameters: Any) -> dict[str, Any]:
-    """Those of ``parameters`` that are not None."""
-    return {name: value for name, value in parameters.items() if value is not None}

@@ -9,12 +9,12 @@ import pytest
 from connectors.clickhouse.poller.backfill import Settled, poller_begins
 from connectors.clickhouse.poller.cursor import Cursor
 from connectors.clickhouse.queries.relabel_rows import Condition
-from connectors.clickhouse.source.table import micros_of
 from streams.core.codec import LABEL_VERSION, MESSAGE_TYPE, REPLAY_JOB, TO
 from streams.core.environment import load
 from streams.core.errors import ConfigurationError
 from streams.core.messages import Row
 from streams.core.outcomes import Retry
+from streams.core.times import micros_of
 from streams.core.topics import Topics
 from streams.delivery.replay_throttle import Leftover
 from streams.jobs.commands import _offsets

@@ -16,11 +16,12 @@ from connectors.clickhouse.poller.message_sql import COLUMNS
 from connectors.clickhouse.poller.plain_rows import QuickRows
 from connectors.clickhouse.poller.poller import Poller
 from connectors.clickhouse.poller.row_identity import content_of, mark_of
-from connectors.clickhouse.source.table import SourceRow, moment
+from connectors.clickhouse.source.table import SourceRow
 from streams.core.codec import CREATED_AT
 from streams.core.context import TRACEPARENT
 from streams.core.errors import LeaseLostError, RefusedError, UnavailableError
 from streams.core.settings import Settings
+from streams.core.times import moment
 from streams.core.topics import Topics
 from streams.ports.kafka import Outgoing, Partition, Record, Run
 

@@ -10,9 +10,10 @@ import pytest
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.source import table as module
-from connectors.clickhouse.source.table import SourceRow, SourceTable, micros_of, moment
+from connectors.clickhouse.source.table import SourceRow, SourceTable
 from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
+from streams.core.times import micros_of, moment
 
 START = datetime(2026, 3, 29, 0, 59, 58, tzinfo=UTC)  # two seconds before Europe's clocks change
 

@@ -13,13 +13,13 @@ import structlog
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.queries.label_versions import list_versions
 from connectors.clickhouse.queries.overview import label_picture, letter_reasons, table_sizes
-from streams.api.label_feed import Tables
 from streams.api.overview_probes import Flow, Passing, Roles
 from streams.core.errors import LabelstreamError
 from streams.core.settings import Settings
 from streams.ports.label_feed import Feed
 from streams.ports.page import History, bounded
 from streams.runtime.local_stack import with_local_stack
+from streams.runtime.result_tables import Tables
 
 log = structlog.get_logger()
 

@@ -12,7 +12,6 @@ from typing import Any
 import structlog
 
 from connectors.clickhouse.queries.audit_log import read_audit, write_audit
-from streams.api.label_feed import Tables
 from streams.core.errors import ConfigurationError, LabelstreamError, RefusedError
 from streams.core.settings import Settings
 from streams.files.service import FileWork
@@ -22,6 +21,7 @@ from streams.jobs.runner import work
 from streams.operations.dead_letters import letter_id, list_dead_letters, retry_letter
 from streams.ports.audit import AuditEntry
 from streams.runtime.local_stack import with_local_stack
+from streams.runtime.result_tables import Tables
 from streams.versions.commands import compare, promote, retire, versions_known
 
 log = structlog.get_logger()

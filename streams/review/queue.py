@@ -26,7 +26,6 @@ from connectors.clickhouse.queries.review import (
 from connectors.kafka.connection import connection
 from connectors.kafka.follow import Follower
 from connectors.kafka.producer import LeasedProducer
-from streams.api.label_feed import Tables
 from streams.core.codec import REPLAY_JOB, encode, headers_of
 from streams.core.errors import RefusedError, UnavailableError
 from streams.core.messages import Labeled
@@ -47,6 +46,7 @@ from streams.review.leases import (
     row_key,
 )
 from streams.runtime.local_stack import with_local_stack
+from streams.runtime.result_tables import Tables
 
 log = structlog.get_logger()
 

@@ -14,7 +14,7 @@ from connectors.api.app import Options, create_app
 from connectors.api.server import listening, serving
 from connectors.api.services import Services
 from streams.api.classifier import LabelOnDemand
-from streams.api.label_feed import LabeledFeed, Tables
+from streams.api.label_feed import LabeledFeed
 from streams.api.overview import Board
 from streams.api.page_operations import AuditLog, Desk
 from streams.core.api_keys import parse_keys
@@ -27,6 +27,7 @@ from streams.observability.health import Health, application
 from streams.ports.page import PagePorts
 from streams.review.queue import Queue
 from streams.runtime.local_stack import with_local_stack
+from streams.runtime.result_tables import Tables
 
 log = structlog.get_logger()
 

@@ -20,10 +20,11 @@ from streams.cli.common import (
     write_line,
 )
 from streams.cli.dead_letters import letters_app
+from streams.cli.describe import describe_app
 from streams.cli.errors import DEBUG, debugging, guarded, hoisted, logged
 from streams.cli.evaluate import EXAMPLES as EVALUATE_EXAMPLES
 from streams.cli.evaluate import evaluate
-from streams.cli.local import describe_app, local_app
+from streams.cli.local import local_app
 from streams.cli.progress import working
 from streams.cli.replay import BACKFILL_EXAMPLES, backfill, replay_app
 from streams.cli.status import EXAMPLES as STATUS_EXAMPLES

@@ -8,7 +8,6 @@ import os
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -17,7 +16,7 @@ from rich.console import Console
 from rich.live import Live
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.queries.demo_table import DemoTable, Stored
+from connectors.clickhouse.queries.demo_table import DemoTable
 from connectors.kafka.connection import connection
 from connectors.kafka.lag import LagReader, TopicLag
 from connectors.llm.counts import standin_calls
@@ -27,6 +26,7 @@ from streams.core.availability import until_available
 from streams.core.errors import LabelstreamError, RetryableError, UnavailableError
 from streams.core.settings import Settings
 from streams.core.topics import Topics, groups
+from streams.demo.figures import Figures
 from streams.demo.screen import farewell, picture
 from streams.runtime.local_stack import (
     local_stack_status,
@@ -44,25 +44,6 @@ ROLES = ("poller", "agents", "sink", "api")
 _CHUNK, _CHUNK_SECONDS = 500, 0.25
 _LOOK_SECONDS = 0.5
 _STALL_SECONDS = 120.0
-
-
-@dataclass
-class Figures:
-    """What the demo knows at a moment. Topics and calls are counted since its start."""
-
-    rows: int = 0
-    stored: Stored = field(default_factory=lambda: Stored(0, 0, 0))
-    topics: dict[str, int] = field(default_factory=dict)
-    lags: dict[str, int] = field(default_factory=dict)
-    labels: list[tuple[str, int]] = field(default_factory=list)
-    examples: list[tuple[str, str, float | None, list[str]]] = field(default_factory=list)
-    llm_calls: int | None = None
-    seconds: float = 0.0
-
-    @property
-    def progress(self) -> tuple[Any, ...]:
-        """Changes while anything moves."""
-        return (self.rows, self.stored, tuple(self.topics.values()))
 
 
 async def play(

@@ -12,7 +12,7 @@ from streams.core.settings import Settings
 from streams.core.topics import Topics
 
 if TYPE_CHECKING:
-    from streams.demo.run import Figures
+    from streams.demo.figures import Figures
 
 _WIDTH = 30
 

@@ -18,7 +18,7 @@ from connectors.kafka.follow import Follower
 from connectors.kafka.lag import LagReader
 from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.tail import TailReader
-from streams.core.availability import until_available
+from streams.core.availability import again, until_available
 from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
 from streams.core.topics import Topics, groups
@@ -29,7 +29,6 @@ from streams.jobs.leader_election import instead_of_poller
 from streams.jobs.publishing import Publishing, Tools
 from streams.jobs.sources import Feed, SourceFeed, TableFeed, TopicFeed
 from streams.ports.kafka import Lease, Outgoing, Partition, Sender
-from streams.runtime.lifecycle import again
 
 Report = Callable[[Job, int], None]
 _LOOK_SECONDS = 0.5

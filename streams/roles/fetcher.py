@@ -17,7 +17,7 @@ from connectors.kafka.connection import connection
 from connectors.kafka.consumer import GroupConsumer, Session
 from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.tail import TailReader
-from streams.core.availability import until_available
+from streams.core.availability import again, until_available
 from streams.core.errors import RefusedError
 from streams.core.settings import Settings
 from streams.core.times import micros_of, moment
@@ -26,7 +26,6 @@ from streams.files.fetch import begin, export, fetch_job
 from streams.jobs.scheduler import Keeper
 from streams.observability.health import Health
 from streams.ports.kafka import Outgoing, Tail
-from streams.runtime.lifecycle import again
 from streams.runtime.local_stack import with_local_stack
 from streams.runtime.readiness import kafka_ready
 

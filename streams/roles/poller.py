@@ -15,13 +15,14 @@ from connectors.kafka.connection import connection
 from connectors.kafka.consumer import GroupConsumer, Session
 from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.tail import TailReader
+from streams.core.availability import again
 from streams.core.settings import Settings
 from streams.core.topics import groups
 from streams.observability.collectors import member_metrics, poller_metrics
 from streams.observability.health import Health
 from streams.observability.metrics import CREATED_TO_POLLED, STAGE_LATENCY, Histogram
 from streams.observability.watchdog import Watchdog
-from streams.runtime.lifecycle import again, membership_owed, watched
+from streams.runtime.lifecycle import membership_owed, watched
 from streams.runtime.readiness import clickhouse_ready, kafka_ready
 
 log = structlog.get_logger()

@@ -17,7 +17,7 @@ from connectors.kafka.consumer import GroupConsumer, Session
 from connectors.kafka.follow import Follower
 from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.tail import TailReader
-from streams.core.availability import until_available
+from streams.core.availability import again, until_available
 from streams.core.settings import Settings
 from streams.core.topics import groups
 from streams.observability.collectors import member_metrics, sink_metrics
@@ -25,7 +25,7 @@ from streams.observability.health import Health
 from streams.observability.metrics import STAGE_LATENCY, Histogram
 from streams.observability.watchdog import Watchdog
 from streams.runtime.lag_metrics import Lags
-from streams.runtime.lifecycle import again, lag_owed, membership_owed, watched
+from streams.runtime.lifecycle import lag_owed, membership_owed, watched
 from streams.runtime.readiness import clickhouse_ready, kafka_ready
 from streams.versions.topic import KnownVersions
 

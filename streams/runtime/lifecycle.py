@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import structlog
 
 from connectors.kafka.connection import reach
 from connectors.kafka.lease import GroupLease
-from streams.core.errors import RetryableError, UnavailableError
 from streams.core.settings import Settings
 from streams.observability.health import Health, served
 from streams.observability.watchdog import StalledError, Watchdog
@@ -73,14 +72,3 @@ async def lag_owed(positions: Mapping[Partition, int], tail: Tail) -> str:
         return ""
     worst = max(behind, key=lambda partition: behind[partition])
     return f"{sum(behind.values())} messages wait, most in {worst.topic}/{worst.partition}"
-
-
-async def again(ends: Callable[[], Awaitable[None]], pause: float = 1.0) -> None:
-    """Begin again, as often as it ends because Kafka is away."""
-    while True:
-        try:
-            await ends()
-        except RetryableError as error:
-            setting = error.setting if isinstance(error, UnavailableError) else ""
-            log.warning("waiting for Kafka", reason=str(error), setting=setting or "KAFKA_BOOTSTRAP_SERVERS")
-        await asyncio.sleep(pause)

@@ -13,8 +13,8 @@ from streams.core.settings import Settings
 from streams.files.fetch import begin, export, fetch_job
 from streams.files.results import broken_of, result_of
 from streams.files.upload_jobs import file_job
+from streams.jobs.context import note
 from streams.jobs.job import Job, Wish, wish_message
-from streams.jobs.runner import note
 from streams.jobs.scheduler import Keeper
 from streams.ports.files import CONFLICT, NOT_FOUND, AskedFile, FileFormat, ReadAs
 

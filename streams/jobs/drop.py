@@ -13,10 +13,11 @@ from connectors.clickhouse.sink.stored_offsets import OffsetSet
 from streams.core.codec import LABEL_VERSION, REPLAY_JOB
 from streams.core.errors import ConfigurationError, RefusedError
 from streams.core.topics import groups
+from streams.jobs.context import agents_left, ends_of, note, sink_left
 from streams.jobs.in_flight_rows import partitions_of
 from streams.jobs.job import Job, Wish, wish_message
+from streams.jobs.leader_election import own_publishing
 from streams.jobs.publishing import Tools
-from streams.jobs.runner import agents_left, ends_of, note, own_publishing, sink_left
 from streams.ports.kafka import Lease, Sender
 from streams.versions.topic import dropped_message
 

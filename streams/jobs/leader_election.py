@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from connectors.kafka.connection import connection
 from connectors.kafka.consumer import GroupConsumer, Session
 from connectors.kafka.producer import LeasedProducer
+from streams.core.availability import again
 from streams.core.errors import LeaseLostError, UnavailableError
 from streams.core.topics import groups
 from streams.jobs.publishing import Tools
@@ -88,4 +89,33 @@ async def instead_of_poller(tools: Tools, generation: int, lease: Lease, do: Do)
         running.cancel()
         waiting.cancel()
         await asyncio.wait([running, waiting])
+        await producer.stop()
+
+
+async def own_publishing(tools: Tools, do: Callable[[int, Lease, Sender], Awaitable[None]]) -> None:
+    """Run ``do`` (generation, lease, sender) while no other publishes replays; again, if that is taken away.
+
+    Raises:
+        whatever ``do`` raises apart from LeaseLostError; AccessError.
+    """
+    arguments = connection(tools.settings)
+    group = GroupConsumer(arguments, f"{tools.topics.prefix}-replay", (tools.topics.cursor,))
+    producer = LeasedProducer(arguments, group.lease)
+    group.fence_with(producer.fence)
+    done = asyncio.Event()
+
+    async def session(given: Session) -> None:
+        await do(given.generation, group.lease, producer)
+        done.set()
+
+    running = asyncio.ensure_future(again(lambda: group.run(session)))
+    finished = asyncio.create_task(done.wait())
+    try:
+        await asyncio.wait([running, finished], return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            running.result()
+    finally:
+        running.cancel()
+        finished.cancel()
+        await asyncio.wait([running, finished])
         await producer.stop()

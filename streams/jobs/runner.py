@@ -3,59 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.poller.backfill import OldRows, poller_begins
 from connectors.clickhouse.poller.cursor import Cursor
 from connectors.clickhouse.queries.relabel_rows import Condition, LabelledRows
-from connectors.kafka.admin import Admin
-from connectors.kafka.connection import connection
-from connectors.kafka.consumer import GroupConsumer, Session
-from connectors.kafka.follow import Follower
-from connectors.kafka.lag import LagReader
-from connectors.kafka.producer import LeasedProducer
-from connectors.kafka.tail import TailReader
-from streams.core.availability import again, until_available
+from streams.core.availability import until_available
 from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
-from streams.core.topics import Topics, groups
+from streams.jobs.context import agents_left, ends_of, note, sink_left, tools_for
 from streams.jobs.file_source import file_feed
-from streams.jobs.in_flight_rows import partitions_of
-from streams.jobs.job import Job, Jobs, Wish
-from streams.jobs.leader_election import instead_of_poller
+from streams.jobs.job import Job, Wish
+from streams.jobs.leader_election import instead_of_poller, own_publishing
 from streams.jobs.publishing import Publishing, Tools
 from streams.jobs.sources import Feed, SourceFeed, TableFeed, TopicFeed
-from streams.ports.kafka import Lease, Outgoing, Partition, Sender
+from streams.ports.kafka import Lease, Sender
 
 Report = Callable[[Job, int], None]
 _LOOK_SECONDS = 0.5
-
-
-@contextlib.asynccontextmanager
-async def tools_for(settings: Settings) -> AsyncIterator[Tools]:
-    """Connections, and the jobs followed as they change.
-
-    Raises:
-        UnavailableError, AccessError.
-    """
-    arguments, topics = connection(settings), Topics(settings.topic_prefix)
-    client = ClickHouseClient.from_settings(settings)
-    jobs = Jobs()
-    try:
-        follower = Follower(arguments, topics.cursor, jobs.learn)
-        await follower.start()
-        following = asyncio.create_task(follower.run())
-        try:
-            async with LagReader(arguments) as lags:
-                yield Tools(settings, topics, client, TailReader(arguments), Admin(arguments), lags, jobs)
-        finally:
-            following.cancel()
-            await asyncio.wait([following])
-    finally:
-        await client.close()
 
 
 async def work(settings: Settings, job: str, report: Report, *, wait: bool = True) -> dict[str, Any]:
@@ -92,70 +58,6 @@ async def poller_line(tools: Tools) -> int | None:
             if record.key == key:
                 cursor = Cursor.decode(record.value) or cursor
     return poller_begins(cursor, tools.settings) if cursor is not None else None
-
-
-async def own_publishing(tools: Tools, do: Callable[[int, Lease, Sender], Awaitable[None]]) -> None:
-    """Run ``do`` (generation, lease, sender) while no other publishes replays; again, if that is taken away.
-
-    Raises:
-        whatever ``do`` raises apart from LeaseLostError; AccessError.
-    """
-    arguments = connection(tools.settings)
-    group = GroupConsumer(arguments, f"{tools.topics.prefix}-replay", (tools.topics.cursor,))
-    producer = LeasedProducer(arguments, group.lease)
-    group.fence_with(producer.fence)
-    done = asyncio.Event()
-
-    async def session(given: Session) -> None:
-        await do(given.generation, group.lease, producer)
-        done.set()
-
-    running = asyncio.ensure_future(again(lambda: group.run(session)))
-    finished = asyncio.create_task(done.wait())
-    try:
-        await asyncio.wait([running, finished], return_when=asyncio.FIRST_COMPLETED)
-        if running.done():
-            running.result()
-    finally:
-        running.cancel()
-        finished.cancel()
-        await asyncio.wait([running, finished])
-        await producer.stop()
-
-
-async def note(tools: Tools, *messages: Outgoing) -> None:
-    """Write to the compacted topics.
-
-    Raises:
-        UnavailableError, AccessError.
-    """
-    producer = LeasedProducer(connection(tools.settings))
-    try:
-        for message in messages:
-            await producer.send(message)
-    finally:
-        await producer.stop()
-
-
-async def agents_left(tools: Tools, ends: dict[int, int]) -> int:
-    """How many messages of the replay topic, up to ``ends``, the workers have still before them."""
-    found = await tools.lags.positions(groups(tools.topics.prefix)["agents"], [tools.topics.replay])
-    committed = {where.partition: max(commit.offset, 0) for where, commit in found.items()}
-    return sum(max(0, end - committed.get(number, 0)) for number, end in ends.items())
-
-
-async def sink_left(tools: Tools, ends: dict[Partition, int]) -> int:
-    """How many messages, up to ``ends``, the sink has still before it."""
-    found = await tools.lags.positions(
-        groups(tools.topics.prefix)["sink"], sorted({where.topic for where in ends})
-    )
-    return sum(max(0, end - max(found[where].offset, 0)) for where, end in ends.items() if where in found)
-
-
-async def ends_of(tools: Tools, *topics: str) -> dict[Partition, int]:
-    """Behind the last message of each partition."""
-    places = [place for topic in topics for place in partitions_of(topic, tools.settings.topic_partitions)]
-    return {where: end for where, (_, end) in (await tools.tail.bounds_many(places)).items()}
 
 
 async def feed_of(tools: Tools, job: Job, *, sent: Sequence[str] = ()) -> Feed:

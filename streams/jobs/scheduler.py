@@ -22,10 +22,11 @@ from streams.core.errors import (
     UnavailableError,
 )
 from streams.core.settings import Settings
+from streams.jobs.context import agents_left, tools_for
 from streams.jobs.file_source import there
 from streams.jobs.job import Job, Wish
 from streams.jobs.publishing import Tools
-from streams.jobs.runner import agents_left, finish, publish, tools_for
+from streams.jobs.runner import finish, publish
 
 log = structlog.get_logger()
 

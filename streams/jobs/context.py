@@ -1,0 +1,80 @@
+"""What a job works with: its tools, and how far agents and sink are behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.kafka.admin import Admin
+from connectors.kafka.connection import connection
+from connectors.kafka.follow import Follower
+from connectors.kafka.lag import LagReader
+from connectors.kafka.producer import LeasedProducer
+from connectors.kafka.tail import TailReader
+from streams.core.settings import Settings
+from streams.core.topics import Topics, groups
+from streams.jobs.in_flight_rows import partitions_of
+from streams.jobs.job import Jobs
+from streams.jobs.publishing import Tools
+from streams.ports.kafka import Outgoing, Partition
+
+
+@contextlib.asynccontextmanager
+async def tools_for(settings: Settings) -> AsyncIterator[Tools]:
+    """Connections, and the jobs followed as they change.
+
+    Raises:
+        UnavailableError, AccessError.
+    """
+    arguments, topics = connection(settings), Topics(settings.topic_prefix)
+    client = ClickHouseClient.from_settings(settings)
+    jobs = Jobs()
+    try:
+        follower = Follower(arguments, topics.cursor, jobs.learn)
+        await follower.start()
+        following = asyncio.create_task(follower.run())
+        try:
+            async with LagReader(arguments) as lags:
+                yield Tools(settings, topics, client, TailReader(arguments), Admin(arguments), lags, jobs)
+        finally:
+            following.cancel()
+            await asyncio.wait([following])
+    finally:
+        await client.close()
+
+
+async def note(tools: Tools, *messages: Outgoing) -> None:
+    """Write to the compacted topics.
+
+    Raises:
+        UnavailableError, AccessError.
+    """
+    producer = LeasedProducer(connection(tools.settings))
+    try:
+        for message in messages:
+            await producer.send(message)
+    finally:
+        await producer.stop()
+
+
+async def agents_left(tools: Tools, ends: dict[int, int]) -> int:
+    """How many messages of the replay topic, up to ``ends``, the workers have still before them."""
+    found = await tools.lags.positions(groups(tools.topics.prefix)["agents"], [tools.topics.replay])
+    committed = {where.partition: max(commit.offset, 0) for where, commit in found.items()}
+    return sum(max(0, end - committed.get(number, 0)) for number, end in ends.items())
+
+
+async def sink_left(tools: Tools, ends: dict[Partition, int]) -> int:
+    """How many messages, up to ``ends``, the sink has still before it."""
+    found = await tools.lags.positions(
+        groups(tools.topics.prefix)["sink"], sorted({where.topic for where in ends})
+    )
+    return sum(max(0, end - max(found[where].offset, 0)) for where, end in ends.items() if where in found)
+
+
+async def ends_of(tools: Tools, *topics: str) -> dict[Partition, int]:
+    """Behind the last message of each partition."""
+    places = [place for topic in topics for place in partitions_of(topic, tools.settings.topic_partitions)]
+    return {where: end for where, (_, end) in (await tools.tail.bounds_many(places)).items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 from functools import lru_cache
+from hashlib import blake2b
 from typing import TypeVar
 
 import orjson
@@ -136,3 +137,11 @@ def decode_dead_letter(value: bytes | None, headers: Iterable[tuple[str, bytes]]
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise UndecodableError(f"dead-letter header {first['loc'][0]}: {first['msg']}") from error
+
+
+PAYLOAD_DIGEST = "payload-digest"
+
+
+def digest_of(payload: bytes | None) -> bytes:
+    """16 hexadecimal digits for ``payload``."""
+    return blake2b(payload or b"", digest_size=8).hexdigest().encode()

@@ -7,16 +7,17 @@ from datetime import UTC, datetime
 from streams.core.codec import (
     CREATED_AT,
     LABEL_VERSION,
+    PAYLOAD_DIGEST,
     REPLAY_JOB,
     RETRY_OF,
     TO,
     created_at_header,
+    digest_of,
     encode_dead_letter,
 )
 from streams.core.context import TRACEPARENT
 from streams.core.messages import DeadLetter, Row
 from streams.core.outcomes import Reject
-from streams.delivery.deduplication import PAYLOAD_DIGEST, digest_of
 from streams.ports.kafka import Outgoing, Record
 
 

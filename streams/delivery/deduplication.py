@@ -6,11 +6,18 @@ from collections import deque
 from collections.abc import Mapping
 from hashlib import blake2b
 
-from streams.core.codec import CREATED_AT, LABEL_VERSION, MESSAGE_TYPE, RETRY_OF, SOURCE
+from streams.core.codec import (
+    CREATED_AT,
+    LABEL_VERSION,
+    MESSAGE_TYPE,
+    PAYLOAD_DIGEST,
+    RETRY_OF,
+    SOURCE,
+    digest_of,
+)
 from streams.core.messages import MESSAGES
 from streams.ports.kafka import Partition, Record
 
-PAYLOAD_DIGEST = "payload-digest"
 _RECENT = 25_000
 _STEPS = {kind.message_type.encode(): kind.made_by.encode() for kind in MESSAGES}
 
@@ -106,11 +113,6 @@ def bytes_identity(step: bytes, source: tuple[str, int, int], payload_digest: by
 def retry_identity(step: str, retry_of: bytes) -> bytes:
     """A step's dead letter that is tried again, by its place in the dead-letter topic."""
     return _digest(b"retry", step.encode(), retry_of)
-
-
-def digest_of(payload: bytes | None) -> bytes:
-    """16 hexadecimal digits for ``payload``."""
-    return blake2b(payload or b"", digest_size=8).hexdigest().encode()
 
 
 def _identity_in(step: bytes, row_id: bytes, record: Record) -> bytes:

@@ -18,14 +18,14 @@ from typing import Any
 
 import structlog
 
-from streams.core.codec import created_at_header, decode
+from streams.core.codec import created_at_header, decode, digest_of
 from streams.core.context import AT_WORK
 from streams.core.errors import LeaseLostError, UndecodableError
 from streams.core.messages import Row
 from streams.core.outcomes import Done, Reject, Retry
 from streams.delivery.commit_window import Window, made_anew
 from streams.delivery.concurrency import Places
-from streams.delivery.deduplication import bytes_identity, digest_of, retry_identity, row_identity
+from streams.delivery.deduplication import bytes_identity, retry_identity, row_identity
 from streams.delivery.in_flight import Input, Work
 from streams.delivery.ordered_input import Intake
 from streams.delivery.outbox import Outbox

@@ -14,6 +14,7 @@ from streams.core.codec import (
     CREATED_AT,
     LABEL_VERSION,
     MESSAGE_TYPE,
+    PAYLOAD_DIGEST,
     REPLAY_JOB,
     SCHEMA_VERSION,
     SOURCE,
@@ -22,7 +23,6 @@ from streams.core.codec import (
 )
 from streams.core.context import TRACEPARENT
 from streams.core.messages import MESSAGES, DeadLetter, Labeled, Row
-from streams.delivery.deduplication import PAYLOAD_DIGEST
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -18,11 +18,10 @@ import structlog
 
 from connectors.clickhouse.sink.batch import Refused
 from connectors.clickhouse.sink.inserter import while_ours
-from streams.core.codec import LABEL_VERSION, encode_dead_letter
+from streams.core.codec import LABEL_VERSION, PAYLOAD_DIGEST, digest_of, encode_dead_letter
 from streams.core.context import TRACEPARENT, trace_id_in
 from streams.core.errors import ConfigurationError, RefusedError
 from streams.core.messages import DeadLetter
-from streams.delivery.deduplication import PAYLOAD_DIGEST, digest_of
 from streams.ports.kafka import Commit, Lease, Outgoing, Partition, Record, Sender, Tail
 
 log = structlog.get_logger()

@@ -11,12 +11,11 @@ import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
 from connectors.clickhouse.sink.dead_letters import TOPIC_ID
-from streams.core.codec import encode, encode_dead_letter, headers_of
+from streams.core.codec import PAYLOAD_DIGEST, encode, encode_dead_letter, headers_of
 from streams.core.environment import load
 from streams.core.messages import Alternative, Augmented, DeadLetter, Labeled, Message, RejectedVariant, Row
 from streams.core.settings import Settings
 from streams.core.topics import Topics
-from streams.delivery.deduplication import PAYLOAD_DIGEST
 from streams.reference.asyncapi import CHANNELS, asyncapi
 from streams.reference.json_schema import headers_schema, json_schemas
 from streams.reference.pages import describe_env, grouped_settings, messages_page, settings_page

@@ -19,13 +19,13 @@ from connectors.kafka.connection import connection
 from connectors.kafka.tail import TailReader
 from connectors.llm.client import ChatClient
 from streams.core.errors import ConfigurationError
+from streams.core.records import partitions_of
 from streams.core.settings import Settings
 from streams.core.times import micros_of, moment
 from streams.core.topics import Topics
 from streams.jobs.context import note, tools_for
 from streams.jobs.drop import drop
 from streams.jobs.estimate import estimate
-from streams.jobs.in_flight_rows import partitions_of
 from streams.jobs.job import Job, Wish, read_jobs, wish_message
 from streams.jobs.publishing import Tools
 from streams.jobs.runner import feed_of

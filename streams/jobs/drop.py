@@ -12,9 +12,9 @@ from connectors.clickhouse.queries.labelled_rows import Places, count_of, drop_r
 from connectors.clickhouse.sink.stored_offsets import OffsetSet
 from streams.core.codec import LABEL_VERSION, REPLAY_JOB
 from streams.core.errors import ConfigurationError, RefusedError
+from streams.core.records import partitions_of
 from streams.core.topics import groups
 from streams.jobs.context import agents_left, ends_of, note, sink_left
-from streams.jobs.in_flight_rows import partitions_of
 from streams.jobs.job import Job, Wish, wish_message
 from streams.jobs.leader_election import own_publishing
 from streams.jobs.publishing import Tools

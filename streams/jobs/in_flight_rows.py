@@ -18,7 +18,7 @@ from streams.core.messages import Message, Row
 from streams.core.times import micros_of
 from streams.core.topics import Topics, groups
 from streams.delivery.commit_window import made_anew
-from streams.ports.kafka import Partition, Record, Tail
+from streams.ports.kafka import Record, Tail
 
 Identity = tuple[str, bytes]
 M = TypeVar("M", bound=Message)
@@ -84,11 +84,6 @@ class OnTheWay:
         async for records in self._tail.read_many(starts):
             for record in records:
                 yield record
-
-
-def partitions_of(topic: str, count: int) -> list[Partition]:
-    """All of a topic's partitions."""
-    return [Partition(topic, number) for number in range(count)]
 
 
 def _identity(record: Record) -> Identity:

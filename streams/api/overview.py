@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -16,8 +18,8 @@ from connectors.clickhouse.queries.overview import label_picture, letter_reasons
 from streams.api.overview_probes import Flow, Passing, Roles
 from streams.core.errors import LabelstreamError
 from streams.core.settings import Settings
+from streams.core.text import bounded
 from streams.ports.label_feed import Feed
-from streams.ports.page import History, bounded
 from streams.runtime.local_stack import with_local_stack
 from streams.runtime.result_tables import Tables
 
@@ -238,3 +240,23 @@ class Board:
 
     async def _listed(self) -> dict[str, Any]:
         return {"jobs": (await self._jobs())[:_MOST_JOBS]}
+
+
+HISTORY_SECONDS = 300
+
+
+@dataclass
+class History:
+    """One number a second for the charts, the newest five minutes; as lists, oldest first."""
+
+    names: Sequence[str]
+    points: deque[tuple[float, ...]] = field(default_factory=lambda: deque(maxlen=HISTORY_SECONDS))
+
+    def add(self, at: float, values: Mapping[str, float]) -> None:
+        """A point at ``at`` (seconds since 1970)."""
+        self.points.append((round(at, 1), *(round(values.get(name, 0.0), 2) for name in self.names)))
+
+    def columns(self) -> list[list[float]]:
+        """Times, and the values of each name."""
+        empty: list[list[float]] = [[] for _ in range(len(self.names) + 1)]
+        return [list(column) for column in zip(*self.points, strict=True)] or empty

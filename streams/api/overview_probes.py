@@ -20,11 +20,11 @@ from connectors.kafka.connection import connection
 from connectors.kafka.lag import LagReader
 from streams.core.errors import LabelstreamError
 from streams.core.settings import Settings
+from streams.core.text import bounded
 from streams.core.topics import Topics, groups
 from streams.observability import metrics as m
 from streams.ports.kafka import Partition
 from streams.ports.label_feed import Feed
-from streams.ports.page import Rates, bounded
 
 _FEED = 20
 _FEED_TEXT = 600
@@ -251,3 +251,25 @@ _FEED_FIELDS = (
     "labeled_at",
     "cached",
 )
+
+
+_RATE_SECONDS = 5.0
+
+
+class Rates:
+    """How fast counters grow: each over the last five seconds. One that shrinks begins anew."""
+
+    def __init__(self, seconds: float = _RATE_SECONDS) -> None:
+        self._seconds = seconds
+        self._seen: dict[str, deque[tuple[float, float]]] = {}
+
+    def saw(self, name: str, at: float, value: float) -> float:
+        """Its rate a second with ``value`` at ``at`` (seconds); 0 at first."""
+        seen = self._seen.setdefault(name, deque())
+        if seen and value < seen[-1][1]:
+            seen.clear()
+        seen.append((at, value))
+        while len(seen) > 2 and seen[1][0] <= at - self._seconds:
+            seen.popleft()
+        past = at - seen[0][0]
+        return (value - seen[0][1]) / past if past > 0 else 0.0

@@ -42,3 +42,8 @@ def why_skipped(raw: bytes | None, cleaned: str, least_bytes: int) -> str | None
     if not cleaned:
         return "empty"
     return None
+
+
+def bounded(text: str, most: int) -> str:
+    """At most ``most`` characters of ``text``."""
+    return text if len(text) <= most else text[: most - 1] + "…"

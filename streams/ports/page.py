@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from streams.ports.audit import Audit
 from streams.review.leases import ReviewDesk
-
-HISTORY_SECONDS = 300
-_RATE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -25,42 +21,6 @@ class LabelPicture:
     until: int
     labels: Sequence[tuple[str, int, int]]
     confidence: Sequence[int]
-
-
-class Rates:
-    """How fast counters grow: each over the last five seconds. One that shrinks begins anew."""
-
-    def __init__(self, seconds: float = _RATE_SECONDS) -> None:
-        self._seconds = seconds
-        self._seen: dict[str, deque[tuple[float, float]]] = {}
-
-    def saw(self, name: str, at: float, value: float) -> float:
-        """Its rate a second with ``value`` at ``at`` (seconds); 0 at first."""
-        seen = self._seen.setdefault(name, deque())
-        if seen and value < seen[-1][1]:
-            seen.clear()
-        seen.append((at, value))
-        while len(seen) > 2 and seen[1][0] <= at - self._seconds:
-            seen.popleft()
-        past = at - seen[0][0]
-        return (value - seen[0][1]) / past if past > 0 else 0.0
-
-
-@dataclass
-class History:
-    """One number a second for the charts, the newest five minutes; as lists, oldest first."""
-
-    names: Sequence[str]
-    points: deque[tuple[float, ...]] = field(default_factory=lambda: deque(maxlen=HISTORY_SECONDS))
-
-    def add(self, at: float, values: Mapping[str, float]) -> None:
-        """A point at ``at`` (seconds since 1970)."""
-        self.points.append((round(at, 1), *(round(values.get(name, 0.0), 2) for name in self.names)))
-
-    def columns(self) -> list[list[float]]:
-        """Times, and the values of each name."""
-        empty: list[list[float]] = [[] for _ in range(len(self.names) + 1)]
-        return [list(column) for column in zip(*self.points, strict=True)] or empty
 
 
 class Overview(Protocol):
@@ -114,8 +74,3 @@ class PagePorts:
     operations: Operations
     review: ReviewDesk
     audit: Audit
-
-
-def bounded(text: str, most: int) -> str:
-    """At most ``most`` characters of ``text``."""
-    return text if len(text) <= most else text[: most - 1] + "…"

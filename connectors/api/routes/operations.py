@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from connectors.api.routes.file_problems import told
 from connectors.api.routes.page_actions import Acting, Page
-from streams.ports.page import bounded
+from streams.core.text import bounded
 
 router = APIRouter(include_in_schema=False, prefix="/page")
 

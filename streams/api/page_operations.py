@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import structlog
 
-from connectors.clickhouse.queries.audit_log import read_audit, write_audit
 from streams.core.errors import ConfigurationError, LabelstreamError, RefusedError
 from streams.core.settings import Settings
 from streams.files.service import FileWork
@@ -19,64 +16,13 @@ from streams.jobs.commands import steered
 from streams.jobs.job import Wish
 from streams.jobs.runner import work
 from streams.operations.dead_letters import letter_id, list_dead_letters, retry_letter
-from streams.ports.audit import AuditEntry
 from streams.runtime.local_stack import with_local_stack
-from streams.runtime.result_tables import Tables
 from streams.versions.commands import compare, promote, retire, versions_known
 
 log = structlog.get_logger()
 
-_KEPT_ENTRIES = 10_000
 _MOST_CHANGED = 200
 _RESUMED_BY_US = frozenset({"topic", "table", "source"})
-
-
-class AuditLog:
-    """Implements `streams.ports.audit.Audit` over `audit_log`; what cannot be written waits for the next time."""
-
-    def __init__(self, tables: Tables) -> None:
-        self._tables = tables
-        self._waiting: deque[AuditEntry] = deque(maxlen=_KEPT_ENTRIES)
-        self._writing = asyncio.Lock()
-        self._writes: set[asyncio.Task[None]] = set()
-
-    async def note(self, entry: AuditEntry) -> None:
-        log.info(
-            "audit",
-            who=entry.who,
-            address=entry.address,
-            action=entry.action,
-            target=entry.target,
-            result=entry.result,
-        )
-        self._waiting.append(entry)
-        # Whoever acts does not wait for it.
-        task = asyncio.create_task(self._write())
-        self._writes.add(task)
-        task.add_done_callback(self._writes.discard)
-
-    async def newest(self, limit: int) -> Sequence[AuditEntry]:
-        await self._write()
-        return await self._tables.ask(lambda client, settings: read_audit(client, settings, limit))
-
-    async def close(self) -> None:
-        """Write what waits."""
-        if self._writes:
-            await asyncio.wait(self._writes)
-        await self._write()
-
-    async def _write(self) -> None:
-        async with self._writing:
-            entries = list(self._waiting)
-            if not entries:
-                return
-            try:
-                await self._tables.ask(lambda client, settings: write_audit(client, settings, entries))
-            except LabelstreamError as error:
-                log.warning("audit_waits", entries=len(entries), reason=str(error))
-                return
-            for _ in entries:
-                self._waiting.popleft()
 
 
 class Desk:

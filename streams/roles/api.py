@@ -13,10 +13,11 @@ from connectors.api.access.authentication import is_loopback
 from connectors.api.app import Options, create_app
 from connectors.api.server import listening, serving
 from connectors.api.services import Services
+from streams.api.audit_log import AuditLog
 from streams.api.classifier import LabelOnDemand
 from streams.api.label_feed import LabeledFeed
 from streams.api.overview import Board
-from streams.api.page_operations import AuditLog, Desk
+from streams.api.page_operations import Desk
 from streams.core.api_keys import parse_keys
 from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings

@@ -34,7 +34,7 @@ async def _trickled(settings: Settings, first: int, rows: int, pause: float) -> 
     from connectors.kafka.producer import LeasedProducer
     from streams.core.codec import encode, headers_of
     from streams.core.messages import Row
-    from streams.ports.kafka import Outgoing
+    from streams.core.records import Outgoing
 
     producer = LeasedProducer(connection(settings))
     await producer.start()

@@ -104,7 +104,7 @@ async def _filled(settings: Settings, texts: list[str], topic: str, first: int) 
     from connectors.kafka.producer import LeasedProducer
     from streams.core.codec import encode, headers_of
     from streams.core.messages import Row
-    from streams.ports.kafka import Outgoing
+    from streams.core.records import Outgoing
 
     where = getattr(Topics(settings.topic_prefix), topic)
     producer = LeasedProducer(connection(settings))
@@ -196,7 +196,7 @@ def records(settings: Settings, topic: str) -> list[Any]:
 async def _records(settings: Settings, topic: str) -> list[Any]:
     from connectors.kafka.connection import connection
     from connectors.kafka.tail import TailReader
-    from streams.ports.kafka import Partition
+    from streams.core.records import Partition
 
     found: list[Any] = []
     starts = {Partition(topic, number): 0 for number in range(settings.topic_partitions)}

@@ -39,7 +39,7 @@ async def _fill(settings: Settings, rows: int) -> float:
     from connectors.kafka.producer import LeasedProducer
     from streams.core.codec import encode, headers_of
     from streams.core.messages import Alternative, Labeled
-    from streams.ports.kafka import Outgoing
+    from streams.core.records import Outgoing
 
     topics = Topics(settings.topic_prefix)
     await Admin(connection(settings)).create_topics(settings)
@@ -223,7 +223,7 @@ async def _sink(settings: Settings, rows: int, group: str) -> dict[str, float]:
     from connectors.kafka.consumer import GroupConsumer, Session
     from connectors.kafka.producer import LeasedProducer
     from connectors.kafka.tail import TailReader
-    from streams.ports.kafka import Commit, Partition
+    from streams.core.records import Commit, Partition
 
     topics, kafka = Topics(settings.topic_prefix), connection(settings)
     client, writer = ClickHouseClient.from_settings(settings), writer_for(settings)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from connectors.kafka.errors import translate
-from streams.ports.kafka import Partition
+from streams.core.records import Partition
 
 _SECONDS = 5.0
 

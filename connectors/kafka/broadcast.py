@@ -19,7 +19,7 @@ from connectors.kafka.admin import Admin
 from connectors.kafka.errors import translate
 from connectors.kafka.tail import TailReader, to_record
 from streams.core.errors import LabelstreamError, RefusedError, UnavailableError
-from streams.ports.kafka import Partition
+from streams.core.records import Partition
 from streams.ports.label_feed import LiveLabel, LiveSlice, Start, live_label
 
 log = structlog.get_logger()

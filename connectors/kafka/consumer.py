@@ -22,7 +22,7 @@ from connectors.kafka.errors import translate
 from connectors.kafka.lease import GroupLease
 from connectors.kafka.tail import to_record
 from streams.core.errors import LeaseLostError, RetryableError
-from streams.ports.kafka import Commit, Partition, Record
+from streams.core.records import Commit, Partition, Record
 
 log = structlog.get_logger()
 

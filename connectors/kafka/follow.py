@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from connectors.kafka.errors import translate
 from connectors.kafka.tail import to_record
 from streams.core.errors import LabelstreamError
-from streams.ports.kafka import Record
+from streams.core.records import Record
 
 log = structlog.get_logger()
 

@@ -12,7 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from connectors.kafka.describe_group import DescribeGroup
 from connectors.kafka.errors import translate
-from streams.ports.kafka import Commit, Partition
+from streams.core.records import Commit, Partition
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from connectors.kafka.connection import MESSAGE_BYTES
 from connectors.kafka.errors import translate
 from connectors.kafka.gate import GatedSender
 from streams.core.errors import LabelstreamError, LeaseLostError, RefusedError, UnavailableError
-from streams.ports.kafka import Lease, Outgoing, Run
+from streams.core.records import Outgoing, Run
+from streams.ports.kafka import Lease
 
 log = structlog.get_logger()
 

@@ -8,7 +8,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from connectors.kafka.errors import translate
-from streams.ports.kafka import Partition, Record
+from streams.core.records import Partition, Record
 
 _FETCH_BYTES = 4_000_000
 _WAIT_MS = 500

@@ -12,8 +12,8 @@ from connectors.kafka.connection import connection
 from connectors.kafka.errors import translate
 from connectors.kafka.tail import to_record
 from streams.core.errors import ConfigurationError
+from streams.core.records import Record
 from streams.core.settings import Settings
-from streams.ports.kafka import Record
 
 
 async def tap(

@@ -19,11 +19,11 @@ from connectors.kafka.backlog import BacklogReader
 from connectors.kafka.connection import connection
 from connectors.kafka.lag import LagReader
 from streams.core.errors import LabelstreamError
+from streams.core.records import Partition
 from streams.core.settings import Settings
 from streams.core.text import bounded
 from streams.core.topics import Topics, groups
 from streams.observability import metrics as m
-from streams.ports.kafka import Partition
 from streams.ports.label_feed import Feed
 
 _FEED = 20

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 
 import orjson
 
+from streams.core.records import Commit
 from streams.delivery.deduplication import Floors
-from streams.ports.kafka import Commit
 
 
 class Slot:

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Set
 
 from streams.core.codec import REPLAY_JOB
+from streams.core.records import Record
 from streams.delivery.in_flight import Work
 from streams.delivery.replay_throttle import Leftover
 from streams.delivery.routes import Limits, Route
-from streams.ports.kafka import Record
 
 _SENDING = 32  # so many more than a step has places may wait for Kafka's confirmation
 

@@ -18,7 +18,7 @@ from streams.core.codec import (
 from streams.core.context import TRACEPARENT
 from streams.core.messages import DeadLetter, Row
 from streams.core.outcomes import Reject
-from streams.ports.kafka import Outgoing, Record
+from streams.core.records import Outgoing, Record
 
 
 def dead_letter(

@@ -16,7 +16,7 @@ from streams.core.codec import (
     digest_of,
 )
 from streams.core.messages import MESSAGES
-from streams.ports.kafka import Partition, Record
+from streams.core.records import Partition, Record
 
 _RECENT = 25_000
 _STEPS = {kind.message_type.encode(): kind.made_by.encode() for kind in MESSAGES}

@@ -23,6 +23,7 @@ from streams.core.context import AT_WORK
 from streams.core.errors import LeaseLostError, UndecodableError
 from streams.core.messages import Row
 from streams.core.outcomes import Done, Reject, Retry
+from streams.core.records import Commit, Partition, Record
 from streams.delivery.commit_window import Window, made_anew
 from streams.delivery.concurrency import Places
 from streams.delivery.deduplication import bytes_identity, retry_identity, row_identity
@@ -31,7 +32,7 @@ from streams.delivery.ordered_input import Intake
 from streams.delivery.outbox import Outbox
 from streams.delivery.recovery import Takeover
 from streams.delivery.routes import Flow, Limits
-from streams.ports.kafka import Commit, Lease, Partition, Record, Sender, Tail, TopicIds
+from streams.ports.kafka import Lease, Sender, Tail, TopicIds
 from streams.urgency import REPLAY
 
 log = structlog.get_logger()

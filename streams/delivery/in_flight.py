@@ -7,11 +7,11 @@ from collections import deque
 from streams.core.codec import traceparent_for
 from streams.core.context import TRACEPARENT, about_row
 from streams.core.messages import Row
+from streams.core.records import Record
 from streams.delivery.commit_window import Slot, Window
 from streams.delivery.deduplication import Floors, Memory
 from streams.delivery.ordered_input import Intake
 from streams.delivery.routes import Route
-from streams.ports.kafka import Record
 
 
 class Input:

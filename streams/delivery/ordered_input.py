@@ -14,7 +14,8 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from streams.core.errors import LabelstreamError
-from streams.ports.kafka import Partition, Record, Tail
+from streams.core.records import Partition, Record
+from streams.ports.kafka import Tail
 
 log = structlog.get_logger()
 

@@ -12,11 +12,12 @@ from streams.core.codec import REPLAY_JOB, RETRY_OF, encode, headers_of
 from streams.core.errors import LabelstreamError, LeaseLostError, RefusedError
 from streams.core.messages import Row
 from streams.core.outcomes import Done, Reject
+from streams.core.records import Outgoing, Record
 from streams.delivery.dead_letters import dead_letter
 from streams.delivery.deduplication import retry_identity
 from streams.delivery.in_flight import Work
 from streams.delivery.routes import Flow
-from streams.ports.kafka import Lease, Outgoing, Record, Sender
+from streams.ports.kafka import Lease, Sender
 
 log = structlog.get_logger()
 

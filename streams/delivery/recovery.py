@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from streams.core.records import Commit, Partition
 from streams.delivery.commit_window import floors_of
 from streams.delivery.deduplication import Floors, Memory, source_of
 from streams.delivery.routes import Flow
-from streams.ports.kafka import Commit, Partition, Tail
+from streams.ports.kafka import Tail
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from streams.core.messages import Labeled, Row
 from streams.core.outcomes import Step
-from streams.ports.kafka import Record
+from streams.core.records import Record
 
 
 @dataclass(frozen=True)

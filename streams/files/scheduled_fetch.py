@@ -13,12 +13,13 @@ from connectors.kafka.consumer import Session
 from connectors.kafka.producer import LeasedProducer
 from streams.core.availability import until_available
 from streams.core.errors import RefusedError
+from streams.core.records import Outgoing
 from streams.core.settings import Settings
 from streams.core.times import micros_of, moment
 from streams.core.topics import Topics
 from streams.files.fetch import begin, export, fetch_job
 from streams.jobs.scheduler import Keeper
-from streams.ports.kafka import Outgoing, Tail
+from streams.ports.kafka import Tail
 from streams.runtime.local_stack import with_local_stack
 
 log = structlog.get_logger()

@@ -19,7 +19,7 @@ from connectors.kafka.connection import connection
 from connectors.kafka.tail import TailReader
 from connectors.llm.client import ChatClient
 from streams.core.errors import ConfigurationError
-from streams.core.records import partitions_of
+from streams.core.records import Partition, partitions_of
 from streams.core.settings import Settings
 from streams.core.times import micros_of, moment
 from streams.core.topics import Topics
@@ -30,7 +30,6 @@ from streams.jobs.job import Job, Wish, read_jobs, wish_message
 from streams.jobs.publishing import Tools
 from streams.jobs.runner import feed_of
 from streams.pipeline.label_steps import register
-from streams.ports.kafka import Partition
 from streams.versions.topic import KnownVersions, LabelSpec, checked_prompt
 
 _NAME = re.compile(r"^[\w.:@+-]{1,100}$")

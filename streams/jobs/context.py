@@ -13,12 +13,11 @@ from connectors.kafka.follow import Follower
 from connectors.kafka.lag import LagReader
 from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.tail import TailReader
-from streams.core.records import partitions_of
+from streams.core.records import Outgoing, Partition, partitions_of
 from streams.core.settings import Settings
 from streams.core.topics import Topics, groups
 from streams.jobs.job import Jobs
 from streams.jobs.publishing import Tools
-from streams.ports.kafka import Outgoing, Partition
 
 
 @contextlib.asynccontextmanager

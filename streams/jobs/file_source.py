@@ -17,12 +17,12 @@ from connectors.files.uploads import path_of
 from streams.core.codec import encode, encode_dead_letter
 from streams.core.errors import ConfigurationError
 from streams.core.messages import DeadLetter, Row
+from streams.core.records import Outgoing
 from streams.core.settings import Settings
 from streams.core.topics import Topics, partition_of
 from streams.jobs.job import FileSource, Job
 from streams.jobs.publishing import Tools
 from streams.jobs.sources import PAGE_ROWS, Page, item_of
-from streams.ports.kafka import Outgoing
 
 T = TypeVar("T")
 # A message of more bytes is refused by the topic; what headers and framing take is left out.

@@ -15,10 +15,11 @@ from connectors.kafka.lag import LagReader
 from streams.core.codec import CREATED_AT, LABEL_VERSION, decode
 from streams.core.errors import UndecodableError
 from streams.core.messages import Message, Row
+from streams.core.records import Record
 from streams.core.times import micros_of
 from streams.core.topics import Topics, groups
 from streams.delivery.commit_window import made_anew
-from streams.ports.kafka import Record, Tail
+from streams.ports.kafka import Tail
 
 Identity = tuple[str, bytes]
 M = TypeVar("M", bound=Message)

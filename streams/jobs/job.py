@@ -17,9 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from connectors.kafka.tail import TailReader
 from streams.core.errors import ConfigurationError
+from streams.core.records import Outgoing, Record
 from streams.core.settings import Settings
 from streams.core.topics import Topics
-from streams.ports.kafka import Outgoing, Record
 
 _KEY = "job/"
 _WISH = "/wish"

@@ -25,13 +25,13 @@ from streams.core.codec import CREATED_AT, LABEL_VERSION, MESSAGE_TYPE, REPLAY_J
 from streams.core.context import TRACEPARENT, traceparent_of
 from streams.core.errors import RefusedError, RetryableError
 from streams.core.messages import Row
-from streams.core.records import partitions_of
+from streams.core.records import Outgoing, Partition, partitions_of
 from streams.core.settings import Settings
 from streams.core.topics import Topics, groups
 from streams.jobs.in_flight_rows import Identity, OnTheWay
 from streams.jobs.job import Job, Jobs, Wish, read_jobs
 from streams.jobs.sources import Feed, Item, Page, in_sample
-from streams.ports.kafka import Lease, Outgoing, Partition, Sender
+from streams.ports.kafka import Lease, Sender
 
 log = structlog.get_logger()
 

@@ -16,10 +16,11 @@ from connectors.clickhouse.queries.relabel_rows import LabelledRows
 from streams.core.codec import created_at_header, decode, encode
 from streams.core.errors import UndecodableError
 from streams.core.messages import Row
+from streams.core.records import Outgoing, Partition
 from streams.core.times import micros_of
 from streams.core.topics import partition_of
 from streams.jobs.job import Job
-from streams.ports.kafka import Outgoing, Partition, Tail
+from streams.ports.kafka import Tail
 
 PAGE_ROWS = 500
 

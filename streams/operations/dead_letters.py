@@ -29,9 +29,9 @@ from connectors.kafka.tail import TailReader
 from streams.core.codec import LABEL_VERSION, REPLAY_JOB, RETRY_OF, TO, decode, headers_of
 from streams.core.errors import PermanentError, RefusedError, UndecodableError
 from streams.core.messages import DeadLetter, Labeled, Row
+from streams.core.records import Outgoing
 from streams.core.settings import Settings
 from streams.core.topics import Topics, partition_of
-from streams.ports.kafka import Outgoing
 
 _AT_ONCE = 500
 

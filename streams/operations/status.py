@@ -16,10 +16,10 @@ from connectors.kafka.connection import connection
 from connectors.kafka.lag import LagReader
 from connectors.kafka.tail import TailReader
 from streams.core.errors import LabelstreamError, UnavailableError
+from streams.core.records import Partition
 from streams.core.settings import Settings
 from streams.core.topics import Topics, groups
 from streams.jobs.job import UNFINISHED, read_jobs
-from streams.ports.kafka import Partition
 from streams.versions.commands import versions_named
 
 _SECONDS = 2.0

@@ -23,8 +23,8 @@ from faust.transport.drivers import aiokafka as driver
 from connectors.kafka.connection import HEARTBEAT_SECONDS, POLL_INTERVAL_MS, SESSION_SECONDS
 from connectors.kafka.lease import GroupLease
 from connectors.kafka.tail import to_record
+from streams.core.records import Commit, Partition, Record
 from streams.pipeline.fair_fetch import Turns
-from streams.ports.kafka import Commit, Partition, Record
 
 POLL_RECORDS = 200
 

@@ -19,9 +19,9 @@ from functools import lru_cache
 from streams.core.codec import LABEL_VERSION, MESSAGE_TYPE, TO
 from streams.core.messages import Augmented, Labeled, Row
 from streams.core.outcomes import Step
+from streams.core.records import Record
 from streams.core.topics import Topics
 from streams.delivery.routes import Flow, Route
-from streams.ports.kafka import Record
 
 SHADOW = "shadow"  # where a replay's labels go, if not to `labeled`
 

@@ -16,10 +16,11 @@ from connectors.kafka.errors import translate
 from connectors.kafka.lease import GroupLease
 from connectors.kafka.producer import LeasedProducer
 from streams.core.errors import LabelstreamError, UnavailableError
+from streams.core.records import Commit, Partition
 from streams.delivery.delivery import Delivery
 from streams.pipeline.fair_fetch import Turns
 from streams.pipeline.faust_app import add_agent, make_app
-from streams.ports.kafka import Commit, Partition, TopicIds
+from streams.ports.kafka import TopicIds
 
 log = structlog.get_logger()
 

@@ -6,63 +6,11 @@
 from __future__ import annotations
 
 from asyncio import Task
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Protocol
 from uuid import UUID
 
-
-class Partition(NamedTuple):
-    """One partition of one topic."""
-
-    topic: str
-    partition: int
-
-
-# Named tuples: a million messages pass, and a frozen dataclass takes four times as long to make.
-class Record(NamedTuple):
-    """A message as it was received. ``timestamp`` is Kafka's, in milliseconds since 1970."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: tuple[tuple[str, bytes], ...] = ()
-
-    @property
-    def source(self) -> tuple[str, int, int]:
-        """Topic, partition and offset."""
-        return (self.topic, self.partition, self.offset)
-
-    def header(self, name: str) -> bytes | None:
-        """The last header of that name."""
-        for key, value in reversed(self.headers):
-            if key == name:
-                return value
-        return None
-
-
-class Outgoing(NamedTuple):
-    """A message to be sent to an explicit partition."""
-
-    topic: str
-    partition: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes]] = ()
-
-    @property
-    def content(self) -> tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]:
-        """Key, value and headers, as a `Run` has them."""
-        return self.key, self.value, list(self.headers)
-
-
-class Commit(NamedTuple):
-    """An input position: the next offset to read, and what a later owner should know."""
-
-    offset: int
-    metadata: str = ""
+from streams.core.records import Commit, Outgoing, Partition, Record, Run
 
 
 class Lease(Protocol):
@@ -104,14 +52,6 @@ class Sender(Protocol):
 
         Messages of one partition keep their order. Raises as ``send``; then any part may be written.
         """
-
-
-class Run(NamedTuple):
-    """Messages for one partition, in order: key, value and headers of each, made as they are asked for."""
-
-    topic: str
-    partition: int
-    messages: Iterator[tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]]
 
 
 class BulkSender(Sender, Protocol):

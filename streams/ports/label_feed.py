@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 import orjson
 
-from streams.ports.kafka import Record
+from streams.core.records import Record
 
 # The next offset of each partition, in the partitions' order.
 Positions = tuple[int, ...]

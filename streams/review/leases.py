@@ -15,8 +15,8 @@ from typing import Any, Literal, Protocol
 import orjson
 
 from streams.core.messages import Labeled
+from streams.core.records import Outgoing, Record
 from streams.core.topics import Topics
-from streams.ports.kafka import Outgoing, Record
 from streams.ports.lookups import Place
 
 HUMAN = "human"

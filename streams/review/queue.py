@@ -29,9 +29,9 @@ from connectors.kafka.producer import LeasedProducer
 from streams.core.codec import REPLAY_JOB, encode, headers_of
 from streams.core.errors import RefusedError, UnavailableError
 from streams.core.messages import Labeled
+from streams.core.records import Outgoing, Record
 from streams.core.settings import Settings
 from streams.core.topics import Topics, partition_of
-from streams.ports.kafka import Outgoing, Record
 from streams.ports.lookups import Place
 from streams.review.leases import (
     HUMAN,

@@ -25,6 +25,7 @@ from streams.core.availability import until_available
 from streams.core.codec import decode
 from streams.core.errors import UndecodableError
 from streams.core.messages import Augmented, Labeled
+from streams.core.records import Record
 from streams.core.settings import Settings
 from streams.core.topics import Topics, groups
 from streams.delivery.delivery import Delivery
@@ -37,7 +38,6 @@ from streams.pipeline.label_steps import Versions
 from streams.pipeline.llm_metrics import Endpoint, llm_metrics
 from streams.pipeline.topology import agents_flow
 from streams.pipeline.worker import AgentsWorker
-from streams.ports.kafka import Record
 from streams.runtime.interpreter_tuning import for_short_waits
 from streams.runtime.lag_metrics import Lags
 from streams.runtime.lifecycle import lag_owed, membership_owed, watched

@@ -11,8 +11,8 @@ from prometheus_client.metrics_core import Metric
 
 from connectors.kafka.backlog import Backlog, BacklogReader
 from streams.core.errors import LabelstreamError
+from streams.core.records import Partition
 from streams.observability import metrics as m
-from streams.ports.kafka import Partition
 
 log = structlog.get_logger()
 

@@ -10,10 +10,11 @@ import structlog
 
 from connectors.kafka.connection import reach
 from connectors.kafka.lease import GroupLease
+from streams.core.records import Partition
 from streams.core.settings import Settings
 from streams.observability.health import Health, served
 from streams.observability.watchdog import StalledError, Watchdog
-from streams.ports.kafka import Partition, Tail
+from streams.ports.kafka import Tail
 
 log = structlog.get_logger()
 

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from streams.core.codec import REPLAY_JOB
 from streams.core.errors import ConfigurationError
+from streams.core.records import Outgoing, Record
 from streams.core.topics import Topics
-from streams.ports.kafka import Outgoing, Record
 from streams.review.leases import HUMAN
 
 _JOB = "job/"

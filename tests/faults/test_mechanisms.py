@@ -31,6 +31,7 @@ from connectors.kafka.tail import TailReader
 from streams.core.environment import load
 from streams.core.messages import Labeled, Row
 from streams.core.outcomes import Done
+from streams.core.records import Commit, Partition, Record
 from streams.core.settings import Settings
 from streams.core.topics import Topics
 from streams.delivery import delivery as delivery_module
@@ -38,7 +39,6 @@ from streams.delivery.commit_window import Slot, Window
 from streams.delivery.delivery import Delivery
 from streams.delivery.routes import Limits
 from streams.pipeline.topology import agents_flow
-from streams.ports.kafka import Commit, Partition, Record
 from tests.faults.actors import Actor
 from tests.faults.driver import initialise
 from tests.faults.ledger import read_topic

@@ -16,10 +16,10 @@ from connectors.clickhouse.source.table import SourceRow, SourceTable
 from streams.core.codec import decode
 from streams.core.errors import LeaseLostError, UndecodableError
 from streams.core.messages import Row
+from streams.core.records import Outgoing, Run
 from streams.core.settings import Settings
 from streams.core.times import micros_of
 from streams.core.topics import Topics
-from streams.ports.kafka import Outgoing, Run
 
 _SECOND = 1_000_000
 _FIRST = -(10**17)  # some thousand years ago

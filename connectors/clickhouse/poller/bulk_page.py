@@ -18,7 +18,7 @@ from connectors.clickhouse.poller.row_identity import CONTENT
 from connectors.clickhouse.source.table import SourceRow
 from streams.core.codec import CREATED_AT
 from streams.core.context import TRACEPARENT
-from streams.ports.kafka import Run
+from streams.core.records import Run
 
 
 @dataclass(frozen=True, slots=True)

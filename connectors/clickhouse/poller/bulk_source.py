@@ -18,7 +18,7 @@ from connectors.clickhouse.poller.read_ahead import one_ahead
 from connectors.clickhouse.poller.row_identity import content_of, mark_of
 from connectors.clickhouse.source.table import PAGE_BYTES, PAGE_ROWS, SourceRow, SourceTable
 from streams.core.errors import AccessError, LabelstreamError, OverloadedError
-from streams.ports.kafka import Outgoing
+from streams.core.records import Outgoing
 
 log = structlog.get_logger()
 

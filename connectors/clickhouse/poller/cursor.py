@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from streams.ports.kafka import Partition
+from streams.core.records import Partition
 
 # So many rows with times in the future are named in the cursor; with more, the window begins before them.
 MOST_AHEAD = 5_000

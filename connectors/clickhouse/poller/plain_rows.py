@@ -16,9 +16,9 @@ from connectors.clickhouse.source.table import SourceRow
 from streams.core.codec import CREATED_AT, MESSAGE_TYPE, SCHEMA_VERSION
 from streams.core.context import TRACEPARENT, traceparent_of
 from streams.core.messages import Row
+from streams.core.records import Outgoing
 from streams.core.text import is_plain
 from streams.core.topics import partition_of
-from streams.ports.kafka import Outgoing
 
 # A message of more bytes is refused by the topic; what headers and framing take is left out.
 LARGEST = 990_000

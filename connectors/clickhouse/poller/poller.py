@@ -27,11 +27,12 @@ from connectors.clickhouse.poller.row_identity import Mark
 from connectors.clickhouse.poller.untimed_rows import MOST, Timeless
 from connectors.clickhouse.source.table import SourceRow
 from streams.core.errors import ConfigurationError, RetryableError
+from streams.core.records import Outgoing
 from streams.core.settings import Settings
 from streams.core.times import micros_of, moment
 from streams.core.topics import Topics
 from streams.observability.metrics import Series
-from streams.ports.kafka import BulkSender, Lease, Outgoing, Tail, TopicIds
+from streams.ports.kafka import BulkSender, Lease, Tail, TopicIds
 
 log = structlog.get_logger()
 

@@ -22,9 +22,10 @@ from streams.core.codec import decode
 from streams.core.context import TRACEPARENT, about_row
 from streams.core.errors import RefusedError, RetryableError
 from streams.core.messages import Row
+from streams.core.records import Outgoing, Partition, Run
 from streams.core.topics import Topics
 from streams.observability.metrics import Series
-from streams.ports.kafka import BulkSender, Lease, Outgoing, Partition, Run, Tail
+from streams.ports.kafka import BulkSender, Lease, Tail
 
 log = structlog.get_logger()
 

@@ -16,10 +16,10 @@ from connectors.clickhouse.source.table import SourceRow
 from streams.core.codec import encode, encode_dead_letter, headers_of, traceparent_for
 from streams.core.context import TRACEPARENT, trace_id_in
 from streams.core.messages import DeadLetter, Row
+from streams.core.records import Outgoing
 from streams.core.text import clean, why_skipped
 from streams.core.times import moment
 from streams.core.topics import Topics, partition_of
-from streams.ports.kafka import Outgoing
 
 log = structlog.get_logger()
 

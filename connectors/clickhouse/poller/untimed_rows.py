@@ -19,9 +19,10 @@ from connectors.clickhouse.source.table import SourceRow
 from streams.core.codec import encode_dead_letter
 from streams.core.context import TRACEPARENT, traceparent_of
 from streams.core.messages import DeadLetter
+from streams.core.records import Outgoing
 from streams.core.text import why_skipped
 from streams.core.topics import partition_of
-from streams.ports.kafka import Outgoing, Sender
+from streams.ports.kafka import Sender
 
 log = structlog.get_logger()
 

@@ -15,8 +15,8 @@ from connectors.clickhouse.sink.batch import to_batch
 from connectors.clickhouse.sink.stored_offsets import stored_offsets
 from streams.core.errors import UndecodableError
 from streams.core.messages import Augmented, DeadLetter, Labeled
+from streams.core.records import Record
 from streams.core.settings import Settings
-from streams.ports.kafka import Record
 
 _BATCH = 10_000
 

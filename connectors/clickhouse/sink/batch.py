@@ -24,7 +24,7 @@ from connectors.clickhouse.schema.columns import PLACE, TableColumn, columns_of
 from streams.core.codec import decode, decode_dead_letter
 from streams.core.errors import UndecodableError
 from streams.core.messages import DeadLetter, Message
-from streams.ports.kafka import Record
+from streams.core.records import Record
 
 # Below this, halving costs more than it saves.
 _FEW = 128

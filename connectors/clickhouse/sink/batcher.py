@@ -15,7 +15,8 @@ from collections.abc import Callable
 import structlog
 
 from streams.core.errors import LeaseLostError, RetryableError
-from streams.ports.kafka import GroupInput, Record
+from streams.core.records import Record
+from streams.ports.kafka import GroupInput
 
 log = structlog.get_logger()
 

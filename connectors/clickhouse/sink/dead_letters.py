@@ -22,7 +22,8 @@ from streams.core.codec import LABEL_VERSION, PAYLOAD_DIGEST, digest_of, encode_
 from streams.core.context import TRACEPARENT, trace_id_in
 from streams.core.errors import ConfigurationError, RefusedError
 from streams.core.messages import DeadLetter
-from streams.ports.kafka import Commit, Lease, Outgoing, Partition, Record, Sender, Tail
+from streams.core.records import Commit, Outgoing, Partition, Record
+from streams.ports.kafka import Lease, Sender, Tail
 
 log = structlog.get_logger()
 

@@ -23,9 +23,10 @@ from connectors.clickhouse.sink.inserter import INSERT_SECONDS, Inserter, SplitE
 from connectors.clickhouse.sink.stored_offsets import OffsetSet
 from streams.core.context import TRACEPARENT, about_row
 from streams.core.messages import Augmented, Labeled
+from streams.core.records import Commit, Partition, Record
 from streams.core.settings import Settings
 from streams.core.topics import Topics, groups
-from streams.ports.kafka import Commit, GroupInput, Lease, Partition, Record, Sender, Tail, TopicIds
+from streams.ports.kafka import GroupInput, Lease, Sender, Tail, TopicIds
 
 log = structlog.get_logger()
 

@@ -18,9 +18,9 @@ from connectors.kafka.producer import LeasedProducer
 from streams.core.codec import encode, headers_of
 from streams.core.environment import load
 from streams.core.messages import Labeled
+from streams.core.records import Outgoing
 from streams.core.settings import Settings
 from streams.observability.health import Health, served
-from streams.ports.kafka import Outgoing
 from tests.stack import local_stack
 
 NOW = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)

@@ -24,8 +24,8 @@ from connectors.local.jars import Jar, ensure_jars
 from streams.core.codec import encode, headers_of
 from streams.core.environment import load
 from streams.core.messages import Labeled
+from streams.core.records import Outgoing
 from streams.core.settings import Settings
-from streams.ports.kafka import Outgoing
 from tests.stack import local_stack, shared_jars
 
 NOW = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)

@@ -12,9 +12,9 @@ from streams.core.codec import encode
 from streams.core.errors import LeaseLostError, RefusedError
 from streams.core.messages import Labeled, Row
 from streams.core.outcomes import Done, Reject, Retry
+from streams.core.records import Outgoing, Partition, Record
 from streams.delivery.delivery import Delivery
 from streams.delivery.routes import Flow, Limits, Route
-from streams.ports.kafka import Outgoing, Partition, Record
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ROWS = Partition("rows", 0)

@@ -10,8 +10,8 @@ from delivery_parts import ROWS, Broker, label, make, record, settle
 
 from streams.core.messages import Row
 from streams.core.outcomes import Retry
+from streams.core.records import Commit, Outgoing, Partition
 from streams.delivery.routes import Limits
-from streams.ports.kafka import Commit, Outgoing, Partition
 
 
 async def test_each_row_is_published_once_and_committed() -> None:

@@ -11,7 +11,7 @@ from streams.core.codec import decode, encode, headers_of
 from streams.core.errors import LeaseLostError
 from streams.core.messages import Labeled, Row
 from streams.core.outcomes import Reject
-from streams.ports.kafka import Commit, Outgoing, Record
+from streams.core.records import Commit, Outgoing, Record
 
 
 async def test_outputs_say_where_they_came_from() -> None:

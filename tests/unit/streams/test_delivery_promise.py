@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from streams.core.codec import encode
 from streams.core.messages import Row
+from streams.core.records import Commit, Outgoing
 from streams.delivery.routes import Limits
-from streams.ports.kafka import Commit, Outgoing
 
 COUNT = 40
 _SOON = 0.02

@@ -12,13 +12,13 @@ from connectors.clickhouse.queries.upload_rows import Numbers
 from connectors.files.mapping import Columns
 from connectors.files.uploads import Upload, Uploads
 from streams.core.errors import RefusedError
+from streams.core.records import Outgoing, Record
 from streams.core.settings import Settings
 from streams.core.topics import Topics
 from streams.files.upload_jobs import mapped, row_digest
 from streams.jobs.file_source import FileFeed, rows_of
 from streams.jobs.job import FileSource, Job, Jobs
 from streams.jobs.scheduler import Pace
-from streams.ports.kafka import Outgoing, Record
 
 TOPICS = Topics("esk")
 TIME = datetime(2026, 1, 1, tzinfo=UTC)

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from streams.core.codec import encode
+from streams.core.records import Outgoing, Record
 from streams.delivery.ordered_input import Intake
-from streams.ports.kafka import Outgoing, Record
 from tests.unit.streams.delivery_parts import ROWS, Broker, record, row
 
 

@@ -20,10 +20,10 @@ from connectors.kafka.backlog import Backlog
 from connectors.llm.limit import LimitState
 from streams.core.errors import UnavailableError
 from streams.core.messages import Labeled
+from streams.core.records import Partition
 from streams.observability.collectors import StageLatency, cache_metrics
 from streams.observability.metrics import METRICS, STAGE_LATENCY, Declared, Histogram
 from streams.pipeline.llm_metrics import Endpoint, llm_metrics
-from streams.ports.kafka import Partition
 from streams.runtime.lag_metrics import Lags
 
 

@@ -11,12 +11,12 @@ import pytest
 
 from streams.core.environment import load
 from streams.core.errors import LeaseLostError
+from streams.core.records import Commit, Outgoing, Partition, Record
 from streams.core.topics import Topics
 from streams.jobs import publishing as replay
 from streams.jobs.job import Job, Jobs, Wish
 from streams.jobs.publishing import Publishing, Tools
 from streams.jobs.sources import Item, Page
-from streams.ports.kafka import Commit, Outgoing, Partition, Record
 
 ITEMS = [
     Item(str(n), datetime(2026, 1, 1, tzinfo=UTC).isoformat().encode(), n, "x", 0, b"{}") for n in range(1200)

@@ -14,6 +14,7 @@ from streams.core.environment import load
 from streams.core.errors import ConfigurationError
 from streams.core.messages import Row
 from streams.core.outcomes import Retry
+from streams.core.records import Outgoing, Record
 from streams.core.times import micros_of
 from streams.core.topics import Topics
 from streams.delivery.replay_throttle import Leftover
@@ -21,7 +22,6 @@ from streams.jobs.commands import _offsets
 from streams.jobs.job import Job, Jobs, Wish, wish_message
 from streams.jobs.sources import Item, in_sample
 from streams.pipeline.topology import agents_flow
-from streams.ports.kafka import Outgoing, Record
 from streams.versions.topic import KnownVersions, LabelSpec, checked_prompt, dropped_message
 
 TOPICS = Topics("esk")

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.core.records import Outgoing, Record
 from streams.core.topics import Topics
-from streams.ports.kafka import Outgoing, Record
 from streams.ports.lookups import Place
 from streams.review.leases import (
     LEASE_SECONDS,

@@ -10,10 +10,10 @@ from delivery_parts import NOW, REPLAY, ROWS, Broker, label, make, no_sleep, rec
 from streams.core.codec import encode
 from streams.core.messages import Augmented, Labeled, Row
 from streams.core.outcomes import Done
+from streams.core.records import Commit, Outgoing, Record
 from streams.delivery.commit_window import floors_of
 from streams.delivery.delivery import Delivery
 from streams.delivery.routes import Flow, Limits, Route
-from streams.ports.kafka import Commit, Outgoing, Record
 
 
 async def test_a_new_owner_skips_what_the_tail_holds_even_without_metadata() -> None:

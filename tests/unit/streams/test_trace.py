@@ -17,8 +17,8 @@ from delivery_parts import ROWS, Broker, label, make, record, row, settle
 from streams.core.codec import headers_of, traceparent_for
 from streams.core.context import TRACEPARENT, trace_id_in
 from streams.core.outcomes import Reject
+from streams.core.records import Commit, Record
 from streams.observability.logs import configure_logs
-from streams.ports.kafka import Commit, Record
 
 
 def test_the_header_has_the_w3c_form_and_is_the_row_s_for_ever() -> None:

@@ -11,7 +11,7 @@ from api_fakes import Fakes, client_of, item
 from connectors.api.routes import label_stream as module
 from connectors.api.routes.label_stream import EventStream, Streams
 from streams.core.errors import RefusedError
-from streams.ports.kafka import Record
+from streams.core.records import Record
 from streams.ports.label_feed import LiveSlice, live_label
 
 SLICES = [

@@ -20,10 +20,10 @@ from connectors.clickhouse.source.table import SourceRow
 from streams.core.codec import CREATED_AT
 from streams.core.context import TRACEPARENT
 from streams.core.errors import LeaseLostError, RefusedError, UnavailableError
+from streams.core.records import Outgoing, Partition, Record, Run
 from streams.core.settings import Settings
 from streams.core.times import moment
 from streams.core.topics import Topics
-from streams.ports.kafka import Outgoing, Partition, Record, Run
 
 TOPICS = Topics("t")
 PARTITIONS = 2

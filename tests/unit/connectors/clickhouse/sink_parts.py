@@ -22,9 +22,9 @@ from connectors.local.stack import LocalStack
 from streams.core.codec import encode, headers_of
 from streams.core.errors import LeaseLostError, RefusedError
 from streams.core.messages import Alternative, Augmented, Labeled, Message, RejectedVariant
+from streams.core.records import Commit, Outgoing, Partition, Record
 from streams.core.settings import Settings
 from streams.core.topics import Topics
-from streams.ports.kafka import Commit, Outgoing, Partition, Record
 
 TOPICS = Topics("esk")
 L0, L1 = Partition(TOPICS.labeled, 0), Partition(TOPICS.labeled, 1)

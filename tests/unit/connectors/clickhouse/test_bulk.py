@@ -24,9 +24,9 @@ from connectors.clickhouse.poller.row_identity import CONTENT
 from connectors.clickhouse.source.table import Ahead, SourceRow
 from streams.core.codec import CREATED_AT
 from streams.core.errors import UnavailableError
+from streams.core.records import Record
 from streams.core.settings import Settings
 from streams.core.times import micros_of
-from streams.ports.kafka import Record
 
 START = datetime(2026, 3, 29, 0, 59, 58, 123456, tzinfo=UTC)
 NOW = micros_of(START) + 10**12

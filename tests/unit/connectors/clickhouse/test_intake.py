@@ -12,7 +12,7 @@ from sink_parts import TOPICS, FakeInput, FakeKafka
 from connectors.clickhouse.sink import batcher as intakes
 from connectors.clickhouse.sink.batcher import Intake
 from streams.core.errors import LeaseLostError, UnavailableError
-from streams.ports.kafka import Partition, Record
+from streams.core.records import Partition, Record
 
 L0 = Partition(TOPICS.labeled, 0)
 

@@ -22,7 +22,7 @@ from connectors.clickhouse.queries.dead_letters import count_letters, list_lette
 from streams.core.codec import encode_dead_letter
 from streams.core.errors import ConfigurationError
 from streams.core.messages import DeadLetter
-from streams.ports.kafka import Partition
+from streams.core.records import Partition
 
 LETTERS = [
     DeadLetter(

@@ -16,7 +16,7 @@ from connectors.clickhouse.poller.row_identity import Mark
 from connectors.clickhouse.source.table import SourceRow
 from streams.core.codec import CREATED_AT
 from streams.core.errors import RetryableError
-from streams.ports.kafka import Partition
+from streams.core.records import Partition
 
 SECOND = 1_000_000
 NOW = 1_800_000_000 * SECOND

@@ -23,7 +23,7 @@ from poller_parts import (
 from connectors.clickhouse.poller.cursor import Cursor
 from connectors.clickhouse.poller.publisher import OneByOneError, Publisher
 from streams.core.errors import LeaseLostError, RefusedError, RetryableError, UnavailableError
-from streams.ports.kafka import Partition, Run
+from streams.core.records import Partition, Run
 
 SECOND = 1_000_000
 NOW = 1_800_000_000 * SECOND

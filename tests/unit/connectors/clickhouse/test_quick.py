@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from connectors.clickhouse.poller.plain_rows import QuickRows
 from connectors.clickhouse.poller.publisher import Publisher
 from connectors.clickhouse.source.table import SourceRow
+from streams.core.records import Outgoing
 from streams.core.topics import Topics
-from streams.ports.kafka import Outgoing
 
 _POLLED = re.compile(rb'"polled_at":"[^"]+"')
 _NEVER: Any = None  # nothing is sent here

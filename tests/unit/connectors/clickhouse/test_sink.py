@@ -31,8 +31,8 @@ from sink_parts import (
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.sink import inserter as inserts
 from streams.core.errors import LeaseLostError
+from streams.core.records import Commit, Partition
 from streams.core.settings import Settings
-from streams.ports.kafka import Commit, Partition
 
 
 @pytest.fixture

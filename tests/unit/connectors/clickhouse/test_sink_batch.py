@@ -15,7 +15,7 @@ from connectors.clickhouse.sink.batch import dead_letter_batch, to_batch
 from streams.core.codec import decode, encode, encode_dead_letter
 from streams.core.errors import UndecodableError
 from streams.core.messages import Augmented, DeadLetter, Labeled
-from streams.ports.kafka import Record
+from streams.core.records import Record
 
 TOPIC_ID = uuid4()
 

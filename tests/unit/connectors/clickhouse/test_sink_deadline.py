@@ -29,8 +29,8 @@ from connectors.clickhouse.sink import inserter as inserts
 from connectors.clickhouse.sink.insert_fence import FIRST_SECONDS
 from connectors.clickhouse.sink.sink import writer_for
 from streams.core.errors import AccessError
+from streams.core.records import Commit
 from streams.core.settings import Settings
-from streams.ports.kafka import Commit
 
 
 def test_an_insert_gives_up_before_the_session_ends() -> None:

@@ -40,8 +40,8 @@ from connectors.clickhouse.sink.batcher import FEWEST_ROWS
 from connectors.clickhouse.sink.sink import writer_for
 from connectors.local.stack import LocalStack
 from streams.core.errors import LeaseLostError
+from streams.core.records import Commit, Partition
 from streams.core.settings import Settings
-from streams.ports.kafka import Commit, Partition
 
 # A constraint that fails with CANNOT_PARSE_IPV6 (676): an error of which nobody knows whose fault it is.
 UNKNOWN_ERROR = "CHECK if(label = 'poison', toIPv6(label), toIPv6('::1')) != toIPv6('::2')"

@@ -24,7 +24,7 @@ from sink_parts import (
 
 from streams.core.codec import encode, encode_dead_letter
 from streams.core.messages import DeadLetter
-from streams.ports.kafka import Commit, Partition
+from streams.core.records import Commit, Partition
 
 
 async def letters(database: Database) -> list[dict[str, Any]]:

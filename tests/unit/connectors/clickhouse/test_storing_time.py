@@ -10,13 +10,13 @@ from connectors.clickhouse.sink.batch import to_batch
 from connectors.clickhouse.sink.latency import StoringTime
 from streams.core.codec import REPLAY_JOB, encode, headers_of
 from streams.core.messages import Labeled
+from streams.core.records import Record
 from streams.observability.metrics import (
     CREATED_TO_AUGMENTED_STORED,
     CREATED_TO_STORED,
     STAGE_LATENCY,
     Histogram,
 )
-from streams.ports.kafka import Record
 
 
 def labeled(offset: int, age: float, *, replayed: bool = False) -> Record:

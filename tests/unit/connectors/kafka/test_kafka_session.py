@@ -11,7 +11,7 @@ import pytest
 
 from connectors.kafka.consumer import Session
 from streams.core.errors import LeaseLostError
-from streams.ports.kafka import Commit, Partition
+from streams.core.records import Commit, Partition
 
 PLACE = Partition("labeled", 0)
 

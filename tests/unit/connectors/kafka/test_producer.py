@@ -17,8 +17,8 @@ from connectors.kafka.connection import connection
 from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.tail import TailReader
 from streams.core.errors import LabelstreamError, LeaseLostError, RefusedError
+from streams.core.records import Outgoing, Partition, Run
 from streams.core.settings import Settings
-from streams.ports.kafka import Outgoing, Partition, Run
 from tests.stack import local_stack
 
 _numbers = itertools.count()

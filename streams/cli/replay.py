@@ -83,7 +83,7 @@ def replay(
         )
     if to not in ("shadow", "labeled"):
         raise ConfigurationError(f"there is no {to} to replay to", setting="--to", fix="shadow or labeled")
-    from streams.jobs.commands import Asked, replay_job, spec_of
+    from streams.jobs.requests import Asked, replay_job, spec_of
 
     asked = Asked(
         source="topic" if from_topic else "table",
@@ -117,7 +117,7 @@ def backfill(
     as_json: Json = False,
 ) -> None:
     """Label old rows of the source table that nobody has labelled, beside the live ones."""
-    from streams.jobs.commands import backfill_job
+    from streams.jobs.requests import backfill_job
 
     first, last = moment_in(since), moment_in(until)
 

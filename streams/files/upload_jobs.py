@@ -15,10 +15,10 @@ from connectors.files.records import Reading
 from connectors.files.understand import Chosen
 from connectors.files.uploads import Upload, Uploads
 from streams.core.errors import ConfigurationError, RefusedError
-from streams.jobs.commands import read_versions
 from streams.jobs.job import FileSource, Job
 from streams.jobs.publishing import Tools
 from streams.ports.files import AskedFile
+from streams.versions.registry import read_versions
 
 
 async def file_job(tools: Tools, uploads: Uploads, asked: AskedFile) -> Job:

@@ -17,7 +17,7 @@ from connectors.clickhouse.queries.label_versions import (
 from connectors.clickhouse.queries.version_diff import Diff, diff_versions
 from streams.core.errors import LabelstreamError
 from streams.core.settings import Settings
-from streams.jobs.commands import read_versions
+from streams.versions.registry import read_versions
 
 
 async def versions_known(settings: Settings) -> list[dict[str, Any]]:

@@ -18,8 +18,8 @@ from streams.core.records import Outgoing, Record
 from streams.core.times import micros_of
 from streams.core.topics import Topics
 from streams.delivery.replay_throttle import Leftover
-from streams.jobs.commands import _offsets
 from streams.jobs.job import Job, Jobs, Wish, wish_message
+from streams.jobs.requests import _offsets
 from streams.jobs.sources import Item, in_sample
 from streams.pipeline.topology import agents_flow
 from streams.versions.topic import KnownVersions, LabelSpec, checked_prompt, dropped_message

@@ -26,9 +26,8 @@ from connectors.files.times import time_in
 from streams.core.errors import RefusedError
 from streams.core.settings import Settings
 from streams.core.times import micros_of
-from streams.jobs.context import note
+from streams.jobs.context import Tools, note
 from streams.jobs.job import Job
-from streams.jobs.publishing import Tools
 from streams.jobs.runner import poller_line
 from streams.ports.files import NO_ROWS
 

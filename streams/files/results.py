@@ -15,9 +15,9 @@ from connectors.files.rows import FileRow
 from streams.core.errors import ConfigurationError, RefusedError
 from streams.core.messages import Row
 from streams.core.times import micros_of, moment
+from streams.jobs.context import Tools
 from streams.jobs.file_source import rows_of
 from streams.jobs.job import Job
-from streams.jobs.publishing import Tools
 from streams.ports.files import NOT_FOUND, FileFormat
 
 _PAGE = 1_000

@@ -15,8 +15,8 @@ from connectors.files.records import Reading
 from connectors.files.understand import Chosen
 from connectors.files.uploads import Upload, Uploads
 from streams.core.errors import ConfigurationError, RefusedError
+from streams.jobs.context import Tools
 from streams.jobs.job import FileSource, Job
-from streams.jobs.publishing import Tools
 from streams.ports.files import AskedFile
 from streams.versions.registry import read_versions
 

@@ -9,11 +9,10 @@ from connectors.kafka.connection import connection
 from connectors.kafka.tail import TailReader
 from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
-from streams.jobs.context import note, tools_for
+from streams.jobs.context import Tools, note, tools_for
 from streams.jobs.drop import drop
 from streams.jobs.estimate import estimate
 from streams.jobs.job import Job, Wish, read_jobs, wish_message
-from streams.jobs.publishing import Tools
 from streams.jobs.runner import feed_of
 from streams.pipeline.label_steps import register
 from streams.versions.topic import LabelSpec

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.kafka.admin import Admin
@@ -16,8 +17,8 @@ from connectors.kafka.tail import TailReader
 from streams.core.records import Outgoing, Partition, partitions_of
 from streams.core.settings import Settings
 from streams.core.topics import Topics, groups
+from streams.jobs.in_flight_rows import OnTheWay
 from streams.jobs.job import Jobs
-from streams.jobs.publishing import Tools
 
 
 @contextlib.asynccontextmanager
@@ -77,3 +78,20 @@ async def ends_of(tools: Tools, *topics: str) -> dict[Partition, int]:
     """Behind the last message of each partition."""
     places = [place for topic in topics for place in partitions_of(topic, tools.settings.topic_partitions)]
     return {where: end for where, (_, end) in (await tools.tail.bounds_many(places)).items()}
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What a job works with."""
+
+    settings: Settings
+    topics: Topics
+    client: ClickHouseClient
+    tail: TailReader
+    admin: Admin
+    lags: LagReader
+    jobs: Jobs  # followed
+
+    @property
+    def way(self) -> OnTheWay:
+        return OnTheWay(self.topics, self.tail, self.lags, self.admin)

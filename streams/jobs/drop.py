@@ -14,10 +14,9 @@ from streams.core.codec import LABEL_VERSION, REPLAY_JOB
 from streams.core.errors import ConfigurationError, RefusedError
 from streams.core.records import partitions_of
 from streams.core.topics import groups
-from streams.jobs.context import agents_left, ends_of, note, sink_left
+from streams.jobs.context import Tools, agents_left, ends_of, note, sink_left
 from streams.jobs.job import Job, Wish, wish_message
 from streams.jobs.leader_election import own_publishing
-from streams.jobs.publishing import Tools
 from streams.ports.kafka import Lease, Sender
 from streams.versions.topic import dropped_message
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from connectors.clickhouse.queries.labelled_rows import busiest_minute, labelled
 from streams.core.topics import normalise
+from streams.jobs.context import Tools
 from streams.jobs.job import Job
-from streams.jobs.publishing import Tools
 from streams.jobs.runner import feed_of
 from streams.jobs.sources import in_sample
 from streams.versions.topic import LabelSpec

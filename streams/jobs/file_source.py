@@ -20,8 +20,8 @@ from streams.core.messages import DeadLetter, Row
 from streams.core.records import Outgoing
 from streams.core.settings import Settings
 from streams.core.topics import Topics, partition_of
+from streams.jobs.context import Tools
 from streams.jobs.job import FileSource, Job
-from streams.jobs.publishing import Tools
 from streams.jobs.sources import PAGE_ROWS, Page, item_of
 
 T = TypeVar("T")

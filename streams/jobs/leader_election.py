@@ -16,7 +16,7 @@ from connectors.kafka.producer import LeasedProducer
 from streams.core.availability import again
 from streams.core.errors import LeaseLostError, UnavailableError
 from streams.core.topics import groups
-from streams.jobs.publishing import Tools
+from streams.jobs.context import Tools
 from streams.ports.kafka import Lease, Sender
 
 Do = Callable[[int, Lease, Sender], Awaitable[None]]

@@ -10,26 +10,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
 
-from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.queries.label_versions import PROMOTED, list_versions
 from connectors.clickhouse.queries.labelled_rows import count_of, labelled
-from connectors.kafka.admin import Admin
-from connectors.kafka.lag import LagReader
-from connectors.kafka.tail import TailReader
 from streams.core.codec import CREATED_AT, LABEL_VERSION, MESSAGE_TYPE, REPLAY_JOB, SCHEMA_VERSION, TO
 from streams.core.context import TRACEPARENT, traceparent_of
 from streams.core.errors import RefusedError, RetryableError
 from streams.core.messages import Row
 from streams.core.records import Outgoing, Partition, partitions_of
-from streams.core.settings import Settings
 from streams.core.topics import Topics, groups
-from streams.jobs.in_flight_rows import Identity, OnTheWay
-from streams.jobs.job import Job, Jobs, Wish, read_jobs
+from streams.jobs.context import Tools
+from streams.jobs.in_flight_rows import Identity
+from streams.jobs.job import Job, Wish, read_jobs
 from streams.jobs.sources import Feed, Item, Page, in_sample
 from streams.ports.kafka import Lease, Sender
 
@@ -41,23 +36,6 @@ _AHEAD_SECONDS, _LEAST_AHEAD, _MOST_AHEAD = 10.0, 1_000, 20_000
 _LOOK_SECONDS = 0.5
 _AWAY_SECONDS = 1.0
 _NOTE_SECONDS = 10.0
-
-
-@dataclass(frozen=True)
-class Tools:
-    """What a job works with."""
-
-    settings: Settings
-    topics: Topics
-    client: ClickHouseClient
-    tail: TailReader
-    admin: Admin
-    lags: LagReader
-    jobs: Jobs  # followed
-
-    @property
-    def way(self) -> OnTheWay:
-        return OnTheWay(self.topics, self.tail, self.lags, self.admin)
 
 
 class Publishing:

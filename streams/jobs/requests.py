@@ -19,8 +19,8 @@ from streams.core.errors import ConfigurationError
 from streams.core.records import Partition, partitions_of
 from streams.core.settings import Settings
 from streams.core.times import micros_of, moment
+from streams.jobs.context import Tools
 from streams.jobs.job import Job
-from streams.jobs.publishing import Tools
 from streams.versions.registry import read_versions
 from streams.versions.topic import LabelSpec, checked_prompt
 

@@ -12,11 +12,11 @@ from connectors.clickhouse.queries.relabel_rows import Condition, LabelledRows
 from streams.core.availability import until_available
 from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
-from streams.jobs.context import agents_left, ends_of, note, sink_left, tools_for
+from streams.jobs.context import Tools, agents_left, ends_of, note, sink_left, tools_for
 from streams.jobs.file_source import file_feed
 from streams.jobs.job import Job, Wish
 from streams.jobs.leader_election import instead_of_poller, own_publishing
-from streams.jobs.publishing import Publishing, Tools
+from streams.jobs.publishing import Publishing
 from streams.jobs.sources import Feed, SourceFeed, TableFeed, TopicFeed
 from streams.ports.kafka import Lease, Sender
 

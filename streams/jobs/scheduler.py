@@ -22,10 +22,9 @@ from streams.core.errors import (
     UnavailableError,
 )
 from streams.core.settings import Settings
-from streams.jobs.context import agents_left, tools_for
+from streams.jobs.context import Tools, agents_left, tools_for
 from streams.jobs.file_source import there
 from streams.jobs.job import Job, Wish
-from streams.jobs.publishing import Tools
 from streams.jobs.runner import finish, publish
 
 log = structlog.get_logger()

@@ -14,8 +14,9 @@ from streams.core.errors import LeaseLostError
 from streams.core.records import Commit, Outgoing, Partition, Record
 from streams.core.topics import Topics
 from streams.jobs import publishing as replay
+from streams.jobs.context import Tools
 from streams.jobs.job import Job, Jobs, Wish
-from streams.jobs.publishing import Publishing, Tools
+from streams.jobs.publishing import Publishing
 from streams.jobs.sources import Item, Page
 
 ITEMS = [

@@ -14,7 +14,7 @@ from pydantic import Field, SecretStr, StringConstraints, field_validator, model
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from streams.core.api_keys import parse_keys
-from streams.review.leases import HUMAN
+from streams.core.label_version import HUMAN
 
 Name = Annotated[str, StringConstraints(pattern=r"^[^`'\"\\;\x00-\x1f]{1,200}$")]
 OptionalName = Annotated[str, StringConstraints(pattern=r"^[^`'\"\\;\x00-\x1f]{0,200}$")]

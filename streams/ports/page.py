@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from streams.ports.audit import Audit
-from streams.review.leases import ReviewDesk
+from streams.ports.review import ReviewDesk
 
 
 @dataclass(frozen=True)

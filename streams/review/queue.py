@@ -28,23 +28,14 @@ from connectors.kafka.follow import Follower
 from connectors.kafka.producer import LeasedProducer
 from streams.core.codec import REPLAY_JOB, encode, headers_of
 from streams.core.errors import RefusedError, UnavailableError
+from streams.core.label_version import HUMAN, UNDONE
 from streams.core.messages import Labeled
 from streams.core.records import Outgoing, Record
 from streams.core.settings import Settings
 from streams.core.topics import Topics, partition_of
 from streams.ports.lookups import Place
-from streams.review.leases import (
-    HUMAN,
-    JOB,
-    UNDONE,
-    Choice,
-    GoldLabel,
-    ReviewCounts,
-    Reviews,
-    decision_message,
-    lease_message,
-    row_key,
-)
+from streams.ports.review import Choice, GoldLabel, ReviewCounts
+from streams.review.leases import JOB, Reviews, decision_message, lease_message, row_key
 from streams.runtime.local_stack import with_local_stack
 from streams.runtime.result_tables import Tables
 

@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from streams.core.codec import REPLAY_JOB
 from streams.core.errors import ConfigurationError
+from streams.core.label_version import HUMAN
 from streams.core.records import Outgoing, Record
 from streams.core.topics import Topics
-from streams.review.leases import HUMAN
 
 _JOB = "job/"
 

@@ -19,7 +19,7 @@ from connectors.api.routes.page_actions import Acting, Page, who
 from connectors.api.routes.params import CURSOR, cursor_of, place_in
 from streams.core.messages import Labeled
 from streams.ports.lookups import Place
-from streams.review.leases import GoldLabel
+from streams.ports.review import GoldLabel
 
 router = APIRouter(prefix="/review", tags=["labels"])
 

@@ -10,11 +10,12 @@ from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import quoted
 from connectors.clickhouse.queries.lookups import messages_of
 from connectors.clickhouse.schema.tables import CURRENT, LABELED
+from streams.core.label_version import HUMAN, UNDONE
 from streams.core.messages import Labeled
 from streams.core.settings import Settings
 from streams.core.times import micros_of, moment
 from streams.ports.lookups import Place
-from streams.review.leases import HUMAN, UNDONE, GoldLabel, ReviewCounts
+from streams.ports.review import GoldLabel, ReviewCounts
 
 _SECONDS = 20
 _PAGE = 5_000

@@ -20,10 +20,10 @@ from pydantic import BaseModel
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import literal, quoted
 from connectors.clickhouse.schema.columns import PLACE, STORED_AT, TableColumn, columns_of
+from streams.core.label_version import HUMAN
 from streams.core.messages import Augmented, DeadLetter, Labeled
 from streams.core.settings import Settings
 from streams.ports.audit import AuditEntry
-from streams.review.leases import HUMAN
 
 log = structlog.get_logger()
 

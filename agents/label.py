@@ -19,11 +19,11 @@ from agents.ports import Answers, Completion, Model, outcome_of
 from agents.prompting import LONGEST, SHORTER, parse_answer, prompt_text, wrap_query
 from agents.taxonomy import Taxonomy
 from streams.core.errors import TOO_LONG, AnswerError, ConfigurationError, LabelstreamError, RefusedError
+from streams.core.label_version import LabelSpec
 from streams.core.messages import Alternative, Labeled, Row
 from streams.core.outcomes import Done, Reject, Retry
 from streams.core.settings import Settings
 from streams.core.topics import normalise
-from streams.versions.topic import LabelSpec
 
 log = structlog.get_logger()
 

@@ -8,6 +8,7 @@ from typing import Any
 from connectors.kafka.connection import connection
 from connectors.kafka.tail import TailReader
 from streams.core.errors import ConfigurationError
+from streams.core.label_version import LabelSpec
 from streams.core.settings import Settings
 from streams.jobs.context import Tools, note, tools_for
 from streams.jobs.drop import drop
@@ -15,7 +16,6 @@ from streams.jobs.estimate import estimate
 from streams.jobs.job import Job, Wish, read_jobs, wish_message
 from streams.jobs.runner import feed_of
 from streams.pipeline.label_steps import register
-from streams.versions.topic import LabelSpec
 
 
 async def begin(tools: Tools, job: Job, spec: LabelSpec | None) -> Job:

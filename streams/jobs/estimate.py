@@ -6,12 +6,12 @@ from hashlib import blake2b
 from typing import Any
 
 from connectors.clickhouse.queries.labelled_rows import busiest_minute, labelled
+from streams.core.label_version import LabelSpec
 from streams.core.topics import normalise
 from streams.jobs.context import Tools
 from streams.jobs.job import Job
 from streams.jobs.runner import feed_of
 from streams.jobs.sources import in_sample
-from streams.versions.topic import LabelSpec
 
 # Cyrillic text, in the vocabularies of Qwen and Mistral: a rough measure, and told as one.
 _CHARACTERS_A_TOKEN = 2.5

@@ -16,13 +16,13 @@ from connectors.clickhouse.queries.relabel_rows import Condition
 from connectors.clickhouse.source.table import SourceTable
 from connectors.llm.client import ChatClient
 from streams.core.errors import ConfigurationError
+from streams.core.label_version import LabelSpec, checked_prompt
 from streams.core.records import Partition, partitions_of
 from streams.core.settings import Settings
 from streams.core.times import micros_of, moment
 from streams.jobs.context import Tools
 from streams.jobs.job import Job
 from streams.versions.registry import read_versions
-from streams.versions.topic import LabelSpec, checked_prompt
 
 _NAME = re.compile(r"^[\w.:@+-]{1,100}$")
 

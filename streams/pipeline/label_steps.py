@@ -18,12 +18,13 @@ from connectors.kafka.producer import LeasedProducer
 from connectors.llm.client import ChatClient
 from streams.core.availability import until_available
 from streams.core.errors import ConfigurationError, LabelstreamError
+from streams.core.label_version import LabelSpec
 from streams.core.messages import Labeled, Row
 from streams.core.outcomes import Done, Reject, Retry
 from streams.core.settings import Settings
 from streams.core.topics import Topics
 from streams.runtime.local_stack import with_local_stack
-from streams.versions.topic import KnownVersions, LabelSpec
+from streams.versions.topic import KnownVersions
 
 log = structlog.get_logger()
 

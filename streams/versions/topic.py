@@ -7,59 +7,17 @@ is still on the replay topic, or comes back from there, is left out.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from hashlib import blake2b
-from typing import Any
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from streams.core.codec import REPLAY_JOB
 from streams.core.errors import ConfigurationError
-from streams.core.label_version import HUMAN
+from streams.core.label_version import HUMAN, LabelSpec
 from streams.core.records import Outgoing, Record
 from streams.core.topics import Topics
 
 _JOB = "job/"
-
-
-class LabelSpec(BaseModel):
-    """How a label version asks: all that decides a label. Never changed under one name.
-
-    ``mode``: `json` or `choice`. ``prompts``: the templates by name, with `{domains}` where the labels
-    stand. ``taxonomy``: the whole of it.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    version: str = Field(min_length=1)
-    model: str
-    mode: str
-    prompts: dict[str, str]
-    taxonomy: dict[str, Any]
-    noted_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
-
-    @property
-    def prompt_digest(self) -> str:
-        """Eight hexadecimal digits that change with any word of the prompts."""
-        return _digest(self.prompts)
-
-    @property
-    def taxonomy_digest(self) -> str:
-        """Eight hexadecimal digits that change with any word of the taxonomy."""
-        return _digest(self.taxonomy)
-
-    def same_as(self, other: LabelSpec) -> bool:
-        """Whether both ask in the same way."""
-        return self.difference(other) == ""
-
-    def difference(self, other: LabelSpec) -> str:
-        """In what they differ, for a person; empty for nothing."""
-        parts = ("model", "mode", "prompts", "taxonomy")
-        return ", ".join(part for part in parts if getattr(self, part) != getattr(other, part))
-
-    def message(self, topics: Topics) -> Outgoing:
-        """For the versions topic."""
-        return Outgoing(topics.versions, 0, self.version.encode(), orjson.dumps(self.model_dump()))
 
 
 def dropped_message(topics: Topics, job: str, version: str) -> Outgoing:
@@ -114,29 +72,3 @@ class KnownVersions:
                 setting="--version",
                 fix="choose another name: the rows that were dropped cannot come back under this one",
             )
-
-
-def checked_prompt(template: str, where: str) -> str:
-    """``template``, if it can be a prompt.
-
-    Raises:
-        ConfigurationError: no `{domains}` in it, or other single braces.
-    """
-    try:
-        if "{domains}" in template and template.format(domains=""):
-            return template
-    except (KeyError, IndexError, ValueError) as error:
-        raise ConfigurationError(
-            f"the prompt {where} has a brace that stands alone: {error}",
-            setting="--prompt",
-            fix="write {{ and }} for braces",
-        ) from error
-    raise ConfigurationError(
-        f"the prompt {where} has no place for the labels",
-        setting="--prompt",
-        fix="put {domains} where they go",
-    )
-
-
-def _digest(value: dict[str, Any]) -> str:
-    return blake2b(orjson.dumps(value, option=orjson.OPT_SORT_KEYS), digest_size=4).hexdigest()

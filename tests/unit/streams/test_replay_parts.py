@@ -12,6 +12,7 @@ from connectors.clickhouse.queries.relabel_rows import Condition
 from streams.core.codec import LABEL_VERSION, MESSAGE_TYPE, REPLAY_JOB, TO
 from streams.core.environment import load
 from streams.core.errors import ConfigurationError
+from streams.core.label_version import LabelSpec, checked_prompt
 from streams.core.messages import Row
 from streams.core.outcomes import Retry
 from streams.core.records import Outgoing, Record
@@ -22,7 +23,7 @@ from streams.jobs.job import Job, Jobs, Wish, wish_message
 from streams.jobs.requests import _offsets
 from streams.jobs.sources import Item, in_sample
 from streams.pipeline.topology import agents_flow
-from streams.versions.topic import KnownVersions, LabelSpec, checked_prompt, dropped_message
+from streams.versions.topic import KnownVersions, dropped_message
 
 TOPICS = Topics("esk")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

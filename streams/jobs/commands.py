@@ -15,7 +15,7 @@ from streams.jobs.drop import drop
 from streams.jobs.estimate import estimate
 from streams.jobs.job import Job, Wish, read_jobs, wish_message
 from streams.jobs.runner import feed_of
-from streams.pipeline.label_steps import register
+from streams.versions.registry import register
 
 
 async def begin(tools: Tools, job: Job, spec: LabelSpec | None) -> Job:

@@ -11,7 +11,6 @@ import structlog
 from agents.label import labeler_of
 from agents.ports import Answers
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.queries.label_versions import PROMOTED, TRIAL, register_version
 from connectors.kafka.connection import connection
 from connectors.kafka.follow import Follower
 from connectors.kafka.producer import LeasedProducer
@@ -24,6 +23,7 @@ from streams.core.outcomes import Done, Reject, Retry
 from streams.core.settings import Settings
 from streams.core.topics import Topics
 from streams.runtime.local_stack import with_local_stack
+from streams.versions.registry import register
 from streams.versions.topic import KnownVersions
 
 log = structlog.get_logger()
@@ -153,21 +153,3 @@ class Versions:
             raise
         except Exception as error:
             log.warning("label_version_not_noted", version=self._live.version, error=str(error))
-
-
-async def register(client: ClickHouseClient, settings: Settings, spec: LabelSpec, *, live: bool) -> None:
-    """Note ``spec`` in `label_versions`: as promoted if rows are labelled under it as they come.
-
-    Raises:
-        UnavailableError, ConfigurationError: as the client.
-    """
-    await register_version(
-        client,
-        settings,
-        version=spec.version,
-        model=spec.model,
-        prompt=spec.prompt_digest,
-        taxonomy=spec.taxonomy_digest,
-        mode=spec.mode,
-        status=PROMOTED if live else TRIAL,
-    )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.queries.label_versions import PROMOTED, TRIAL, register_version
 from connectors.kafka.connection import connection
 from connectors.kafka.tail import TailReader
+from streams.core.label_version import LabelSpec
 from streams.core.settings import Settings
 from streams.core.topics import Topics
 from streams.versions.topic import KnownVersions
@@ -21,3 +24,21 @@ async def read_versions(settings: Settings) -> KnownVersions:
         for record in records:
             known.learn(record)
     return known
+
+
+async def register(client: ClickHouseClient, settings: Settings, spec: LabelSpec, *, live: bool) -> None:
+    """Note ``spec`` in `label_versions`: as promoted if rows are labelled under it as they come.
+
+    Raises:
+        UnavailableError, ConfigurationError: as the client.
+    """
+    await register_version(
+        client,
+        settings,
+        version=spec.version,
+        model=spec.model,
+        prompt=spec.prompt_digest,
+        taxonomy=spec.taxonomy_digest,
+        mode=spec.mode,
+        status=PROMOTED if live else TRIAL,
+    )

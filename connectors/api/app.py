@@ -93,7 +93,7 @@ def create_app(
         strict_content_type=False,
     )
     app.state.services = services
-    app.state.streams = stream.Streams(options.stream_seconds)
+    app.state.streams = label_stream.Streams(options.stream_seconds)
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)

@@ -33,7 +33,7 @@ _CATCHING_UP = 8  # at most so many readers do at a time
 
 
 class Broadcast:
-    """Implements `streams.ports.label_feed.Feed`. ``ring_messages`` and ``ring_bytes``: what it holds at most."""
+    """Implements `streams.ports.label_feed.Feed`. ``ring_messages`` and ``ring_bytes``: the most it holds."""
 
     def __init__(
         self,

@@ -28,7 +28,7 @@ def to_record(message: Any) -> Record:
 
 
 class TailReader:
-    """Implements `streams.ports.kafka.Tail`. Aborted transactions are read too: so do ordinary subscribers."""
+    """Implements `streams.ports.kafka.Tail`. Reads aborted transactions too: so do ordinary subscribers."""
 
     def __init__(self, connection: dict[str, Any]) -> None:
         self._connection = connection

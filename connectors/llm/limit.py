@@ -21,14 +21,13 @@ import structlog
 
 from connectors.llm.behind import Behind
 from connectors.llm.pace import Pace
-from streams.core.context import of_no_row
+from streams.core.context import REPLAY, of_no_row
 from streams.core.errors import (
     ConfigurationError,
     LabelstreamError,
     OverloadedError,
     UnavailableError,
 )
-from streams.urgency import REPLAY
 
 log = structlog.get_logger()
 

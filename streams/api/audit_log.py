@@ -20,7 +20,7 @@ _KEPT_ENTRIES = 10_000
 
 
 class AuditLog:
-    """Implements `streams.ports.audit.Audit` over `audit_log`; what cannot be written waits for the next time."""
+    """Implements `streams.ports.audit.Audit` over `audit_log`; what cannot be written waits."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables

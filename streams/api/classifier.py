@@ -33,7 +33,7 @@ class _Model:
 
 
 class LabelOnDemand:
-    """Implements `streams.ports.classifier.Classifier`; one client and one memory of answers for all requests."""
+    """Implements `streams.ports.classifier.Classifier`; one client and one cache for all requests."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

@@ -16,7 +16,7 @@ from streams.runtime.local_stack import with_local_stack
 
 
 class LabeledFeed:
-    """Implements `streams.ports.label_feed.Feed` for the labelled topic; one consumer for all readers of the process."""
+    """Implements `streams.ports.label_feed.Feed`: one consumer for all readers of the process."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

@@ -26,6 +26,9 @@ class AtWork(Protocol):
 # message costs: it is asked only when a line is written.
 AT_WORK: ContextVar[AtWork | None] = ContextVar("AT_WORK", default=None)
 
+# Whether that message is a replay: where the two meet, live work goes first. Inherited in the same way.
+REPLAY: ContextVar[bool] = ContextVar("REPLAY", default=False)
+
 
 def traceparent_of(row_id: str, created_at: bytes) -> bytes:
     """The `traceparent` of a row: `00-<trace id>-<parent id>-00`.

@@ -19,7 +19,7 @@ from typing import Any
 import structlog
 
 from streams.core.codec import created_at_header, decode, digest_of
-from streams.core.context import AT_WORK
+from streams.core.context import AT_WORK, REPLAY
 from streams.core.errors import LeaseLostError, UndecodableError
 from streams.core.messages import Row
 from streams.core.outcomes import Done, Reject, Retry
@@ -33,7 +33,6 @@ from streams.delivery.outbox import Outbox
 from streams.delivery.recovery import Takeover
 from streams.delivery.routes import Flow, Limits
 from streams.ports.kafka import Lease, Sender, Tail, TopicIds
-from streams.urgency import REPLAY
 
 log = structlog.get_logger()
 

@@ -17,9 +17,8 @@ import structlog
 
 from connectors.clickhouse import ClickHouseConfig, ClickHouseConnector
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.days import begin_of
 from connectors.clickhouse.poller.backfill import OldRows
-from connectors.clickhouse.source.table import SourceTable
+from connectors.clickhouse.source.table import SourceTable, begin_of
 from connectors.files.reading import read
 from connectors.files.records import Reading, Record
 from connectors.files.times import time_in

@@ -15,11 +15,11 @@ from typing import Any, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from connectors.kafka.tail import TailReader
 from streams.core.errors import ConfigurationError
 from streams.core.records import Outgoing, Record
 from streams.core.settings import Settings
 from streams.core.topics import Topics
+from streams.ports.kafka import Tail
 
 _KEY = "job/"
 _WISH = "/wish"
@@ -196,7 +196,7 @@ class Jobs:
         return {**told, "state": self.state(job)}
 
 
-async def read_jobs(settings: Settings, tail: TailReader) -> Jobs:
+async def read_jobs(settings: Settings, tail: Tail) -> Jobs:
     """What the cursor topic holds of jobs.
 
     Raises:

@@ -1,6 +1,6 @@
 """What the parts ask of Kafka, as protocols, so that no connector imports another.
 
-`connectors/kafka` implements them, `streams/pipeline/topology.py` hands them to the poller, the agents and the sink.
+`connectors/kafka` implements them; the roles hand them to the poller, the agents and the sink.
 """
 
 from __future__ import annotations

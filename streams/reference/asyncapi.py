@@ -1,7 +1,7 @@
 """The contract with subscribers: an AsyncAPI document of the topics.
 
-Made from `streams/reference/json_schema.py`, `streams/core/topics.py` and the settings. What a subscriber may rely on and
-no class can say (order, delivery) is stated here, once.
+Made from `json_schema.py`, `streams/core/topics.py` and the settings. What a subscriber may rely on
+and no class can say (order, delivery) is stated here, once.
 """
 
 from __future__ import annotations

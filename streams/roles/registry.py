@@ -1,7 +1,8 @@
 """The roles: each takes settings, waits for what it needs, and works until cancelled.
 
 Each is put together in a module of its own, which is imported only by the process that runs it: a poller
-that is started anew does not wait for the parts of the API. What flows where is in `streams/pipeline/topology.py`.
+that is started anew does not wait for the parts of the API. What flows where is in
+`streams/pipeline/topology.py`.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class Mark(NamedTuple):
 def content_of(row: SourceRow) -> bytes:
     """Everything by which two rows of the source are told apart, as 16 bytes.
 
-    SHA-256 here, as in all that is made of a row: ClickHouse has it too (`connectors.clickhouse.poller.message_sql`).
+    SHA-256 here, as in all that is made of a row: ClickHouse has it too (`message_sql.py`).
     """
     id_, user, text = row.id or b"", row.user or b"", row.text or b""
     lengths = b"%d/%d/%d/" % (len(id_), row.micros, len(user))

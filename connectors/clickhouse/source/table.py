@@ -14,6 +14,8 @@ from streams.core.settings import Settings
 PAGE_ROWS = 10_000
 PAGE_BYTES = 16_000_000  # about; a page has fewer rows where they are long
 _ROW_BYTES = 200  # without its text
+# Date holds days from 1970 on.
+_MOST_DAYS = 20_000
 
 
 class SourceRow(NamedTuple):
@@ -197,3 +199,16 @@ class SourceTable:
             await self.inspect()
         assert self._shape is not None
         return self._shape
+
+
+async def begin_of(client: ClickHouseClient, days: int) -> int:
+    """The first moment of the day ``days`` before today, in microseconds since 1970.
+
+    Raises:
+        UnavailableError, AccessError.
+    """
+    rows = await client.rows(
+        "SELECT toUnixTimestamp64Micro(toDateTime64(today() - {days:UInt32}, 6))",
+        {"days": min(days, _MOST_DAYS)},
+    )
+    return int(rows[0][0])

@@ -10,8 +10,8 @@ import pytest
 from llm_parts import until
 
 from connectors.llm.limit import Limit, Load
+from streams.core.context import REPLAY
 from streams.core.errors import ConfigurationError, OverloadedError, RetryableError, UnavailableError
-from streams.urgency import REPLAY
 
 
 class Clock:

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from connectors.llm.cache import Shared
-from streams.urgency import REPLAY
+from streams.core.context import REPLAY
 
 
 class Asking:

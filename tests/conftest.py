@@ -16,7 +16,7 @@ hypothesis.settings.register_profile("labelstream", deadline=None)
 hypothesis.settings.load_profile("labelstream")
 
 _TIMED = "faults/test_recovery.py"
-_FOLDERS = ("unit", "faults", "security", "flow", "browser")
+_FOLDERS = ("unit", "faults", "security", "integration", "browser")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

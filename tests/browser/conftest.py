@@ -10,7 +10,7 @@ from playwright.async_api import Browser
 
 from connectors.local.stack import StackStatus
 from tests.browser.desk import KEYS, Desk, browser, chromium
-from tests.flow.pipeline import Pipeline
+from tests.integration.pipeline import Pipeline
 from tests.stack import local_stack
 
 TAXONOMY = Path(__file__).resolve().parents[2] / "taxonomy.yaml"

@@ -17,7 +17,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
-from tests.flow.pipeline import ROOT, Pipeline
+from tests.integration.pipeline import ROOT, Pipeline
 
 VENDOR = Path(__file__).with_name("vendor")
 WRITE, OTHER, READ = "the-key-of-anna", "the-key-of-boris", "the-key-of-a-viewer"

@@ -13,7 +13,7 @@ import yaml
 
 from connectors.local.stack import LocalStack
 from tests.browser.desk import SECONDS, VIEWS, WRITE, Desk, browser, shipped, watched
-from tests.flow.pipeline import ROOT, Pipeline
+from tests.integration.pipeline import ROOT, Pipeline
 from tests.stack import shared_jars
 
 PLACE = ROOT / "docs" / "screenshots"

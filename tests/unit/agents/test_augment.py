@@ -7,7 +7,6 @@ import json
 from typing import Any
 
 import pytest
-from agents_parts import FakeModel, NoMemory, Said, labeled
 
 from agents.augment import Augmenter
 from connectors.llm.cache import Shared
@@ -15,6 +14,7 @@ from streams.core.codec import decode, encode
 from streams.core.errors import TOO_LONG, RefusedError, UnavailableError
 from streams.core.messages import Augmented
 from streams.core.outcomes import Done, Reject, Retry
+from tests.unit.agents.fakes import FakeModel, NoMemory, Said, labeled
 
 VARIANTS = ["когда привезут мой заказ", "Где мой заказ?", "заказ до сих пор не пришёл"]
 

@@ -6,13 +6,13 @@ import re
 from typing import Any
 
 import pytest
-from agents_parts import FakeModel, NoMemory, Said, Token, row, taxonomy
 
 from agents.choose import Chooser
 from agents.label import make_labeler
 from streams.core.environment import load
 from streams.core.errors import RefusedError, RetryableError
 from streams.core.outcomes import Done, Reject
+from tests.unit.agents.fakes import FakeModel, NoMemory, Said, Token, row, taxonomy
 
 CHOICE = load({"LLM_LABELER_MODE": "choice"}, None)
 AUTO = load({"LLM_LABELER_MODE": "auto"}, None)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from agents_parts import Token
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.distribution import letter_in, of_choice, of_object
+from tests.unit.agents.fakes import Token
 
 NAMES = ("delivery", "documents", "payment", "refund", "other")
 

@@ -8,7 +8,6 @@ import json
 from typing import Any
 
 import pytest
-from agents_parts import NOW, REPOSITORY, NoMemory, labeled, taxonomy
 from aiohttp import web
 
 from agents.augment import Augmenter
@@ -18,6 +17,7 @@ from streams.core.environment import load
 from streams.core.messages import Row
 from streams.core.outcomes import Done
 from streams.core.text import clean, why_skipped
+from tests.unit.agents.fakes import NOW, REPOSITORY, NoMemory, labeled, taxonomy
 
 with (REPOSITORY / "tests/data/hostile_queries.csv").open(encoding="utf-8", newline="") as lines:
     QUERIES = [(entry["kind"], entry["query_text"]) for entry in csv.DictReader(lines)]

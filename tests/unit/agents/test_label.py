@@ -6,7 +6,6 @@ import asyncio
 from typing import Any
 
 import pytest
-from agents_parts import FakeModel, NoMemory, Said, Token, row, taxonomy
 
 from agents.label import Decision, Labeler, answer_key, cache_entry, label_version, make_labeler
 from agents.prompting import prompt_text
@@ -24,6 +23,7 @@ from streams.core.errors import (
 )
 from streams.core.messages import Labeled
 from streams.core.outcomes import Done, Reject, Retry
+from tests.unit.agents.fakes import FakeModel, NoMemory, Said, Token, row, taxonomy
 
 SETTINGS = load({}, None)
 

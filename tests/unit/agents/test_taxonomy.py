@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from agents_parts import taxonomy
 
 from agents.taxonomy import load_taxonomy
 from streams.core.errors import ConfigurationError
+from tests.unit.agents.fakes import taxonomy
 
 ENTRY = "- name: {name}\n  title: t\n  description: d\n"
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from command_lines import ROOT, make_targets, refusal
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.schema.tables import create_tables
 from streams.core.environment import load
 from streams.core.settings import Settings
 from tests.stack import local_stack
+from tests.unit.repo.command_lines import ROOT, make_targets, refusal
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 # Pages that are linked to and follow.

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import yaml
-from command_lines import ROOT, refusal
 
 from streams.core.settings import Settings
+from tests.unit.repo.command_lines import ROOT, refusal
 
 BIN = Path(sys.executable).parent
 SETTINGS = {name.upper() for name in Settings.model_fields}

@@ -10,12 +10,12 @@ from typing import Any
 import promql_parser as pp
 import pytest
 import yaml
-from command_lines import ROOT
-from promql import Series, firing, seconds_of
 
 from streams.core.topics import Topics
 from streams.observability import metrics
 from streams.observability.metrics import METRICS, STAGE_LATENCY
+from tests.unit.repo.command_lines import ROOT
+from tests.unit.repo.promql import Series, firing, seconds_of
 
 DEPLOY = ROOT / "deploy"
 DASHBOARDS = sorted((DEPLOY / "grafana" / "dashboards").glob("*.json"))

@@ -6,7 +6,6 @@ from hashlib import sha256
 
 import httpx
 import pytest
-from api_fakes import Fakes, client_of
 
 from connectors.api.access.limits import Rate
 from connectors.api.problems import Problem
@@ -14,6 +13,7 @@ from streams.core.api_keys import parse_keys
 from streams.core.environment import load
 from streams.core.errors import ConfigurationError
 from streams.roles.api import options_of
+from tests.unit.connectors.api.fakes import Fakes, client_of
 
 READ, WRITE = "read-me-if-you-can", "write-me-if-you-can"
 KEYS = parse_keys(f"dashboard:read:{READ}, loader:write:sha256={sha256(WRITE.encode()).hexdigest()}")

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from api_fakes import NOW, Fakes, client_of, labeled
 from structlog.testing import capture_logs
 
 from connectors.api.routes.params import cursor_of, place_in
@@ -23,6 +22,7 @@ from streams.core.errors import (
 from streams.core.messages import Augmented, DeadLetter
 from streams.observability.collectors import ApiRequests
 from streams.ports.lookups import LabelPage, LabelQuery, Place, RowHistory
+from tests.unit.connectors.api.fakes import NOW, Fakes, client_of, labeled
 
 SECRET = "http://user:hunter2@10.0.0.5:8123 SELECT secret FROM t"
 

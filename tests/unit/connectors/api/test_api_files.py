@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx
 import pytest
-from api_fakes import Fakes
 
 from connectors.api.app import Options, create_app
 from connectors.api.services import Services
@@ -17,6 +16,7 @@ from connectors.files.uploads import Uploads
 from streams.core.errors import ConfigurationError, RefusedError, UnavailableError
 from streams.core.settings import Settings
 from streams.ports.files import CONFLICT, NO_FILE_OF_ROWS, NO_ROWS, NOT_FOUND, AskedFile, FileWork
+from tests.unit.connectors.api.fakes import Fakes
 
 JOB: dict[str, Any] = {
     "job_id": "upload-1",

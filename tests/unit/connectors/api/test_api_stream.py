@@ -6,13 +6,13 @@ import asyncio
 from typing import Any
 
 import pytest
-from api_fakes import Fakes, client_of, item
 
 from connectors.api.routes import label_stream as module
 from connectors.api.routes.label_stream import EventStream, Streams
 from streams.core.errors import RefusedError
 from streams.core.records import Record
 from streams.ports.label_feed import LiveSlice, live_label
+from tests.unit.connectors.api.fakes import Fakes, client_of, item
 
 SLICES = [
     LiveSlice((0, 5), []),

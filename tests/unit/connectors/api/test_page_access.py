@@ -6,7 +6,6 @@ from typing import Any, cast
 
 import httpx
 import pytest
-from api_fakes import Fakes, client_of
 
 from connectors.api.access.sessions import SESSION_SECONDS, Sessions, is_secure, session_in, set_cookie
 from connectors.api.app import Options, create_app
@@ -16,6 +15,7 @@ from streams.core.api_keys import parse_keys
 from streams.core.errors import RefusedError, UnavailableError
 from streams.ports.audit import AuditEntry
 from streams.ports.page import PagePorts
+from tests.unit.connectors.api.fakes import Fakes, client_of
 
 KEYS = parse_keys("anna:write:the-key-of-anna,viewer:read:the-key-of-a-viewer")
 

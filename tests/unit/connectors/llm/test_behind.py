@@ -6,11 +6,11 @@ import asyncio
 from itertools import pairwise
 
 import pytest
-from test_limit import Callers, Clock, limit_of, settle
 
 from connectors.llm.behind import Behind
 from connectors.llm.pace import Pace
 from streams.core.errors import UnavailableError
+from tests.unit.connectors.llm.test_limit import Callers, Clock, limit_of, settle
 
 
 def pace_of(level: int, latency: float = 0.0) -> Pace:

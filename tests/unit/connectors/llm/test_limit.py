@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-from llm_parts import until
 
 from connectors.llm.limit import Limit, Load
 from streams.core.context import REPLAY
 from streams.core.errors import ConfigurationError, OverloadedError, RetryableError, UnavailableError
+from tests.unit.connectors.llm.fakes import until
 
 
 class Clock:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import structlog
 from aiohttp import web
-from llm_parts import ASK, chat, client_of, serving, status, token, until
 
 from connectors.llm import client as client_module
 from streams.core.errors import (
@@ -18,6 +17,7 @@ from streams.core.errors import (
     RetryableError,
     UnavailableError,
 )
+from tests.unit.connectors.llm.fakes import ASK, chat, client_of, serving, status, token, until
 
 pytestmark = pytest.mark.usefixtures("short_pauses")
 

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import structlog
 from aiohttp import web
-from llm_parts import ASK, chat, client_of, serving, status, until
 
 from streams.core.errors import (
     TOO_LONG,
@@ -20,6 +19,7 @@ from streams.core.errors import (
     RetryableError,
     UnavailableError,
 )
+from tests.unit.connectors.llm.fakes import ASK, chat, client_of, serving, status, until
 
 pytestmark = pytest.mark.usefixtures("short_pauses")
 

@@ -6,7 +6,8 @@ import math
 import random
 
 import pytest
-from pace_endpoint import Endpoint, Run
+
+from tests.unit.connectors.llm.pace_endpoint import Endpoint, Run
 
 SEEDS = range(3)
 KINDS: dict[str, dict[str, object]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from llm_parts import chat, client_of, serving, until
+from tests.unit.connectors.llm.fakes import chat, client_of, serving, until
 
 ASK: dict[str, Any] = {"messages": [{"role": "user", "content": "q"}], "max_tokens": 5}
 

@@ -12,11 +12,11 @@ from typing import Any
 import httpx
 import pytest
 from aiohttp import web
-from llm_parts import until
 
 from connectors.llm.load import load_in
 from connectors.llm.standin.server import Manner, StandIn
 from connectors.llm.standin.words import reword, scorer_from
+from tests.unit.connectors.llm.fakes import until
 
 TAXONOMY = Path(__file__).resolve().parents[4] / "taxonomy.yaml"
 SCORER = scorer_from(TAXONOMY)

@@ -1,0 +1,160 @@
+"""The commands as a user meets them: demo, check, tap, local."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.integration.contract_reader import judge
+from tests.integration.pipeline import ROOT, Pipeline
+from tests.stack import shared_jars
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """An empty folder with a taxonomy and the jars that are here; its stack is stopped at the end."""
+    shutil.copy(ROOT / "taxonomy.yaml", tmp_path)
+    (tmp_path / ".labelstream").mkdir()
+    (tmp_path / ".labelstream" / "jars").symlink_to(shared_jars())
+    yield tmp_path
+    run(tmp_path, "local", "down")
+
+
+def run(folder: Path, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*words),
+        env=clean(settings),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "streams.cli", *words]
+
+
+def clean(settings: dict[str, str] | None = None) -> dict[str, str]:
+    ours = ("CLICKHOUSE_", "KAFKA_", "LLM_", "TOPIC_", "LABELSTREAM_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return {**kept, "PYTHONPATH": str(ROOT), **(settings or {})}
+
+
+async def test_the_demos_figures_are_those_of_topics_tables_and_endpoint(folder: Path) -> None:
+    assert run(folder, "local", "up", "--json").returncode == 0
+    done = run(folder, "demo", "--rows", "500", "--json")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout.strip().splitlines()[-1])
+    seconds = figures.pop("seconds")
+    assert seconds > 0
+    calls = figures.pop("llm_calls")
+    assert figures == {"rows": 500, "labeled": 500, "augmented": 500, "stored": 500, "dead_letters": 0}
+
+    # What was running before the demo still runs after it, with the data of the run.
+    status = json.loads(run(folder, "local", "status", "--json").stdout.strip().splitlines()[-1])
+    assert [status[part]["state"] for part in ("kafka", "clickhouse", "llm")] == ["running"] * 3
+    flow = Pipeline.__new__(Pipeline)
+    flow.kafka, flow.prefix, flow.clickhouse_port = (
+        status["kafka"]["address"],
+        "esk",
+        status["clickhouse"]["port"],
+    )
+    assert [
+        flow.rows(f"SELECT count(), uniqExact(row_id) FROM esk.{table}")[0]
+        for table in ("logs", "logs_labeled", "logs_labeled_current", "logs_augmented")
+        if table != "logs"
+    ] == [(500, 500)] * 3
+    assert flow.rows("SELECT count() FROM esk.logs") == [(500,)]
+    distinct = flow.rows("SELECT uniqExact(lower(text)) FROM esk.logs_labeled")[0][0]
+    assert 2 * distinct >= calls >= distinct
+
+    # A subscriber who knows the published contract alone finds nothing to complain about.
+    judged = judge(status["kafka"]["address"], "esk", 10_000)
+    assert {topic: wrong for topic, (_, wrong) in judged.items() if wrong} == {}
+    assert {topic: read for topic, (read, _) in judged.items() if read} == {
+        "esk.rows": 500,
+        "esk.labeled": 500,
+        "esk.augmented": 500,
+    }
+
+    tapped = run(folder, "tap", "esk.labeled", "--beginning", "--count", "5")
+    lines = [json.loads(line) for line in tapped.stdout.splitlines()]
+    assert len(lines) == 5
+    assert all(line["value"]["label"] and line["key"] == line["value"]["row_id"] for line in lines)
+
+
+def test_ctrl_c_leaves_nothing_of_the_demo_running(folder: Path) -> None:
+    with (folder / "demo.err").open("wb") as errors:
+        demo = subprocess.Popen(command("demo", "--rows", "0"), env=clean(), cwd=folder, stderr=errors)
+    tree = psutil.Process(demo.pid)
+    deadline = time.monotonic() + 90
+    while b"stored" not in (folder / "demo.err").read_bytes():
+        assert time.monotonic() < deadline, (folder / "demo.err").read_text()
+        assert demo.poll() is None, (folder / "demo.err").read_text()
+        time.sleep(0.2)
+    children = tree.children(recursive=True)
+    state = json.loads((folder / ".labelstream" / "stack.json").read_text())
+    parts = [psutil.Process(part["pid"]) for part in state.values()]
+    assert len(children) >= 3
+    assert len(parts) == 3
+    demo.send_signal(signal.SIGINT)
+    demo.wait(60)
+    _, alive = psutil.wait_procs([*children, *parts], timeout=10)
+    assert alive == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"CLICKHOUSE_PASSWORD": "wrong-password"}, ["refuses access", "CLICKHOUSE_PASSWORD"]),
+        ({"CLICKHOUSE_TABLE": "nope"}, ["no table", "CLICKHOUSE_TABLE"]),
+        ({"CLICKHOUSE_TEXT_COLUMN": "msg"}, ["no column msg", "CLICKHOUSE_TEXT_COLUMN", "query_text"]),
+        ({"LLM_LABELER_MODEL": "gpt-nope"}, ["gpt-nope", "LLM_LABELER_MODEL", "labelstream-standin"]),
+        ({"TOPIC_PARTITIONS": "3"}, ["4 partitions", "TOPIC_PARTITIONS"]),
+        ({"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}, ["Kafka does not answer", "KAFKA_BOOTSTRAP_SERVERS"]),
+    ],
+)
+def test_check_names_what_is_wrong_and_what_to_do(
+    checked: Pipeline, settings: dict[str, str], words: list[str]
+) -> None:
+    done = checked.command("check", **settings)
+    assert done.returncode == 1
+    failed = "\n".join(part for part in done.stdout.split("\n") if part.startswith(("FAIL", "  ")))
+    assert all(word in failed for word in words), done.stdout
+    assert "wrong-password" not in done.stdout + done.stderr
+    as_json = json.loads(checked.command("check", "--json", **settings).stdout.strip().splitlines()[-1])
+    assert as_json["ok"] is False
+
+
+def test_check_is_content_with_what_is_right(checked: Pipeline) -> None:
+    done = checked.command("check")
+    assert done.returncode == 0, done.stdout
+    assert "FAIL" not in done.stdout
+
+
+@pytest.fixture
+def checked(make: Callable[..., Pipeline]) -> Pipeline:
+    flow = make()
+    client = flow.clickhouse()
+    client.command(f"CREATE DATABASE {flow.database}")
+    client.command(
+        f"CREATE TABLE {flow.database}.logs (id UInt64, query_text String, created_at DateTime, "
+        "user_id String) ENGINE = MergeTree ORDER BY id"
+    )
+    client.close()
+    assert flow.command("init").returncode == 0
+    again = flow.command("init", "--json")
+    assert json.loads(again.stdout.strip().splitlines()[-1])["topics"] == []
+    return flow

@@ -1,0 +1,234 @@
+"""The poller: each row once, whatever the order in which rows become visible, and wherever it dies."""
+
+from __future__ import annotations
+
+import asyncio
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from connectors.clickhouse.poller.cursor import Cursor, WindowStarts
+from connectors.clickhouse.poller.row_identity import Mark
+from connectors.clickhouse.source.table import SourceRow
+from streams.core.codec import CREATED_AT
+from streams.core.errors import RetryableError
+from streams.core.records import Partition
+from tests.unit.connectors.clickhouse.poller.fakes import (
+    TOPICS,
+    FakeKafka,
+    FakeSource,
+    make_poller,
+    poll_once,
+    source_row,
+)
+
+SECOND = 1_000_000
+NOW = 1_800_000_000 * SECOND
+
+
+@st.composite
+def arrivals(draw: st.DrawFn) -> list[list[SourceRow]]:
+    """Rounds in which rows become visible: many in one second, late ones, equal ones, ids that fall."""
+    rounds: list[list[SourceRow]] = []
+    now = NOW
+    number = draw(st.integers(0, 1000))
+    for _ in range(draw(st.integers(1, 6))):
+        now += draw(st.integers(0, 20)) * SECOND
+        rows = []
+        for _ in range(draw(st.integers(0, 8))):
+            late = draw(st.integers(0, 59)) * SECOND
+            number += draw(st.sampled_from([-7, 1, 1, 3]))
+            id_ = draw(st.sampled_from([number, number, None]))
+            rows.append(source_row(now - late, f"text {draw(st.integers(0, 3))}", id_))
+        rounds.append(rows)
+    return rounds
+
+
+@hypothesis_settings(max_examples=150)
+@given(arrivals(), st.data())
+def test_each_row_is_published_once(rounds: list[list[SourceRow]], data: st.DataObject) -> None:
+    """A new poller for each round: what it knows it has from the cursor and the topic alone."""
+
+    async def scenario() -> None:
+        source, kafka = FakeSource(clock=NOW), FakeKafka()
+        for rows in rounds:
+            # Rows of one poller may be made by the server and those of the next by hand.
+            source.makes = data.draw(st.booleans())
+            # Beyond a minute pages are confirmed while the next is made; nearer they are waited for.
+            source.clock += data.draw(st.sampled_from([0, 0, 30, 90])) * SECOND
+            source.rows += rows
+            newest = max((row.micros for row in source.rows), default=NOW)
+            source.clock = max(source.clock, newest)
+            kafka.fail_after = data.draw(st.sampled_from([None, None, 0, 1, 4]))
+            source.fail_after = data.draw(st.sampled_from([None, 0, 1, 2]))
+            try:
+                await poll_once(source, kafka)
+            except RetryableError:
+                kafka.fail_after = None
+                await poll_once(source, kafka)
+            kafka.fail_after = source.fail_after = None
+        assert len(kafka.rows()) == len(source.rows)
+        # An id that is given again after the window has forgotten it is told apart by its time.
+        assert len({(record.key, record.header(CREATED_AT)) for record in kafka.rows()}) == len(source.rows)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("connectors.clickhouse.poller.poller._AWAY_SECONDS", 0.0)
+        asyncio.run(scenario())
+
+
+async def test_late_rows_are_found_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("connectors.clickhouse.poller.poller._LOOK_BACK_SECONDS", 0.0)
+    source, kafka, ending = FakeSource(clock=NOW), FakeKafka(), asyncio.Event()
+    source.rows = [source_row(NOW, "newest", 1)]
+    task = asyncio.create_task(make_poller(source, kafka, ending).run())
+    while len(kafka.rows()) < 1:
+        await asyncio.sleep(0)
+    wholes = source.wholes
+    source.rows.append(source_row(NOW - 50 * SECOND, "late", 2))
+    async with asyncio.timeout(10):
+        while len(kafka.rows()) < 2:
+            await asyncio.sleep(0)
+    assert source.wholes > wholes
+    ending.set()
+    await task
+
+
+async def test_the_next_poller_reads_no_more_of_the_topic_than_the_window() -> None:
+    source, kafka = FakeSource(clock=NOW), FakeKafka()
+    source.rows = [source_row(NOW - (1000 - at) * SECOND, f"text {at}", at) for at in range(1000)]
+    await poll_once(source, kafka)
+    cursor = Cursor.decode(kafka.logs[Partition(TOPICS.cursor, 0)][-1].value)
+    assert cursor is not None
+    remembered = [
+        record for record in kafka.rows() if record.offset >= cursor.starts[TOPICS.rows][record.partition]
+    ]
+    assert 59 <= len(remembered) <= 130
+    await poll_once(source, kafka)
+    assert len(kafka.rows()) == 1000
+
+
+async def test_a_row_dated_in_the_future_does_not_hide_the_present() -> None:
+    source, kafka = FakeSource(clock=NOW), FakeKafka()
+    source.rows = [source_row(NOW + 10**15, "from the year 2058", 1)]
+    await poll_once(source, kafka)
+    source.clock = NOW + 3600 * SECOND
+    source.rows.append(source_row(source.clock, "right now", 2))
+    await poll_once(source, kafka)
+    source.clock += 3600 * SECOND
+    source.rows.append(source_row(source.clock, "later", 3))
+    await poll_once(source, kafka)
+    assert sorted(kafka.row_ids()) == ["1", "2", "3"]
+
+
+async def test_rows_with_one_id_are_both_kept() -> None:
+    source, kafka = FakeSource(clock=NOW), FakeKafka()
+    source.rows = [source_row(NOW, "first", 7), source_row(NOW, "second", 7), source_row(NOW, "second", 7)]
+    poller = await poll_once(source, kafka)
+    assert poller.counts["same_id"] >= 1
+    ids = kafka.row_ids()
+    assert len(set(ids)) == 3
+    assert all(row_id.split("~")[0] == "7" for row_id in ids)
+    await poll_once(source, kafka)
+    assert len(kafka.rows()) == 3
+
+
+async def test_what_is_skipped_is_counted_with_its_reason() -> None:
+    source, kafka = FakeSource(clock=NOW), FakeKafka()
+    blank = source_row(NOW, "\u200b\u200b\u200b", 3)
+    null = source_row(NOW, "", 4)._replace(text=None)
+    source.rows = [source_row(NOW, "да", 1), source_row(NOW, "yes", 2), blank, null]
+    poller = await poll_once(source, kafka)
+    assert kafka.row_ids() == ["1"]  # 4 bytes of UTF-8
+    assert poller.counts["skipped:too-short"] == 1
+    assert poller.counts["skipped:empty"] == 1
+    assert poller.counts["skipped:null-text"] == 1
+
+
+async def test_a_text_too_large_for_the_topic_becomes_a_dead_letter_once() -> None:
+    source, kafka = FakeSource(clock=NOW), FakeKafka()
+    source.rows = [source_row(NOW, "я" * 600_000, 1), source_row(NOW, "fine", 2)]
+    await poll_once(source, kafka)
+    await poll_once(source, kafka)
+    assert kafka.row_ids() == ["2"]
+    letters = [r for where, log in kafka.logs.items() if where.topic == TOPICS.dead_letter for r in log]
+    assert [letter.header("row-id") for letter in letters] == [b"1"]
+    assert letters[0].header("reason") == b"too-large"
+    assert b"db.table" in (letters[0].header("error") or b"")
+
+
+@pytest.mark.parametrize("makes", [False, True])
+async def test_a_row_that_the_topic_refuses_does_not_stop_its_neighbours(makes: bool) -> None:
+    source, kafka = FakeSource(clock=NOW, makes=makes), FakeKafka()
+    kafka.largest = 5_000  # the topic's limit is below what the poller takes for it
+    source.rows = [
+        source_row(NOW, "a" * 9_000, 1),
+        source_row(NOW, "fine", 2),
+        source_row(NOW, "fine too", 3),
+    ]
+    await poll_once(source, kafka)
+    letters = [r for where, log in kafka.logs.items() if where.topic == TOPICS.dead_letter for r in log]
+    assert [letter.header("row-id") for letter in letters] == [b"1"]
+    assert sorted(kafka.row_ids()) == ["2", "3"]
+
+
+async def test_rows_without_a_time_become_dead_letters_once() -> None:
+    source, kafka = FakeSource(clock=NOW), FakeKafka()
+    source.without_time = [source_row(0, "no time", 1), source_row(0, "no time", 1), source_row(0, "да", 3)]
+    await poll_once(source, kafka)
+    source.rows = [source_row(NOW, "with a time", 2)]
+    await poll_once(source, kafka)
+    letters = [r for where, log in kafka.logs.items() if where.topic == TOPICS.dead_letter for r in log]
+    assert len(letters) == 3  # 4 bytes are enough
+    assert {letter.header("reason") for letter in letters} == {b"no-time"}
+    assert orjson.loads(letters[0].value or b"")["text"] == "no time"
+    assert kafka.row_ids() == ["2"]
+
+
+async def test_poll_start_now_leaves_the_past_alone_also_after_a_crash() -> None:
+    source, kafka = FakeSource(clock=NOW), FakeKafka()
+    source.rows = [source_row(NOW - SECOND, "past", 1)]
+    await poll_once(source, kafka, poll_start="now")
+    source.rows += [source_row(NOW, "newer", 2), source_row(NOW - SECOND, "late and before the start", 3)]
+    source.clock = NOW + 5 * SECOND
+    await poll_once(source, kafka, poll_start="now")
+    assert kafka.row_ids() == ["2"]
+
+
+async def test_a_rows_topic_made_anew_is_filled_again_from_the_window_on() -> None:
+    source, kafka = FakeSource(clock=NOW), FakeKafka()
+    source.rows = [source_row(NOW, f"text {at}", at) for at in range(5)]
+    await poll_once(source, kafka)
+    for where in [one for one in kafka.logs if one.topic == TOPICS.rows]:
+        kafka.logs[where] = []
+    del kafka.ids[TOPICS.rows]
+    await poll_once(source, kafka)
+    assert len(kafka.rows()) == 5
+
+
+def test_the_window_starts_at_the_first_message_that_may_be_read_again() -> None:
+    where = Partition("t.rows", 0)
+    starts = WindowStarts({where: 0})
+    for offset in range(5000):
+        starts.add(where, offset, offset, newest=offset, now=10_000)
+    begin = starts.at(4000, ahead_named=True)["t.rows"][0]
+    assert 3980 <= begin <= 4000
+    assert starts.at(99_999, ahead_named=True)["t.rows"][0] == 5000
+
+
+def test_a_mark_survives_its_header() -> None:
+    mark = Mark(-5, 2**64 - 1, 1)
+    assert Mark.parse(mark.header()) == mark
+    assert Mark.parse(b"nonsense") is None
+    assert Mark.parse(None) is None
+
+
+def test_a_cursor_survives_the_topic() -> None:
+    cursor = Cursor(
+        watermark=5, floor=None, starts={"rows": {3: 7}}, topic_ids={"rows": "x"}, ahead=["1/2/3"]
+    )
+    assert Cursor.decode(cursor.encode()) == cursor
+    assert Cursor.decode(b"{}") is None
+    assert Cursor.decode(orjson.dumps({"watermark": "soon"})) is None

@@ -1,0 +1,313 @@
+"""Delivery over fakes in memory: what becomes of each outcome, and what is never sent twice."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from streams.core.messages import Row
+from streams.core.outcomes import Retry
+from streams.core.records import Commit, Outgoing, Partition
+from streams.delivery.routes import Limits
+from tests.unit.streams.delivery.fakes import ROWS, Broker, label, make, record, settle
+
+
+async def test_each_row_is_published_once_and_committed() -> None:
+    broker = Broker()
+    delivery = make(broker)
+    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    for offset in range(5):
+        delivery.offer(record(offset, str(offset)), 1)
+    await settle(delivery)
+    assert sorted(broker.rows()) == ["0", "1", "2", "3", "4"]
+    assert delivery.commits()[ROWS].offset == 5
+
+
+async def test_an_unfinished_head_holds_the_commit_back() -> None:
+    broker = Broker()
+    gate = asyncio.Event()
+
+    async def slow_first(message: Row) -> Any:
+        if message.row_id == "0":
+            await gate.wait()
+        return await label(message)
+
+    delivery = make(broker, slow_first)
+    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    for offset in range(4):
+        delivery.offer(record(offset, str(offset)), 1)
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert sorted(broker.rows()) == ["1", "2", "3"]
+    assert delivery.commits()[ROWS].offset == 0
+    gate.set()
+    await settle(delivery)
+    assert delivery.commits()[ROWS].offset == 4
+
+
+async def test_the_span_bounds_how_far_others_run_ahead() -> None:
+    broker = Broker()
+    gate = asyncio.Event()
+
+    async def slow_first(message: Row) -> Any:
+        if message.row_id == "0":
+            await gate.wait()
+        return await label(message)
+
+    delivery = make(broker, slow_first, Limits({"label": 8}, span=5))
+    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    for offset in range(20):
+        delivery.offer(record(offset, str(offset)), 1)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert len(broker.rows()) == 4
+    gate.set()
+    await settle(delivery)
+    assert len(broker.rows()) == 20
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [(None, "no-value"), (b"\xff\x00", "undecodable"), (b'{"row_id": "1"}', "wrong-schema")],
+)
+async def test_poison_becomes_a_dead_letter_with_its_bytes(value: bytes | None, reason: str) -> None:
+    broker = Broker()
+    delivery = make(broker)
+    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    delivery.offer(record(0, value=value), 1)
+    delivery.offer(record(1, "1"), 1)
+    await settle(delivery)
+    (letter,) = broker.logs[("dead", 0)]
+    headers = dict(letter.headers)
+    assert letter.value == (value or b"")
+    assert headers["reason"].decode() == reason
+    assert (headers["topic"], headers["partition"], headers["offset"]) == (b"rows", b"0", b"0")
+    assert broker.rows() == ["1"]
+    assert delivery.commits()[ROWS].offset == 2
+    # A next owner that reads it again does not give it up twice.
+    again = make(broker)
+    await again.assigned({ROWS: Commit(0)}, 1)
+    again.offer(record(0, value=value), 1)
+    await settle(again)
+    assert len(broker.logs[("dead", 0)]) == 1
+
+
+async def test_too_large_for_the_dead_letter_topic_is_kept_by_reference() -> None:
+    broker = Broker()
+    broker.refuse = lambda message: len(message.value or b"") > 1000
+    delivery = make(broker)
+    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    delivery.offer(record(7, value=b"x" * 5000), 1)
+    await settle(delivery)
+    (letter,) = broker.logs[("dead", 0)]
+    assert letter.value == b""
+    assert dict(letter.headers)["offset"] == b"7"
+
+
+async def test_an_outage_never_uses_up_attempts_but_a_lone_failure_does() -> None:
+    broker = Broker()
+    tries = {"bad": 0, "good": 0}
+
+    async def outage_then_poison(message: Row) -> Any:
+        kind = "bad" if message.row_id == "0" else "good"
+        tries[kind] += 1
+        if tries["bad"] + tries["good"] < 40 or kind == "bad":
+            return Retry(0.1, "HTTP 500", suspect=True)
+        return await label(message)
+
+    delivery = make(broker, outage_then_poison, Limits({"label": 2}, attempts=3))
+    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    for offset in range(20):
+        delivery.offer(record(offset, str(offset)), 1)
+    for _ in range(3000):
+        await asyncio.sleep(0)
+    await settle(delivery)
+    assert len(broker.rows()) == 19
+    (letter,) = broker.logs[("dead", 0)]
+    assert dict(letter.headers)["reason"] == b"gave-up"
+    assert tries["bad"] > 10  # the outage before did not count
+
+
+async def test_a_step_that_raises_is_retried_not_lost() -> None:
+    broker = Broker()
+    raised: list[str] = []
+
+    async def breaks_once(message: Row) -> Any:
+        if not raised:
+            raised.append(message.row_id)
+            raise RuntimeError("bug")
+        return await label(message)
+
+    delivery = make(broker, breaks_once)
+    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    delivery.offer(record(0, "0"), 1)
+    await settle(delivery)
+    assert broker.rows() == ["0"]
+
+
+async def test_nothing_is_published_after_the_generation_has_changed() -> None:
+    broker = Broker()
+    broker.may_write.clear()
+    delivery = make(broker)
+    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    delivery.offer(record(0, "0"), 1)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    broker.generation = 2
+    broker.may_write.set()
+    await settle(delivery)
+    assert broker.rows() == []
+    assert delivery.commits()[ROWS].offset == 0
+
+
+async def test_revocation_awaits_what_was_handed_over_and_drops_the_rest() -> None:
+    broker = Broker()
+    handed = asyncio.Event()
+    gate = asyncio.Event()
+    plain_send = broker.send
+
+    async def slow_send(message: Outgoing) -> int:
+        handed.set()
+        await gate.wait()
+        return await plain_send(message)
+
+    broker.send = slow_send  # type: ignore[method-assign]
+
+    async def step(message: Row) -> Any:
+        if message.row_id == "1":
+            await asyncio.Event().wait()
+        return await label(message)
+
+    delivery = make(broker, step)
+    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    delivery.offer(record(0, "0"), 1)
+    delivery.offer(record(1, "1"), 1)
+    await handed.wait()
+    revoking = asyncio.create_task(delivery.revoked(owner=True, seconds=5))
+    await asyncio.sleep(0)
+    gate.set()
+    assert await revoking
+    assert broker.rows() == ["0"]
+    assert delivery.commits()[ROWS].offset == 1
+
+
+async def test_as_many_may_wait_as_may_be_in_flight() -> None:
+    """Where all answers come at once, each place is to find its next message here."""
+    delivery = make(Broker(), label, Limits({"label": 10}, queue=3))
+    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    for offset in range(19):
+        delivery.offer(record(offset, str(offset)), 1)
+    assert delivery.crowded() == set()  # ten are at work, nine wait
+    delivery.offer(record(19, "19"), 1)
+    assert delivery.crowded() == {ROWS}
+    await settle(delivery)
+
+
+async def test_revocation_lets_calls_finish_so_that_nobody_repeats_them() -> None:
+    broker, answer, asked = Broker(), asyncio.Event(), asyncio.Event()
+
+    async def step(message: Row) -> Any:
+        asked.set()
+        await answer.wait()
+        return await label(message)
+
+    delivery = make(broker, step)
+    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    delivery.offer(record(0, "0"), 1)
+    await asked.wait()
+    revoking = asyncio.create_task(delivery.revoked(owner=True, seconds=60))
+    await asyncio.sleep(0)
+    answer.set()
+    assert await revoking
+    assert broker.rows() == ["0"]
+    assert delivery.commits()[ROWS].offset == 1
+
+
+async def test_what_is_read_during_a_revocation_is_not_taken_over_what_waited() -> None:
+    """What waited is let go. The consumer goes on reading for a moment: behind it."""
+    broker, answer, asked = Broker(), asyncio.Event(), asyncio.Event()
+
+    async def step(message: Row) -> Any:
+        asked.set()
+        await answer.wait()
+        return await label(message)
+
+    delivery = make(broker, step, Limits({"label": 2}))
+    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    for offset in range(10):
+        delivery.offer(record(offset, str(offset)), 1)
+    await asked.wait()
+    revoking = asyncio.create_task(delivery.revoked(owner=True, seconds=60))
+    await asyncio.sleep(0)
+    delivery.offer(record(10, "10"), 1)
+    answer.set()
+    await asyncio.sleep(0)
+    delivery.offer(record(11, "11"), 1)
+    assert await revoking
+    assert delivery.commits()[ROWS].offset == 2
+    assert broker.rows() == ["0", "1"]
+
+
+async def test_the_same_row_live_and_replayed_is_published_once() -> None:
+    broker = Broker()
+    delivery = make(broker)
+    await delivery.assigned({ROWS: Commit(-1), Partition("replay", 0): Commit(-1)}, 1)
+    delivery.offer(record(0, "7"), 1)
+    delivery.offer(record(0, "7", topic="replay"), 1)
+    await settle(delivery)
+    assert broker.rows() == ["7"]
+    assert {commit.offset for commit in delivery.commits().values()} == {1}
+
+
+async def test_live_rows_pass_replays_that_wait_and_a_full_queue_holds_its_partition_back() -> None:
+    broker = Broker()
+    order: list[str] = []
+    released = asyncio.Event()
+
+    async def noted(message: Row) -> Any:
+        order.append(message.row_id)
+        if message.row_id.startswith("replay"):
+            await released.wait()
+        return await label(message)
+
+    delivery = make(broker, noted, Limits({"label": 1}, queue=3))
+    await delivery.assigned({ROWS: Commit(-1), Partition("replay", 0): Commit(-1)}, 1)
+    for offset in range(5):
+        delivery.offer(record(offset, f"replay-{offset}", topic="replay"), 1)
+    assert delivery.crowded() == {Partition("replay", 0)}
+    for offset in range(3):
+        delivery.offer(record(offset, f"live-{offset}"), 1)
+    async with asyncio.timeout(5):
+        while broker.rows() != ["live-0", "live-1", "live-2"]:
+            await asyncio.sleep(0)
+    assert order.count("replay-0") == 1
+    assert len(order) == 4
+    released.set()
+    await settle(delivery)
+    assert len(order) == 8
+
+
+async def test_a_replay_that_was_dropped_is_passed_over_also_while_it_is_at_work() -> None:
+    broker = Broker()
+    dropped: set[int] = set()
+
+    async def dropped_meanwhile(message: Row) -> Any:
+        if message.row_id == "1":
+            dropped.add(1)
+        return Retry(0.01, "not now") if message.row_id == "2" else await label(message)
+
+    delivery = make(broker, dropped_meanwhile, unwanted=lambda record: record.offset in dropped)
+    await delivery.assigned({Partition("replay", 0): Commit(-1)}, 1)
+    dropped.add(0)
+    for offset in range(4):
+        delivery.offer(record(offset, str(offset), topic="replay"), 1)
+    async with asyncio.timeout(5):
+        while delivery.counts["retries:label"] < 3:
+            await asyncio.sleep(0)
+    dropped.add(2)
+    await settle(delivery)
+    assert broker.rows() == ["3"]
+    assert delivery.counts["unwanted:label"] == 3
+    assert delivery.commits()[Partition("replay", 0)].offset == 4

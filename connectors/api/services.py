@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from streams.ports.classifier import Classifier
-from streams.ports.files import FileWork
+from streams.ports.files import FileService
 from streams.ports.label_feed import Feed
 from streams.ports.lookups import Lookups
 from streams.ports.page import PagePorts
@@ -26,5 +26,5 @@ class Services:
     lookups: Lookups
     classifier: Classifier
     feed: Feed
-    files: FileWork | None = None
+    files: FileService | None = None
     page: PagePorts | None = None

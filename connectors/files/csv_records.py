@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from connectors.files.lines import Line, lines, undecoded
-from connectors.files.records import Broken, Reading, Record
+from connectors.files.records import Broken, FileRecord, Reading
 
 # A quoted field may hold line ends, but not a whole file.
 _MOST_LINES = 1_000
@@ -89,7 +89,7 @@ def raw_records(
             yield given.taken, fields
 
 
-def read(path: Path, reading: Reading) -> Iterator[Record | Broken]:
+def read(path: Path, reading: Reading) -> Iterator[FileRecord | Broken]:
     """As `reading.read`."""
     width = len(reading.columns)
     records = raw_records(lines(path, reading.encoding), reading.delimiter, width)
@@ -110,7 +110,7 @@ def read(path: Path, reading: Reading) -> Iterator[Record | Broken]:
                 yield Broken(number, wrong[0].number, wrong[1] + 1, None, "encoding", detail)
             else:
                 values = tuple(None if field == _NULL else field for field in fields)
-                yield Record(number, first.number, values)
+                yield FileRecord(number, first.number, values)
 
 
 def field_start(text: str, delimiter: str, index: int) -> int | None:

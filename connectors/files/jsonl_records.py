@@ -9,12 +9,12 @@ from pathlib import Path
 import orjson
 
 from connectors.files.lines import lines, undecoded
-from connectors.files.records import Broken, Reading, Record
+from connectors.files.records import Broken, FileRecord, Reading
 
 _PLACE = re.compile(r": line \d+ column (\d+) \(char \d+\)$")
 
 
-def read(path: Path, reading: Reading) -> Iterator[Record | Broken]:
+def read(path: Path, reading: Reading) -> Iterator[FileRecord | Broken]:
     """As `reading.read`. A key that is not among the columns is passed over; a missing one is None."""
     number = 0
     for line in lines(path, reading.encoding):
@@ -39,4 +39,4 @@ def read(path: Path, reading: Reading) -> Iterator[Record | Broken]:
         if not isinstance(found, dict):
             yield Broken(number, line.number, 1, None, "json", "not an object")
             continue
-        yield Record(number, line.number, tuple(found.get(name) for name in reading.columns))
+        yield FileRecord(number, line.number, tuple(found.get(name) for name in reading.columns))

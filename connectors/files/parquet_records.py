@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from connectors.files.records import Broken, Reading, Record
+from connectors.files.records import Broken, FileRecord, Reading
 from streams.core.errors import RefusedError
 
 _BATCH = 2_000
 
 
-def read(path: Path, reading: Reading) -> Iterator[Record | Broken]:
+def read(path: Path, reading: Reading) -> Iterator[FileRecord | Broken]:
     """As `reading.read`.
 
     Raises:
@@ -28,7 +28,7 @@ def read(path: Path, reading: Reading) -> Iterator[Record | Broken]:
                 columns = [_values(batch.column(name)) for name in reading.columns]
                 for values in zip(*columns, strict=True):
                     number += 1
-                    yield Record(number, number, values)
+                    yield FileRecord(number, number, values)
     except (pa.ArrowException, OSError) as error:
         raise RefusedError(f"not a whole Parquet file: {error}", reason="parquet") from error
 

@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from connectors.files import csv_records, jsonl_records, parquet_records
-from connectors.files.records import Broken, Reading, Record
+from connectors.files.records import Broken, FileRecord, Reading
 from streams.ports.files import FileFormat
 
-_READERS: dict[FileFormat, Callable[[Path, Reading], Iterator[Record | Broken]]] = {
+_READERS: dict[FileFormat, Callable[[Path, Reading], Iterator[FileRecord | Broken]]] = {
     "csv": csv_records.read,
     "jsonl": jsonl_records.read,
     "parquet": parquet_records.read,
 }
 
 
-def read(path: Path, reading: Reading) -> Iterator[Record | Broken]:
+def read(path: Path, reading: Reading) -> Iterator[FileRecord | Broken]:
     """Every record of the file, in order, some kilobytes in memory at a time.
 
     Raises:

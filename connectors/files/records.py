@@ -27,7 +27,7 @@ class Reading(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class FileRecord:
     """``number``: counted from 1 over all records, broken ones too. ``line``: the line of the file in which
     it begins (for Parquet: its number). ``values``: one for each column, None where there is none."""
 

@@ -12,7 +12,7 @@ import orjson
 
 from connectors.files.mapping import Columns
 from connectors.files.reading import read
-from connectors.files.records import Broken, Reading, Record
+from connectors.files.records import Broken, FileRecord, Reading
 from connectors.files.times import time_in
 from streams.core.messages import Row
 from streams.core.text import clean, why_skipped
@@ -68,7 +68,7 @@ class Rows:
         for record in read(self._path, self._reading):
             yield record if isinstance(record, Broken) else self.of(record)
 
-    def of(self, record: Record) -> FileRow | Broken:
+    def of(self, record: FileRecord) -> FileRow | Broken:
         """One record's row."""
         values = record.values
         created_at = self._time
@@ -101,7 +101,7 @@ class Rows:
             return None
         return text_of(value)
 
-    def _no_time(self, record: Record, place: int) -> Broken:
+    def _no_time(self, record: FileRecord, place: int) -> Broken:
         value = record.values[place]
         name = self._columns.timestamp
         what = "no time" if value in (None, "") else f"no time that can be read: {text_of(value)[:80]!r}"
@@ -126,7 +126,7 @@ def text_of(value: Any) -> str:
     return str(value)
 
 
-def _column_of(record: Record, place: int, delimiter: str) -> int | None:
+def _column_of(record: FileRecord, place: int, delimiter: str) -> int | None:
     """Near enough: where the field begins, if none before it was quoted or holds a line end."""
     before = [value if value is not None else r"\N" for value in record.values[:place]]
     if any('"' in value or delimiter in value or "\n" in value or "\r" in value for value in before):

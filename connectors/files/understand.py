@@ -16,7 +16,7 @@ from connectors.files.encoding import encoding_of, utf16_of
 from connectors.files.lines import lines
 from connectors.files.mapping import known_names, suggested
 from connectors.files.reading import read
-from connectors.files.records import Reading, Record
+from connectors.files.records import FileRecord, Reading
 from streams.core.errors import RefusedError
 from streams.core.settings import Settings
 from streams.ports.files import NO_FILE_OF_ROWS, Encoding, FileFormat
@@ -52,7 +52,7 @@ class Understood:
 
     reading: Reading
     mapping: dict[str, str]
-    sample: list[Record] = field(default_factory=list)
+    sample: list[FileRecord] = field(default_factory=list)
 
 
 def understand(path: Path, settings: Settings, chosen: Chosen | None = None) -> Understood:
@@ -76,7 +76,7 @@ def understand(path: Path, settings: Settings, chosen: Chosen | None = None) -> 
     if len(reading.columns) > _MOST_COLUMNS:
         raise RefusedError(f"{len(reading.columns)} columns are too many", reason="columns")
     records = islice(read(path, reading), _SAMPLE)
-    sample = [record for record in records if isinstance(record, Record)]
+    sample = [record for record in records if isinstance(record, FileRecord)]
     named = reading.format != "csv" or reading.header
     mapping = suggested(reading.columns, [record.values for record in sample], settings, named=named)
     return Understood(reading, mapping, sample)

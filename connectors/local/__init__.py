@@ -1,0 +1,1 @@
+"""Kafka, ClickHouse and an LLM stand-in on one machine, without Docker."""

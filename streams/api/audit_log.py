@@ -11,7 +11,7 @@ import structlog
 from connectors.clickhouse.queries.audit_log import read_audit, write_audit
 from streams.core.errors import LabelstreamError
 from streams.ports.audit import AuditEntry
-from streams.runtime.result_tables import Tables
+from streams.runtime.result_tables import ResultTables
 
 log = structlog.get_logger()
 
@@ -22,7 +22,7 @@ _KEPT_ENTRIES = 10_000
 class AuditLog:
     """Implements `streams.ports.audit.Audit` over `audit_log`; what cannot be written waits."""
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: ResultTables) -> None:
         self._tables = tables
         self._waiting: deque[AuditEntry] = deque(maxlen=_KEPT_ENTRIES)
         self._writing = asyncio.Lock()

@@ -15,13 +15,13 @@ import structlog
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.queries.label_versions import list_versions
 from connectors.clickhouse.queries.overview import label_picture, letter_reasons, table_sizes
-from streams.api.overview_probes import Flow, Passing, Roles
+from streams.api.overview_probes import LabelTicker, RoleProbe, TopicProbe
 from streams.core.errors import LabelstreamError
 from streams.core.settings import Settings
 from streams.core.text import bounded
 from streams.ports.label_feed import Feed
 from streams.runtime.local_stack import with_local_stack
-from streams.runtime.result_tables import Tables
+from streams.runtime.result_tables import ResultTables
 
 log = structlog.get_logger()
 
@@ -34,22 +34,22 @@ _LINES = ("rows", "labeled", "augmented", "stored", "label_lag", "augment_lag", 
 MICROS = 1_000_000
 
 
-class Board:
+class OverviewBoard:
     """Implements `streams.ports.page.Overview`."""
 
     def __init__(
         self,
         settings: Settings,
-        tables: Tables,
+        tables: ResultTables,
         feed: Feed,
         jobs: Callable[[], Awaitable[list[dict[str, Any]]]],
     ) -> None:
         self._settings = settings
         self._tables = tables
         self._jobs = jobs
-        self._passing = Passing(feed)
-        self._roles = Roles(settings.labelstream_data)
-        self._flow: Flow | None = None
+        self._passing = LabelTicker(feed)
+        self._roles = RoleProbe(settings.labelstream_data)
+        self._flow: TopicProbe | None = None
         self._history = History(_LINES)
         self._picture: dict[str, Any] = {}
         self._fresh: dict[str, Any] = {}
@@ -190,7 +190,7 @@ class Board:
 
     async def _kafka(self) -> dict[str, Any]:
         if self._flow is None:
-            self._flow = Flow(await asyncio.to_thread(with_local_stack, self._settings))
+            self._flow = TopicProbe(await asyncio.to_thread(with_local_stack, self._settings))
         try:
             return await self._flow.look()
         except BaseException:

@@ -32,7 +32,7 @@ _HTTP_SECONDS = 1.0
 _AGAIN_SECONDS = 3.0
 
 
-class Flow:
+class TopicProbe:
     """Topics and stages: what comes, what waits, and since when."""
 
     def __init__(self, settings: Settings) -> None:
@@ -107,7 +107,7 @@ class Flow:
             await self._lags.__aexit__()
 
 
-class Roles:
+class RoleProbe:
     """The roles whose notes are below LABELSTREAM_DATA, and the endpoints that their agents ask."""
 
     def __init__(self, data: Path) -> None:
@@ -211,7 +211,7 @@ _SUMMED = {
 }
 
 
-class Passing:
+class LabelTicker:
     """The newest labels that went by: a few a second, whatever the rate."""
 
     def __init__(self, feed: Feed) -> None:

@@ -25,7 +25,7 @@ _MOST_CHANGED = 200
 _RESUMED_BY_US = frozenset({"topic", "table", "source"})
 
 
-class Desk:
+class PageOperations:
     """Implements `streams.ports.page.Operations`."""
 
     def __init__(self, settings: Settings, files: FileWork) -> None:

@@ -83,9 +83,9 @@ def replay(
         )
     if to not in ("shadow", "labeled"):
         raise ConfigurationError(f"there is no {to} to replay to", setting="--to", fix="shadow or labeled")
-    from streams.jobs.requests import Asked, replay_job, spec_of
+    from streams.jobs.requests import ReplayRequest, replay_job, spec_of
 
-    asked = Asked(
+    asked = ReplayRequest(
         source="topic" if from_topic else "table",
         version=version,
         taxonomy=taxonomy,

@@ -28,7 +28,7 @@ from streams.delivery.commit_window import Window, made_anew
 from streams.delivery.concurrency import Places
 from streams.delivery.deduplication import bytes_identity, retry_identity, row_identity
 from streams.delivery.in_flight import Input, Work
-from streams.delivery.ordered_input import Intake
+from streams.delivery.ordered_input import OrderedInput
 from streams.delivery.outbox import Outbox
 from streams.delivery.recovery import Takeover
 from streams.delivery.routes import Flow, Limits
@@ -112,7 +112,7 @@ class Delivery:
             )
             state = Input(window, taken.memories[number], floors)
             take = partial(self._take, state)
-            state.intake = Intake(partition, position, self._tail, take, self._sleep, self._pump)
+            state.intake = OrderedInput(partition, position, self._tail, take, self._sleep, self._pump)
             self._inputs[partition] = state
         self._turns = {
             topic: deque(sorted(p for p in self._inputs if p.topic == topic)) for topic in self.flow.inputs

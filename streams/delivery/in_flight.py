@@ -10,14 +10,14 @@ from streams.core.messages import Row
 from streams.core.records import Record
 from streams.delivery.commit_window import Slot, Window
 from streams.delivery.deduplication import Floors, Memory
-from streams.delivery.ordered_input import Intake
+from streams.delivery.ordered_input import OrderedInput
 from streams.delivery.routes import Route
 
 
 class Input:
     """One input partition that this worker owns."""
 
-    intake: Intake
+    intake: OrderedInput
 
     def __init__(self, window: Window, memory: Memory, floors: Floors) -> None:
         self.window = window

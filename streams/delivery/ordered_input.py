@@ -22,7 +22,7 @@ log = structlog.get_logger()
 _AGAIN_SECONDS = 1.0
 
 
-class Intake:
+class OrderedInput:
     """The order of one input partition."""
 
     def __init__(

@@ -20,12 +20,12 @@ from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.poller.backfill import OldRows
 from connectors.clickhouse.source.table import SourceTable, begin_of
 from connectors.files.reading import read
-from connectors.files.records import Reading, Record
+from connectors.files.records import FileRecord, Reading
 from connectors.files.times import time_in
 from streams.core.errors import RefusedError
 from streams.core.settings import Settings
 from streams.core.times import micros_of
-from streams.jobs.context import Tools, note
+from streams.jobs.context import JobContext, note
 from streams.jobs.job import Job
 from streams.jobs.runner import poller_line
 from streams.ports.files import NO_ROWS
@@ -74,7 +74,9 @@ async def export(settings: Settings, *, days: int, limit: int | None, name: str 
     return Fetched(rows, path, since, until, oldest)
 
 
-async def fetch_job(tools: Tools, fetched: Fetched, *, limit: int | None, since: int | None = None) -> Job:
+async def fetch_job(
+    tools: JobContext, fetched: Fetched, *, limit: int | None, since: int | None = None
+) -> Job:
     """The job for the rows of a fetch, not yet written anywhere. ``since``: from where on, if not from where
     the file begins.
 
@@ -100,7 +102,7 @@ async def fetch_job(tools: Tools, fetched: Fetched, *, limit: int | None, since:
     return job
 
 
-async def begin(tools: Tools, job: Job) -> Job:
+async def begin(tools: JobContext, job: Job) -> Job:
     """Write ``job`` down, if nobody has: from now on it will be worked, whatever happens to this process.
 
     Raises:
@@ -116,7 +118,7 @@ def _oldest_in(path: Path) -> int | None:
     """The file's last row is its oldest."""
     reading, last = Reading(format="csv", columns=("text", "domain", "ts", "user_id")), None
     for record in read(path, reading):
-        if isinstance(record, Record):
+        if isinstance(record, FileRecord):
             last = record
     found = time_in(last.values[2]) if last is not None else None
     return micros_of(found) if found is not None else None

@@ -15,7 +15,7 @@ from connectors.files.rows import FileRow
 from streams.core.errors import ConfigurationError, RefusedError
 from streams.core.messages import Row
 from streams.core.times import micros_of, moment
-from streams.jobs.context import Tools
+from streams.jobs.context import JobContext
 from streams.jobs.file_source import rows_of
 from streams.jobs.job import Job
 from streams.ports.files import NOT_FOUND, FileFormat
@@ -24,7 +24,7 @@ _PAGE = 1_000
 
 
 async def result_of(
-    tools: Tools, job: Job, format_: FileFormat, *, variants: bool, escape_formulas: bool
+    tools: JobContext, job: Job, format_: FileFormat, *, variants: bool, escape_formulas: bool
 ) -> AsyncIterator[bytes]:
     """The result as a file of ``format_``: one row for each record of an uploaded file, in its order. For a
     fetch the labelled rows of its range, by time.
@@ -52,7 +52,7 @@ async def result_of(
         yield piece
 
 
-async def broken_of(tools: Tools, job: Job) -> AsyncIterator[dict[str, Any]]:
+async def broken_of(tools: JobContext, job: Job) -> AsyncIterator[dict[str, Any]]:
     """Every broken record of a file's job.
 
     Raises:
@@ -65,7 +65,7 @@ async def broken_of(tools: Tools, job: Job) -> AsyncIterator[dict[str, Any]]:
                 yield one.as_dict()
 
 
-def _rows(tools: Tools, job: Job) -> Iterator[FileRow | Broken]:
+def _rows(tools: JobContext, job: Job) -> Iterator[FileRow | Broken]:
     if job.file is None:
         raise RefusedError(f"job {job.id} is not of a file", reason=NOT_FOUND)
     try:
@@ -78,7 +78,7 @@ def _some(rows: Iterator[FileRow | Broken]) -> list[FileRow | Broken]:
     return list(islice(rows, _PAGE))
 
 
-async def _file_pages(tools: Tools, job: Job, variants: bool) -> AsyncIterator[list[dict[str, Any]]]:
+async def _file_pages(tools: JobContext, job: Job, variants: bool) -> AsyncIterator[list[dict[str, Any]]]:
     rows = _rows(tools, job)
     ranks = await ranks_of(tools.client, tools.settings)
     while some := await asyncio.to_thread(_some, rows):
@@ -88,7 +88,7 @@ async def _file_pages(tools: Tools, job: Job, variants: bool) -> AsyncIterator[l
         yield [_line(one, labelled) for one in some]
 
 
-async def _range_pages(tools: Tools, job: Job, variants: bool) -> AsyncIterator[list[dict[str, Any]]]:
+async def _range_pages(tools: JobContext, job: Job, variants: bool) -> AsyncIterator[list[dict[str, Any]]]:
     ranks = await ranks_of(tools.client, tools.settings)
     number = 0
     source = LabelledRows(tools.client, tools.settings, since=job.since, until=job.until)
@@ -104,7 +104,7 @@ async def _range_pages(tools: Tools, job: Job, variants: bool) -> AsyncIterator[
 
 
 async def _labelled(
-    tools: Tools, job: Job, rows: list[Row], ranks: dict[str, int], variants: bool
+    tools: JobContext, job: Job, rows: list[Row], ranks: dict[str, int], variants: bool
 ) -> dict[str, dict[str, Any]]:
     """What the tables hold of each row, by its id."""
     keys = [(row.row_id, micros_of(row.created_at)) for row in rows]

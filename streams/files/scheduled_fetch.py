@@ -18,7 +18,7 @@ from streams.core.settings import Settings
 from streams.core.times import micros_of, moment
 from streams.core.topics import Topics
 from streams.files.fetch import begin, export, fetch_job
-from streams.jobs.scheduler import Keeper
+from streams.jobs.scheduler import JobScheduler
 from streams.ports.kafka import Tail
 from streams.runtime.local_stack import with_local_stack
 
@@ -49,7 +49,7 @@ class Fetching:
         settings: Settings,
         topics: Topics,
         tail: Tail,
-        keeper: Keeper,
+        keeper: JobScheduler,
         sender: LeasedProducer,
         told: dict[str, Any],
     ) -> None:

@@ -15,14 +15,14 @@ from streams.files.results import broken_of, result_of
 from streams.files.upload_jobs import file_job
 from streams.jobs.context import note
 from streams.jobs.job import Job, Wish, wish_message
-from streams.jobs.scheduler import Keeper
+from streams.jobs.scheduler import JobScheduler
 from streams.ports.files import CONFLICT, NOT_FOUND, AskedFile, FileFormat, ReadAs
 
 
 class FileWork:
-    """Implements `streams.ports.files.FileWork`."""
+    """Implements `streams.ports.files.FileService`."""
 
-    def __init__(self, settings: Callable[[], Settings], keeper: Keeper) -> None:
+    def __init__(self, settings: Callable[[], Settings], keeper: JobScheduler) -> None:
         self._settings = settings
         self._keeper = keeper
 

@@ -15,13 +15,13 @@ from connectors.files.records import Reading
 from connectors.files.understand import Chosen
 from connectors.files.uploads import Upload, Uploads
 from streams.core.errors import ConfigurationError, RefusedError
-from streams.jobs.context import Tools
+from streams.jobs.context import JobContext
 from streams.jobs.job import FileSource, Job
 from streams.ports.files import AskedFile
 from streams.versions.registry import read_versions
 
 
-async def file_job(tools: Tools, uploads: Uploads, asked: AskedFile) -> Job:
+async def file_job(tools: JobContext, uploads: Uploads, asked: AskedFile) -> Job:
     """The job, as it is known or new and not yet written anywhere.
 
     Raises:
@@ -96,7 +96,7 @@ def row_digest(first: Upload, reading: Reading, columns: Columns) -> str:
     return _digest(content, 16)
 
 
-async def _version(tools: Tools, version: str | None) -> str | None:
+async def _version(tools: JobContext, version: str | None) -> str | None:
     """None for the version under which live rows are labelled."""
     if version is None:
         return None

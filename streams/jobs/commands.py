@@ -10,7 +10,7 @@ from connectors.kafka.tail import TailReader
 from streams.core.errors import ConfigurationError
 from streams.core.label_version import LabelSpec
 from streams.core.settings import Settings
-from streams.jobs.context import Tools, note, tools_for
+from streams.jobs.context import JobContext, note, tools_for
 from streams.jobs.drop import drop
 from streams.jobs.estimate import estimate
 from streams.jobs.job import Job, Wish, read_jobs, wish_message
@@ -18,7 +18,7 @@ from streams.jobs.runner import feed_of
 from streams.versions.registry import register
 
 
-async def begin(tools: Tools, job: Job, spec: LabelSpec | None) -> Job:
+async def begin(tools: JobContext, job: Job, spec: LabelSpec | None) -> Job:
     """Write the job down, its version first; from now on it can be resumed by its id.
 
     Raises:
@@ -35,7 +35,7 @@ async def begin(tools: Tools, job: Job, spec: LabelSpec | None) -> Job:
 
 async def begun(
     settings: Settings,
-    make: Callable[[Tools], Awaitable[tuple[Job, LabelSpec | None]]],
+    make: Callable[[JobContext], Awaitable[tuple[Job, LabelSpec | None]]],
     *,
     dry_run: bool,
 ) -> dict[str, Any]:

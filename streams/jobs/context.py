@@ -22,7 +22,7 @@ from streams.jobs.job import Jobs
 
 
 @contextlib.asynccontextmanager
-async def tools_for(settings: Settings) -> AsyncIterator[Tools]:
+async def tools_for(settings: Settings) -> AsyncIterator[JobContext]:
     """Connections, and the jobs followed as they change.
 
     Raises:
@@ -37,7 +37,9 @@ async def tools_for(settings: Settings) -> AsyncIterator[Tools]:
         following = asyncio.create_task(follower.run())
         try:
             async with LagReader(arguments) as lags:
-                yield Tools(settings, topics, client, TailReader(arguments), Admin(arguments), lags, jobs)
+                yield JobContext(
+                    settings, topics, client, TailReader(arguments), Admin(arguments), lags, jobs
+                )
         finally:
             following.cancel()
             await asyncio.wait([following])
@@ -45,7 +47,7 @@ async def tools_for(settings: Settings) -> AsyncIterator[Tools]:
         await client.close()
 
 
-async def note(tools: Tools, *messages: Outgoing) -> None:
+async def note(tools: JobContext, *messages: Outgoing) -> None:
     """Write to the compacted topics.
 
     Raises:
@@ -59,14 +61,14 @@ async def note(tools: Tools, *messages: Outgoing) -> None:
         await producer.stop()
 
 
-async def agents_left(tools: Tools, ends: dict[int, int]) -> int:
+async def agents_left(tools: JobContext, ends: dict[int, int]) -> int:
     """How many messages of the replay topic, up to ``ends``, the workers have still before them."""
     found = await tools.lags.positions(groups(tools.topics.prefix)["agents"], [tools.topics.replay])
     committed = {where.partition: max(commit.offset, 0) for where, commit in found.items()}
     return sum(max(0, end - committed.get(number, 0)) for number, end in ends.items())
 
 
-async def sink_left(tools: Tools, ends: dict[Partition, int]) -> int:
+async def sink_left(tools: JobContext, ends: dict[Partition, int]) -> int:
     """How many messages, up to ``ends``, the sink has still before it."""
     found = await tools.lags.positions(
         groups(tools.topics.prefix)["sink"], sorted({where.topic for where in ends})
@@ -74,14 +76,14 @@ async def sink_left(tools: Tools, ends: dict[Partition, int]) -> int:
     return sum(max(0, end - max(found[where].offset, 0)) for where, end in ends.items() if where in found)
 
 
-async def ends_of(tools: Tools, *topics: str) -> dict[Partition, int]:
+async def ends_of(tools: JobContext, *topics: str) -> dict[Partition, int]:
     """Behind the last message of each partition."""
     places = [place for topic in topics for place in partitions_of(topic, tools.settings.topic_partitions)]
     return {where: end for where, (_, end) in (await tools.tail.bounds_many(places)).items()}
 
 
 @dataclass(frozen=True)
-class Tools:
+class JobContext:
     """What a job works with."""
 
     settings: Settings

@@ -8,13 +8,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from connectors.clickhouse.queries.label_versions import TRIAL, list_versions, retire_version
-from connectors.clickhouse.queries.labelled_rows import Places, count_of, drop_rows
+from connectors.clickhouse.queries.labelled_rows import StoredPlaces, count_of, drop_rows
 from connectors.clickhouse.sink.stored_offsets import OffsetSet
 from streams.core.codec import LABEL_VERSION, REPLAY_JOB
 from streams.core.errors import ConfigurationError, RefusedError
 from streams.core.records import partitions_of
 from streams.core.topics import groups
-from streams.jobs.context import Tools, agents_left, ends_of, note, sink_left
+from streams.jobs.context import JobContext, agents_left, ends_of, note, sink_left
 from streams.jobs.job import Job, Wish, wish_message
 from streams.jobs.leader_election import own_publishing
 from streams.ports.kafka import Lease, Sender
@@ -24,7 +24,7 @@ _LOOK_SECONDS = 0.5
 _ALONE_LOOKS = 30
 
 
-async def drop(tools: Tools, job: str, say: Callable[[str], None]) -> dict[str, Any]:
+async def drop(tools: JobContext, job: str, say: Callable[[str], None]) -> dict[str, Any]:
     """Drop ``job``; returns its id, version and how many ``rows`` were taken out. May be called again.
 
     Workers and sink leave out what is marked, also what they read again later. So once those that are at
@@ -69,7 +69,7 @@ async def drop(tools: Tools, job: str, say: Callable[[str], None]) -> dict[str, 
     return {"job": job, "version": version, "rows": rows, "state": "dropped"}
 
 
-async def _passed(tools: Tools, group: str, left: Callable[[], Awaitable[int]]) -> None:
+async def _passed(tools: JobContext, group: str, left: Callable[[], Awaitable[int]]) -> None:
     """Until nothing is left, or nobody is at work: who comes later reads the mark first.
 
     Nobody is a group without members for a while: in a rebalance it has none either.
@@ -80,12 +80,12 @@ async def _passed(tools: Tools, group: str, left: Callable[[], Awaitable[int]]) 
         await asyncio.sleep(_LOOK_SECONDS)
 
 
-async def _augmenting_left(tools: Tools, ends: dict[Any, int]) -> int:
+async def _augmenting_left(tools: JobContext, ends: dict[Any, int]) -> int:
     found = await tools.lags.positions(groups(tools.topics.prefix)["agents"], [tools.topics.labeled])
     return sum(max(0, end - max(found[where].offset, 0)) for where, end in ends.items() if where in found)
 
 
-async def _places(tools: Tools, job: Job, outputs: tuple[str, ...]) -> list[Places] | None:
+async def _places(tools: JobContext, job: Job, outputs: tuple[str, ...]) -> list[StoredPlaces] | None:
     """Where the rows of ``job`` stand in Kafka; None if all of its version are its own.
 
     A range may reach over rows of other versions, for the version is compared too: only others of its own
@@ -113,5 +113,7 @@ async def _places(tools: Tools, job: Job, outputs: tuple[str, ...]) -> list[Plac
                 else:
                     mine.append((record.offset, record.offset + 1))
         topic_id = await tools.admin.topic_id(topic)
-        places.append(Places(topic_id, {number: OffsetSet(found) for number, found in runs.items() if found}))
+        places.append(
+            StoredPlaces(topic_id, {number: OffsetSet(found) for number, found in runs.items() if found})
+        )
     return None if sole else places

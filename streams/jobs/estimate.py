@@ -8,7 +8,7 @@ from typing import Any
 from connectors.clickhouse.queries.labelled_rows import busiest_minute, labelled
 from streams.core.label_version import LabelSpec
 from streams.core.topics import normalise
-from streams.jobs.context import Tools
+from streams.jobs.context import JobContext
 from streams.jobs.job import Job
 from streams.jobs.runner import feed_of
 from streams.jobs.sources import in_sample
@@ -18,7 +18,7 @@ _CHARACTERS_A_TOKEN = 2.5
 _ANSWER_TOKENS = {"choice": 1, "json": 12}
 
 
-async def estimate(tools: Tools, job: Job, spec: LabelSpec | None) -> dict[str, Any]:
+async def estimate(tools: JobContext, job: Job, spec: LabelSpec | None) -> dict[str, Any]:
     """``rows`` to be labelled, ``settled`` (labelled already), ``distinct_texts``, ``calls`` of the model,
     ``input_tokens`` and ``output_tokens`` (rough), ``rate`` (calls a second in the busiest minute of the last
     day) and ``seconds`` at that rate; the last two null without a rate.

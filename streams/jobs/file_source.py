@@ -20,7 +20,7 @@ from streams.core.messages import DeadLetter, Row
 from streams.core.records import Outgoing
 from streams.core.settings import Settings
 from streams.core.topics import Topics, partition_of
-from streams.jobs.context import Tools
+from streams.jobs.context import JobContext
 from streams.jobs.job import FileSource, Job
 from streams.jobs.sources import PAGE_ROWS, Page, item_of
 
@@ -109,7 +109,7 @@ class FileFeed:
         return Outgoing(self._topics.dead_letter, partition, row.row_id.encode(), value, headers)
 
 
-async def file_feed(tools: Tools, job: Job, sent: Iterable[str]) -> FileFeed:
+async def file_feed(tools: JobContext, job: Job, sent: Iterable[str]) -> FileFeed:
     """The feed of ``job``. ``sent``: ids of rows that it published itself and has not noted.
 
     Rows that go the way of live ones are left out if they have a label, were given up, or are on their way:

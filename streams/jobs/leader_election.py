@@ -16,7 +16,7 @@ from connectors.kafka.producer import LeasedProducer
 from streams.core.availability import again
 from streams.core.errors import LeaseLostError, UnavailableError
 from streams.core.topics import groups
-from streams.jobs.context import Tools
+from streams.jobs.context import JobContext
 from streams.ports.kafka import Lease, Sender
 
 Do = Callable[[int, Lease, Sender], Awaitable[None]]
@@ -48,7 +48,7 @@ class _Both:
         await self._second.hold(self._second_generation)
 
 
-async def instead_of_poller(tools: Tools, generation: int, lease: Lease, do: Do) -> None:
+async def instead_of_poller(tools: JobContext, generation: int, lease: Lease, do: Do) -> None:
     """Run ``do`` as the only member of the poller's group too.
 
     Raises:
@@ -92,7 +92,7 @@ async def instead_of_poller(tools: Tools, generation: int, lease: Lease, do: Do)
         await producer.stop()
 
 
-async def own_publishing(tools: Tools, do: Callable[[int, Lease, Sender], Awaitable[None]]) -> None:
+async def own_publishing(tools: JobContext, do: Callable[[int, Lease, Sender], Awaitable[None]]) -> None:
     """Run ``do`` (generation, lease, sender) while no other publishes replays; again, if that is taken away.
 
     Raises:

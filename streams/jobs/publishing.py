@@ -22,10 +22,10 @@ from streams.core.errors import RefusedError, RetryableError
 from streams.core.messages import Row
 from streams.core.records import Outgoing, Partition, partitions_of
 from streams.core.topics import Topics, groups
-from streams.jobs.context import Tools
+from streams.jobs.context import JobContext
 from streams.jobs.in_flight_rows import Identity
 from streams.jobs.job import Job, Wish, read_jobs
-from streams.jobs.sources import Feed, Item, Page, in_sample
+from streams.jobs.sources import Item, Page, RowSource, in_sample
 from streams.ports.kafka import Lease, Sender
 
 log = structlog.get_logger()
@@ -43,9 +43,9 @@ class Publishing:
 
     def __init__(
         self,
-        tools: Tools,
+        tools: JobContext,
         job: str,
-        feed: Callable[[Job], Awaitable[Feed]],
+        feed: Callable[[Job], Awaitable[RowSource]],
         *,
         sender: Sender,
         lease: Lease,
@@ -60,7 +60,7 @@ class Publishing:
         self._lease = lease
         self._generation = generation
         self._report = report
-        self._ahead = Ahead(tools)
+        self._ahead = Backpressure(tools)
         self._ends: dict[int, int] = {}
         self._sent: set[Identity] = set()
         self._way: set[Identity] = set()
@@ -227,10 +227,10 @@ class Publishing:
             await self._save(self._noted)
 
 
-class Ahead:
+class Backpressure:
     """How many published rows the workers have still before them, and how many they may have."""
 
-    def __init__(self, tools: Tools) -> None:
+    def __init__(self, tools: JobContext) -> None:
         self.outstanding = 0
         self._lags = tools.lags
         self._topic = tools.topics.replay

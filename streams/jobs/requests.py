@@ -20,7 +20,7 @@ from streams.core.label_version import LabelSpec, checked_prompt
 from streams.core.records import Partition, partitions_of
 from streams.core.settings import Settings
 from streams.core.times import micros_of, moment
-from streams.jobs.context import Tools
+from streams.jobs.context import JobContext
 from streams.jobs.job import Job
 from streams.versions.registry import read_versions
 
@@ -34,7 +34,7 @@ _PATIENCE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReplayRequest:
     """What the command line asks of a replay."""
 
     source: Literal["topic", "table"]
@@ -51,7 +51,7 @@ class Asked:
     sample: float | None = None
 
 
-async def spec_of(settings: Settings, asked: Asked) -> LabelSpec:
+async def spec_of(settings: Settings, asked: ReplayRequest) -> LabelSpec:
     """The label version that is asked for: a known one by its name, or one made of what is given.
 
     Raises:
@@ -96,7 +96,7 @@ async def spec_of(settings: Settings, asked: Asked) -> LabelSpec:
     return spec
 
 
-async def replay_job(tools: Tools, asked: Asked, spec: LabelSpec) -> Job:
+async def replay_job(tools: JobContext, asked: ReplayRequest, spec: LabelSpec) -> Job:
     """The job, not yet written anywhere.
 
     Raises:
@@ -128,7 +128,12 @@ async def replay_job(tools: Tools, asked: Asked, spec: LabelSpec) -> Job:
 
 
 async def backfill_job(
-    tools: Tools, *, since: datetime | None, until: datetime | None, limit: int | None, sample: float | None
+    tools: JobContext,
+    *,
+    since: datetime | None,
+    until: datetime | None,
+    limit: int | None,
+    sample: float | None,
 ) -> Job:
     """The job, not yet written anywhere. It ends where the poller's own rows begin.
 
@@ -165,7 +170,9 @@ async def backfill_job(
     )
 
 
-async def _range(tools: Tools, topic: str, asked: Asked) -> tuple[dict[int, int], dict[int, int]]:
+async def _range(
+    tools: JobContext, topic: str, asked: ReplayRequest
+) -> tuple[dict[int, int], dict[int, int]]:
     places = partitions_of(topic, tools.settings.topic_partitions)
     bounds = await tools.tail.bounds_many(places)
     first = {place.partition: begin for place, (begin, _) in bounds.items()}
@@ -184,7 +191,7 @@ async def _range(tools: Tools, topic: str, asked: Asked) -> tuple[dict[int, int]
     return first, last
 
 
-async def _at(tools: Tools, places: list[Partition], at: datetime) -> dict[int, int]:
+async def _at(tools: JobContext, places: list[Partition], at: datetime) -> dict[int, int]:
     found = await tools.lags.offsets_at(places, micros_of(at) // 1000)
     return {place.partition: offset for place, offset in found.items()}
 

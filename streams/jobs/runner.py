@@ -12,12 +12,12 @@ from connectors.clickhouse.queries.relabel_rows import Condition, LabelledRows
 from streams.core.availability import until_available
 from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
-from streams.jobs.context import Tools, agents_left, ends_of, note, sink_left, tools_for
+from streams.jobs.context import JobContext, agents_left, ends_of, note, sink_left, tools_for
 from streams.jobs.file_source import file_feed
 from streams.jobs.job import Job, Wish
 from streams.jobs.leader_election import instead_of_poller, own_publishing
 from streams.jobs.publishing import Publishing
-from streams.jobs.sources import Feed, SourceFeed, TableFeed, TopicFeed
+from streams.jobs.sources import RowSource, SourceFeed, TableFeed, TopicFeed
 from streams.ports.kafka import Lease, Sender
 
 Report = Callable[[Job, int], None]
@@ -45,7 +45,7 @@ async def work(settings: Settings, job: str, report: Report, *, wait: bool = Tru
         return tools.jobs.as_dict(found)
 
 
-async def poller_line(tools: Tools) -> int | None:
+async def poller_line(tools: JobContext) -> int | None:
     """Rows from this time on are the poller's, in microseconds since 1970; None: there never was a poller.
 
     Raises:
@@ -60,7 +60,7 @@ async def poller_line(tools: Tools) -> int | None:
     return poller_begins(cursor, tools.settings) if cursor is not None else None
 
 
-async def feed_of(tools: Tools, job: Job, *, sent: Sequence[str] = ()) -> Feed:
+async def feed_of(tools: JobContext, job: Job, *, sent: Sequence[str] = ()) -> RowSource:
     """Where the rows of ``job`` come from. ``sent``: ids of its own that are published and not noted.
 
     Raises:
@@ -88,7 +88,7 @@ async def feed_of(tools: Tools, job: Job, *, sent: Sequence[str] = ()) -> Feed:
     return SourceFeed(old, settings.topic_partitions, on_the_way)
 
 
-async def publish(tools: Tools, job: str, report: Report) -> Job:
+async def publish(tools: JobContext, job: str, report: Report) -> Job:
     """Publish what is left of a job, as soon as nobody else publishes; returns how it stands then.
 
     Raises:
@@ -98,7 +98,7 @@ async def publish(tools: Tools, job: str, report: Report) -> Job:
     published: list[Job] = []
 
     async def do(generation: int, lease: Lease, sender: Sender) -> None:
-        async def feed(found: Job) -> Feed:
+        async def feed(found: Job) -> RowSource:
             return await feed_of(tools, found, sent=[row_id for row_id, _ in publishing.sent])
 
         publishing = Publishing(
@@ -118,7 +118,7 @@ async def publish(tools: Tools, job: str, report: Report) -> Job:
     return published[0]
 
 
-async def finish(tools: Tools, job: Job, report: Report) -> Job:
+async def finish(tools: JobContext, job: Job, report: Report) -> Job:
     """Wait until the labels are stored, or somebody wishes otherwise."""
     output = tools.topics.shadow if job.version is not None and job.to == "shadow" else tools.topics.labeled
 

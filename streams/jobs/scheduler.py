@@ -22,7 +22,7 @@ from streams.core.errors import (
     UnavailableError,
 )
 from streams.core.settings import Settings
-from streams.jobs.context import Tools, agents_left, tools_for
+from streams.jobs.context import JobContext, agents_left, tools_for
 from streams.jobs.file_source import there
 from streams.jobs.job import Job, Wish
 from streams.jobs.runner import finish, publish
@@ -62,13 +62,13 @@ class Pace:
         return max(0.0, (seen[-1][1] - seen[0][1]) / (seen[-1][0] - seen[0][0]))
 
 
-class Keeper:
+class JobScheduler:
     """The jobs as this process knows them. Runs until cancelled; begins anew when Kafka was away."""
 
     def __init__(self, settings: Callable[[], Settings]) -> None:
         """``settings``: asked for at each beginning, for the local stack's addresses change."""
         self._settings = settings
-        self._tools: Tools | None = None
+        self._tools: JobContext | None = None
         self._publishing: tuple[str, asyncio.Task[None]] | None = None
         self._finishing: dict[str, asyncio.Task[None]] = {}
         self._failed: dict[str, tuple[float, str]] = {}
@@ -76,7 +76,7 @@ class Keeper:
         self._pace = Pace()
 
     @property
-    def tools(self) -> Tools:
+    def tools(self) -> JobContext:
         """What a job works with.
 
         Raises:
@@ -87,7 +87,7 @@ class Keeper:
         return self._tools
 
     @contextlib.asynccontextmanager
-    async def at_work(self) -> AsyncIterator[Keeper]:
+    async def at_work(self) -> AsyncIterator[JobScheduler]:
         """`run` around a block."""
         task = asyncio.create_task(self.run())
         try:
@@ -133,7 +133,7 @@ class Keeper:
             "problem": failed[1] if failed and not job.done else None,
         }
 
-    async def _keep(self, tools: Tools) -> None:
+    async def _keep(self, tools: JobContext) -> None:
         measured = float("-inf")
         while True:
             mine = [
@@ -163,7 +163,7 @@ class Keeper:
                 measured = time.monotonic()
             await asyncio.sleep(_LOOK_SECONDS)
 
-    async def _worked(self, tools: Tools, job: Job, *, finish_it: bool) -> None:
+    async def _worked(self, tools: JobContext, job: Job, *, finish_it: bool) -> None:
         try:
             if finish_it:
                 found = await finish(tools, job, _silent)
@@ -182,7 +182,7 @@ class Keeper:
             log.exception("job_stands", job=job.id)
             self._failed[job.id] = (time.monotonic(), "it cannot go on; the log says more")
 
-    async def _measure(self, tools: Tools) -> None:
+    async def _measure(self, tools: JobContext) -> None:
         """How many rows the workers have still before them, of each job that is not done."""
         for job in list(tools.jobs.jobs.values()):
             if job.done or not job.published:

@@ -60,7 +60,7 @@ class Page:
     skipped: int = 0
 
 
-class Feed(Protocol):
+class RowSource(Protocol):
     """Rows of one job, in an order that is the same each time."""
 
     async def count(self) -> int:

@@ -37,7 +37,7 @@ _LIST_SECONDS = 30.0
 _NOT_OFFERED = Retry(5.0, "the endpoint does not offer the version's model")
 
 
-class Versions:
+class LabelSteps:
     """Label steps by version. ``live`` is this worker's own."""
 
     def __init__(

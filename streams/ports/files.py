@@ -83,7 +83,7 @@ class ReadAs(TypedDict):
     header: bool | None
 
 
-class FileWork(Protocol):
+class FileService(Protocol):
     """Files, jobs and fetches, as the API's routes ask for them.
 
     Besides our other errors every method may raise RefusedError, whose text is for who asks and whose reason

@@ -35,7 +35,7 @@ def row_key(place: Place) -> str:
 
 
 @dataclass(frozen=True)
-class Lease:
+class ReviewLease:
     """``owner`` (a reviewer's desk) has the row until ``until`` (seconds since 1970)."""
 
     owner: str
@@ -58,7 +58,7 @@ class Reviews:
     """What the review topic has told so far. Rows are named by `row_key`."""
 
     def __init__(self) -> None:
-        self.leases: dict[str, Lease] = {}
+        self.leases: dict[str, ReviewLease] = {}
         self.settled: dict[str, str] = {}  # row -> label, until the table tells
         self.skipped: dict[str, set[str]] = {}
         self.seen = -1
@@ -86,13 +86,13 @@ class Reviews:
         held = self.leases.get(row)
         if row in self.settled or (held is not None and held.owner != owner and held.until > at):
             return
-        self.leases[row] = Lease(owner, at + seconds)
+        self.leases[row] = ReviewLease(owner, at + seconds)
 
     def _done(self, row: str, owner: str, at: float, told: dict[str, Any]) -> None:
         what = told["what"]
         if what == "undo":
             self.settled.pop(row, None)
-            self.leases[row] = Lease(owner, at + LEASE_SECONDS)
+            self.leases[row] = ReviewLease(owner, at + LEASE_SECONDS)
             return
         held = self.leases.get(row)
         if held is None or held.owner == owner:

@@ -31,7 +31,7 @@ from streams.ports.review import Choice, GoldLabel, ReviewCounts
 from streams.review.leases import decision_message, lease_message, row_key
 from streams.review.topic import _Wire
 from streams.runtime.local_stack import with_local_stack
-from streams.runtime.result_tables import Tables
+from streams.runtime.result_tables import ResultTables
 
 log = structlog.get_logger()
 
@@ -52,10 +52,10 @@ class _Own(NamedTuple):
     said: Labeled | None
 
 
-class Queue:
+class ReviewQueue:
     """Implements `streams.review.leases.ReviewDesk`."""
 
-    def __init__(self, settings: Settings, tables: Tables) -> None:
+    def __init__(self, settings: Settings, tables: ResultTables) -> None:
         self._settings = settings
         self._tables = tables
         self._wire: _Wire | None = None

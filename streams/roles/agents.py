@@ -34,7 +34,7 @@ from streams.observability.collectors import StageLatency, agents_metrics, cache
 from streams.observability.health import Health
 from streams.observability.metrics import LABEL_VERSION, LLM_CALL_SECONDS, Histogram
 from streams.observability.watchdog import Watchdog
-from streams.pipeline.label_steps import Versions
+from streams.pipeline.label_steps import LabelSteps
 from streams.pipeline.llm_metrics import Endpoint, llm_metrics
 from streams.pipeline.topology import agents_flow
 from streams.pipeline.worker import AgentsWorker
@@ -64,7 +64,7 @@ async def agents(settings: Settings, health: Health) -> None:
         live = await until_available("the labelling model", lambda: label_spec(settings, labeler, taxonomy))
         augmenting = Augmenter(augmenter, settings.augment_variants, variants)
         log.info("agents_begin", label_version=live.version, model=live.model)
-        versions = Versions(settings, topics, labeler, labels, live)
+        versions = LabelSteps(settings, topics, labeler, labels, live)
         health.wait_for("the label versions")
         await versions.start()
         following = asyncio.create_task(versions.run())

@@ -16,19 +16,19 @@ from connectors.api.services import Services
 from streams.api.audit_log import AuditLog
 from streams.api.classifier import LabelOnDemand
 from streams.api.label_feed import LabeledFeed
-from streams.api.overview import Board
-from streams.api.page_operations import Desk
+from streams.api.overview import OverviewBoard
+from streams.api.page_operations import PageOperations
 from streams.core.api_keys import parse_keys
 from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
 from streams.files.service import FileWork
-from streams.jobs.scheduler import Keeper
+from streams.jobs.scheduler import JobScheduler
 from streams.observability.collectors import ApiRequests
 from streams.observability.health import Health, application
 from streams.ports.page import PagePorts
-from streams.review.queue import Queue
+from streams.review.queue import ReviewQueue
 from streams.runtime.local_stack import with_local_stack
-from streams.runtime.result_tables import Tables
+from streams.runtime.result_tables import ResultTables
 
 log = structlog.get_logger()
 
@@ -88,7 +88,7 @@ async def services_of(
 ) -> tuple[Services, Callable[[], None]]:
     """The real ports, closed by ``parts``, and what ends their streams."""
 
-    tables = Tables(settings)
+    tables = ResultTables(settings)
     parts.push_async_callback(tables.close)
 
     classifier = LabelOnDemand(settings)
@@ -97,11 +97,11 @@ async def services_of(
     feed = LabeledFeed(settings)
     parts.push_async_callback(feed.close)
 
-    keeper = Keeper(lambda: with_local_stack(settings))
+    keeper = JobScheduler(lambda: with_local_stack(settings))
     await parts.enter_async_context(keeper.at_work())
     files = FileWork(lambda: with_local_stack(settings), keeper)
-    operations, review = Desk(settings, files), Queue(settings, tables)
-    board = Board(settings, tables, feed, files.jobs)
+    operations, review = PageOperations(settings, files), ReviewQueue(settings, tables)
+    board = OverviewBoard(settings, tables, feed, files.jobs)
     audit = AuditLog(tables)
     for one in (audit, operations, review, board):
         parts.push_async_callback(one.close)

@@ -17,7 +17,7 @@ from connectors.kafka.tail import TailReader
 from streams.core.availability import again
 from streams.core.settings import Settings
 from streams.files.scheduled_fetch import Fetching
-from streams.jobs.scheduler import Keeper
+from streams.jobs.scheduler import JobScheduler
 from streams.observability.health import Health
 from streams.runtime.local_stack import with_local_stack
 from streams.runtime.readiness import kafka_ready
@@ -32,7 +32,7 @@ async def fetcher(settings: Settings, health: Health) -> None:
     group = GroupConsumer(arguments, f"{settings.topic_prefix}-fetcher", (topics.cursor,))
     producer = LeasedProducer(arguments, group.lease)
     group.fence_with(producer.fence)
-    keeper = Keeper(lambda: with_local_stack(settings))
+    keeper = JobScheduler(lambda: with_local_stack(settings))
     told: dict[str, Any] = {"active": False, "fetches": 0, "rows": 0}
 
     async def work(session: Session) -> None:

@@ -19,7 +19,7 @@ T = TypeVar("T")
 _CONNECT_SECONDS = 3.0
 
 
-class Tables:
+class ResultTables:
     """Implements `streams.ports.lookups.Lookups`; one client for all requests of the process."""
 
     def __init__(self, settings: Settings) -> None:

@@ -14,7 +14,7 @@ from starlette.responses import StreamingResponse
 from connectors.api.problems import Problem
 from connectors.api.routes.params import Ports
 from streams.core.errors import RefusedError
-from streams.ports.files import CONFLICT, NO_FILE_OF_ROWS, NO_ROWS, NOT_FOUND, FileFormat, FileWork
+from streams.ports.files import CONFLICT, NO_FILE_OF_ROWS, NO_ROWS, NOT_FOUND, FileFormat, FileService
 
 _STATUS = {NOT_FOUND: 404, NO_ROWS: 404, CONFLICT: 409, NO_FILE_OF_ROWS: 415}
 JSON_LINES = "application/x-ndjson"
@@ -25,13 +25,13 @@ MEDIA_TYPES: dict[FileFormat, str] = {
 }
 
 
-def _work_of(services: Ports) -> FileWork:
+def _work_of(services: Ports) -> FileService:
     if services.files is None:
         raise Problem(503, "this service works on no files", code="not-configured")
     return services.files
 
 
-Work = Annotated[FileWork, Depends(_work_of)]
+Work = Annotated[FileService, Depends(_work_of)]
 
 
 class BrokenRecord(BaseModel):

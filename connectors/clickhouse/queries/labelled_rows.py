@@ -88,7 +88,7 @@ async def busiest_minute(client: ClickHouseClient, settings: Settings) -> float 
 
 
 @dataclass(frozen=True)
-class Places:
+class StoredPlaces:
     """Where rows stood in Kafka: a topic's incarnation, and offsets by partition."""
 
     topic_id: UUID
@@ -96,7 +96,7 @@ class Places:
 
 
 async def drop_rows(
-    client: ClickHouseClient, settings: Settings, version: str, places: Sequence[Places] | None
+    client: ClickHouseClient, settings: Settings, version: str, places: Sequence[StoredPlaces] | None
 ) -> int:
     """Take the rows of ``version`` out of the tables, those at ``places`` or all; returns how many labels.
 

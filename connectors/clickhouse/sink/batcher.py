@@ -33,7 +33,7 @@ _WAIT_SECONDS = 0.2
 _AWAY_SECONDS = 1.0
 
 
-class Intake:
+class Batcher:
     """Records of one session, in the order of their offsets within each partition."""
 
     def __init__(self, source: GroupInput) -> None:

@@ -17,7 +17,7 @@ import structlog
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.schema.tables import AUGMENTED, DEAD_LETTERS, LABELED
 from connectors.clickhouse.sink.batch import Batch, Refused, bare_batch, dead_letter_batch, to_batch
-from connectors.clickhouse.sink.batcher import Intake
+from connectors.clickhouse.sink.batcher import Batcher
 from connectors.clickhouse.sink.dead_letters import TOPIC_ID, DeadLetters, known_in
 from connectors.clickhouse.sink.inserter import INSERT_SECONDS, Inserter, SplitError, StuckError, while_ours
 from connectors.clickhouse.sink.stored_offsets import OffsetSet
@@ -92,7 +92,7 @@ class Sink:
         self._generation = -1
         self._ids: dict[str, UUID] = {}
         self._stored: dict[Partition, OffsetSet] = {}
-        self._intake: Intake | None = None
+        self._intake: Batcher | None = None
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -113,7 +113,7 @@ class Sink:
             LeaseLostError: they are no longer ours.
         """
         if self._intake is None or self._intake.source is not source:
-            self._intake = Intake(source)
+            self._intake = Batcher(source)
         intake, positions = self._intake, dict(committed)
         try:
             await self._begin(intake, positions, generation)
@@ -247,14 +247,14 @@ class Sink:
             about = about_row(one.row_id, one.record.header(TRACEPARENT))
             log.error("dead_letter_unstorable", source=one.record.source, error=one.error, **about)
 
-    async def _begin(self, intake: Intake, positions: dict[Partition, Commit], generation: int) -> None:
+    async def _begin(self, intake: Batcher, positions: dict[Partition, Commit], generation: int) -> None:
         anew = await self.assigned(positions, generation)
         if anew:
             positions |= {partition: Commit(-1) for partition in anew}
             self._from_the_beginning(intake, anew)
         intake.start()
 
-    def _from_the_beginning(self, intake: Intake, partitions: Collection[Partition]) -> None:
+    def _from_the_beginning(self, intake: Batcher, partitions: Collection[Partition]) -> None:
         """Read ``partitions`` from offset 0, and forget what was read of them: their topic was made anew."""
         log.warning("topic_made_anew", topics=sorted({partition.topic for partition in partitions}))
         intake.drop(lambda record: Partition(record.topic, record.partition) in partitions)

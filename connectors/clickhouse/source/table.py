@@ -31,7 +31,7 @@ class SourceRow(NamedTuple):
     domain: bytes | None
 
 
-class Ahead(NamedTuple):
+class NextRows(NamedTuple):
     """How many ``rows`` come next. ``first``, ``last``: times, microseconds since 1970. ``size``: about how
     many bytes. ``full``: there may be more of them."""
 
@@ -140,7 +140,7 @@ class SourceTable:
         ahead = await self._ahead(since, until, PAGE_ROWS)
         return ahead.last + 1 if ahead.full else None
 
-    async def _ahead(self, since: int | None, until: int | None, most: int) -> Ahead:
+    async def _ahead(self, since: int | None, until: int | None, most: int) -> NextRows:
         """The next rows, in order of time: ``most``, or fewer where they are long."""
         shape = await self._known()
         while True:
@@ -154,7 +154,7 @@ class SourceTable:
             count, first, last, texts = map(int, rows[0])
             size = texts + count * _ROW_BYTES
             if size <= 2 * PAGE_BYTES or most == 1:
-                return Ahead(count, first, last, size, full=count == most)
+                return NextRows(count, first, last, size, full=count == most)
             most = max(1, count * PAGE_BYTES // size)
 
     async def _range(

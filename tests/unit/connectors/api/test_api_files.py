@@ -15,7 +15,7 @@ from connectors.api.services import Services
 from connectors.files.uploads import Uploads
 from streams.core.errors import ConfigurationError, RefusedError, UnavailableError
 from streams.core.settings import Settings
-from streams.ports.files import CONFLICT, NO_FILE_OF_ROWS, NO_ROWS, NOT_FOUND, AskedFile, FileWork
+from streams.ports.files import CONFLICT, NO_FILE_OF_ROWS, NO_ROWS, NOT_FOUND, AskedFile, FileService
 from tests.unit.connectors.api.fakes import Fakes
 
 JOB: dict[str, Any] = {
@@ -97,7 +97,7 @@ class Work:
         return JOB
 
 
-def client_of(work: FileWork | None) -> httpx.AsyncClient:
+def client_of(work: FileService | None) -> httpx.AsyncClient:
     fakes = Fakes()
     services = Services(health=fakes.health, lookups=fakes, classifier=fakes, feed=fakes, files=work)
     app = create_app(services, Options(larger={"/upload": 50_000}))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from connectors.files.csv_records import raw_records, read
 from connectors.files.lines import Line, lines
-from connectors.files.records import Broken, Reading, Record
+from connectors.files.records import Broken, FileRecord, Reading
 
 # Quotes, delimiters, line ends and letters, so that they meet often.
 CELLS = st.text(st.sampled_from("\",;\t|\r\n абв'\\x1\x00"), max_size=12)
@@ -27,7 +27,7 @@ def file_of(tmp_path: Path, content: str, encoding: str = "utf-8") -> Path:
     return path
 
 
-def records_of(path: Path, *, delimiter: str = ",", header: bool = False) -> list[Record | Broken]:
+def records_of(path: Path, *, delimiter: str = ",", header: bool = False) -> list[FileRecord | Broken]:
     reading = Reading(format="csv", delimiter=delimiter, header=header, columns=COLUMNS)
     return list(read(path, reading))
 
@@ -85,7 +85,7 @@ def test_a_quote_that_is_never_closed_costs_its_own_line_only(tmp_path: Path) ->
         Broken(1, 1, 3, None, "quote", "a quote is opened and not closed"),
         Broken(52, 52, 3, None, "quote", "a quote is opened and not closed"),
     ]
-    assert [one.values for one in found if isinstance(one, Record)] == [
+    assert [one.values for one in found if isinstance(one, FileRecord)] == [
         *(tuple(one.split(",")) for one in good),
         ("c", "d", "e"),
     ]
@@ -93,7 +93,7 @@ def test_a_quote_that_is_never_closed_costs_its_own_line_only(tmp_path: Path) ->
 
 def test_a_record_over_several_lines_has_the_line_it_begins_in(tmp_path: Path) -> None:
     found = records_of(file_of(tmp_path, 'a,b,c\r\n1,"x\r\n""y""\r\n",2\r\n\r\n3,4,5\r\n'), header=True)
-    assert found == [Record(1, 2, ("1", 'x\r\n"y"\r\n', "2")), Record(2, 6, ("3", "4", "5"))]
+    assert found == [FileRecord(1, 2, ("1", 'x\r\n"y"\r\n', "2")), FileRecord(2, 6, ("3", "4", "5"))]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_broken_record_says_where_and_why(
         field,
         reason,
     )
-    assert [one.values for one in found if isinstance(one, Record)] == [("1", "2", "3"), ("4", "5", "6")]
+    assert [one.values for one in found if isinstance(one, FileRecord)] == [("1", "2", "3"), ("4", "5", "6")]
 
 
 def test_bytes_that_are_no_text_break_their_record_only(tmp_path: Path) -> None:
@@ -125,15 +125,15 @@ def test_bytes_that_are_no_text_break_their_record_only(tmp_path: Path) -> None:
     path.write_bytes("1,да,3\n".encode() + b"4,\xff\xfe,6\n" + "7,нет,9\n".encode())
     found = records_of(path)
     assert found[1] == Broken(2, 2, 3, None, "encoding", "bytes that are no utf-8 text")
-    assert [one.number for one in found if isinstance(one, Record)] == [1, 3]
+    assert [one.number for one in found if isinstance(one, FileRecord)] == [1, 3]
 
 
 def test_a_line_without_end_does_not_fill_the_memory(tmp_path: Path) -> None:
     found = records_of(file_of(tmp_path, "1,2,3\n" + "x" * 2_500_000 + "\n4,5,6\n"))
-    assert [type(one) for one in found] == [Record, Broken, Record]
+    assert [type(one) for one in found] == [FileRecord, Broken, FileRecord]
     assert found[1].line == 2
     assert found[2].line == 3
 
 
 def test_nulls_as_clickhouse_writes_them(tmp_path: Path) -> None:
-    assert records_of(file_of(tmp_path, '"a",\\N,"\\N"\n')) == [Record(1, 1, ("a", None, None))]
+    assert records_of(file_of(tmp_path, '"a",\\N,"\\N"\n')) == [FileRecord(1, 1, ("a", None, None))]

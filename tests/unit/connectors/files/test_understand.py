@@ -13,7 +13,7 @@ from pyarrow import parquet
 
 from connectors.files.mapping import Columns
 from connectors.files.reading import read
-from connectors.files.records import Broken, Record
+from connectors.files.records import Broken, FileRecord
 from connectors.files.rows import FileRow, Rows
 from connectors.files.times import time_in
 from connectors.files.understand import Chosen, Understood, understand
@@ -173,7 +173,7 @@ def test_json_lines(tmp_path: Path) -> None:
     assert understood.reading.format == "jsonl"
     assert understood.mapping == {"text": "query_text", "timestamp": "created_at"}
     found = list(read(path, understood.reading))
-    assert [type(one) for one in found] == [Record, Broken, Broken, Record]
+    assert [type(one) for one in found] == [FileRecord, Broken, Broken, FileRecord]
     assert [(one.number, one.line) for one in found] == [(1, 1), (2, 2), (3, 3), (4, 5)]
     rows = [one for one in rows_of(path, understood) if isinstance(one, FileRow) and one.row]
     assert [one.row.text for one in rows if one.row] == ["где заказ", "12345"]

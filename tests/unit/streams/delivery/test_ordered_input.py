@@ -8,7 +8,7 @@ import pytest
 
 from streams.core.codec import encode
 from streams.core.records import Outgoing, Record
-from streams.delivery.ordered_input import Intake
+from streams.delivery.ordered_input import OrderedInput
 from tests.unit.streams.delivery.fakes import ROWS, Broker, record, row
 
 
@@ -18,7 +18,7 @@ def _broker(rows: int) -> Broker:
     return broker
 
 
-async def _until_filled(intake: Intake, end: int) -> None:
+async def _until_filled(intake: OrderedInput, end: int) -> None:
     async with asyncio.timeout(5):
         while intake.next < end:
             await asyncio.sleep(0)
@@ -40,7 +40,7 @@ async def test_a_message_of_a_gap_that_cannot_be_taken_is_read_and_taken_again()
         pauses.append(seconds)
         await asyncio.sleep(0)
 
-    intake = Intake(ROWS, 0, _broker(6), take, sleep)
+    intake = OrderedInput(ROWS, 0, _broker(6), take, sleep)
     intake.offer(record(4, "4"))
     intake.offer(record(5, "5"))
     await _until_filled(intake, 6)
@@ -58,7 +58,7 @@ async def test_a_message_that_could_not_be_taken_as_it_came_is_read_again_with_t
             raise RuntimeError("no memory left")
         taken.append(message.offset)
 
-    intake = Intake(ROWS, 0, _broker(2), take)
+    intake = OrderedInput(ROWS, 0, _broker(2), take)
     with pytest.raises(RuntimeError):
         intake.offer(record(0, "0"))
     assert intake.next == 0

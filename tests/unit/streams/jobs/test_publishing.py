@@ -14,7 +14,7 @@ from streams.core.errors import LeaseLostError
 from streams.core.records import Commit, Outgoing, Partition, Record
 from streams.core.topics import Topics
 from streams.jobs import publishing as replay
-from streams.jobs.context import Tools
+from streams.jobs.context import JobContext
 from streams.jobs.job import Job, Jobs, Wish
 from streams.jobs.publishing import Publishing
 from streams.jobs.sources import Item, Page
@@ -112,7 +112,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 def publishing(world: World, job: Job) -> Publishing:
     settings = load({"TOPIC_PARTITIONS": "1"}, None)
-    tools = Tools(settings, Topics("esk"), *([world] * 4), world.jobs)  # type: ignore[arg-type]
+    tools = JobContext(settings, Topics("esk"), *([world] * 4), world.jobs)  # type: ignore[arg-type]
 
     async def feed(_: Job) -> Any:
         return Feed()

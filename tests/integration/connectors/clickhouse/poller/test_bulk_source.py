@@ -20,7 +20,7 @@ from connectors.clickhouse.poller.bulk_page import BulkPage
 from connectors.clickhouse.poller.bulk_source import BulkSource
 from connectors.clickhouse.poller.publisher import Publisher
 from connectors.clickhouse.poller.row_identity import CONTENT
-from connectors.clickhouse.source.table import Ahead, SourceRow
+from connectors.clickhouse.source.table import NextRows, SourceRow
 from streams.core.codec import CREATED_AT
 from streams.core.errors import UnavailableError
 from streams.core.records import Record
@@ -265,7 +265,7 @@ async def test_pages_end_between_moments_and_hold_every_row(
     assert [len(page) for page in some] == [10]
     counted = source._ahead
 
-    async def fewer(since: int | None, until: int | None, most: int) -> Ahead:
+    async def fewer(since: int | None, until: int | None, most: int) -> NextRows:
         found = await counted(since, until, most)
         return found._replace(full=False) if since is None else found
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from connectors.clickhouse.sink import batcher as intakes
-from connectors.clickhouse.sink.batcher import Intake
+from connectors.clickhouse.sink.batcher import Batcher
 from streams.core.errors import LeaseLostError, UnavailableError
 from streams.core.records import Partition, Record
 from tests.unit.connectors.clickhouse.sink.fakes import TOPICS, FakeInput, FakeKafka
@@ -46,8 +46,8 @@ async def source(kafka: FakeKafka) -> Scripted:
 
 
 @pytest.fixture
-async def intake(source: Scripted) -> AsyncIterator[Intake]:
-    made = Intake(source)
+async def intake(source: Scripted) -> AsyncIterator[Batcher]:
+    made = Batcher(source)
     made.start()
     yield made
     await made.stop()
@@ -64,7 +64,7 @@ async def until(condition: object) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_what_comes_soon_after_the_first_is_of_its_batch(kafka: FakeKafka, intake: Intake) -> None:
+async def test_what_comes_soon_after_the_first_is_of_its_batch(kafka: FakeKafka, intake: Batcher) -> None:
     put(kafka, 1)
     batch = asyncio.create_task(intake.batch())
     await asyncio.sleep(0.05)
@@ -72,7 +72,7 @@ async def test_what_comes_soon_after_the_first_is_of_its_batch(kafka: FakeKafka,
     assert len(await batch) == 2
 
 
-async def test_a_batch_stays_until_it_is_done(kafka: FakeKafka, intake: Intake) -> None:
+async def test_a_batch_stays_until_it_is_done(kafka: FakeKafka, intake: Batcher) -> None:
     put(kafka, 1)
     first = await intake.batch()
     put(kafka, 1)
@@ -83,7 +83,7 @@ async def test_a_batch_stays_until_it_is_done(kafka: FakeKafka, intake: Intake) 
 
 
 async def test_a_full_batch_does_not_wait(
-    kafka: FakeKafka, intake: Intake, monkeypatch: pytest.MonkeyPatch
+    kafka: FakeKafka, intake: Batcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(intakes, "GATHER_SECONDS", 3600.0)
     put(kafka, intakes.BATCH_ROWS + 1)
@@ -96,7 +96,7 @@ async def test_a_full_batch_does_not_wait(
 
 
 async def test_what_waited_while_a_batch_was_stored_is_not_gathered_for_long(
-    kafka: FakeKafka, intake: Intake, monkeypatch: pytest.MonkeyPatch
+    kafka: FakeKafka, intake: Batcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(kafka, 1)
     await intake.batch()
@@ -111,7 +111,7 @@ async def test_what_waited_while_a_batch_was_stored_is_not_gathered_for_long(
 
 @pytest.mark.parametrize("size", [1, 400_000])
 async def test_reads_ahead_within_a_limit(
-    kafka: FakeKafka, source: Scripted, intake: Intake, monkeypatch: pytest.MonkeyPatch, size: int
+    kafka: FakeKafka, source: Scripted, intake: Batcher, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     monkeypatch.setattr(intakes, "BATCH_ROWS", 1000)
     monkeypatch.setattr(intakes, "_FETCH", 10)
@@ -129,7 +129,7 @@ async def test_reads_ahead_within_a_limit(
 
 
 async def test_after_trouble_batches_are_small_and_grow_again(
-    kafka: FakeKafka, intake: Intake, monkeypatch: pytest.MonkeyPatch
+    kafka: FakeKafka, intake: Batcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(intakes, "BATCH_ROWS", 4096)
     intake._most = 4096
@@ -146,7 +146,7 @@ async def test_after_trouble_batches_are_small_and_grow_again(
 
 
 async def test_what_was_not_begun_belongs_to_the_next_owner(
-    kafka: FakeKafka, source: Scripted, intake: Intake
+    kafka: FakeKafka, source: Scripted, intake: Batcher
 ) -> None:
     put(kafka, 1)
     await until(lambda: source.given)
@@ -156,7 +156,7 @@ async def test_what_was_not_begun_belongs_to_the_next_owner(
         await intake.batch()
 
 
-async def test_a_wait_for_records_ends_with_the_session(source: Scripted, intake: Intake) -> None:
+async def test_a_wait_for_records_ends_with_the_session(source: Scripted, intake: Batcher) -> None:
     batch = asyncio.create_task(intake.batch())
     await asyncio.sleep(0.05)
     source.error = LeaseLostError("over")
@@ -164,7 +164,7 @@ async def test_a_wait_for_records_ends_with_the_session(source: Scripted, intake
         await asyncio.wait_for(batch, 5)
 
 
-async def test_an_unexpected_error_is_not_swallowed(source: Scripted, intake: Intake) -> None:
+async def test_an_unexpected_error_is_not_swallowed(source: Scripted, intake: Batcher) -> None:
     batch = asyncio.create_task(intake.batch())
     await asyncio.sleep(0.05)
     source.error = ZeroDivisionError("a bug")
@@ -175,7 +175,7 @@ async def test_an_unexpected_error_is_not_swallowed(source: Scripted, intake: In
 async def test_waits_for_kafka_and_says_so_once(
     kafka: FakeKafka,
     source: Scripted,
-    intake: Intake,
+    intake: Batcher,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -189,7 +189,7 @@ async def test_waits_for_kafka_and_says_so_once(
 
 
 async def test_records_of_a_topic_that_is_gone_are_forgotten(
-    kafka: FakeKafka, source: Scripted, intake: Intake
+    kafka: FakeKafka, source: Scripted, intake: Batcher
 ) -> None:
     put(kafka, 3)
     await until(lambda: source.given == 3)

@@ -1,13 +1,13 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo test soak bench lint format typecheck generate clean
+.PHONY: help setup browser demo unit test soak soak-seeds soak-outages soak-backlog soak-relabel bench lint format typecheck generate clean
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 
 help:  ## List every task
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */\1\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## */\1\t/' | expand -t 20
 
 setup: $(VENV)/.installed  ## Make the virtual environment; safe to repeat
 
@@ -28,6 +28,9 @@ browser: setup  ## Install Chromium for the tests of the page, where apt can (as
 demo: setup  ## Run the whole pipeline on this machine (ARGS="--rows 2000")
 	@$(BIN)/labelstream demo $(ARGS)
 
+unit: setup  ## The tests that start no server, in WORKERS (2) processes; a minute or so
+	@$(BIN)/python -m pytest -q -n $(or $(WORKERS),2) tests/unit
+
 test: lint typecheck  ## Lint, types, then all tests, in WORKERS (2) processes
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		echo "test: installing Chromium for the tests of the page, by apt (without it they are skipped)"; \
@@ -35,8 +38,19 @@ test: lint typecheck  ## Lint, types, then all tests, in WORKERS (2) processes
 	@echo "test: running the tests; those with Kafka and ClickHouse start their own (the first run downloads Kafka)"
 	@$(BIN)/python -m pytest -q -n $(or $(WORKERS),2) --dist loadfile --no-loadscope-reorder
 
-soak: setup  ## Fresh seeds of faults, Kafka's included, for SECONDS (600): verdicts and memory of each role
+soak: soak-seeds  ## The long run to begin with: soak-seeds
+
+soak-seeds: setup  ## Fresh seeds of faults, Kafka's included, for SECONDS (600): verdicts and memory of each role
 	@$(BIN)/python -m tests.faults.soak --seconds $(or $(SECONDS),600) $(ARGS)
+
+soak-outages: setup  ## Each dependency away for SECONDS (120): how soon work goes on, and no dead letter; ten minutes
+	@$(BIN)/python -m tests.faults.outages --seconds $(or $(SECONDS),120) $(ARGS)
+
+soak-backlog: setup  ## Memory of each role with 100,000 and with 1,000,000 waiting rows; half an hour
+	@$(BIN)/python -m tests.faults.backlog $(ARGS)
+
+soak-relabel: setup  ## Relabel 50,000 rows beside live ones, with kills; ten minutes (ARGS="--rows 5000")
+	@$(BIN)/python -m tests.integration.relabel $(ARGS)
 
 bench: setup  ## Measure against raw clients, some twelve minutes (ARGS="--only label poller --json")
 	@$(BIN)/python -m bench $(ARGS)

@@ -51,4 +51,4 @@ def health_check() -> list[str]:
 def make_targets() -> set[str]:
     """The targets of the Makefile."""
     text = (ROOT / "Makefile").read_text("utf-8")
-    return set(re.findall(r"^([a-z][a-z-]*):", text, re.MULTILINE))
+    return set(re.findall(r"^([a-z][a-z0-9-]*):", text, re.MULTILINE))

@@ -68,7 +68,7 @@ typecheck: setup  ## Check types with mypy, strict
 	@echo "typecheck: mypy"
 	@$(BIN)/mypy
 
-generate: setup  ## Write .env.example, docs/settings.md, docs/messages.md and docs/contract from the code
+generate: setup  ## Write .env.example, docs/reference and docs/contract from the code
 	@$(BIN)/python docs/generate.py
 
 clean:  ## Remove the environment and local state

@@ -22,8 +22,8 @@ from bench.harness import say
 from bench.targets import TARGETS, Target
 
 _ROOT = Path(__file__).resolve().parents[1]
-_PAGE = _ROOT / "docs" / "performance.md"
-_PLOTS = _ROOT / "docs" / "plots"
+_PAGE = _ROOT / "docs" / "internals" / "performance.md"
+_PLOTS = _ROOT / "docs" / "internals" / "plots"
 _BEGIN, _END = "<!-- last run -->", "<!-- end of last run -->"
 # Sizes for a whole run of about twelve minutes on two cores.
 RUNS: dict[str, list[str]] = {
@@ -137,7 +137,9 @@ def main() -> None:
         prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", nargs="+", choices=RUNS, metavar="NAME", help=", ".join(RUNS))
-    parser.add_argument("--docs", action="store_true", help="write docs/performance.md's table and the plots")
+    parser.add_argument(
+        "--docs", action="store_true", help="write the table and the plots of the page on performance"
+    )
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)

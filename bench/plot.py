@@ -2,7 +2,7 @@
 
 ::
 
-    chart("docs/plots/limit.svg", "title", "seconds", "requests", [Line("capacity", points, step=True)])
+    chart("limit.svg", "title", "seconds", "requests", [Line("capacity", points, step=True)])
 """
 
 from __future__ import annotations

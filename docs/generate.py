@@ -29,14 +29,14 @@ def generated() -> dict[str, str]:
     schemas = {f"docs/contract/{kind}.json": _json(schema) for kind, schema in json_schemas().items()}
     return {
         ".env.example": describe_env(),
-        "docs/settings.md": settings_page(),
-        "docs/messages.md": messages_page(),
-        "docs/metrics.md": metrics_page(),
-        "docs/cli.md": cli_page(),
+        "docs/reference/settings.md": settings_page(),
+        "docs/reference/messages.md": messages_page(),
+        "docs/reference/metrics.md": metrics_page(),
+        "docs/reference/cli.md": cli_page(),
         **schemas,
         "docs/contract/dead-letter.headers.json": _json(headers_schema("dead-letter")),
         "docs/contract/asyncapi.json": _json(asyncapi(Topics(defaults.topic_prefix), defaults)),
-        "docs/openapi.json": _json(openapi_document()),
+        "docs/reference/openapi.json": _json(openapi_document()),
         "docs/contract/ddl.sql": describe_ddl(defaults),
     }
 

@@ -1,6 +1,6 @@
 """The settings: one declaration each, from the environment and `.env`, passed down as a value.
 
-`.env.example` and `docs/settings.md` are generated from the descriptions here
+`.env.example` and `docs/reference/settings.md` are generated from the descriptions here
 (`labelstream describe env`). Secrets are `SecretStr` and never shown. `environment.py` reads them.
 """
 

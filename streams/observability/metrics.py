@@ -1,6 +1,6 @@
 """The roles' metrics, each declared once: by Prometheus' conventions seconds and totals, labels for kinds.
 
-`docs/metrics.md` is made from the declarations; `streams/observability/collectors.py` fills them.
+`docs/reference/metrics.md` is made from the declarations; `streams/observability/collectors.py` fills them.
 """
 
 from __future__ import annotations

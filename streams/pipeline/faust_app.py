@@ -1,7 +1,7 @@
 """The Faust app of the agents: the only module that imports Faust.
 
 Faust gives membership in the consumer group, fetching, and one agent a stage. Acknowledging and
-committing is not left to it: its own bookkeeping skips unfinished messages (see docs/adr/0002), so
+committing is not left to it: its own bookkeeping skips unfinished messages (see docs/internals/adr/0002), so
 nothing is ever acknowledged to Faust, and `streams/delivery/delivery.py` commits its own positions.
 """
 

@@ -97,8 +97,9 @@ def messages_page() -> str:
         "Messages are JSON in UTF-8. Times are RFC 3339 in UTC, such as `2026-01-31T09:30:00.125000Z`. Each",
         "message is the one before it plus what its step learned. A reader ignores fields that it does not",
         "know: within a major schema version fields are only ever added. Schemas for programs are in",
-        "[contract/](contract/), topics with their keys, order and promises in",
-        "[contract/asyncapi.json](contract/asyncapi.json). Names below are with the default `TOPIC_PREFIX`.",
+        "[contract/](../contract/), topics with their keys, order and promises in",
+        "[contract/asyncapi.json](../contract/asyncapi.json). Names below are with the default",
+        "`TOPIC_PREFIX`.",
     ]
     for message_type, schema in schemas.items():
         addresses = [

@@ -2,7 +2,7 @@
 
 Several processes serve reviewers. Each writes what its reviewers ask for to one compacted partition and reads
 all of it: whoever stands first there has the row, and every process comes to the same view without asking
-another. See docs/adr/0008-review-queue.md.
+another. See docs/internals/adr/0008-review-queue.md.
 """
 
 from __future__ import annotations

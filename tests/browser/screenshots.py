@@ -1,6 +1,6 @@
 """`python -m tests.browser.screenshots`: every section of the page, light and dark, Russian and English.
 
-Starts a stack of its own, fills it with the shipped queries, and writes `docs/screenshots/*.png`.
+Starts a stack of its own, fills it with the shipped queries, and writes `docs/guide/screenshots/*.png`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tests.browser.desk import SECONDS, VIEWS, WRITE, Desk, browser, shipped, wa
 from tests.integration.pipeline import ROOT, Pipeline
 from tests.stack import shared_jars
 
-PLACE = ROOT / "docs" / "screenshots"
+PLACE = ROOT / "docs" / "guide" / "screenshots"
 LANGUAGES = {"ru": "ru-RU", "en": "en-GB"}
 _ROWS = 1500
 _LIVE_SECONDS, _CHART_SECONDS = 600, 90

@@ -258,7 +258,9 @@ def test_the_api_ends_at_once_though_streams_are_open(running: Running) -> None:
 CURL = shutil.which("curl")
 EXAMPLES = [
     line
-    for block in re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs" / "api.md").read_text("utf-8"), re.M | re.S)
+    for block in re.findall(
+        r"^```sh\n(.*?)^```", (ROOT / "docs" / "guide" / "api.md").read_text("utf-8"), re.M | re.S
+    )
     for line in block.splitlines()
     if line.startswith("curl ")
 ]

@@ -14,7 +14,7 @@ import pytest
 from tests.integration.pipeline import ROOT, Pipeline
 from tests.integration.test_observability import create, insert
 
-GUIDE, RUSSIAN = ROOT / "docs" / "guide.md", ROOT / "docs" / "ru" / "guide.md"
+GUIDE, RUSSIAN = ROOT / "docs/guide/guide.md", ROOT / "docs/guide/ru/guide.md"
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 ROWS = 24
 

@@ -149,7 +149,8 @@ def _current_body(database: str) -> str:
     A view, by measurement (`bench/current_view.py`, 10,000,000 rows and a tenth in a second version): a day's
     rows in 0.07 s, one row 0.05, labels of a month 0.38, count() of all 1.1. A materialised table answers in
     0.02, 0.03, 0.05 and 0.01, but takes a minute to be made anew at each promotion; FINAL on a table with one
-    label a row takes 0.02, 0.03, 0.16 and 0.46, and keeps no history. See docs/adr/0005-current-view.md.
+    label a row takes 0.02, 0.03, 0.16 and 0.46, and keeps no history.
+    See docs/internals/adr/0005-current-view.md.
     """
     keys = ("created_at", "row_id")
     others = [column for column in columns_of(Labeled) if column.name not in keys]

@@ -78,7 +78,7 @@ def test_services_and_profiles_that_are_shown_exist(words: list[str]) -> None:
 
 def test_the_pages_show_commands_at_all() -> None:
     shown = {page for page, _ in ALL_LINES}
-    assert {"README.md", "README.ru.md", "docs/operations.md", "docs/subscribers.md"} <= shown
+    assert {"README.md", "README.ru.md", "docs/guide/operations.md", "docs/guide/subscribers.md"} <= shown
     assert len(lines_of("labelstream")) > 20
     assert refusal(["chekc"]) is not None
     assert refusal(["local", "up", "--kafka-prot", "1"]) is not None

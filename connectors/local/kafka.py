@@ -155,7 +155,7 @@ class KafkaNode:
         for leftover in (fresh, self._log_dir):
             shutil.rmtree(leftover, ignore_errors=True)
         self._write_settings(fresh)
-        arguments = ["format", "--standalone", "-t", _cluster_id(), "-c", str(self._settings)]
+        arguments = ["format", *self._cluster_arguments(), "-c", str(self._settings)]
         arguments += self.security.format_arguments() if self.security else []
         try:
             done = subprocess.run(
@@ -171,6 +171,10 @@ class KafkaNode:
             last = "\n".join((done.stdout + done.stderr).strip().splitlines()[-10:])
             raise KafkaStorageError(f"Kafka's storage could not be formatted in {fresh}:\n{last}")
         os.replace(fresh, self._log_dir)
+
+    def _cluster_arguments(self) -> list[str]:
+        """A cluster of its own."""
+        return ["--standalone", "-t", _cluster_id()]
 
     def _write_settings(self, log_dir: Path) -> None:
         security, listeners = self.security, [f"CLIENT://{self.address}"]

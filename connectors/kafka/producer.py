@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -45,6 +45,16 @@ class LeasedProducer:
         self._retired: set[AIOKafkaProducer] = set()
         self._disposals: set[asyncio.Task[None]] = set()
         self._open: set[asyncio.Future[Any]] = set()  # batches, and hand-overs, that are under way
+        self._written: dict[str, tuple[int, int]] = {}  # messages and bytes of each topic
+
+    def size_of(self, topic: str) -> float | None:
+        """Bytes of a message of ``topic`` on average, of those that were handed over; None without any."""
+        count, size = self._written.get(topic, (0, 0))
+        return size / count if count else None
+
+    def _count(self, topic: str, messages: int, size: int) -> None:
+        before = self._written.get(topic, (0, 0))
+        self._written[topic] = (before[0] + messages, before[1] + size)
 
     async def start(self) -> None:
         """Connect.
@@ -86,6 +96,7 @@ class LeasedProducer:
                     headers=list(message.headers),
                 )
                 handed_over = True
+                self._count(message.topic, 1, _size(message))
                 return int((await asyncio.shield(future)).offset)
             except Exception as error:
                 await self._recover(producer, error, handed_over)
@@ -110,7 +121,7 @@ class LeasedProducer:
         producer = await self._producer()
         try:
             with self._handing_over():
-                batches = await _hand_over(producer, runs, self._open)
+                batches = await _hand_over(producer, runs, self._open, self._count)
         except Exception as error:
             raise await self._failed(producer, error) from error
         return asyncio.get_running_loop().create_task(self._confirmed(producer, batches))
@@ -226,7 +237,7 @@ class LeasedProducer:
             producer = await self._producer()
             try:
                 alone = Run(message.topic, message.partition, iter([message.content]))
-                return (await _places(await _hand_over(producer, [alone], self._open)))[0][0][0]
+                return (await _places(await _hand_over(producer, [alone], self._open, self._count)))[0][0][0]
             except Exception as error:
                 self._retire(producer)
                 raise translate(error) from error
@@ -242,10 +253,13 @@ class _Batch(NamedTuple):
 
 
 async def _hand_over(
-    producer: AIOKafkaProducer, runs: Sequence[Run], under_way: set[asyncio.Future[Any]]
+    producer: AIOKafkaProducer,
+    runs: Sequence[Run],
+    under_way: set[asyncio.Future[Any]],
+    counted: Callable[[str, int, int], None],
 ) -> list[_Batch]:
     """Send through aiokafka's batch API, which costs a third of a future per message. ``under_way`` holds
-    each batch until it is settled.
+    each batch until it is settled; ``counted`` is told its topic, messages and bytes.
 
     The runs take turns, batch by batch: of one partition aiokafka sends one, and waits.
     """
@@ -273,6 +287,7 @@ async def _hand_over(
             if count:
                 sent = await producer.send_batch(batch, run.topic, partition=run.partition)
                 batches.append(_Batch(index, count, sent))
+                counted(run.topic, count, batch.size())
                 under_way.add(sent)
                 sent.add_done_callback(under_way.discard)
                 await asyncio.sleep(0)  # it can go out while the next is made
@@ -292,6 +307,12 @@ async def _places(batches: Sequence[_Batch]) -> list[list[tuple[int, int]]]:
             raise outcome
         places.setdefault(batch.run, []).append((int(outcome.offset), batch.messages))
     return [places[index] for index in sorted(places)]
+
+
+def _size(message: Outgoing) -> int:
+    """About: key, value, headers and what Kafka adds."""
+    headers = sum(len(name) + len(value) + 2 for name, value in message.headers)
+    return len(message.key or b"") + len(message.value or b"") + headers + 16
 
 
 def _size_refused_by_broker(error: Exception) -> bool:

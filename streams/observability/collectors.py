@@ -13,6 +13,7 @@ from prometheus_client.metrics_core import Metric
 
 from streams.core.messages import Augmented, Labeled, Row
 from streams.observability import metrics as m
+from streams.ports.kafka import WaitsFor
 
 
 class Membership(Protocol):
@@ -86,6 +87,11 @@ def agents_metrics(counts: Counter[str], in_flight: int, waiting: int) -> Iterab
     yield m.DEAD_LETTERS.family(parted(counts, "dead_letters", 2))
     yield m.IN_FLIGHT.one(in_flight)
     yield m.WAITING.one(waiting)
+
+
+def waits_metric(step: str, waits: Iterable[WaitsFor]) -> Metric:
+    """Whom ``step`` waits for."""
+    return m.WAITS_FOR_READERS.family({(step, wait.topic, wait.group): 1.0 for wait in waits})
 
 
 def cache_metrics(answers: Mapping[str, Answers]) -> Iterable[Metric]:

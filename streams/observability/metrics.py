@@ -97,6 +97,14 @@ LAG_MESSAGES = _gauge(
     "step",
     "topic",
 )
+WAITS_FOR_READERS = _gauge(
+    "waits_for_readers",
+    (*_POLLER, *_AGENTS),
+    "1 while no more is written to a topic, because retention would take it before this group has read it.",
+    "step",
+    "topic",
+    "group",
+)
 LAG_SECONDS = _gauge(
     "lag_seconds", (*_AGENTS, *_SINK), "Age of the oldest of them; 0 without any.", "step", "topic"
 )

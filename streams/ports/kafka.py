@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from asyncio import Task
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Protocol
+from typing import Literal, NamedTuple, Protocol
 from uuid import UUID
 
 from streams.core.records import Commit, Outgoing, Partition, Record, Run
@@ -108,3 +108,38 @@ class TopicIds(Protocol):
 
     async def topic_ids(self, topics: Sequence[str]) -> dict[str, UUID]:
         """The same for several at once."""
+
+
+class WaitsFor(NamedTuple):
+    """A group that is so far behind in a topic that no more is written to it. ``unread``: messages.
+    ``why``: too many wait (`messages`), or the oldest has used up its share of the retention (`age`)."""
+
+    topic: str
+    group: str
+    unread: int
+    why: Literal["messages", "age"]
+
+
+class Headroom(Protocol):
+    """How much may be written to some topics before retention takes messages that their readers have not
+    read."""
+
+    looks: int  # how often it was seen where the readers are
+
+    @property
+    def waits(self) -> list[WaitsFor]:
+        """What is waited for now, and was a moment ago."""
+
+    async def refresh(self, *, now: bool = False, pending: int = 0) -> None:
+        """Look where the readers are, if the last look is old; ``now``: if it is not quite new. While Kafka
+        is away what was seen last stands. ``pending``: messages that were handed over and may not be there
+        yet."""
+
+    def left(self) -> int:
+        """So many messages may be written, whatever partition they go to; 0: wait."""
+
+    def full(self, partition: Partition) -> bool:
+        """Whether nothing should be written to this partition now."""
+
+    def wrote(self, count: int) -> None:
+        """So many were written since `refresh`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 import structlog
 from prometheus_client.metrics_core import Metric
@@ -13,12 +14,14 @@ from connectors.clickhouse.poller.poller import Poller
 from connectors.kafka.admin import Admin
 from connectors.kafka.connection import connection
 from connectors.kafka.consumer import GroupConsumer, Session
+from connectors.kafka.headroom import Headroom
 from connectors.kafka.producer import LeasedProducer
+from connectors.kafka.reader_positions import ReaderPositions
 from connectors.kafka.tail import TailReader
 from streams.core.availability import again
 from streams.core.settings import Settings
 from streams.core.topics import groups
-from streams.observability.collectors import member_metrics, poller_metrics
+from streams.observability.collectors import member_metrics, poller_metrics, waits_metric
 from streams.observability.health import Health
 from streams.observability.metrics import CREATED_TO_POLLED, STAGE_LATENCY, Histogram
 from streams.observability.watchdog import Watchdog
@@ -26,6 +29,8 @@ from streams.runtime.lifecycle import membership_owed, watched
 from streams.runtime.readiness import clickhouse_ready, kafka_ready
 
 log = structlog.get_logger()
+
+_MOST_AHEAD = 1_000_000  # rows that may wait for the agents, however long the topic keeps them
 
 
 async def poller(settings: Settings, health: Health) -> None:
@@ -37,6 +42,8 @@ async def poller(settings: Settings, health: Health) -> None:
     group = GroupConsumer(arguments, groups(settings.topic_prefix)["poller"], (topics.cursor,))
     producer = LeasedProducer(arguments, group.lease)
     group.fence_with(producer.fence)
+    readers = ReaderPositions(arguments, {topics.rows: [groups(settings.topic_prefix)["agents"]]})
+    headroom = Headroom(readers, most=_MOST_AHEAD, size_of=producer.size_of)
     counts: Counter[str] = Counter()
     latency = Histogram(STAGE_LATENCY)
     active: list[Poller] = []
@@ -51,6 +58,7 @@ async def poller(settings: Settings, health: Health) -> None:
             tail=TailReader(arguments),
             topic_ids=admin,
             lease=group.lease,
+            headroom=headroom,
             generation=session.generation,
             ending=session.ending,
             counts=counts,
@@ -70,6 +78,7 @@ async def poller(settings: Settings, health: Health) -> None:
             watermark=poller.watermark if poller else None,
             polled_at=poller.polled_at if poller else None,
         )
+        yield waits_metric("poll", headroom.waits)
         yield latency.collect()
         yield from member_metrics(group.lease)
 
@@ -81,11 +90,19 @@ async def poller(settings: Settings, health: Health) -> None:
         await client.command("SELECT 1")
         return "the source table has not been looked at"
 
-    health.measure, health.state = measure, lambda: {"active": bool(active), "counts": dict(counts)}
+    def state() -> dict[str, Any]:
+        waits = [wait._asdict() for wait in headroom.waits]
+        return {"active": bool(active), "counts": dict(counts), "waits_for": waits}
+
+    def progress() -> tuple[int, int]:
+        return counts.total(), headroom.looks  # what waits for readers looks at them
+
+    health.measure, health.state = measure, state
     health.working()
     try:
-        await watched(again(lambda: group.run(poll)), Watchdog(lambda: counts.total(), owes))
+        await watched(again(lambda: group.run(poll)), Watchdog(progress, owes))
     finally:
         log.info("poller_ends", **counts)
+        await readers.close()
         await producer.stop()
         await client.close()

@@ -25,8 +25,10 @@ from connectors.clickhouse.sink.sink import Sink
 from connectors.clickhouse.sink.stored_offsets import OffsetSet
 from connectors.kafka.admin import Admin
 from connectors.kafka.connection import connection
+from connectors.kafka.headroom import Headroom
 from connectors.kafka.lease import GroupLease
 from connectors.kafka.producer import LeasedProducer
+from connectors.kafka.reader_positions import ReaderPositions
 from connectors.kafka.tail import TailReader
 from streams.core.environment import load
 from streams.core.messages import Labeled, Row
@@ -282,6 +284,7 @@ async def test_the_pollers_memory_keeps_rows_from_being_published_again(scene: S
     rows = [(number, f"запрос {number}", NOW, "u") for number in range(ROWS)]
     await scene.parts.insert(f"{scene.name}.logs", rows, ("id", "query_text", "created_at", "user_id"))
     client = ClickHouseClient.from_settings(scene.settings)
+    readers = ReaderPositions(scene.connection, {scene.topics.rows: [f"{scene.name}-agents"]})
     try:
         for kind in (TailReader, NoTail if gone else TailReader):
             lease, _ = await scene.member()
@@ -295,6 +298,7 @@ async def test_the_pollers_memory_keeps_rows_from_being_published_again(scene: S
                 tail=scene.tail(kind),
                 topic_ids=scene.admin,
                 lease=lease,
+                headroom=Headroom(readers),
                 generation=1,
                 ending=ending,
             )
@@ -304,6 +308,7 @@ async def test_the_pollers_memory_keeps_rows_from_being_published_again(scene: S
             ending.set()
             await running
     finally:
+        await readers.close()
         await client.close()
     times = await scene.times(scene.topics.rows)
     assert len(times) == ROWS

@@ -14,30 +14,28 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable
 from datetime import datetime
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 import structlog
 
-from connectors.clickhouse.poller.bulk_page import BulkPage
 from connectors.clickhouse.poller.bulk_source import BulkSource
 from connectors.clickhouse.poller.cursor import MOST_AHEAD, Cursor
+from connectors.clickhouse.poller.page_split import Page, split
 from connectors.clickhouse.poller.publisher import OneByOneError, Publisher
 from connectors.clickhouse.poller.read_ahead import one_ahead
 from connectors.clickhouse.poller.row_identity import Mark
 from connectors.clickhouse.poller.untimed_rows import MOST, Timeless
-from connectors.clickhouse.source.table import SourceRow
 from streams.core.errors import ConfigurationError, RetryableError
 from streams.core.records import Outgoing
 from streams.core.settings import Settings
 from streams.core.times import micros_of, moment
 from streams.core.topics import Topics
 from streams.observability.metrics import Series
-from streams.ports.kafka import BulkSender, Lease, Tail, TopicIds
+from streams.ports.kafka import BulkSender, Headroom, Lease, Tail, TopicIds
 
 log = structlog.get_logger()
 
 T = TypeVar("T")
-Page: TypeAlias = BulkPage | list[SourceRow]
 
 _SECOND = 1_000_000
 # How far before the newest row each poll begins: rows of one moment are rarely visible at one moment.
@@ -50,6 +48,7 @@ _WHOLE_READINGS = 4
 _MOST_GAPS = 50
 _RECENT_CURSORS = 100
 _AWAY_SECONDS = 1.0
+_HELD_SECONDS = 0.25
 
 
 class _SourceAwayError(Exception):
@@ -75,13 +74,14 @@ class Poller:
         tail: Tail,
         topic_ids: TopicIds,
         lease: Lease,
+        headroom: Headroom,
         generation: int,
         ending: asyncio.Event,
         counts: Counter[str] | None = None,
         waited: Series | None = None,
     ) -> None:
-        """``partitions``: how many the rows topic has. ``ending``: set when the group takes back. ``waited``
-        is told how long each row was there before it was read."""
+        """``partitions``: how many the rows topic has. ``headroom``: of the rows topic. ``ending``: set when
+        the group takes back. ``waited`` is told how long each row was there before it was read."""
         self.counts: Counter[str] = Counter() if counts is None else counts
         self.watermark: int | None = None
         self.polled_at: float | None = None
@@ -92,6 +92,8 @@ class Poller:
         self._tail = tail
         self._topic_ids = topic_ids
         self._lease = lease
+        self._headroom = headroom
+        self._held = False  # the readers are so far behind that rows were left in the table
         self._generation = generation
         self._ending = ending
         self._publisher = Publisher(
@@ -157,6 +159,10 @@ class Poller:
                         looked_back = began
                 self._back()
                 self.polled_at = time.time()
+                if self._held:
+                    await self._wait_for_readers()
+                    # Rows may have come late meanwhile: the window is read before it moves on.
+                    whole = float("-inf")
             except _SourceAwayError as error:
                 await self._away(error)
             self.counts["polls"] += 1
@@ -240,7 +246,12 @@ class Poller:
         return newest - _OVERLAP if self._begin is None else max(newest - _OVERLAP, self._begin)
 
     async def _scan(self, pages: AsyncGenerator[Page, None]) -> None:
-        """Publish ``pages``: while one is confirmed the next is made, and the one after it read."""
+        """Publish ``pages``: while one is confirmed the next is made, and the one after it read.
+
+        Ends early where the readers leave no room; nothing of the rest is settled then.
+        """
+        if self._held:
+            return
 
         async def following() -> Page | None:
             return await _next(pages)
@@ -251,14 +262,43 @@ class Poller:
                 async for page in found:
                     if self._ending.is_set():
                         break
-                    await self._reached(await self._publisher.publish(page, self._generation, self._now()))
+                    await self._publish(page)
                     del page  # not to be kept while the next is waited for
+                    if self._held:
+                        break
             await self._reached(await self._publisher.finish())
         except _SourceAwayError:
             await self._reached(await self._publisher.finish())
             raise
         finally:
             await self._publisher.over()
+
+    async def _publish(self, page: Page) -> None:
+        rest: Page | None = page
+        while rest is not None:
+            await self._headroom.refresh(pending=self._publisher.pending)
+            left = self._headroom.left()
+            if not left:
+                self._held = True
+                return
+            part, rest = split(rest, left, self._publisher.published)
+            sent = self._publisher.sent
+            reached = await self._publisher.publish(part, self._generation, self._now())
+            self._headroom.wrote(self._publisher.sent - sent)
+            await self._reached(reached)
+
+    async def _wait_for_readers(self) -> None:
+        """The rows that were left are read again from the table, and take no memory here."""
+        asked = time.monotonic()
+        while not self._ending.is_set() and not self._headroom.left():
+            await self._save()
+            await _wait(self._ending, _HELD_SECONDS)
+            await self._headroom.refresh()
+            if time.monotonic() - asked > _LOOK_BACK_SECONDS:
+                self._skew = await _ask(self._source.now()) - int(time.time() * _SECOND)
+                self.polled_at = time.time()
+                asked = time.monotonic()
+        self._held = False
 
     async def _reached(self, micros: int | None) -> None:
         """Everything up to ``micros`` was read and is settled."""

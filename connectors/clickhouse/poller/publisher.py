@@ -49,6 +49,10 @@ class _OnTheWay(NamedTuple):
     waited: Any
     waited_too: Sequence[float]
 
+    @property
+    def messages(self) -> int:
+        return len(self.waited) + len(self.waited_too)
+
 
 class Publisher:
     """Publishes rows of one source table for one time of ownership."""
@@ -74,12 +78,18 @@ class Publisher:
         self._partitions = partitions
         self._sender = sender
         self._lease = lease
+        self.sent = 0  # messages that were handed over
         self._counts = counts
         self._waited = waited
         self._one_by_one = False
         self._way: _OnTheWay | None = None
         self._unsure = False
         self._namer = Namer(source, topics, partitions=partitions, least_bytes=least_bytes, counts=counts)
+
+    @property
+    def pending(self) -> int:
+        """Messages that were handed over and are not confirmed."""
+        return self._way.messages if self._way is not None else 0
 
     @property
     def written(self) -> list[Partition]:
@@ -206,7 +216,9 @@ class Publisher:
         self.published.add([*skipped, *(one.mark for one in messages)])
         places = [(Partition(run.topic, run.partition), latest) for run, latest in runs]
         waited = polled_at.timestamp() - bulk.micros / 1e6
-        return _OnTheWay(confirming, places, newest, now, waited, [one.waited for one in messages])
+        way = _OnTheWay(confirming, places, newest, now, waited, [one.waited for one in messages])
+        self.sent += way.messages
+        return way
 
     async def _settle(self, way: _OnTheWay) -> int:
         with self._refusals():
@@ -236,6 +248,7 @@ class Publisher:
         """
         with _collecting_later():
             messages, skipped = self._messages(rows)
+        self.sent += len(messages)
         if messages and not self._one_by_one:
             await self._lease.hold(generation)
             with self._refusals():

@@ -24,6 +24,7 @@ from streams.core.records import Outgoing, Partition, Record, Run
 from streams.core.settings import Settings
 from streams.core.times import moment
 from streams.core.topics import Topics
+from streams.ports.kafka import WaitsFor
 
 TOPICS = Topics("t")
 PARTITIONS = 2
@@ -102,6 +103,32 @@ class FakeLease:
     async def hold(self, generation: int) -> None:
         if generation != self.generation:
             raise LeaseLostError("over")
+
+
+class FakeHeadroom:
+    """Room for ``room`` messages, or for all; a look frees ``frees`` more. ``held``: looks without room."""
+
+    def __init__(self, room: int | None = None, frees: int = 0) -> None:
+        self.room = room
+        self.frees = frees
+        self.looks = self.held = 0
+        self.waits: list[WaitsFor] = []
+
+    async def refresh(self, *, now: bool = False, pending: int = 0) -> None:
+        self.looks += 1
+        if self.room == 0:
+            self.held += 1
+            self.room += self.frees
+
+    def left(self) -> int:
+        return 2**31 if self.room is None else self.room
+
+    def full(self, partition: Partition) -> bool:
+        return self.left() == 0
+
+    def wrote(self, count: int) -> None:
+        if self.room is not None:
+            self.room = max(0, self.room - count)
 
 
 @dataclass
@@ -195,7 +222,13 @@ def source_row(micros: int, text: str, id_: int | None = None, user: str = "u") 
     return SourceRow(micros, tie, plain, text.encode(), user.encode(), None, None)
 
 
-def make_poller(source: FakeSource, kafka: FakeKafka, ending: asyncio.Event, **settings: object) -> Poller:
+def make_poller(
+    source: FakeSource,
+    kafka: FakeKafka,
+    ending: asyncio.Event,
+    headroom: FakeHeadroom | None = None,
+    **settings: object,
+) -> Poller:
     given: dict[str, object] = {"poll_interval_seconds": 0.001, "poll_lookback_seconds": 60, **settings}
     return Poller(
         source,  # type: ignore[arg-type]
@@ -206,15 +239,18 @@ def make_poller(source: FakeSource, kafka: FakeKafka, ending: asyncio.Event, **s
         tail=kafka,
         topic_ids=kafka,
         lease=FakeLease(),
+        headroom=headroom or FakeHeadroom(),
         generation=1,
         ending=ending,
     )
 
 
-async def poll_once(source: FakeSource, kafka: FakeKafka, **settings: object) -> Poller:
+async def poll_once(
+    source: FakeSource, kafka: FakeKafka, headroom: FakeHeadroom | None = None, **settings: object
+) -> Poller:
     """A poller that begins, reads everything that is there now, and ends."""
     ending = asyncio.Event()
-    poller = make_poller(source, kafka, ending, **settings)
+    poller = make_poller(source, kafka, ending, headroom, **settings)
     task = asyncio.create_task(poller.run())
     polls = source.polls
     while source.polls < polls + 1 and not task.done():

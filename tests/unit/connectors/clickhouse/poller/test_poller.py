@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Callable
 
 import orjson
 import pytest
@@ -18,6 +20,7 @@ from streams.core.errors import RetryableError
 from streams.core.records import Partition
 from tests.unit.connectors.clickhouse.poller.fakes import (
     TOPICS,
+    FakeHeadroom,
     FakeKafka,
     FakeSource,
     make_poller,
@@ -232,3 +235,88 @@ def test_a_cursor_survives_the_topic() -> None:
     assert Cursor.decode(cursor.encode()) == cursor
     assert Cursor.decode(b"{}") is None
     assert Cursor.decode(orjson.dumps({"watermark": "soon"})) is None
+
+
+# --- readers that are far behind ---
+
+
+def cursor_of(kafka: FakeKafka) -> Cursor:
+    found = Cursor.decode(kafka.logs[Partition(TOPICS.cursor, 0)][-1].value)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("makes", [False, True])
+async def test_no_more_is_published_than_the_readers_have_room_for(makes: bool) -> None:
+    rows = [source_row(NOW - (20 - n) * SECOND, f"text {n}", n) for n in range(20)]
+    source, kafka = FakeSource(rows=rows, clock=NOW, makes=makes, page_rows=7), FakeKafka()
+    headroom = FakeHeadroom(room=5)
+    ending = asyncio.Event()
+    poller = make_poller(source, kafka, ending, headroom)
+    task = asyncio.create_task(poller.run())
+    await until(lambda: headroom.held > 2)
+    assert sorted(kafka.row_ids(), key=int) == [str(n) for n in range(5)]
+    assert cursor_of(kafka).watermark == rows[4].micros
+    headroom.room = 2
+    await until(lambda: len(kafka.rows()) > 5 and headroom.room == 0)
+    assert sorted(kafka.row_ids(), key=int) == [str(n) for n in range(7)]
+    headroom.room = None
+    await until(lambda: len(kafka.rows()) == 20)
+    ending.set()
+    await task
+    assert len(set(kafka.row_ids())) == 20
+
+
+async def test_rows_that_come_late_while_the_readers_are_behind_are_found() -> None:
+    """What comes after the wait carries the window far on: it is read where it stood, first."""
+    source = FakeSource(rows=[source_row(NOW, "first", 1), source_row(NOW + SECOND, "next", 2)], clock=NOW)
+    kafka, headroom, ending = FakeKafka(), FakeHeadroom(room=1), asyncio.Event()
+    poller = make_poller(source, kafka, ending, headroom)
+    task = asyncio.create_task(poller.run())
+    await until(lambda: headroom.held > 0)
+    assert kafka.row_ids() == ["1"]
+    source.clock = NOW + 3600 * SECOND
+    source.rows += [source_row(NOW - 30 * SECOND, "late", 3)]
+    source.rows += [source_row(NOW + n * 40 * SECOND, f"text {n}", 10 + n) for n in range(1, 90)]
+    headroom.room = None
+    await until(lambda: len(kafka.rows()) == len(source.rows))
+    ending.set()
+    await task
+    assert Counter(kafka.row_ids()) == Counter(str(int(row.id or b"")) for row in source.rows)
+
+
+async def test_one_that_dies_while_it_waits_leaves_the_rest_to_the_next() -> None:
+    rows = [source_row(NOW - (9 - n) * SECOND, f"text {n}", n) for n in range(9)]
+    source, kafka, headroom = FakeSource(rows=rows, clock=NOW), FakeKafka(), FakeHeadroom(room=4)
+    task = asyncio.create_task(make_poller(source, kafka, asyncio.Event(), headroom).run())
+    await until(lambda: headroom.held > 0)
+    task.cancel()
+    await asyncio.wait([task])
+    source.rows.append(source_row(NOW - 7 * SECOND, "late", 100))
+    await poll_once(source, kafka)
+    assert Counter(kafka.row_ids()) == Counter(str(int(row.id or b"")) for row in source.rows)
+
+
+@hypothesis_settings(max_examples=100)
+@given(arrivals(), st.booleans(), st.integers(0, 7), st.integers(1, 7), st.integers(1, 9))
+def test_each_row_is_published_once_however_little_room_there_is(
+    rounds: list[list[SourceRow]], makes: bool, room: int, frees: int, page_rows: int
+) -> None:
+    async def scenario() -> None:
+        source, kafka = FakeSource(clock=NOW, makes=makes, page_rows=page_rows), FakeKafka()
+        for rows in rounds:
+            source.rows += rows
+            source.clock = max((row.micros for row in source.rows), default=NOW)
+            await poll_once(source, kafka, FakeHeadroom(room, frees))
+        assert len(kafka.rows()) == len(source.rows)
+        assert len({(record.key, record.header(CREATED_AT)) for record in kafka.rows()}) == len(source.rows)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("connectors.clickhouse.poller.poller._HELD_SECONDS", 0.0)
+        asyncio.run(scenario())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0)

@@ -1,0 +1,39 @@
+"""A page in two, where no more than some of its new rows may be published now."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+
+from connectors.clickhouse.poller.bulk_page import BulkPage
+from connectors.clickhouse.poller.published_rows import Published
+from connectors.clickhouse.source.table import SourceRow
+
+Page: TypeAlias = BulkPage | list[SourceRow]
+
+
+def split(page: Page, most: int, published: Published) -> tuple[Page, Page | None]:
+    """The older part of ``page``, with ``most`` rows that may be new or hardly more, and the rest.
+
+    Rows that may be equal are never apart: which of them is new is known by their number.
+    """
+    if len(page) <= most:
+        return page, None
+    return _split_bulk(page, most, published) if isinstance(page, BulkPage) else _split_rows(page, most)
+
+
+def _split_bulk(page: BulkPage, most: int, published: Published) -> tuple[BulkPage, BulkPage | None]:
+    ready, look = page.sorted_out(published)
+    times = page.micros[ready | look]
+    if len(times) <= most:
+        return page, None
+    older = page.micros <= np.partition(times, most - 1)[most - 1]
+    return page.only(older), None if older.all() else page.only(~older)
+
+
+def _split_rows(page: list[SourceRow], most: int) -> tuple[list[SourceRow], list[SourceRow] | None]:
+    end = most
+    while end < len(page) and page[end][:2] == page[end - 1][:2]:
+        end += 1
+    return page[:end], page[end:] or None

@@ -1,0 +1,193 @@
+"""How far the readers of some topics are, and what retention leaves them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from connectors.kafka.errors import translate
+from streams.core.records import Partition
+
+_CONFIG_SECONDS = 60.0
+_LOOK_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Retention:
+    """What a topic keeps: ``seconds``, and ``size`` in bytes of each partition; None for no limit."""
+
+    seconds: float | None = None
+    size: int | None = None
+
+    @classmethod
+    def of(cls, config: Mapping[str, str | None]) -> Retention:
+        """From a topic's configuration as the brokers tell it; what they do not tell is no limit."""
+        millis, size = _number(config.get("retention.ms")), _number(config.get("retention.bytes"))
+        return cls(millis / 1000 if millis is not None else None, size)
+
+
+class ReaderPosition(NamedTuple):
+    """One group in one partition. ``first`` and ``end``: what the topic holds. ``read``: the next offset to
+    read, -1 for a group that has committed none. ``aged``: messages below this offset have used up the
+    asked share of the topic's retention."""
+
+    first: int
+    end: int
+    read: int
+    aged: int
+
+    @property
+    def next(self) -> int:
+        """The next message that is there to be read."""
+        # A position past the end is one of the topic that was there before this one.
+        return self.first if self.read > self.end else max(self.read, self.first)
+
+    @property
+    def unread(self) -> int:
+        """Messages that wait for the group."""
+        return self.end - self.next
+
+    @property
+    def late(self) -> bool:
+        """Whether the oldest of them is older than was asked."""
+        return self.unread > 0 and self.next < self.aged
+
+
+class ReaderPositions:
+    """Looks without joining any group: some four requests a look, however many partitions there are.
+
+    Keeps its connections between looks.
+    """
+
+    def __init__(self, connection: dict[str, Any], readers: Mapping[str, Sequence[str]]) -> None:
+        """``readers``: the groups that read each topic."""
+        self._connection = connection
+        self._readers = readers
+        self._consumer: AIOKafkaConsumer | None = None
+        self._admin: AIOKafkaAdminClient | None = None
+        self._retention: dict[str, Retention] = {}
+        self._asked_at = float("-inf")
+
+    async def retention(self) -> dict[str, Retention]:
+        """Of each topic, as it was a minute ago at most.
+
+        Raises:
+            UnavailableError, AccessError.
+        """
+        if time.monotonic() - self._asked_at > _CONFIG_SECONDS:
+            try:
+                _, admin = await self._started()
+                self._retention = await _retention(admin, list(self._readers))
+            except Exception as error:
+                await self.close()
+                raise translate(error) from error
+            self._asked_at = time.monotonic()
+        return self._retention
+
+    async def look(self, share: float) -> dict[tuple[str, Partition], ReaderPosition]:
+        """Where each group is in each partition of its topics. ``share``: of the topic's retention, from
+        which on a message counts as aged.
+
+        Raises:
+            UnavailableError, AccessError.
+        """
+        retention = await self.retention()
+        try:
+            async with asyncio.timeout(_LOOK_SECONDS):
+                return await self._look(retention, share)
+        except Exception as error:
+            await self.close()
+            raise translate(error) from error
+
+    async def _look(
+        self, retention: Mapping[str, Retention], share: float
+    ) -> dict[tuple[str, Partition], ReaderPosition]:
+        consumer, admin = await self._started()
+        places = await _places(admin, list(self._readers))
+        groups = sorted({group for some in self._readers.values() for group in some})
+        # Before the ends: what is read meanwhile counts as unread, never the other way round.
+        offsets = await asyncio.gather(*(admin.list_consumer_group_offsets(group) for group in groups))
+        committed = dict(zip(groups, offsets, strict=True))
+        first = await consumer.beginning_offsets(places)
+        end = await consumer.end_offsets(places)
+        aged = await self._aged(consumer, places, retention, share)
+        found = {}
+        for place in places:
+            for group in self._readers[place.topic]:
+                at = committed[group].get(place)
+                found[group, Partition(*place)] = ReaderPosition(
+                    first[place], end[place], at.offset if at is not None else -1, aged.get(place, 0)
+                )
+        return found
+
+    async def close(self) -> None:
+        """Close the connections; the next look opens them."""
+        consumer, self._consumer = self._consumer, None
+        admin, self._admin = self._admin, None
+        for one in (consumer.stop() if consumer else None, admin.close() if admin else None):
+            if one is not None:
+                with contextlib.suppress(Exception):
+                    await one
+
+    async def _aged(
+        self,
+        consumer: AIOKafkaConsumer,
+        places: Sequence[TopicPartition],
+        retention: Mapping[str, Retention],
+        share: float,
+    ) -> dict[TopicPartition, int]:
+        now, asked = time.time(), {}
+        for place in places:
+            seconds = retention.get(place.topic, Retention()).seconds
+            if seconds is not None and seconds < now:
+                asked[place] = int((now - share * seconds) * 1000)
+        if not asked:
+            return {}
+        found = await consumer.offsets_for_times(asked)
+        # None: every message is older.
+        return {place: at.offset if at is not None else 2**63 - 1 for place, at in found.items()}
+
+    async def _started(self) -> tuple[AIOKafkaConsumer, AIOKafkaAdminClient]:
+        if self._consumer is None or self._admin is None:
+            await self.close()
+            self._consumer = AIOKafkaConsumer(
+                **self._connection, group_id=None, enable_auto_commit=False, auto_offset_reset="none"
+            )
+            self._admin = AIOKafkaAdminClient(**self._connection)
+            await asyncio.gather(self._consumer.start(), self._admin.start())
+        return self._consumer, self._admin
+
+
+async def _places(admin: AIOKafkaAdminClient, topics: list[str]) -> list[TopicPartition]:
+    """All partitions that have a leader; one without would hold up the look at the others."""
+    return [
+        TopicPartition(one["topic"], part["partition"])
+        for one in await admin.describe_topics(topics)
+        for part in one["partitions"]
+        if part["leader"] >= 0
+    ]
+
+
+async def _retention(admin: AIOKafkaAdminClient, topics: list[str]) -> dict[str, Retention]:
+    asked = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in topics]
+    return {
+        resource[3]: Retention.of({entry[0]: entry[1] for entry in resource[4]})
+        for response in await admin.describe_configs(asked)
+        for resource in response.resources
+    }
+
+
+def _number(text: str | None) -> int | None:
+    try:
+        value = int(text or "")
+    except ValueError:
+        return None
+    return value if value >= 0 else None

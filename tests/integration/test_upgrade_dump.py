@@ -1,0 +1,78 @@
+"""What release 0.1.0 wrote can be restored as it was, and today's roles go on with it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.integration.pipeline import Pipeline, keys
+from tests.integration.replaying import current
+from tests.upgrade import dump
+
+RELEASE = "0.1.0"
+ROLES = ("poller", "agents", "sink")
+
+
+def test_the_dump_holds_what_a_release_leaves_behind() -> None:
+    found = dump.load(RELEASE)
+    rows = {table.name: len(table.rows) for table in found.tables}
+    assert set(rows) == {
+        *("audit_log", "dead_letters", "label_versions", "logs", "logs_augmented", "logs_labeled"),
+        "logs_labeled_current",
+    }
+    assert all(rows.values()), rows
+    assert all(found.messages.values())
+    # Offsets without gaps from 0, so that a restored message has the offset that it had.
+    for topic in found.topics:
+        counted = Counter[int]()
+        for message in found.messages[topic.name]:
+            assert message.offset == counted[message.partition], topic.name
+            counted[message.partition] += 1
+    assert {one.group for one in found.committed} == {f"{found.name}-agents", f"{found.name}-sink"}
+    assert all(one.metadata for one in found.committed)
+    size = sum(path.stat().st_size for path in (dump.DATA / RELEASE).rglob("*") if path.is_file())
+    assert size < 300_000
+
+
+async def test_a_restored_dump_is_what_was_written(make: Callable[..., Pipeline]) -> None:
+    flow = make()
+    restored = await dump.restore(dump.load(RELEASE), flow.kafka, flow.clickhouse_port, flow.prefix)
+    found = await dump.read(flow.kafka, flow.clickhouse_port, flow.prefix, restored.note)
+    assert found.tables == restored.tables
+    assert found.messages == restored.messages
+    assert found.committed == restored.committed
+    for topic, wanted in zip(found.topics, restored.topics, strict=True):
+        assert (topic.name, topic.id, topic.partitions) == (wanted.name, wanted.id, wanted.partitions)
+        assert topic.settings.items() >= (wanted.settings | {"retention.ms": "-1"}).items()
+
+
+async def test_today_s_roles_go_on_with_it(make: Callable[..., Pipeline], tmp_path: Path) -> None:
+    saved = dump.load(RELEASE)
+    taxonomy = str(dump.DATA / RELEASE / "taxonomy.yaml")
+    flow = make(**saved.note["settings"], TAXONOMY_PATH=taxonomy, POLL_INTERVAL_SECONDS="0.3")
+    await dump.restore(saved, flow.kafka, flow.clickhouse_port, flow.prefix)
+    before = current(flow)
+    waiting = {row_id for ids in saved.note["waiting"].values() for row_id in ids}
+    assert len(waiting) == 15
+    assert not waiting & set(before)
+
+    made = flow.command("init")
+    assert made.returncode == 0, made.stderr
+    flow.start(*ROLES)
+    flow.wait(lambda: waiting <= set(current(flow)), "the rows in flight are labelled and stored", 180)
+    flow.wait(lambda: waiting <= augmented(flow), "their variants are stored", 180)
+    flow.stop()
+    after = current(flow)
+    assert {row_id: after[row_id] for row_id in before} == before
+    assert set(after) == set(before) | waiting
+    for topic, wanted in (("rows", None), ("labeled", b"v2"), ("augmented", b"v2")):
+        messages = await flow.topic(topic)
+        if wanted is not None:
+            messages = [one for one in messages if dict(one.headers)["label-version"] == wanted]
+        counted = Counter(key for key in keys([one for one in messages if one.key]) if key in waiting)
+        assert counted == dict.fromkeys(waiting, 1), topic
+
+
+def augmented(flow: Pipeline) -> set[str]:
+    return {row_id for (row_id,) in flow.rows(f"SELECT row_id FROM {flow.database}.logs_augmented")}

@@ -17,7 +17,7 @@ from typing import Protocol
 import structlog
 
 from connectors.kafka.reader_positions import ReaderPosition, Retention
-from streams.core.errors import ConfigurationError, RetryableError
+from streams.core.errors import ConfigurationError, LabelstreamError
 from streams.core.records import Partition
 from streams.ports.kafka import WaitsFor
 
@@ -84,6 +84,7 @@ class Headroom:
         self._clock = clock
         self._readers: dict[_Key, _Reader] = {}
         self._full: set[tuple[str, str]] = set()  # topics and groups for which all waits that may
+        self._held: frozenset[Partition] = frozenset()
         self._wrote = 0
         self._looked = float("-inf")
         self._period = _LEAST_SECONDS
@@ -98,21 +99,20 @@ class Headroom:
     def left(self) -> int:
         if self._unbounded:
             return 2**31
-        if not self._readers or self._full or any(reader.held for reader in self._readers.values()):
+        if not self._readers or self._full or self._held:
             return 0
         left = min(reader.left for reader in self._readers.values())
         left = min(left, self._most - max(self._unread().values()))
         return max(0, int(min(left - self._wrote, 2**31)))
 
     def full(self, partition: Partition) -> bool:
-        return not self._unbounded and any(
-            reader.held for (_, where), reader in self._readers.items() if where == partition
-        )
+        return partition in self._held and not self._unbounded
 
     def wrote(self, count: int) -> None:
         self._wrote += count
         for reader in self._readers.values():
             reader.held = reader.held or reader.left <= self._wrote
+        self._hold()
         self._full |= {key for key, unread in self._unread().items() if unread + self._wrote >= self._most}
 
     async def refresh(self, *, now: bool = False, pending: int = 0) -> None:
@@ -123,15 +123,15 @@ class Headroom:
         try:
             retention = await self._positions.retention()
             found = await self._positions.look(SHARE)
-        except RetryableError as error:
-            if str(error) != self._unseen:
-                log.warning("readers_not_seen", reason=str(error))
-            self._unseen = str(error)
-            return
         except ConfigurationError as error:
             if not self._unbounded:
                 log.warning("readers_not_seen", reason=str(error), setting=error.setting, fix=error.fix)
             self._unbounded = True
+            return
+        except LabelstreamError as error:
+            if str(error) != self._unseen:
+                log.warning("readers_not_seen", reason=str(error))
+            self._unseen = str(error)
             return
         self._unseen, self._unbounded, self._wrote = "", False, pending
         self.looks += 1
@@ -140,6 +140,7 @@ class Headroom:
         self._period = min(max(share / _LOOKS_A_SHARE, _LEAST_SECONDS), _MOST_SECONDS)
         for key, at in found.items():
             self._saw(key, at, since, retention.get(key[1].topic, Retention()))
+        self._hold()
         self._full = {
             key
             for key, unread in self._unread().items()
@@ -169,6 +170,9 @@ class Headroom:
         bound = reader.limit * _RESUME if reader.held else reader.limit
         reader.held = at.late or at.unread >= bound
 
+    def _hold(self) -> None:
+        self._held = frozenset(where for (_, where), reader in self._readers.items() if reader.held)
+
     def _unread(self) -> dict[tuple[str, str], int]:
         """Messages of each topic that wait for each of its groups."""
         found: dict[tuple[str, str], int] = {}
@@ -177,7 +181,7 @@ class Headroom:
         return found
 
     def _say(self) -> None:
-        now = {(wait.topic, wait.group): wait for wait in self._held()}
+        now = {(wait.topic, wait.group): wait for wait in self._waiting()}
         for key, wait in now.items():
             if key not in self._said:
                 log.warning("waits_for_readers", **wait._asdict())
@@ -189,7 +193,7 @@ class Headroom:
                 del self._said[key]
                 log.info("readers_keep_up", topic=wait.topic, group=wait.group)
 
-    def _held(self) -> Iterable[WaitsFor]:
+    def _waiting(self) -> Iterable[WaitsFor]:
         held, late = set(self._full), set()
         for (group, where), reader in self._readers.items():
             if reader.held:

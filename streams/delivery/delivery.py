@@ -38,6 +38,7 @@ log = structlog.get_logger()
 
 Sleep = Callable[[float], Awaitable[None]]
 Observe = Callable[[Row], None]
+Full = Callable[[Partition], bool]
 _FINISH_SECONDS = 2.0  # of a revocation; the lease is older than that only after a pause
 
 
@@ -59,8 +60,10 @@ class Delivery:
         limits: Limits,
         sleep: Sleep = asyncio.sleep,
         observe: Observe = lambda message: None,
+        full: Full = lambda partition: False,
     ) -> None:
-        """``observe`` is given each live message that was made, once it is published."""
+        """``observe`` is given each live message that was made, once it is published. ``full``: whether an
+        output's readers are so far behind that nothing should be written to it; see `resume`."""
         self.flow = flow
         self.counts: Counter[str] = Counter()
         self.unsure = ""  # why only a new start can tell what was written
@@ -72,6 +75,7 @@ class Delivery:
         # Answers may all come at once: then each place finds a message that waits, whatever its partition.
         self._enough = max(limits.queue, *limits.in_flight.values(), 0)
         self._sleep = sleep
+        self._full = full
         self._outbox = Outbox(flow, sender, lease, self.counts, sleep=sleep, observe=observe)
         self._generation = -1
         self._inputs: dict[Partition, Input] = {}
@@ -195,6 +199,10 @@ class Delivery:
         """Messages that were read and have not been begun."""
         return sum(len(state.waiting) for state in self._inputs.values())
 
+    def resume(self) -> None:
+        """Begin what may begin, now that an output's readers have come nearer."""
+        self._pump()
+
     def _pump(self) -> None:
         """Begin what may begin: the most urgent topic first, its partitions in turn."""
         for topic in self.flow.inputs:
@@ -202,7 +210,7 @@ class Delivery:
             idle = 0
             while idle < len(turn):
                 state = self._inputs[turn[0]]
-                if not state.waiting or state.window.span >= self._limits.span:
+                if not state.waiting or self._held_back(state):
                     idle += 1
                 elif self._places.full(*state.waiting[0]):
                     if topic not in self.flow.replays:
@@ -212,6 +220,13 @@ class Delivery:
                     self._begin(state)
                     idle = 0
                 turn.rotate(-1)
+
+    def _held_back(self, state: Input) -> bool:
+        record, route = state.waiting[0]
+        outputs = (route.output, self.flow.dead_letter)
+        return state.window.span >= self._limits.span or any(
+            self._full(Partition(topic, record.partition)) for topic in outputs
+        )
 
     def _begin(self, state: Input) -> None:
         record, route = state.waiting.popleft()

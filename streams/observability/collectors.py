@@ -89,9 +89,11 @@ def agents_metrics(counts: Counter[str], in_flight: int, waiting: int) -> Iterab
     yield m.WAITING.one(waiting)
 
 
-def waits_metric(step: str, waits: Iterable[WaitsFor]) -> Metric:
-    """Whom ``step`` waits for."""
-    return m.WAITS_FOR_READERS.family({(step, wait.topic, wait.group): 1.0 for wait in waits})
+def waits_metric(waits: Iterable[WaitsFor], steps: Mapping[str, str]) -> Metric:
+    """Who waits for whom. ``steps``: by the topic that they write to."""
+    return m.WAITS_FOR_READERS.family(
+        {(steps.get(wait.topic, ""), wait.topic, wait.group): 1.0 for wait in waits}
+    )
 
 
 def cache_metrics(answers: Mapping[str, Answers]) -> Iterable[Metric]:

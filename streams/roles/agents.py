@@ -16,8 +16,10 @@ from agents.taxonomy import load_taxonomy
 from connectors.kafka.admin import Admin
 from connectors.kafka.backlog import BacklogReader
 from connectors.kafka.connection import connection
+from connectors.kafka.headroom import Headroom
 from connectors.kafka.lease import GroupLease
 from connectors.kafka.producer import LeasedProducer
+from connectors.kafka.reader_positions import ReaderPositions
 from connectors.kafka.tail import TailReader
 from connectors.llm.cache import Shared
 from connectors.llm.client import ChatClient
@@ -30,7 +32,13 @@ from streams.core.settings import Settings
 from streams.core.topics import Topics, groups
 from streams.delivery.delivery import Delivery
 from streams.delivery.routes import Limits
-from streams.observability.collectors import StageLatency, agents_metrics, cache_metrics, member_metrics
+from streams.observability.collectors import (
+    StageLatency,
+    agents_metrics,
+    cache_metrics,
+    member_metrics,
+    waits_metric,
+)
 from streams.observability.health import Health
 from streams.observability.metrics import LABEL_VERSION, LLM_CALL_SECONDS, Histogram
 from streams.observability.watchdog import Watchdog
@@ -44,6 +52,8 @@ from streams.runtime.lifecycle import lag_owed, membership_owed, watched
 from streams.runtime.readiness import chat_ready, kafka_ready
 
 log = structlog.get_logger()
+
+_LOOK_SECONDS = 0.25  # whether it is time to look where the readers of the outputs are
 
 
 async def agents(settings: Settings, health: Health) -> None:
@@ -107,6 +117,19 @@ async def _work(
         # A worker that was paused may wake up with calls that another has long made in its place.
         model.permitted = lease.held
     tail, admin = TailReader(arguments), Admin(arguments)
+    names = groups(settings.topic_prefix)
+    readers = ReaderPositions(
+        arguments,
+        {
+            topics.labeled: (names["agents"], names["sink"]),
+            topics.shadow: (names["sink"],),
+            topics.augmented: (names["sink"],),
+            topics.dead_letter: (names["sink"],),
+        },
+    )
+    writers = dict.fromkeys((topics.labeled, topics.shadow, topics.dead_letter), Labeled.made_by)
+    writers[topics.augmented] = Augmented.made_by
+    headroom = Headroom(readers, size_of=producer.size_of)
     delivery = Delivery(
         agents_flow(topics, **flow),
         sender=producer,
@@ -120,6 +143,7 @@ async def _work(
             }
         ),
         observe=latency.observe,
+        full=headroom.full,
     )
     lags = Lags(
         BacklogReader(arguments),
@@ -133,7 +157,7 @@ async def _work(
     data = settings.labelstream_data / "agents"
     data.mkdir(parents=True, exist_ok=True)
     worker = AgentsWorker(
-        group=groups(settings.topic_prefix)["agents"],
+        group=names["agents"],
         connection=arguments,
         data=data,
         lease=lease,
@@ -150,6 +174,7 @@ async def _work(
         yield latency.histogram.collect()
         yield call_seconds.collect()
         yield from lags.measure()
+        yield waits_metric(headroom.waits, writers)
         yield from member_metrics(lease)
         yield LABEL_VERSION.one(1.0, flow["label_version"], model_name)
 
@@ -158,6 +183,7 @@ async def _work(
             "label_version": flow["label_version"],
             "counts": dict(delivery.counts),
             "in_flight": delivery.in_flight,
+            "waits_for": [wait._asdict() for wait in headroom.waits],
             "endpoints": {name: vars(model.state()) for name, model in models.items()},
         }
 
@@ -167,18 +193,29 @@ async def _work(
     async def owes() -> str:
         if problem := await membership_owed(settings, lease):
             return problem
-        if not all(model.available for model in models.values()):
-            return ""  # waited out; the limit says so in the log
+        if not all(model.available for model in models.values()) or headroom.waits:
+            return ""  # waited out; the log says so
         return await lag_owed({p: commit.offset for p, commit in delivery.commits().items()}, tail)
 
     health.measure, health.state = measure, state
     for_short_waits()
     health.working()
-    looking = asyncio.create_task(lags.run())
+
+    async def make_room() -> None:
+        while True:
+            looks = headroom.looks
+            await headroom.refresh()
+            if headroom.looks != looks:
+                delivery.resume()
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    looking = [asyncio.create_task(one) for one in (lags.run(), make_room())]
     try:
         await watched(worker.run(), Watchdog(progress, owes))
     finally:
-        looking.cancel()
+        for task in looking:
+            task.cancel()
+        await readers.close()
         log.info("agents_end", **delivery.counts)
         await producer.stop()
 

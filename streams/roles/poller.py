@@ -78,7 +78,7 @@ async def poller(settings: Settings, health: Health) -> None:
             watermark=poller.watermark if poller else None,
             polled_at=poller.polled_at if poller else None,
         )
-        yield waits_metric("poll", headroom.waits)
+        yield waits_metric(headroom.waits, {topics.rows: "poll"})
         yield latency.collect()
         yield from member_metrics(group.lease)
 

@@ -102,6 +102,7 @@ def make(
     step: Callable[[Any], Awaitable[Any]] = label,
     limits: Limits | None = None,
     unwanted: Callable[[Record], bool] = lambda record: False,
+    full: Callable[[Partition], bool] = lambda partition: False,
 ) -> Delivery:
     route = Route(Row, Labeled, step, "labeled", "v1")
     return Delivery(
@@ -119,6 +120,7 @@ def make(
         lease=broker,
         limits=limits or Limits({"label": 8}),
         sleep=no_sleep,
+        full=full,
     )
 
 

@@ -311,3 +311,22 @@ async def test_a_replay_that_was_dropped_is_passed_over_also_while_it_is_at_work
     assert broker.rows() == ["3"]
     assert delivery.counts["unwanted:label"] == 3
     assert delivery.commits()[Partition("replay", 0)].offset == 4
+
+
+@pytest.mark.parametrize("full", ["labeled", "dead"])
+async def test_nothing_is_begun_whose_output_is_full_until_there_is_room(full: str) -> None:
+    broker, there = Broker(), {Partition(full, 0)}
+    delivery = make(broker, full=lambda partition: partition in there)
+    other = Partition("rows", 1)
+    await delivery.assigned({ROWS: Commit(-1), other: Commit(-1)}, 1)
+    for offset in range(5):
+        delivery.offer(record(offset, str(offset)), 1)
+        delivery.offer(record(offset, f"other {offset}")._replace(partition=1), 1)
+    await settle(delivery)
+    assert broker.rows() == []
+    assert delivery.commits()[ROWS].offset == 0
+    assert delivery.commits()[other].offset == 5  # its output is another partition
+    there.clear()
+    delivery.resume()
+    await settle(delivery)
+    assert broker.rows() == ["0", "1", "2", "3", "4"]

@@ -7,6 +7,7 @@ import importlib
 import re
 import shlex
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,6 +113,29 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert linked.exists(), target
         if anchor:
             assert anchor in anchors(linked), target
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.ru.md"])
+def test_a_readme_stays_short_and_leads_to_the_rest(page: str) -> None:
+    text = (ROOT / page).read_text("utf-8")
+    assert len(text.split()) <= 500
+    assert "](docs/index.md)" in text
+    assert text.count("![") == 1
+
+
+def test_the_index_leads_to_each_page() -> None:
+    docs = ROOT / "docs"
+    linked = set(re.findall(r"\]\(([^)#\s]+)", (docs / "index.md").read_text("utf-8")))
+    pages = [*(docs / "guide").rglob("*.md"), *docs.glob("reference/*"), *docs.glob("internals/*.md")]
+    assert {path.relative_to(docs).as_posix() for path in pages} <= linked
+
+
+def test_the_changelog_has_the_version_that_is_installed() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    headings = re.findall(r"^## (.*)", text, re.MULTILINE)
+    assert headings[0] == "[Unreleased]"
+    released = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    assert re.fullmatch(rf"\[{re.escape(released)}\] - \d{{4}}-\d\d-\d\d", headings[1])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

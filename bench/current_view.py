@@ -13,7 +13,7 @@ from bench.harness import options, report, say, stack
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.queries.label_versions import register_version
 from connectors.clickhouse.schema.columns import columns_of
-from connectors.clickhouse.schema.tables import create_tables
+from connectors.clickhouse.schema.database import create_tables
 from streams.core.messages import Labeled
 from streams.core.settings import Settings
 

@@ -16,7 +16,7 @@ from bench.harness import options, report, say, stack
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.queries import lookups
 from connectors.clickhouse.queries.lookups import row_history, search_labels
-from connectors.clickhouse.schema.tables import create_tables
+from connectors.clickhouse.schema.database import create_tables
 from streams.core.settings import Settings
 from streams.ports.lookups import LabelQuery
 

@@ -288,7 +288,7 @@ def numbers(measured: Measured[dict[str, float]], rows: int) -> dict[str, float]
 async def tables(settings: Settings) -> int:
     """Make the tables of ``settings``; returns how many rows are stored."""
     from connectors.clickhouse.client.client import ClickHouseClient
-    from connectors.clickhouse.schema.tables import create_tables
+    from connectors.clickhouse.schema.database import create_tables
 
     client = ClickHouseClient.from_settings(settings)
     try:

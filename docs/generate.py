@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from connectors.api.app import openapi_document
-from connectors.clickhouse.schema.tables import describe_ddl
+from connectors.clickhouse.schema.database import describe_ddl
 from streams.cli.reference import cli_page
 from streams.core.environment import load
 from streams.core.topics import Topics

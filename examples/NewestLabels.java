@@ -2,6 +2,7 @@ import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import java.time.Duration;
 import java.time.Instant;
+import java.util.Comparator;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -10,9 +11,23 @@ import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.apache.kafka.common.serialization.StringDeserializer;
 
-/** Keeps the newest label of each row, if the model was sure of it. Needs kafka-clients and jackson-databind. */
+/**
+ * Keeps the newest label of each row, if a person gave it or the model was sure of it. Needs kafka-clients and
+ * jackson-databind.
+ */
 public final class NewestLabels {
     private record Row(String rowId, Instant createdAt) {}
+
+    /** A person's label goes before those of models; of one moment the later message counts. */
+    private record Newness(boolean byPerson, Instant labeledAt, long offset) implements Comparable<Newness> {
+        @Override
+        public int compareTo(Newness other) {
+            return Comparator.comparing(Newness::byPerson)
+                    .thenComparing(Newness::labeledAt)
+                    .thenComparing(Newness::offset)
+                    .compare(this, other);
+        }
+    }
 
     public static void main(String[] arguments) throws Exception {
         Map<String, String> environment = System.getenv();
@@ -21,7 +36,7 @@ public final class NewestLabels {
                 "bootstrap.servers", environment.get("KAFKA_BOOTSTRAP_SERVERS"),
                 "group.id", "newest-labels",
                 "auto.offset.reset", "earliest");
-        Map<Row, Instant> newest = new HashMap<>();
+        Map<Row, Newness> newest = new HashMap<>();
         ObjectMapper json = new ObjectMapper();
         try (var consumer = new KafkaConsumer<>(settings, new StringDeserializer(), new ByteArrayDeserializer())) {
             consumer.subscribe(List.of(environment.getOrDefault("TOPIC", "esk.labeled")));
@@ -29,19 +44,22 @@ public final class NewestLabels {
                 for (ConsumerRecord<String, byte[]> message : consumer.poll(Duration.ofSeconds(1))) {
                     JsonNode row = json.readTree(message.value());
                     JsonNode confidence = row.get("confidence");
-                    if (confidence.isNull() || confidence.asDouble() < least) {
+                    boolean byPerson = row.get("label_version").asText().equals("human");
+                    if (!byPerson && (confidence.isNull() || confidence.asDouble() < least)) {
                         continue;
                     }
-                    Instant labeledAt = Instant.parse(row.get("labeled_at").asText());
+                    var newness = new Newness(
+                            byPerson, Instant.parse(row.get("labeled_at").asText()), message.offset());
                     var identity = new Row(message.key(), Instant.parse(row.get("created_at").asText()));
-                    if (labeledAt.isAfter(newest.getOrDefault(identity, Instant.MIN))) {
-                        newest.put(identity, labeledAt);
+                    Newness known = newest.get(identity);
+                    if (known == null || newness.compareTo(known) > 0) {
+                        newest.put(identity, newness);
                         System.out.println(String.join(
                                 "\t",
                                 message.key(),
                                 row.get("label_version").asText(),
                                 row.get("label").asText(),
-                                confidence.asText()));
+                                confidence.isNull() ? "-" : confidence.asText()));
                     }
                 }
             }

@@ -1,12 +1,15 @@
-"""Keep the newest label of each row, if the model was sure of it. Needs aiokafka.
+"""Keep the newest label of each row, if a person gave it or the model was sure of it. Needs aiokafka.
 
-A row that is labelled again, under another version, takes the place of its former label. What was read
-before is read again after a crash of this program, and changes nothing: keep your table in the same way.
+A row that is labelled again takes the place of its former label; a person's label goes before those of
+models. Of two labels of one moment the later message counts: all messages about a row are in one partition.
+What was read before is read again after a crash of this program, and changes nothing: keep your table in the
+same way.
 """
 
 import asyncio
 import json
 import os
+from datetime import datetime
 
 from aiokafka import AIOKafkaConsumer
 
@@ -14,7 +17,7 @@ LEAST = float(os.environ.get("MIN_CONFIDENCE", "0.8"))
 
 
 async def main() -> None:
-    newest: dict[tuple[str, str], str] = {}  # row -> when its label was decided
+    newest: dict[tuple[str, str], tuple[bool, datetime, int]] = {}  # row -> how new its label is
     async with AIOKafkaConsumer(
         os.environ.get("TOPIC", "esk.labeled"),
         bootstrap_servers=os.environ["KAFKA_BOOTSTRAP_SERVERS"],
@@ -23,16 +26,19 @@ async def main() -> None:
     ) as consumer:
         async for message in consumer:
             row = json.loads(message.value)
+            by_person = row["label_version"] == "human"
             # The confidence is null where the endpoint tells none.
-            if row["confidence"] is None or row["confidence"] < LEAST:
+            if not by_person and (row["confidence"] is None or row["confidence"] < LEAST):
                 continue
             # With its time: a source table that is made anew may begin its ids anew.
             identity = (row["row_id"], row["created_at"])
-            if row["labeled_at"] > newest.get(identity, ""):
-                newest[identity] = row["labeled_at"]
-                print(
-                    row["row_id"], row["label_version"], row["label"], row["confidence"], sep="\t", flush=True
-                )
+            # As times: as texts a whole second would come after its parts.
+            moment = datetime.fromisoformat(row["labeled_at"])
+            newness = (by_person, moment, message.offset)
+            if identity not in newest or newness > newest[identity]:
+                newest[identity] = newness
+                confidence = "-" if row["confidence"] is None else row["confidence"]
+                print(row["row_id"], row["label_version"], row["label"], confidence, sep="\t", flush=True)
 
 
 asyncio.run(main())

@@ -1,13 +1,14 @@
-"""Keep the newest label of each row, if the model was sure of it. Needs confluent-kafka."""
+"""Keep the newest label of each row, if a person gave it or the model was sure. Needs confluent-kafka."""
 
 import json
 import os
+from datetime import datetime
 
 from confluent_kafka import Consumer
 
 LEAST = float(os.environ.get("MIN_CONFIDENCE", "0.8"))
 
-newest: dict[tuple[str, str], str] = {}  # row -> when its label was decided
+newest: dict[tuple[str, str], tuple[bool, datetime, int]] = {}  # row -> how new its label is
 consumer = Consumer(
     {
         "bootstrap.servers": os.environ["KAFKA_BOOTSTRAP_SERVERS"],
@@ -25,9 +26,13 @@ while True:
             raise SystemExit(str(message.error()))
         continue  # the client goes on by itself
     row = json.loads(message.value())
-    if row["confidence"] is None or row["confidence"] < LEAST:
+    by_person = row["label_version"] == "human"  # goes before the labels of models
+    if not by_person and (row["confidence"] is None or row["confidence"] < LEAST):
         continue
     identity = (row["row_id"], row["created_at"])
-    if row["labeled_at"] > newest.get(identity, ""):
-        newest[identity] = row["labeled_at"]
-        print(row["row_id"], row["label_version"], row["label"], row["confidence"], sep="\t", flush=True)
+    # As a time: as texts a whole second would come after its parts. Of one moment the later message counts.
+    newness = (by_person, datetime.fromisoformat(row["labeled_at"]), message.offset())
+    if identity not in newest or newness > newest[identity]:
+        newest[identity] = newness
+        confidence = "-" if row["confidence"] is None else row["confidence"]
+        print(row["row_id"], row["label_version"], row["label"], confidence, sep="\t", flush=True)

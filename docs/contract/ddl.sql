@@ -23,7 +23,8 @@ CREATE TABLE IF NOT EXISTS `esk`.`logs_labeled` (
     INDEX by_row row_id TYPE bloom_filter(0.001) GRANULARITY 1,
     INDEX by_offset _offset TYPE minmax GRANULARITY 1
 ) ENGINE = ReplacingMergeTree
-ORDER BY (created_at, row_id, label_version);
+PRIMARY KEY (created_at, row_id, label_version)
+ORDER BY (created_at, row_id, label_version, _topic_id, _partition, _offset);
 
 CREATE TABLE IF NOT EXISTS `esk`.`logs_augmented` (
     `row_id` String COMMENT 'Identity of the source row: the plain id for the source table, `upload:<digest>:<n>` for files, `<digest>:<n>` for a source without an id column.',
@@ -52,7 +53,8 @@ CREATE TABLE IF NOT EXISTS `esk`.`logs_augmented` (
     INDEX by_row row_id TYPE bloom_filter(0.001) GRANULARITY 1,
     INDEX by_offset _offset TYPE minmax GRANULARITY 1
 ) ENGINE = ReplacingMergeTree
-ORDER BY (created_at, row_id, label_version, augment_model);
+PRIMARY KEY (created_at, row_id, label_version, augment_model)
+ORDER BY (created_at, row_id, label_version, augment_model, _topic_id, _partition, _offset);
 
 CREATE TABLE IF NOT EXISTS `esk`.`dead_letters` (
     `row_id` String COMMENT 'The row, where the message could be read that far.',
@@ -101,21 +103,22 @@ ORDER BY at;
 
 CREATE VIEW IF NOT EXISTS `esk`.`logs_labeled_current` AS
 WITH (
-    SELECT (groupArray(version), groupArray(rank))
+    SELECT (groupArray(version), groupArray(place))
     FROM (
-        SELECT version, if(status = 'promoted', toInt64(place), toInt64(-1)) AS rank
+        SELECT version,
+            if(status = 'promoted', least(toInt64(number), 65534), toInt64(-1)) AS place
         FROM (
             SELECT version, tupleElement(last, 1) AS status,
-                row_number() OVER (ORDER BY tupleElement(last, 2), version) AS place
+                row_number() OVER (ORDER BY tupleElement(last, 2), version) AS number
             FROM (
                 SELECT version, argMax(tuple(status, promoted_at), changed_at) AS last
                 FROM `esk`.`label_versions`
                 GROUP BY version
             )
         )
-        UNION ALL SELECT '' AS version, toInt64(0) AS rank
+        UNION ALL SELECT '' AS version, toInt64(0) AS place
     )
-) AS ranks
+) AS places
 SELECT
     `row_id`,
     argMax(`_text`, _rank) AS `text`,
@@ -149,12 +152,13 @@ FROM (
         `cached` AS `_cached`,
         if(
             label_version = 'human',
-            toUnixTimestamp64Micro(labeled_at),
-            transform(toString(label_version), tupleElement(ranks, 1), tupleElement(ranks, 2), toInt64(0))
-        ) AS _rank
+            toInt64(65535),
+            transform(toString(label_version), tupleElement(places, 1), tupleElement(places, 2), toInt64(0))
+        ) AS _place,
+        bitOr(bitShiftLeft(toUInt128(toUInt16(_place)), 112), bitOr(bitShiftLeft(toUInt128(toUInt64(toUnixTimestamp64Micro(labeled_at) + 2208988800000000)), 56), toUInt128(toUInt64(_offset)))) AS _rank
     FROM `esk`.`logs_labeled`
-    WHERE _rank >= 0
+    WHERE _place >= 0
 )
 GROUP BY created_at, row_id
 SETTINGS optimize_aggregation_in_order = 1
-COMMENT 'labelstream 2b0104db4de87055';
+COMMENT 'labelstream 9f36541ecb6428e6';

@@ -22,7 +22,7 @@ def describe_env() -> None:
 @describe_app.command("ddl", epilog=examples("labelstream describe ddl"))
 def describe_ddl() -> None:
     """The result tables."""
-    from connectors.clickhouse.schema.tables import describe_ddl as text
+    from connectors.clickhouse.schema.database import describe_ddl as text
 
     typer.echo(text(read_settings()))
 

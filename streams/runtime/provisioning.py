@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.schema.tables import create_tables
+from connectors.clickhouse.schema.database import create_tables
 from connectors.kafka.admin import Admin
 from connectors.kafka.connection import connection, reach
 from streams.core.settings import Settings

@@ -22,7 +22,7 @@ _TO = "created_at <= fromUnixTimestamp64Micro({last:Int64}, 'UTC')"
 
 
 async def count_of(client: ClickHouseClient, settings: Settings, version: str) -> int:
-    """How many labels of ``version`` are stored."""
+    """How many labels of ``version`` are stored: more than one of a row where it was labelled again."""
     rows = await client.rows(
         f"SELECT count() FROM {_labeled(settings)} WHERE label_version = {{version:String}}",
         {"version": version},

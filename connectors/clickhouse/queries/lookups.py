@@ -13,6 +13,7 @@ from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import quoted
 from connectors.clickhouse.queries.dead_letters import list_letters
 from connectors.clickhouse.schema.columns import columns_of
+from connectors.clickhouse.schema.newest import newest_first
 from connectors.clickhouse.schema.tables import AUGMENTED, CURRENT, LABELED
 from streams.core.messages import Augmented, Labeled
 from streams.core.settings import Settings
@@ -25,7 +26,7 @@ L = TypeVar("L", bound=Labeled)
 SECONDS = 20
 _MOST = 1_000  # versions of one id, over all the rows that have it
 _LETTERS = 50
-# So often are candidates looked at that turn out to be of a version which is not the row's current one.
+# So often are candidates looked at that turn out not to be the label that counts.
 _ROUNDS = 20
 # What a DateTime64(6) can hold.
 _FIRST, _LAST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2299, 12, 31, tzinfo=UTC)
@@ -43,15 +44,16 @@ async def row_history(client: ClickHouseClient, settings: Settings, row_id: str)
         client,
         Labeled,
         f"{_name(settings, LABELED)} WHERE row_id = {{row_id:String}}\n"
-        "ORDER BY created_at DESC, labeled_at DESC LIMIT 1 BY created_at, label_version LIMIT {most:UInt32}",
+        f"ORDER BY created_at DESC, {newest_first('labeled_at')} "
+        "LIMIT 1 BY created_at, label_version LIMIT {most:UInt32}",
         given,
     )
     variants = await messages_of(
         client,
         Augmented,
         f"{_name(settings, AUGMENTED)} WHERE row_id = {{row_id:String}}\n"
-        "ORDER BY created_at DESC, augmented_at DESC LIMIT 1 BY created_at, label_version, augment_model "
-        "LIMIT {most:UInt32}",
+        f"ORDER BY created_at DESC, {newest_first('augmented_at')} "
+        "LIMIT 1 BY created_at, label_version, augment_model LIMIT {most:UInt32}",
         given,
     )
     letters = await list_letters(client, settings, row_id=row_id, limit=_LETTERS)
@@ -71,8 +73,8 @@ async def search_labels(
 ) -> LabelPage:
     """At most ``limit`` labels, the newest rows first, from behind ``after``.
 
-    Rows are looked for in the order of the table, which ends as soon as there are enough; only those that
-    are found are then asked for their current label.
+    Rows are looked for in the order of the table, which ends as soon as there are enough; only those that are
+    found are then asked for the label that counts: the current one, or the newest of the version asked for.
 
     Raises:
         as `row_history`.
@@ -83,7 +85,7 @@ async def search_labels(
         labels = await _candidates(client, settings, query, after, wanted)
         ended = len(labels) < wanted
         after = Place(labels[-1].created_at, labels[-1].row_id) if labels else after
-        found += labels if query.version is not None else await _current(client, settings, query, labels)
+        found += await _counting(client, settings, query, labels)
         if len(found) > limit:
             last = found[limit - 1]
             return LabelPage(found[:limit], Place(last.created_at, last.row_id))
@@ -95,7 +97,7 @@ async def search_labels(
 async def _candidates(
     client: ClickHouseClient, settings: Settings, query: LabelQuery, after: Place | None, most: int
 ) -> list[Labeled]:
-    """Rows with a label that fits, under any version or the one that is asked for."""
+    """Rows with a label that fits, under any version or the one that is asked for; one a row."""
     conditions, given = _conditions(query)
     if query.version is not None:
         conditions.append("label_version = {version:String}")
@@ -116,14 +118,21 @@ async def _candidates(
     )
 
 
-async def _current(
+async def _counting(
     client: ClickHouseClient, settings: Settings, query: LabelQuery, candidates: Sequence[Labeled]
 ) -> list[Labeled]:
-    """Those of the candidates' rows whose current label fits, with it."""
+    """Those of the candidates' rows whose label that counts fits, with it."""
     if not candidates:
         return []
     conditions, given = _conditions(query)
-    conditions += [_AT.format(">=", "first"), _AT.format("<=", "last"), "row_id IN {ids:Array(String)}"]
+    rows = f"{_AT.format('>=', 'first')} AND {_AT.format('<=', 'last')} AND row_id IN {{ids:Array(String)}}"
+    source = f"{_name(settings, CURRENT)} WHERE {rows}"
+    if query.version is not None:
+        source = (
+            f"(SELECT * FROM {_name(settings, LABELED)} WHERE {rows} AND label_version = {{version:String}}\n"
+            f"ORDER BY {newest_first('labeled_at')} LIMIT 1 BY created_at, row_id) WHERE 1"
+        )
+        given["version"] = query.version
     places = {Place(one.created_at, one.row_id) for one in candidates}
     given |= {
         "first": _micros(candidates[-1].created_at),
@@ -133,7 +142,7 @@ async def _current(
     labels = await messages_of(
         client,
         Labeled,
-        f"{_name(settings, CURRENT)} WHERE {' AND '.join(conditions)}\nORDER BY created_at DESC, row_id DESC",
+        f"{' AND '.join([source, *conditions])}\nORDER BY created_at DESC, row_id DESC",
         given,
     )
     return [one for one in labels if Place(one.created_at, one.row_id) in places]

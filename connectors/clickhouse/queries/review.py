@@ -9,6 +9,7 @@ from typing import Any
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import quoted
 from connectors.clickhouse.queries.lookups import messages_of
+from connectors.clickhouse.schema.newest import newness
 from connectors.clickhouse.schema.tables import CURRENT, LABELED
 from streams.core.label_version import HUMAN, UNDONE
 from streams.core.messages import Labeled
@@ -99,7 +100,7 @@ async def gold_labels(client: ClickHouseClient, settings: Settings) -> AsyncIter
         rows = await client.rows(
             "SELECT toUnixTimestamp64Micro(created_at) AS micros, row_id,\n"
             "    argMax(tuple(text, toString(label), toString(model), "
-            "toUnixTimestamp64Micro(labeled_at)), labeled_at) AS last\n"
+            f"toUnixTimestamp64Micro(labeled_at)), {newness('labeled_at')}) AS last\n"
             f"FROM {_name(settings, LABELED)}\n"
             f"WHERE label_version = '{HUMAN}' AND (micros, row_id) > ({{at:Int64}}, {{id:String}})\n"
             "GROUP BY created_at, row_id ORDER BY created_at, row_id LIMIT {most:UInt32}" + _LIMITS,
@@ -123,7 +124,8 @@ async def labels_under(
     ids = sorted(set(row_ids))
     for start in range(0, len(ids), _PAGE):
         rows = await client.rows(
-            "SELECT row_id, toUnixTimestamp64Micro(created_at), argMax(toString(label), labeled_at)\n"
+            "SELECT row_id, toUnixTimestamp64Micro(created_at), "
+            f"argMax(toString(label), {newness('labeled_at')})\n"
             f"FROM {_name(settings, LABELED)}\n"
             "WHERE label_version = {version:String} AND row_id IN {ids:Array(String)}\n"
             f"GROUP BY row_id, created_at{_LIMITS}",

@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import quoted
 from connectors.clickhouse.queries.label_versions import PROMOTED
+from connectors.clickhouse.schema.newest import newest_first
 from connectors.clickhouse.schema.tables import AUGMENTED, DEAD_LETTERS, LABELED, VERSIONS
+from streams.core.label_version import HUMAN
 from streams.core.settings import Settings
 
 _GIVEN_UP = "step IN ('poll', 'label', 'store')"
@@ -75,15 +77,15 @@ class Label(NamedTuple):
 
 
 async def ranks_of(client: ClickHouseClient, settings: Settings) -> dict[str, int]:
-    """For each version known how far it goes before others, as the current view has it: of promoted ones the
-    newest first; below 0 for those that are not promoted."""
+    """For each version known how far it goes before others, as the current view has it: people's labels
+    before all, of promoted ones the newest first; below 0 for those that are not promoted."""
     rows = await client.rows(
         "SELECT version, argMax(tuple(toString(status), promoted_at), changed_at) AS last\n"
         f"FROM {quoted(settings.result_database)}.{quoted(VERSIONS)} GROUP BY version"
     )
     promoted = sorted((last[1], version) for version, last in rows if last[0] == PROMOTED)
     places = {version: place for place, (_, version) in enumerate(promoted, 1)}
-    return {version: places.get(version, -1) for version, _ in rows}
+    return {version: places.get(version, -1) for version, _ in rows} | {HUMAN: len(places) + 1}
 
 
 async def labels_of(
@@ -94,8 +96,8 @@ async def labels_of(
     version: str | None,
     ranks: dict[str, int],
 ) -> dict[str, Label]:
-    """The label of each row (id, time in microseconds since 1970) that has one: under ``version``, or the
-    current one by ``ranks``.
+    """The label of each row (id, time in microseconds since 1970) that has one: the newest under ``version``,
+    or the current one by ``ranks``.
 
     Raises:
         UnavailableError, AccessError.
@@ -108,7 +110,8 @@ async def labels_of(
     answer = await client.rows(
         "SELECT row_id, toString(label), confidence, toString(label_version), toString(model),\n"
         f"    toUnixTimestamp64Micro(labeled_at) FROM {quoted(settings.result_database)}.{quoted(LABELED)}\n"
-        f"WHERE {_IN_RANGE} {only}",
+        f"WHERE {_IN_RANGE} {only}\n"
+        f"ORDER BY {newest_first('labeled_at')} LIMIT 1 BY created_at, row_id, label_version",
         given,
     )
     found: dict[str, Label] = {}
@@ -126,7 +129,7 @@ async def labels_of(
 async def variants_of(
     client: ClickHouseClient, settings: Settings, rows: Sequence[tuple[str, int]]
 ) -> dict[tuple[str, str], list[str]]:
-    """The variants of rows (id, time), by id and version.
+    """The newest variants of rows (id, time), by id and version.
 
     Raises:
         UnavailableError, AccessError.
@@ -135,7 +138,8 @@ async def variants_of(
         return {}
     answer = await client.rows(
         "SELECT row_id, toString(label_version), variants "
-        f"FROM {quoted(settings.result_database)}.{quoted(AUGMENTED)} WHERE {_IN_RANGE}",
+        f"FROM {quoted(settings.result_database)}.{quoted(AUGMENTED)} WHERE {_IN_RANGE}\n"
+        f"ORDER BY {newest_first('augmented_at')} LIMIT 1 BY created_at, row_id, label_version",
         _range(rows),
     )
     return {(row_id, version): list(variants) for row_id, version, variants in answer}

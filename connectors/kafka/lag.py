@@ -10,8 +10,8 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from connectors.kafka.describe_group import DescribeGroup
 from connectors.kafka.errors import translate
+from connectors.kafka.protocol.describe_group import DescribeGroup
 from streams.core.records import Commit, Partition
 
 

@@ -21,8 +21,8 @@ from typing import Any
 import structlog
 
 from connectors.kafka.connection import SESSION_SECONDS
-from connectors.kafka.describe_group import DescribeGroup
 from connectors.kafka.membership import ignore_stale_answers
+from connectors.kafka.protocol.describe_group import DescribeGroup
 from streams.core.errors import LeaseLostError
 
 log = structlog.get_logger()

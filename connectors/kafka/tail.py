@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from connectors.kafka.errors import translate
+from connectors.kafka.errors import SETTING, translate
+from connectors.kafka.log_ends import LogEnds
+from streams.core.errors import UnavailableError
 from streams.core.records import Partition, Record
 
 _FETCH_BYTES = 4_000_000
 _WAIT_MS = 500
+# Longer than a slow follower stays in the in-sync replicas.
+PATIENCE_SECONDS = 45.0
 
 
 def to_record(message: Any) -> Record:
@@ -49,29 +54,58 @@ class TailReader:
                 raise translate(error) from error
         return {Partition(*place): (first[place], end[place]) for place in places}
 
+    async def written(
+        self, partitions: Iterable[Partition]
+    ) -> AsyncIterator[dict[Partition, tuple[int, int]]]:
+        if wanted := list(partitions):
+            async for found in LogEnds(self._connection, wanted).look():
+                yield found
+
+    async def written_many(self, partitions: Iterable[Partition]) -> dict[Partition, tuple[int, int]]:
+        bounds: dict[Partition, tuple[int, int]] = {}
+        if wanted := list(partitions):
+            ends = LogEnds(self._connection, wanted)
+            try:
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    async for found in ends.look():
+                        bounds |= found
+            except TimeoutError as error:
+                partition, reason = min(ends.why().items())
+                raise UnavailableError(
+                    f"{len(ends.why())} partitions cannot be read to their end, as "
+                    f"{partition.topic}/{partition.partition}: {reason}",
+                    setting=SETTING,
+                ) from error
+        return bounds
+
     async def read(self, topic: str, partition: int, start: int) -> AsyncIterator[list[Record]]:
         async for records in self.read_many({Partition(topic, partition): start}):
             yield records
 
-    async def read_many(self, starts: Mapping[Partition, int]) -> AsyncIterator[list[Record]]:
-        if not starts:
+    async def read_many(
+        self,
+        starts: Mapping[Partition, int],
+        bounds: Mapping[Partition, tuple[int, int]] | None = None,
+        reached: Callable[[Partition], None] = lambda partition: None,
+    ) -> AsyncIterator[list[Record]]:
+        if bounds is None:
+            bounds = await self.bounds_many(list(starts))
+        begins: dict[TopicPartition, int] = {}
+        for partition, start in starts.items():
+            first, end = bounds[partition]
+            begin = first if start > end else max(start, first)
+            if begin < end:
+                begins[TopicPartition(*partition)] = begin
+            else:
+                reached(partition)
+        if not begins:
             return
+        ends = {place: bounds[Partition(*place)][1] for place in begins}
         async with self._consumer() as consumer:
-            places = [TopicPartition(*partition) for partition in starts]
-            try:
-                first = await consumer.beginning_offsets(places)
-                ends = await consumer.end_offsets(places)
-            except Exception as error:
-                raise translate(error) from error
-            open_places = set()
-            consumer.assign(places)
-            for place, start in zip(places, starts.values(), strict=True):
-                begin = first[place] if start > ends[place] else max(start, first[place])
-                if begin < ends[place]:
-                    open_places.add(place)
-                    consumer.seek(place, begin)
-                else:
-                    consumer.pause(place)
+            consumer.assign(list(begins))
+            for place, begin in begins.items():
+                consumer.seek(place, begin)
+            open_places = set(begins)
             while open_places:
                 try:
                     batches = await consumer.getmany(*open_places, timeout_ms=_WAIT_MS)
@@ -87,6 +121,7 @@ class TailReader:
                     if position >= ends[place]:
                         open_places.discard(place)
                         consumer.pause(place)
+                        reached(Partition(*place))
 
     def _consumer(self) -> _Reading:
         return _Reading(self._connection)

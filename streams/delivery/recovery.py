@@ -52,7 +52,7 @@ class Takeover:
             UnavailableError: Kafka does not answer.
         """
         starts = self._floors(committed, anew, ids)
-        bounds = await self._tail.bounds_many(list(starts))
+        bounds = await self._tail.written_many(starts)
         # A floor past the end: the topic has lost messages, and is read whole.
         starts = {where: 0 if floor > bounds[where][1] else floor for where, floor in starts.items()}
         reach: dict[Partition, int] = {}
@@ -65,7 +65,7 @@ class Takeover:
                 seen = self._seen.get((where, ids[where.topic]), 0)
                 answers[where] = max(0, bounds[where][1] - each, seen)
         begins = {where: min(floor, answers.get(where, floor)) for where, floor in starts.items()}
-        async for records in self._tail.read_many(begins):
+        async for records in self._tail.read_many(begins, bounds):
             for record in records:
                 where = Partition(record.topic, record.partition)
                 if record.offset >= starts[where]:

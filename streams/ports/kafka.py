@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from asyncio import Task
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 from uuid import UUID
 
@@ -67,20 +67,47 @@ class BulkSender(Sender, Protocol):
 
 
 class Tail(Protocol):
-    """Reads partitions outside any consumer group."""
+    """Reads partitions outside any consumer group.
+
+    What subscribers can see may lack messages that were written: those that some in-sync replica has not yet.
+    They appear later. Whoever must know all that another has written asks `written` for the ends.
+    """
 
     async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
-        """The first offset that is there, and the one after the last."""
+        """The first offset that is there, and the one after the last that subscribers can see."""
 
     async def bounds_many(self, partitions: Sequence[Partition]) -> dict[Partition, tuple[int, int]]:
         """The same for several at once."""
 
-    def read(self, topic: str, partition: int, start: int) -> AsyncIterator[list[Record]]:
-        """Everything from ``start`` (or what retention left of it) to the end as it is now, in lists."""
+    def written(self, partitions: Iterable[Partition]) -> AsyncIterator[dict[Partition, tuple[int, int]]]:
+        """The first offset that is there, and the one after the last that was written, for each of
+        ``partitions``: in turn, each as soon as all of it can be read. Waits for as long as that takes.
 
-    def read_many(self, starts: Mapping[Partition, int]) -> AsyncIterator[list[Record]]:
+        Raises:
+            AccessError, ConfigurationError: a person must change something.
+        """
+
+    async def written_many(self, partitions: Iterable[Partition]) -> dict[Partition, tuple[int, int]]:
+        """The same for all at once.
+
+        Raises:
+            UnavailableError: some cannot be read to their end for longer than a slow replica is waited for.
+            AccessError, ConfigurationError.
+        """
+
+    def read(self, topic: str, partition: int, start: int) -> AsyncIterator[list[Record]]:
+        """Everything from ``start`` (or what retention left of it) to the end that subscribers see now, in
+        lists."""
+
+    def read_many(
+        self,
+        starts: Mapping[Partition, int],
+        bounds: Mapping[Partition, tuple[int, int]] | None = None,
+        reached: Callable[[Partition], None] = lambda partition: None,
+    ) -> AsyncIterator[list[Record]]:
         """Several at once, each from its start. A start past the end means that the topic was made anew
-        since: then it is read whole."""
+        since: then it is read whole. ``bounds``: to where; by default to the ends that subscribers see now.
+        ``reached`` is told each partition that has been read to its end."""
 
 
 class GroupInput(Protocol):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.cluster import Cluster, cluster_in
 from tests.faults.world import World, world
 
 _numbers = itertools.count()
@@ -16,6 +17,19 @@ _numbers = itertools.count()
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with world(tmp_path_factory.mktemp("faults")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with cluster_in(tmp_path_factory.mktemp("cluster")) as running:
+        yield running
+
+
+@pytest.fixture
+def cluster(brokers: Cluster) -> Iterator[Cluster]:
+    """Three brokers, whole again after each test."""
+    yield brokers
+    brokers.repair()
 
 
 @pytest.fixture(scope="session")

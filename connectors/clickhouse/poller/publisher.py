@@ -119,11 +119,11 @@ class Publisher:
         ``now``: the source's clock, microseconds since 1970.
         """
         self.published, self._unsure = Published(), False
-        bounds = await tail.bounds_many(list(starts))
+        bounds = await tail.written_many(starts)
         self.starts = WindowStarts({where: end for where, (_, end) in bounds.items()})
         self.published.add(ahead)
         named = {(mark.content, mark.micros) for mark in ahead}
-        async for records in tail.read_many(starts):
+        async for records in tail.read_many(starts, bounds):
             found = []
             for record in records:
                 mark = Mark.parse(record.header(CONTENT))

@@ -115,15 +115,12 @@ class DeadLetters:
         return orjson.dumps(known).decode()
 
     async def _read(self, number: int, floor: int, inputs: Mapping[Partition, Commit]) -> None:
-        first, end = await self._tail.bounds(self._topic, number)
-        if floor > end:
-            floor = first
-        if floor < end:
-            async for records in self._tail.read(self._topic, number, floor):
-                for record in records:
-                    self._remember(record, number, inputs)
-                    end = max(end, record.offset + 1)
-        self._ends[number] = max(end, self._ends.get(number, 0))
+        where = Partition(self._topic, number)
+        bounds = await self._tail.written_many([where])
+        async for records in self._tail.read_many({where: floor}, bounds):
+            for record in records:
+                self._remember(record, number, inputs)
+        self._ends[number] = max(bounds[where][1], self._ends.get(number, 0))
 
     def _remember(self, record: Record, number: int, inputs: Mapping[Partition, Commit]) -> None:
         if record.header("step") != STEP.encode():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -31,35 +31,61 @@ class Broker:
         self.may_write = asyncio.Event()
         self.may_write.set()
         self.refuse: Callable[[Outgoing], bool] = lambda message: False
+        # By partition: what is above lacks on some replica, and is neither seen nor confirmed.
+        self.high_watermark: dict[tuple[str, int], int] = {}
 
     async def send(self, message: Outgoing) -> int:
         if self.refuse(message):
             raise RefusedError("too large", reason="too-large")
         log = self.logs.setdefault((message.topic, message.partition), [])
         log.append(message)
-        return len(log) - 1
+        offset = len(log) - 1
+        while self.high_watermark.get((message.topic, message.partition), offset + 1) <= offset:
+            await asyncio.sleep(0)
+        return offset
 
     async def send_many(self, messages: Sequence[Outgoing]) -> list[int]:
         return [await self.send(message) for message in messages]
 
     async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
-        return 0, len(self.logs.get((topic, partition), []))
+        return 0, len(self.logs.get((topic, partition), [])[: self.high_watermark.get((topic, partition))])
 
     async def read(self, topic: str, partition: int, start: int) -> AsyncIterator[list[Record]]:
+        _, end = await self.bounds(topic, partition)
         log = self.logs.get((topic, partition), [])
         yield [
             Record(topic, partition, start + i, 0, m.key, m.value, tuple(m.headers))
-            for i, m in enumerate(log[start:])
+            for i, m in enumerate(log[start:end])
         ]
 
     async def bounds_many(self, partitions: Sequence[Partition]) -> dict[Partition, tuple[int, int]]:
         return {partition: await self.bounds(*partition) for partition in partitions}
 
-    async def read_many(self, starts: Mapping[Partition, int]) -> AsyncIterator[list[Record]]:
+    async def written(
+        self, partitions: Iterable[Partition]
+    ) -> AsyncIterator[dict[Partition, tuple[int, int]]]:
+        ends = {partition: len(self.logs.get(partition, [])) for partition in partitions}
+        while ends:
+            found = await self.bounds_many(list(ends))
+            if known := {partition: at for partition, at in found.items() if at[1] >= ends[partition]}:
+                ends = {partition: end for partition, end in ends.items() if partition not in known}
+                yield known
+            await asyncio.sleep(0)
+
+    async def written_many(self, partitions: Iterable[Partition]) -> dict[Partition, tuple[int, int]]:
+        return {where: at async for found in self.written(partitions) for where, at in found.items()}
+
+    async def read_many(
+        self,
+        starts: Mapping[Partition, int],
+        bounds: Mapping[Partition, tuple[int, int]] | None = None,
+        reached: Callable[[Partition], None] = lambda partition: None,
+    ) -> AsyncIterator[list[Record]]:
         for partition, start in starts.items():
             end = (await self.bounds(*partition))[1]
             async for records in self.read(*partition, 0 if start > end else start):
                 yield records
+            reached(partition)
 
     async def topic_ids(self, topics: Sequence[str]) -> dict[str, UUID]:
         return {topic: UUID(int=self.incarnations.get(topic, 0)) for topic in topics}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -71,6 +72,33 @@ async def test_an_owner_that_consumes_nothing_leaves_its_successor_the_same_tail
     assert sorted(broker.rows()) == ["0", "1", "2", "3", "4", "5"]
     # What was known is behind: whoever is next reads from the end.
     assert floors_of(committed[ROWS].metadata)["labeled"] == len(broker.rows())
+
+
+async def test_a_new_owner_waits_for_what_was_written_and_is_not_yet_on_every_replica() -> None:
+    broker = Broker()
+    first = make(broker)
+    await first.assigned({ROWS: Commit(-1)}, 1)
+    for offset in range(4):
+        first.offer(record(offset, str(offset)), 1)
+    await settle(first)
+    broker.high_watermark[("labeled", 0)] = 4  # a follower is slow
+    for offset in range(4, 10):
+        first.offer(record(offset, str(offset)), 1)
+    while len(broker.rows()) < 10:
+        await asyncio.sleep(0)
+    committed = first.commits()
+    await first.revoked(owner=False, seconds=0.1)
+    broker.generation = 2
+    second = make(broker)
+    taking_over = asyncio.create_task(second.assigned(committed, 2))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    del broker.high_watermark[("labeled", 0)]
+    await taking_over
+    for offset in range(4, 12):
+        second.offer(record(offset, str(offset)), 2)
+    await settle(second)
+    assert sorted(map(int, broker.rows())) == list(range(12))
 
 
 async def test_input_made_anew_is_read_from_its_beginning_and_its_rows_are_known() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,7 +82,12 @@ class FakeKafka:
     async def read(self, topic: str, partition: int, start: int) -> AsyncIterator[list[Record]]:
         yield self.logs.get(Partition(topic, partition), [])[start:]
 
-    async def read_many(self, starts: Mapping[Partition, int]) -> AsyncIterator[list[Record]]:
+    async def written_many(self, partitions: Iterable[Partition]) -> dict[Partition, tuple[int, int]]:
+        return await self.bounds_many(list(partitions))
+
+    async def read_many(
+        self, starts: Mapping[Partition, int], bounds: Mapping[Partition, tuple[int, int]] | None = None
+    ) -> AsyncIterator[list[Record]]:
         for where, start in starts.items():
             async for records in self.read(*where, start):
                 yield records

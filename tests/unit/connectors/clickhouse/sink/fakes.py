@@ -137,9 +137,17 @@ class FakeKafka:
     async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         return 0, len(self.logs.get(Partition(topic, partition), []))
 
-    async def read(self, topic: str, partition: int, start: int) -> AsyncIterator[list[Record]]:
-        self.reads.append((partition, start))
-        yield self.logs.get(Partition(topic, partition), [])[start:]
+    async def written_many(self, partitions: Iterable[Partition]) -> dict[Partition, tuple[int, int]]:
+        return {where: await self.bounds(*where) for where in partitions}
+
+    async def read_many(
+        self, starts: Mapping[Partition, int], bounds: Mapping[Partition, tuple[int, int]]
+    ) -> AsyncIterator[list[Record]]:
+        for where, start in starts.items():
+            first, end = bounds[where]
+            if (begin := first if start > end else start) < end:
+                self.reads.append((where.partition, begin))
+                yield self.logs[where][begin:end]
 
     async def topic_id(self, topic: str) -> uuid.UUID:
         return self.ids.setdefault(topic, uuid.uuid4())

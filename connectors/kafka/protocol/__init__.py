@@ -1,0 +1,1 @@
+"""Requests of Kafka's protocol that aiokafka lacks, or reads wrongly."""

@@ -3,6 +3,10 @@
 Ownership comes in sessions: the group gives partitions, a task works on them, the group takes them
 back. The work is given time to settle before it is cancelled; a member that the group has already
 given up (a long pause) is fenced instead, for it may not write any more.
+
+aiokafka logs what a rebalance listener raises and goes on; a listener that failed would leave a member with
+partitions that nobody works on. So the listener only starts and ends tasks, and each of their failures is
+tried again or ends `GroupConsumer.run`.
 """
 
 from __future__ import annotations
@@ -18,16 +22,20 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.structs import OffsetAndMetadata
 
 from connectors.kafka.connection import HEARTBEAT_SECONDS, POLL_INTERVAL_MS, SESSION_SECONDS
-from connectors.kafka.errors import translate
+from connectors.kafka.errors import SETTING, translate
 from connectors.kafka.lease import GroupLease
 from connectors.kafka.tail import to_record
-from streams.core.errors import LeaseLostError, RetryableError
+from streams.core.errors import LeaseLostError, RetryableError, UnavailableError
 from streams.core.records import Commit, Partition, Record
 
 log = structlog.get_logger()
 
 SETTLE_SECONDS = 4.0
 _FETCH_BYTES = 1_000_000
+# How soon a failure of aiokafka's own tasks is seen.
+LOOK_SECONDS = 1.0
+WORK_PAUSE = 1.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 
 
 class Session:
@@ -46,17 +54,6 @@ class Session:
     @property
     def partitions(self) -> frozenset[Partition]:
         return frozenset(self.committed)
-
-    async def positions(self) -> dict[Partition, int]:
-        """The next offset that each partition will be read from.
-
-        Raises:
-            UnavailableError: Kafka does not answer.
-        """
-        try:
-            return {p: await self._consumer.position(TopicPartition(*p)) for p in self.partitions}
-        except Exception as error:
-            raise translate(error) from error
 
     async def fetch(self, *, seconds: float, most: int) -> list[Record]:
         if self.ending.is_set():
@@ -100,8 +97,11 @@ class Session:
         self.done |= {partition: commit.offset for partition, commit in positions.items()}
 
     def seek(self, positions: Mapping[Partition, int]) -> None:
-        for partition, offset in positions.items():
-            self._consumer.seek(TopicPartition(*partition), offset)
+        try:
+            for partition, offset in positions.items():
+                self._consumer.seek(TopicPartition(*partition), offset)
+        except Exception as error:
+            raise translate(error) from error
 
 
 class GroupConsumer:
@@ -149,11 +149,6 @@ class GroupConsumer:
         """The topics, where they are known only after the lease."""
         self._topics = topics
 
-    async def positions(self) -> dict[Partition, int]:
-        """The next offset that each owned partition will be read from; empty between sessions."""
-        session = self._session
-        return await session.positions() if session is not None else {}
-
     def done(self) -> dict[Partition, int]:
         """The offset that each owned partition is committed at, -1 for none; empty between sessions."""
         return dict(self._session.done) if self._session is not None else {}
@@ -176,67 +171,139 @@ class GroupConsumer:
                 consumer.subscribe(list(self._topics), listener=_Listener(self, consumer))
             except Exception as error:
                 raise translate(error) from error
-            await self._failed
+            await self._watch(consumer)
         finally:
-            await self._end_session()
-            with contextlib.suppress(Exception):
-                await consumer.stop()
+            try:
+                await self._end_session()
+            finally:
+                with contextlib.suppress(Exception):
+                    await consumer.stop()
 
-    async def _begin_session(self, consumer: AIOKafkaConsumer, assigned: set[TopicPartition]) -> None:
-        if not assigned or self._work is None:
-            return
-        await self.lease.renew()
-        committed: dict[Partition, Commit] = {}
-        for place in sorted(assigned):
-            # The coordinator keeps offset and metadata together; the public API gives the offset only.
-            state = await consumer._coordinator.fetch_committed_offsets([place])
-            found = state.get(place)
-            committed[Partition(place.topic, place.partition)] = Commit(
-                found.offset if found else -1, found.metadata if found else ""
-            )
-        session = Session(consumer, self.lease.generation, committed)
-        self._session = session
-        self._task = asyncio.get_running_loop().create_task(self._run_work(session))
+    async def _watch(self, consumer: AIOKafkaConsumer) -> None:
+        """Wait until something has failed, and raise it."""
+        assert self._failed is not None
+        while True:
+            await asyncio.wait([self._failed], timeout=LOOK_SECONDS)
+            if self._failed.done():
+                self._failed.result()
+            raise_failed_tasks(consumer)
+
+    def _fail(self, error: Exception) -> None:
+        """Have `run` end with ``error``."""
+        if self._failed is not None and not self._failed.done():
+            self._failed.set_exception(error)
+
+    # --- the listener's part: called by aiokafka, which drops exceptions ---
+
+    async def _revoked(self) -> None:
+        try:
+            await self._end_session()
+        except Exception as error:
+            self._fail(error)
+
+    async def _assigned(self, consumer: AIOKafkaConsumer, places: set[TopicPartition]) -> None:
+        await self._revoked()
+        if places:
+            # Not awaited: no heartbeat goes out before the listener returns.
+            owning = self._own(consumer, places, self.lease.generation)
+            self._task = asyncio.get_running_loop().create_task(owning)
+
+    # --- a session ---
+
+    async def _own(self, consumer: AIOKafkaConsumer, places: set[TopicPartition], generation: int) -> None:
+        try:
+            committed = await self._committed(consumer, places, generation)
+            if committed is not None:
+                self._session = Session(consumer, generation, committed)
+                await self._run_work(self._session)
+        except Exception as error:
+            self._fail(error)
+
+    async def _committed(
+        self, consumer: AIOKafkaConsumer, places: set[TopicPartition], generation: int
+    ) -> dict[Partition, Commit] | None:
+        """What the group has committed for ``places``, asked until it answers; None if the generation is
+        over first.
+
+        Raises:
+            AccessError, ConfigurationError: it will not answer.
+        """
+        pause, said = _FIRST_PAUSE, ""
+        while self.lease.generation == generation:
+            try:
+                await self.lease.renew()
+                # The coordinator keeps offset and metadata together; the public API gives the offset only.
+                found = await consumer._coordinator.fetch_committed_offsets(sorted(places))
+            except Exception as error:
+                failed = translate(error)
+                if not isinstance(failed, RetryableError):
+                    raise failed from error
+                if str(failed) != said:
+                    said = str(failed)
+                    log.warning("assignment_retried", partitions=len(places), reason=said)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+                continue
+            return {
+                Partition(*place): Commit(at.offset, at.metadata) if (at := found.get(place)) else Commit(-1)
+                for place in sorted(places)
+            }
+        return None
 
     async def _run_work(self, session: Session) -> None:
         assert self._work is not None
-        assert self._failed is not None
-        try:
-            while not session.ending.is_set():
-                try:
-                    await self._work(session)
+        while not session.ending.is_set():
+            try:
+                await self._work(session)
+                return
+            except LeaseLostError as lost:
+                if session.ending.is_set() or self.lease.generation != session.generation:
                     return
-                except LeaseLostError as lost:
-                    if session.ending.is_set() or self.lease.generation != session.generation:
-                        return
-                    # Still a member of the same generation: nothing was taken from us.
-                    log.warning("work_resumed", reason=str(lost))
-                    await asyncio.sleep(0.2)
-                except RetryableError as error:
-                    log.warning("work_resumed", reason=str(error))
-                    await asyncio.sleep(error.after or 1.0)
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:
-            if not self._failed.done():
-                self._failed.set_exception(error)
+                # Still a member of the same generation: nothing was taken from us.
+                log.warning("work_resumed", reason=str(lost))
+                await asyncio.sleep(WORK_PAUSE / 5)
+            except RetryableError as error:
+                log.warning("work_resumed", reason=str(error))
+                await asyncio.sleep(error.after or WORK_PAUSE)
 
     async def _end_session(self) -> None:
         session, self._session = self._session, None
         task, self._task = self._task, None
-        if session is None or task is None:
+        if task is None:
             return
-        await session.end()
-        owner = self.lease.generation == session.generation and self.lease.held()
-        if not owner and self._fence is not None:
-            self._fence()
-        # A member that was given up has nothing to settle: others have its partitions.
-        await asyncio.wait([task], timeout=self._settle_seconds if owner else 0.1)
-        if not task.done():
-            task.cancel()
-            await asyncio.wait([task], timeout=self._settle_seconds)
-            if self._fence is not None:
+        try:
+            if session is None:
+                return  # it had not begun: there is nothing to settle
+            await session.end()
+            owner = self.lease.generation == session.generation and self.lease.held()
+            if not owner and self._fence is not None:
                 self._fence()
+            # A member that was given up has nothing to settle: others have its partitions.
+            await asyncio.wait([task], timeout=self._settle_seconds if owner else 0.1)
+            if not task.done() and self._fence is not None:
+                task.cancel()
+                await asyncio.wait([task], timeout=self._settle_seconds)
+                self._fence()
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait([task], timeout=self._settle_seconds)
+
+
+def raise_failed_tasks(consumer: AIOKafkaConsumer) -> None:
+    """Raise what a background task of aiokafka's ``consumer`` has failed with. It keeps that until it is
+    asked, and a fetcher's failure even then.
+
+    Raises:
+        UnavailableError, AccessError: the consumer will read, or own, nothing any more.
+    """
+    for task in (consumer._fetcher._fetch_task, consumer._client._sync_task):
+        if task is not None and task.done() and not task.cancelled() and (error := task.exception()):
+            raise UnavailableError(f"Kafka's client has failed: {error!r}", setting=SETTING) from error
+    try:
+        consumer._coordinator.check_errors()
+    except Exception as error:
+        raise translate(error) from error
 
 
 class _Listener(ConsumerRebalanceListener):
@@ -245,8 +312,7 @@ class _Listener(ConsumerRebalanceListener):
         self._consumer = consumer
 
     async def on_partitions_revoked(self, revoked: Any) -> None:
-        await self._group._end_session()
+        await self._group._revoked()
 
     async def on_partitions_assigned(self, assigned: Any) -> None:
-        await self._group._end_session()
-        await self._group._begin_session(self._consumer, set(assigned))
+        await self._group._assigned(self._consumer, set(assigned))

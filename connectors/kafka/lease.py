@@ -87,6 +87,11 @@ class GroupLease:
         return -1 if self._coordinator is None else int(self._coordinator.generation)
 
     @property
+    def member(self) -> str:
+        """This process's name in the group, given by the group; empty while it has none."""
+        return "" if self._coordinator is None else str(self._coordinator.member_id)
+
+    @property
     def age(self) -> float:
         """Seconds since the last heartbeat that was believed was sent."""
         return self._clock() - self._renewed_at

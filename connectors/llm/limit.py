@@ -21,6 +21,7 @@ import structlog
 
 from connectors.llm.behind import Behind
 from connectors.llm.pace import Pace
+from streams.core.background import in_background
 from streams.core.context import REPLAY, of_no_row
 from streams.core.errors import (
     ConfigurationError,
@@ -245,12 +246,19 @@ class Limit:
         while self._away is not None:
             await self._sleep(pause * random.uniform(0.8, 1.2))
             pause = _PROBE_SECONDS
-            if not await self._probe() or self._away is None or self._try_one():
+            if not await self._probed() or self._away is None or self._try_one():
                 continue
             if self._resting:
                 self._wake_the_resting()  # one of them goes next time
             else:
                 self._return()  # nobody to try it with: the next caller finds out
+
+    async def _probed(self) -> bool:
+        try:
+            return await self._probe()
+        except Exception:  # whatever it is: nobody else would ever ask the endpoint again
+            log.exception("endpoint_not_probed")
+            return False
 
     def _try_one(self) -> bool:
         return self.in_flight >= self.pace.most or self._admit_one(at_once=True)
@@ -272,7 +280,7 @@ class Limit:
                 idle = 0 if self.in_flight or self._live or self._replay else idle + 1
                 if self.in_flight and ticks <= 0 and (self._asking is None or self._asking.done()):
                     ticks = round(_LOAD_SECONDS / _TICK_SECONDS)
-                    self._asking = asyncio.create_task(self._ask())
+                    self._asking = in_background(self._ask(), "ask the endpoint for its load")
                 ticks -= 1
         finally:
             self._watching = None

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import structlog
 
 from connectors.clickhouse.queries.audit_log import read_audit, write_audit
+from streams.core.background import in_background
 from streams.core.errors import LabelstreamError
 from streams.ports.audit import AuditEntry
 from streams.runtime.result_tables import ResultTables
@@ -39,7 +40,7 @@ class AuditLog:
         )
         self._waiting.append(entry)
         # Whoever acts does not wait for it.
-        task = asyncio.create_task(self._write())
+        task = in_background(self._write(), "write the audit log")
         self._writes.add(task)
         task.add_done_callback(self._writes.discard)
 

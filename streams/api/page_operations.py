@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import asdict
 from typing import Any
 
 import structlog
 
+from streams.core.background import in_background
 from streams.core.errors import ConfigurationError, LabelstreamError, RefusedError
 from streams.core.settings import Settings
 from streams.files.service import FileWork
@@ -86,13 +86,12 @@ class PageOperations:
         self._working = {name: task for name, task in self._working.items() if not task.done()}
 
         async def go() -> None:
-            with contextlib.suppress(asyncio.CancelledError):
-                try:
-                    await work(settings, job, lambda found, left: None)
-                except LabelstreamError as error:
-                    log.warning("replay_stops", job=job, reason=str(error))
+            try:
+                await work(settings, job, lambda found, left: None)
+            except LabelstreamError as error:
+                log.warning("replay_stops", job=job, reason=str(error))
 
-        self._working[job] = asyncio.create_task(go())
+        self._working[job] = in_background(go(), f"replay {job}")
 
     async def _found(self) -> Settings:
         return await asyncio.to_thread(with_local_stack, self._settings)

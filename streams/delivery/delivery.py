@@ -66,7 +66,7 @@ class Delivery:
         output's readers are so far behind that nothing should be written to it; see `resume`."""
         self.flow = flow
         self.counts: Counter[str] = Counter()
-        self.unsure = ""  # why only a new start can tell what was written
+        self.unsure = ""  # why only a new start can go on
         self._tail = tail
         self._takeover = Takeover(flow, tail, limits.recalled)
         self._topic_ids = topic_ids
@@ -116,7 +116,9 @@ class Delivery:
             )
             state = Input(window, taken.memories[number], floors)
             take = partial(self._take, state)
-            state.intake = OrderedInput(partition, position, self._tail, take, self._sleep, self._pump)
+            state.intake = OrderedInput(
+                partition, position, self._tail, take, self._sleep, self._pump, self._broken
+            )
             self._inputs[partition] = state
         self._turns = {
             topic: deque(sorted(p for p in self._inputs if p.topic == topic)) for topic in self.flow.inputs
@@ -241,10 +243,15 @@ class Delivery:
     def _finished(self, task: asyncio.Task[None]) -> None:
         work = self._running.pop(task)
         self._places.left(work)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            # Cannot happen by design: _deliver lets nothing escape. The message stays uncommitted.
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception):
             log.error("delivery_failed", step=work.route.name, error=repr(error), **work.about())
+            self._broken(error)
         self._pump()
+
+    def _broken(self, error: Exception) -> None:
+        """A message or a partition is stuck: no commit will pass it."""
+        self.unsure = f"unexpected {type(error).__name__}: {error}"
 
     def _decided(self, work: Work) -> None:
         """Another message may have its place with the step."""

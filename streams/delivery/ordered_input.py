@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from streams.core.background import in_background
 from streams.core.errors import LabelstreamError
 from streams.core.records import Partition, Record
 from streams.ports.kafka import Tail
@@ -33,15 +34,18 @@ class OrderedInput:
         take: Callable[[Record], None],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         filled: Callable[[], None] = lambda: None,
+        failed: Callable[[Exception], None] = lambda error: None,
     ) -> None:
         """``start``: the first offset that is owed. ``take`` is given each message once, in order;
-        ``filled`` is called when it was given some outside of `offer`."""
+        ``filled`` is called when it was given some outside of `offer`, ``failed`` when nothing will come any
+        more."""
         self.next = start
         self._partition = partition
         self._tail = tail
         self._take = take
         self._sleep = sleep
         self._filled = filled
+        self._failed = failed
         self._held: list[Record] = []
         self._filling: asyncio.Task[None] | None = None
         self._closed = False
@@ -56,7 +60,8 @@ class OrderedInput:
             self._accept(record)
         elif record.offset > self.next:
             self._held = [record]
-            self._filling = asyncio.get_running_loop().create_task(self._fill(record.offset))
+            filling = self._fill(record.offset)
+            self._filling = in_background(filling, f"fill a gap of {self._partition}", self._failed)
 
     @property
     def held(self) -> int:

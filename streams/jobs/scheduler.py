@@ -108,6 +108,8 @@ class JobScheduler:
                 if str(error) != said:
                     log.warning("waiting for what jobs need", reason=str(error))
                 said = str(error)
+            except Exception:  # a bug: seen in the log, and the other jobs go on
+                log.exception("jobs_begin_anew")
             finally:
                 self._tools = None
                 await self._stop()

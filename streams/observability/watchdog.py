@@ -27,7 +27,8 @@ class StalledError(LabelstreamError):
 class Watchdog:
     """``progress`` changes whenever anything moves; ``owes`` says what should move, empty for nothing.
 
-    ``owes`` may ask Kafka, so it is asked only while nothing moves; if it cannot be asked, nothing is owed.
+    ``owes`` asks the brokers, not the role: one that has lost track of its work owes nothing by its own
+    account. It is asked only while nothing moves; if it cannot be asked, nothing is owed.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 
 from connectors.kafka.connection import HEARTBEAT_SECONDS, POLL_INTERVAL_MS, SESSION_SECONDS
+from connectors.kafka.consumer import LOOK_SECONDS, raise_failed_tasks
 from connectors.kafka.lease import GroupLease
 from connectors.kafka.tail import to_record
 from streams.core.records import Commit, Partition, Record
@@ -38,6 +39,9 @@ class Worker(Protocol):
     connection: dict[str, Any]
     lease: GroupLease
     turns: Turns[Any]
+
+    def fail(self, error: Exception) -> None:
+        """Nobody else will handle ``error``: the process must end with it."""
 
     def owed(self) -> dict[Partition, int]:
         """Where each owned partition is to be read from."""
@@ -82,6 +86,16 @@ class _Thread(driver.AIOKafkaConsumerThread):
     async def on_start(self) -> None:
         await super().on_start()
         self.app.agents_worker.lease.attach(self._consumer)
+        self.add_future(self._watch_client())
+
+    async def _watch_client(self) -> None:
+        """Faust does not ask the client what its tasks have failed with."""
+        try:
+            while not self.should_stop:
+                raise_failed_tasks(self._ensure_consumer())
+                await asyncio.sleep(LOOK_SECONDS)
+        except Exception as error:
+            self.app.loop.call_soon_threadsafe(self.app.agents_worker.fail, error)
 
     def verify_event_path(self, now: float, tp: Any) -> None:
         """Faust's watchdog judges by acknowledgements, of which it sees none."""
@@ -128,12 +142,31 @@ class _Thread(driver.AIOKafkaConsumerThread):
         )
 
 
+class _Listener(driver.ConsumerRebalanceListener):
+    """Called by aiokafka in the consumer's thread; what it raises is logged there and dropped."""
+
+    def on_partitions_revoked(self, revoked: Any) -> Awaitable[Any]:
+        return self._owned(super().on_partitions_revoked, revoked)
+
+    async def on_partitions_assigned(self, assigned: Any) -> None:
+        await self._owned(super().on_partitions_assigned, assigned)
+
+    async def _owned(self, listen: Callable[[Any], Awaitable[Any]], partitions: Any) -> None:
+        try:
+            await listen(partitions)
+        except Exception as error:
+            app = self._thread.app
+            app.loop.call_soon_threadsafe(app.agents_worker.fail, error)
+
+
 class _Consumer(driver.Consumer):
     """Leaves crowded partitions unfetched. Faust's own pausing drops what was already fetched.
 
     One event carries what one fetch brought of a partition: an event a message costs as much again as all
     that is done with it.
     """
+
+    RebalanceListener = _Listener
 
     def _new_consumer_thread(self) -> _Thread:
         return _Thread(self, loop=self.loop, beacon=self.beacon)

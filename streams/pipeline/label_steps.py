@@ -16,6 +16,7 @@ from connectors.kafka.follow import Follower
 from connectors.kafka.producer import LeasedProducer
 from connectors.llm.client import ChatClient
 from streams.core.availability import until_available
+from streams.core.background import in_background
 from streams.core.errors import ConfigurationError, LabelstreamError
 from streams.core.label_version import LabelSpec
 from streams.core.messages import Labeled, Row
@@ -84,7 +85,7 @@ class LabelSteps:
 
     async def run(self) -> None:
         """Tell the live version, then follow, until cancelled."""
-        telling = asyncio.create_task(self._tell())
+        telling = in_background(self._tell(), "tell the label version")
         try:
             await self._follower.run()
         finally:

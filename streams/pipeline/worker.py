@@ -12,10 +12,10 @@ from uuid import UUID
 
 import structlog
 
-from connectors.kafka.errors import translate
+from connectors.kafka.errors import SETTING, translate
 from connectors.kafka.lease import GroupLease
 from connectors.kafka.producer import LeasedProducer
-from streams.core.errors import LabelstreamError, UnavailableError
+from streams.core.errors import LabelstreamError, RetryableError, UnavailableError
 from streams.core.records import Commit, Partition
 from streams.delivery.delivery import Delivery
 from streams.pipeline.fair_fetch import Turns
@@ -28,6 +28,7 @@ COMMIT_SECONDS = 0.5
 SETTLE_SECONDS = 4.0
 START_SECONDS = 2.0
 TOPICS_SECONDS = 5.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 2.0
 
 
 class AgentsWorker:
@@ -55,6 +56,7 @@ class AgentsWorker:
         self._topics: dict[str, UUID] = {}
         self._delivery = delivery
         self._stopping = asyncio.Event()
+        self._failed: asyncio.Future[None] | None = None
         self.turns: Turns[Any] = Turns(lambda tp: tp.topic in delivery.flow.replays)
         self._app = make_app(self, group, connection, data)
         for name, topics in agents.items():
@@ -70,31 +72,46 @@ class AgentsWorker:
         """Partitions that have enough messages waiting."""
         return self._delivery.crowded()
 
+    def fail(self, error: Exception) -> None:
+        """Have `run` end with ``error``."""
+        if self._failed is not None and not self._failed.done():
+            self._failed.set_exception(error)
+
     async def run(self) -> None:
         """Work until cancelled, then settle and leave the group.
 
         Raises:
             UnavailableError: the worker lost its group or its thread and must be started anew.
+            AccessError, ConfigurationError: a person must change something.
         """
+        failed = self._failed = asyncio.get_running_loop().create_future()
         # A start that is cancelled half-way leaves threads that Faust forgets to stop: it is let finish.
         starting = asyncio.create_task(self._app.start())
         committing = asyncio.create_task(self._commit_for_ever())
         crashed = asyncio.create_task(self._wait_for_crash())
         try:
-            await asyncio.shield(starting)
-            await asyncio.wait([committing, crashed], return_when=asyncio.FIRST_COMPLETED)
-            reason = self._app.crash_reason if crashed.done() else committing.exception()
-            raise UnavailableError(
-                f"the agents' consumer has stopped: {reason!r}", setting="KAFKA_BOOTSTRAP_SERVERS"
+            ends = [committing, crashed, failed]
+            await asyncio.wait([starting, *ends], return_when=asyncio.FIRST_COMPLETED)
+            if starting.done() and starting.exception() is None:
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            reason = next(
+                (one.exception() for one in (failed, starting, committing) if one.done() and one.exception()),
+                self._app.crash_reason,
             )
+            if isinstance(reason, LabelstreamError):
+                raise reason
+            raise UnavailableError(f"the agents' consumer has stopped: {reason!r}", setting=SETTING)
         finally:
             committing.cancel()
             crashed.cancel()
+            failed.cancel()
             self._stopping.set()
             await asyncio.wait([starting], timeout=START_SECONDS)
-            await self._settle()
-            with contextlib.suppress(Exception):
-                await asyncio.wait_for(self._app.stop(), SETTLE_SECONDS)
+            try:
+                await self._settle()
+            finally:
+                with contextlib.suppress(Exception):
+                    await asyncio.wait_for(self._app.stop(), SETTLE_SECONDS)
 
     async def _wait_for_crash(self) -> None:
         while not (self._app.crashed or self._app.should_stop):  # noqa: ASYNC110 - Faust has no event for it
@@ -102,33 +119,45 @@ class AgentsWorker:
 
     # --- rebalances ---
 
+    # Faust's ways of dropping an exception of these differ from signal to signal: none leaves them.
+
     async def _on_revoked(self, *_: Any, **__: Any) -> None:
-        if not self._stopping.is_set():
-            await self._settle()
+        try:
+            if not self._stopping.is_set():
+                await self._settle()
+        except Exception as error:
+            self.fail(error)
 
     async def _on_assigned(self, *_: Any, **__: Any) -> None:
         """Called after a rebalance and before anything is fetched."""
-        thread = self._app.consumer._thread
+        pause = _FIRST_PAUSE
         while not self._stopping.is_set():
             generation = self._app.consumer_generation_id
-            assignment = self._app.consumer.assignment()
             try:
-                await thread.renew_lease()
-                committed = await thread.committed(sorted(assignment)) if assignment else {}
-                anew = await self._delivery.assigned(committed, generation)
-                if anew:
-                    # Faust seeks to what is committed, right after this.
-                    log.warning("topic_made_anew", topics=sorted({p.topic for p in anew}))
-                    await thread.commit_positions(anew)
-                await self._note_topics()
+                await self._take_over(generation)
+                return
             except Exception as error:
                 if self._app.consumer_generation_id != generation or self.lease.generation != generation:
                     return  # another rebalance has begun, and will call again
-                log.warning("assignment_retried", error=str(translate(error)))
-                await asyncio.sleep(0.5)
-                continue
-            log.info("partitions_assigned", count=len(assignment), generation=generation)
-            return
+                failed = translate(error)
+                if not isinstance(failed, RetryableError):
+                    self.fail(failed)
+                    return
+                log.warning("assignment_retried", error=str(failed))
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def _take_over(self, generation: int) -> None:
+        thread, assignment = self._app.consumer._thread, self._app.consumer.assignment()
+        await thread.renew_lease()
+        committed = await thread.committed(sorted(assignment)) if assignment else {}
+        anew = await self._delivery.assigned(committed, generation)
+        if anew:
+            # Faust seeks to what is committed, right after this.
+            log.warning("topic_made_anew", topics=sorted({p.topic for p in anew}))
+            await thread.commit_positions(anew)
+        await self._note_topics()
+        log.info("partitions_assigned", count=len(assignment), generation=generation)
 
     async def _settle(self) -> None:
         owner = self.lease.held()
@@ -150,7 +179,7 @@ class AgentsWorker:
             await asyncio.sleep(COMMIT_SECONDS)
             last = await self._commit(last)
             if self._delivery.unsure:
-                raise UnavailableError(self._delivery.unsure, setting="KAFKA_BOOTSTRAP_SERVERS")
+                raise UnavailableError(self._delivery.unsure, setting=SETTING)
             if time.monotonic() - compared > TOPICS_SECONDS:
                 await self._compare_topics()
                 compared = time.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 import structlog
@@ -16,6 +16,7 @@ from agents.taxonomy import load_taxonomy
 from connectors.kafka.admin import Admin
 from connectors.kafka.backlog import BacklogReader
 from connectors.kafka.connection import connection
+from connectors.kafka.group_view import GroupView
 from connectors.kafka.headroom import Headroom
 from connectors.kafka.lease import GroupLease
 from connectors.kafka.producer import LeasedProducer
@@ -77,26 +78,23 @@ async def agents(settings: Settings, health: Health) -> None:
         versions = LabelSteps(settings, topics, labeler, labels, live)
         health.wait_for("the label versions")
         await versions.start()
-        following = asyncio.create_task(versions.run())
-        try:
-            await _work(
-                settings,
-                topics,
-                health,
-                {"labeler": labeler, "augmenter": augmenter},
-                {Labeled.made_by: labels, Augmented.made_by: variants},
-                live.model,
-                {
-                    "label": labeler_of(live, labeler, labels).label,
-                    "label_version": live.version,
-                    "augment": augmenting.augment,
-                    "label_as": versions.label_as,
-                    "recall": _recall(topics, live.version, labels, augmenting, variants),
-                    "unwanted": versions.known.unwanted,
-                },
-            )
-        finally:
-            following.cancel()
+        await _work(
+            settings,
+            topics,
+            health,
+            {"labeler": labeler, "augmenter": augmenter},
+            {Labeled.made_by: labels, Augmented.made_by: variants},
+            live.model,
+            {
+                "label": labeler_of(live, labeler, labels).label,
+                "label_version": live.version,
+                "augment": augmenting.augment,
+                "label_as": versions.label_as,
+                "recall": _recall(topics, live.version, labels, augmenting, variants),
+                "unwanted": versions.known.unwanted,
+            },
+            versions.run,
+        )
 
 
 async def _work(
@@ -107,6 +105,7 @@ async def _work(
     answers: dict[str, Shared],
     model_name: str,
     flow: dict[str, Any],
+    beside: Callable[[], Coroutine[Any, Any, None]],
 ) -> None:
     arguments = connection(settings)
     latency, call_seconds = StageLatency(), Histogram(LLM_CALL_SECONDS)
@@ -156,6 +155,7 @@ async def _work(
     )
     data = settings.labelstream_data / "agents"
     data.mkdir(parents=True, exist_ok=True)
+    view = GroupView(arguments, names["agents"])
     worker = AgentsWorker(
         group=names["agents"],
         connection=arguments,
@@ -195,7 +195,7 @@ async def _work(
             return problem
         if not all(model.available for model in models.values()) or headroom.waits:
             return ""  # waited out; the log says so
-        return await lag_owed({p: commit.offset for p, commit in delivery.commits().items()}, tail)
+        return await lag_owed(view, lease)
 
     health.measure, health.state = measure, state
     for_short_waits()
@@ -209,12 +209,9 @@ async def _work(
                 delivery.resume()
             await asyncio.sleep(_LOOK_SECONDS)
 
-    looking = [asyncio.create_task(one) for one in (lags.run(), make_room())]
     try:
-        await watched(worker.run(), Watchdog(progress, owes))
+        await watched(worker.run(), Watchdog(progress, owes), lags.run(), make_room(), beside())
     finally:
-        for task in looking:
-            task.cancel()
         await readers.close()
         log.info("agents_end", **delivery.counts)
         await producer.stop()

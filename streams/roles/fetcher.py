@@ -12,6 +12,7 @@ import structlog
 
 from connectors.kafka.connection import connection
 from connectors.kafka.consumer import GroupConsumer, Session
+from connectors.kafka.group_view import GroupView
 from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.tail import TailReader
 from streams.core.availability import again
@@ -19,6 +20,8 @@ from streams.core.settings import Settings
 from streams.files.scheduled_fetch import Fetching
 from streams.jobs.scheduler import JobScheduler
 from streams.observability.health import Health
+from streams.observability.watchdog import Watchdog
+from streams.runtime.lifecycle import membership_owed, watched
 from streams.runtime.local_stack import with_local_stack
 from streams.runtime.readiness import kafka_ready
 
@@ -29,7 +32,8 @@ async def fetcher(settings: Settings, health: Health) -> None:
     """Fetch until cancelled."""
     settings, topics = await kafka_ready(settings, health)
     arguments = connection(settings)
-    group = GroupConsumer(arguments, f"{settings.topic_prefix}-fetcher", (topics.cursor,))
+    name = f"{settings.topic_prefix}-fetcher"
+    group, view = GroupConsumer(arguments, name, (topics.cursor,)), GroupView(arguments, name)
     producer = LeasedProducer(arguments, group.lease)
     group.fence_with(producer.fence)
     keeper = JobScheduler(lambda: with_local_stack(settings))
@@ -42,10 +46,17 @@ async def fetcher(settings: Settings, health: Health) -> None:
         finally:
             told["active"] = False
 
+    async def owes() -> str:
+        if problem := await membership_owed(settings, group.lease):
+            return problem
+        if told["active"] or not await view.assigned(group.lease.member):
+            return ""
+        return "the group has given the fetches to this process, and it does not work on them"
+
     health.state = lambda: dict(told)
     health.working()
     try:
         async with keeper.at_work():
-            await again(lambda: group.run(work))
+            await watched(again(lambda: group.run(work)), Watchdog(lambda: told["fetches"], owes))
     finally:
         await producer.stop()

@@ -14,6 +14,7 @@ from connectors.clickhouse.poller.poller import Poller
 from connectors.kafka.admin import Admin
 from connectors.kafka.connection import connection
 from connectors.kafka.consumer import GroupConsumer, Session
+from connectors.kafka.group_view import GroupView
 from connectors.kafka.headroom import Headroom
 from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.reader_positions import ReaderPositions
@@ -39,7 +40,8 @@ async def poller(settings: Settings, health: Health) -> None:
     client = await clickhouse_ready(settings, health)
     arguments = connection(settings)
     admin = Admin(arguments)
-    group = GroupConsumer(arguments, groups(settings.topic_prefix)["poller"], (topics.cursor,))
+    name = groups(settings.topic_prefix)["poller"]
+    group, view = GroupConsumer(arguments, name, (topics.cursor,)), GroupView(arguments, name)
     producer = LeasedProducer(arguments, group.lease)
     group.fence_with(producer.fence)
     readers = ReaderPositions(arguments, {topics.rows: [groups(settings.topic_prefix)["agents"]]})
@@ -85,8 +87,8 @@ async def poller(settings: Settings, health: Health) -> None:
     async def owes() -> str:
         if problem := await membership_owed(settings, group.lease):
             return problem
-        if not active:
-            return ""
+        if not await view.assigned(group.lease.member):
+            return ""  # it stands by
         await client.command("SELECT 1")
         return "the source table has not been looked at"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 
 import structlog
@@ -15,6 +14,7 @@ from connectors.kafka.backlog import BacklogReader
 from connectors.kafka.connection import connection
 from connectors.kafka.consumer import GroupConsumer, Session
 from connectors.kafka.follow import Follower
+from connectors.kafka.group_view import GroupView
 from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.tail import TailReader
 from streams.core.availability import again, until_available
@@ -38,7 +38,8 @@ async def sink(settings: Settings, health: Health) -> None:
     client = await clickhouse_ready(settings, health)
     writer = writer_for(settings)
     arguments = connection(settings)
-    group = GroupConsumer(arguments, groups(settings.topic_prefix)["sink"], ())
+    name = groups(settings.topic_prefix)["sink"]
+    group, view = GroupConsumer(arguments, name, ()), GroupView(arguments, name)
     producer = LeasedProducer(arguments, group.lease)
     group.fence_with(producer.fence)
     tail = TailReader(arguments)
@@ -73,22 +74,20 @@ async def sink(settings: Settings, health: Health) -> None:
     async def owes() -> str:
         if problem := await membership_owed(settings, group.lease):
             return problem
-        positions = await group.positions()
-        owed = f"{storing.waiting} messages were read and are not stored" if storing.waiting else ""
-        if positions and not owed:
-            owed = await lag_owed(positions, tail)
-        if owed:
+        if owed := await lag_owed(view, group.lease):
             await client.command("SELECT 1")  # if it does not answer, nothing is owed
         return owed
 
     health.measure, health.state = measure, lambda: {"counts": dict(storing.counts)}
     health.working()
-    beside = [asyncio.create_task(follower.run()), asyncio.create_task(lags.run())]
     try:
-        await watched(again(lambda: group.run(store)), Watchdog(lambda: storing.counts.total(), owes))
+        await watched(
+            again(lambda: group.run(store)),
+            Watchdog(lambda: storing.counts.total(), owes),
+            follower.run(),
+            lags.run(),
+        )
     finally:
-        for task in beside:
-            task.cancel()
         log.info("sink_ends", **storing.counts)
         await producer.stop()
         await client.close()

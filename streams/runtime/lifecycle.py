@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import structlog
 
 from connectors.kafka.connection import reach
+from connectors.kafka.group_view import GroupView
 from connectors.kafka.lease import GroupLease
-from streams.core.records import Partition
 from streams.core.settings import Settings
 from streams.observability.health import Health, served
 from streams.observability.watchdog import StalledError, Watchdog
-from streams.ports.kafka import Tail
 
 log = structlog.get_logger()
 
@@ -40,17 +39,24 @@ async def on_duty(
             raise
 
 
-async def watched(work: Coroutine[Any, Any, None], watchdog: Watchdog) -> None:
-    """Run ``work`` beside ``watchdog``; whichever ends first ends both, and the work settles."""
-    working = asyncio.ensure_future(work)
-    watching = asyncio.create_task(watchdog.run())
+async def watched(
+    work: Coroutine[Any, Any, None], watchdog: Watchdog, *beside: Coroutine[Any, Any, None]
+) -> None:
+    """Run ``work`` with ``watchdog`` and what is done ``beside`` it; whichever ends first ends them all, and
+    the work settles.
+
+    Raises:
+        StalledError: the watchdog has given the work up.
+        whatever ends one of the others.
+    """
+    tasks = [asyncio.ensure_future(one) for one in (watchdog.run(), work, *beside)]
     try:
-        await asyncio.wait([working, watching], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        watching.cancel()
-        working.cancel()
-        await asyncio.wait([working, watching])
-    for task in (watching, working):
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    for task in tasks:
         if not task.cancelled() and (error := task.exception()) is not None:
             raise error
 
@@ -65,10 +71,10 @@ async def membership_owed(settings: Settings, lease: GroupLease) -> str:
     return f"no heartbeat for {lease.age:.0f} s, though Kafka answers"
 
 
-async def lag_owed(positions: Mapping[Partition, int], tail: Tail) -> str:
-    """Which of the owned partitions has messages beyond its position; empty for none."""
-    bounds = await tail.bounds_many(list(positions))
-    behind = {p: end - at for p, at in positions.items() if (end := bounds[p][1]) > max(at, bounds[p][0])}
+async def lag_owed(view: GroupView, lease: GroupLease) -> str:
+    """Which of the partitions that the group has given to this process has messages that are not committed;
+    empty for none."""
+    behind = await view.behind(lease.member)
     if not behind:
         return ""
     worst = max(behind, key=lambda partition: behind[partition])

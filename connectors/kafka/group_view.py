@@ -1,0 +1,75 @@
+"""What the brokers say of a group member: its partitions, and what waits in them.
+
+For the watchdog. Whoever has lost track of its partitions owes nothing by its own account, so the member's
+consumer is not asked, but the group, its committed offsets and the ends of the partitions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.protocol import ConsumerProtocol
+from aiokafka.errors import NoError, for_code
+
+from connectors.kafka.errors import translate
+from connectors.kafka.protocol.describe_group import DescribeGroup
+from connectors.kafka.tail import TailReader
+from streams.core.records import Partition
+
+
+class GroupView:
+    """A view of one group, over connections of its own that last for one question."""
+
+    def __init__(self, connection: dict[str, Any], group: str) -> None:
+        self._connection = connection
+        self._group = group
+
+    async def assigned(self, member: str) -> frozenset[Partition]:
+        """The partitions that the group has given to ``member``; none while it rebalances.
+
+        Raises:
+            UnavailableError, AccessError.
+        """
+        return frozenset(await self._committed(member))
+
+    async def behind(self, member: str) -> dict[Partition, int]:
+        """Of each of its partitions with messages that are not committed: how many they are.
+
+        Raises:
+            UnavailableError, AccessError.
+        """
+        committed = await self._committed(member)
+        bounds = await TailReader(self._connection).bounds_many(list(committed))
+        return {
+            where: end - max(committed[where], first)
+            for where, (first, end) in bounds.items()
+            if end > max(committed[where], first)
+        }
+
+    async def _committed(self, member: str) -> dict[Partition, int]:
+        """The offset that is committed for each of the partitions of ``member``; -1 for none."""
+        admin = AIOKafkaAdminClient(**self._connection)
+        try:
+            await admin.start()
+            node = await admin.find_coordinator(self._group)
+            answer = await admin._send_request(DescribeGroup(self._group), node)
+            code, *_, members = answer.groups[0]
+            if (error := for_code(code)) is not NoError:
+                raise error(self._group)
+            places = [
+                TopicPartition(topic, number)
+                for found in members
+                if found[0] == member and found[4]
+                for topic, numbers in ConsumerProtocol.ASSIGNMENT.decode(found[4]).assignment
+                for number in numbers
+            ]
+            if not places:
+                return {}
+            offsets = await admin.list_consumer_group_offsets(self._group, node, places)
+        except Exception as error:
+            raise translate(error) from error
+        finally:
+            await admin.close()
+        return {Partition(*place): at.offset if (at := offsets.get(place)) else -1 for place in places}

@@ -1,0 +1,32 @@
+"""Tasks that nobody awaits, with an owner for what they raise.
+
+asyncio says that an exception was never retrieved when the task is collected, which may be never; meanwhile
+whoever relied on the task waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+
+log = structlog.get_logger()
+
+
+def in_background(
+    work: Coroutine[Any, Any, None], name: str, failed: Callable[[Exception], None] | None = None
+) -> asyncio.Task[None]:
+    """A task of ``work``. An exception is logged at once under ``name``, and given to ``failed``. The caller
+    keeps the task: the loop holds it only weakly."""
+
+    async def owned() -> None:
+        try:
+            await work
+        except Exception as error:
+            log.exception("task_failed", task=name)
+            if failed is not None:
+                failed(error)
+
+    return asyncio.get_running_loop().create_task(owned(), name=name)

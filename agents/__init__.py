@@ -1,1 +1,1 @@
-"""Who works on it: one file a step, no Kafka and no HTTP in them."""
+"""The steps that process a row, one file each. No Kafka and no HTTP here."""

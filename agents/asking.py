@@ -1,7 +1,7 @@
-"""Asking for a JSON object: with a schema where the endpoint takes one, with logprobs where it has them.
+"""Ask for a JSON object: with a schema and with logprobs, if the endpoint supports them.
 
-What an endpoint refuses is not asked for again: what can be done without is given up step by step, for
-all rows. Once a form was taken, a refusal is about the row.
+When an endpoint refuses a request, optional parts of it are left out one by one, for all later rows too.
+Once a form of the request was accepted, a refusal concerns the row.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _THINKING_TOKENS = 2048
 
 @dataclass(frozen=True)
 class Form:
-    """What is asked of the endpoint beside the messages."""
+    """The optional parts of a request, beside the messages."""
 
     hold: Literal["schema", "json", "nothing"]
     logprobs: int
@@ -45,16 +45,16 @@ class JsonAsker:
 
     @property
     def form(self) -> Form:
-        """What the endpoint takes, as far as is known."""
+        """The form that the endpoint accepts, as far as is known."""
         return self._form
 
     async def ask(
         self, messages: Sequence[dict[str, str]], max_tokens: int, *, cut_off: bool = False
     ) -> Completion:
-        """One answer. ``cut_off``: the last one for this row ended for want of tokens, so allow many more.
+        """One answer. ``cut_off``: the last answer for this row was truncated, so allow many more tokens.
 
         Raises:
-            RefusedError: the endpoint refuses the row, whatever the form.
+            RefusedError: the endpoint refuses the row in every form.
         """
         extra = _THINKING_TOKENS if cut_off else self._thinking_tokens
         while True:
@@ -75,11 +75,11 @@ class JsonAsker:
             if form == self._form:
                 self._taken = True
             if cut_off and completion.finish_reason != "length":
-                self._thinking_tokens = _THINKING_TOKENS  # it thinks before it answers: so will the next
+                self._thinking_tokens = _THINKING_TOKENS  # it thinks before it answers, and will do so again
             return completion
 
     def _give_way(self, refused: Form, why: str) -> bool:
-        """Do without something that this endpoint does not know. False if the row was refused."""
+        """Leave out an optional part that this endpoint does not support. False if the row was refused."""
         if refused != self._form:
             return True  # another row has met the same refusal
         fewer = replace(refused, logprobs=_FEWER_LOGPROBS.get(refused.logprobs, 0))
@@ -90,7 +90,7 @@ class JsonAsker:
             self._form = looser
         elif self._taken or refused == Form("nothing", 0):
             return False
-        else:  # it does not say what it dislikes
+        else:  # the refusal does not name the part
             self._form = replace(refused, logprobs=0) if refused.logprobs else looser
         log.warning(
             "the endpoint refuses a part of the request, which is left out",

@@ -1,4 +1,4 @@
-"""Augment: a labelled row gets rewordings, all asked for in one call and each checked."""
+"""Augment: ask for variants of a labelled row, all in one call, and check each of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TEMPERATURE = 0.7
 
 
 class Augmenter:
-    """The augment step. The model's name is asked for with the first row, so that labelling need not wait."""
+    """The augment step. It asks for the model's name with the first row, so that labelling need not wait."""
 
     def __init__(self, model: Model, variants: int, answers: Answers) -> None:
         self._model = model
@@ -44,7 +44,7 @@ class Augmenter:
         self._json = JsonAsker(model, schema, temperature=_TEMPERATURE)
 
     async def augment(self, message: Labeled) -> Done[Augmented] | Reject | Retry:
-        """Write variants; none are asked for where AUGMENT_VARIANTS is 0."""
+        """Write variants; none are requested if AUGMENT_VARIANTS is 0."""
         try:
             name = await self._model.model() if self._variants else ""
             written: list[str] = []
@@ -57,7 +57,7 @@ class Augmenter:
             return outcome_of(error)
         kept, rejected = check_variants(message.text, written)
         return Done(
-            # All of it was checked: the message as it was read, the rest here.
+            # No validation is needed: the message was validated when it was read, the rest was checked here.
             Augmented.made(
                 **message.__dict__,
                 variants=kept,
@@ -68,7 +68,7 @@ class Augmenter:
         )
 
     def cache_entry(self, message: Augmented) -> tuple[bytes, bytes] | None:
-        """The key and the answer that a published message tells; None if it was made otherwise."""
+        """The cache key and the answer in a published message; None if it was made with other settings."""
         written = [*message.variants, *(one.text for one in message.rejected)]
         if len(written) != self._variants or not written:
             return None
@@ -81,7 +81,7 @@ class Augmenter:
             if error.reason != TOO_LONG or len(text) <= SHORTER:
                 raise
             written = await self._asked(text, SHORTER)
-        # What is no text in UTF-8 cannot be published either.
+        # Text that is not valid UTF-8 could not be published.
         return orjson.dumps([variant.encode("utf-8", "replace").decode() for variant in written])
 
     async def _asked(self, text: str, longest: int) -> list[str]:
@@ -90,7 +90,7 @@ class Augmenter:
         completion = await self._json.ask([self._system, {"role": "user", "content": query}], tokens)
         written = self._variants_in(completion.text)
         if written is None:
-            # In the same turn: Mistral's chat template refuses two of the user's in a row.
+            # In the same message: Mistral's chat template refuses two user messages in a row.
             again = {"role": "user", "content": f"{query}\n\n{_STRICTER}"}
             cut_off = completion.finish_reason == "length"
             completion = await self._json.ask([self._system, again], tokens, cut_off=cut_off)

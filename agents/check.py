@@ -1,4 +1,4 @@
-"""Check: is this text a variant of that one? Reasons are short and countable."""
+"""Check whether one text is a variant of another. Reasons are short and countable."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MARKS = re.compile(
 )
 _OBJECT = re.compile(r"[\[{].*[\]}]", re.DOTALL)
 _WORD = re.compile(r"\w+")
-_LEAKED_WORDS = 6  # in a row, of the prompt
+_LEAKED_WORDS = 6  # consecutive words of the prompt
 _DIGITS = re.compile(r"\d{4,}")
 _BETWEEN_DIGITS = re.compile(r"[\s()-]")
 _MAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,64}\.[\w.]+")
@@ -28,7 +28,7 @@ _ONE_SCRIPT = {"HIRAGANA": "CJK", "KATAKANA": "CJK"}
 
 
 def check_variants(source: str, variants: Iterable[str]) -> tuple[list[str], list[RejectedVariant]]:
-    """Those of ``variants`` that may be published, cleaned, and the others with the reason."""
+    """Returns the cleaned ``variants`` that may be published, and the others with the reason."""
     kept: list[str] = []
     rejected: list[RejectedVariant] = []
     seen = {essence(source): "copy-of-source"}
@@ -44,7 +44,7 @@ def check_variants(source: str, variants: Iterable[str]) -> tuple[list[str], lis
 
 
 def essence(text: str) -> str:
-    """What of ``text`` a rewording must change: letters and digits; all of it where it has neither."""
+    """The part of ``text`` that a variant must change: letters and digits, or all of it if there are none."""
     normal = normalise(text)
     return "".join(character for character in normal if character.isalnum()) or normal
 
@@ -70,7 +70,7 @@ def why_not(source: str, variant: str) -> str | None:
 
 
 def leaks(source: str, variant: str) -> bool:
-    """Whether ``variant`` holds marks or words of the prompt, or is JSON, and ``source`` does or is not."""
+    """Whether ``variant`` is JSON or has markers or words of the prompt, and ``source`` does not."""
     lowered = source.lower()
     if any(mark.lower() not in lowered for mark in _MARKS.findall(variant)):
         return True
@@ -90,7 +90,7 @@ def _prompt_runs() -> frozenset[tuple[str, ...]]:
 
 
 def scripts(text: str) -> str:
-    """The script of most letters: LATIN, CYRILLIC, ARABIC ..., empty without letters."""
+    """The script of most letters: LATIN, CYRILLIC, ARABIC ...; empty without letters."""
     found = Counter(
         unicodedata.name(character, "?").split(" ")[0] for character in text if character.isalpha()
     )

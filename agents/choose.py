@@ -1,4 +1,4 @@
-"""Choosing by letter: the label in one output token, with its whole distribution."""
+"""Choose a label by letter: one output token, with the distribution over all labels."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from streams.core.errors import TOO_LONG, RefusedError
 
 log = structlog.get_logger()
 
-MOST_OPTIONS = 20  # of which the usual endpoint tells the probabilities at a token
-# An answer that is no option still tells, if so much of the probability is on the options.
+MOST_OPTIONS = 20  # endpoints usually return the probabilities of at most so many tokens
+# An answer that is no option is usable if the options have at least this share of the probability.
 _ENOUGH_ON_OPTIONS = 0.5
 _PROBE = "где мой заказ"
 
@@ -32,11 +32,12 @@ class Chosen:
 
 
 class Chooser:
-    """Asks for an option's letter. Models favour some letters and places, so that the options stand in an
-    order that is shuffled once for each label version."""
+    """Asks for the letter of an option. Models favour some letters and positions, so the order of the options
+    is shuffled once for each label version.
+    """
 
     def __init__(self, model: Model, taxonomy: Taxonomy, seed: str, *, prompt: str | None = None) -> None:
-        """``prompt``: its template, where it is not the one that the package ships."""
+        """``prompt``: its template, if it is not the packaged one."""
         self._model = model
         ordered = sorted(
             taxonomy.domains, key=lambda d: blake2b(f"{seed}\n{d.name}".encode(), digest_size=8).digest()
@@ -69,7 +70,7 @@ class Chooser:
         return Chosen(label, choice_distribution(chances, label)) if label is not None else None
 
     async def supported(self) -> bool:
-        """Whether the endpoint answers with one letter and tells the chances of all of them.
+        """Whether the endpoint answers with one letter and returns the probabilities of all letters.
 
         Raises:
             RetryableError, ConfigurationError: it cannot be asked now.

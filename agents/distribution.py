@@ -1,7 +1,7 @@
 """From logprobs to a distribution over labels.
 
-Some servers (llama-server, vLLM by default) take logprobs before the answer is held to the schema, so
-that they also tell of tokens that could not have stood there: all is renormalised over the labels.
+Some servers (llama-server, vLLM by default) take logprobs before the schema is applied, so they also report
+tokens that the schema would not allow. Therefore probabilities are renormalised over the labels.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from agents.ports import TokenChance
 
-# The label's probability, None where the endpoint does not tell, and the other labels', likeliest first.
+# The label's probability, None if the endpoint does not report it, and those of other labels, highest first.
 Distribution = tuple[float | None, tuple[tuple[str, float], ...]]
 
 _MOST_ALTERNATIVES = 5
@@ -23,11 +23,11 @@ _IN_NAME = re.compile(r"[A-Za-z0-9_.-]")
 
 
 def of_object(tokens: Sequence[TokenChance] | None, label: str, names: tuple[str, ...]) -> Distribution:
-    """The label's probability among ``names``, and the others', from the tokens of `{"label": "..."}`.
+    """The probability of the label among ``names``, and those of the others, from the answer's tokens.
 
-    At each token of the label's value, the tokens that might have stood there are put to the labels
-    that they would begin or continue. A label that is the beginning of another is told from it by the
-    token after it. (None, ()) without logprobs.
+    At each token of the label's value, the alternative tokens are assigned to the labels that they would
+    begin or continue. If a label is a prefix of another one, the token after it decides. (None, ()) without
+    logprobs.
     """
     start = _value_start(tokens, label) if tokens else None
     if start is None or tokens is None:
@@ -41,7 +41,7 @@ def of_object(tokens: Sequence[TokenChance] | None, label: str, names: tuple[str
         own = _piece(token.token, before, first=not written)
         total = sum(weight for piece, weight in by_piece.items() if fitting[piece])
         if len(by_piece) < 2:
-            total = 1.0  # no alternatives are told: the probability itself is all there is
+            total = 1.0  # no alternatives are reported: use the probability as it is
         if total <= 0 or label not in fitting.get(own, ()):
             break
         for piece, members in fitting.items():
@@ -60,7 +60,7 @@ def of_object(tokens: Sequence[TokenChance] | None, label: str, names: tuple[str
 def of_choice(
     tokens: Sequence[TokenChance] | None, options: dict[str, str]
 ) -> tuple[dict[str, float], float]:
-    """The probability of each label by the first token, and how much of the whole they have together.
+    """The probability of each label from the first token, and the share of all labels together.
 
     ``options``: letter to label. Empty without logprobs.
     """
@@ -78,14 +78,14 @@ def of_choice(
 
 
 def choice_distribution(chances: dict[str, float], label: str) -> Distribution:
-    """The same as `of_object` gives, for what `of_choice` found."""
+    """The same as `of_object`, for the result of `of_choice`."""
     if label not in chances:
         return None, ()
     return _sorted(chances, label)
 
 
 def letter_in(text: str) -> str:
-    """The letter that a one-token answer is, without what may surround it."""
+    """The letter in a one-token answer, without surrounding characters."""
     return text.strip(" \t\n\"'`.():*").upper()
 
 
@@ -104,7 +104,7 @@ def _rounded(chance: float) -> float:
 
 
 def _texts(token: TokenChance) -> dict[str, float]:
-    """What might have stood there, with log probabilities; what did stand there among it."""
+    """The alternatives at this token with log probabilities, including the token itself."""
     return {**dict(token.top), token.token: token.logprob}
 
 
@@ -118,8 +118,9 @@ def _by_piece(token: TokenChance, before: str, *, first: bool) -> dict[tuple[str
 
 
 def _piece(text: str, before: str, *, first: bool) -> tuple[str, bool]:
-    """What a token adds to the value, and whether it closes it. ``before``: what the ``first`` token holds
-    of the text before the value."""
+    """The part of the value in a token, and whether the token ends the value. ``before``: the part of the
+    ``first`` token before the value.
+    """
     if before and text.startswith(before):
         text = text[len(before) :]
     elif first:
@@ -130,7 +131,7 @@ def _piece(text: str, before: str, *, first: bool) -> tuple[str, bool]:
 
 @lru_cache(maxsize=16_384)
 def _members(names: tuple[str, ...], written: str, value: str, closed: bool) -> tuple[str, ...]:
-    """The labels that begin with ``written`` and can go on with ``value``."""
+    """The labels that begin with ``written`` and can continue with ``value``."""
     return tuple(
         name for name in names if name.startswith(written) and _fits(name[len(written) :], value, closed)
     )
@@ -145,7 +146,7 @@ def _fits(rest: str, value: str, closed: bool) -> bool:
 
 
 def _value_start(tokens: Sequence[TokenChance], label: str) -> tuple[int, str] | None:
-    """The token with which the label begins, and what that token holds before it."""
+    """The index of the token where the label begins, and the part of that token before it."""
     pieces = [token.token for token in tokens]
     whole = "".join(pieces)
     begin = -1

@@ -1,4 +1,4 @@
-"""Label: a row gets a domain of the taxonomy, or it gets none."""
+"""Label: choose a domain of the taxonomy for a row."""
 
 from __future__ import annotations
 
@@ -36,38 +36,38 @@ _STRICTER = (
 
 @dataclass(frozen=True)
 class Decision:
-    """A label and its distribution, as far as the endpoint tells."""
+    """A label and its distribution, as far as the endpoint reports it."""
 
     label: str
     confidence: float | None
     alternatives: tuple[tuple[str, float], ...]
 
     def pack(self) -> bytes:
-        """As the memory of answers keeps it."""
+        """As bytes, for the cache of answers."""
         return orjson.dumps([self.label, self.confidence, *self.alternatives])
 
     @classmethod
     def unpack(cls, packed: bytes) -> Decision:
-        """What `pack` made."""
+        """The inverse of `pack`."""
         label, confidence, *others = orjson.loads(packed)
         return cls(label, confidence, tuple(others))
 
 
 def answer_key(version: str, text: str) -> bytes:
-    """Where the answer for ``text`` under a label version is remembered. Equal texts have equal keys."""
+    """The cache key of the answer for ``text`` under a label version. Equal texts have equal keys."""
     content = f"{version}\x00{normalise(text)}".encode("utf-8", "surrogatepass")
     return blake2b(content, digest_size=16).digest()
 
 
 def cache_entry(message: Labeled) -> tuple[bytes, bytes]:
-    """The key and the answer that a published message tells, for `warm`ing a memory of answers."""
+    """The cache key and the answer in a published message, to `warm` a cache of answers."""
     alternatives = tuple((one.label, one.confidence) for one in message.alternatives)
     decision = Decision(message.label, message.confidence, alternatives)
     return answer_key(message.label_version, message.text), decision.pack()
 
 
 def label_version(model: str, prompt: str, taxonomy: Taxonomy, mode: str) -> str:
-    """A name that changes with the model, the prompt, the taxonomy or the way of asking."""
+    """A name that changes with the model, the prompt, the taxonomy or the mode."""
     digest = blake2b(f"{model}\n{prompt}\n{taxonomy.digest}\n{mode}".encode(), digest_size=4).hexdigest()
     return f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', model).strip('-')[:60] or 'model'}.{digest}"
 
@@ -75,11 +75,10 @@ def label_version(model: str, prompt: str, taxonomy: Taxonomy, mode: str) -> str
 async def make_labeler(
     settings: Settings, model: Model, taxonomy: Taxonomy, answers: Answers
 ) -> tuple[Callable[[Row], Awaitable[Done[Labeled] | Reject | Retry]], str]:
-    """The step and the label version under which it works.
+    """The label step, and its label version.
 
     Raises:
-        RetryableError, ConfigurationError: the endpoint cannot say which model it serves, or which mode
-            it supports.
+        RetryableError, ConfigurationError: the endpoint does not tell its model, or which mode it supports.
     """
     spec = await label_spec(settings, model, taxonomy)
     return labeler_of(spec, model, answers).label, spec.version
@@ -93,10 +92,10 @@ async def label_spec(
     version: str | None = None,
     prompt: str | None = None,
 ) -> LabelSpec:
-    """The label version that the settings ask for.
+    """The label version that the settings describe.
 
-    ``version``: its name, where it is not that of the settings. ``prompt``: the template of the mode's
-    prompt, where it is not the one that the package ships.
+    ``version``: its name, if it is not the one in the settings. ``prompt``: the template of the mode's
+    prompt, if it is not the packaged one.
 
     Raises:
         as `make_labeler`.
@@ -125,10 +124,10 @@ async def label_spec(
 
 
 def labeler_of(spec: LabelSpec, model: Model, answers: Answers) -> Labeler:
-    """The label step of a version; ``model`` asks the model that it names.
+    """The label step of a version; ``model`` must be the model that the version names.
 
     Raises:
-        ConfigurationError: what it holds is no taxonomy.
+        ConfigurationError: the version's taxonomy is invalid.
     """
     try:
         taxonomy = Taxonomy.model_validate(spec.taxonomy)
@@ -174,7 +173,7 @@ class Labeler:
         self._json = JsonAsker(model, schema, logprobs=True)
 
     async def label(self, row: Row) -> Done[Labeled] | Reject | Retry:
-        """Decide. Equal texts share one answer."""
+        """Label one row. Equal texts share one answer."""
         try:
             packed, cached = await self._answers.get(
                 answer_key(self._version, row.text), lambda: self._decide(row.text)
@@ -183,7 +182,7 @@ class Labeler:
             return outcome_of(error)
         decision = Decision.unpack(packed)
         return Done(
-            # All of it was checked: the row as it was read, the rest here.
+            # No validation is needed: the row was validated when it was read, the rest was checked here.
             Labeled.made(
                 **row.__dict__,
                 label=decision.label,
@@ -214,7 +213,7 @@ class Labeler:
         completion = await self._json.ask([self._system, {"role": "user", "content": query}], _TOKENS)
         label = self._label_in(completion)
         if label is None:
-            # In the same turn: Mistral's chat template refuses two of the user's in a row.
+            # In the same message: Mistral's chat template refuses two user messages in a row.
             again = {"role": "user", "content": f"{query}\n\n{self._stricter}"}
             cut_off = completion.finish_reason == "length"
             completion = await self._json.ask([self._system, again], _TOKENS, cut_off=cut_off)

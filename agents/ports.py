@@ -1,4 +1,4 @@
-"""What the steps ask of a model, as a protocol: no HTTP here."""
+"""What the steps need of a model, as a protocol: no HTTP here."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PERSON_SECONDS = 5.0
 
 
 class TokenChance(Protocol):
-    """A token of the answer and those that might have stood there, with log probabilities."""
+    """A token of the answer and its alternatives, with log probabilities."""
 
     @property
     def token(self) -> str: ...
@@ -56,23 +56,25 @@ class Model(Protocol):
         logprobs: int = 0,
         plain_json: bool = False,
     ) -> Completion:
-        """One answer; raises our errors. ``logprobs``: how many alternatives to tell for each token."""
+        """One answer; raises our errors. ``logprobs``: number of alternatives for each token."""
 
 
 class Answers(Protocol):
     """Shares one call among equal questions."""
 
     async def get(self, key: bytes, ask: Callable[[], Awaitable[bytes]]) -> tuple[bytes, bool]:
-        """The answer to the question of that key, and whether it came without a call of one's own."""
+        """The answer for that key, and whether it came without a call of its own."""
 
 
 def outcome_of(error: LabelstreamError) -> Reject | Retry:
-    """What an error means for a message: wait for what is away or misconfigured, give up what is refused."""
+    """What to do with the message after an error: wait for what is down or misconfigured, reject what is
+    refused.
+    """
     if isinstance(error, PermanentError):
         attempts = 2 if isinstance(error, AnswerError) else 1
         return Reject(error.reason, str(error), attempts)
     if isinstance(error, ConfigurationError):
         return Retry(_PERSON_SECONDS, f"{error.setting}: {error}")
     after = error.after if isinstance(error, RetryableError) and error.after is not None else 0.5
-    # It answered, and failed on this request (5xx, garbage, too late): the message may be the reason.
+    # It answered, but failed on this request (5xx, invalid answer, timeout): the message may be the reason.
     return Retry(after, str(error), suspect=type(error) is RetryableError)

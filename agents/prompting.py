@@ -1,4 +1,4 @@
-"""How a query is put into a prompt: as data, between delimiters that it cannot forge."""
+"""Put a query into a prompt as data, between delimiters that it cannot forge."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import orjson
 LONGEST = 4000
 SHORTER = 1000  # for a model whose context is too small
 _MARK = " […] "
-# Thoughts end before the answer; those that were cut off have none after them.
+# Thoughts end before the answer; if they were cut off, there is no answer.
 _THOUGHT = re.compile(r"^.*</think>|<think>.*$", re.DOTALL | re.IGNORECASE)
 _MOST_OBJECTS = 64
 _TO_ESCAPE = re.compile("[<>&\u2028\u2029]")
@@ -22,23 +22,23 @@ _ESCAPES = str.maketrans({character: f"\\u{ord(character):04x}" for character in
 
 @lru_cache
 def prompt_text(name: str) -> str:
-    """A prompt that the package ships."""
+    """A packaged prompt."""
     return (resources.files("agents") / "prompts" / f"{name}.txt").read_text("utf-8")
 
 
 def wrap_query(text: str, longest: int = LONGEST) -> str:
-    """The user's part of the prompt.
+    """The user message of the prompt.
 
-    The query is one JSON string in which `<`, `>` and `&` are escaped too, so that no text can hold a
-    closing tag or a line of its own. Texts over ``longest`` characters lose their middle here, not in
-    the message.
+    The query is one JSON string in which `<`, `>` and `&` are escaped too, so no text can contain a closing
+    tag or start a line of its own. Texts over ``longest`` characters are shortened in the middle, here and
+    not in the message.
     """
     if len(text) > longest:
         half = (longest - len(_MARK)) // 2
         text = text[:half] + _MARK + text[-half:]
     try:
         encoded = orjson.dumps(text).decode()
-    except TypeError:  # half a surrogate pair
+    except TypeError:  # a lone surrogate
         encoded = orjson.dumps(text.encode("utf-8", "replace").decode()).decode()
     if _TO_ESCAPE.search(encoded):
         encoded = encoded.translate(_ESCAPES)
@@ -46,9 +46,9 @@ def wrap_query(text: str, longest: int = LONGEST) -> str:
 
 
 def parse_answer(text: str, key: str) -> Any:
-    """The value of ``key`` in the last JSON object of an answer that has it; None if there is none.
+    """The value of ``key`` in the last JSON object of an answer that has this key; None if there is none.
 
-    The object may stand in a code fence, between words, or after a model's thoughts.
+    The object may be in a code fence, between words, or after a model's thoughts.
     """
     try:
         found = orjson.loads(text)

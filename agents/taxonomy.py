@@ -40,16 +40,16 @@ class Taxonomy(BaseModel):
 
     @property
     def digest(self) -> str:
-        """Eight hexadecimal digits that change with any word of it."""
+        """Eight hexadecimal digits that change with any change of it."""
         return blake2b(self.model_dump_json().encode(), digest_size=4).hexdigest()
 
     def as_prompt(self) -> str:
-        """The list of labels as the prompt shows it."""
+        """The list of labels for a prompt."""
         return "\n".join(f"- {self.line(domain)}" for domain in self.domains)
 
     @staticmethod
     def line(domain: Domain) -> str:
-        """One label as a prompt shows it."""
+        """One label for a prompt."""
         examples = f" Например: {'; '.join(domain.examples)}." if domain.examples else ""
         return f"{domain.name} ({domain.title}): {domain.description}{examples}"
 
@@ -58,7 +58,7 @@ def load_taxonomy(path: Path) -> Taxonomy:
     """The taxonomy in ``path``.
 
     Raises:
-        ConfigurationError: naming the file, the entry and the field that is wrong.
+        ConfigurationError: names the file, the entry and the invalid field.
     """
     try:
         content = yaml.safe_load(path.read_text("utf-8"))

@@ -1,1 +1,1 @@
-"""OpenAI-compatible endpoints: the client, its pace and limit, what an answer holds."""
+"""OpenAI-compatible endpoints: the client, its limit and pacing, and the parsing of answers."""

@@ -1,4 +1,6 @@
-"""What an endpoint's JSON says: the answer's text, its tokens and their logprobs, in any server's shape."""
+"""Parse an endpoint's JSON: the answer's text, its tokens and their logprobs, as the different servers send
+them.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from streams.core.errors import RetryableError
 
 
 class TokenChance:
-    """A token of the answer, its log probability, and those of the tokens that might have stood there."""
+    """A token of the answer, its log probability, and those of its alternatives."""
 
     __slots__ = ("_entry",)
 
@@ -40,21 +42,21 @@ class TokenChance:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """An answer. ``tokens`` is None where the endpoint gives no logprobs."""
+    """An answer. ``tokens`` is None if the endpoint gives no logprobs."""
 
     text: str
     model: str
     finish_reason: str
     tokens: tuple[TokenChance, ...] | None
     output_tokens: int
-    input_tokens: int = 0  # 0 where the endpoint does not tell
+    input_tokens: int = 0  # 0 if the endpoint does not report it
 
 
 def completion_in(body: bytes) -> Completion:
     """The completion in a response's body.
 
     Raises:
-        RetryableError: the body is cut off, no JSON, or no completion.
+        RetryableError: the body is truncated, not JSON, or not a completion.
     """
     answer = json_in(body)
     try:
@@ -80,20 +82,20 @@ def json_in(body: bytes) -> Any:
     """The JSON value in ``body``.
 
     Raises:
-        RetryableError: it is cut off or not JSON.
+        RetryableError: it is truncated or not JSON.
     """
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
         pass
     try:
-        return json.loads(body)  # servers in Python write -Infinity for a token that cannot be
+        return json.loads(body)  # servers in Python write -Infinity for an impossible token
     except (ValueError, RecursionError) as error:
         raise RetryableError("the endpoint's answer is cut off or not JSON") from error
 
 
 def _text(message: dict[str, Any], *, whole: bool) -> str:
-    """The content; some servers put a reasoning model's whole answer where its reasoning should be."""
+    """The content. Some servers put the whole answer of a reasoning model into its reasoning field."""
     for name in ("content", "reasoning_content", "reasoning") if whole else ("content",):
         content = message.get(name)
         if isinstance(content, list):
@@ -113,5 +115,5 @@ def _tokens(logprobs: Any) -> tuple[TokenChance, ...] | None:
 
 
 def _number(value: Any) -> float:
-    """A log probability; what is none counts as impossible."""
+    """A log probability; anything invalid counts as impossible."""
     return value if isinstance(value, (int, float)) and not math.isnan(value) else -math.inf

@@ -1,10 +1,10 @@
-"""When a replay may take a place at the endpoint: after live calls, and not in a crowd.
+"""Decides when a replay may call the endpoint: after live calls, and at an even rate.
 
-A replay fills every place that there is. If its calls are all made at once they are answered at once, and
-again, and again: then a live call finds no place for as long as an answer takes, and each live message
-stands in the event loop behind a crowd. So replays leave some places free while live calls come, and
-begin one after the other, at a rate a little above the one at which they are answered (as TCP is paced:
-Aggarwal, Savage, Anderson, "Understanding the performance of TCP pacing", INFOCOM 2000).
+A replay uses every free slot. Calls that start together are answered together, again and again. Then a
+live call finds no free slot for as long as an answer takes, and each live message waits in the event loop
+behind many answers. So replays leave some slots free while live calls arrive, and start one after the
+other, at a rate a little above the rate of their answers (like TCP pacing: Aggarwal, Savage, Anderson,
+"Understanding the performance of TCP pacing", INFOCOM 2000).
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from collections.abc import Callable
 
 from connectors.llm.pace import Pace
 
-# One place in so many is kept free, where there are at least a few, for so long after a live call.
+# One slot in so many is kept free, if there are at least a few, for so long after a live call.
 _KEPT, _FEW = 16, 4
 _LIVE_SECONDS = 3.0
-# Of the rate at which replays are answered: more, or a crowd would thin out the endpoint's work for good.
+# Relative to the rate of the replays' answers. It is above 1, or the endpoint would slowly become idle.
 _GAIN = 1.25
-# A timer that fires late is made up for, but no more than this.
+# Delay of a late timer that is made up for, at most.
 _CATCH_UP = 0.003
-# What answers took may be known from a slower time: pacing never costs more than this.
+# The known latency may come from a slower time: pacing never costs more than this.
 _MOST_APART = 0.25
 
 
 class Behind:
-    """The replays of one endpoint."""
+    """The replay calls to one endpoint."""
 
     def __init__(self, pace: Pace, clock: Callable[[], float], wake: Callable[[], None]) -> None:
-        """``wake`` is called when a replay that was told to wait may be asked for again."""
+        """``wake`` is called when a replay that had to wait may try again."""
         self._pace = pace
         self._clock = clock
         self._wake = wake
@@ -38,20 +38,21 @@ class Behind:
         self._timer: asyncio.TimerHandle | None = None
 
     def live_came(self) -> None:
-        """A live call is made."""
+        """A live call was made."""
         self._live_at = self._clock()
 
     @property
     def limit(self) -> int:
-        """Requests that may be in flight, of all kinds, for a replay to be sent."""
+        """A replay is sent only if fewer requests, of all kinds, are in flight."""
         limit = self._pace.limit
         if limit < _FEW or self._clock() - self._live_at >= _LIVE_SECONDS:
             return limit
         return limit - -(-limit // _KEPT)
 
     def may_go(self, in_flight: int) -> bool:
-        """Whether a replay may be sent beside ``in_flight`` others. If it is only too early, ``wake`` is
-        called in time."""
+        """Whether a replay may be sent beside ``in_flight`` other requests. If it is only too early, ``wake``
+        is called in time.
+        """
         if in_flight >= self.limit:
             return False
         now = self._clock()
@@ -62,14 +63,14 @@ class Behind:
         return True
 
     def went(self) -> None:
-        """A replay is sent."""
+        """A replay was sent."""
         if self._pace.limit < _FEW:
-            return  # no crowd
+            return  # calls are few enough
         apart = min(self._pace.latency / self._pace.limit / _GAIN, _MOST_APART)
         self._next = max(self._clock() - _CATCH_UP, self._next) + apart
 
     def close(self) -> None:
-        """No more calls of ``wake``."""
+        """Stop calling ``wake``."""
         if self._timer is not None:
             self._timer.cancel()
 

@@ -1,6 +1,6 @@
-"""Equal questions share one call in flight, and a bounded memory of answers.
+"""Equal questions share one call in flight, and a bounded cache of answers.
 
-Keys and answers are bytes, so that the memory's bound is one in bytes: about 300 an entry for a label.
+Keys and answers are bytes, so that the bound can be given in bytes: about 300 an entry for a label.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-# What Python adds to a key and an answer: two objects' heads and their place in the table.
+# Python's overhead for a key and an answer: two object headers and an entry of the table.
 _ENTRY_BYTES = 170
 
 
 class _Call:
-    """A call in flight, and how many wait for it."""
+    """A call in flight, and the number of callers that wait for it."""
 
     __slots__ = ("task", "waiting")
 
@@ -23,10 +23,11 @@ class _Call:
 
 
 class Shared:
-    """Answers by key. Failures are not remembered.
+    """Answers by key. Failures are not cached.
 
-    Two generations: when the young one is half of the bound, it becomes the old one, and the old one is
-    dropped. What is asked for again moves to the young one, so that what goes is what was not asked for.
+    There are two generations. When the young one has reached half of the bound, it becomes the old one, and
+    the former old one is dropped. An answer that is used moves to the young one, so unused answers are
+    dropped.
     """
 
     def __init__(self, most_bytes: int = 32 * 2**20) -> None:
@@ -35,22 +36,23 @@ class Shared:
         self._old: dict[bytes, bytes] = {}
         self._young_bytes = 0
         self._calls: dict[bytes, _Call] = {}
-        # How often an answer was remembered, came with another's call, or took a call of its own.
+        # Counts of answers from the cache, from another caller's call, and from a call of their own.
         self.results = {"hit": 0, "shared": 0, "miss": 0}
 
     @property
     def size(self) -> int:
-        """Answers that are remembered."""
+        """Number of cached answers."""
         return len(self._young) + sum(key not in self._young for key in self._old)
 
     async def get(self, key: bytes, ask: Callable[[], Awaitable[bytes]]) -> tuple[bytes, bool]:
-        """The answer, and whether it came without a call of one's own.
+        """The answer, and whether it came without a call of its own.
 
-        A caller that is cancelled leaves the call to the others who wait for it; without any, it ends.
+        If a caller is cancelled, the call goes on for the others who wait for it, and is cancelled if there
+        are none.
         """
         known = self._young.get(key)
         if known is None and (known := self._old.get(key)) is not None:
-            self.warm(key, known)  # young again
+            self.warm(key, known)  # move it to the young generation
         if known is not None:
             self.results["hit"] += 1
             return known, True
@@ -64,7 +66,7 @@ class Shared:
             return await asyncio.shield(call.task), not mine
         except asyncio.CancelledError:
             if call.waiting == 1 and not call.task.done():
-                # Whoever asks from now on begins a call of his own.
+                # Callers from now on start a new call.
                 self._forget(key, call)
                 call.task.cancel()
             raise
@@ -72,10 +74,10 @@ class Shared:
             call.waiting -= 1
 
     def warm(self, key: bytes, answer: bytes) -> None:
-        """Remember an answer that is known from elsewhere."""
+        """Cache an answer that is known from elsewhere."""
         if key not in self._young:
             self._young_bytes += len(key) + len(answer) + _ENTRY_BYTES
-        # A copy of just its length: orjson's bytes keep the kilobyte that they were written in.
+        # A copy of exact length: bytes from orjson keep their buffer of a kilobyte.
         self._young[key] = bytes(memoryview(answer))
         if self._young_bytes * 2 > self._most_bytes:
             self._old, self._young, self._young_bytes = self._young, {}, 0

@@ -1,4 +1,4 @@
-"""A client for one OpenAI-compatible endpoint: how often, how many at a time, and for how long to ask."""
+"""A client for one OpenAI-compatible endpoint, with retries, a limit of concurrent requests and time-outs."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _NO_METRICS_SECONDS = 60.0
 
 
 class ChatClient:
-    """At most ``concurrency`` requests are in flight; a cancelled call frees its place at once.
+    """At most ``concurrency`` requests are in flight; a cancelled call frees its slot at once.
 
-    While the endpoint is away calls wait, and go on when it is back; nothing is lost by it and nothing
-    burnt. What fails for one request while others succeed is raised after three tries.
+    While the endpoint is down, calls wait, and go on when it is back; no row is lost or rejected for it. A
+    request that fails while others succeed raises an error after three tries.
     """
 
     def __init__(
@@ -53,9 +53,9 @@ class ChatClient:
         ca_file: str | None = None,
         patience_seconds: float = math.inf,
     ) -> None:
-        """``patience_seconds``: how long a call may go on in all before its last error is raised."""
+        """``patience_seconds``: the longest time of a call in all, before its last error is raised."""
         self.stats: Counter[str] = Counter()
-        # Given the seconds that each answered request took.
+        # Called with the seconds that each answered request took.
         self.observe: Callable[[float], None] = _unobserved
         self.concurrency = concurrency
         self._base_url = base_url
@@ -67,8 +67,8 @@ class ChatClient:
             base_url, setting=setting, api_key=api_key, connections=concurrency + 8, ca_file=ca_file
         )
         self._no_metrics_until = 0.0
-        # Asked before each request, and once more as it is written; while it says no, none is sent. For a
-        # worker: whether its lease is held.
+        # Asked before each request, and again right before it is written; while it returns False, nothing is
+        # sent. In a worker it tells whether the lease is valid.
         self.permitted: Callable[[], bool] = lambda: True
         self.limit = Limit(concurrency, setting=setting, probe=self._reachable, load=self._load)
 
@@ -79,7 +79,7 @@ class ChatClient:
         """The client of the ``labeler`` or the ``augmenter``.
 
         Raises:
-            ConfigurationError: no address.
+            ConfigurationError: there is no address.
         """
         setting = f"LLM_{which.upper()}_API_BASE"
         base_url = getattr(settings, f"llm_{which}_api_base")
@@ -102,20 +102,20 @@ class ChatClient:
 
     @property
     def available(self) -> bool:
-        """False while the endpoint is away: calls wait."""
+        """False while the endpoint is down: calls wait."""
         return self.limit.available
 
     def state(self) -> LimitState:
-        """The limit, for metrics and `status`."""
+        """The state of the limit, for metrics and `status`."""
         return self.limit.state()
 
     async def close(self) -> None:
-        """Close the pool."""
+        """Close the connection pool."""
         await self.limit.close()
         await self._http.close()
 
     async def models(self) -> list[str]:
-        """The names that the endpoint offers. Raises our errors at once."""
+        """The names of the models that the endpoint serves. Raises our errors at once."""
         answer = json_in(await self._http.ask("GET", "/models", seconds=min(self._timeout, 10.0)))
         try:
             return [str(entry["id"]) for entry in answer["data"]]
@@ -123,10 +123,10 @@ class ChatClient:
             raise RetryableError("the endpoint's list of models is not one") from error
 
     async def model(self) -> str:
-        """The model in use: the one that is set, or the only one that is offered.
+        """The model in use: the configured one, or the only one that is served.
 
         Raises:
-            ConfigurationError: several are offered and none is set.
+            ConfigurationError: several are served and none is configured.
         """
         if self._model is None:
             offered = await self.models()
@@ -141,7 +141,7 @@ class ChatClient:
         return self._model
 
     def asking(self, model: str) -> ChatClient:
-        """A client that asks for another model of the same endpoint, within the same limit and pool."""
+        """A client for another model of the same endpoint, with the same limit and connection pool."""
         other = copy.copy(self)
         other._model = model
         return other
@@ -157,12 +157,12 @@ class ChatClient:
         logprobs: int = 0,
         plain_json: bool = False,
     ) -> Completion:
-        """One answer, held to ``schema`` or to one of ``choice`` if given; ``plain_json`` asks for any
-        JSON object instead. ``logprobs``: how many alternatives to tell for each token.
+        """One answer, restricted to ``schema`` or to one of ``choice`` if given. ``plain_json`` asks for any
+        JSON object instead. ``logprobs``: number of alternatives for each token.
 
         Raises:
             RetryableError: it failed three times, while others succeeded.
-            RefusedError: the endpoint refuses this very request; at once.
+            RefusedError: the endpoint refuses this request; raised at once.
             UnavailableError, OverloadedError, ConfigurationError: only when patience ends.
         """
         body: dict[str, Any] = {
@@ -195,7 +195,7 @@ class ChatClient:
                 return completion
             error, tries = completion, tries + 1
             if not isinstance(error, (OverloadedError, ConfigurationError)):
-                # Others were answered since it failed last: the endpoint is not away, it fails on this.
+                # Others were answered since its last failure: the endpoint is up, and fails on this request.
                 blamed += self.limit.answers > answers
                 answers = self.limit.answers
                 if blamed >= _TRIES - 1:
@@ -209,10 +209,10 @@ class ChatClient:
             await self.limit.rest(pause)
 
     async def _once(self, body: dict[str, Any], began: float) -> Completion | LabelstreamError:
-        """One request within the limit: an answer, or an error that may heal."""
+        """One request within the limit: an answer, or an error that may be temporary."""
         await self._enter(began)
         try:
-            await until_permitted(self.permitted)  # before its time begins to count
+            await until_permitted(self.permitted)  # before its time-out begins
             started = time.monotonic()
             self.stats["calls"] += 1
             content = await self._http.ask(
@@ -249,7 +249,7 @@ class ChatClient:
         try:
             await self._http.ask("GET", "/models", seconds=_ASIDE_SECONDS)
         except ConfigurationError as error:
-            # A key, a model or a path: only a real request can tell whether it was mended.
+            # A wrong key, model or path: only a real request can show whether it was corrected.
             return "certificate" not in str(error)
         except UnavailableError:
             return False
@@ -273,4 +273,4 @@ class ChatClient:
 
 
 def _unobserved(_: float) -> None:
-    """Nobody measures."""
+    """The default: nothing is measured."""

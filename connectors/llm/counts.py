@@ -1,4 +1,4 @@
-"""How many completions a stand-in has been asked for, by its own count."""
+"""The number of completions that a stand-in has served, by its own counter."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import orjson
 
 
 async def standin_calls(api_base: str) -> int | None:
-    """Calls since its start; None where the endpoint is no stand-in or does not answer."""
+    """Calls since its start; None if the endpoint is no stand-in or does not answer."""
     url = api_base.rstrip("/").removesuffix("/v1") + "/stats"
     try:
         async with httpx.AsyncClient(trust_env=False, timeout=2.0) as client:

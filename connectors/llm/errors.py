@@ -1,4 +1,4 @@
-"""What an endpoint's answer, or its silence, means."""
+"""What an endpoint's answer, or the lack of one, means."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TOO_LONG = re.compile(
     r"context[ _](?:length|size|window)|maximum (?:input |sequence )?length|too (?:long|large|many tokens)",
     re.IGNORECASE,
 )
-# Sockets, TLS and URLs fail in ways that httpx's transport over aiohttp passes on as they are.
+# Errors of sockets, TLS and URLs that httpx's transport over aiohttp passes on unchanged.
 FOREIGN = (
     httpx.HTTPError,
     httpx.InvalidURL,
@@ -49,7 +49,7 @@ _LONGEST_AFTER = 60.0
 
 
 def translate(error: Exception, setting: str) -> LabelstreamError:
-    """Our error for one of httpx's, aiohttp's or the system's. All but a wrong URL can heal."""
+    """Our error for one of httpx, aiohttp or the system. All but a wrong URL may be temporary."""
     text = f"{type(error).__name__}: {error}".rstrip(": ")
     if isinstance(error, _URL_ERRORS):
         return ConfigurationError(
@@ -75,15 +75,15 @@ def translate(error: Exception, setting: str) -> LabelstreamError:
 
 
 def is_late(error: BaseException | None) -> bool:
-    """Whether the connection stood, and the answer did not come in time."""
+    """Whether the connection was established and the answer did not come in time."""
     return isinstance(error, _LATE) and not isinstance(error, _CONNECTING)
 
 
 def from_status(status: int, headers: Mapping[str, str], body: str, setting: str) -> LabelstreamError:
-    """Our error for a status that is not 200; ``body`` without secrets.
+    """Our error for a status other than 200; ``body`` without secrets.
 
-    A wrong key, model or address is a person's to mend and no message's fault; 400, 413 and 422 are
-    about this very request; time-outs, refusals for want of room and 5xx may heal.
+    A wrong key, model or address has to be corrected by a person and is no fault of the message. 400, 413 and
+    422 concern this request. Time-outs, overload and 5xx may be temporary.
     """
     text = f"HTTP {status}: {' '.join(body.split())[:300]}".rstrip(": ")
     prefix = setting.removesuffix("_API_BASE")
@@ -119,7 +119,7 @@ def from_status(status: int, headers: Mapping[str, str], body: str, setting: str
 
 
 def retry_after(value: str | None) -> float | None:
-    """Seconds that `Retry-After` asks for, as a number or a date; at most a minute is believed."""
+    """The seconds in `Retry-After`, given as a number or a date; at most a minute is accepted."""
     if not value:
         return None
     try:

@@ -1,8 +1,8 @@
-"""One endpoint over HTTP: httpx on aiohttp's connection pool, our errors only.
+"""One endpoint over HTTP: httpx on aiohttp's connection pool; raises only our errors.
 
-httpx's own pool spends tens of milliseconds of CPU a request at 64 in flight; aiohttp's does not. Requests
-go straight to the transport: redirects, cookies and authentication flows, which are not wanted, are
-httpx's client, and cost as much again.
+httpx's own pool takes tens of milliseconds of CPU for a request with 64 in flight; aiohttp's does not.
+Requests go straight to the transport: httpx's client adds redirects, cookies and authentication, which are
+not wanted, and costs as much again.
 """
 
 from __future__ import annotations
@@ -30,17 +30,18 @@ _LOOK_AGAIN = 0.02
 
 
 async def until_permitted(permitted: Callable[[], bool]) -> None:
-    """Wait while ``permitted`` says no."""
+    """Wait while ``permitted`` returns False."""
     while not permitted():  # noqa: ASYNC110 - another thread's clock decides
         await asyncio.sleep(_LOOK_AGAIN)
 
 
 class _Held(aiohttp.BytesPayload):
-    """A body that is written once its sender may: the look is the last thing before the socket.
+    """A request body that is written only if its sender may write: the check is the last thing before the
+    socket.
 
-    Between a look in the caller and the write lie some turns of the event loop. A process that is stopped
-    there would send, when it wakes, what another has long asked in its place. aiohttp keeps the headers
-    back until it has the body.
+    Between a check by the caller and the write, the event loop runs some other callbacks. A process that is
+    paused there would send a request, when it wakes, that another process has made long ago. aiohttp sends
+    the headers together with the body.
     """
 
     def __init__(self, value: bytes, permitted: Callable[[], bool]) -> None:
@@ -53,7 +54,9 @@ class _Held(aiohttp.BytesPayload):
 
 
 class _Transport(AiohttpTransport):
-    """httpx-aiohttp's transport for small answers: they are read whole, which saves a fifth of a request."""
+    """httpx-aiohttp's transport for small answers: it reads them whole, which saves a fifth of a request's
+    cost.
+    """
 
     def __init__(self, session: Callable[[], aiohttp.ClientSession], **arguments: Any) -> None:
         super().__init__(client=session, **arguments)
@@ -84,14 +87,14 @@ class _Transport(AiohttpTransport):
                     if size > _LARGEST_ANSWER:
                         raise RetryableError(f"the endpoint's answer is larger than {_LARGEST_ANSWER} bytes")
             finally:
-                response.release()  # closes the connection if something is left on it
+                response.release()  # closes the connection if unread data is left
         return httpx.Response(
             response.status, headers=response.raw_headers, stream=httpx.ByteStream(b"".join(chunks))
         )
 
 
 class Http:
-    """Requests to the endpoint at ``base_url``, and to no other place."""
+    """Requests to the endpoint at ``base_url``, and to nothing else."""
 
     def __init__(
         self,
@@ -102,7 +105,7 @@ class Http:
         connections: int,
         ca_file: str | None,
     ) -> None:
-        """``connections``: at most; ``setting``: the setting to be named where it cannot be reached.
+        """``connections``: maximum number; ``setting``: named in errors when the endpoint cannot be reached.
 
         Raises:
             ConfigurationError: the key cannot be sent in a header.
@@ -113,7 +116,7 @@ class Http:
         self._connections = connections
         self._ca_file = ca_file
         self._transport: _Transport | None = None
-        # Nothing here decompresses: aiohttp would offer gzip by itself, and a gateway would take it.
+        # Nothing here decompresses. Without this, aiohttp would offer gzip, and a gateway would use it.
         self._headers = {
             "accept": "application/json",
             "accept-encoding": "identity",
@@ -129,7 +132,7 @@ class Http:
         self._urls: dict[str, httpx.URL] = {}
 
     async def close(self) -> None:
-        """Close the pool."""
+        """Close the connection pool."""
         if self._transport is not None:
             await self._transport.aclose()
             self._transport = None
@@ -143,8 +146,8 @@ class Http:
         seconds: float,
         permitted: Callable[[], bool] | None = None,
     ) -> bytes:
-        """The body of the answer to one request; ``path`` is joined to the base, or a whole URL. While
-        ``permitted`` says no, the request's own body is not written.
+        """The body of the answer to one request; ``path`` is relative to the base, or a whole URL. While
+        ``permitted`` returns False, the request's body is not written.
 
         Raises:
             RetryableError, UnavailableError, OverloadedError, RefusedError, ConfigurationError, AccessError.
@@ -162,14 +165,14 @@ class Http:
     async def _once(
         self, method: str, path: str, body: object, permitted: Callable[[], bool] | None
     ) -> tuple[int, httpx.Headers, bytes]:
-        # The headers are the session's, and the body comes as a stream that was read: what httpx does to
-        # make headers for a request costs a tenth of a call, and aiohttp makes its own.
+        # The session sets the headers, and the body is a stream that was read. Building headers with httpx
+        # costs a tenth of a call, and aiohttp builds its own.
         content = httpx.ByteStream(orjson.dumps(body) if body is not None else b"")
         extensions = {} if permitted is None else {"permitted": permitted}
         request = httpx.Request(method, self._url(path), stream=content, extensions=extensions)
         request.read()
         response = await self._open().handle_async_request(request)
-        stream = response.stream  # as it came: nothing is asked for compressed, and nothing is decompressed
+        stream = response.stream  # as it came: compression is not requested, and nothing is decompressed
         assert isinstance(stream, httpx.AsyncByteStream)
         return response.status_code, response.headers, b"".join([part async for part in stream])
 
@@ -191,7 +194,7 @@ class Http:
                     auto_decompress=False,
                 ),
                 verify=context,
-                # Nothing may leave the network by way of a proxy in the environment.
+                # No request may leave the network through a proxy from the environment.
                 trust_env=False,
             )
         return self._transport

@@ -1,8 +1,8 @@
-"""The limit for one endpoint: who may send now, who waits, and when nobody may.
+"""The limit for one endpoint: who may send now, who waits, and when nobody may send.
 
-`pace.py` decides how many; this module hands the places out. Live work goes before replays, which
-`behind.py` holds back a little. While the endpoint is away the limit is nil: callers wait here, and one of
-them is let through every two seconds, once the endpoint can be reached, to see whether it is back.
+`pace.py` decides how many requests may be in flight; this module assigns the slots. Live work goes before
+replays, which `behind.py` delays a little. While the endpoint is down the limit is zero: callers wait here.
+Once the endpoint can be reached, one of them is let through every two seconds, to see whether it is back.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ _PROBE_SECONDS = 2.0
 _FIRST_PROBE_SECONDS = 0.3
 _LOAD_SECONDS = 1.0
 _TICK_SECONDS = 0.1
-# One place in so many goes to a replay although live work waits, so that none starves: a live message
-# may be waiting for a replay's call for the same text.
+# One slot in so many goes to a replay although live work waits, so that no replay starves: a live message may
+# wait for a replay's call for the same text.
 _REPLAY_SHARE = 20
-# Failures in a row that mean an outage: few if nobody answers, else as many as were in flight.
+# Consecutive failures that mean an outage: few if nobody is answered, otherwise as many as were in flight.
 _SILENT_IN_A_ROW, _FAILED_IN_A_ROW = 3, 5
 
 
 class Load(NamedTuple):
-    """What an endpoint says of itself: requests that run, and that wait there."""
+    """The endpoint's own figures: requests that run there, and that wait there."""
 
     running: float
     waiting: float
@@ -64,8 +64,9 @@ class LimitState:
 
 
 class Limit:
-    """Places at one endpoint. ``enter`` takes one, ``answered``, ``refused``, ``failed`` or ``left`` gives it
-    back."""
+    """Slots at one endpoint. ``enter`` takes one; ``answered``, ``refused``, ``failed`` or ``left`` returns
+    it.
+    """
 
     def __init__(
         self,
@@ -77,8 +78,9 @@ class Limit:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """``most``: places at most. ``setting`` names the endpoint in the log. ``probe``: can it be
-        reached; ``load``: None if it does not say."""
+        """``most``: maximum number of slots. ``setting`` names the endpoint in the log. ``probe``: whether it
+        can be reached; ``load``: None if it reports no figures.
+        """
         self.pace = Pace(most)
         self.in_flight = 0
         self.answers = 0
@@ -104,12 +106,12 @@ class Limit:
 
     @property
     def available(self) -> bool:
-        """False while the endpoint is away, or refuses everybody."""
+        """False while the endpoint is down, or refuses everybody."""
         return self._away is None
 
     @property
     def away(self) -> LabelstreamError | None:
-        """Why the endpoint is not available."""
+        """Why the endpoint is not available; None if it is."""
         return self._away
 
     def state(self) -> LimitState:
@@ -124,10 +126,10 @@ class Limit:
             endpoint_waiting=self._endpoint.waiting if self._endpoint else None,
         )
 
-    # --- places ---
+    # --- slots ---
 
     async def enter(self) -> None:
-        """Take a place; waits for one. Cancelled while waiting, it takes none."""
+        """Take a slot; waits for one. If it is cancelled while waiting, it takes none."""
         if self._watching is None:
             self._watching = _apart(self._watch())
         replay = REPLAY.get()
@@ -142,11 +144,11 @@ class Limit:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self.left()  # the place was handed over as the caller was cancelled
+                self.left()  # the slot was assigned just as the caller was cancelled
             raise
 
     def answered(self, started: float, tokens: int) -> None:
-        """The endpoint answered a request sent at ``started`` (of the clock) with so many tokens."""
+        """The endpoint answered a request, sent at ``started`` (of the clock), with so many tokens."""
         full = self._full
         self.answers += 1
         self._in_a_row = 0
@@ -156,14 +158,14 @@ class Limit:
         self.left()
 
     def refused(self) -> None:
-        """The endpoint answered that it will not do this very request: it is there."""
+        """The endpoint refused this particular request, so it is up."""
         self._in_a_row = 0
         if self._away is not None:
             self._return()
         self.left()
 
     def failed(self, error: LabelstreamError, *, late: bool = False) -> None:
-        """A request failed with one of our errors; ``late``: for want of an answer in time."""
+        """A request failed with one of our errors; ``late``: because no answer came in time."""
         now = self._clock()
         if isinstance(error, OverloadedError):
             self.pace.refused(now, self.in_flight - 1)
@@ -179,11 +181,11 @@ class Limit:
 
     @property
     def _full(self) -> bool:
-        """Whether every place is taken that may be; replays that wait are no sign of it."""
+        """Whether every slot that may be used is taken; waiting replays do not count as a sign of it."""
         return bool(self._live) or self.in_flight >= 0.9 * self._behind.limit
 
     def left(self) -> None:
-        """Give a place back without a word on the endpoint: the caller was cancelled."""
+        """Return a slot without any result: the caller was cancelled."""
         self.in_flight -= 1
         self._hand_out()
 
@@ -192,7 +194,7 @@ class Limit:
             pass
 
     def _admit_one(self, *, at_once: bool = False) -> bool:
-        """``at_once``: a replay too, whatever is to be left free."""
+        """``at_once``: also a replay, whatever slots have to stay free."""
         while self._live or self._replay:
             if not (self._live or at_once or self._behind.may_go(self.in_flight)):
                 return False
@@ -249,14 +251,14 @@ class Limit:
             if not await self._probed() or self._away is None or self._try_one():
                 continue
             if self._resting:
-                self._wake_the_resting()  # one of them goes next time
+                self._wake_the_resting()  # one of them is the next to try
             else:
-                self._return()  # nobody to try it with: the next caller finds out
+                self._return()  # there is no caller to try it: the next one will
 
     async def _probed(self) -> bool:
         try:
             return await self._probe()
-        except Exception:  # whatever it is: nobody else would ever ask the endpoint again
+        except Exception:  # whatever it is: otherwise nobody would ever call the endpoint again
             log.exception("endpoint_not_probed")
             return False
 
@@ -267,7 +269,7 @@ class Limit:
         self._back.set()
         self._back = asyncio.Event()
 
-    # --- what the endpoint says of itself ---
+    # --- the endpoint's own figures ---
 
     async def _watch(self) -> None:
         idle, ticks = 0, 0
@@ -303,5 +305,7 @@ class Limit:
 
 
 def _apart(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    """A task for the endpoint's sake: it does not speak in the name of the row that happened to begin it."""
+    """A task that is independent of the row that happened to start it, so that its log lines do not name that
+    row.
+    """
     return asyncio.get_running_loop().create_task(work, context=contextvars.Context())

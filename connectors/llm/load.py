@@ -1,4 +1,4 @@
-"""What an endpoint tells of its own queue: `/metrics` of vLLM, SGLang and llama-server."""
+"""The queue that an endpoint reports: `/metrics` of vLLM, SGLang and llama-server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SAMPLE = re.compile(rf"^({'|'.join((*_RUNNING, *_WAITING))})(?:\{{[^}}]*\}})?\s
 
 
 def load_in(metrics: str) -> Load | None:
-    """Requests that run and wait, summed over a server's engines; None if the text tells of neither."""
+    """Running and waiting requests, summed over a server's engines; None if the text has neither."""
     running = waiting = 0.0
     told = False
     for name, value in _SAMPLE.findall(metrics):
@@ -29,5 +29,5 @@ def load_in(metrics: str) -> Load | None:
 
 
 def metrics_url(base_url: str) -> str:
-    """Where the metrics of the endpoint at ``base_url`` (which ends in `/v1`) would be."""
+    """The URL of the metrics of the endpoint at ``base_url`` (which ends in `/v1`)."""
     return base_url.rstrip("/").removesuffix("/v1").rstrip("/") + "/metrics"

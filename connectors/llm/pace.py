@@ -1,9 +1,9 @@
-"""How many requests an endpoint takes at a time: the arithmetic, without sockets or tasks.
+"""Calculates how many requests an endpoint can take at a time, without sockets or tasks.
 
-The level goes up while there is room and down when requests queue at the endpoint or are refused.
-What waits there is told by the endpoint's own metrics; without them it is judged by latency: with
-``n`` in flight, and answers that take ``r`` seconds an output token where they take ``base`` without
-a queue, ``n * (1 - base / r)`` of them wait. A small queue is aimed at, so that no slot is idle.
+The level rises while there is room, and falls when requests queue at the endpoint or are refused. The
+endpoint's own metrics tell how many requests wait there. Without them, the number is estimated from the
+latency: with ``n`` in flight and answers that take ``r`` seconds per output token, where they take ``base``
+without a queue, ``n * (1 - base / r)`` of them wait. The target is a small queue, so that no slot is idle.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ from __future__ import annotations
 import math
 
 _START = 2
-# An answer costs its output tokens and a part that does not depend on them, worth about eight of them.
+# The cost of an answer is its output tokens and a constant part, worth about eight tokens.
 _FIXED_TOKENS = 8
-# Faster answers than this come from no model whose slots are worth counting; sockets and processes
-# make their latency, ours included.
+# No model with slots worth counting answers faster than this: then the latency is that of sockets and
+# processes, ours included.
 _FAST_BASE, _FAST_NOW = 0.03, 0.1
 # A response passes the event loop about three times, and waits for it each time.
 _LOOP_PASSES = 3.0
-# While the level doubles: latency may rise by so much before more in flight is no gain, or is a queue.
+# While the level doubles: latency may rise by this factor before more requests in flight are no gain, or are
+# a queue.
 _STILL_FASTER, _AS_FAST = 1.5, 1.15
 _FRESH_SECONDS = 3.0
 _AS_FAST_LOOKED, _CHANGING, _JUMP = 1.05, 1.1, 1.3
@@ -28,32 +29,32 @@ _FIRST_HOLD, _LONGEST_HOLD = 2.0, 8.0
 
 
 class Pace:
-    """The level for one endpoint. Times in seconds of any monotonic clock."""
+    """The level for one endpoint. Times are seconds of any monotonic clock."""
 
     def __init__(self, most: int) -> None:
-        """``most``: requests in flight that are never exceeded."""
+        """``most``: the number of requests in flight that is never exceeded."""
         self.most = most
         self.reason = "start"
-        self.lag = 0.0  # how late the event loop is, seconds
+        self.lag = 0.0  # how late the event loop is, in seconds
         self._level = float(min(most, _START))
-        self._served = self._level  # when it last answered
+        self._served = self._level  # the level when it last answered
         self._step = self._level
         self._doubling = True
-        self._base = math.inf  # seconds a token without a queue
+        self._base = math.inf  # seconds per token without a queue
         self._base_seconds = math.inf  # the same as the latency of a whole answer
-        self._before = math.inf  # seconds a token at half this level
+        self._before = math.inf  # seconds per token at half of this level
         self._smooth = 0.0
         self._latency = 0.0
         self._jumped = False
-        self._lowered_from: float | None = None  # while the base is measured anew
-        self._look_at = 0.0  # when that should be done again
+        self._lowered_from: float | None = None  # while the base is measured again
+        self._look_at = 0.0  # when the base should be measured again
         self._quiet = 0
-        # Where a row of decreases began: its level, and a level with the latency there.
+        # Start of a series of decreases: its level, and a level with its latency.
         self._run: tuple[float, float, float] | None = None
-        self._ceiling = math.inf  # more than this was refused
+        self._ceiling = math.inf  # a higher level was refused
         self._hold = _FIRST_HOLD
         self._hold_until = 0.0
-        self._passing = False  # above a former ceiling, until an epoch passes without refusal
+        self._passing = False  # above a former ceiling, until an epoch passes without a refusal
         self._cut_at = -math.inf
         self._told_at = -math.inf
         self._told_waiting = 0.0
@@ -66,16 +67,16 @@ class Pace:
 
     @property
     def latency(self) -> float:
-        """Seconds that an answer took lately; 0 while that is not known."""
+        """Seconds that recent answers took; 0 while that is unknown."""
         return self._latency
 
-    # --- what happens ---
+    # --- events ---
 
     def answered(self, now: float, started: float, tokens: int, full: bool) -> None:
-        """A request that was sent at ``started`` was answered; ``full``: every place was taken."""
+        """A request that was sent at ``started`` was answered; ``full``: every slot was taken."""
         self._served = self._level
         if started < self._since:
-            return  # it met the queue of an earlier level
+            return  # its latency comes from the queue of an earlier level
         seconds = now - started
         self._count += 1
         self._seconds += seconds
@@ -112,7 +113,7 @@ class Pace:
             self._grow_slowly()
 
     def told(self, now: float, running: float, waiting: float, mine: int, full: bool) -> None:
-        """The endpoint's own count of what runs and waits there; ``mine`` of it was sent from here."""
+        """The endpoint's own figures: what runs and waits there; ``mine`` of it was sent from here."""
         settled = now - self._since >= self._latency
         self._told_at, self._told_waiting = now, waiting
         if settled:
@@ -126,7 +127,7 @@ class Pace:
         self._run = None
         self._step = max(1.0, self._level / 2)
 
-    # --- judging ---
+    # --- decisions ---
 
     def _judge(self, now: float) -> None:
         mean = self._seconds / self._count
@@ -156,23 +157,23 @@ class Pace:
             if per_unit < (_STILL_FASTER + 2 * noise / math.sqrt(self._count)) * self._before:
                 queue = 0.0  # twice as many in flight brought many more answers a second
             if self._base < per_unit < _AS_FAST * self._before:
-                # A batch of more is a little slower, and no queue.
+                # A larger batch is a little slower, and that is no queue.
                 self._base += min(1.0, 2 * known) * (per_unit - self._base)
             self._before = per_unit
         told = now - self._told_at < _FRESH_SECONDS and not self._doubling
         if told and (self._told_waiting or queue >= self._least_queued or not full):
-            self._restart(now)  # the endpoint's own word decides
+            self._restart(now)  # the endpoint's own figures decide
             return
         error = self.limit * noise / math.sqrt(self._count)
         if known < 1.0 and max(self._least_queued - error, 0.0) < queue < self._most_queued + error:
-            self._enough = self._count + max(8, self._count // 4)  # too few answers to tell
+            self._enough = self._count + max(8, self._count // 4)  # too few answers to decide
             return
         if queue > self._most_queued and self._slower(now, per_unit):
             return
         self._act(now, queue, full, per_unit)
 
     def _noise(self, mean: float, per_unit: float) -> float:
-        """How much the latency varies that the tokens do not explain, as a share of its mean."""
+        """The variation of the latency that the tokens do not explain, as a share of its mean."""
         seconds, product, units = self._squares
         variance = (seconds - 2 * per_unit * product + per_unit**2 * units) / self._count
         return math.sqrt(max(0.0, variance)) / mean
@@ -181,23 +182,24 @@ class Pace:
         if math.isinf(self._base):
             self._base = per_unit
         elif per_unit < (1 + 2 * error) * self._base or (self._doubling and per_unit < 1.1 * self._base):
-            # Within the error both ways alike, or the base would follow the luckiest answers.
+            # Within the error, move alike in both directions, or the base would follow the fastest answers.
             self._base += 0.3 * known * (per_unit - self._base)
 
     def _look_taken(self, per_unit: float, known: float, error: float) -> None:
-        """The base was looked at with fewer in flight."""
+        """The base was measured with fewer requests in flight."""
         if per_unit < (_AS_FAST_LOOKED + 2 * error) * self._smooth:
             gain = 0.4 if per_unit < self._base else 0.15
             self._base += gain * known * (per_unit - self._base)
-        # Else it became slower meanwhile, though fewer are in flight: that is no look at the base.
+        # Otherwise it became slower meanwhile, though fewer are in flight: that is no measurement of the
+        # base.
 
     def _slower(self, now: float, per_unit: float) -> bool:
-        """Whether fewer in flight did not make it faster: then the endpoint is slower, not crowded."""
+        """Whether fewer in flight did not make it faster: then the endpoint is slower, and has no queue."""
         if self._run is None:
             return False
         first, level, before = self._run
         if per_unit > _CHANGING * before:
-            self._run = (first, self._level, per_unit)  # ``before`` was of a time of change
+            self._run = (first, self._level, per_unit)  # ``before`` was measured during a change
             return False
         if self._level > 0.7 * level or per_unit < 0.9 * before:
             return False
@@ -247,9 +249,9 @@ class Pace:
         self._set(level, now, "room")
 
     def _settle(self, now: float, per_unit: float) -> None:
-        """There is a small queue, as there should be. Now and then, see what latency is without it."""
+        """There is a small queue, as intended. Measure the latency without it from time to time."""
         if not per_unit:
-            # Proportional decreases and equal increases make workers on one endpoint alike.
+            # Proportional decreases and equal increases bring workers on one endpoint to the same level.
             self._quiet = (self._quiet + 1) % 4
             self._set(self._level * (1.0 if self._quiet else 0.96), now, "full")
         elif now >= self._look_at:

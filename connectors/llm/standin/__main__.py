@@ -1,4 +1,4 @@
-"""`python -m connectors.llm.standin`: run the stand-in until it is told to stop."""
+"""`python -m connectors.llm.standin`: run the stand-in until it is stopped."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def main() -> None:
 
 async def serve(standin: StandIn, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
     """Serve until SIGTERM or SIGINT; prints the address once it listens."""
-    # handler_cancellation: a client that hangs up frees its slot, as with vLLM.
+    # handler_cancellation: a client that disconnects frees its slot, as with vLLM.
     runner = web.ServerRunner(
         web.Server(standin.handle, handler_cancellation=True, access_log=None), shutdown_timeout=1.0
     )

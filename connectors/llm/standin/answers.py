@@ -1,4 +1,4 @@
-"""What the stand-in answers: text that fits the request's schema, its tokens and their logprobs."""
+"""The stand-in's answers: text that fits the request's schema, its tokens and their logprobs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LEAST_LOGPROB = -30.0
 
 @dataclass(slots=True)
 class Token:
-    """A token of an answer, its logprob, and the other tokens that could have stood there."""
+    """A token of an answer, its logprob, and its alternatives."""
 
     text: str
     logprob: float = 0.0
@@ -29,7 +29,7 @@ class Token:
 
 @dataclass(slots=True)
 class Answer:
-    """``kind`` is `label`, `augment` or `other`; ``query`` is the text that was asked about."""
+    """``kind`` is `label`, `augment` or `other`; ``query`` is the text of the request."""
 
     kind: str
     query: str
@@ -38,7 +38,7 @@ class Answer:
 
 
 def query_of(messages: Sequence[dict[str, Any]]) -> str:
-    """The query in the last user message: what its delimiters hold, else all of it."""
+    """The query in the last user message: the text between its delimiters, otherwise the whole message."""
     content = next((text_of(one) for one in reversed(messages) if one.get("role") == "user"), "")
     match = _QUERY.search(content)
     inside = match.group(1) if match else content
@@ -60,9 +60,9 @@ def text_of(message: dict[str, Any]) -> str:
 def answer(request: dict[str, Any], scorer: Scorer, *, unknown_label: bool = False) -> Answer:
     """The answer to a chat completion request.
 
-    A label is asked for by an `enum`, by a `choice`, or by the letters under which the system message
-    lists the labels; variants by an array of strings. Without any of these the system message decides:
-    it speaks of `variants` or of a `label`.
+    A label is requested by an `enum`, by a `choice`, or by letters under which the system message lists the
+    labels; variants by an array of strings. Without any of these the system message decides: it mentions
+    `variants` or a `label`.
     """
     messages = request["messages"]
     query = query_of(messages)
@@ -84,7 +84,7 @@ def answer(request: dict[str, Any], scorer: Scorer, *, unknown_label: bool = Fal
 
 
 def _options(messages: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """Letter to label, where the system message lists them as lines like `A. label (`."""
+    """Letter to label, if the system message lists them as lines like `A. label (`."""
     system = "".join(text_of(one) for one in messages if one.get("role") == "system")
     return dict(_OPTION.findall(system))
 
@@ -100,7 +100,7 @@ class _Writer:
         self._unknown_label = unknown_label
 
     def fill(self, schema: dict[str, Any]) -> None:
-        """Append a value that fits ``schema`` (the part of JSON Schema that guided decoding is used with)."""
+        """Append a value that fits ``schema`` (the part of JSON Schema that guided decoding uses)."""
         if "const" in schema:
             self._say(orjson.dumps(schema["const"]).decode())
         elif "enum" in schema:
@@ -155,7 +155,7 @@ class _Writer:
     def _string(self, text: str, schema: dict[str, Any]) -> None:
         text = text[: schema.get("maxLength", 4000)]
         encoded = orjson.dumps(text.encode("utf-8", "replace").decode()).decode()
-        for start in range(0, len(encoded), 3):  # about as many tokens as Russian takes
+        for start in range(0, len(encoded), 3):  # about as many tokens as Russian text has
             self._say(encoded[start : start + 3])
 
     def _enum(self, values: list[Any]) -> None:
@@ -167,7 +167,7 @@ class _Writer:
         self._say('"')
 
     def label(self, among: Sequence[str]) -> None:
-        """Append the likeliest label of ``among``, in pieces as a tokenizer would cut it."""
+        """Append the most probable label of ``among``, in pieces as a tokenizer would cut it."""
         self.kind = "label"
         if self._unknown_label:
             self._say("no_such_label")
@@ -178,7 +178,7 @@ class _Writer:
         for position, piece in enumerate(candidates[best]):
             mass: dict[str, float] = {}
             for label, pieces in candidates.items():
-                # A label that ends here would be followed by what closes the answer.
+                # A label that ends here would be followed by the end of the answer.
                 following = pieces[position] if position < len(pieces) else '"'
                 mass[following] = mass.get(following, 0.0) + probabilities[label]
             total = sum(mass.values())
@@ -192,7 +192,7 @@ class _Writer:
             }
 
     def letter(self, options: dict[str, str]) -> None:
-        """Append the letter of the likeliest label, with the chances of all letters."""
+        """Append the letter of the most probable label, with the probabilities of all letters."""
         self.kind = "label"
         if self._unknown_label:
             self._say("?")
@@ -211,7 +211,7 @@ def _log(probability: float) -> float:
 
 
 def logprobs_of(tokens: Sequence[Token], top: int) -> dict[str, Any]:
-    """`choices[].logprobs` in the shape of OpenAI and vLLM, with ``top`` alternatives a token."""
+    """`choices[].logprobs` as OpenAI and vLLM send them, with ``top`` alternatives for each token."""
     return {
         "content": [
             {

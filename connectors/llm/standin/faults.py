@@ -1,4 +1,4 @@
-"""Faults that the stand-in can be told to have, so that tests can meet an endpoint's bad days."""
+"""Faults that the stand-in can be told to have, to test failures of an endpoint."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ Kind = Literal[
     "status",  # answer with `status` instead (and `retry_after` seconds, if given)
     "slow",  # take `factor` times as long
     "hang",  # never answer
-    "drop",  # close the connection without a word
+    "drop",  # close the connection without an answer
     "cut",  # close it in the middle of the body
     "garbage",  # 200, but the body is no JSON
     "truncated_json",  # 200 and a whole body, but its JSON stops half-way
     "wrong_json",  # 200 and JSON, but not a chat completion
     "bad_answer",  # a chat completion whose content is not what was asked
     "truncated_answer",  # the content stops half-way, finish_reason `length`
-    "unknown_label",  # a label that nobody offered
+    "unknown_label",  # a label that was not among the choices
 ]
 
 
 class Fault(BaseModel):
-    """One fault: what, how often, for how long, and for which texts.
+    """One fault: its kind, how often, for how long, and for which texts.
 
-    ``match``: only for queries that hold this text. ``calls``: only for `label` or only for `augment`
-    requests. ``seconds``: gone after so long; unset: until it is taken back. ``seed`` makes
-    ``fraction`` strike the same requests in every run.
+    ``match``: only for queries that contain this text. ``calls``: only for `label` or only for `augment`
+    requests. ``seconds``: ends after so long; unset: until it is removed. ``seed`` makes ``fraction`` hit the
+    same requests in every run.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -45,7 +45,7 @@ class Fault(BaseModel):
 
 
 class Faults:
-    """The faults that are switched on now."""
+    """The faults that are active now."""
 
     def __init__(self) -> None:
         self._active: list[tuple[Fault, float, random.Random]] = []
@@ -60,12 +60,12 @@ class Faults:
         ]
 
     def show(self) -> list[dict[str, object]]:
-        """Those that are not over yet."""
+        """The faults that have not ended."""
         now = time.monotonic()
         return [fault.model_dump() for fault, end, _ in self._active if end > now]
 
     def strike(self, kind: str, query: str) -> Fault | None:
-        """The fault that this request meets, if any."""
+        """The fault that applies to this request, if any."""
         if not self._active:
             return None
         now = time.monotonic()

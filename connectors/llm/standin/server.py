@@ -1,4 +1,4 @@
-"""The stand-in's HTTP side: vLLM's routes and error shapes over slots, a queue and a latency."""
+"""The stand-in's HTTP side: vLLM's routes and error format, over slots, a queue and a latency."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _MOST_LOGPROBS = 20
 
 @dataclass(frozen=True)
 class Manner:
-    """How the stand-in behaves. Times in seconds.
+    """How the stand-in behaves. Times are seconds.
 
-    ``queue``: requests that may wait for a slot before it answers ``full_status`` (429 or 503).
+    ``queue``: requests that may wait for a slot; beyond them it answers ``full_status`` (429 or 503).
     """
 
     models: tuple[str, ...] = ("labelstream-standin",)
@@ -56,7 +56,7 @@ _CHANGEABLE = {
 
 
 class Problem(Exception):
-    """An error that is answered in vLLM's shape."""
+    """An error that is returned in vLLM's format."""
 
     def __init__(self, status: int, kind: str, message: str, retry_after: str | None = None) -> None:
         super().__init__(message)
@@ -66,7 +66,7 @@ class Problem(Exception):
 
 
 class StandIn:
-    """The server. ``handle`` is an aiohttp low-level handler: a router would cost a tenth of the rate."""
+    """The server. ``handle`` is an aiohttp low-level handler: a router would reduce the rate by a tenth."""
 
     def __init__(self, scorer: Scorer, manner: Manner) -> None:
         self._scorer = scorer
@@ -255,7 +255,7 @@ class StandIn:
         return _json({name: getattr(self._manner, name) for name in _CHANGEABLE})
 
     async def _set_manner(self, request: web.BaseRequest) -> web.Response:
-        """Behave otherwise from now on: `{"slots": 16}`. What is not named stays as it was."""
+        """Change the behaviour from now on: `{"slots": 16}`. Other values stay as they were."""
         asked = _parse(await request.read())
         for name, value in asked.items():
             kind = _CHANGEABLE.get(name)
@@ -280,7 +280,7 @@ class StandIn:
 
 
 async def _spoil(fault: Fault, payload: bytes, request: web.BaseRequest) -> web.StreamResponse:
-    """What ``fault`` makes of an answer that was ready."""
+    """Apply ``fault`` to an answer that is ready."""
     if fault.kind == "status":
         raise Problem(fault.status, "InternalServerError", "A fault that was asked for", fault.retry_after)
     if fault.kind == "hang":

@@ -1,4 +1,4 @@
-"""The stand-in's slots and its line, and the counts of what it was asked."""
+"""The stand-in's slots and its queue, and counters of its requests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Stats:
-    """What has been asked so far. ``texts`` counts the calls for each text (by its digest) and kind."""
+    """Counters since the start. ``texts`` counts the calls for each text (by its digest) and kind."""
 
     calls: Counter[str] = field(default_factory=Counter)
     answered: Counter[str] = field(default_factory=Counter)
@@ -24,21 +24,21 @@ class Stats:
 
 
 class Slots:
-    """So many answers at a time; who comes later waits in line."""
+    """A number of slots; later requests wait in a queue."""
 
     def __init__(self, slots: int, stats: Stats) -> None:
         self._slots = slots
-        self._free = slots  # below zero: as many more finish before anybody begins
+        self._free = slots  # below zero: that many have to finish before another one begins
         self._stats = stats
         self.waiting: deque[asyncio.Future[None]] = deque()
 
     @property
     def full(self) -> bool:
-        """Whether the next one has to wait."""
+        """Whether the next request has to wait."""
         return self._free <= 0
 
     def resize(self, slots: int) -> None:
-        """Have so many slots from now on; what runs in a slot that is gone runs to its end."""
+        """Change the number of slots; requests in a removed slot run to their end."""
         self._free += slots - self._slots
         self._slots = slots
         while self._free > 0 and self.waiting:
@@ -46,7 +46,7 @@ class Slots:
             self._pass_on()
 
     async def hold(self, seconds: float) -> None:
-        """Take a slot for ``seconds``; the line is first come, first served."""
+        """Take a slot for ``seconds``; the queue is first in, first out."""
         if self._free > 0:
             self._free -= 1
         else:
@@ -57,7 +57,7 @@ class Slots:
             except asyncio.CancelledError:
                 if turn.done() and not turn.cancelled():
                     self._pass_on()
-                elif turn in self.waiting:  # else whoever freed a slot has passed over it
+                elif turn in self.waiting:  # otherwise whoever freed a slot has skipped it
                     self.waiting.remove(turn)
                 raise
         self._stats.running += 1

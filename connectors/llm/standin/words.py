@@ -1,4 +1,4 @@
-"""How the stand-in labels and rewords: by the taxonomy's words. Deterministic, and no model at all."""
+"""How the stand-in labels and rewords: by the words of the taxonomy. Deterministic, without a model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 _WORD = re.compile(r"[^\W\d_]+")
-# What follows says what a label is not about; its words would speak for the wrong label.
+# The text after this says what a label is not about; its words would point to the wrong label.
 _NOT_ABOUT = re.compile(r"(?:,\s*)?\b(?:а не|но не|тогда как|хотя|даже если)\b[^.;]*")
 _STOP = frozenset(
     """
@@ -29,8 +29,8 @@ _SHORTEST_PREFIX = 4
 class Scorer:
     """Gives each label a probability for a text, by the words that the taxonomy uses for it.
 
-    A word speaks for a label if they share a beginning of at least four letters, the more the longer
-    it is and the fewer labels use it: that is all the stemming that Russian endings need here.
+    A word points to a label if they share a prefix of at least four letters. It counts more the longer the
+    prefix is and the fewer labels use it. This simple stemming is enough for Russian endings here.
     """
 
     def __init__(self, labels: dict[str, list[tuple[float, str]]]) -> None:
@@ -53,7 +53,7 @@ class Scorer:
         self._word = lru_cache(maxsize=20_000)(self._weigh)
 
     def _weigh(self, word: str) -> tuple[float, ...]:
-        """What ``word`` says for each label: the longest beginning that the taxonomy knows decides."""
+        """The weight of ``word`` for each label: the longest prefix that the taxonomy has decides."""
         for prefix in _prefixes(word):
             if prefix in self._weights:
                 return tuple(self._weights[prefix])
@@ -101,7 +101,7 @@ def _words(text: str) -> list[str]:
 
 
 def _prefixes(word: str) -> list[str]:
-    """The beginnings of ``word`` that count, longest first."""
+    """The prefixes of ``word`` that count, longest first."""
     if len(word) <= _SHORTEST_PREFIX:
         return [word]
     return [word[:end] for end in range(len(word), _SHORTEST_PREFIX - 1, -1)]
@@ -152,7 +152,7 @@ def reword(text: str, count: int) -> list[str]:
 
 
 def main_script(text: str) -> str:
-    """The script of most letters as Unicode names it, such as `CYRILLIC`; empty without letters."""
+    """The script of most letters by its Unicode name, such as `CYRILLIC`; empty without letters."""
     counts: dict[str, int] = {}
     for letter in text[:1000]:
         if letter.isalpha():

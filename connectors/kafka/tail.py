@@ -54,6 +54,16 @@ class TailReader:
                 raise translate(error) from error
         return {Partition(*place): (first[place], end[place]) for place in places}
 
+    async def firsts(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
+        if not partitions:
+            return {}
+        async with self._consumer() as consumer:
+            try:
+                found = await consumer.beginning_offsets([TopicPartition(*where) for where in partitions])
+            except Exception as error:
+                raise translate(error) from error
+        return {Partition(*place): first for place, first in found.items()}
+
     async def written(
         self, partitions: Iterable[Partition]
     ) -> AsyncIterator[dict[Partition, tuple[int, int]]]:

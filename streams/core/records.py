@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import orjson
 
 
 def partitions_of(topic: str, count: int) -> list[Partition]:
@@ -63,6 +65,15 @@ class Commit(NamedTuple):
 
     offset: int
     metadata: str = ""
+
+
+def known_in(metadata: str) -> dict[str, Any]:
+    """What a commit's metadata says; nothing where somebody else wrote it (Kafka's own tools do)."""
+    try:
+        found = orjson.loads(metadata)
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 class Run(NamedTuple):

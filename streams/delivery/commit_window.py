@@ -9,21 +9,24 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import orjson
 
-from streams.core.records import Commit
+from streams.core.losses import reached_in, with_reached
+from streams.core.records import Commit, known_in
 from streams.delivery.deduplication import Floors
 
 
 class Slot:
     """One message in flight."""
 
-    __slots__ = ("done", "floors", "offset")
+    __slots__ = ("done", "floors", "offset", "time")
 
-    def __init__(self, offset: int, floors: Mapping[str, int]) -> None:
+    def __init__(self, offset: int, floors: Mapping[str, int], time: int | None) -> None:
         self.offset = offset
         self.floors = floors
+        self.time = time
         self.done = False
 
 
@@ -38,8 +41,10 @@ class Window:
         *,
         before: Mapping[str, int] | None = None,
         reach: int = 0,
+        reached: int | None = None,
     ) -> None:
-        """``topic_ids``: the incarnations of the topics that position and floors belong to.
+        """``topic_ids``: the incarnations of the topics that position and floors belong to. ``reached``: the
+        time of the row before ``position``, microseconds since 1970.
 
         ``before``: the floors that a former owner left. They hold for messages below ``reach``, whose work
         may already lie there, until they are finished here, however often the owner changes meanwhile.
@@ -48,6 +53,7 @@ class Window:
         self._floors = floors
         self._before = before or {}
         self._reach = reach
+        self._reached = reached
         self._topic_ids = dict(topic_ids or {})
         self._slots: deque[Slot] = deque()
         self._next = position
@@ -62,13 +68,19 @@ class Window:
         """Offsets between the oldest unfinished message and the newest one admitted."""
         return self._next - self._position if self._slots else 0
 
-    def admit(self, offset: int) -> Slot | None:
-        """Take ``offset`` in. None if it was already taken: the consumer has read it twice."""
+    @property
+    def reached(self) -> int | None:
+        """The time of the row before the position."""
+        return self._reached
+
+    def admit(self, offset: int, time: int | None = None) -> Slot | None:
+        """Take ``offset`` in, a message about a row of that time. None if it was already taken: the consumer
+        has read it twice."""
         if offset < self._next:
             return None
         if not self._slots:
             self._position = offset  # what lies between is not there: retention took it, or markers
-        slot = Slot(offset, self._floors_at(offset))
+        slot = Slot(offset, self._floors_at(offset), time)
         self._slots.append(slot)
         self._next = offset + 1
         return slot
@@ -77,16 +89,40 @@ class Window:
         """The message is published, dead-lettered, or known to be done."""
         slot.done = True
         while self._slots and self._slots[0].done:
-            self._position = self._slots.popleft().offset + 1
+            first = self._slots.popleft()
+            self._position = first.offset + 1
+            self._reached = first.time if first.time is not None else self._reached
 
     def commit(self) -> Commit:
         """The position, and the floors of the oldest message that is not finished."""
         floors = self._slots[0].floors if self._slots else self._floors_at(self._position)
-        known = {"floors": floors, "topic-ids": self._topic_ids}
+        known = with_reached({"floors": floors, "topic-ids": self._topic_ids}, self._reached)
         return Commit(self._position, orjson.dumps(known).decode())
 
     def _floors_at(self, offset: int) -> Mapping[str, int]:
         return self._before if offset < self._reach else self._floors.current
+
+
+class Start(NamedTuple):
+    """Where a new owner begins with a partition. ``lost``: the offsets, first and one after the last, that
+    retention took before a former owner had read them. ``reached``: the time of the row before, if known."""
+
+    position: int
+    lost: tuple[int, int] | None
+    reached: int | None
+
+    @classmethod
+    def of(cls, commit: Commit, first: int, anew: bool, outputs: Floors) -> Start:
+        """``first``: the first offset that is there. ``anew``: the commit is of a topic that is gone.
+        ``outputs``: the ends of what the group writes."""
+        reached = None if anew else reached_in(commit.metadata)
+        if anew or commit.offset >= 0:
+            position = 0 if anew else commit.offset
+            return cls(max(position, first), (position, first) if position < first else None, reached)
+        # No commit. Once something was written the partition was read: the group was idle for so long
+        # that Kafka forgot its commits.
+        read = any(outputs.current.values())
+        return cls(first, (0, first) if first and not read else None, None)
 
 
 def floors_of(metadata: str, topic_ids: Mapping[str, str] | None = None) -> dict[str, int]:
@@ -108,9 +144,5 @@ def made_anew(metadata: str, topic: str, topic_id: str) -> bool:
 
 
 def _part(metadata: str, name: str) -> dict[str, object]:
-    try:
-        found = orjson.loads(metadata)
-    except orjson.JSONDecodeError:
-        return {}
-    part = found.get(name) if isinstance(found, dict) else None
+    part = known_in(metadata).get(name)
     return part if isinstance(part, dict) else {}

@@ -21,10 +21,11 @@ import structlog
 from streams.core.codec import created_at_header, decode, digest_of
 from streams.core.context import AT_WORK, REPLAY
 from streams.core.errors import LeaseLostError, UndecodableError
+from streams.core.losses import time_of
 from streams.core.messages import Row
 from streams.core.outcomes import Done, Reject, Retry
 from streams.core.records import Commit, Partition, Record
-from streams.delivery.commit_window import Window, made_anew
+from streams.delivery.commit_window import Start, Window, made_anew
 from streams.delivery.concurrency import Places
 from streams.delivery.deduplication import bytes_identity, retry_identity, row_identity
 from streams.delivery.in_flight import Input, Work
@@ -39,7 +40,13 @@ log = structlog.get_logger()
 Sleep = Callable[[float], Awaitable[None]]
 Observe = Callable[[Row], None]
 Full = Callable[[Partition], bool]
+Report = Callable[[Partition, str, int, int, int | None, int], Awaitable[None]]
+
 _FINISH_SECONDS = 2.0  # of a revocation; the lease is older than that only after a pause
+
+
+async def _nobody(*_: object) -> None:
+    """Told of no loss."""
 
 
 class Delivery:
@@ -60,10 +67,12 @@ class Delivery:
         limits: Limits,
         sleep: Sleep = asyncio.sleep,
         observe: Observe = lambda message: None,
+        report: Report = _nobody,
         full: Full = lambda partition: False,
     ) -> None:
-        """``observe`` is given each live message that was made, once it is published. ``full``: whether an
-        output's readers are so far behind that nothing should be written to it; see `resume`."""
+        """``observe`` is given each live message that was made, once it is published. ``report`` is told what
+        retention took unread, as `LossReporter.report`. ``full``: whether an output's readers are so far
+        behind that nothing should be written to it; see `resume`."""
         self.flow = flow
         self.counts: Counter[str] = Counter()
         self.unsure = ""  # why only a new start can go on
@@ -76,6 +85,7 @@ class Delivery:
         self._enough = max(limits.queue, *limits.in_flight.values(), 0)
         self._sleep = sleep
         self._full = full
+        self._report = report
         self._outbox = Outbox(flow, sender, lease, self.counts, sleep=sleep, observe=observe)
         self._generation = -1
         self._inputs: dict[Partition, Input] = {}
@@ -100,24 +110,32 @@ class Delivery:
         outputs = (*self.flow.outputs, self.flow.dead_letter)
         names = sorted({partition.topic for partition in committed} | set(outputs))
         ids = {name: str(found) for name, found in (await self._topic_ids.topic_ids(names)).items()}
+        firsts = await self._tail.firsts(list(committed))
         anew = {p for p, c in committed.items() if made_anew(c.metadata, p.topic, ids[p.topic])}
         taken = await self._takeover.read(committed, anew, ids)
+        starts = {
+            p: Start.of(c, firsts[p], p in anew, taken.floors[p.partition]) for p, c in committed.items()
+        }
+        for partition, start in starts.items():
+            if start.lost is not None:
+                await self._report(partition, ids[partition.topic], *start.lost, start.reached, generation)
         self._inputs = {}
-        for partition, commit in committed.items():
+        for partition in committed:
             number = partition.partition
-            position = 0 if partition in anew else max(commit.offset, 0)
-            floors = taken.floors[number]
+            start, floors = starts[partition], taken.floors[number]
             window = Window(
-                position,
+                start.position,
                 floors,
                 {name: ids[name] for name in (partition.topic, *outputs)},
                 before=taken.befores[number],
                 reach=taken.reach.get(partition, 0),
+                reached=start.reached,
             )
             state = Input(window, taken.memories[number], floors)
             take = partial(self._take, state)
+            lost = partial(self._lost, state, partition, ids[partition.topic], generation)
             state.intake = OrderedInput(
-                partition, position, self._tail, take, self._sleep, self._pump, self._broken
+                partition, start.position, self._tail, take, self._sleep, self._pump, self._broken, lost
             )
             self._inputs[partition] = state
         self._turns = {
@@ -181,6 +199,21 @@ class Delivery:
             state.intake.offer(record)
         self._pump()
 
+    async def look(self) -> None:
+        """Find what retention took of messages that are owed, where nothing comes behind them.
+
+        Raises:
+            UnavailableError, AccessError.
+        """
+        owned = dict(self._inputs)
+        for partition, first in (await self._tail.firsts(list(owned))).items():
+            owned[partition].intake.look(first)
+
+    async def _lost(
+        self, state: Input, partition: Partition, topic_id: str, generation: int, start: int, end: int
+    ) -> None:
+        await self._report(partition, topic_id, start, end, state.window.reached, generation)
+
     def _take(self, state: Input, record: Record) -> None:
         state.waiting.append((record, self.flow.route(record)))
 
@@ -232,7 +265,7 @@ class Delivery:
 
     def _begin(self, state: Input) -> None:
         record, route = state.waiting.popleft()
-        slot = state.window.admit(record.offset)
+        slot = state.window.admit(record.offset, time_of(record))
         if slot is not None:
             kind = self._places.taken(record, route)
             work = Work(state, record, route, slot, self._generation, kind)

@@ -2,8 +2,8 @@
 
 Faust drops what it had fetched when a rebalance comes between (it means to seek back, but the client
 does not seek to offset 0). A message that is skipped would be committed over by its successors, so a gap
-is never believed: it is read from the topic itself. Real gaps are rare: retention, another producer's
-transactions.
+is never believed: it is read from the topic itself. Real gaps are rare: another producer's transactions, and
+messages that retention took, which are reported before anything behind them is taken.
 """
 
 from __future__ import annotations
@@ -22,6 +22,12 @@ log = structlog.get_logger()
 
 _AGAIN_SECONDS = 1.0
 
+Lost = Callable[[int, int], Awaitable[None]]
+
+
+async def _nobody(start: int, end: int) -> None:
+    """Told of no loss."""
+
 
 class OrderedInput:
     """The order of one input partition."""
@@ -35,10 +41,12 @@ class OrderedInput:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         filled: Callable[[], None] = lambda: None,
         failed: Callable[[Exception], None] = lambda error: None,
+        lost: Lost = _nobody,
     ) -> None:
         """``start``: the first offset that is owed. ``take`` is given each message once, in order;
         ``filled`` is called when it was given some outside of `offer`, ``failed`` when nothing will come any
-        more."""
+        more; ``lost`` before it is given what lies behind offsets that retention took, from the first to the
+        second."""
         self.next = start
         self._partition = partition
         self._tail = tail
@@ -46,6 +54,7 @@ class OrderedInput:
         self._sleep = sleep
         self._filled = filled
         self._failed = failed
+        self._lost = lost
         self._held: list[Record] = []
         self._filling: asyncio.Task[None] | None = None
         self._closed = False
@@ -60,8 +69,15 @@ class OrderedInput:
             self._accept(record)
         elif record.offset > self.next:
             self._held = [record]
-            filling = self._fill(record.offset)
-            self._filling = in_background(filling, f"fill a gap of {self._partition}", self._failed)
+            self._begin_to_fill(record.offset)
+
+    def look(self, first: int) -> None:
+        """The topic begins at ``first``: what is owed before it is lost, though nothing comes behind it."""
+        if not self._closed and self._filling is None and first > self.next:
+            self._begin_to_fill(first)
+
+    def _begin_to_fill(self, end: int) -> None:
+        self._filling = in_background(self._fill(end), f"fill a gap of {self._partition}", self._failed)
 
     @property
     def held(self) -> int:
@@ -86,7 +102,7 @@ class OrderedInput:
         while self.next < end:
             try:
                 found += await self._read(end)
-                break
+                await self._pass_over(end)
             except Exception as error:
                 # Whatever it is: a partition whose gap is given up would stand still for ever.
                 expected = isinstance(error, LabelstreamError)
@@ -101,7 +117,6 @@ class OrderedInput:
                 await self._sleep(_AGAIN_SECONDS)
         if found:
             log.warning("gap_filled", partition=self._partition, before=end, messages=found)
-        self.next = max(self.next, end)
         held, self._held, self._filling = self._held, [], None
         for record in held:
             self.offer(record)
@@ -114,7 +129,17 @@ class OrderedInput:
                 if record.offset >= end:
                     return found
                 if record.offset >= self.next:
+                    if not found:  # retention takes the oldest: what is not there later was never there
+                        await self._pass_over(record.offset)
                     self._accept(record)
                     found += 1
             self._filled()
         return found
+
+    async def _pass_over(self, end: int) -> None:
+        """What lies between `next` and ``end`` is not there."""
+        if self.next < end:
+            first = (await self._tail.firsts([self._partition]))[self._partition]
+            if first > self.next:
+                await self._lost(self.next, min(first, end))
+            self.next = end

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import TypeVar
 
-from connectors.clickhouse.sink.dead_letters import TOPIC_ID, known_in
+from connectors.clickhouse.sink.dead_letters import TOPIC_ID
 from connectors.kafka.admin import Admin
 from connectors.kafka.lag import LagReader
 from streams.core.codec import CREATED_AT, LABEL_VERSION, decode
 from streams.core.errors import UndecodableError
 from streams.core.messages import Message, Row
-from streams.core.records import Record
+from streams.core.records import Record, known_in
 from streams.core.times import micros_of
 from streams.core.topics import Topics, groups
 from streams.delivery.commit_window import made_anew

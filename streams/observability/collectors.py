@@ -13,6 +13,7 @@ from prometheus_client.metrics_core import Metric
 
 from streams.core.messages import Augmented, Labeled, Row
 from streams.observability import metrics as m
+from streams.observability.losses import LossReporter
 from streams.ports.kafka import WaitsFor
 
 
@@ -94,6 +95,12 @@ def waits_metric(waits: Iterable[WaitsFor], steps: Mapping[str, str]) -> Metric:
     return m.WAITS_FOR_READERS.family(
         {(steps.get(wait.topic, ""), wait.topic, wait.group): 1.0 for wait in waits}
     )
+
+
+def lost_metric(losses: LossReporter) -> Metric:
+    """What retention took unread."""
+    counts = dict(losses.counts)
+    return m.LOST_MESSAGES.family({(topic, losses.group): float(count) for topic, count in counts.items()})
 
 
 def cache_metrics(answers: Mapping[str, Answers]) -> Iterable[Metric]:

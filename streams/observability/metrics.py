@@ -105,6 +105,13 @@ WAITS_FOR_READERS = _gauge(
     "topic",
     "group",
 )
+LOST_MESSAGES = _counter(
+    "lost_messages",
+    (*_AGENTS, *_SINK),
+    "Messages that retention took before this group had read them; their rows are looked for again.",
+    "topic",
+    "group",
+)
 LAG_SECONDS = _gauge(
     "lag_seconds", (*_AGENTS, *_SINK), "Age of the oldest of them; 0 without any.", "step", "topic"
 )

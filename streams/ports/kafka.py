@@ -79,6 +79,9 @@ class Tail(Protocol):
     async def bounds_many(self, partitions: Sequence[Partition]) -> dict[Partition, tuple[int, int]]:
         """The same for several at once."""
 
+    async def firsts(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
+        """The first offset of each that retention has left."""
+
     def written(self, partitions: Iterable[Partition]) -> AsyncIterator[dict[Partition, tuple[int, int]]]:
         """The first offset that is there, and the one after the last that was written, for each of
         ``partitions``: in turn, each as soon as all of it can be read. Waits for as long as that takes.

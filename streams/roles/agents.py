@@ -26,7 +26,7 @@ from connectors.llm.cache import Shared
 from connectors.llm.client import ChatClient
 from streams.core.availability import until_available
 from streams.core.codec import decode
-from streams.core.errors import UndecodableError
+from streams.core.errors import LabelstreamError, UndecodableError
 from streams.core.messages import Augmented, Labeled
 from streams.core.records import Record
 from streams.core.settings import Settings
@@ -37,10 +37,12 @@ from streams.observability.collectors import (
     StageLatency,
     agents_metrics,
     cache_metrics,
+    lost_metric,
     member_metrics,
     waits_metric,
 )
 from streams.observability.health import Health
+from streams.observability.losses import LossReporter
 from streams.observability.metrics import LABEL_VERSION, LLM_CALL_SECONDS, Histogram
 from streams.observability.watchdog import Watchdog
 from streams.pipeline.label_steps import LabelSteps
@@ -54,6 +56,7 @@ from streams.runtime.readiness import chat_ready, kafka_ready
 
 log = structlog.get_logger()
 
+_LOSSES_SECONDS = 10.0
 _LOOK_SECONDS = 0.25  # whether it is time to look where the readers of the outputs are
 
 
@@ -129,6 +132,7 @@ async def _work(
     writers = dict.fromkeys((topics.labeled, topics.shadow, topics.dead_letter), Labeled.made_by)
     writers[topics.augmented] = Augmented.made_by
     headroom = Headroom(readers, size_of=producer.size_of)
+    losses = LossReporter(names["agents"], topics.cursor, producer, lease)
     delivery = Delivery(
         agents_flow(topics, **flow),
         sender=producer,
@@ -142,6 +146,7 @@ async def _work(
             }
         ),
         observe=latency.observe,
+        report=losses.report,
         full=headroom.full,
     )
     lags = Lags(
@@ -175,6 +180,7 @@ async def _work(
         yield call_seconds.collect()
         yield from lags.measure()
         yield waits_metric(headroom.waits, writers)
+        yield lost_metric(losses)
         yield from member_metrics(lease)
         yield LABEL_VERSION.one(1.0, flow["label_version"], model_name)
 
@@ -183,6 +189,7 @@ async def _work(
             "label_version": flow["label_version"],
             "counts": dict(delivery.counts),
             "in_flight": delivery.in_flight,
+            "lost": dict(losses.counts),
             "waits_for": [wait._asdict() for wait in headroom.waits],
             "endpoints": {name: vars(model.state()) for name, model in models.items()},
         }
@@ -209,8 +216,16 @@ async def _work(
                 delivery.resume()
             await asyncio.sleep(_LOOK_SECONDS)
 
+    async def find_losses() -> None:
+        while True:
+            await asyncio.sleep(_LOSSES_SECONDS)
+            with contextlib.suppress(LabelstreamError):  # Kafka is away: the next look finds the same
+                await delivery.look()
+
     try:
-        await watched(worker.run(), Watchdog(progress, owes), lags.run(), make_room(), beside())
+        await watched(
+            worker.run(), Watchdog(progress, owes), lags.run(), make_room(), find_losses(), beside()
+        )
     finally:
         await readers.close()
         log.info("agents_end", **delivery.counts)

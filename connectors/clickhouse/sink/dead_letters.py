@@ -22,7 +22,7 @@ from streams.core.codec import LABEL_VERSION, PAYLOAD_DIGEST, digest_of, encode_
 from streams.core.context import TRACEPARENT, trace_id_in
 from streams.core.errors import ConfigurationError, RefusedError
 from streams.core.messages import DeadLetter
-from streams.core.records import Commit, Outgoing, Partition, Record
+from streams.core.records import Commit, Outgoing, Partition, Record, known_in
 from streams.ports.kafka import Lease, Sender, Tail
 
 log = structlog.get_logger()
@@ -189,15 +189,6 @@ class DeadLetters:
         floor = found.get(self._topic)
         same = found.get(_DEAD_LETTER_ID) == str(self._ids[self._topic])
         return floor if same and isinstance(floor, int) else 0
-
-
-def known_in(metadata: str) -> dict[str, object]:
-    """What a commit's metadata says; nothing where somebody else wrote it (Kafka's own tools do)."""
-    try:
-        found = orjson.loads(metadata)
-    except orjson.JSONDecodeError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _row_of(refused: Refused) -> str:

@@ -18,12 +18,12 @@ from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.schema.tables import AUGMENTED, DEAD_LETTERS, LABELED
 from connectors.clickhouse.sink.batch import Batch, Refused, bare_batch, dead_letter_batch, to_batch
 from connectors.clickhouse.sink.batcher import Batcher
-from connectors.clickhouse.sink.dead_letters import TOPIC_ID, DeadLetters, known_in
+from connectors.clickhouse.sink.dead_letters import TOPIC_ID, DeadLetters
 from connectors.clickhouse.sink.inserter import INSERT_SECONDS, Inserter, SplitError, StuckError, while_ours
 from connectors.clickhouse.sink.stored_offsets import OffsetSet
 from streams.core.context import TRACEPARENT, about_row
 from streams.core.messages import Augmented, Labeled
-from streams.core.records import Commit, Partition, Record
+from streams.core.records import Commit, Partition, Record, known_in
 from streams.core.settings import Settings
 from streams.core.topics import Topics, groups
 from streams.ports.kafka import GroupInput, Lease, Sender, Tail, TopicIds

@@ -13,7 +13,7 @@ from streams.core.errors import LeaseLostError, RefusedError
 from streams.core.messages import Labeled, Row
 from streams.core.outcomes import Done, Reject, Retry
 from streams.core.records import Outgoing, Partition, Record
-from streams.delivery.delivery import Delivery
+from streams.delivery.delivery import Delivery, Report, _nobody
 from streams.delivery.routes import Flow, Limits, Route
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -33,6 +33,7 @@ class Broker:
         self.refuse: Callable[[Outgoing], bool] = lambda message: False
         # By partition: what is above lacks on some replica, and is neither seen nor confirmed.
         self.high_watermark: dict[tuple[str, int], int] = {}
+        self.first: dict[tuple[str, int], int] = {}  # what retention has left
 
     async def send(self, message: Outgoing) -> int:
         if self.refuse(message):
@@ -48,15 +49,20 @@ class Broker:
         return [await self.send(message) for message in messages]
 
     async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
-        return 0, len(self.logs.get((topic, partition), [])[: self.high_watermark.get((topic, partition))])
+        end = len(self.logs.get((topic, partition), [])[: self.high_watermark.get((topic, partition))])
+        return self.first.get((topic, partition), 0), end
 
     async def read(self, topic: str, partition: int, start: int) -> AsyncIterator[list[Record]]:
-        _, end = await self.bounds(topic, partition)
+        first, end = await self.bounds(topic, partition)
+        start = max(start, first)
         log = self.logs.get((topic, partition), [])
         yield [
             Record(topic, partition, start + i, 0, m.key, m.value, tuple(m.headers))
             for i, m in enumerate(log[start:end])
         ]
+
+    async def firsts(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
+        return {where: (await self.bounds(*where))[0] for where in partitions}
 
     async def bounds_many(self, partitions: Sequence[Partition]) -> dict[Partition, tuple[int, int]]:
         return {partition: await self.bounds(*partition) for partition in partitions}
@@ -129,6 +135,7 @@ def make(
     limits: Limits | None = None,
     unwanted: Callable[[Record], bool] = lambda record: False,
     full: Callable[[Partition], bool] = lambda partition: False,
+    report: Report = _nobody,
 ) -> Delivery:
     route = Route(Row, Labeled, step, "labeled", "v1")
     return Delivery(
@@ -147,6 +154,7 @@ def make(
         limits=limits or Limits({"label": 8}),
         sleep=no_sleep,
         full=full,
+        report=report,
     )
 
 

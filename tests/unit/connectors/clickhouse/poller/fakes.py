@@ -76,6 +76,9 @@ class FakeKafka:
     async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         return 0, len(self.logs.get(Partition(topic, partition), []))
 
+    async def firsts(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
+        return {where: (await self.bounds(*where))[0] for where in partitions}
+
     async def bounds_many(self, partitions: Sequence[Partition]) -> dict[Partition, tuple[int, int]]:
         return {where: await self.bounds(*where) for where in partitions}
 

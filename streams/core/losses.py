@@ -1,0 +1,122 @@
+"""Messages that a topic's retention took before a group had read them, as notes on the cursor topic.
+
+``lost/<id>`` is written by whoever reads the topic, before it commits a position behind them. The poller
+finds their rows in the source table again, and then writes ``lost/<id>/closed``.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from streams.core.codec import CREATED_AT
+from streams.core.records import Outgoing, Record, known_in
+from streams.core.times import micros_of
+
+_KEY = "lost/"
+_CLOSED = "/closed"
+_REACHED = "reached"  # in a commit's metadata
+
+
+class Loss(BaseModel):
+    """Messages from offset ``start`` on and before ``end`` of one incarnation of a topic, of which retention
+    left nothing. ``group`` had not read them; with others' transactions some were no messages.
+
+    ``since``: the row's time, microseconds since 1970, of the last message that the group had read before
+    them; None where nobody knows.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    group: str
+    topic: str
+    topic_id: str
+    partition: int
+    start: int
+    end: int
+    since: int | None = None
+    found_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
+
+    @property
+    def id(self) -> str:
+        """The same for whoever finds it, and for one that was found before it grew."""
+        return f"{self.group}/{self.topic}/{self.topic_id}/{self.partition}/{self.start}"
+
+    @property
+    def messages(self) -> int:
+        """How many, at most."""
+        return self.end - self.start
+
+    def message(self, cursor: str) -> Outgoing:
+        """The note, for the topic ``cursor``."""
+        return Outgoing(cursor, 0, f"{_KEY}{self.id}".encode(), orjson.dumps(self.model_dump()))
+
+    def closed_message(self, cursor: str) -> Outgoing:
+        """The note that its rows were looked for."""
+        value = orjson.dumps({"end": self.end})
+        return Outgoing(cursor, 0, f"{_KEY}{self.id}{_CLOSED}".encode(), value)
+
+
+class Losses:
+    """What the cursor topic has told of losses so far."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Loss] = {}
+        self._closed: dict[str, int] = {}
+
+    def learn(self, record: Record) -> None:
+        """From a message of the topic, in order; others are left out."""
+        key = (record.key or b"").decode("utf-8", "replace")
+        if not key.startswith(_KEY):
+            return
+        name = key.removeprefix(_KEY)
+        try:
+            if name.endswith(_CLOSED):
+                self._closed[name.removesuffix(_CLOSED)] = int(orjson.loads(record.value or b"")["end"])
+            else:
+                self._known[name] = Loss.model_validate_json(record.value or b"")
+        except (ValidationError, ValueError, KeyError, TypeError):
+            return
+
+    @property
+    def all(self) -> list[Loss]:
+        """The newest first."""
+        return sorted(self._known.values(), key=lambda loss: loss.found_at, reverse=True)
+
+    @property
+    def open(self) -> list[Loss]:
+        """Those whose rows were not looked for yet, the newest first."""
+        return [loss for loss in self.all if self._closed.get(loss.id, -1) < loss.end]
+
+    def as_dict(self, loss: Loss) -> dict[str, Any]:
+        """For people and programs."""
+        still_open = self._closed.get(loss.id, -1) < loss.end
+        return {
+            **loss.model_dump(mode="json"),
+            "messages": loss.messages,
+            "state": "open" if still_open else "closed",
+        }
+
+
+def time_of(record: Record) -> int | None:
+    """The time of the row that a message is about, as its headers tell it; microseconds since 1970. A row
+    that is dated in the future counts as of the time it was published."""
+    try:
+        created_at = micros_of(datetime.fromisoformat((record.header(CREATED_AT) or b"").decode()))
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return min(created_at, record.timestamp * 1000) if record.timestamp > 0 else created_at
+
+
+def reached_in(metadata: str) -> int | None:
+    """The time of the last row before a commit, from its metadata; None where it does not tell."""
+    found = known_in(metadata).get(_REACHED)
+    return found if isinstance(found, int) else None
+
+
+def with_reached(metadata: dict[str, Any], micros: int | None) -> dict[str, Any]:
+    """The metadata of a commit, with the time of the last row before it."""
+    return metadata if micros is None else {**metadata, _REACHED: micros}

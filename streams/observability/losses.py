@@ -1,0 +1,63 @@
+"""Names what retention took unread: a count, a line in the log, a note by which its rows are found again."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import structlog
+
+from streams.core.losses import Loss
+from streams.core.records import Partition
+from streams.ports.kafka import Lease, Sender
+
+log = structlog.get_logger()
+
+
+class LossReporter:
+    """Reports for the members of one group. ``counts``: messages, by topic."""
+
+    def __init__(self, group: str, cursor: str, sender: Sender, lease: Lease) -> None:
+        """``cursor``: the topic that takes the notes."""
+        self.counts: Counter[str] = Counter()
+        self.group = group
+        self._cursor = cursor
+        self._sender = sender
+        self._lease = lease
+        self._told: dict[str, int] = {}  # up to which offset
+
+    async def report(
+        self, where: Partition, topic_id: str, start: int, end: int, since: int | None, generation: int
+    ) -> None:
+        """Nothing may be committed behind offsets ``start`` to ``end`` (exclusive) before this returns.
+        ``since`` as in `Loss`.
+
+        Raises:
+            LeaseLostError: another owns the partition now, and finds the same.
+            RetryableError: not noted; call again.
+        """
+        loss = Loss(
+            group=self.group,
+            topic=where.topic,
+            topic_id=topic_id,
+            partition=where.partition,
+            start=start,
+            end=end,
+            since=since,
+        )
+        await self._lease.hold(generation)
+        await self._sender.send(loss.message(self._cursor))
+        told = self._told.get(loss.id, start)
+        if told >= end:
+            return
+        self._told[loss.id] = end
+        self.counts[where.topic] += end - told
+        log.error(
+            "messages_lost",
+            topic=where.topic,
+            partition=where.partition,
+            group=self.group,
+            start=start,
+            end=end,
+            messages=loss.messages,
+            reason="the topic's retention took them before they were read; their rows are looked for again",
+        )

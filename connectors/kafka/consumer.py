@@ -94,6 +94,7 @@ class Session:
             await self._consumer.commit(offsets)
         except Exception as error:
             raise translate(error) from error
+        self.committed = {**self.committed, **positions}
         self.done |= {partition: commit.offset for partition, commit in positions.items()}
 
     def seek(self, positions: Mapping[Partition, int]) -> None:

@@ -97,10 +97,10 @@ def waits_metric(waits: Iterable[WaitsFor], steps: Mapping[str, str]) -> Metric:
     )
 
 
-def lost_metric(losses: LossReporter) -> Metric:
+def lost_metrics(losses: LossReporter) -> Iterable[Metric]:
     """What retention took unread."""
-    counts = dict(losses.counts)
-    return m.LOST_MESSAGES.family({(topic, losses.group): float(count) for topic, count in counts.items()})
+    for metric, found in ((m.LOST_MESSAGES, losses.counts), (m.LOST_AT, losses.times)):
+        yield metric.family({(topic, losses.group): float(value) for topic, value in dict(found).items()})
 
 
 def cache_metrics(answers: Mapping[str, Answers]) -> Iterable[Metric]:

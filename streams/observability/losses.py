@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 
 import structlog
@@ -14,11 +15,13 @@ log = structlog.get_logger()
 
 
 class LossReporter:
-    """Reports for the members of one group. ``counts``: messages, by topic."""
+    """Reports for one member of a group. ``counts``: messages, by topic; ``times``: when the last of them
+    were found, seconds since 1970."""
 
     def __init__(self, group: str, cursor: str, sender: Sender, lease: Lease) -> None:
         """``cursor``: the topic that takes the notes."""
         self.counts: Counter[str] = Counter()
+        self.times: dict[str, float] = {}
         self.group = group
         self._cursor = cursor
         self._sender = sender
@@ -51,6 +54,7 @@ class LossReporter:
             return
         self._told[loss.id] = end
         self.counts[where.topic] += end - told
+        self.times[where.topic] = time.time()
         log.error(
             "messages_lost",
             topic=where.topic,

@@ -112,6 +112,13 @@ LOST_MESSAGES = _counter(
     "topic",
     "group",
 )
+LOST_AT = _gauge(
+    "lost_messages_timestamp_seconds",
+    (*_AGENTS, *_SINK),
+    "When this process last found that retention had taken messages unread, seconds since 1970.",
+    "topic",
+    "group",
+)
 LAG_SECONDS = _gauge(
     "lag_seconds", (*_AGENTS, *_SINK), "Age of the oldest of them; 0 without any.", "step", "topic"
 )

@@ -37,7 +37,7 @@ from streams.observability.collectors import (
     StageLatency,
     agents_metrics,
     cache_metrics,
-    lost_metric,
+    lost_metrics,
     member_metrics,
     waits_metric,
 )
@@ -180,7 +180,7 @@ async def _work(
         yield call_seconds.collect()
         yield from lags.measure()
         yield waits_metric(headroom.waits, writers)
-        yield lost_metric(losses)
+        yield from lost_metrics(losses)
         yield from member_metrics(lease)
         yield LABEL_VERSION.one(1.0, flow["label_version"], model_name)
 

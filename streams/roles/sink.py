@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import structlog
 from prometheus_client.metrics_core import Metric
@@ -20,8 +21,9 @@ from connectors.kafka.tail import TailReader
 from streams.core.availability import again, until_available
 from streams.core.settings import Settings
 from streams.core.topics import groups
-from streams.observability.collectors import member_metrics, sink_metrics
+from streams.observability.collectors import lost_metrics, member_metrics, sink_metrics
 from streams.observability.health import Health
+from streams.observability.losses import LossReporter
 from streams.observability.metrics import STAGE_LATENCY, Histogram
 from streams.observability.watchdog import Watchdog
 from streams.runtime.lag_metrics import Lags
@@ -47,6 +49,7 @@ async def sink(settings: Settings, health: Health) -> None:
     versions = KnownVersions()
     follower = Follower(arguments, topics.versions, versions.learn)
     await until_available("the label versions", follower.start)
+    losses = LossReporter(groups(settings.topic_prefix)["sink"], topics.cursor, producer, group.lease)
     storing = Sink(
         client,
         settings.result_database,
@@ -56,6 +59,7 @@ async def sink(settings: Settings, health: Health) -> None:
         topic_ids=Admin(arguments),
         lease=group.lease,
         writer=writer,
+        report=losses.report,
         unwanted=versions.unwanted,
         observe=StoringTime(latency).observe,
     )
@@ -69,6 +73,7 @@ async def sink(settings: Settings, health: Health) -> None:
         yield from sink_metrics(storing.counts)
         yield latency.collect()
         yield from lags.measure()
+        yield from lost_metrics(losses)
         yield from member_metrics(group.lease)
 
     async def owes() -> str:
@@ -78,7 +83,10 @@ async def sink(settings: Settings, health: Health) -> None:
             await client.command("SELECT 1")  # if it does not answer, nothing is owed
         return owed
 
-    health.measure, health.state = measure, lambda: {"counts": dict(storing.counts)}
+    def state() -> dict[str, Any]:
+        return {"counts": dict(storing.counts), "lost": dict(losses.counts)}
+
+    health.measure, health.state = measure, state
     health.working()
     try:
         await watched(

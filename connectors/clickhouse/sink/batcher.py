@@ -24,6 +24,7 @@ BATCH_ROWS = 10_000
 BATCH_BYTES = 8_000_000
 # From the first arrival to the insert when traffic is light. With the insert itself well below 1 s.
 GATHER_SECONDS = 0.2
+IDLE_SECONDS = 10.0
 # When rows are refused, or the server is slow: from one commit to the next should never be long.
 FEWEST_ROWS = 256
 # So many at a time, that their bytes are known before the next are asked for, and the loop is never
@@ -67,7 +68,8 @@ class Batcher:
                 reader.exception()  # `batch` has raised it, or nobody wants to know any more
 
     async def batch(self) -> list[Record]:
-        """The oldest records: as many as there may be, or what came within GATHER_SECONDS.
+        """The oldest records: as many as there may be, or what came within GATHER_SECONDS; none if nothing
+        came for IDLE_SECONDS.
 
         They stay here until `done`; asked again, it returns them again, with what has come since.
 
@@ -85,7 +87,10 @@ class Batcher:
                 break
             self._changed.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), left if self._records else None)
+                await asyncio.wait_for(self._changed.wait(), left if self._records else IDLE_SECONDS)
+                continue
+            if not self._records:
+                break
         size, count = 0, 0
         for record in self._records[: self._most]:
             size += len(record.value or b"")

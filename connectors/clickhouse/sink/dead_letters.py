@@ -11,6 +11,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 import orjson
@@ -21,6 +22,7 @@ from connectors.clickhouse.sink.inserter import while_ours
 from streams.core.codec import LABEL_VERSION, PAYLOAD_DIGEST, digest_of, encode_dead_letter
 from streams.core.context import TRACEPARENT, trace_id_in
 from streams.core.errors import ConfigurationError, RefusedError
+from streams.core.losses import with_reached
 from streams.core.messages import DeadLetter
 from streams.core.records import Commit, Outgoing, Partition, Record, known_in
 from streams.ports.kafka import Lease, Sender, Tail
@@ -103,16 +105,17 @@ class DeadLetters:
                 trace_ids=[trace_id_in(one.record.header(TRACEPARENT)) for one in new[:5]],
             )
 
-    def metadata(self, partition: Partition, position: int) -> str:
-        """What a later owner of ``partition`` must know if ``position`` is committed."""
-        known: dict[str, object] = {TOPIC_ID: str(self._ids[partition.topic])}
+    def metadata(self, partition: Partition, position: int, reached: int | None = None) -> str:
+        """What a later owner of ``partition`` must know if ``position`` is committed. ``reached``: the time
+        of the row before it."""
+        known: dict[str, Any] = {TOPIC_ID: str(self._ids[partition.topic])}
         if partition in self._sent:
             sent = self._sent[partition]
             for identity in [one for one in sent if one[1] < position]:
                 del sent[identity]
             known[self._topic] = min(sent.values(), default=self._ends.get(partition.partition, 0))
             known[_DEAD_LETTER_ID] = str(self._ids[self._topic])
-        return orjson.dumps(known).decode()
+        return orjson.dumps(with_reached(known, reached)).decode()
 
     async def _read(self, number: int, floor: int, inputs: Mapping[Partition, Commit]) -> None:
         where = Partition(self._topic, number)

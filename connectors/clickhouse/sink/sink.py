@@ -20,6 +20,7 @@ from connectors.clickhouse.sink.batch import Batch, Refused, bare_batch, dead_le
 from connectors.clickhouse.sink.batcher import Batcher
 from connectors.clickhouse.sink.dead_letters import TOPIC_ID, DeadLetters
 from connectors.clickhouse.sink.inserter import INSERT_SECONDS, Inserter, SplitError, StuckError, while_ours
+from connectors.clickhouse.sink.lost_messages import LostMessages, Report, no_report
 from connectors.clickhouse.sink.stored_offsets import OffsetSet
 from streams.core.context import TRACEPARENT, about_row
 from streams.core.messages import Augmented, Labeled
@@ -60,11 +61,13 @@ class Sink:
         topic_ids: TopicIds,
         lease: Lease,
         writer: ClickHouseClient | None = None,
+        report: Report = no_report,
         unwanted: Callable[[Record], bool] | None = None,
         observe: Callable[[str, Batch], None] = lambda table, batch: None,
     ) -> None:
         """``writer``: a client for the inserts that gives up soon after INSERT_SECONDS; see `writer_for`.
 
+        ``report`` is told what retention took unread, as `LossReporter.report`.
         ``unwanted``: whether a record belongs to a replay that was dropped: its rows must not come back.
         ``observe`` is given each batch that was inserted, with its table.
         """
@@ -83,6 +86,7 @@ class Sink:
             counts=self.counts,
         )
         self._letters = DeadLetters(topics.dead_letter, sender, tail, lease, self.counts)
+        self._lost = LostMessages(tail, lease, report)
         self._tables = {
             topics.labeled: LABELED,
             topics.shadow: LABELED,
@@ -119,6 +123,9 @@ class Sink:
             await self._begin(intake, positions, generation)
             while True:
                 batch = await intake.batch()
+                if not batch:
+                    await self._lost.look()
+                    continue
                 try:
                     reached = await self.store(batch)
                 except _MadeAnewError as made_anew:
@@ -173,6 +180,9 @@ class Sink:
             stored = await self._inserter.stored(self._tables[topic], self._ids[topic], spans, generation)
             self._stored |= {Partition(topic, number): offsets for number, offsets in stored.items()}
         await self._letters.learn(starts, self._ids, generation)
+        # Without a commit, what is stored was read: the group was idle until Kafka forgot where it was.
+        owed = {p: c if c.offset >= 0 else Commit(self._stored[p].end) for p, c in starts.items()}
+        await self._lost.begin(owed, self._ids, generation)
         log.info("sink_assigned", partitions=len(starts), already_stored=sum(map(len, self._stored.values())))
         return anew
 
@@ -209,11 +219,13 @@ class Sink:
             # At once: should the next topic's rows come back in smaller batches, these are known.
             for partition, found in mine.items():
                 self._stored[partition] |= _offsets(found)
+        await self._lost.check(by_partition)
         self.counts["batches"] += 1
         positions: dict[Partition, Commit] = {}
         for partition, found in by_partition.items():
             position = found[-1].offset + 1
-            positions[partition] = Commit(position, self._letters.metadata(partition, position))
+            metadata = self._letters.metadata(partition, position, self._lost.reached(partition))
+            positions[partition] = Commit(position, metadata)
         return positions
 
     async def _look_again(self, topic: str, records: Mapping[Partition, Sequence[Record]]) -> None:

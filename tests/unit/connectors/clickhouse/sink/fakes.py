@@ -103,6 +103,7 @@ class FakeKafka:
         self.ids: dict[str, uuid.UUID] = {}
         self.largest = largest
         self.reads: list[tuple[int, int]] = []
+        self.first: dict[Partition, int] = {}  # what retention has left
 
     def put(
         self,
@@ -133,6 +134,9 @@ class FakeKafka:
 
     async def send_many(self, messages: Sequence[Outgoing]) -> list[int]:
         return [await self.send(message) for message in messages]
+
+    async def firsts(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
+        return {where: self.first.get(where, 0) for where in partitions}
 
     async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         return 0, len(self.logs.get(Partition(topic, partition), []))

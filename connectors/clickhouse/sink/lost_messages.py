@@ -1,0 +1,111 @@
+"""Finds what retention took before the sink had read it: noted before anything behind it is committed."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import NamedTuple
+from uuid import UUID
+
+from connectors.clickhouse.sink.inserter import while_ours
+from streams.core.losses import reached_in, time_of
+from streams.core.records import Commit, Partition, Record
+from streams.ports.kafka import Lease, Tail
+
+Report = Callable[[Partition, str, int, int, int | None, int], Awaitable[None]]
+
+
+async def no_report(*_: object) -> None:
+    """Told of no loss."""
+
+
+class Jump(NamedTuple):
+    """Offsets from ``start`` on and before ``end`` that were not read. ``since``: as `Loss`."""
+
+    partition: Partition
+    start: int
+    end: int
+    since: int | None
+
+
+class LostMessages:
+    """The order of what one owner reads. ``report`` as `streams.observability.losses.LossReporter.report`."""
+
+    def __init__(self, tail: Tail, lease: Lease, report: Report) -> None:
+        self._tail = tail
+        self._lease = lease
+        self._report = report
+        self._generation = -1
+        self._ids: Mapping[str, UUID] = {}
+        self._next: dict[Partition, int] = {}
+        self._reached: dict[Partition, int | None] = {}
+
+    async def begin(
+        self, positions: Mapping[Partition, Commit], ids: Mapping[str, UUID], generation: int
+    ) -> None:
+        """Partitions are taken over. ``positions``: the next offset that is owed of each, and its metadata;
+        ``ids``: the topics' incarnations.
+
+        Raises:
+            LeaseLostError: they are no longer ours.
+        """
+        self._generation, self._ids = generation, ids
+        self._next = {partition: commit.offset for partition, commit in positions.items()}
+        self._reached = {partition: reached_in(commit.metadata) for partition, commit in positions.items()}
+        await self.look()
+
+    async def look(self) -> None:
+        """What is owed and gone, though nothing comes behind it.
+
+        Raises:
+            LeaseLostError: as `begin`.
+        """
+        for partition, first in (await self._firsts(list(self._next))).items():
+            await self._tell(Jump(partition, self._next[partition], first, self._reached[partition]), first)
+            self._next[partition] = max(self._next[partition], first)
+
+    async def check(self, records: Mapping[Partition, Sequence[Record]]) -> None:
+        """Before ``records`` are committed, which ascend in each partition.
+
+        Raises:
+            LeaseLostError: as `begin`.
+        """
+        jumps = [jump for partition, found in records.items() for jump in self._jumps(partition, found)]
+        if jumps:
+            firsts = await self._firsts(list({jump.partition for jump in jumps}))
+            for jump in jumps:
+                await self._tell(jump, firsts[jump.partition])
+        for partition, found in records.items():
+            self._next[partition] = max(self._next[partition], found[-1].offset + 1)
+            if (time := time_of(found[-1])) is not None:
+                self._reached[partition] = time
+
+    def reached(self, partition: Partition) -> int | None:
+        """The time of the last row that was checked, microseconds since 1970, if it is known."""
+        return self._reached.get(partition)
+
+    def _jumps(self, partition: Partition, found: Sequence[Record]) -> list[Jump]:
+        """From and to which offsets messages jump over others, and the time of the row before."""
+        if found[-1].offset - self._next[partition] + 1 == len(found):
+            return []
+        jumps: list[Jump] = []
+        expected, since = self._next[partition], self._reached[partition]
+        for record in found:
+            if record.offset > expected:
+                jumps.append(Jump(partition, expected, record.offset, since))
+            expected = max(expected, record.offset + 1)
+            since = time_of(record) or since
+        return jumps
+
+    async def _tell(self, jump: Jump, first: int) -> None:
+        partition, start, to, since = jump
+        if (end := min(first, to)) > start:
+            topic_id = str(self._ids[partition.topic])
+            await while_ours(
+                self._lease,
+                self._generation,
+                "Kafka",
+                lambda: self._report(partition, topic_id, start, end, since, self._generation),
+            )
+
+    async def _firsts(self, partitions: list[Partition]) -> dict[Partition, int]:
+        return await while_ours(self._lease, self._generation, "Kafka", lambda: self._tail.firsts(partitions))

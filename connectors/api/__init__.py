@@ -1,1 +1,1 @@
-"""The HTTP service: routes, problems, keys and limits. What it needs it takes as ports (`services.py`)."""
+"""The HTTP service: routes, problems, keys and limits. It gets its dependencies as ports (`services.py`)."""

@@ -1,4 +1,4 @@
-"""The application: routers, problems, keys and limits put together."""
+"""Puts the application together: routers, problems, keys and limits."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from connectors.api.routes import (
 from connectors.api.services import Services
 from streams.core.api_keys import ApiKey
 
-# What they need they take from `Services`, by `params.Ports`.
+# The routes get their dependencies from `Services`, by `params.Ports`.
 ROUTERS = (
     health.router,
     classify.router,
@@ -58,15 +58,16 @@ Labels of contact-centre queries: what is stored, what arrives, and labels on de
 With `API_KEYS` set every path but `/healthz` and `/readyz` asks for a key, as `Authorization: Bearer KEY` or
 `X-API-Key: KEY`. Errors are problem details (RFC 9457).
 """
-# What any operation may answer.
+# Problems that any operation may return.
 _ANYWHERE = (400, 401, 403, 404, 405, 409, 413, 415, 422, 429, 500, 503)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How the API serves. ``requests_per_second``: of each client, 0 for no limit. ``larger``: paths that
-    take larger bodies than ``body_bytes``. ``stream_seconds``: when a stream ends at the latest.
-    ``session_secret``: as `Sessions` takes it."""
+    """Options of the API. ``requests_per_second``: for each client, 0 for no limit. ``larger``: paths that
+    accept larger bodies than ``body_bytes``. ``stream_seconds``: when a stream ends at the latest.
+    ``session_secret``: see `Sessions`.
+    """
 
     keys: Sequence[ApiKey] = ()
     requests_per_second: float = 0.0
@@ -84,12 +85,12 @@ def create_app(
         title="labelstream",
         version=version("labelstream"),
         description=_ABOUT,
-        # Their pages load scripts from elsewhere; a closed network has no elsewhere.
+        # FastAPI's documentation pages load scripts from the internet, which a closed network does not have.
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         responses=problems.in_openapi(*_ANYWHERE),
-        # curl -d sends JSON as a form; pages of other origins are refused by `Gate`.
+        # curl -d sends JSON as a form; `Gate` refuses pages of other origins.
         strict_content_type=False,
     )
     app.state.services = services
@@ -114,7 +115,7 @@ def create_app(
 
 
 def openapi_document() -> dict[str, Any]:
-    """The OpenAPI document of an API that asks for keys. Nothing is asked of the ports for it."""
+    """The OpenAPI document of an API with keys. It does not use the ports."""
     keys = (ApiKey("anybody", "write", b""),)
     return create_app(cast(Services, None), Options(keys=keys)).openapi()
 
@@ -129,7 +130,7 @@ def _openapi(app: FastAPI, keys: bool) -> dict[str, Any]:
         schema = problems.ProblemDetails.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas.update(schema.pop("$defs", {}))
         schemas["Problem"] = schema
-        # FastAPI's own form of a validation error, which is not used.
+        # FastAPI's own format of validation errors, which is not used.
         schemas.pop("HTTPValidationError", None)
         schemas.pop("ValidationError", None)
         if keys:

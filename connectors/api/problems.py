@@ -1,4 +1,6 @@
-"""Problem details (RFC 9457): every error leaves the API in this one form, without a trace or a secret."""
+"""Problem details (RFC 9457): every error leaves the API in this format, without a stack trace or a
+secret.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ class ProblemDetails(BaseModel):
         },
     )
 
-    type: str = Field(default="about:blank", description="Always `about:blank`: `code` tells problems apart.")
+    type: str = Field(
+        default="about:blank", description="Always `about:blank`: `code` identifies the problem."
+    )
     title: str = Field(description="The status in words.")
     status: int = Field(ge=400, le=599, description="The HTTP status.")
     detail: str = Field(description="What happened, for a person.")
@@ -68,7 +72,7 @@ class ProblemDetails(BaseModel):
 
 
 class Problem(HTTPException):
-    """An error to be answered. ``extra`` become members of the answer beside the standard ones."""
+    """An error to be returned. ``extra`` become members of the answer beside the standard ones."""
 
     def __init__(
         self,
@@ -85,7 +89,7 @@ class Problem(HTTPException):
 
 
 def unavailable(detail: str, *, after: float | None = None, code: str = "unavailable") -> Problem:
-    """503 that says when to come back. ``after``: seconds."""
+    """503 with a time to come back. ``after``: seconds."""
     seconds = max(1, math.ceil(after if after is not None else RETRY_AFTER_SECONDS))
     return Problem(503, detail, code=code, headers={"Retry-After": str(seconds)})
 
@@ -125,7 +129,7 @@ def of_error(error: LabelstreamError) -> Problem:
 
 
 def in_openapi(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The ``responses`` of an operation that may answer with these problems."""
+    """The ``responses`` of an operation that may return these problems."""
     reference = {"schema": {"$ref": "#/components/schemas/Problem"}}
     return {
         status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: reference}}
@@ -134,7 +138,7 @@ def in_openapi(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def install(app: FastAPI) -> None:
-    """Let ``app`` answer all errors of its routes as problems."""
+    """Make ``app`` return all errors of its routes as problems."""
 
     @app.exception_handler(HTTPException)
     async def on_http(request: Request, error: HTTPException) -> Response:
@@ -160,7 +164,7 @@ def install(app: FastAPI) -> None:
 
 
 def _allowed(app: FastAPI, request: Request) -> list[str]:
-    """The methods of the path, whichever routes have them: a router tells those of the first only."""
+    """The methods of the path in all routes: a router reports those of the first matching route only."""
     path = request.scope["path"]
     for template, operations in app.openapi()["paths"].items():
         pattern = "[^/]+".join(re.escape(part) for part in re.split(r"{\w+}", template))
@@ -176,7 +180,7 @@ _PLAIN = {
 
 
 def _told(errors: Sequence[Any]) -> dict[str, Any]:
-    # Without what was sent: it may be a secret, megabytes long, or no valid text at all.
+    # Without the input: it may be a secret, megabytes long, or invalid text.
     return {
         "errors": [
             {

@@ -1,4 +1,4 @@
-"""Serves an application in the event loop that runs already: signals are the role's business."""
+"""Serves an application in the running event loop; the role handles signals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import uvicorn
 from streams.core.errors import ConfigurationError, UnavailableError
 
 _BACKLOG = 1024
-# What is being answered may take so long when the role ends.
+# Requests in progress may take so long when the role ends.
 _GRACE_SECONDS = 5
 
 
@@ -24,7 +24,7 @@ class _Server(uvicorn.Server):
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens; ``port`` 0: any free one.
+    """A listening socket; ``port`` 0: any free one.
 
     Raises:
         ConfigurationError: the port is taken, or the host is not this machine's.
@@ -44,8 +44,9 @@ def listening(host: str, port: int) -> socket.socket:
 async def serving(
     app: Any, bound: socket.socket, ending: Callable[[], None]
 ) -> AsyncIterator[asyncio.Task[None]]:
-    """Serve ``app`` on ``bound`` around a block; yields the task that does. ``ending`` is called before
-    the requests that are being answered are waited for: it ends streams."""
+    """Serve ``app`` on ``bound`` around a block; yields the task that serves. At the end ``ending`` is
+    called, which ends streams, and then requests in progress are awaited.
+    """
     server = _Server(
         uvicorn.Config(
             app,
@@ -53,7 +54,7 @@ async def serving(
             access_log=False,
             lifespan="off",
             ws="none",
-            # Nobody stands before it whose word on addresses could be believed.
+            # No proxy is trusted to name the client's address.
             proxy_headers=False,
             server_header=False,
             timeout_graceful_shutdown=_GRACE_SECONDS,

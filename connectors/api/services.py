@@ -1,4 +1,4 @@
-"""What the routes need, as protocols: `streams/roles/api.py` puts the real parts in, tests put in others.
+"""What the routes need, as protocols. `streams/roles/api.py` passes the implementations, tests pass others.
 
 Everything here may raise our errors (`streams/core/errors.py`), which become problems.
 """

@@ -1,4 +1,4 @@
-"""What the API answers with. The fields and their descriptions are those of the messages."""
+"""The API's answers. Fields and their descriptions are those of the messages."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _same(kind: type[BaseModel], name: str) -> Any:
 
 
 class LabelOfRow(BaseModel):
-    """A label that a row got under one version."""
+    """A label of a row under one version."""
 
     label: str = _same(Labeled, "label")
     confidence: float | None = _same(Labeled, "confidence")
@@ -53,7 +53,7 @@ class LabelOfRow(BaseModel):
 
 
 class VariantsOfRow(BaseModel):
-    """The variants that were written of a row with one label version."""
+    """The variants of a row with one label version."""
 
     variants: list[str] = _same(Augmented, "variants")
     rejected: list[RejectedVariant] = _same(Augmented, "rejected")
@@ -81,8 +81,9 @@ class LetterOfRow(BaseModel):
 
 
 class RowWay(BaseModel):
-    """A row's way: what it was, and what came of it. What is null was not learned: the row was given up
-    before it had a label."""
+    """All about a row. A field is null if it never became known: the row was given up before it had a
+    label.
+    """
 
     row_id: str
     text: str | None = _same(Labeled, "text")
@@ -96,7 +97,7 @@ class RowWay(BaseModel):
 
 
 class RowAnswer(RowWay):
-    """The newest row of an id, and what else has that id."""
+    """The newest row of an id, and older rows with that id."""
 
     dead_letters: list[LetterOfRow] = Field(description="The newest 50 with this id, the newest first.")
     namesakes: list[RowWay] = Field(description="Older rows with the same id and another time.")
@@ -140,7 +141,7 @@ class LabelsAnswer(BaseModel):
 
 
 def row_answer(row_id: str, found: RowHistory) -> RowAnswer:
-    """The history as it is answered."""
+    """The history as the API returns it."""
     times = sorted({one.created_at for one in (*found.labels, *found.variants)}, reverse=True)
     ways = [_way(row_id, found, at) for at in times] or [
         RowWay(row_id=row_id, **dict.fromkeys(_LEARNED), labels=[], variants=[])

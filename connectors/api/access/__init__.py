@@ -1,1 +1,1 @@
-"""Who may ask and how much: keys, sessions, limits, and the middleware that applies them."""
+"""Who may call the API and how often: keys, sessions, limits, and the middleware that applies them."""

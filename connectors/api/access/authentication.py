@@ -1,4 +1,6 @@
-"""Who asks: API keys, compared as digests in constant time, and the rules for a service without any."""
+"""Authentication: API keys, compared as digests in constant time, and the rules for a service without
+keys.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from connectors.api.problems import Problem
 from streams.core.api_keys import ApiKey
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
-# The page itself, which holds nothing, and signing in, which counts as a request: guessing a key is slow.
+# The page's files hold no data. Signing in counts as a request, so guessing a key is slow.
 PAGE_PATH, ASSETS, SESSION_PATH = "/", "/assets/", "/session"
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -29,10 +31,10 @@ def is_loopback(host: str) -> bool:
 
 
 class Gate:
-    """Lets requests in, or says why not.
+    """Lets requests in, or refuses them with a reason.
 
-    ``reads_by_post``: paths that change nothing though they are posted to. ``sessions``: of people on the
-    page, who have signed in with a key.
+    ``reads_by_post``: paths that change nothing although their method is POST. ``sessions``: of people who
+    signed in on the page with a key.
     """
 
     def __init__(
@@ -48,19 +50,19 @@ class Gate:
         return bool(self._keys)
 
     def client(self, method: str, path: str, headers: Mapping[str, str]) -> str | None:
-        """The name of the key's owner; None where no key is asked for.
+        """The name of the key's owner; None if no keys are configured.
 
-        ``headers``: by names in lower case.
+        ``headers``: by lower-case names.
 
         Raises:
-            Problem: 401 without a known key, 403 for what it does not allow, or from a foreign web page.
+            Problem: 401 without a known key, 403 for what the key does not allow, or from a foreign web page.
         """
         if method not in _READS:
             _refuse_foreign_pages(headers)
         if path in OPEN_PATHS:
             return None
         if not self._keys:
-            # A web page whose name was made to mean this machine still says its own name.
+            # A web page whose host name was made to resolve to this machine still sends its own name.
             host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
             if not is_loopback(host):
                 raise Problem(403, "without API_KEYS this service is for this machine only", code="not-local")
@@ -80,7 +82,9 @@ class Gate:
         return owner.name
 
     def _owner(self, method: str, headers: Mapping[str, str]) -> ApiKey | None:
-        """Whose the key is. Of two that are sent, both have to be his. Without any, whose the session is."""
+        """The owner of the key. If two keys are sent, both must be the same owner's. Without a key, the
+        session's owner.
+        """
         presented: list[str] = []
         if (authorization := headers.get("authorization")) is not None:
             scheme, _, key = authorization.partition(" ")
@@ -102,11 +106,11 @@ class Gate:
         return owner
 
     def owner_of(self, presented: str) -> ApiKey | None:
-        """Whose the key is; ``presented`` as a header brings it, its bytes as latin-1."""
-        # As it was sent: headers are bytes, told here as latin-1.
+        """The owner of the key; ``presented``: the header's bytes as latin-1."""
+        # As it was sent: the bytes of a header are decoded as latin-1.
         digest = sha256(presented.encode("latin-1", "replace")).digest()
         found = None
-        for key in self._keys:  # all of them, so that time tells nothing
+        for key in self._keys:  # compare with all of them, so that the time reveals nothing
             if hmac.compare_digest(key.digest, digest):
                 found = key
         return found

@@ -14,7 +14,9 @@ Message = MutableMapping[str, Any]
 
 
 class Rate:
-    """A bucket of tokens for each client: ``a_second`` of them come, up to ``burst`` stay. 0: no limit."""
+    """A token bucket for each client: ``a_second`` tokens are added, at most ``burst`` are kept. 0:
+    no limit.
+    """
 
     def __init__(
         self, a_second: float, burst: float | None = None, *, clock: Callable[[], float] = time.monotonic
@@ -22,14 +24,14 @@ class Rate:
         self._rate = a_second
         self._burst = max(1.0, 2 * a_second if burst is None else burst)
         self._clock = clock
-        # Least recently seen first: one that is forgotten begins with a full bucket.
+        # Least recently seen first. A client that was forgotten begins with a full bucket.
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def take(self, client: str) -> None:
         """Let one request of ``client`` pass.
 
         Raises:
-            Problem: 429, with the seconds after which there is room again.
+            Problem: 429, with the seconds until the next request is allowed.
         """
         if not self._rate:
             return
@@ -51,7 +53,7 @@ class Rate:
 
 
 class Body:
-    """Reads a request's body for the routes, and breaks off one that is larger than ``most`` bytes."""
+    """Reads a request's body for the routes, and stops at one that is larger than ``most`` bytes."""
 
     def __init__(self, receive: Callable[[], Any], most: int) -> None:
         self._receive = receive

@@ -1,5 +1,6 @@
-"""What stands before every route: keys, limits, security headers, and a last net for bugs. Plain ASGI, so
-that bodies and streams pass through piece by piece."""
+"""Middleware before every route: keys, limits, security headers, and a handler for unexpected errors. It is
+plain ASGI, so that bodies and streams pass through piece by piece.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +16,16 @@ from connectors.api.problems import Problem, answer
 log = structlog.get_logger()
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-# What curl says of `-d`, and what says nothing, may be JSON as well.
+# The content type that `curl -d` sends, and a missing one, may be JSON too.
 _JSON = {"", "application/json", "application/x-www-form-urlencoded"}
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Scope = Message
-# Route, method, status, seconds until the answer began.
+# Route, method, status, seconds until the response began.
 Observe = Callable[[str, str, int, float], None]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-# A route may say otherwise by sending the header itself.
+# A route may override it by sending the header itself.
 _HEADERS = {
     b"x-content-type-options": b"nosniff",
     b"x-frame-options": b"DENY",
@@ -36,8 +37,9 @@ _HEADERS = {
 
 
 class Guard:
-    """ASGI middleware. ``body_bytes``: the largest body, ``larger``: of those paths that take larger ones.
-    ``json_paths``: where a body is JSON, though `curl -d` calls it a form."""
+    """ASGI middleware. ``body_bytes``: the largest body; ``larger``: the same for paths that accept larger
+    ones. ``json_paths``: paths whose body is JSON even if `curl -d` declares it as a form.
+    """
 
     def __init__(
         self,
@@ -68,7 +70,7 @@ class Guard:
             nonlocal begun
             if message["type"] == "http.response.start":
                 begun = True
-                # Neither what is no route nor a method of somebody's invention becomes a label.
+                # Unknown paths and invented methods do not become metric labels.
                 route = getattr(scope.get("route"), "path_format", "other")
                 method = scope["method"] if scope["method"] in _METHODS else "OTHER"
                 self._observe(route, method, message["status"], time.monotonic() - began)
@@ -92,7 +94,7 @@ class Guard:
             )
             await response(scope, receive, answering)
         except Exception:
-            # The trace is for the log, never for the answer.
+            # The stack trace goes to the log, never into the response.
             log.exception("request_broke", method=scope["method"], path=scope["path"])
             if begun:
                 raise
@@ -108,9 +110,9 @@ class Guard:
         try:
             name = self._gate.client(scope["method"], path, headers)
         except Problem:
-            self._rate.take(f"address {peer}")  # guessing is slow
+            self._rate.take(f"address {peer}")  # guessing keys is slow
             raise
-        # The page is some twenty small files at once.
+        # The page requests some twenty small files at once.
         if path not in OPEN_PATHS and not path.startswith(ASSETS):
             self._rate.take(f"key {name}" if name is not None else f"address {peer}")
         scope.setdefault("state", {})["client_name"] = name

@@ -1,7 +1,7 @@
-"""Sessions of people who signed in on the page: a signed cookie that ends, and a token for what they change.
+"""Sessions of people who signed in on the page: a signed cookie that expires, and a token for their changes.
 
-Nothing is kept here: any process with the same secret knows a session again, and one whose key was taken
-out of `API_KEYS` has ended.
+Nothing is stored here: every process with the same secret recognises a session. A session ends when its key
+is removed from `API_KEYS`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ CSRF_HEADER = "x-csrf-token"
 
 
 class Sessions:
-    """``secret``: the same in each process that serves the same people; None: of this process alone."""
+    """``secret``: the same in each process that serves the same people; None: a secret of this
+    process alone.
+    """
 
     def __init__(
         self, keys: Sequence[ApiKey], secret: str | None = None, clock: Callable[[], float] = time.time
@@ -32,13 +34,13 @@ class Sessions:
         self._clock = clock
 
     def begin(self, key: ApiKey) -> str:
-        """A session for the owner of ``key``, as the cookie holds it."""
+        """A session for the owner of ``key``, as the value of the cookie."""
         until = int(self._clock()) + SESSION_SECONDS
         body = f"{key.name}|{until}|{secrets.token_hex(8)}"
         return f"{body}|{self._sign('session', body, key.digest)}"
 
     def owner(self, session: str) -> ApiKey | None:
-        """Whose session it is; None where it is nobody's, or has ended."""
+        """The owner of the session; None if it is invalid or has ended."""
         body, _, signature = session.rpartition("|")
         name, _, rest = body.partition("|")
         until, _, _ = rest.partition("|")
@@ -50,7 +52,7 @@ class Sessions:
         return key if int(until[:15]) > self._clock() else None
 
     def csrf(self, session: str) -> str:
-        """The token that goes with what is changed in ``session``; of no session where none is asked for."""
+        """The CSRF token of ``session``; of an empty one if no keys are configured."""
         return self._sign("csrf", session, b"")
 
     def csrf_fits(self, session: str, token: str) -> bool:
@@ -81,5 +83,5 @@ def set_cookie(session: str, *, secure: bool) -> str:
 
 
 def is_secure(scheme: str, origin: str) -> bool:
-    """Whether the browser came by https, to a proxy before this service too: its page says so."""
+    """Whether the browser uses https, also if a proxy before this service ends TLS: its origin says so."""
     return scheme == "https" or urlsplit(origin).scheme == "https"

@@ -1,4 +1,4 @@
-"""`POST /classify`: labels at once, by the same code as the stream's."""
+"""`POST /classify`: labels at once, with the same code as the stream's."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Text = Annotated[str, StringConstraints(max_length=50_000)]
 
 
 def _either(schema: dict[str, Any]) -> None:
-    """Either of the two, which pydantic cannot say."""
+    """One of both fields is required, which pydantic cannot express."""
     fields = schema.pop("properties")
     schema["oneOf"] = [
         {
@@ -33,7 +33,7 @@ def _either(schema: dict[str, Any]) -> None:
 
 
 class ClassifyRequest(BaseModel):
-    """One text, or some."""
+    """One text, or several."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra=_either)
 
@@ -50,7 +50,7 @@ class ClassifyRequest(BaseModel):
 
 
 class Classification(BaseModel):
-    """What came of a text: a label, or why there is none."""
+    """The result for a text: a label, or the reason why there is none."""
 
     text: str = Field(description="The text as it was labelled: cleaned as the poller does.")
     label: str | None = Field(description=f"{Labeled.model_fields['label'].description} Null for none.")

@@ -13,7 +13,7 @@ router = APIRouter(tags=["jobs"])
 
 
 class FetchAnswer(BaseModel):
-    """What was fetched."""
+    """The rows that were fetched."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -39,16 +39,18 @@ async def fetch_from_clickhouse(
     work: Work,
     days: Annotated[
         int,
-        Query(ge=0, le=36_500, description="Rows of today and so many days before, ClickHouse's."),
+        Query(
+            ge=0, le=36_500, description="Rows of today and of so many days before, by ClickHouse's clock."
+        ),
     ] = 7,
     limit: Annotated[
-        int | None, Query(ge=1, le=10**12, description="At most so many, the newest. Without: all.")
+        int | None, Query(ge=1, le=10**12, description="At most so many rows, the newest. Default: all.")
     ] = None,
-    process: Annotated[bool, Query(description="Label those that nobody has labelled.")] = True,
+    process: Annotated[bool, Query(description="Label the rows that have no label yet.")] = True,
 ) -> FetchAnswer:
     """Rows keep their ids: what the poller labelled or will label is not labelled twice.
 
-    503 where ClickHouse is not configured or does not answer, 404 where there are no rows.
+    503 if ClickHouse is not configured or does not answer, 404 if there are no rows.
     """
     with told():
         return FetchAnswer(**await work.fetch(days, limit, process))

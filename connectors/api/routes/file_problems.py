@@ -1,4 +1,4 @@
-"""What the routes for files, jobs and fetches share: the port, and problems with texts for who asks."""
+"""What the routes for files, jobs and fetches share: the port, and problems whose text the client may see."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ class BrokenRecord(BaseModel):
 
     row: int = Field(description="Its number among the records, from 1.")
     line: int = Field(description="The line of the file.")
-    column: int | None = Field(description="The character in that line, from 1, where it is known.")
-    field: str | None = Field(description="The column of the table that is at fault, if one is.")
+    column: int | None = Field(description="The character in that line, from 1, if known.")
+    field: str | None = Field(description="The column of the table with the error, if known.")
     reason: str = Field(description="`quote`, `columns`, `encoding`, `json` or `timestamp`.")
-    detail: str = Field(description="What exactly is wrong.")
+    detail: str = Field(description="The exact error.")
 
 
 @contextmanager
 def told() -> Iterator[None]:
-    """A refusal of what was asked becomes a problem with its text."""
+    """Turn a refusal into a problem with its text."""
     try:
         yield
     except RefusedError as error:
@@ -57,7 +57,7 @@ def told() -> Iterator[None]:
 async def streamed(
     pieces: AsyncIterator[bytes], media_type: str, *, name: str | None = None
 ) -> StreamingResponse:
-    """A response of ``pieces``. What goes wrong before the first of them is still a problem."""
+    """A response of ``pieces``. An error before the first of them still becomes a problem."""
     with told():
         first = await anext(pieces, None)
 
@@ -72,7 +72,7 @@ async def streamed(
 
 
 async def json_lines(found: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]:
-    """One object a line, some hundred at a time."""
+    """One object a line, some hundred in each piece."""
     held: list[bytes] = []
     async for one in found:
         held.append(orjson.dumps(one, option=orjson.OPT_APPEND_NEWLINE))
@@ -83,6 +83,6 @@ async def json_lines(found: AsyncIterator[dict[str, Any]]) -> AsyncIterator[byte
 
 
 def file_content(*media_types: str) -> dict[int | str, dict[str, Any]]:
-    """The ``responses`` of an operation that answers with a file."""
+    """The ``responses`` of an operation that returns a file."""
     schema = {"schema": {"type": "string", "format": "binary"}}
     return {200: {"description": "The file.", "content": dict.fromkeys(media_types, schema)}}

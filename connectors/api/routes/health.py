@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz` and `/metrics`, as every role has them at its health port."""
+"""`/healthz`, `/readyz` and `/metrics`, as every role serves them at its health port."""
 
 from __future__ import annotations
 

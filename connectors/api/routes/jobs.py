@@ -1,4 +1,4 @@
-"""`POST /process` and the jobs: progress, stop, go on."""
+"""`POST /process` and the jobs: progress, stop, resume."""
 
 from __future__ import annotations
 
@@ -65,22 +65,22 @@ class JobAnswer(BaseModel):
         "labelled and stored), `cancelled`, `paused`, `dropped` or `interrupted`."
     )
     progress: float = Field(ge=0, le=1, description="Share of the rows that are done.")
-    rows: int = Field(description="How many there are, about, for other sources than files.")
+    rows: int = Field(description="Number of rows; approximate for other sources than files.")
     rows_remaining: int
-    rate: float | None = Field(description="Rows a second lately; null where nobody knows.")
+    rate: float | None = Field(description="Recent rows a second; null if unknown.")
     seconds_remaining: float | None = Field(description="At that rate.")
-    labeled: int = Field(description="Published rows that the workers have passed.")
+    labeled: int = Field(description="Published rows that the workers have processed.")
     published: int
-    settled: int = Field(description="Rows left out: they have a label, were given up, or are on their way.")
-    skipped: int = Field(description="Rows left out for too little text.")
+    settled: int = Field(description="Rows left out: they have a label, are dead letters, or are in flight.")
+    skipped: int = Field(description="Rows left out because their text is too short.")
     unreadable: int = Field(description="Broken records: `/jobs/{job_id}/broken` lists them.")
     version: str | None = Field(description="The label version; null: that of live rows.")
     begun_at: datetime
     updated_at: datetime
     file: dict[str, Any] | None = Field(default=None, description="The uploaded file.")
-    row_ids: str | None = Field(default=None, description="How the rows of a file are named.")
+    row_ids: str | None = Field(default=None, description="The form of the ids of a file's rows.")
     export: str | None = Field(default=None, description="Where a fetch's CSV file is.")
-    problem: str | None = Field(default=None, description="Why it does not come on.")
+    problem: str | None = Field(default=None, description="Why it makes no progress.")
 
 
 class JobList(BaseModel):
@@ -91,10 +91,10 @@ class JobList(BaseModel):
 
 @router.post("/process", summary="Label the rows of an uploaded file", responses=in_openapi(409))
 async def process(work: Work, asked: AskedFile) -> JobAnswer:
-    """The same file under the same mapping and version is the same job, however often and under whatever
-    name it is posted: its rows are labelled once. A job that was stopped goes on.
+    """The same file with the same mapping and version is the same job, however often and under whatever name
+    it is posted: its rows are labelled once. A job that was stopped continues.
 
-    The body is JSON, also where it is sent as a form, as `curl -d` does.
+    The body is JSON, also if it is sent as a form, as `curl -d` does.
     """
     with told():
         return JobAnswer(**await work.process(asked))
@@ -102,27 +102,29 @@ async def process(work: Work, asked: AskedFile) -> JobAnswer:
 
 @router.get("/jobs", summary="Jobs, newest first")
 async def jobs(work: Work) -> JobList:
-    """Those of the command line too."""
+    """Including those of the command line."""
     with told():
         return JobList(jobs=[JobAnswer(**one) for one in await work.jobs()])
 
 
 @router.get("/jobs/{job_id}", summary="A job: state, progress, rate, what remains")
 async def job(work: Work, job_id: JobId) -> JobAnswer:
-    """How it stands."""
+    """Its state and progress."""
     with told():
         return JobAnswer(**await work.job(job_id))
 
 
 @router.delete("/jobs/{job_id}", summary="Stop a job", responses=in_openapi(409))
 async def cancel(work: Work, job_id: JobId) -> JobAnswer:
-    """No more of it is published; what is on its way is labelled. One that is done stays as it is."""
+    """Nothing more of it is published; published rows are labelled. A finished job stays as it is."""
     with told():
         return JobAnswer(**await work.cancel(job_id))
 
 
 @router.post("/jobs/{job_id}/resume", summary="Go on with a job that was stopped", responses=in_openapi(409))
 async def resume(work: Work, job_id: JobId) -> JobAnswer:
-    """No row is labelled twice. A replay that the command line began goes on there."""
+    """No row is labelled twice. A replay that was started on the command line continues in the API's
+    process.
+    """
     with told():
         return JobAnswer(**await work.resume(job_id))

@@ -1,7 +1,7 @@
-"""`GET /stream/labeled`: the labelled topic as server-sent events, for people without a Kafka client.
+"""`GET /stream/labeled`: the labelled topic as server-sent events, for clients without Kafka.
 
-An event's id holds the next offset of each partition. Whoever comes again with it as `Last-Event-ID` goes on
-there, and loses nothing.
+The id of an event holds the next offset of each partition. A client that sends it as `Last-Event-ID`
+continues there, and loses nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ router = APIRouter(tags=["labels"])
 
 MOST_STREAMS = 500
 _BEAT_SECONDS = 15.0
-_STUCK_SECONDS = 30.0  # a client that takes nothing for so long is let go
+_STUCK_SECONDS = 30.0  # a client that takes nothing for so long is disconnected
 _ID_SECONDS = 1.0
 _RETRY_MS = 2_000
 _CHUNK = 1 << 16
@@ -56,7 +56,7 @@ class Streams:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which labels a client wants to see."""
+    """The labels that a client asked for."""
 
     labels: frozenset[str]
     sources: frozenset[str]
@@ -95,18 +95,18 @@ async def stream_labeled(
     ] = None,
     source: Annotated[
         list[str] | None,
-        Query(max_length=50, description="Only rows that the source had noted under this domain."),
+        Query(max_length=50, description="Only rows with this domain in the source table."),
     ] = None,
-    min_confidence: Annotated[Probability | None, Query(description="At least so sure.")] = None,
+    min_confidence: Annotated[Probability | None, Query(description="At least this confidence.")] = None,
     max_confidence: Annotated[
-        Probability | None, Query(description="At most so sure. Labels without a confidence match neither.")
+        Probability | None, Query(description="At most this confidence. Labels without one match neither.")
     ] = None,
     start: Annotated[
         Literal["now", "beginning"], Query(description="Where to begin without a last event's id.")
     ] = "now",
     seconds: Annotated[
         float | None,
-        Query(gt=0, le=86_400, allow_inf_nan=False, description="End after so long, instead of never."),
+        Query(gt=0, le=86_400, allow_inf_nan=False, description="End after so many seconds."),
     ] = None,
     last_event_id: Annotated[
         str | None, Query(pattern=_ID, description="As the header, for clients that cannot set it.")
@@ -116,12 +116,13 @@ async def stream_labeled(
         Header(
             alias="Last-Event-ID",
             pattern=_ID,
-            description="The id of the last event that was received: goes on after it.",
+            description="The id of the last event that was received: continue after it.",
         ),
     ] = None,
 ) -> Response:
-    """Browsers' `EventSource` and `curl -N` read it. A client that is too slow is let go; it goes on where it
-    was when it comes again with its last event's id."""
+    """Browsers' `EventSource` and `curl -N` read it. A client that is too slow is disconnected; with the id
+    of its last event it continues where it was.
+    """
     last = last_event_id_header or last_event_id
     begin: Start = tuple(int(part) for part in last.split(".")) if last else start
     streams: Streams = request.app.state.streams
@@ -162,7 +163,7 @@ async def _frames(
             if not found.labels:
                 piece += f": nothing new\n{_id(at)}\n".encode()
             elif unsaid and now - told > _ID_SECONDS:
-                # What was left out needs not be read again after a break.
+                # The id covers filtered events too, so they need not be read again after a reconnect.
                 piece += f"{_id(at)}\n".encode()
             if piece:
                 told = now
@@ -174,7 +175,7 @@ def _id(at: Positions | list[int]) -> str:
 
 
 class EventStream(Response):
-    """Sends pieces until there are no more, the client has gone, or it takes none."""
+    """Sends pieces until there are no more, the client has disconnected, or it takes none."""
 
     media_type = "text/event-stream"
 

@@ -1,4 +1,4 @@
-"""`GET /labels`: stored labels by what they are, page by page."""
+"""`GET /labels`: search in the stored labels, page by page."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ async def labels(
     services: Ports,
     text: Annotated[
         str | None,
-        Query(min_length=1, max_length=200, description="Occurs in the text, in whatever case."),
+        Query(min_length=1, max_length=200, description="A part of the text, ignoring case."),
     ] = None,
     label: Annotated[
         str | None, Query(min_length=1, max_length=200, description="The label, exactly.")
     ] = None,
-    min_confidence: Annotated[Probability | None, Query(description="At least so sure.")] = None,
+    min_confidence: Annotated[Probability | None, Query(description="At least this confidence.")] = None,
     max_confidence: Annotated[
-        Probability | None, Query(description="At most so sure. Labels without a confidence match neither.")
+        Probability | None, Query(description="At most this confidence. Labels without one match neither.")
     ] = None,
     since: Annotated[
         At | None, Query(description="Rows of this time and later.", examples=["2026-01-31T00:00:00Z"])
@@ -41,10 +41,10 @@ async def labels(
             description="Labels of this version, instead of each row's current one.",
         ),
     ] = None,
-    limit: Annotated[int, Query(ge=1, le=200, description="Most labels on a page.")] = 50,
-    cursor: Annotated[str | None, Query(pattern=CURSOR, description="`next` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=200, description="Maximum number of labels on a page.")] = 50,
+    cursor: Annotated[str | None, Query(pattern=CURSOR, description="`next` of the previous page.")] = None,
 ) -> LabelsAnswer:
-    """The newest rows first. Ask with the same filters and `cursor` for the next page."""
+    """The newest rows first. Use the same filters and `cursor` for the next page."""
     query = LabelQuery(
         text=text,
         label=label,

@@ -30,13 +30,13 @@ def boundary_of(content_type: str) -> str | None:
 
 
 class Form:
-    """Looks for the form's first file. ``name``: what the client calls it, known once pieces come."""
+    """Finds the form's first file. ``name``: the client's name of it, known once pieces arrive."""
 
     def __init__(self, pieces: AsyncIterator[bytes], boundary: str) -> None:
         self.name = ""
         self._pieces = pieces
         self._mark = b"\r\n--" + boundary.encode()
-        # As if a line had ended before the first boundary: then all are alike.
+        # As if a line ended before the first boundary: then all boundaries look alike.
         self._held = b"\r\n"
         self._ended = False
 
@@ -44,7 +44,7 @@ class Form:
         """The content of the part called ``field``.
 
         Raises:
-            Problem: 400 for what is no form, 422 for one without the file.
+            Problem: 400 for an invalid form, 422 for one without the file.
         """
         await self._until(self._mark, None)
         while True:
@@ -60,7 +60,7 @@ class Form:
             async for piece in self._part():
                 yield piece
             break
-        async for _ in self._pieces:  # what comes after it
+        async for _ in self._pieces:  # the parts after it
             pass
 
     async def _headers(self) -> bytes:
@@ -70,7 +70,7 @@ class Form:
         return await self._until(_END, _LONGEST_HEADERS)
 
     async def _part(self) -> AsyncIterator[bytes]:
-        """Up to the next boundary, which is taken too."""
+        """Everything up to the next boundary, which is consumed too."""
         keep = len(self._mark) - 1
         while (at := self._held.find(self._mark)) < 0:
             if len(self._held) > keep:
@@ -82,7 +82,7 @@ class Form:
             yield ready
 
     async def _until(self, mark: bytes, most: int | None, more: bytes = b"") -> bytes:
-        """What stands before ``mark``, which is taken too; or ``more``, if it begins so."""
+        """The bytes before ``mark``, which is consumed too; or ``more``, if the rest begins with it."""
         while True:
             if more and self._held.startswith(more):
                 return more

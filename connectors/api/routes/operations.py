@@ -1,4 +1,4 @@
-"""What the page does to the pipeline: dead letters, replays, versions; and the audit of it."""
+"""The page's actions on the pipeline: dead letters, replays, versions; and the audit log."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class LetterAsked(BaseModel):
 
 
 class ReplayAsked(BaseModel):
-    """What is wanted of a replay."""
+    """What to do with a replay."""
 
     id: Name
     wish: Literal["pause", "resume", "cancel"]
@@ -45,7 +45,7 @@ async def letters(
     only_open: bool = False,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> dict[str, Any]:
-    """The newest, with what is left of their payloads after 20,000 characters cut."""
+    """The newest dead letters, with payloads cut after 20,000 characters."""
     found = await page.operations.letters(step=step, reason=reason, only_open=only_open, limit=limit)
     for one in found["dead_letters"]:
         one["error"] = bounded(one["error"], _ERROR)
@@ -57,7 +57,7 @@ async def letters(
 
 @router.post("/letters/retry")
 async def retry(asked: LetterAsked, act: Acting) -> dict[str, Any]:
-    """One more try, as `labelstream dead-letters retry` does it."""
+    """Retry it, as `labelstream dead-letters retry` does."""
     async with act.audited("letter-retry", asked.id) as done:
         found = await act.page.operations.retry(asked.id)
         done.detail = ", ".join(found["left"]) or ("stored" if found["stored"] else "sent again")
@@ -73,7 +73,7 @@ async def replays(page: Page) -> dict[str, Any]:
 
 @router.post("/replays/steer")
 async def steer(asked: ReplayAsked, act: Acting) -> dict[str, Any]:
-    """Pause, resume or cancel. A replay that the command line began goes on in this process."""
+    """Pause, resume or cancel. A replay that was started on the command line continues in this process."""
     async with act.audited(f"replay-{asked.wish}", asked.id):
         return await act.page.operations.steer(asked.id, asked.wish)
 
@@ -88,26 +88,26 @@ async def versions(page: Page) -> dict[str, Any]:
 async def diff(
     page: Page, a: Annotated[str, Query(max_length=300)], b: Annotated[str, Query(max_length=300)]
 ) -> dict[str, Any]:
-    """``b`` against ``a``."""
+    """``b`` compared with ``a``."""
     with told():
         return await page.operations.diff(a, b)
 
 
 @router.post("/versions/promote")
 async def promote(asked: VersionAsked, act: Acting) -> dict[str, Any]:
-    """Make it every row's current one that has it."""
+    """Make it the current version of every row that has it."""
     async with act.audited("version-promote", asked.version):
         return await act.page.operations.promote(asked.version)
 
 
 @router.post("/versions/retire")
 async def retire(asked: VersionAsked, act: Acting) -> dict[str, Any]:
-    """Show it no more."""
+    """No longer show it."""
     async with act.audited("version-retire", asked.version):
         return await act.page.operations.retire(asked.version)
 
 
 @router.get("/audit")
 async def audit(page: Page, limit: Annotated[int, Query(ge=1, le=500)] = 100) -> dict[str, Any]:
-    """Who did what, the newest first."""
+    """Audited actions, the newest first."""
     return {"entries": [one.model_dump(mode="json") for one in await page.audit.newest(limit)]}

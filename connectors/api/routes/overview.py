@@ -1,4 +1,4 @@
-"""`GET /overview` and `/stream/overview`: the running pipeline in numbers, for the page and for others."""
+"""`GET /overview` and `/stream/overview`: figures of the running pipeline, for the page and other clients."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _RETRY_MS = 2_000
 
 @router.get("/overview")
 async def overview(page: Page) -> Response:
-    """Rates, lags, endpoints, tables, labels, replays and versions, as they are now."""
+    """Current rates, lags, endpoints, tables, labels, replays and versions."""
     return Response(orjson.dumps(await page.overview.now()), media_type="application/json")
 
 
 @router.get("/stream/overview")
 async def stream(request: Request, page: Page) -> Response:
-    """The same as server-sent events, one a second. The first one has the charts' last five minutes."""
+    """The same as server-sent events, one a second. The first one has the last five minutes of the charts."""
     streams: Streams = request.app.state.streams
     if streams.open >= MOST_STREAMS:
         raise unavailable(f"{MOST_STREAMS} streams are open, which is the most", code="too-many-streams")

@@ -1,4 +1,4 @@
-"""What the page's routes share: their ports, who acts, the token of the page, and the audit of an action."""
+"""What the page's routes share: their ports, who acts, the CSRF token, and the audit of an action."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ Page = Annotated[PagePorts, Depends(_page_of)]
 
 
 def who(request: Request) -> str:
-    """The name of the key that the request came with, or `local`."""
+    """The name of the key of the request, or `local`."""
     return str(getattr(request.state, "client_name", None) or LOCAL)
 
 
 @dataclass
 class Act:
-    """An action while it is done; ``detail`` may be filled in."""
+    """An action in progress; ``detail`` may be filled in."""
 
     request: Request
     page: PagePorts
@@ -46,7 +46,9 @@ class Act:
 
     @asynccontextmanager
     async def audited(self, action: str, target: str, detail: str = "") -> AsyncIterator[Act]:
-        """Around the action: whatever becomes of it is noted. A refusal becomes a problem with its text."""
+        """A context that records the action, whatever its result. A refusal becomes a problem with
+        its text.
+        """
         act = replace(self, detail=detail)
         result = "broke"
         try:
@@ -66,7 +68,7 @@ class Act:
 
 
 def _act(request: Request, page: Page) -> Act:
-    # Without keys there is no session that the gate would ask a token of; here it is asked for all the same.
+    # Without keys there is no session whose token the gate would check, so it is checked here.
     gate: Gate = request.app.state.gate
     sessions: Sessions = request.app.state.sessions
     token = request.headers.get(CSRF_HEADER, "")
@@ -81,7 +83,7 @@ Acting = Annotated[Act, Depends(_act)]
 def entry(
     request: Request, action: str, *, target: str = "", result: str = "done", detail: str = "", name: str = ""
 ) -> AuditEntry:
-    """An entry of the audit for what ``request`` did just now."""
+    """An audit entry for the action of ``request``, at the present time."""
     return AuditEntry(
         at=datetime.now(UTC),
         who=name or who(request),

@@ -1,5 +1,6 @@
-"""`/` and `/assets`: the page's own files, as the package holds them. No file of the disk can be asked for
-that was not there when the process began."""
+"""`/` and `/assets`: the page's own files from the package. Only files that existed when the process started
+can be requested.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +64,7 @@ async def index(request: Request) -> Response:
 @router.get("/assets/{path:path}")
 @router.head("/assets/{path:path}")
 async def asset(request: Request, path: str) -> Response:
-    """What it is made of."""
+    """A file of the page."""
     return _answer(request, path)
 
 
@@ -71,7 +72,7 @@ def _answer(request: Request, path: str) -> Response:
     found = page_files().get(path)
     if found is None:
         raise Problem(404, "there is nothing here")
-    # Looked at again each time: after an upgrade nobody sees half of the old page.
+    # Revalidated each time: after an upgrade nobody gets a mix of the old page and the new one.
     headers = {"cache-control": "no-cache", "etag": found.tag, "content-security-policy": _POLICY}
     if request.headers.get("if-none-match") == found.tag:
         return Response(status_code=304, headers=headers)

@@ -1,4 +1,4 @@
-"""A job's rows with their labels, as a file that is made while it is read."""
+"""A job's rows with their labels, as a file that is produced while it is downloaded."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ async def result(
     work: Work,
     job_id: JobId,
     format: Annotated[FileFormat, Query(description="csv, JSON lines or Parquet.")] = "csv",
-    variants: Annotated[bool, Query(description="With the variants, in a column of that name.")] = False,
+    variants: Annotated[bool, Query(description="Include the variants, in a column of that name.")] = False,
     escape_formulas: Annotated[
         bool,
         Query(description="csv: put an apostrophe before what a spreadsheet would take for a formula."),
     ] = False,
 ) -> Response:
-    """One line for each record of the file, in its order, with its number `row` and its `line` there.
+    """One line for each record of the file, in the file's order, with its number `row` and its `line`.
     `status` is `labeled`, `waiting`, `given-up`, `skipped` or `broken`, and `reason` says why.
 
-    Of a fetch the labelled rows of its range, by time. 404 for replays: their rows are in `logs_labeled`.
+    For a fetch: the labelled rows of its range, by time. 404 for replays: their rows are in `logs_labeled`.
     """
     pieces = work.result(job_id, format, variants=variants, escape_formulas=escape_formulas)
     return await streamed(pieces, MEDIA_TYPES[format], name=f"{job_id.replace(':', '-')}.{format}")

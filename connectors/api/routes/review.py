@@ -1,4 +1,4 @@
-"""`/review`: rows for people to label, and the gold set that comes of it."""
+"""`/review`: rows for people to label, and the gold set of their labels."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ router = APIRouter(prefix="/review", tags=["labels"])
 
 _COLUMNS = ("row_id", "created_at", "text", "label", "labeled_by", "labeled_at")
 _AT_ONCE = 500
-# A browser tab's own name: two tabs of one person are two desks.
+# The name of a browser tab: two tabs of one person are two desks.
 Desk = Annotated[str, Header(alias="X-Desk", min_length=1, max_length=40, pattern=r"^[\w-]+$")]
 
 
 class RowAsked(BaseModel):
-    """A row, by the `key` that it came with."""
+    """A row, by the `key` under which it was handed out."""
 
     key: Annotated[str, Field(pattern=CURSOR)]
 
@@ -43,14 +43,14 @@ class LabelAsked(RowAsked):
 
 @router.get("", include_in_schema=False)
 async def state(page: Page) -> dict[str, Any]:
-    """The labels to choose from, and how many rows are done and wait."""
+    """The labels to choose from, and how many rows are labelled and waiting."""
     choices = await page.review.choices()
     return {"choices": [asdict(one) for one in choices], **asdict(await page.review.counts())}
 
 
 @router.post("/claim", include_in_schema=False)
 async def claim(act: Acting, desk: Desk, want: Annotated[int, Query(ge=1, le=20)] = 10) -> dict[str, Any]:
-    """Rows that nobody else has now, the least sure first."""
+    """Rows that nobody else has now, the least confident first."""
     rows = await act.page.review.claim(_owner(act, desk), want)
     return {"rows": [_shown(one) for one in rows]}
 
@@ -65,7 +65,7 @@ async def label(asked: LabelAsked, act: Acting, desk: Desk) -> dict[str, Any]:
 
 @router.post("/skip", include_in_schema=False)
 async def skip(asked: RowAsked, act: Acting, desk: Desk) -> dict[str, Any]:
-    """To somebody else."""
+    """Leave the row to somebody else."""
     place = place_in(asked.key)
     async with act.audited("review-skip", place.row_id):
         await act.page.review.skip(_owner(act, desk), place)
@@ -74,7 +74,7 @@ async def skip(asked: RowAsked, act: Acting, desk: Desk) -> dict[str, Any]:
 
 @router.post("/undo", include_in_schema=False)
 async def undo(asked: RowAsked, act: Acting, desk: Desk) -> dict[str, Any]:
-    """Take one's own label back: the row has its former label again, and is one's own to label."""
+    """Take one's own label back: the row has its former label again, and can be labelled again."""
     place = place_in(asked.key)
     async with act.audited("review-undo", place.row_id):
         return _shown(await act.page.review.undo(_owner(act, desk), place))
@@ -82,7 +82,7 @@ async def undo(asked: RowAsked, act: Acting, desk: Desk) -> dict[str, Any]:
 
 @router.post("/release", include_in_schema=False)
 async def release(act: Acting, desk: Desk) -> dict[str, Any]:
-    """Give back what one has not labelled."""
+    """Return the rows that were not labelled."""
     await act.page.review.release(_owner(act, desk))
     return {}
 
@@ -97,7 +97,7 @@ async def gold(
     page: Page,
     format_: Annotated[Literal["csv", "jsonl"], Query(alias="format", description="Of the file.")] = "csv",
 ) -> StreamingResponse:
-    """Each row once, with the last label that a person gave it; what was taken back is left out."""
+    """Each row once, with the last label that a person gave it; labels that were taken back are omitted."""
     media = "text/csv; charset=utf-8" if format_ == "csv" else "application/x-ndjson"
     return await streamed(_file(page.review.gold(), format_), media, name=f"gold.{format_}")
 

@@ -1,4 +1,4 @@
-"""`GET /rows/{row_id}`: a row's way, for whoever asks what became of it."""
+"""`GET /rows/{row_id}`: everything about one row."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def row(
         ),
     ],
 ) -> RowAnswer:
-    """What the result tables hold of it. A row that is on its way is not there yet."""
+    """What the result tables have of it. A row in flight is not there yet."""
     found = await services.lookups.row(row_id)
     if found is None:
         raise Problem(

@@ -1,4 +1,4 @@
-"""`/session`: signing in on the page with an API key, and out."""
+"""`/session`: sign in on the page with an API key, and sign out."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ router = APIRouter(include_in_schema=False)
 
 
 class SignIn(BaseModel):
-    """A key, as `API_KEYS` has it."""
+    """A key, as in `API_KEYS`."""
 
     key: str = Field(min_length=1, max_length=500)
 
 
 class SessionAnswer(BaseModel):
-    """``name``: None before signing in. ``csrf``: the header `X-CSRF-Token` of whatever changes something."""
+    """``name``: None before signing in. ``csrf``: the header `X-CSRF-Token` for requests that change
+    something.
+    """
 
     name: str | None
     scope: str | None
@@ -30,7 +32,7 @@ class SessionAnswer(BaseModel):
 
 @router.get("/session")
 async def session(request: Request) -> SessionAnswer:
-    """Who one is."""
+    """Who is signed in."""
     return _answer(request, session_in(request.headers.get("cookie", "")))
 
 

@@ -1,4 +1,4 @@
-"""`POST /upload`: a file of rows, streamed to disk, and what was understood of it."""
+"""`POST /upload`: a file of rows, streamed to disk, and how it was understood."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from streams.ports.files import Encoding, ReadAs
 
 router = APIRouter(tags=["files"])
 
-FileId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$", description="As `POST /upload` answered it.")]
+FileId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$", description="From the answer of `POST /upload`.")]
 _FILE = {"type": "string", "format": "binary"}
 
 
 class UploadAnswer(BaseModel):
-    """A file, and what was understood of it."""
+    """A file, and how it was understood."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -59,9 +59,9 @@ class UploadAnswer(BaseModel):
     )
 
     file_id: str = Field(description="A digest of the content: the same content is the same file.")
-    name: str = Field(description="What the file was called when it first came.")
+    name: str = Field(description="The file's name at its first upload.")
     bytes: int
-    uploaded_at: datetime = Field(description="When it first came.")
+    uploaded_at: datetime = Field(description="Time of its first upload.")
     format: Literal["csv", "jsonl", "parquet"]
     encoding: str | None = Field(description="Null for Parquet.")
     delimiter: str | None = Field(description="For CSV; U+001F stands for a single column.")
@@ -106,14 +106,13 @@ async def upload(
     request: Request,
     work: Work,
     name: Annotated[
-        str | None, Query(max_length=255, description="The file's name, where its content is the body.")
+        str | None, Query(max_length=255, description="The file's name, if the body is its content.")
     ] = None,
 ) -> UploadAnswer:
-    """Streamed to disk. Encoding (UTF-8, UTF-16, Windows-1251, KOI8-R), delimiter and header are found out,
-    and which column is what. Nothing is labelled yet: `POST /process` does that.
+    """Streamed to disk. Encoding (UTF-8, UTF-16, Windows-1251, KOI8-R), delimiter, header and the meaning of
+    the columns are detected. Nothing is labelled yet: `POST /process` does that.
 
-    413 for a file that is too large, 415 for what is no file of rows, 422 for one without a row that can be
-    read.
+    413 for a file that is too large, 415 for a file that holds no rows, 422 for one without a readable row.
     """
     boundary = boundary_of(request.headers.get("content-type", ""))
     pieces = _pieces(request)
@@ -122,7 +121,7 @@ async def upload(
             return UploadAnswer(**await work.upload(pieces, _name(name or "")))
     form = Form(pieces, boundary)
     content = form.file()
-    # The form's headers come before its content, and with them the name.
+    # The form's headers, which have the name, come before its content.
     first = await anext(content, b"")
     with told():
         return UploadAnswer(**await work.upload(_again(first, content), _name(name or form.name)))
@@ -139,13 +138,16 @@ async def uploads(work: Work) -> UploadList:
 async def shown(
     work: Work,
     file_id: FileId,
-    encoding: Annotated[Encoding | None, Query(description="Read it in this one instead.")] = None,
+    encoding: Annotated[Encoding | None, Query(description="Use this encoding instead.")] = None,
     delimiter: Annotated[
-        str | None, Query(min_length=1, max_length=1, pattern=r'^[^"\r\n\x00]$', description="Or so.")
+        str | None,
+        Query(
+            min_length=1, max_length=1, pattern=r'^[^"\r\n\x00]$', description="Use this delimiter instead."
+        ),
     ] = None,
-    header: Annotated[bool | None, Query(description="Or with or without names of columns.")] = None,
+    header: Annotated[bool | None, Query(description="Whether the first record names the columns.")] = None,
 ) -> UploadAnswer:
-    """Or what would be, if it is read as the parameters say; `POST /process` takes the same ones."""
+    """How the file is understood with the given parameters; `POST /process` takes the same ones."""
     with told():
         read_as = ReadAs(encoding=encoding, delimiter=delimiter, header=header)
         return UploadAnswer(**await work.upload_shown(file_id, read_as))
@@ -158,7 +160,7 @@ async def shown(
     responses=file_content(JSON_LINES),
 )
 async def broken(work: Work, file_id: FileId) -> Response:
-    """Under the suggested mapping. Each line as `broken` in the answer to the upload."""
+    """With the suggested mapping. Each line is like `broken` in the answer to the upload."""
     return await streamed(json_lines(work.upload_broken(file_id)), JSON_LINES)
 
 
@@ -176,6 +178,6 @@ async def _again(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byte
 
 
 def _name(given: str) -> str:
-    """Without folders, and without what a terminal would obey."""
+    """Without folders, and without control characters for a terminal."""
     name = PurePath(given.replace("\\", "/")).name
     return "".join(character for character in name if character.isprintable())[:255]

@@ -1,1 +1,1 @@
-"""Files of rows: CSV, JSON lines and Parquet, read and written with flat memory."""
+"""Files of rows: CSV, JSON lines and Parquet, read and written with bounded memory."""

@@ -1,8 +1,8 @@
-"""CSV, one record after another, with what is broken told and left behind.
+"""CSV records one after the other; broken records are reported and skipped.
 
-Python's csv module reads; around it stands what it lacks: where a record begins, and a way on after a
-broken one. A quote that is never closed would swallow the rest of the file. So a record that fails is
-given back line by line: its first line is broken, and reading goes on with the next.
+Python's csv module reads them. This module adds what it lacks: where a record begins, and how to continue
+after a broken one. A quote that is never closed would consume the rest of the file. So a record that fails is
+returned line by line: its first line is broken, and reading continues with the next one.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from pathlib import Path
 from connectors.files.lines import Line, lines, undecoded
 from connectors.files.records import Broken, FileRecord, Reading
 
-# A quoted field may hold line ends, but not a whole file.
+# A quoted field may contain line ends, but not a whole file.
 _MOST_LINES = 1_000
 _MOST_CHARACTERS = 1_000_000
-_NULL = r"\N"  # ClickHouse's and MySQL's
+_NULL = r"\N"  # as ClickHouse and MySQL write it
 _OPEN = "a quote is opened and not closed"
 
 
@@ -27,7 +27,7 @@ class _EndlessError(Exception):
 
 
 class _Source:
-    """Hands lines to the csv reader, and takes them back."""
+    """Passes lines to the csv reader, and takes them back."""
 
     def __init__(self, source: Iterator[Line]) -> None:
         self._source = source
@@ -51,7 +51,7 @@ class _Source:
         self._size = 0
 
     def only_first(self) -> list[Line]:
-        """The first line that was taken; the others are given back."""
+        """The first line that was passed; the others are taken back."""
         self._back.extendleft(reversed(self.taken[1:]))
         return self.taken[:1]
 
@@ -59,10 +59,10 @@ class _Source:
 def raw_records(
     source: Iterator[Line], delimiter: str, width: int | None = None
 ) -> Iterator[tuple[list[Line], list[str] | str]]:
-    """The lines of each record, and its fields or why it has none. Blank lines are left out.
+    """The lines of each record, and its fields or the reason why it has none. Blank lines are omitted.
 
-    Every other line comes up once: in a record, or alone with a reason. A record of several lines that has
-    not ``width`` fields began with a quote too many.
+    Every other line occurs once: in a record, or alone with a reason. A record of several lines that does not
+    have ``width`` fields is assumed to begin with a quote by mistake.
     """
     given = _Source(source)
     reader = csv.reader(given, delimiter=delimiter, strict=True)
@@ -114,7 +114,9 @@ def read(path: Path, reading: Reading) -> Iterator[FileRecord | Broken]:
 
 
 def field_start(text: str, delimiter: str, index: int) -> int | None:
-    """At which character, from 1, the field of that number (from 0) begins; None if it is not there."""
+    """The character, from 1, where the field of that number (from 0) begins; None if there is no such
+    field.
+    """
     if index == 0:
         return 1
     quoted, at_start, seen = False, True, 0
@@ -143,7 +145,7 @@ def _miscounted(number: int, line: Line, fields: int, reading: Reading) -> Broke
 
 
 def _quote_in(text: str, delimiter: str) -> int | None:
-    """Where the quote stands that opens the last field."""
+    """The position of the quote that opens the last field."""
     opened, quoted, at_start = None, False, True
     for at, character in enumerate(text):
         if quoted:

@@ -1,4 +1,4 @@
-"""How a CSV file is written: its delimiter, and whether its first record names the columns."""
+"""The format of a CSV file: its delimiter, and whether its first record names the columns."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _SAMPLE = 200
 
 
 def delimiter_of(path: Path, encoding: str, names: Collection[str]) -> str:
-    """The delimiter by which the records have the same number of fields; `ONE_COLUMN` if there is none.
+    """The delimiter that gives all records the same number of fields; `ONE_COLUMN` if there is none.
 
-    ``names``: what columns are often called. Where the first record names them, it decides.
+    ``names``: usual names of columns. If the first record has some of them, it decides.
     """
     best, best_score = ONE_COLUMN, 0.0
     for delimiter in DELIMITERS:
@@ -38,7 +38,7 @@ def delimiter_of(path: Path, encoding: str, names: Collection[str]) -> str:
             best, best_score = delimiter, score
     rows = sample_of(path, encoding, ONE_COLUMN)
     if rows and len(rows[0]) == 1 and plain(rows[0][0]) in names:
-        return ONE_COLUMN  # one known name and nothing else: what follows may hold any character
+        return ONE_COLUMN  # one known name alone: the lines below may contain any character
     return best
 
 
@@ -59,7 +59,7 @@ def has_header(rows: Sequence[Sequence[str]], names: Collection[str]) -> bool:
         return False
     if len(set(first)) < len(first):
         return False
-    # Names stand above columns of values.
+    # Names are above columns of values.
     return any(
         others and sum(_is_value(row[index]) for row in others) >= 0.8 * len(others)
         for index in range(len(first))
@@ -79,7 +79,7 @@ def _is_value(field: str) -> bool:
 
 
 def unique_names(first: Sequence[str]) -> tuple[str, ...]:
-    """Names of columns, none empty and none twice."""
+    """Names for the columns, none empty and none twice."""
     found: list[str] = []
     for number, field in enumerate(first, 1):
         name = field.strip().strip("\ufeff") or f"column{number}"

@@ -1,4 +1,4 @@
-"""Which encoding a text file has: UTF-8, UTF-16, Windows-1251 or KOI8-R."""
+"""Detects the encoding of a text file: UTF-8, UTF-16, Windows-1251 or KOI8-R."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ _CHUNK = 1_000_000
 _SAMPLE = 200_000
 _UTF8_PAIR = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 _HIGH = re.compile(rb"[\x80-\xff]+")
-# The letters of Russian texts, the most frequent first: each is about a sixth rarer than the one before it.
+# The letters of Russian texts, most frequent first: each is about a sixth rarer than the one before it.
 _LETTERS = {letter: rank for rank, letter in enumerate("оеаинтсрвлкмдпуяыьгзбчйхжшюцщэфъё")}
 _STRANGE = 60
 _CASE_TURNS = re.compile("[а-яё][А-ЯЁ]")
 
 
 def encoding_of(path: Path) -> Encoding:
-    """The file's encoding, told by its first bytes, by what is valid in it, and by the letters' frequency.
+    """The file's encoding, by its first bytes, by which encodings it is valid in, and by the frequency of
+    letters.
 
     Raises:
         OSError.
@@ -33,7 +34,7 @@ def encoding_of(path: Path) -> Encoding:
     high = _high_bytes(path)
     if not high:
         return "utf-8"
-    # A broken row or two do not make another encoding of it.
+    # A few broken rows do not change the encoding.
     whole = sum(len(found) for found in _UTF8_PAIR.findall(high))
     if whole >= 0.8 * sum(len(found) for found in _HIGH.findall(high)):
         return "utf-8"
@@ -41,7 +42,9 @@ def encoding_of(path: Path) -> Encoding:
 
 
 def utf16_of(start: bytes) -> Encoding | None:
-    """UTF-16, by its mark, or without one where every other byte is that of a Latin or Cyrillic page."""
+    """UTF-16, by its byte order mark, or without one if every other byte is that of a Latin or Cyrillic code
+    page.
+    """
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     even, odd = start[0::2], start[1::2]
@@ -56,7 +59,9 @@ def utf16_of(start: bytes) -> Encoding | None:
 
 
 def _high_bytes(path: Path) -> bytes:
-    """Empty if the file is UTF-8; otherwise lines with bytes above 127, up to a limit, wherever they are."""
+    """Empty if the file is UTF-8; otherwise lines with bytes above 127 from anywhere in the file, up to a
+    limit.
+    """
     decoder = codecs.getincrementaldecoder("utf-8")()
     valid, found, size = True, list[bytes](), 0
     with path.open("rb") as file:
@@ -81,10 +86,10 @@ def _high_bytes(path: Path) -> bytes:
 
 
 def _likeness(sample: bytes, encoding: str) -> float:
-    """How much like Russian it is: the logarithm of the letters' frequency, but for a factor."""
+    """How similar to Russian it is: the logarithm of the letters' frequency, up to a factor."""
     high = "".join(character for character in sample.decode(encoding, "replace") if not character.isascii())
     score = -sum(_LETTERS.get(character, _STRANGE) for character in high.lower())
-    # In the other's place each letter has the other case.
+    # In the other encoding each letter has the other case.
     return (
         score
         - _STRANGE * len(_CASE_TURNS.findall(sample.decode(encoding, "replace")))

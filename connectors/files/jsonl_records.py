@@ -15,7 +15,7 @@ _PLACE = re.compile(r": line \d+ column (\d+) \(char \d+\)$")
 
 
 def read(path: Path, reading: Reading) -> Iterator[FileRecord | Broken]:
-    """As `reading.read`. A key that is not among the columns is passed over; a missing one is None."""
+    """As `reading.read`. A key that is no column is ignored; a missing one is None."""
     number = 0
     for line in lines(path, reading.encoding):
         if not line.text.strip():

@@ -1,4 +1,4 @@
-"""Lines of a text file, of which none is ever so long that it fills the memory."""
+"""Lines of a text file, each of bounded length, so that none fills the memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _UNDECODED = re.compile("[\ud800-\udfff]")
 
 
 class Line(NamedTuple):
-    """``text`` with its end; ``number`` from 1. ``too_long``: only its beginning."""
+    """``text`` with its line end; ``number`` from 1. ``too_long``: only its beginning."""
 
     number: int
     text: str
@@ -20,9 +20,9 @@ class Line(NamedTuple):
 
 
 def lines(path: Path, encoding: str) -> Iterator[Line]:
-    """The file's lines. Bytes that are no text in ``encoding`` come as lone surrogates, or U+FFFD.
+    """The file's lines. Bytes that are invalid in ``encoding`` become lone surrogates, or U+FFFD.
 
-    A line ends with LF, CR LF or CR, as Python's csv module has it.
+    A line ends with LF, CR LF or CR, as in Python's csv module.
 
     Raises:
         OSError.
@@ -40,7 +40,7 @@ def lines(path: Path, encoding: str) -> Iterator[Line]:
 
 
 def undecoded(text: str) -> int | None:
-    """Where the first character stands that was no text, from 0."""
+    """The position, from 0, of the first character that was invalid."""
     if text.isascii():
         return None
     found = _UNDECODED.search(text)

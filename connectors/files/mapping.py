@@ -1,4 +1,6 @@
-"""Which column of a file is what: by name, by what it holds, or by its place as ClickHouse exports it."""
+"""Finds which column of a file is what: by name, by content, or by the column order of ClickHouse's
+export.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ from connectors.files.times import time_in
 from streams.core.settings import Settings
 
 ROLES = ("text", "timestamp", "id", "user", "session", "domain")
-# Plain names, after the settings' own and the requirements' aliases. Compared without case and signs.
+# Common names, after those in the settings and the requirements' aliases. Compared without case and
+# punctuation.
 _NAMES = {
     "text": "text querytext query message utterance question request phrase "
     "текст запрос сообщение вопрос обращение фраза",
@@ -30,7 +33,7 @@ _SETTINGS = {
     "domain": "clickhouse_domain_column",
 }
 _ALIASES = {"ts": "timestamp", "created_at": "timestamp", "user_id": "user", "session_id": "session"}
-# As the requirements' SQL and their table have them, for a file without names.
+# The column order of the requirements' SQL and of their table, for a file without names.
 _PLACES: dict[tuple[int, int], tuple[str, ...]] = {
     (4, 2): ("text", "domain", "timestamp", "user"),
     (6, 3): ("id", "text", "domain", "timestamp", "user", "session"),
@@ -39,7 +42,7 @@ _PLACES: dict[tuple[int, int], tuple[str, ...]] = {
 
 
 class Columns(BaseModel):
-    """The column for each part of a row; without `timestamp`, rows have the time of the upload."""
+    """The column for each part of a row; without `timestamp`, rows get the time of the upload."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
@@ -52,50 +55,50 @@ class Columns(BaseModel):
 
     @classmethod
     def named(cls, given: Mapping[str, str | None]) -> dict[str, str | None]:
-        """``given`` by the names of the fields; the requirements' aliases are understood.
+        """``given`` with the names of the fields as keys; the requirements' aliases are accepted.
 
         Raises:
-            ValidationError: a part that there is not, or a column that is no name.
+            ValidationError: an unknown part, or a column that is not a name.
         """
         named = {_ALIASES.get(name, name): column for name, column in given.items()}
         cls.model_validate({"text": "any", **{name: column for name, column in named.items() if column}})
         return named
 
     def missing(self, columns: Iterable[str]) -> dict[str, str]:
-        """Part and column of those that the file has not."""
+        """Part and column of those that the file does not have."""
         there = set(columns)
         return {role: name for role, name in self.model_dump().items() if name and name not in there}
 
     @classmethod
     def of(cls, found: Mapping[str, str]) -> Self | None:
-        """From what was found; None without a text."""
+        """The columns that were found; None without a text."""
         return cls(**found) if "text" in found else None
 
 
 def plain(name: str) -> str:
-    """A column's name as it is compared."""
+    """A column's name in the form for comparisons."""
     return "".join(character for character in name.casefold() if character.isalnum())
 
 
 def names_of(settings: Settings) -> dict[str, list[str]]:
-    """For each part, the names that a column of it may have, likeliest first."""
+    """The names that a column of each part may have, most likely first."""
     return {role: [plain(getattr(settings, _SETTINGS[role])), *_NAMES[role].split()] for role in ROLES}
 
 
 def known_names(settings: Settings) -> set[str]:
-    """All of them."""
+    """The names of all parts."""
     return {name for names in names_of(settings).values() for name in names if name}
 
 
 def suggested(
     columns: Sequence[str], sample: Sequence[Sequence[Any]], settings: Settings, *, named: bool
 ) -> dict[str, str]:
-    """Part and column, as far as it can be told. ``named``: the file itself names its columns."""
+    """Part and column, as far as they can be detected. ``named``: the file itself names its columns."""
     if named:
         found = _by_name(columns, settings)
         time = columns.index(found["timestamp"]) if "timestamp" in found else None
         if time is not None and sample and not any(time_in(row[time]) for row in sample):
-            del found["timestamp"]  # a column of that name, and not a time in it
+            del found["timestamp"]  # a column of that name without times in it
         if "text" in found:
             return found
     else:
@@ -136,7 +139,7 @@ def _all(sample: Sequence[Sequence[Any]], index: int, holds: Any) -> bool:
 
 
 def _wordiness(sample: Sequence[Sequence[Any]], index: int) -> float:
-    """How much like a query's text a column is: long, with letters and blanks, and not the same each time."""
+    """How similar to a query's text a column is: long, with letters and blanks, and with different values."""
     values = [row[index] for row in sample if isinstance(row[index], str)]
     if not values:
         return 0.0

@@ -1,4 +1,4 @@
-"""Parquet, by batches of a row group."""
+"""Parquet records, read in batches of a row group."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def read(path: Path, reading: Reading) -> Iterator[FileRecord | Broken]:
     """As `reading.read`.
 
     Raises:
-        RefusedError: it is no Parquet file, or a part of it cannot be read.
+        RefusedError: it is not a Parquet file, or a part of it cannot be read.
     """
     from pyarrow import parquet
 
@@ -37,7 +37,7 @@ def columns_of(path: Path) -> tuple[str, ...]:
     """The names of the columns that are no structs or lists.
 
     Raises:
-        RefusedError: it is no Parquet file.
+        RefusedError: it is not a Parquet file.
     """
     from pyarrow import parquet
 

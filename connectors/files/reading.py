@@ -1,4 +1,4 @@
-"""Reads a file as what it is."""
+"""Reads a file of any of the formats."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _READERS: dict[FileFormat, Callable[[Path, Reading], Iterator[FileRecord | Broke
 
 
 def read(path: Path, reading: Reading) -> Iterator[FileRecord | Broken]:
-    """Every record of the file, in order, some kilobytes in memory at a time.
+    """Every record of the file, in order, with some kilobytes in memory at a time.
 
     Raises:
-        OSError: it cannot be read. RefusedError: it is no such file at all.
+        OSError: it cannot be read. RefusedError: it is no file of this format.
     """
     return _READERS[reading.format](path, reading)

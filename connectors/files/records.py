@@ -1,4 +1,4 @@
-"""What every kind of file is read as: records, and what could not be read as one."""
+"""The result of reading any format: records, and what could not be read as one."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from streams.ports.files import Encoding, FileFormat
 
-# One column: no character of the file parts it.
+# A single column: this character separates nothing in a file.
 ONE_COLUMN = "\x1f"
 
 
 class Reading(BaseModel):
-    """How a file is read. ``delimiter`` and ``header`` matter for CSV only; ``header``: the first record
-    names the columns. ``columns``: their names, in order, none twice."""
+    """How a file is read. ``delimiter`` and ``header`` apply to CSV only; ``header``: the first record names
+    the columns. ``columns``: their names, in order, none twice.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -28,8 +29,9 @@ class Reading(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """``number``: counted from 1 over all records, broken ones too. ``line``: the line of the file in which
-    it begins (for Parquet: its number). ``values``: one for each column, None where there is none."""
+    """``number``: counted from 1 over all records, broken ones included. ``line``: the line where it begins
+    (in Parquet: its number). ``values``: one for each column, None if it is missing.
+    """
 
     number: int
     line: int
@@ -38,8 +40,9 @@ class FileRecord:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """What is no record. ``column``: the character in that line, from 1, where it is known. ``field``: the
-    column of the table that is at fault, if one is. ``reason`` is short and countable."""
+    """A record that cannot be read. ``column``: the character in that line, from 1, if known. ``field``: the
+    column of the table with the error, if known. ``reason`` is short and countable.
+    """
 
     number: int
     line: int
@@ -49,7 +52,7 @@ class Broken:
     detail: str
 
     def as_dict(self) -> dict[str, Any]:
-        """For answers."""
+        """For the API."""
         return {
             "row": self.number,
             "line": self.line,

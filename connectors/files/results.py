@@ -1,4 +1,4 @@
-"""Labelled rows as files, block by block: csv, JSON lines and Parquet."""
+"""Writes labelled rows as files, block by block: csv, JSON lines and Parquet."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ SCHEMA = pa.schema(
     ]
 )
 _GROUP_ROWS = 20_000
-# A cell that a spreadsheet takes for a formula begins so.
+# A spreadsheet takes a cell that begins with one of these for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 class ResultWriter(Protocol):
-    """Rows, dicts by the names of SCHEMA, to bytes; `close` gives what belongs at the end."""
+    """Converts rows, dicts with the names of SCHEMA, to bytes; `close` returns the end of the file."""
 
     def write(self, rows: Sequence[dict[str, Any]]) -> bytes: ...
 
@@ -89,7 +89,7 @@ class _Jsonl:
 
 
 class _Sink:
-    """A file that only keeps what was not taken yet."""
+    """A file object that keeps only what was not taken yet."""
 
     closed = False
 
@@ -123,7 +123,7 @@ class _Parquet:
     def write(self, rows: Sequence[dict[str, Any]]) -> bytes:
         self._waiting.append(pa.Table.from_pylist(list(rows), schema=SCHEMA))
         self._rows += len(rows)
-        # Each group of rows costs its readers time, and the writer a note of it until the end.
+        # Each row group costs readers time, and the writer memory until the end.
         if self._rows >= _GROUP_ROWS:
             self._write()
         return self._sink.take()
@@ -141,7 +141,8 @@ class _Parquet:
 
 def result_writer(format_: FileFormat, *, escape_formulas: bool = False) -> ResultWriter:
     """A writer. ``escape_formulas``: in csv, a cell that a spreadsheet would take for a formula gets an
-    apostrophe before it."""
+    apostrophe before it.
+    """
     makers: dict[FileFormat, Callable[[], ResultWriter]] = {
         "csv": lambda: _Csv(escape=escape_formulas),
         "jsonl": _Jsonl,

@@ -1,4 +1,4 @@
-"""From a file's records to rows: the mapping applied, the text cleaned, the time read."""
+"""From a file's records to rows: apply the mapping, clean the text, parse the time."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ ROW_ID = "upload"
 
 @dataclass(frozen=True, slots=True)
 class FileRow:
-    """``row``: None where the text is too little to label, with the reason in ``skipped``. ``id``: that of
-    the file's own column, where one is mapped."""
+    """``row``: None if the text is too short to label; ``skipped`` has the reason. ``id``: the value of the
+    file's id column, if one is mapped.
+    """
 
     number: int
     line: int
@@ -45,8 +46,9 @@ class Rows:
         time: datetime,
         least_bytes: int,
     ) -> None:
-        """``digest``: names the rows, `upload:<digest>:<n>`. ``time``: for rows without a time of their own,
-        and when the file was read. ``least_bytes`` as in `why_skipped`."""
+        """``digest``: part of the ids, `upload:<digest>:<n>`. ``time``: when the file was read, also used for
+        rows without a time of their own. ``least_bytes`` as in `why_skipped`.
+        """
         self._path = path
         self._reading = reading
         self._columns = columns
@@ -69,7 +71,7 @@ class Rows:
             yield record if isinstance(record, Broken) else self.of(record)
 
     def of(self, record: FileRecord) -> FileRow | Broken:
-        """One record's row."""
+        """The row of one record."""
         values = record.values
         created_at = self._time
         if (place := self._at.get("timestamp")) is not None:
@@ -112,7 +114,7 @@ class Rows:
 
 
 def text_of(value: Any) -> str:
-    """A value as text; UTF-8 can write all of it."""
+    """A value as text that UTF-8 can encode."""
     if isinstance(value, str):
         return value
     if isinstance(value, bytes):
@@ -127,7 +129,7 @@ def text_of(value: Any) -> str:
 
 
 def _column_of(record: FileRecord, place: int, delimiter: str) -> int | None:
-    """Near enough: where the field begins, if none before it was quoted or holds a line end."""
+    """An approximation: where the field begins if no field before it is quoted or contains a line end."""
     before = [value if value is not None else r"\N" for value in record.values[:place]]
     if any('"' in value or delimiter in value or "\n" in value or "\r" in value for value in before):
         return None

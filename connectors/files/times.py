@@ -1,4 +1,4 @@
-"""Times as files write them."""
+"""Parses times in files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from datetime import UTC, date, datetime, timedelta
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# What DateTime64(6) holds.
+# The range of DateTime64(6).
 FIRST, LAST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2299, 12, 31, tzinfo=UTC)
 _NUMBER = re.compile(r"^\d{9,19}(?:\.\d+)?$")
 _RUSSIAN = re.compile(
@@ -15,9 +15,10 @@ _RUSSIAN = re.compile(
 
 
 def time_in(value: object) -> datetime | None:
-    """``value`` as a time, UTC; one without a zone is in UTC. None for what is none or not in 1900-2299.
+    """``value`` as a time in UTC; without a zone it is taken as UTC. None if it is no time or outside of
+    1900-2299.
 
-    Read are RFC 3339 and ISO 8601 (`2026-01-31 10:00:00`, `2026-01-31T10:00:00.5+03:00`, `2026-01-31`),
+    Accepted are RFC 3339 and ISO 8601 (`2026-01-31 10:00:00`, `2026-01-31T10:00:00.5+03:00`, `2026-01-31`),
     `31.01.2026 10:00:00`, and seconds, milliseconds, microseconds or nanoseconds since 1970.
     """
     try:
@@ -56,7 +57,7 @@ def _time_in(value: object) -> datetime | None:
 
 
 def _since_1970(number: float) -> datetime:
-    """Seconds, milliseconds, microseconds or nanoseconds: those of our time differ by their size."""
+    """Seconds, milliseconds, microseconds or nanoseconds, distinguished by the size of present-day values."""
     for least, a_second in ((10**17, 10**9), (10**14, 10**6), (10**11, 10**3)):
         if number >= least:
             return _EPOCH + timedelta(microseconds=int(number) * 10**6 // a_second)

@@ -1,4 +1,4 @@
-"""What a file is: its format, how it is read, which column is what."""
+"""Detects what a file is: its format, how to read it, which column is what."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _OTHERS = (
 
 @dataclass(frozen=True)
 class Chosen:
-    """What somebody says of the reading, against what is found out."""
+    """What the client specifies of the reading, instead of detecting it."""
 
     encoding: Encoding | None = None
     delimiter: str | None = None
@@ -56,10 +56,10 @@ class Understood:
 
 
 def understand(path: Path, settings: Settings, chosen: Chosen | None = None) -> Understood:
-    """Look at the file's beginning.
+    """Analyse the file's beginning.
 
     Raises:
-        RefusedError: reason `format`: no file of rows (HTTP 415); `empty`, `parquet`: one that holds none.
+        RefusedError: reason `format`: not a file of rows (HTTP 415); `empty`, `parquet`: one without rows.
         OSError.
     """
     chosen = chosen or Chosen()
@@ -106,7 +106,7 @@ def _is_array(begin: bytes) -> bool:
 
 
 def _csv_or_jsonl(path: Path, encoding: str) -> FileFormat:
-    """By the first lines: most are objects, or they are not."""
+    """By the first lines: whether most of them are JSON objects."""
     first = [line.text for line in islice(lines(path, encoding), 50) if line.text.strip()]
     objects = sum(_is_object(text) for text in first)
     return "jsonl" if objects * 2 >= len(first) else "csv"

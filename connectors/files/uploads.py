@@ -1,6 +1,6 @@
-"""Uploaded files on disk: stored under the digest of their content, with what was understood beside them.
+"""Uploaded files on disk: stored under the digest of their content, beside what was detected.
 
-The same content is the same file, under whatever name it comes. Nothing of a file is ever whole in memory.
+The same content is the same file, whatever its name. No file is ever whole in memory.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ _STALE_SECONDS = 86_400.0
 
 
 class Upload(BaseModel):
-    """A stored file, and what was understood of it.
+    """A stored file, and how it was understood.
 
-    ``mapping``: part of a row and column, as suggested. ``rows``: records in it, ``broken`` of which are
-    none; ``listed``: the first of these. ``skipped``: those with too little text.
+    ``mapping``: part of a row and column, as suggested. ``rows``: its records, of which ``broken`` cannot be
+    read; ``listed``: the first of these. ``skipped``: those whose text is too short.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -59,7 +59,7 @@ class Upload(BaseModel):
     sample: list[list[str | None]] = Field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
-        """For answers."""
+        """For the API."""
         reading = self.reading
         csv = reading.format == "csv"
         return {
@@ -92,9 +92,9 @@ class Uploads:
         """Store a file; False if it was there already.
 
         Raises:
-            RefusedError: no file of rows (reason `format`), or none that can be used.
-            UnavailableError: the disk does not take it.
-            whatever ``pieces`` raises: nothing stays of it.
+            RefusedError: not a file of rows (reason `format`), or an unusable one.
+            UnavailableError: it cannot be written to disk.
+            whatever ``pieces`` raises; then nothing of it is kept.
         """
         with _disk(self._folder):
             await asyncio.to_thread(self._prepare)
@@ -115,7 +115,7 @@ class Uploads:
                 partial.unlink(missing_ok=True)
 
     async def shown(self, file_id: str, chosen: Chosen | None = None) -> Upload:
-        """What was understood, or would be under ``chosen``.
+        """How it is understood, or would be under ``chosen``.
 
         Raises:
             RefusedError: reason `not-found`; or it cannot be read in that way.
@@ -168,7 +168,7 @@ class Uploads:
         return digest.hexdigest(), size
 
     async def _in_thread(self, work: Callable[[threading.Event], Upload]) -> Upload:
-        """``work`` with an event that says that nobody waits for it any more."""
+        """``work`` with an event that is set when nobody waits for it any more."""
         ended = threading.Event()
         try:
             return await asyncio.to_thread(work, ended)
@@ -199,7 +199,7 @@ class Uploads:
 
     @staticmethod
     def _nothing(upload: Upload) -> bool:
-        """Not one record can be read. One that only lacks a time can, under another mapping."""
+        """Whether no record can be read. Records that only lack a time can be read under another mapping."""
         return upload.broken == upload.rows and all(one["reason"] != "timestamp" for one in upload.listed)
 
     def _count(self, path: Path, upload: Upload, ended: threading.Event) -> None:
@@ -216,7 +216,7 @@ class Uploads:
                 raise UnavailableError("nobody waits for it any more")
 
     def _each(self, path: Path, upload: Upload, columns: Columns | None) -> Iterator[FileRow | Broken]:
-        # Without a text, any column serves to see which records are broken.
+        # Without a text column, any column serves to find the broken records.
         return iter(
             Rows(
                 path,
@@ -230,7 +230,7 @@ class Uploads:
 
     def _prepare(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for left in self._folder.glob(".*.part"):  # of a process that was killed
+        for left in self._folder.glob(".*.part"):  # left by a process that was killed
             with contextlib.suppress(OSError):
                 if time.time() - left.stat().st_mtime > _STALE_SECONDS:
                     left.unlink()
@@ -251,12 +251,12 @@ class Uploads:
 
 
 def folder_of(settings: Settings) -> Path:
-    """Where uploaded files are."""
+    """The folder of uploaded files."""
     return settings.labelstream_data / "uploads"
 
 
 def path_of(settings: Settings, file_id: str) -> Path:
-    """Where the content of a file is."""
+    """The path of a file's content."""
     name = file_id if _ID.match(file_id) else "none"
     return folder_of(settings) / f"{name}.data"
 

@@ -1,11 +1,11 @@
-"""The jars of Apache Kafka: a shipped list with digests, and a cache folder that is filled from it once.
+"""The jars of Apache Kafka: a packaged list with digests, and a cache folder that is filled from it once.
 
-The list (``data/kafka-<version>.jars``) is what Maven resolves for ``org.apache.kafka:kafka_2.13`` plus
-the logging binding of Kafka's own distribution. Shipping it makes the set reproducible, tells the total
-before the first byte, and leaves only the jars themselves to download (resolving costs a hundred further
-requests and ten seconds).
+The list (``data/kafka-<version>.jars``) is what Maven resolves for ``org.apache.kafka:kafka_2.13``, plus the
+logging binding of Kafka's own distribution. With the list the set is reproducible, the total size is known in
+advance, and only the jars themselves are downloaded (resolving them takes a hundred more requests and ten
+seconds).
 
-``python -m connectors.local.jars`` resolves the list anew and prints it, for a change of version.
+``python -m connectors.local.jars`` resolves the list again and prints it, for a change of version.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ Progress = Callable[[str], None]
 
 
 class JarsUnavailableError(UnavailableError):
-    """Kafka's jars are neither there nor to be had; the message says which, why, and what to set."""
+    """Kafka's jars are missing and cannot be downloaded; the message says which, why, and what to set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +76,9 @@ def ensure_jars(
 ) -> list[Path]:
     """Return the paths of all jars in ``jars_dir``, downloading those that are missing.
 
-    A jar is put in place only whole and with the right digest, so a killed download leaves nothing to
-    repair, and several processes may fill one folder. When nothing is missing, the network is not
-    touched.
+    A jar is put in place only when it is complete and its digest is right. So a killed download leaves
+    nothing to repair, and several processes may fill one folder. If nothing is missing, the network is not
+    used.
 
     Raises :class:`JarsUnavailableError`.
     """
@@ -105,7 +105,7 @@ def ensure_jars(
 
 
 def _complete(path: Path, jar: Jar) -> bool:
-    # Jars enter the folder by rename after their digest was checked, so the size tells a whole one.
+    # Jars are renamed into the folder after their digest was checked, so the right size means a complete jar.
     return path.is_file() and path.stat().st_size == jar.size
 
 
@@ -121,9 +121,7 @@ def _fetch_into(jars_dir: Path, jar: Jar, fetch: Fetch) -> None:
                 raise ValueError(f"digest {digest[:12]}… instead of {jar.sha256[:12]}…")
             os.replace(got, jars_dir / jar.filename)
             return
-        except (
-            Exception
-        ) as error:  # whatever a resolver or the network raises, the user needs the same advice
+        except Exception as error:  # whatever a resolver or the network raises, the advice is the same
             problem = error
             time.sleep(0.5 * attempt)
         finally:
@@ -162,8 +160,7 @@ def _print_list() -> None:
     with tempfile.TemporaryDirectory() as folder:
         context = _maven(Path(folder))
         kafka, logging_binding = (context.create_dependency(root) for root in (_KAFKA, _LOGGING))
-        # Resolved alone: in one resolution the second root's managed versions would replace Kafka's own
-        # clients.
+        # Resolved alone: together, the second root's managed versions would replace Kafka's own clients.
         inputs, transitive = context.resolver.resolve([kafka])
         wanted = [*inputs, logging_binding, *transitive]
         print(f"# {_KAFKA} and {_LOGGING}: coordinate, bytes, sha256")

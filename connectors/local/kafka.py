@@ -1,4 +1,4 @@
-"""Apache Kafka on one machine: a single KRaft node (broker and controller), on the Java from pip."""
+"""Apache Kafka on one machine: a single KRaft node (broker and controller), with Java from pip."""
 
 import base64
 import os
@@ -70,11 +70,11 @@ _SCRAM = ("SCRAM-SHA-256", "SCRAM-SHA-512")
 
 @dataclass(frozen=True, slots=True)
 class Security:
-    """How clients must come in. The broker and its controller talk to each other in the clear, on loopback.
+    """How clients must connect. Broker and controller talk to each other without encryption, on loopback.
 
     ``internal_port`` is where they do. ``certificate`` is a PEM file with the broker's key (PKCS #8) and
     certificate chain, for the SSL protocols; with ``client_ca`` (PEM) clients must show a certificate, too.
-    ``users`` may log in by SCRAM, for the SASL protocols; they are made with the storage.
+    ``users`` may log in by SCRAM, for the SASL protocols; they are created with the storage.
     """
 
     protocol: Literal["SSL", "SASL_PLAINTEXT", "SASL_SSL"]
@@ -101,7 +101,7 @@ class Security:
         return "".join(f"{line}\n" for line in lines)
 
     def format_arguments(self) -> list[str]:
-        """What the storage is formatted with, so that the users are there from the first start."""
+        """Arguments for formatting the storage, so that the users exist from the first start."""
         return [
             argument
             for name, password in self.users.items()
@@ -121,7 +121,7 @@ class KafkaStorageError(LabelstreamError):
 class KafkaNode:
     """The broker's files below ``folder``, and the command that runs it on the given ports of 127.0.0.1.
 
-    Without ``security`` everybody on this machine may come in.
+    Without ``security`` everybody on this machine may connect.
     """
 
     folder: Path
@@ -137,7 +137,7 @@ class KafkaNode:
     def prepare(self) -> None:
         """Write the settings and, the first time, format the storage. Raises :class:`KafkaStorageError`."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        # Native libraries are unpacked here at every start; a killed broker leaves its own behind.
+        # Native libraries are unpacked here at every start; a killed broker leaves its files behind.
         shutil.rmtree(self._scratch, ignore_errors=True)
         self._scratch.mkdir()
         self._logging.write_text(_LOG4J2, "utf-8")
@@ -150,7 +150,7 @@ class KafkaNode:
         return [*self._java("512m"), "kafka.Kafka", str(self._settings)]
 
     def _format(self) -> None:
-        # Into a folder beside, then renamed: a format that was killed half-way is simply done again.
+        # Formatted in a temporary folder that is then renamed, so that a format that was killed is repeated.
         fresh = self.folder / "log.new"
         for leftover in (fresh, self._log_dir):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -195,14 +195,14 @@ class KafkaNode:
         return [
             str(JAVA),
             f"-Xmx{heap}",
-            # The better compiler does not pay here: without it a start costs half the time (8.4 and 4.4 s of
-            # CPU on two busy cores), and one broker for one machine has little to do.
+            # The optimising compiler does not pay off here: without it a start costs half the time (8.4 and
+            # 4.4 s of CPU on two busy cores), and one broker on one machine has little to do.
             "-XX:TieredStopAtLevel=1",
             "-XX:+UseSerialGC",
             "-XX:+ExitOnOutOfMemoryError",
             "-XX:-UsePerfData",
             f"-XX:ErrorFile={self.folder / 'java_error_%p.log'}",
-            # Without these two Java 25 prints eight lines of warnings about Kafka's use of memory.
+            # Without these two options Java 25 prints eight lines of warnings about Kafka's use of memory.
             "--enable-native-access=ALL-UNNAMED",
             "--sun-misc-unsafe-memory-access=allow",
             f"-Djava.io.tmpdir={self._scratch}",

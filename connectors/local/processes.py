@@ -1,7 +1,7 @@
-"""Child processes that outlive the command that started them: start, recognise again, stop.
+"""Child processes that outlive the command that started them: start, find again, stop.
 
-A process is known by its id and its start time together: ids are used again, and the stack must never stop a
-stranger that got the id of a child that died.
+A process is identified by its id and its start time: ids are reused, and the stack must never stop a foreign
+process that got the id of a dead child.
 """
 
 import contextlib
@@ -28,20 +28,20 @@ class Child:
 
     @property
     def alive(self) -> bool:
-        """Whether this very process still runs; a finished one that nobody has collected does not."""
+        """Whether this very process still runs; a zombie does not."""
         with contextlib.suppress(OSError):
-            os.waitpid(self.pid, os.WNOHANG)  # collects it, if it was a child of this process
+            os.waitpid(self.pid, os.WNOHANG)  # reaps it, if it was a child of this process
         try:
             process = psutil.Process(self.pid)
             if abs(process.create_time() - self.started) >= 0.05:
                 return False
-            # A killed one with threads left still holds its port and its files.
+            # A killed process with threads left still holds its port and its files.
             return bool(process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1)
         except psutil.Error:
             return False
 
     def signal(self, number: signal.Signals) -> None:
-        """Signal the process and what it started; silently nothing when it is gone."""
+        """Signal the process and its children; does nothing if it is gone."""
         if self.alive:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
@@ -50,7 +50,7 @@ class Child:
 def start(command: Sequence[str], log: Path) -> Child:
     """Start ``command`` in a session of its own, so that Ctrl-C in a terminal does not reach it.
 
-    Its output is appended to ``log``; one that has grown beyond 10 MB is set aside first.
+    Its output is appended to ``log``; a log of more than 10 MB is renamed first.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     if log.exists() and log.stat().st_size > _LARGE_LOG:
@@ -77,7 +77,7 @@ def start(command: Sequence[str], log: Path) -> Child:
 
 
 def stop(children: Sequence[Child], grace: float = 8.0) -> None:
-    """Ask all to end, at once; after ``grace`` seconds kill those that have not."""
+    """Ask all to end at the same time; after ``grace`` seconds kill those that have not."""
     for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, 5.0)):
         for child in children:
             child.signal(number)
@@ -104,7 +104,7 @@ def free_port(avoid: Sequence[int] = ()) -> int:
 def port_is_free(port: int) -> bool:
     """Whether a server could listen on ``port`` of 127.0.0.1."""
     with socket.socket() as probe:
-        # As servers do: a port whose last connections still linger may be used again.
+        # As servers do: a port may be used again while its last connections are still in TIME_WAIT.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
@@ -123,7 +123,7 @@ def last_lines(log: Path, count: int = 15) -> str:
 
 
 def _environment() -> dict[str, str]:
-    # The child must find this project from wherever the command was given, also when it is not installed.
+    # The child must find this project from any working folder, also when it is not installed.
     root = str(Path(__file__).resolve().parents[2])
     paths = [root, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     return {

@@ -1,8 +1,7 @@
-"""The local stack: Kafka, ClickHouse and the LLM stand-in as processes, kept in one data folder.
+"""The local stack: Kafka, ClickHouse and the LLM stand-in as processes, with their data in one folder.
 
-Everything listens on 127.0.0.1. The parts run on after the command that started them ends, and their
-data outlives them: ``up`` after ``down``, a crash or a reboot finds the same topics and tables on the
-same ports.
+Everything listens on 127.0.0.1. The parts keep running after the command that started them, and their data
+outlives them: ``up`` after ``down``, a crash or a reboot finds the same topics and tables on the same ports.
 """
 
 import contextlib
@@ -106,14 +105,14 @@ class LocalStack:
         llm_args: Sequence[str] = (),
         taxonomy: Path | None = None,
     ) -> StackStatus:
-        """Start the wanted parts that do not run yet and wait until each one answers.
+        """Start the wanted parts that do not run yet, and wait until each one answers.
 
-        A part without a given port keeps the one it had, or takes a free one. ``taxonomy`` and
-        ``llm_args`` go to the stand-in, which is started anew when they changed.
+        A part without a given port keeps the one it had, or takes a free one. ``taxonomy`` and ``llm_args``
+        go to the stand-in, which is restarted when they changed.
 
-        Raises :class:`PortTakenError`; :class:`StackError` with the end of the log of a part that did
-        not come up; :class:`connectors.local.jars.JarsUnavailableError` when Kafka can be neither found
-        nor downloaded.
+        Raises :class:`PortTakenError`; :class:`StackError` with the end of the log of a part that did not
+        come up; :class:`connectors.local.jars.JarsUnavailableError` when Kafka is neither there nor can be
+        downloaded.
         """
         report = on_progress or (lambda _line: None)
         asked = {"kafka": kafka_port, "clickhouse": clickhouse_port, "llm": llm_port}
@@ -145,7 +144,7 @@ class LocalStack:
                 state.get(name, {}).pop("pid", None)
 
     def status(self) -> StackStatus:
-        """What runs now, without waiting for anybody."""
+        """What runs now, without waiting for a part."""
         state = self._load()
         kafka, clickhouse, llm = (self._part(state, name) for name in _PARTS)
         return StackStatus(data=self._data, kafka=kafka, clickhouse=clickhouse, llm=llm)
@@ -183,7 +182,7 @@ class LocalStack:
         report(f"starting {name} on 127.0.0.1:{part['port']}")
         child = processes.start(command, self._log(name))
         state[name] = {**part, "pid": child.pid, "started": child.started}
-        # Written at once: whatever happens while this command waits, `down` knows what to stop.
+        # Written at once: if this command is interrupted while it waits, `down` knows what to stop.
         self._save(state)
 
     def _wait(self, state: dict[str, Any], name: PartName, report: Progress) -> None:
@@ -223,7 +222,7 @@ class LocalStack:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[dict[str, Any]]:
-        """The state, for change by one process at a time; saved at the end, also after an error."""
+        """The state, changed by one process at a time; saved at the end, also after an error."""
         try:
             self._data.mkdir(parents=True, exist_ok=True)
             file = (self._data / "stack.lock").open("w")

@@ -1,4 +1,4 @@
-"""Queries as a contact centre gets them: the shipped ones first, then repeats by a Zipf law, in bursts."""
+"""Queries as in a contact centre: the shipped ones first, then repeats by a Zipf distribution, in bursts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from importlib import resources
 from typing import NamedTuple
 
-# Of the queries after the shipped ones, this share is worded as nobody has before.
+# Of the queries after the shipped ones, this share has new wording.
 _FRESH = 0.25
 _EXPONENT = 1.1
 _OPENINGS = ("Здравствуйте! ", "Добрый день, ", "Скажите пожалуйста: ", "Помогите, ", "Срочно! ")
@@ -16,20 +16,20 @@ _CLOSINGS = ("", " Спасибо", " Жду ответа", " Пишу втор�
 
 
 class Query(NamedTuple):
-    """A query's text and the domain that the contact centre noted."""
+    """A query's text and its domain in the source table."""
 
     text: str
     domain: str | None
 
 
 def shipped_queries() -> list[Query]:
-    """The 360 queries that come with labelstream."""
+    """The 360 queries in the package."""
     text = resources.files("connectors.local").joinpath("data/queries.csv").read_text("utf-8")
     return [Query(row["query_text"], row["domain"]) for row in csv.DictReader(text.splitlines())]
 
 
 def queries(seed: int = 1) -> Iterator[Query]:
-    """Queries without end, the same for the same ``seed``."""
+    """An endless sequence of queries, the same for the same ``seed``."""
     chance = random.Random(seed)
     known = shipped_queries()
     yield from known
@@ -45,10 +45,10 @@ def queries(seed: int = 1) -> Iterator[Query]:
 
 
 def bursts(rate: float, seed: int = 1) -> Iterator[tuple[float, int]]:
-    """Pauses in seconds, and how many queries come after each; ``rate`` a second on average."""
+    """Pauses in seconds, and the number of queries after each; ``rate`` a second on average."""
     chance = random.Random(seed)
     while True:
         pause = chance.expovariate(2.0)
-        # One moment in ten is a burst of five times the rate.
+        # One interval in ten is a burst of five times the rate.
         factor = 5.0 if chance.random() < 0.1 else 0.56
         yield pause, max(1, round(rate * pause * factor))

@@ -1,4 +1,4 @@
-"""``python -m connectors.local.clickhouse --path DIR --port N``: run the front until it is told to stop."""
+"""``python -m connectors.local.clickhouse --path DIR --port N``: run the front until it is stopped."""
 
 import argparse
 import os
@@ -43,17 +43,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             log_level="warning",
             access_log=False,
             timeout_graceful_shutdown=1,
-            # clickhouse-connect keeps idle connections far longer than uvicorn's 5 s; a closed one costs
-            # a retry.
+            # clickhouse-connect keeps idle connections far longer than uvicorn's 5 s; a closed one costs a
+            # retry.
             timeout_keep_alive=300,
         )
     )
-    # uvicorn raises the signal that stopped it once more when it is done; the store has to be closed then.
+    # When it is done, uvicorn raises again the signal that stopped it; the store has to be closed before
+    # that.
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, lambda *_: None)
     server.run()
     engine.close()
-    # Threads that wait in the engine would hold the interpreter; what they were doing has been cancelled.
+    # Threads that wait in the engine would block the interpreter; their work has been cancelled.
     sys.stdout.flush()
     os._exit(0 if server.started else 1)
 

@@ -35,7 +35,7 @@ _INSERT_PIECE = 1024 * 1024
 
 
 class Front:
-    """Serves ``engine`` to one user. At most ``threads`` statements run at once, further ones wait."""
+    """Serves ``engine`` to one user. At most ``threads`` statements run at once; others wait."""
 
     def __init__(self, engine: Engine, user: str = "default", password: str = "", threads: int = 64) -> None:
         self._engine = engine
@@ -104,7 +104,7 @@ class Front:
                 end = await self._watched(connection, statement, request, receive, send)
         finally:
             await asyncio.shield(self._run(stack.close))
-        # The last bytes only now: whoever has them may use the session again.
+        # The last bytes are sent only now: a client that has them may use the session again.
         await send({"type": "http.response.body", "body": end})
 
     async def _watched(
@@ -119,7 +119,7 @@ class Front:
 
     @contextlib.contextmanager
     def _connection(self, request: Request, session_id: str | None = None) -> Iterator[Connection]:
-        """A connection prepared for this request; a session's one is given back as it was.
+        """A connection prepared for this request; that of a session is returned in its former state.
 
         ``session_id`` replaces the request's own one; "" is a connection without a session.
         """
@@ -129,7 +129,7 @@ class Front:
             settings = {"log_comment": request.query_id, **request.settings}
             settings.update({f"param_{name}": value for name, value in request.bind_params.items()})
             if request.method in ("GET", "HEAD"):
-                settings.setdefault("readonly", "2")  # last in effect: a GET changes nothing
+                settings.setdefault("readonly", "2")  # set last: a GET changes nothing
             if request.database:
                 connection.use(request.database)
             readonly = settings.pop("readonly", None)
@@ -160,7 +160,9 @@ class Front:
         return Answer(iter(()), request.default_format, summary)
 
     def _execute(self, connection: Connection, query: Query, request: Request) -> Answer:
-        """Run a statement up to its first block of output: most errors still get a status of their own."""
+        """Run a statement up to its first block of output, so that most errors still get an HTTP status of
+        their own.
+        """
         sql = with_processes(query.sql, self._inserts)
         output_format = query.format or request.default_format
         if query.kills:
@@ -194,7 +196,7 @@ class Front:
     def _with_zones(
         self, query: Query, request: Request, output_format: str, output: Iterator[bytes]
     ) -> Answer:
-        """``output`` as an answer; in Native with the zones of its DateTime columns."""
+        """``output`` as an answer; in Native format with the zones of its DateTime columns."""
         if not (query.selects and output_format.lower() == "native"):
             return Answer(output, output_format)
         first = next(output, b"")
@@ -205,12 +207,12 @@ class Front:
         )
 
     def _result_types(self, query: Query, request: Request) -> list[str]:
-        # On a connection of its own: a further statement on the request's one would end the query under way.
+        # On a connection of its own: another statement on the request's connection would end its query.
         try:
             with self._connection(request, session_id="") as connection:
                 described = connection.query(f"DESCRIBE (\n{query.core}\n)", "JSONCompact")
         except EngineError:
-            return []  # it reads a temporary table of its session: the column arrives without its zone
+            return []  # it reads a temporary table of its session: the column is sent without its zone
         return [row[1] for row in orjson.loads(described.bytes())["data"]]
 
     async def _kill_when_gone(self, request: Request, receive: Receive, query: Query) -> None:

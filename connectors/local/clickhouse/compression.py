@@ -1,7 +1,7 @@
-"""Compression of HTTP bodies, both ways.
+"""Compression of HTTP bodies, in both directions.
 
-A request body may be several compressed frames one after the other (clickhouse-connect sends one a
-block): a decoder that stops after the first would lose rows in silence.
+A request body may consist of several compressed frames (clickhouse-connect sends one for each block). A
+decoder that stops after the first one would lose rows without an error.
 """
 
 import zlib
@@ -38,7 +38,7 @@ class Decoder:
         self._frame: Any = None
 
     def decode(self, data: bytes) -> bytes:
-        """The plain bytes that ``data``, the next piece of the body, brings."""
+        """The plain bytes of ``data``, the next piece of the body."""
         if self._new is None:
             return data
         plain = []
@@ -58,7 +58,7 @@ class Decoder:
         return b"".join(plain)
 
     def finish(self) -> None:
-        """Call at the end of the body: a frame that was cut short is an error, not an end."""
+        """Call at the end of the body: a truncated frame is an error."""
         if self._frame is not None:
             raise EngineError(
                 271, "Cannot decompress the request body: it ends within a frame", "CANNOT_DECOMPRESS"

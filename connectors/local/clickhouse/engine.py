@@ -1,4 +1,6 @@
-"""The engine in this process: one store, a connection for each request, sessions that keep theirs."""
+"""The engine in this process: one store, a connection for each request, and sessions that keep their
+connection.
+"""
 
 import contextlib
 import time
@@ -42,7 +44,7 @@ class Connection:
             self.query("SET " + ", ".join(f"{_identifier(k)} = {literal(v)}" for k, v in settings.items()))
 
     def reset(self, names: Iterator[str] | list[str]) -> None:
-        """Give settings their defaults back."""
+        """Reset settings to their defaults."""
         assignments = ", ".join(f"{_identifier(name)} = DEFAULT" for name in names)
         if assignments:
             self.query(f"SET {assignments}")
@@ -81,11 +83,11 @@ class Engine:
     def __init__(self, path: Path) -> None:
         self._path = path
         path.mkdir(parents=True, exist_ok=True)
-        # Held for the life of the process: the engine shuts down with its last connection.
+        # Kept open for the life of the process: the engine shuts down with its last connection.
         self._root = Connection(path)
         self._sessions: dict[str, _Session] = {}
         self._lock = Lock()
-        self.spool = path / "spool"  # what inserts have received, until it is whole
+        self.spool = path / "spool"  # received data of inserts, until it is complete
         self.spool.mkdir(exist_ok=True)
         version, timezone = (
             self._root.query("SELECT version(), timezone()").bytes().decode().strip().split("\t")
@@ -130,7 +132,9 @@ class Engine:
             session.busy = False
 
     def _await_turn(self, session_id: str, check: bool) -> _Session:
-        """A client may send its next request before this thread has put the session down after the last."""
+        """A client may send its next request before this thread has released the session after the
+        last one.
+        """
         deadline = time.monotonic() + _TURN_SECONDS
         while True:
             try:

@@ -42,7 +42,7 @@ _PREFIX = re.compile(r"Code: (\d+)\. DB::Exception: ")
 _NAME = re.compile(r"\(([A-Z0-9_]{3,})\)")
 _TRAILER = re.compile(r"(?:\s*(?:\([A-Z0-9_]{3,}\)|\(version [^()]*(?:\([^()]*\))?\))\.?)+\s*$")
 
-# The file in which the front keeps an insert's data is nobody's business.
+# Error texts must not name the front's own file of an insert's data.
 _SPOOLED = re.compile(r":? ?\(in file/uri /[a-z/]+/fd/\d+\)")
 
 
@@ -61,7 +61,7 @@ class EngineError(Exception):
 
     @property
     def status(self) -> int:
-        """The HTTP status that ClickHouse answers this code with."""
+        """The HTTP status that ClickHouse sends with this code."""
         if self.code in _FORBIDDEN:
             return 403
         if self.code in _BAD_REQUEST:
@@ -72,7 +72,7 @@ class EngineError(Exception):
 
 
 def from_engine(error: BaseException) -> EngineError:
-    """Read the code out of what chdb raised; it repeats prefix and name for each layer the error passed."""
+    """Parse the error of chdb, which repeats prefix and name for each layer that the error passed."""
     message = _SPOOLED.sub("", str(error))
     codes = list(_PREFIX.finditer(message))
     if not codes:

@@ -1,8 +1,8 @@
 """Inserts whose data comes with the request.
 
-The data is received into a nameless file first and inserted from there in one go. The engine's own
-streamed inserts lose errors of the table's side (a constraint, a view, too many parts) and report
-success; and a client that goes away in the middle leaves nothing behind this way.
+The data is first received into an unnamed file, and then inserted at once. The engine's own streamed inserts
+lose errors of the table (a constraint, a view, too many parts) and report success. And so a client that
+disconnects half-way leaves nothing behind.
 """
 
 import os
@@ -32,7 +32,7 @@ class Written:
 
 
 class RowInsert:
-    """One insert under way. ``kill`` may be called from another thread."""
+    """One running insert. ``kill`` may be called from another thread."""
 
     def __init__(self, query_id: str, statement: Insert, spool: Path) -> None:
         self.query_id = query_id
@@ -56,7 +56,7 @@ class RowInsert:
         return self._killed and not self._in_engine
 
     def append(self, data: bytes) -> None:
-        """Take the next piece. Raises :class:`EngineError`: 394 when killed, 243 when the disk is full."""
+        """Append the next piece. Raises :class:`EngineError`: 394 when killed, 243 when the disk is full."""
         self._check()
         try:
             self._file.write(data)
@@ -64,7 +64,7 @@ class RowInsert:
             raise EngineError(243, f"Cannot keep the data: {error}", "NOT_ENOUGH_SPACE") from error
 
     def store(self, connection: Connection) -> Written:
-        """Insert what was received. Raises :class:`EngineError`; 394 when it was killed."""
+        """Insert the received data. Raises :class:`EngineError`; 394 when it was killed."""
         with self._lock:
             self._check()
             self._in_engine = True
@@ -86,7 +86,7 @@ class RowInsert:
         return f"{what.target} FROM INFILE {path} COMPRESSION 'none' {what.settings} FORMAT {what.format}"
 
     def kill(self) -> None:
-        """End it, if it waits for data; in the engine, the engine's own kill reaches it."""
+        """End it if it waits for data; in the engine, the engine's own kill ends it."""
         with self._lock:
             self._killed = True
 
@@ -96,7 +96,7 @@ class RowInsert:
 
 
 class Inserts:
-    """The inserts under way."""
+    """The running inserts."""
 
     def __init__(self, spool: Path) -> None:
         self._spool = spool
@@ -116,22 +116,23 @@ class Inserts:
                     self._running.remove(insert)
 
     def kill(self, query_ids: Iterable[str]) -> None:
-        """End these inserts: they store nothing, and their clients are told 394."""
+        """End these inserts: they store nothing, and their clients get error 394."""
         ids = set(query_ids)
         for insert in self._now():
             if insert.query_id in ids:
                 insert.kill()
 
     def processes(self) -> str:
-        """A subquery for ``system.processes``: with the ids of clients, and inserts that wait for data.
+        """A subquery for ``system.processes``: with the ids of clients, and with inserts that wait for data.
 
-        A row of an insert is made from the row of the statement that asks: only that has values of all types.
+        A row of an insert is made from the row of the asking statement, because only that has values of all
+        types.
         """
         listed = [insert for insert in self._now() if not insert.over]
         engine = "SELECT * REPLACE (Settings['log_comment'] AS query_id) FROM system.processes"
         if not listed:
             return f"({engine})"
-        # Not twice: what is in the engine now came here as an insert, too.
+        # Not twice: an insert that is in the engine now came here as an insert, too.
         ids = ", ".join(literal(insert.query_id) for insert in listed)
         rows = ", ".join(
             f"({literal(insert.query_id)}, {literal(insert.text)}, {time.monotonic() - insert.began:.6f})"

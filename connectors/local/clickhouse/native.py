@@ -1,9 +1,9 @@
-"""Gives ``DateTime('zone')`` columns of a Native stream the zone back that the engine leaves out.
+"""Restores the zone of ``DateTime('zone')`` columns in a Native stream, which the engine omits.
 
-The engine writes for clients of the oldest protocol, which knew only ``DateTime``: without its zone a
-column would reach the client as another type than from a ClickHouse server. Only the type's name in a
-block's header differs, so the block is walked column by column and the name replaced. A block with a
-type that cannot be walked stays as it is.
+The engine writes for clients of the oldest protocol, which knew only ``DateTime``. Without its zone the
+client would see another type than from a ClickHouse server. Only the type's name in a block's header differs.
+So the block is parsed column by column, and the name is replaced. A block with an unknown type stays as it
+is.
 """
 
 import re
@@ -28,7 +28,7 @@ _INDEX_BYTES = (1, 2, 4, 8)
 
 
 class _CannotWalk(Exception):
-    """A type whose length cannot be told, or bytes that are not what the header promised."""
+    """A type of unknown length, or bytes that do not match the header."""
 
 
 def restore_zones(blocks: Iterator[bytes], types: Sequence[str]) -> Iterator[bytes]:
@@ -41,7 +41,7 @@ def restore_zones(blocks: Iterator[bytes], types: Sequence[str]) -> Iterator[byt
 
 
 def may_need_zones(block: bytes) -> bool:
-    """Whether a block could have a column that lost its zone; all blocks of a result are alike."""
+    """Whether a block could have a column without its zone; all blocks of a result are alike."""
     return _PLAIN in block
 
 
@@ -73,7 +73,7 @@ def _restore(data: bytes, types: Sequence[str]) -> bytes:
 
 
 def _skip(data: bytes, at: int, name: str, rows: int) -> int:
-    """The offset behind ``rows`` values of type ``name``."""
+    """The offset after ``rows`` values of type ``name``."""
     kind, arguments = _split(name)
     if kind in _FIXED:
         return at + _FIXED[kind] * rows
@@ -114,7 +114,7 @@ def _skip(data: bytes, at: int, name: str, rows: int) -> int:
 
 
 def _skip_low_cardinality(data: bytes, at: int, dictionary: str) -> int:
-    # Written as: flags with the index type in the low byte, number of keys, keys, number of rows, indexes.
+    # Format: flags with the index type in the low byte, number of keys, keys, number of rows, indexes.
     index_bytes = _INDEX_BYTES[data[at]]
     keys = int.from_bytes(data[at + 8 : at + 16], "little")
     kind, arguments = _split(dictionary)
@@ -124,7 +124,7 @@ def _skip_low_cardinality(data: bytes, at: int, dictionary: str) -> int:
 
 
 def _prefixes(name: str) -> int:
-    """How many dictionaries a column announces, eight bytes each, before its data."""
+    """The number of dictionaries, eight bytes each, before a column's data."""
     return len(re.findall(r"\bLowCardinality\(", name))
 
 

@@ -1,4 +1,4 @@
-"""One HTTP request as the front sees it: parameters, credentials, settings, a body read piece by piece."""
+"""One HTTP request to the front: parameters, credentials, settings, a body read piece by piece."""
 
 import asyncio
 import base64
@@ -17,7 +17,7 @@ from connectors.local.clickhouse.statement import MAX_STATEMENT_HEAD, Insert, Qu
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 
-# Parameters that steer the HTTP interface; every other one is a setting of the query.
+# Parameters of the HTTP interface; every other one is a setting of the query.
 _TRANSPORT = frozenset(
     {
         "query",
@@ -43,8 +43,8 @@ _TRANSPORT = frozenset(
 
 
 _MAX_QUERY = 64 * 1024 * 1024
-# ClickHouse's default of `http_receive_timeout`, seconds: a client that goes on with its body must send
-# something.
+# ClickHouse's default of `http_receive_timeout`, in seconds: a client has to send some of its body within
+# this time.
 _RECEIVE_SECONDS = 30.0
 
 
@@ -54,7 +54,7 @@ class ClientGone(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ExternalTable:
-    """Data that came with a query, to be seen by it as a table."""
+    """Data that is sent with a query, which sees it as a table."""
 
     name: str
     structure: str
@@ -126,7 +126,7 @@ class Request:
 
 
 async def read_request(scope: MutableMapping[str, Any], receive: Receive) -> Request:
-    """Take the request apart; a multipart form is read whole, any other body is left to be streamed."""
+    """Parse the request; a multipart form is read whole, any other body is left to be streamed."""
     headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
     query_string = scope["query_string"].decode("latin-1")
     params = dict(parse_qsl(query_string, keep_blank_values=True))
@@ -195,7 +195,7 @@ def _external_table(params: dict[str, str], name: str, data: bytes) -> ExternalT
 
 
 def _split_types(types: str) -> list[str]:
-    """Split at the commas that stand outside of brackets: ``Array(Int8), Decimal(9, 2)`` are two types."""
+    """Split at the commas outside of brackets: ``Array(Int8), Decimal(9, 2)`` are two types."""
     parts, depth = [""], 0
     for character in types:
         depth += {"(": 1, ")": -1}.get(character, 0)
@@ -213,7 +213,7 @@ async def read_statement(request: Request) -> tuple[Insert | Query, AsyncIterato
     body = aiter(request.body)
     found: Insert | bool = True
     while True:
-        if found is True:  # one look at a long SELECT is enough
+        if found is True:  # checking once is enough for a long SELECT
             found = find_insert(head[:MAX_STATEMENT_HEAD])
         if isinstance(found, Insert):
             return found, _rest(head[found.data_offset :], body)
@@ -237,7 +237,7 @@ async def _rest(first: bytes, body: AsyncIterator[bytes]) -> AsyncIterator[bytes
 
 
 async def pieces(body: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
-    """The body in pieces of at least ``size`` bytes: each one costs a change of thread."""
+    """The body in pieces of at least ``size`` bytes, because each piece costs a switch of threads."""
     waiting = bytearray()
     async for piece in body:
         waiting += piece

@@ -1,4 +1,4 @@
-"""How the front answers: headers, blocks of output as they come, errors before and after the first."""
+"""The front's responses: headers, blocks of output as they come, errors before and after the first one."""
 
 import asyncio
 import secrets
@@ -25,7 +25,7 @@ _CONTENT_TYPES = {
 
 @dataclass(slots=True)
 class Answer:
-    """What a statement gave: its output, block by block, and the format and counts for the headers."""
+    """The result of a statement: its output, block by block, and the format and counts for the headers."""
 
     output: Iterator[bytes]
     format: str
@@ -35,7 +35,7 @@ class Answer:
 async def respond(
     send: Send, request: Request, answer: Answer, engine: Engine, run: Callable[..., Awaitable[Any]]
 ) -> bytes:
-    """Send ``answer`` block by block, all but the returned end; ``run`` calls what blocks."""
+    """Send ``answer`` block by block, except the returned end; ``run`` calls blocking functions."""
     tag = secrets.token_hex(8)
     summary = {key: str(value) for key, value in answer.summary.items()}
     headers = {
@@ -81,7 +81,7 @@ async def plain(send: Send, status: int, text: str, headers: dict[str, str]) -> 
 
 
 def _late_exception(text: str, tag: str) -> bytes:
-    """An error after the first bytes, in the form that clients look for at the end of a response."""
+    """An error after the first bytes, in the form that clients expect at the end of a response."""
     body = text.encode()
     return b"__exception__\r\n%b\r\n%b%d %b\r\n__exception__\r\n" % (
         tag.encode(),

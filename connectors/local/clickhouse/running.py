@@ -1,8 +1,8 @@
-"""What runs, known by the ids that clients give, and how it is killed.
+"""Running statements by the clients' ids, and how they are killed.
 
-The engine gives each statement an id of its own and carries the client's one as its comment;
-``system.processes`` and ``KILL QUERY`` show and take the client's here. An insert that still waits for
-data is unknown to the engine: the front lists and ends those.
+The engine gives each statement an id of its own and keeps the client's id as its comment. Here
+``system.processes`` and ``KILL QUERY`` show and accept the client's id. The engine does not know an insert
+that still waits for data: the front lists and ends those.
 """
 
 import re
@@ -65,7 +65,7 @@ def kill_queries(
         ids = [row[0] for row in rows]
         if ids:
             wanted = ", ".join(literal(query_id) for query_id in ids)
-            inserts.kill(ids)  # first: none of them may enter the engine behind its kill
+            inserts.kill(ids)  # first: none of them may enter the engine after it was killed
             connection.query(f"KILL QUERY WHERE Settings['log_comment'] IN ({wanted}) ASYNC")
         status = "finished" if how == "SYNC" and _have_ended(connection, ids, inserts) else "waiting"
     # Not VALUES with no rows: that does not parse.

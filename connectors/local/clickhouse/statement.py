@@ -1,11 +1,11 @@
-"""What has to be known of a statement before the engine gets it: where it ends, its data's format."""
+"""What the front must know of a statement before the engine gets it: where it ends, and its data's format."""
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-# Formats of which two outputs, one after the other, are one valid output: these can be sent block by block.
+# Formats whose outputs can be concatenated to one valid output: these can be sent block by block.
 STREAMABLE = frozenset(
     {
         "native",
@@ -42,7 +42,7 @@ _TOKEN = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A word, number, quoted string or sign of a statement, and how many brackets are open around it."""
+    """A word, number, quoted string or symbol of a statement, and the number of brackets open around it."""
 
     kind: str
     text: str
@@ -53,7 +53,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Insert:
-    """``INSERT INTO <target> [SETTINGS ...] FORMAT <format>`` with its data behind it.
+    """``INSERT INTO <target> [SETTINGS ...] FORMAT <format>`` followed by its data.
 
     With ``INSERT INTO ... SELECT ... FROM input(<structure>) ...`` the ``target`` ends before ``input``, and
     ``rest`` is what follows it.
@@ -124,7 +124,7 @@ def find_insert(head: bytes) -> Insert | bool:
             continue
         if word == "FORMAT" and following.kind == "word":
             if following.end == len(text):
-                return True  # the name itself, or the newline behind it, may go on
+                return True  # the name itself, or the newline after it, may continue
             if following.text.upper() == "VALUES":
                 return False
             end = token.start if settings is None else settings
@@ -144,7 +144,7 @@ def find_insert(head: bytes) -> Insert | bool:
 
 
 def read_query(sql: str) -> Query:
-    """Take a whole statement apart as far as the front needs it."""
+    """Parse a whole statement as far as the front needs it."""
     tokens = list(tokens_of(sql))
     verb = next((token.text.upper() for token in tokens if token.kind == "word"), "")
     while tokens and tokens[-1].text == ";":
@@ -156,7 +156,7 @@ def read_query(sql: str) -> Query:
 
 
 def _output_format(tokens: list[Token]) -> int | None:
-    """Where FORMAT stands: in the outermost level, with a name behind it, and nothing more but settings."""
+    """The position of FORMAT: at the outermost level, followed by a name, and by nothing but settings."""
     for index in range(len(tokens) - 2, 0, -1):
         token, name = tokens[index], tokens[index + 1]
         if token.depth == 0 and token.text.upper() == "FORMAT" and token.kind == name.kind == "word":
@@ -166,7 +166,7 @@ def _output_format(tokens: list[Token]) -> int | None:
 
 
 def tokens_of(text: str) -> Iterator[Token]:
-    """The tokens of a statement, without space and comments."""
+    """The tokens of a statement, without white space and comments."""
     depth = 0
     for match in _TOKEN.finditer(text):
         kind = match.lastgroup or ""

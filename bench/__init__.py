@@ -1,1 +1,3 @@
-"""Measurements, one file a question: ``python -m bench.sink --help``. Ratios count, not figures."""
+"""Measurements, one file for each question: ``python -m bench.sink --help``. Ratios count, not absolute
+figures.
+"""

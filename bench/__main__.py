@@ -1,7 +1,7 @@
 """All measurements, one after the other: ``python -m bench [--only NAME ...] [--json] [--docs]``.
 
-Each runs in processes of its own, as ``python -m bench.NAME`` would. At the end one table of what was asked,
-what was measured and what is wanted; ``--docs`` puts it and the plots into docs.
+Each runs in processes of its own, as ``python -m bench.NAME`` does. At the end there is one table of
+questions, measured values and targets; ``--docs`` writes it and the plots into the documentation.
 """
 
 from __future__ import annotations
@@ -42,14 +42,16 @@ RUNS: dict[str, list[str]] = {
 
 
 def run(name: str, arguments: Sequence[str]) -> dict[str, Any] | None:
-    """The report of one measurement; None if it failed, which its own lines on stderr explain."""
+    """The report of one measurement; None if it failed (its own output on stderr says why)."""
     say(f"--- {name}")
     began = time.monotonic()
     command = [sys.executable, "-m", f"bench.{name}", *arguments, "--json"]
     with subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE) as process:
         try:
             out, _ = process.communicate()
-        except BaseException:  # who is stopped takes it along; SIGINT, so that it stops its own stack
+        except (
+            BaseException
+        ):  # when this program is stopped, stop it too; by SIGINT, so that it stops its own stack
             process.send_signal(signal.SIGINT)
             process.wait(30)
             raise
@@ -62,7 +64,7 @@ def run(name: str, arguments: Sequence[str]) -> dict[str, Any] | None:
 
 
 def rows_of(found: dict[str, dict[str, Any] | None]) -> list[tuple[str, str, str, str]]:
-    """Question, measured, wanted, verdict of everything that has a target, failures included."""
+    """Question, measured value, target and verdict of everything that has a target, failures included."""
     rows = []
     for name, result in found.items():
         wanted = [target for target in TARGETS if target.bench == name]
@@ -126,7 +128,7 @@ def _cell(value: float | None) -> str:
 
 
 def put(page: str, text: str) -> str:
-    """``page`` with ``text`` between its marks."""
+    """``page`` with ``text`` between its markers."""
     head, rest = page.split(_BEGIN, 1)
     tail = rest.split(_END, 1)[1]
     return f"{head}{_BEGIN}\n{text}\n{_END}{tail}"
@@ -151,7 +153,7 @@ def main() -> None:
         found[name] = run(name, [*RUNS[name], *extra])
         loads.append(os.getloadavg()[0])
         load = f"{min(loads):.1f} to {max(loads):.1f}"
-        if chosen.docs:  # as far as it is, should the rest not come to its end
+        if chosen.docs:  # written after each one, in case the rest does not finish
             _PAGE.write_text(put(_PAGE.read_text(), markdown(rows_of(found), found, load)))
     rows = rows_of(found)
     say(f"{time.monotonic() - began:.0f} s")

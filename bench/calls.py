@@ -1,8 +1,8 @@
-"""How many calls do repeated texts cost, when a worker dies? ``python -m bench.calls [--json]``.
+"""How many calls do repeated texts cost when a worker dies? ``python -m bench.calls [--json]``.
 
-20,000 rows by Zipf's law over 2,000 texts, two workers, one of them killed with -9 midway. The labeler's
-calls are counted at the endpoints, one for each worker so that they can be told apart: at most one call for
-each text, and one more for each that the dead worker had in flight.
+20,000 rows by Zipf's law over 2,000 texts, two workers, one of them killed with -9 half-way. The labeler's
+calls are counted at the endpoints, one for each worker to tell them apart. Allowed is one call for each text,
+and one more for each call that the dead worker had in flight.
 """
 
 from __future__ import annotations
@@ -23,16 +23,18 @@ CONCURRENCY = 32
 
 
 def zipf_texts(rows: int, texts: int, power: float = 1.1, seed: int = 1) -> list[str]:
-    """So many rows over so many texts, the n-th text in proportion to ``n ** -power``."""
+    """So many rows over so many texts; the n-th text has a share in proportion to ``n ** -power``."""
     weights = [(rank + 1) ** -power for rank in range(texts)]
     return random.Random(seed).choices(distinct_texts(texts), weights, k=rows)
 
 
 def kill_midway(worker: psutil.Process, base: str, calls: int, found: list[int]) -> None:
-    """Kill ``worker`` when its endpoint has had ``calls``; notes how many requests were in flight there."""
+    """Kill ``worker`` when its endpoint has had ``calls``; appends the number of requests in flight there to
+    ``found``.
+    """
     while stats_of(base)["calls"] < calls:
         time.sleep(0.02)
-    worker.send_signal(signal.SIGSTOP)  # so that it sends nothing between the look and its end
+    worker.send_signal(signal.SIGSTOP)  # so that it sends nothing between the count and the kill
     found.append(stats_of(base)["in_flight"])
     worker.send_signal(signal.SIGKILL)
 

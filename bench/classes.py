@@ -1,8 +1,8 @@
-"""How much later are live rows under a full replay? ``python -m bench.classes --replay 30000 [--json]``.
+"""How much later are live rows beside a full replay? ``python -m bench.classes --replay 30000 [--json]``.
 
-Live rows arrive one by one, first alone, then beside as many replay rows as are asked for, on the same agents
-and the same endpoint (64 slots of 100 ms). From the row on `esk.rows` to its label on `esk.labeled`; a live
-partition that stops would show as its longest gap.
+Live rows arrive one by one, first alone, then beside the given number of replay rows, on the same agents and
+the same endpoint (64 slots of 100 ms). Measured from the row on `esk.rows` to its label on `esk.labeled`. A
+live partition that stops would show in the longest gap.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PARTITIONS = 4
 
 
 def trickle(settings: Settings, first: int, rows: int, pause: float) -> None:
-    """Publish live rows one after the other, in turn to all partitions."""
+    """Publish live rows one after the other, to all partitions in turn."""
     asyncio.run(_trickled(settings, first, rows, pause))
 
 
@@ -49,7 +49,7 @@ async def _trickled(settings: Settings, first: int, rows: int, pause: float) -> 
 
 
 def taken(settings: Settings, first: int, last: int) -> dict[str, float]:
-    """Seconds from the live rows ``first`` up to ``last`` to their labels."""
+    """Seconds from each of the live rows ``first`` to ``last`` to its label."""
     topics = Topics(settings.topic_prefix)
     began = {record.key: record.timestamp for record in records(settings, topics.rows)}
     found: list[tuple[int, float, float]] = []
@@ -90,7 +90,7 @@ def main() -> None:
             alone = taken(here, 50, 50 + live)
             replays = [f"старый вопрос {number}" for number in range(chosen.replay)]
             fill_rows(here, replays, topic="replay")
-            watch(here, topic, 50 + live + 500, [worker])  # the replay is at work
+            watch(here, topic, 50 + live + 500, [worker])  # the replay is running
             began = time.monotonic()
             trickle(here, 50 + live, live, pause)
             watch(here, topic, 50 + 2 * live + 500, [worker])

@@ -1,7 +1,8 @@
-"""How should the current label of a row be found? ``python -m bench.current_view --rows 10000000 [--json]``.
+"""What is the best way to find a row's current label? ``python -m bench.current_view --rows 10000000
+[--json]``.
 
-Makes `logs_labeled` with so many rows of one label version and a tenth of them in a second one, in a
-temporary folder, and asks four questions of each way to find the current label. Seconds, best of some.
+In a temporary folder, fills `logs_labeled` with so many rows of one label version and a tenth of them in a
+second one, and runs four queries for each way to find the current label. Seconds, best of several.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ MONTH = "created_at >= '2026-02-01' AND created_at < '2026-03-01'"
 
 
 def questions(table: str) -> dict[str, str]:
-    """What an analyst asks, of ``table``; the row is one that is there."""
+    """Typical queries on ``table``; the single row exists."""
     return {
         "a day": f"SELECT row_id, text, label, confidence FROM {table} WHERE {DAY}",
         "one row_id": f"SELECT * FROM {table} WHERE row_id = '4242'",
@@ -38,7 +39,7 @@ async def fill(client: ClickHouseClient, settings: Settings, rows: int) -> None:
     """``rows`` of version v1 over DAYS days, and a tenth of them in v2, which is the newer one."""
     name = settings.result_database
     step = DAYS * 86_400_000_000 // rows
-    # Times with a jitter: rows do not arrive quite in order.
+    # Times with a jitter: rows do not arrive exactly in order.
     moment = f"toInt64(1767225600000000 + number * {step} + sipHash64(number) % 5000000)"
     labels = "['login', 'water', 'payment', 'school', 'roads', 'other']"
     select = (
@@ -59,10 +60,10 @@ async def fill(client: ClickHouseClient, settings: Settings, rows: int) -> None:
 
 
 async def alternatives(client: ClickHouseClient, settings: Settings) -> dict[str, str]:
-    """The ways to ask: name and what stands after FROM."""
+    """The ways to find the current label: name and FROM clause."""
     name = settings.result_database
     table = f"{name}.logs_labeled"
-    # One label a row, the last stored: merges delete the others, so nothing could be compared or taken
+    # One label for each row, the last stored: merges delete the others, so nothing can be compared or taken
     # back, and every query needs FINAL until they have run.
     await client.command(
         f"CREATE TABLE {name}.by_row AS {table} "
@@ -70,7 +71,7 @@ async def alternatives(client: ClickHouseClient, settings: Settings) -> dict[str
     )
     await client.command(f"INSERT INTO {name}.by_row SELECT * FROM {table} WHERE label_version = 'v1'")
     await client.command(f"INSERT INTO {name}.by_row SELECT * FROM {table} WHERE label_version = 'v2'")
-    # A materialised table of current rows, as one INSERT SELECT would renew it after each promotion.
+    # A materialised table of current rows, as an INSERT SELECT would rebuild it after each promotion.
     columns = ", ".join(column.name for column in columns_of(Labeled))
     await client.command(
         f"CREATE TABLE {name}.materialised AS {table} ENGINE = MergeTree ORDER BY (created_at, row_id)"
@@ -91,14 +92,14 @@ async def alternatives(client: ClickHouseClient, settings: Settings) -> dict[str
 
 
 async def ask(client: ClickHouseClient, sql: str) -> float:
-    """Seconds for ``sql``, its rows read by the server and thrown away."""
+    """Seconds for ``sql``, whose rows the server reads and discards."""
     began = time.perf_counter()
     await client.command(f"SELECT count() FROM ({sql} LIMIT 1000000000) WHERE NOT ignore(*)")
     return time.perf_counter() - began
 
 
 async def settled(client: ClickHouseClient, seconds: float = 120.0) -> None:
-    """Wait for the merges of what was just inserted: they would be measured too."""
+    """Wait for the merges of the inserted rows, which would be measured too."""
     deadline = time.monotonic() + seconds
     quiet = 0
     while quiet < 3 and time.monotonic() < deadline:
@@ -108,7 +109,7 @@ async def settled(client: ClickHouseClient, seconds: float = 120.0) -> None:
 
 
 async def run(settings: Settings, rows: int) -> dict[str, dict[str, float]]:
-    """The seconds of each question for each way, the best of ROUNDS."""
+    """The seconds of each query for each way, the best of ROUNDS."""
     client = ClickHouseClient.from_settings(settings, answer_seconds=900.0)
     try:
         await create_tables(client, settings)
@@ -118,7 +119,7 @@ async def run(settings: Settings, rows: int) -> dict[str, dict[str, float]]:
         ways = await alternatives(client, settings)
         await settled(client)
         found: dict[str, dict[str, float]] = {name: {} for name in ways}
-        # In turn, so that what else the machine does meets all of them alike.
+        # In turn, so that other load on the machine affects all of them alike.
         for _ in range(ROUNDS):
             for name, source in ways.items():
                 for question, sql in questions(source).items():

@@ -1,10 +1,10 @@
-"""A stand-in for an LLM endpoint that costs nearly nothing: no language model, one fixed answer.
+"""A stand-in for an LLM endpoint that costs very little: no language model, one fixed answer.
 
-``python -m bench.endpoint --slots 64 --seconds 0.3``. It speaks HTTP/1.1 by hand, so that on two cores it
-is not the endpoint that is measured: about 0.05 ms of CPU a request. Answers as vLLM would, logprobs
-included. ``--slots 0``: nobody is ever answered, ``--slots -1``: everybody at once. ``--queue N``: with
-so many in line it answers 429. ``POST /manner`` changes its slots, queue and seconds while it runs;
-``GET /stats`` tells the calls, the refusals, the most that were in flight, and what waits.
+``python -m bench.endpoint --slots 64 --seconds 0.3``. It implements HTTP/1.1 itself, so that on two cores the
+endpoint is not what is measured: about 0.05 ms of CPU a request. It answers like vLLM, logprobs included.
+``--slots 0``: no request is ever answered; ``--slots -1``: every one at once. ``--queue N``: with so many
+waiting it answers 429. ``POST /manner`` changes its slots, queue and seconds while it runs; ``GET /stats``
+returns the calls, the refusals, the maximum in flight, and the waiting requests.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import uvloop
 
 MODEL = "bench-standin"
 OWNER = "stand-in, not a language model"
-# Labels of the taxonomy in the repository, and how likely each would be.
+# Labels of the taxonomy in the repository, and their probabilities.
 _LABELS = ("delivery", "payment", "refund", "account_access")
 
 
@@ -76,7 +76,7 @@ def _response(body: bytes, status: bytes = b"200 OK") -> bytes:
 
 
 class Server:
-    """Slots, a line, and counts."""
+    """Slots, a queue, and counters."""
 
     def __init__(self, slots: int, seconds: float, queue: int = 1_000_000, spread: float = 0.0) -> None:
         """``spread``: answers take up to this share more or less than ``seconds``."""
@@ -194,7 +194,7 @@ class _Connection(asyncio.Protocol):
 def endpoint(
     *, slots: int = -1, seconds: float = 0.005, queue: int = 1_000_000, spread: float = 0.0
 ) -> Iterator[str]:
-    """A running stand-in; gives its base URL, ending in /v1."""
+    """A running stand-in; yields its base URL, ending in /v1."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
@@ -219,14 +219,14 @@ def endpoint(
 
 
 def stats_of(base: str) -> dict[str, Any]:
-    """What the stand-in at ``base`` (ending in /v1) counted; the product's own stand-in tells it too."""
+    """The counters of the stand-in at ``base`` (ending in /v1); the product's own stand-in has them too."""
     with urllib.request.urlopen(base.removesuffix("/v1") + "/stats", timeout=5) as answer:
         found: dict[str, Any] = json.load(answer)
     return found
 
 
 def change(base: str, **manner: float) -> None:
-    """Have the stand-in at ``base`` behave otherwise: ``change(base, slots=16)``."""
+    """Change the behaviour of the stand-in at ``base``: ``change(base, slots=16)``."""
     request = urllib.request.Request(
         base.removesuffix("/v1") + "/manner", data=orjson.dumps(manner), method="POST"
     )

@@ -1,10 +1,10 @@
-"""What the measurements share: a local stack, a function in a process of its own, a table at the end.
+"""Shared by the measurements: a local stack, a function in a process of its own, a table at the end.
 
 ::
 
     with stack(llm=False) as settings:
         figure = measure(consume, settings, rows)      # in a child: result, seconds, CPU, peak memory
-    report("what was asked", [("raw", figure), ...], as_json=False)
+    report("the question", [("raw", figure), ...], as_json=False)
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ _LOOK_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class Measured(Generic[T]):
-    """What a function returned in its process, and what that took.
+    """The result of a function in its own process, and its cost.
 
-    ``seconds`` and ``cpu_seconds`` are the function's alone (imports and the start of the process are not in
-    it), ``peak_mb`` is the most that was resident while it ran, ``grown_mb`` how much more that is than at
+    ``seconds`` and ``cpu_seconds`` are those of the function alone (without imports and the start of the
+    process). ``peak_mb`` is the largest resident size while it ran, ``grown_mb`` the growth over the size at
     its start.
     """
 
@@ -67,11 +67,11 @@ def stack(
     llm_args: Sequence[str] = (),
     **changes: Any,
 ) -> Iterator[Settings]:
-    """A local stack in a temporary folder, and settings that point at it; ``changes`` are further settings.
+    """A local stack in a temporary folder, and settings that point to it; ``changes`` are further settings.
 
     Kafka's jars are taken from LABELSTREAM_JARS or the repository's data folder, and kept there.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # who is told to end takes the stack down too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM stops the stack too
     jars = Path(os.environ.get("LABELSTREAM_JARS") or _JARS)
     with tempfile.TemporaryDirectory(prefix="labelstream-bench-") as folder:
         parts = LocalStack(Path(folder), jars_dir=jars)
@@ -120,7 +120,7 @@ def measure(function: Callable[..., T], *arguments: Any) -> Measured[T]:
 
 
 def options(description: str | None) -> argparse.ArgumentParser:
-    """A parser with what every bench takes. ``description``: the module's docstring."""
+    """A parser with the options of every measurement. ``description``: the module's docstring."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -156,7 +156,7 @@ def report(
 
 
 def say(text: str) -> None:
-    """Tell how far it is, on stderr: stdout is the report's."""
+    """Report progress on stderr: stdout is for the report."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -181,7 +181,7 @@ def _run(answer: Connection, function: Callable[..., Any], arguments: tuple[Any,
 
 @contextlib.contextmanager
 def _watched(process: psutil.Process) -> Iterator[list[int]]:
-    """The most that is resident while the block runs: ru_maxrss would count what imports needed too."""
+    """The largest resident size while the block runs: ru_maxrss would include the imports."""
     peak, done = [0], threading.Event()
 
     def look() -> None:

@@ -1,9 +1,9 @@
-"""How near does the label path come to what its endpoint can do? ``python -m bench.label [--json]``.
+"""How close does the label path come to the capacity of its endpoint? ``python -m bench.label [--json]``.
 
 `esk.rows` -> `labelstream run agents` -> a stand-in endpoint -> `esk.labeled`, all texts distinct; beside it
-a bare loop of requests with as many in flight. The augmenter's endpoint never answers, so that labelling
-alone is measured; `whole` works on both steps (AUGMENT_VARIANTS=0: no call, but a message more a row).
-Steady state: between the first and the last quarter of the answers.
+a bare loop with the same number of requests in flight. The augmenter's endpoint never answers, so that
+labelling alone is measured; `whole` runs both steps (AUGMENT_VARIANTS=0: no call, but one more message for
+each row). Steady state: between the first and the last quarter of the answers.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _numbers = itertools.count()
 
 
 def raw(base: str, rows: int, in_flight: int) -> dict[str, float]:
-    """So many requests in flight through httpx-aiohttp's transport, the bodies made beforehand."""
+    """So many requests in flight through httpx-aiohttp's transport, with prepared bodies."""
     import uvloop
 
     figures: dict[str, float] = uvloop.run(_raw(base, rows, in_flight))
@@ -120,7 +120,7 @@ def product(
 def beside_raw(
     settings: Settings, folder: Path, in_flight: int, rows: int, seconds: float
 ) -> list[tuple[str, dict[str, float]]]:
-    """The product and the raw loop on one endpoint with as many slots as are in flight."""
+    """The product and the raw loop on one endpoint with as many slots as requests in flight."""
     found = []
     with endpoint(slots=in_flight, seconds=seconds) as base:
         measured = measure(raw, base, rows, in_flight)

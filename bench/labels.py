@@ -1,7 +1,7 @@
-"""How long does `GET /labels` look among many rows? ``python -m bench.labels --rows 1000000 [--json]``.
+"""How long does `GET /labels` take with many rows? ``python -m bench.labels --rows 1000000 [--json]``.
 
-Fills the tables as `bench.current_view` does and asks what the API asks, the server's memory of conditions
-switched off. Seconds of the first time, the median and the worst of some.
+Fills the tables as `bench.current_view` does and runs the API's queries, with the server's query condition
+cache off. Seconds of the first run, and the median and the maximum of several.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ QUESTIONS = {
 
 async def run(settings: Settings, rows: int) -> dict[str, dict[str, float]]:
     """Seconds of each question."""
-    # Or the second time would be another question than the first.
+    # Otherwise the second run would not do the same as the first.
     lookups._LIMITS += ", use_query_condition_cache = 0"
     client = ClickHouseClient.from_settings(settings, answer_seconds=900.0)
     found: dict[str, list[float]] = {name: [] for name in (*QUESTIONS, "the page after", "a row by its id")}

@@ -1,8 +1,8 @@
-"""How long from an insert into ClickHouse to `esk.labeled`, beyond the model's own time, in light traffic?
+"""How long does a row take from its insert to `esk.labeled` in light traffic, without the model's time?
 
 ``python -m bench.latency --rows 200 [--json]``, with the default poll of 1 s, then with 0.1 s. One row is
-inserted about every 0.1 s at odd moments; poller and agents run as they do, the endpoint answers after 50 ms,
-which are taken off. Insertion counts from before the INSERT is sent; the end is the time of the message.
+inserted about every 0.1 s at irregular times; poller and agents run as usual. The endpoint answers after 50
+ms, which are subtracted. Time starts before the INSERT is sent and ends at the timestamp of the message.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _WARM = 20  # the first rows also wait for the roles to start
 
 
 def insert_slowly(settings: Settings, first: int, rows: int, pause: float) -> dict[str, float]:
-    """Insert rows one by one; when each was."""
+    """Insert rows one by one; returns the time of each."""
     return asyncio.run(_inserted(settings, first, rows, pause))
 
 
@@ -50,7 +50,7 @@ async def _inserted(settings: Settings, first: int, rows: int, pause: float) -> 
 
 
 def latencies(settings: Settings, rows: int, poll_seconds: float, base: str, silent: str) -> dict[str, float]:
-    """p50 and p99 in seconds, the model's time taken off."""
+    """p50 and p99 in seconds, without the model's time."""
     name = f"latency{int(poll_seconds * 10)}"
     here = with_settings(
         settings,

@@ -1,8 +1,8 @@
 """Does the limit find its level when the endpoint's capacity changes? ``python -m bench.limit [--json]``.
 
-One agents worker on a stand-in of 64 slots of 300 ms, which falls to 16 and returns; first one that answers
-429 as soon as its slots are taken, then one that queues and tells nothing. ``--plots FOLDER`` writes what
-was seen, and the curve of rate against requests in flight, as SVG.
+One agents worker on a stand-in of 64 slots of 300 ms, which falls to 16 and returns; first with an endpoint
+that answers 429 as soon as its slots are taken, then with one that queues and reports nothing. ``--plots
+FOLDER`` writes the results, and the curve of rate against requests in flight, as SVG.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from bench.running import distinct_texts, fill_rows, make_topics, role, with_set
 from streams.core.settings import Settings
 
 SLOTS, FEWER, SECONDS = 64, 16, 0.3
-MOST = 256  # LLM_LABELER_CONCURRENCY: far from the level that is to be found
-SETTLE = 10.0  # after so long the level is to be there
+MOST = 256  # LLM_LABELER_CONCURRENCY: far above the level to be found
+SETTLE = 10.0  # seconds until the level should be reached
 ENOUGH = 0.9  # of capacity
 _LOOK_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
 class Seen:
-    """The endpoint at one moment; ``at`` in seconds, counts since its start."""
+    """The endpoint at one time; ``at`` in seconds, counts since its start."""
 
     at: float
     slots: int
@@ -41,7 +41,7 @@ class Seen:
 
 
 def seen_run(settings: Settings, name: str, phases: Sequence[tuple[int, float]], queue: int) -> list[Seen]:
-    """A worker while the endpoint has so many slots for so many seconds, one phase after the other."""
+    """Run a worker while the endpoint has so many slots for so many seconds, one phase after the other."""
     rows = int(sum(slots / SECONDS * seconds for slots, seconds in phases) * 1.1) + 2000
     looks: list[Seen] = []
     with endpoint(slots=phases[0][0], seconds=SECONDS, queue=queue) as base, endpoint(slots=0) as silent:
@@ -84,8 +84,9 @@ def rate_at(looks: Sequence[Seen], at: float, window: float) -> float:
 
 
 def judged(looks: Sequence[Seen], begin: float, end: float) -> dict[str, float]:
-    """A phase from ``begin`` to ``end``: when it first had 0.9 of capacity, the rate from 10 to 20 s, and
-    refusals and the line at the endpoint from 10 s on."""
+    """A phase from ``begin`` to ``end``: when it first reached 0.9 of capacity, the rate from 10 to 20 s, and
+    refusals and the endpoint's queue from 10 s on.
+    """
     phase = [look for look in looks if begin + SETTLE <= look.at < end]
     first, last = phase[0], phase[-1]
     capacity = first.slots / SECONDS

@@ -1,4 +1,4 @@
-"""Line charts as SVG, for the documents: a library would weigh more than these lines.
+"""Line charts as SVG, for the documentation. A library would be larger than this module.
 
 ::
 
@@ -20,8 +20,9 @@ _COLOURS = ("#1f6feb", "#d1242f", "#6e7781", "#1a7f37", "#8250df")
 
 @dataclass(frozen=True)
 class Line:
-    """A named row of points; ``step``: it jumps from one value to the next; ``marks``: points are shown, and
-    nothing else unless they are ``joined``."""
+    """A named series of points; ``step``: a step function; ``marks``: show the points, without a line unless
+    they are ``joined``.
+    """
 
     name: str
     points: Sequence[tuple[float, float]]

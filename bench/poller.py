@@ -1,9 +1,9 @@
-"""How fast is the poller, against a plain select and plain batches of the same rows?
+"""How fast is the poller, compared with a plain select and plain batches of the same rows?
 
 ``python -m bench.poller --rows 200000 [--json]``. The raw client streams the table by columns, makes JSON
-with orjson and sends idempotent batches of aiokafka's `create_batch` with as many headers; it cleans nothing,
-gives no identities and hashes no text. Its time is from the select to the last confirmation; the poller's
-from its first message (a page was read before it) to the last one.
+with orjson and sends idempotent batches of aiokafka's `create_batch` with the same number of headers. It
+cleans nothing, makes no ids and hashes no text. Its time is from the select to the last confirmation; the
+poller's is from its first message (a page was read before it) to the last one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _HEADERS = [
 
 
 def make_source(settings: Settings, rows: int) -> None:
-    """The source table with ``rows`` rows, a thousand a second up to an hour ago, no two texts equal."""
+    """The source table with ``rows`` rows, a thousand a second up to an hour ago, with distinct texts."""
     asyncio.run(_made(settings, rows))
 
 

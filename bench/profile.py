@@ -1,9 +1,9 @@
-"""Where does the CPU of a message go? ``python -m bench.profile [--rows 12000] [--json]``.
+"""Where does the CPU time of a message go? ``python -m bench.profile [--rows 12000] [--json]``.
 
-One agents worker labels rows on an endpoint of 5 ms; a timer of the process's own CPU time looks at its stack
-every 2 ms. Each look counts for the part of the program that the innermost known frame belongs to, so that
-a part has what it calls in libraries: the columns are ms a row, and the share of all. ``--functions 40``
-tells the busiest functions instead.
+One agents worker labels rows on an endpoint of 5 ms. A timer of the process's CPU time samples its stack
+every 2 ms. Each sample counts for the part of the program that the innermost known frame belongs to, so calls
+into libraries count for their caller. The columns are ms a row, and the share of all. ``--functions 40``
+lists the busiest functions instead.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from bench.running import distinct_texts, fill_rows, make_topics, role, watch, w
 from streams.core.topics import Topics
 
 _EVERY = 0.002
-# The first part that matches, from the innermost frame outward: what the path of its file holds.
+# The first matching part, from the innermost frame outward: a substring of the file's path.
 PARTS = (
     ("decode, encode, headers", ("streams/core/codec.py", "streams/core/messages.py")),
     (
@@ -60,7 +60,7 @@ _functions: Counter[str] = Counter()
 
 
 def part_of(frame: FrameType | None) -> str:
-    """The part of the program that is at work in ``frame``."""
+    """The part of the program that runs in ``frame``."""
     while frame is not None:
         path = frame.f_code.co_filename
         for name, marks in PARTS:
@@ -78,7 +78,7 @@ def _look(_: int, frame: FrameType | None) -> None:
 
 
 def worker(out: Path) -> None:
-    """`labelstream run agents`; SIGUSR1 begins the looking, a second one writes what was seen to ``out``."""
+    """`labelstream run agents`; SIGUSR1 starts sampling, a second one writes the samples to ``out``."""
     begun: list[tuple[float, float]] = []
 
     def turn(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""The roles as processes of their own, rows for them to work on, and a look at how far they are.
+"""The roles as processes of their own, rows for them, and measurements while they run.
 
 ::
 
@@ -35,7 +35,7 @@ _LONGEST = 300.0
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """What a process needs to run with ``settings``; of ours only what differs from the defaults."""
+    """The environment to run a process with ``settings``; of our own only what differs from the defaults."""
     kept = {name: value for name, value in os.environ.items() if name.lower() not in Settings.model_fields}
     for name in settings.model_fields_set:
         value = getattr(settings, name)
@@ -48,7 +48,7 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def with_settings(settings: Settings, **changes: Any) -> Settings:
-    """The same with ``changes``, which then count as set."""
+    """The same with ``changes``, which then count as explicitly set."""
     given = {name: getattr(settings, name) for name in settings.model_fields_set}
     return Settings(**(given | changes))
 
@@ -57,8 +57,9 @@ def with_settings(settings: Settings, **changes: Any) -> Settings:
 def role(
     name: str, settings: Settings, folder: Path, command: Sequence[str] = ()
 ) -> Iterator[psutil.Process]:
-    """`labelstream run NAME`, or ``command`` in its place; its lines go to ``folder``. Killed ones are no
-    error."""
+    """`labelstream run NAME`, or ``command`` in its place; its output goes to ``folder``. A killed process is
+    no error.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(
@@ -83,7 +84,7 @@ def role(
 
 
 def make_topics(settings: Settings) -> None:
-    """The topics of ``settings``, as `labelstream init` makes them."""
+    """Create the topics of ``settings``, as `labelstream init` does."""
     from connectors.kafka.admin import Admin
     from connectors.kafka.connection import connection
 
@@ -124,7 +125,7 @@ async def _filled(settings: Settings, texts: list[str], topic: str, first: int) 
 
 
 def distinct_texts(count: int) -> list[str]:
-    """Queries of which no two are equal."""
+    """Queries without duplicates."""
     return [
         f"подскажите, пожалуйста, где мой заказ номер {number} и когда его привезут"
         for number in range(count)
@@ -133,7 +134,7 @@ def distinct_texts(count: int) -> list[str]:
 
 @dataclass
 class Samples:
-    """What was seen while processes worked: times, messages on the topic, CPU seconds and resident bytes."""
+    """Samples while processes run: times, messages on the topic, CPU seconds and resident bytes."""
 
     at: list[float] = field(default_factory=list)
     count: list[int] = field(default_factory=list)
@@ -148,7 +149,7 @@ class Samples:
 def watch(
     settings: Settings, topic: str, until: int, processes: Sequence[psutil.Process], longest: float = _LONGEST
 ) -> Samples:
-    """Look at ``topic`` and at the processes until it holds ``until`` messages.
+    """Sample ``topic`` and the processes until the topic holds ``until`` messages.
 
     Raises:
         TimeoutError: it takes longer than ``longest`` seconds, or no process is left.
@@ -184,7 +185,7 @@ async def _watch(
 
 
 def stamps(settings: Settings, topic: str) -> list[float]:
-    """When each message of ``topic`` was handed to the producer, seconds, in order."""
+    """The times when the messages of ``topic`` were passed to the producer, in seconds, in order."""
     return sorted(record.timestamp / 1000 for record in records(settings, topic))
 
 
@@ -206,8 +207,9 @@ async def _records(settings: Settings, topic: str) -> list[Any]:
 
 
 def steady_rate(at: Iterable[float]) -> float:
-    """Rows a second between the first and the last quarter: the slope of the line through them, which
-    answers that come in waves do not disturb as they do the time between two of them."""
+    """Rows a second between the first and the last quarter, as the slope of a line fitted to them. Answers
+    that come in waves affect it less than the time between two of them.
+    """
     moments = np.sort(np.array(list(at)))
     middle = moments[len(moments) // 4 : 3 * len(moments) // 4]
     return float(np.polyfit(middle - middle[0], np.arange(len(middle)), 1)[0])
@@ -216,7 +218,7 @@ def steady_rate(at: Iterable[float]) -> float:
 def watched_run(
     settings: Settings, processes: Sequence[psutil.Process], rows: int, topic: str = "labeled"
 ) -> dict[str, float]:
-    """Wait until ``rows`` stand on ``topic``; the figures of the steady half."""
+    """Wait until ``topic`` has ``rows`` messages; the figures of the steady half."""
     name = getattr(Topics(settings.topic_prefix), topic)
     samples = watch(settings, name, rows, processes)
     used = samples.cpu_between(rows // 4, 3 * rows // 4)

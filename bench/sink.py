@@ -1,8 +1,8 @@
-"""How fast is the sink, against plain aiokafka and plain clickhouse-connect with the same rows?
+"""How fast is the sink, compared with plain aiokafka and plain clickhouse-connect with the same rows?
 
 ``python -m bench.sink --rows 300000 [--json]``. Two raw clients, in processes of their own: `columns` makes
-Python lists and inserts them by columns in Native, `arrow` is the fastest we know. Times begin when the
-partitions are there and end when the last row is stored (the sink's: committed too).
+Python lists and inserts them by columns in Native format, `arrow` is the fastest known. Time starts when the
+partitions are assigned and ends when the last row is stored (for the sink: committed too).
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def _names() -> list[str]:
 
 
 async def _raw(settings: Settings, rows: int, store: Any) -> dict[str, float]:
-    """Consume and ``store`` in batches, the next one fetched while a thread stores the last."""
+    """Consume and ``store`` in batches; the next one is fetched while a thread stores the last one."""
     import clickhouse_connect
     from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -201,7 +201,7 @@ async def _raw(settings: Settings, rows: int, store: Any) -> dict[str, float]:
     return {"seconds": seconds, "cpu_seconds": used}
 
 
-# --- ours ---
+# --- labelstream ---
 
 
 def sink(settings: Settings, rows: int, group: str) -> dict[str, float]:
@@ -274,7 +274,7 @@ async def _sink(settings: Settings, rows: int, group: str) -> dict[str, float]:
 
 
 def numbers(measured: Measured[dict[str, float]], rows: int) -> dict[str, float]:
-    """What the table shows of one run."""
+    """The figures of one run for the table."""
     found = measured.result
     shown = {
         "rows/s": rows / found["seconds"],
@@ -286,7 +286,7 @@ def numbers(measured: Measured[dict[str, float]], rows: int) -> dict[str, float]
 
 
 async def tables(settings: Settings) -> int:
-    """Make the tables of ``settings``; returns how many rows are stored."""
+    """Create the tables of ``settings``; returns how many rows are stored."""
     from connectors.clickhouse.client.client import ClickHouseClient
     from connectors.clickhouse.schema.database import create_tables
 
@@ -320,7 +320,7 @@ def main() -> None:
                 database = f"{name}{number}"
                 here = settings.model_copy(update={"clickhouse_result_database": database})
                 asyncio.run(tables(here))
-                # The database's name is the sink's group too: each run begins at the first message.
+                # The database's name is also the sink's group, so each run begins at the first message.
                 found = numbers(measure(function, here, chosen.rows, database), chosen.rows)
                 stored(here, chosen.rows)
                 say(f"{name}: {found['rows/s']:,.0f} rows/s")

@@ -1,4 +1,4 @@
-"""What each measurement is to reach: the names are those of the reports' ratios."""
+"""The target of each measurement, by the names of the reports' ratios."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Target:
-    """One figure of ``bench``: at ``least`` so much, or at ``most``; ``aim``: better still."""
+    """The target of one figure of ``bench``: at ``least`` or at ``most`` so much; ``aim``: a better value to
+    aim for.
+    """
 
     bench: str
     ratio: str
@@ -22,7 +24,7 @@ class Target:
         return limit if self.aim is None else f"{limit}, aim {self.aim:,g}"
 
     def met(self, value: float) -> bool:
-        """Whether ``value`` is enough."""
+        """Whether ``value`` meets it."""
         return (self.least is None or value >= self.least) and (self.most is None or value <= self.most)
 
 

@@ -1,6 +1,6 @@
 """How many output tokens does a label cost in choice mode? ``python -m bench.tokens [--json]``.
 
-Counted by the stand-in that the local stack runs, which answers with one letter as a model would.
+Counted by the local stack's stand-in, which answers with one letter as a model would.
 """
 
 from __future__ import annotations

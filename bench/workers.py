@@ -1,6 +1,7 @@
-"""How much more do two agent workers do than one? ``python -m bench.workers [--json]``.
+"""How much faster are two agent workers than one? ``python -m bench.workers [--json]``.
 
-An endpoint without a limit that takes 300 ms, 32 requests in flight a worker; rows a second in steady state.
+An endpoint without a limit that takes 300 ms, 32 requests in flight for each worker; rows a second in steady
+state.
 """
 
 from __future__ import annotations

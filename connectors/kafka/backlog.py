@@ -1,4 +1,4 @@
-"""How much waits behind some positions, and since when: the oldest message that is not done."""
+"""What partitions hold, how much of it waits behind some positions, and since when."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ _SECONDS = 5.0
 
 class Backlog(NamedTuple):
     """``messages`` that are not done; ``oldest``: Kafka's time of the first, seconds since 1970, None
-    without any or where it could not be read in time."""
+    without any or where it could not be read in time. ``first`` and ``end``: the partition's offsets."""
 
     messages: int
     oldest: float | None
+    first: int = 0
+    end: int = 0
 
 
 class BacklogReader:
@@ -30,8 +32,12 @@ class BacklogReader:
         self._connection = connection
         self._consumer: AIOKafkaConsumer | None = None
 
-    async def read(self, positions: Mapping[Partition, int]) -> dict[Partition, Backlog]:
+    async def read(
+        self, positions: Mapping[Partition, int], *, oldest: bool = True
+    ) -> dict[Partition, Backlog]:
         """The backlog behind each of ``positions`` (the next offset to do; -1: the topic's beginning).
+
+        ``oldest``: whether to read the time of the oldest messages, which costs a fetch.
 
         Raises:
             UnavailableError, AccessError.
@@ -39,7 +45,7 @@ class BacklogReader:
         if not positions:
             return {}
         try:
-            return await self._read(positions)
+            return await self._read(positions, oldest)
         except Exception as error:
             await self.close()
             raise translate(error) from error
@@ -51,7 +57,7 @@ class BacklogReader:
             with contextlib.suppress(Exception):
                 await consumer.stop()
 
-    async def _read(self, positions: Mapping[Partition, int]) -> dict[Partition, Backlog]:
+    async def _read(self, positions: Mapping[Partition, int], oldest: bool) -> dict[Partition, Backlog]:
         consumer = await self._started()
         places = {TopicPartition(*partition): at for partition, at in positions.items()}
         first = await consumer.beginning_offsets(list(places))
@@ -59,8 +65,11 @@ class BacklogReader:
         starts = {place: max(at, first[place]) for place, at in places.items()}
         # A position past the end is one of the topic that was there before this one.
         behind = {place: end[place] - at for place, at in starts.items() if end[place] > at}
-        oldest = await _first_times(consumer, {place: starts[place] for place in behind})
-        return {Partition(*place): Backlog(behind.get(place, 0), oldest.get(place)) for place in places}
+        times = await _first_times(consumer, {place: starts[place] for place in behind}) if oldest else {}
+        return {
+            Partition(*place): Backlog(behind.get(place, 0), times.get(place), first[place], end[place])
+            for place in places
+        }
 
     async def _started(self) -> AIOKafkaConsumer:
         if self._consumer is None:

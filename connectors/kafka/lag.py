@@ -3,26 +3,51 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
+from connectors.kafka.backlog import Backlog, BacklogReader
 from connectors.kafka.errors import translate
 from connectors.kafka.protocol.describe_group import DescribeGroup
 from streams.core.records import Commit, Partition
+from streams.core.topics import ConsumerGroup
 
 
 @dataclass(frozen=True)
 class TopicLag:
-    """``messages``: what was ever written; ``kept``: what retention left of it; ``lag``: of that, what
-    the group has not committed yet."""
+    """How far a group is behind on a topic. ``committed``: the next offset of each partition, -1 for none."""
 
-    messages: int
-    kept: int
-    lag: int
+    committed: Mapping[Partition, int]
+    backlogs: Mapping[Partition, Backlog]
+
+    @property
+    def messages(self) -> int:
+        """What was ever written to the topic."""
+        return sum(one.end for one in self.backlogs.values())
+
+    @property
+    def kept(self) -> int:
+        """What retention left of it."""
+        return self.messages - sum(one.first for one in self.backlogs.values())
+
+    @property
+    def done(self) -> int:
+        """What the group has committed."""
+        return sum(max(0, at) for at in self.committed.values())
+
+    @property
+    def lag(self) -> int:
+        """Of what is kept, the messages that the group has not committed yet."""
+        return sum(one.messages for one in self.backlogs.values())
+
+    @property
+    def oldest(self) -> float | None:
+        """Kafka's time of the oldest of them, seconds since 1970; None without any."""
+        return min((one.oldest for one in self.backlogs.values() if one.oldest is not None), default=None)
 
 
 class LagReader:
@@ -31,6 +56,7 @@ class LagReader:
     def __init__(self, connection: dict[str, Any]) -> None:
         self._consumer = AIOKafkaConsumer(**connection, group_id=None, enable_auto_commit=False)
         self._admin = AIOKafkaAdminClient(**connection)
+        self._backlogs = BacklogReader(connection)
 
     async def __aenter__(self) -> LagReader:
         try:
@@ -41,37 +67,26 @@ class LagReader:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await asyncio.gather(self._consumer.stop(), self._admin.close(), return_exceptions=True)
+        await asyncio.gather(
+            self._consumer.stop(), self._admin.close(), self._backlogs.close(), return_exceptions=True
+        )
 
-    async def read(self, topics: Sequence[tuple[str, str | None]]) -> dict[str, TopicLag]:
-        """For each of ``topics`` (name, and the group that reads it); one that does not exist is left out.
+    async def read(self, group: ConsumerGroup, *, oldest: bool = True) -> dict[str, TopicLag]:
+        """For each topic that ``group`` reads; one that does not exist is left out.
+
+        ``oldest``: whether to read the time of the oldest message, which costs a fetch.
 
         Raises:
             UnavailableError, AccessError.
         """
-        try:
-            there = await self._admin.describe_topics([topic for topic, _ in topics])
-            places = {
-                one["topic"]: [TopicPartition(one["topic"], part["partition"]) for part in one["partitions"]]
-                for one in there
-                if one["error_code"] == 0
-            }
-            wanted = [(topic, group) for topic, group in topics if topic in places]
-            every = [place for found in places.values() for place in found]
-            first = await self._consumer.beginning_offsets(every) if every else {}
-            end = await self._consumer.end_offsets(every) if every else {}
-            groups = {group for _, group in wanted if group}
-            committed = {group: await self._admin.list_consumer_group_offsets(group) for group in groups}
-        except Exception as error:
-            raise translate(error) from error
-        lags = {}
-        for topic, group in wanted:
-            behind = 0
-            for place in places[topic] if group else ():
-                at = committed[group or ""].get(place)
-                behind += max(0, end[place] - max(at.offset if at else -1, first[place]))
-            ends = sum(end[place] for place in places[topic])
-            lags[topic] = TopicLag(ends, ends - sum(first[place] for place in places[topic]), behind)
+        positions = await self.positions(group.name, group.topics)
+        committed = {where: commit.offset for where, commit in positions.items()}
+        backlogs = await self._backlogs.read(committed, oldest=oldest)
+        lags: dict[str, TopicLag] = {}
+        for topic in group.topics:
+            mine = {where: at for where, at in committed.items() if where.topic == topic}
+            if mine:
+                lags[topic] = TopicLag(mine, {where: backlogs[where] for where in mine})
         return lags
 
     async def positions(self, group: str, topics: Sequence[str]) -> dict[Partition, Commit]:

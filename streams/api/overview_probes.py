@@ -8,21 +8,19 @@ import json
 import time
 import urllib.request
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
 from prometheus_client.parser import text_string_to_metric_families
 
-from connectors.kafka.backlog import BacklogReader
 from connectors.kafka.connection import connection
-from connectors.kafka.lag import LagReader
+from connectors.kafka.lag import LagReader, TopicLag
 from streams.core.errors import LabelstreamError
-from streams.core.records import Partition
 from streams.core.settings import Settings
 from streams.core.text import bounded
-from streams.core.topics import Topics, groups
+from streams.core.topics import Topics
 from streams.observability import metrics as m
 from streams.ports.label_feed import Feed
 
@@ -36,8 +34,7 @@ class TopicProbe:
     """Topics and stages: what comes, what waits, and since when."""
 
     def __init__(self, settings: Settings) -> None:
-        topics, names = Topics(settings.topic_prefix), groups(settings.topic_prefix)
-        agents, sink = names["agents"], names["sink"]
+        topics = Topics(settings.topic_prefix)
         self._topics = {
             "rows": topics.rows,
             "replay": topics.replay,
@@ -46,21 +43,13 @@ class TopicProbe:
             "augmented": topics.augmented,
             "dead_letter": topics.dead_letter,
         }
-        # What each stage reads, and in which group.
-        self._stages = {
-            "label": (agents, ("rows",)),
-            "replay": (agents, ("replay",)),
-            "augment": (agents, ("labeled",)),
-            "store": (sink, ("labeled", "shadow", "augmented", "dead_letter")),
-        }
-        arguments = connection(settings)
-        self._lags = LagReader(arguments)
+        self._groups = (topics.groups.agents, topics.groups.sink)
+        self._lags = LagReader(connection(settings))
         self._open = False
-        self._backlog = BacklogReader(arguments)
         self._rates = Rates()
 
     async def look(self) -> dict[str, Any]:
-        """``topics`` and ``stages``.
+        """``topics`` and ``stages``: the steps, with what is labelled again apart from live rows.
 
         Raises:
             UnavailableError, AccessError.
@@ -68,41 +57,37 @@ class TopicProbe:
         if not self._open:
             await self._lags.__aenter__()
             self._open = True
-        positions: dict[str, dict[Partition, int]] = {}
-        for group in {group for group, _ in self._stages.values()}:
-            read = [self._topics[key] for one, keys in self._stages.values() if one == group for key in keys]
-            found = await self._lags.positions(group, read)
-            positions[group] = {where: commit.offset for where, commit in found.items()}
         at = time.monotonic()
-        behind = {group: await self._backlog.read(places) for group, places in positions.items()}
-        stages = {}
-        ends: dict[str, dict[int, int]] = {}
-        for stage, (group, keys) in self._stages.items():
-            names = {self._topics[key] for key in keys}
-            places = {where: at for where, at in positions[group].items() if where.topic in names}
-            waits = {where: behind[group][where] for where in places}
-            oldest = [one.oldest for one in waits.values() if one.oldest is not None]
-            done = sum(max(0, offset) for offset in places.values())
-            stages[stage] = {
-                "rate": round(self._rates.saw(stage, at, done), 2),
-                "done": done,
-                "lag": sum(one.messages for one in waits.values()),
-                "oldest": round(max(0.0, time.time() - min(oldest)), 1) if oldest else None,
-            }
-            for where, waiting in waits.items():
-                ends.setdefault(where.topic, {})[where.partition] = max(0, places[where]) + waiting.messages
-        topics = {
-            key: {
-                "messages": sum(ends.get(name, {}).values()),
-                "rate": round(self._rates.saw(name, at, sum(ends.get(name, {}).values())), 2),
-            }
-            for key, name in self._topics.items()
+        stages: dict[str, list[TopicLag]] = {"label": [], "replay": [], "augment": [], "store": []}
+        messages: dict[str, int] = {}
+        for group in self._groups:
+            for topic, lag in (await self._lags.read(group)).items():
+                stage = "replay" if topic == self._topics["replay"] else group.step_of[topic]
+                stages[stage].append(lag)
+                messages[topic] = lag.messages
+        return {
+            "topics": {
+                key: {
+                    "messages": messages.get(name, 0),
+                    "rate": round(self._rates.saw(name, at, messages.get(name, 0)), 2),
+                }
+                for key, name in self._topics.items()
+            },
+            "stages": {stage: self._stage(stage, lags, at) for stage, lags in stages.items()},
         }
-        return {"topics": topics, "stages": stages}
+
+    def _stage(self, stage: str, lags: Sequence[TopicLag], at: float) -> dict[str, Any]:
+        oldest = [one.oldest for one in lags if one.oldest is not None]
+        done = sum(one.done for one in lags)
+        return {
+            "rate": round(self._rates.saw(stage, at, done), 2),
+            "done": done,
+            "lag": sum(one.lag for one in lags),
+            "oldest": round(max(0.0, time.time() - min(oldest)), 1) if oldest else None,
+        }
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._backlog.close()
         if self._open:
             await self._lags.__aexit__()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -18,6 +19,47 @@ class Topic:
     purpose: str
     compacted: bool = False
     partitions: int | None = None  # None: TOPIC_PARTITIONS, the same for all of them
+
+
+@dataclass(frozen=True)
+class ConsumerGroup:
+    """A consumer group: its name, and which topics each of its steps reads."""
+
+    name: str
+    steps: Mapping[str, tuple[str, ...]]
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """All topics that the group reads."""
+        return tuple(self.step_of)
+
+    @property
+    def step_of(self) -> dict[str, str]:
+        """The step that works on each topic."""
+        return {topic: step for step, topics in self.steps.items() for topic in topics}
+
+
+@dataclass(frozen=True)
+class ConsumerGroups:
+    """Who reads which topic. Poller, replay and fetcher join to have one active member: they own a
+    partition of the cursor topic, and read it outside the group."""
+
+    poller: ConsumerGroup
+    agents: ConsumerGroup
+    sink: ConsumerGroup
+    replay: ConsumerGroup
+    fetcher: ConsumerGroup
+
+    @property
+    def pipeline(self) -> tuple[ConsumerGroup, ...]:
+        """Those that every row passes."""
+        return (self.poller, self.agents, self.sink)
+
+    def readers_of(self, topics: Iterable[str]) -> dict[str, tuple[str, ...]]:
+        """The names of the groups that read each of ``topics``."""
+        return {
+            topic: tuple(group.name for group in self.pipeline if topic in group.topics) for topic in topics
+        }
 
 
 @dataclass(frozen=True)
@@ -62,6 +104,21 @@ class Topics:
     def review(self) -> str:
         return f"{self.prefix}.review"
 
+    @property
+    def groups(self) -> ConsumerGroups:
+        """The consumer groups, and what each reads."""
+
+        def group(role: str, **steps: tuple[str, ...]) -> ConsumerGroup:
+            return ConsumerGroup(f"{self.prefix}-{role}", steps)
+
+        return ConsumerGroups(
+            poller=group("poller", poll=(self.cursor,)),
+            agents=group("agents", label=(self.rows, self.replay), augment=(self.labeled,)),
+            sink=group("sink", store=(self.labeled, self.shadow, self.augmented, self.dead_letter)),
+            replay=group("replay", replay=(self.cursor,)),
+            fetcher=group("fetcher", fetch=(self.cursor,)),
+        )
+
     def all(self) -> tuple[Topic, ...]:
         """Every topic. A step reads a partition and writes the same number downstream, so the
         partition counts of the first six are equal and never change."""
@@ -98,8 +155,3 @@ def partition_of(text: str, partitions: int) -> int:
     repeats and asks the model once."""
     digest = sha256(normalise(text).encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") % partitions
-
-
-def groups(prefix: str) -> dict[str, str]:
-    """The consumer group of each role that has one."""
-    return {role: f"{prefix}-{role}" for role in ("poller", "agents", "sink")}

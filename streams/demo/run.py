@@ -25,7 +25,7 @@ from connectors.local.traffic import Query, bursts, queries
 from streams.core.availability import until_available
 from streams.core.errors import LabelstreamError, RetryableError, UnavailableError
 from streams.core.settings import Settings
-from streams.core.topics import Topics, groups
+from streams.core.topics import Topics
 from streams.demo.figures import Figures
 from streams.demo.screen import farewell, picture
 from streams.runtime.local_stack import (
@@ -88,13 +88,6 @@ class _Demo:
         self._console = console
         self._quiet = quiet
         self._topics = Topics(settings.topic_prefix)
-        names = groups(settings.topic_prefix)
-        self._watched: list[tuple[str, str | None]] = [
-            (self._topics.rows, names["agents"]),
-            (self._topics.labeled, names["agents"]),
-            (self._topics.augmented, names["sink"]),
-            (self._topics.dead_letter, names["sink"]),
-        ]
         self._base: dict[str, int] = {}
         self._base_calls: int | None = None
         self._figures = Figures()
@@ -154,8 +147,8 @@ class _Demo:
             found: dict[str, TopicLag] = {}
             # A new broker has no coordinator for groups until the first of them asks.
             with contextlib.suppress(RetryableError):
-                found = await lags.read(self._watched)
-                members = await lags.members(list(groups(self._settings.topic_prefix).values()))
+                found = await self._lags(lags)
+                members = await lags.members([group.name for group in self._topics.groups.pipeline])
                 moving = {name: (one.messages, one.lag) for name, one in found.items()}
                 ready = all(members.values()) and not any(one.lag for one in found.values())
                 calm = calm + 1 if ready and moving == last else 0
@@ -220,7 +213,7 @@ class _Demo:
         return figures.rows >= rows and stored + given_up >= rows and not any(figures.lags.values())
 
     async def _look(self, lags: LagReader) -> None:
-        found: dict[str, TopicLag] = await lags.read(self._watched)
+        found = await self._lags(lags)
         figures = self._figures
         figures.topics = {name: one.messages - self._base.get(name, 0) for name, one in found.items()}
         figures.lags = {name: one.lag for name, one in found.items()}
@@ -230,6 +223,15 @@ class _Demo:
         calls = await self._calls()
         if calls is not None and self._base_calls is not None:
             figures.llm_calls = calls - self._base_calls
+
+    async def _lags(self, lags: LagReader) -> dict[str, TopicLag]:
+        """By topic; of the labelled one, how far augmenting is behind."""
+        topics = self._topics
+        agents = await lags.read(topics.groups.agents, oldest=False)
+        sink = await lags.read(topics.groups.sink, oldest=False)
+        found = {**sink, **agents}
+        watched = (topics.rows, topics.labeled, topics.augmented, topics.dead_letter)
+        return {topic: found[topic] for topic in watched if topic in found}
 
     async def _calls(self) -> int | None:
         bases = {self._settings.llm_labeler_api_base, self._settings.llm_augmenter_api_base}

@@ -16,7 +16,7 @@ from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.tail import TailReader
 from streams.core.records import Outgoing, Partition, partitions_of
 from streams.core.settings import Settings
-from streams.core.topics import Topics, groups
+from streams.core.topics import ConsumerGroup, Topics
 from streams.jobs.in_flight_rows import OnTheWay
 from streams.jobs.job import Jobs
 
@@ -63,16 +63,23 @@ async def note(tools: JobContext, *messages: Outgoing) -> None:
 
 async def agents_left(tools: JobContext, ends: dict[int, int]) -> int:
     """How many messages of the replay topic, up to ``ends``, the workers have still before them."""
-    found = await tools.lags.positions(groups(tools.topics.prefix)["agents"], [tools.topics.replay])
+    found = await tools.lags.positions(tools.topics.groups.agents.name, [tools.topics.replay])
     committed = {where.partition: max(commit.offset, 0) for where, commit in found.items()}
     return sum(max(0, end - committed.get(number, 0)) for number, end in ends.items())
 
 
 async def sink_left(tools: JobContext, ends: dict[Partition, int]) -> int:
     """How many messages, up to ``ends``, the sink has still before it."""
-    found = await tools.lags.positions(
-        groups(tools.topics.prefix)["sink"], sorted({where.topic for where in ends})
-    )
+    return await _left(tools, tools.topics.groups.sink, ends)
+
+
+async def augmenting_left(tools: JobContext, ends: dict[Partition, int]) -> int:
+    """How many labelled messages, up to ``ends``, the workers have still before them."""
+    return await _left(tools, tools.topics.groups.agents, ends)
+
+
+async def _left(tools: JobContext, group: ConsumerGroup, ends: dict[Partition, int]) -> int:
+    found = await tools.lags.positions(group.name, sorted({where.topic for where in ends}))
     return sum(max(0, end - max(found[where].offset, 0)) for where, end in ends.items() if where in found)
 
 

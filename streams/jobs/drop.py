@@ -13,8 +13,7 @@ from connectors.clickhouse.sink.stored_offsets import OffsetSet
 from streams.core.codec import LABEL_VERSION, REPLAY_JOB
 from streams.core.errors import ConfigurationError, RefusedError
 from streams.core.records import partitions_of
-from streams.core.topics import groups
-from streams.jobs.context import JobContext, agents_left, ends_of, note, sink_left
+from streams.jobs.context import JobContext, agents_left, augmenting_left, ends_of, note, sink_left
 from streams.jobs.job import Job, Wish, wish_message
 from streams.jobs.leader_election import own_publishing
 from streams.ports.kafka import Lease, Sender
@@ -48,19 +47,19 @@ async def drop(tools: JobContext, job: str, say: Callable[[str], None]) -> dict[
 
     say("waiting for whoever publishes it")
     await own_publishing(tools, nobody_publishes)
-    names = groups(tools.topics.prefix)
+    groups = tools.topics.groups
     ends = {where.partition: end for where, end in (await ends_of(tools, tools.topics.replay)).items()}
     say("waiting for the workers to pass it")
-    await _passed(tools, names["agents"], lambda: agents_left(tools, ends))
+    await _passed(tools, groups.agents.name, lambda: agents_left(tools, ends))
     outputs = (
         (tools.topics.shadow,) if found.to == "shadow" else (tools.topics.labeled, tools.topics.augmented)
     )
     if found.to == "labeled":
         labels = await ends_of(tools, tools.topics.labeled)
-        await _passed(tools, names["agents"], lambda: _augmenting_left(tools, labels))
+        await _passed(tools, groups.agents.name, lambda: augmenting_left(tools, labels))
     stored = await ends_of(tools, *outputs)
     say("waiting for the sink to pass it")
-    await _passed(tools, names["sink"], lambda: sink_left(tools, stored))
+    await _passed(tools, groups.sink.name, lambda: sink_left(tools, stored))
     say("taking its rows out of the tables")
     rows = await drop_rows(tools.client, tools.settings, version, await _places(tools, found, outputs))
     if not await count_of(tools.client, tools.settings, version):
@@ -78,11 +77,6 @@ async def _passed(tools: JobContext, group: str, left: Callable[[], Awaitable[in
     while await left() > 0 and alone < _ALONE_LOOKS:
         alone = 0 if (await tools.lags.members([group]))[group] else alone + 1
         await asyncio.sleep(_LOOK_SECONDS)
-
-
-async def _augmenting_left(tools: JobContext, ends: dict[Any, int]) -> int:
-    found = await tools.lags.positions(groups(tools.topics.prefix)["agents"], [tools.topics.labeled])
-    return sum(max(0, end - max(found[where].offset, 0)) for where, end in ends.items() if where in found)
 
 
 async def _places(tools: JobContext, job: Job, outputs: tuple[str, ...]) -> list[StoredPlaces] | None:

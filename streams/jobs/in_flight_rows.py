@@ -17,7 +17,7 @@ from streams.core.errors import UndecodableError
 from streams.core.messages import Message, Row
 from streams.core.records import Record, known_in
 from streams.core.times import micros_of
-from streams.core.topics import Topics, groups
+from streams.core.topics import ConsumerGroup, Topics
 from streams.delivery.commit_window import made_anew
 from streams.ports.kafka import Tail
 
@@ -33,7 +33,6 @@ class OnTheWay:
         self._tail = tail
         self._lags = lags
         self._admin = admin
-        self._groups = groups(topics.prefix)
 
     async def under(self, version: str, *, live: bool) -> set[Identity]:
         """Id and time of those that are, or will be, labelled under ``version``. ``live``: rows as they come
@@ -44,11 +43,11 @@ class OnTheWay:
         """
         topics, found = self._topics, set[Identity]()
         name = version.encode()
-        async for record in self._unread("agents", (topics.rows, topics.replay)):
+        async for record in self._unread(topics.groups.agents, (topics.rows, topics.replay)):
             told = record.header(LABEL_VERSION)
             if told == name or (told is None and live):
                 found.add(_identity(record))
-        async for record in self._unread("sink", (topics.labeled, topics.shadow)):
+        async for record in self._unread(topics.groups.sink, (topics.labeled, topics.shadow)):
             if record.header(LABEL_VERSION) == name:
                 found.add(_identity(record))
         return found
@@ -60,11 +59,11 @@ class OnTheWay:
             UnavailableError, AccessError.
         """
         topics, found = self._topics, list[tuple[str, int, str]]()
-        for role, names in (
-            ("agents", (topics.rows, topics.replay)),
-            ("sink", (topics.labeled, topics.shadow, topics.dead_letter)),
+        for group, names in (
+            (topics.groups.agents, (topics.rows, topics.replay)),
+            (topics.groups.sink, (topics.labeled, topics.shadow, topics.dead_letter)),
         ):
-            async for record in self._unread(role, names):
+            async for record in self._unread(group, names):
                 try:
                     row = decode(Row, record.value)
                 except UndecodableError:
@@ -72,14 +71,14 @@ class OnTheWay:
                 found.append((row.row_id, micros_of(row.created_at), row.text))
         return found
 
-    async def _unread(self, role: str, names: Sequence[str]) -> AsyncIterator[Record]:
-        """What the role's group has not committed."""
-        committed = await self._lags.positions(self._groups[role], names)
+    async def _unread(self, group: ConsumerGroup, names: Sequence[str]) -> AsyncIterator[Record]:
+        """What ``group`` has not committed."""
+        committed = await self._lags.positions(group.name, names)
         ids = {name: str(number) for name, number in (await self._admin.topic_ids(names)).items()}
         starts = {}
         for where, commit in committed.items():
             other = made_anew(commit.metadata, where.topic, ids[where.topic])
-            if role == "sink":
+            if group == self._topics.groups.sink:
                 other = known_in(commit.metadata).get(TOPIC_ID, ids[where.topic]) != ids[where.topic]
             starts[where] = 0 if other else max(commit.offset, 0)
         async for records in self._tail.read_many(starts):

@@ -15,7 +15,6 @@ from connectors.kafka.consumer import GroupConsumer, Session
 from connectors.kafka.producer import LeasedProducer
 from streams.core.availability import again
 from streams.core.errors import LeaseLostError, UnavailableError
-from streams.core.topics import groups
 from streams.jobs.context import JobContext
 from streams.ports.kafka import Lease, Sender
 
@@ -55,7 +54,7 @@ async def instead_of_poller(tools: JobContext, generation: int, lease: Lease, do
         UnavailableError: a poller is there, or comes: soon it will have said which rows are its own.
         whatever ``do`` raises.
     """
-    name = groups(tools.topics.prefix)["poller"]
+    name = tools.topics.groups.poller.name
     comes = UnavailableError("a poller begins, and says soon which rows are its own", after=2.0)
     if (await tools.lags.members([name]))[name]:
         raise comes
@@ -99,7 +98,7 @@ async def own_publishing(tools: JobContext, do: Callable[[int, Lease, Sender], A
         whatever ``do`` raises apart from LeaseLostError; AccessError.
     """
     arguments = connection(tools.settings)
-    group = GroupConsumer(arguments, f"{tools.topics.prefix}-replay", (tools.topics.cursor,))
+    group = GroupConsumer(arguments, tools.topics.groups.replay.name, (tools.topics.cursor,))
     producer = LeasedProducer(arguments, group.lease)
     group.fence_with(producer.fence)
     done = asyncio.Event()

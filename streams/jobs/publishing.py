@@ -21,7 +21,7 @@ from streams.core.context import TRACEPARENT, traceparent_of
 from streams.core.errors import RefusedError, RetryableError
 from streams.core.messages import Row
 from streams.core.records import Outgoing, Partition, partitions_of
-from streams.core.topics import Topics, groups
+from streams.core.topics import Topics
 from streams.jobs.context import JobContext
 from streams.jobs.in_flight_rows import Identity
 from streams.jobs.job import Job, Wish, read_jobs
@@ -234,7 +234,7 @@ class Backpressure:
         self.outstanding = 0
         self._lags = tools.lags
         self._topic = tools.topics.replay
-        self._group = groups(tools.topics.prefix)["agents"]
+        self._group = tools.topics.groups.agents.name
         self._committed: dict[int, int] = {}
         self._looked = float("-inf")
         self._pace = 0.0  # rows a second

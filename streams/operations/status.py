@@ -7,18 +7,17 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from connectors.kafka.backlog import Backlog, BacklogReader
 from connectors.kafka.connection import connection
 from connectors.kafka.lag import LagReader
 from connectors.kafka.tail import TailReader
 from streams.core.errors import LabelstreamError, UnavailableError
 from streams.core.records import Partition
 from streams.core.settings import Settings
-from streams.core.topics import Topics, groups
+from streams.core.topics import Topics
 from streams.jobs.job import UNFINISHED, read_jobs
 from streams.versions.commands import versions_named
 
@@ -65,34 +64,28 @@ async def _tables(settings: Settings, found: dict[str, Any]) -> None:
 
 
 async def _kafka(settings: Settings, found: dict[str, Any]) -> None:
-    topics, names = Topics(settings.topic_prefix), groups(settings.topic_prefix)
-    read_by = {
-        names["agents"]: (topics.rows, topics.replay, topics.labeled),
-        names["sink"]: (topics.labeled, topics.shadow, topics.augmented, topics.dead_letter),
-    }
-    every = list(dict.fromkeys(topic for read in read_by.values() for topic in read))
-    backlogs = BacklogReader(connection(settings))
+    groups = Topics(settings.topic_prefix).groups
     told: dict[str, dict[str, Any]] = {}
     async with LagReader(connection(settings)) as lags:
-        for name, lag in (await lags.read([(topic, None) for topic in every])).items():
-            told[name] = {
-                "messages": lag.messages,
-                "kept": lag.kept,
-                "rate": 0.0,
-                "lag": {},
-                "lag_seconds": {},
-            }
         partitions: set[Partition] = set()
-        try:
-            for group, read in read_by.items():
-                positions = await lags.positions(group, [topic for topic in read if topic in told])
-                partitions |= set(positions)
-                seen = await backlogs.read({p: commit.offset for p, commit in positions.items()})
-                _add_lag(told, group, seen)
-        finally:
-            await backlogs.close()
+        for group in (groups.agents, groups.sink):
+            for topic, lag in (await lags.read(group)).items():
+                told.setdefault(
+                    topic,
+                    {
+                        "messages": lag.messages,
+                        "kept": lag.kept,
+                        "rate": 0.0,
+                        "lag": {},
+                        "lag_seconds": {},
+                    },
+                )
+                told[topic]["lag"][group.name] = lag.lag
+                age = max(0.0, time.time() - lag.oldest) if lag.oldest is not None else 0.0
+                told[topic]["lag_seconds"][group.name] = round(age, 1)
+                partitions |= set(lag.committed)
         await _add_rates(lags, told, sorted(partitions))
-        found["groups"] = await lags.members(list(names.values()))
+        found["groups"] = await lags.members([group.name for group in groups.pipeline])
     found["topics"] = told
     if not told:
         raise UnavailableError("no topics yet; `labelstream init` makes them", setting="TOPIC_PREFIX")
@@ -103,21 +96,12 @@ async def _kafka(settings: Settings, found: dict[str, Any]) -> None:
 async def _add_rates(
     lags: LagReader, told: dict[str, dict[str, Any]], partitions: Sequence[Partition]
 ) -> None:
-    begun = await lags.offsets_at(partitions, int((time.time() - RATE_SECONDS) * 1000))
+    starts = await lags.offsets_at(partitions, int((time.time() - RATE_SECONDS) * 1000))
     ends = await lags.offsets_at(partitions, _FUTURE)
-    for partition, start in begun.items():
+    for partition, start in starts.items():
         told[partition.topic]["rate"] += (ends[partition] - start) / RATE_SECONDS
     for one in told.values():
         one["rate"] = round(one["rate"], 2)
-
-
-def _add_lag(told: dict[str, dict[str, Any]], group: str, seen: Mapping[Partition, Backlog]) -> None:
-    now = time.time()
-    for partition, backlog in seen.items():
-        one = told[partition.topic]
-        one["lag"][group] = one["lag"].get(group, 0) + backlog.messages
-        age = round(max(0.0, now - backlog.oldest), 1) if backlog.oldest is not None else 0.0
-        one["lag_seconds"][group] = max(one["lag_seconds"].get(group, 0.0), age)
 
 
 async def local_roles(data: Path) -> list[dict[str, Any]]:

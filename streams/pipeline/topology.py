@@ -60,7 +60,8 @@ def agents_flow(
         return relabelling(version.decode("utf-8", "replace"), to.decode("utf-8", "replace"))
 
     return Flow(
-        inputs=(topics.rows, topics.labeled, topics.replay),
+        # Replays last: the inputs go from the most urgent to the least.
+        inputs=tuple(sorted(topics.groups.agents.topics, key=lambda topic: topic == topics.replay)),
         outputs=(topics.labeled, topics.shadow, topics.augmented),
         dead_letter=topics.dead_letter,
         route=route,
@@ -68,8 +69,3 @@ def agents_flow(
         recall=recall,
         unwanted=unwanted,
     )
-
-
-def sink_topics(topics: Topics) -> tuple[str, ...]:
-    """What the sink stores."""
-    return (topics.labeled, topics.shadow, topics.augmented, topics.dead_letter)

@@ -30,7 +30,7 @@ from streams.core.errors import LabelstreamError, UndecodableError
 from streams.core.messages import Augmented, Labeled
 from streams.core.records import Record
 from streams.core.settings import Settings
-from streams.core.topics import Topics, groups
+from streams.core.topics import Topics
 from streams.delivery.delivery import Delivery
 from streams.delivery.routes import Limits
 from streams.observability.collectors import (
@@ -110,7 +110,7 @@ async def _work(
     flow: dict[str, Any],
     beside: Callable[[], Coroutine[Any, Any, None]],
 ) -> None:
-    arguments = connection(settings)
+    arguments, group = connection(settings), topics.groups.agents
     latency, call_seconds = StageLatency(), Histogram(LLM_CALL_SECONDS)
     lease = GroupLease()
     producer = LeasedProducer(arguments, lease)
@@ -119,16 +119,7 @@ async def _work(
         # A worker that was paused may wake up with calls that another has long made in its place.
         model.permitted = lease.held
     tail, admin = TailReader(arguments), Admin(arguments)
-    names = groups(settings.topic_prefix)
-    readers = ReaderPositions(
-        arguments,
-        {
-            topics.labeled: (names["agents"], names["sink"]),
-            topics.shadow: (names["sink"],),
-            topics.augmented: (names["sink"],),
-            topics.dead_letter: (names["sink"],),
-        },
-    )
+    readers = ReaderPositions(arguments, topics.groups.readers_of(topics.groups.sink.topics))
     writers = dict.fromkeys((topics.labeled, topics.shadow, topics.dead_letter), Labeled.made_by)
     writers[topics.augmented] = Augmented.made_by
     headroom = Headroom(readers, size_of=producer.size_of)
@@ -151,25 +142,21 @@ async def _work(
     )
     lags = Lags(
         BacklogReader(arguments),
-        {
-            topics.rows: Labeled.made_by,
-            topics.replay: Labeled.made_by,
-            topics.labeled: Augmented.made_by,
-        },
+        group.step_of,
         lambda: {partition: commit.offset for partition, commit in delivery.commits().items()},
     )
     data = settings.labelstream_data / "agents"
     data.mkdir(parents=True, exist_ok=True)
     view = GroupView(arguments, names["agents"])
     worker = AgentsWorker(
-        group=names["agents"],
+        group=group.name,
         connection=arguments,
         data=data,
         lease=lease,
         producer=producer,
         topic_ids=admin,
         delivery=delivery,
-        agents={"label": (topics.rows, topics.replay), "augment": (topics.labeled,)},
+        agents=group.steps,
     )
 
     def measure() -> Iterable[Metric]:

@@ -32,8 +32,8 @@ async def fetcher(settings: Settings, health: Health) -> None:
     """Fetch until cancelled."""
     settings, topics = await kafka_ready(settings, health)
     arguments = connection(settings)
-    name = f"{settings.topic_prefix}-fetcher"
-    group, view = GroupConsumer(arguments, name, (topics.cursor,)), GroupView(arguments, name)
+    reads = topics.groups.fetcher
+    group, view = GroupConsumer(arguments, reads.name, reads.topics), GroupView(arguments, reads.name)
     producer = LeasedProducer(arguments, group.lease)
     group.fence_with(producer.fence)
     keeper = JobScheduler(lambda: with_local_stack(settings))

@@ -21,7 +21,6 @@ from connectors.kafka.reader_positions import ReaderPositions
 from connectors.kafka.tail import TailReader
 from streams.core.availability import again
 from streams.core.settings import Settings
-from streams.core.topics import groups
 from streams.observability.collectors import member_metrics, poller_metrics, waits_metric
 from streams.observability.health import Health
 from streams.observability.metrics import CREATED_TO_POLLED, STAGE_LATENCY, Histogram
@@ -40,11 +39,11 @@ async def poller(settings: Settings, health: Health) -> None:
     client = await clickhouse_ready(settings, health)
     arguments = connection(settings)
     admin = Admin(arguments)
-    name = groups(settings.topic_prefix)["poller"]
-    group, view = GroupConsumer(arguments, name, (topics.cursor,)), GroupView(arguments, name)
+    reads = topics.groups.poller
+    group, view = GroupConsumer(arguments, reads.name, reads.topics), GroupView(arguments, reads.name)
     producer = LeasedProducer(arguments, group.lease)
     group.fence_with(producer.fence)
-    readers = ReaderPositions(arguments, {topics.rows: [groups(settings.topic_prefix)["agents"]]})
+    readers = ReaderPositions(arguments, topics.groups.readers_of([topics.rows]))
     headroom = Headroom(readers, most=_MOST_AHEAD, size_of=producer.size_of)
     counts: Counter[str] = Counter()
     latency = Histogram(STAGE_LATENCY)

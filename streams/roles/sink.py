@@ -20,7 +20,6 @@ from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.tail import TailReader
 from streams.core.availability import again, until_available
 from streams.core.settings import Settings
-from streams.core.topics import groups
 from streams.observability.collectors import lost_metrics, member_metrics, sink_metrics
 from streams.observability.health import Health
 from streams.observability.losses import LossReporter
@@ -40,8 +39,8 @@ async def sink(settings: Settings, health: Health) -> None:
     client = await clickhouse_ready(settings, health)
     writer = writer_for(settings)
     arguments = connection(settings)
-    name = groups(settings.topic_prefix)["sink"]
-    group, view = GroupConsumer(arguments, name, ()), GroupView(arguments, name)
+    reads = topics.groups.sink
+    group, view = GroupConsumer(arguments, reads.name, reads.topics), GroupView(arguments, reads.name)
     producer = LeasedProducer(arguments, group.lease)
     group.fence_with(producer.fence)
     tail = TailReader(arguments)
@@ -49,7 +48,7 @@ async def sink(settings: Settings, health: Health) -> None:
     versions = KnownVersions()
     follower = Follower(arguments, topics.versions, versions.learn)
     await until_available("the label versions", follower.start)
-    losses = LossReporter(groups(settings.topic_prefix)["sink"], topics.cursor, producer, group.lease)
+    losses = LossReporter(topics.groups.sink.name, topics.cursor, producer, group.lease)
     storing = Sink(
         client,
         settings.result_database,
@@ -63,8 +62,7 @@ async def sink(settings: Settings, health: Health) -> None:
         unwanted=versions.unwanted,
         observe=StoringTime(latency).observe,
     )
-    lags = Lags(BacklogReader(arguments), dict.fromkeys(storing.topics, "store"), group.done)
-    group.subscribe(storing.topics)
+    lags = Lags(BacklogReader(arguments), reads.step_of, group.done)
 
     async def store(session: Session) -> None:
         await storing.run(session, session.committed, session.generation)

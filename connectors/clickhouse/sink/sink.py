@@ -26,7 +26,7 @@ from streams.core.context import TRACEPARENT, about_row
 from streams.core.messages import Augmented, Labeled
 from streams.core.records import Commit, Partition, Record, known_in
 from streams.core.settings import Settings
-from streams.core.topics import Topics, groups
+from streams.core.topics import Topics
 from streams.ports.kafka import GroupInput, Lease, Sender, Tail, TopicIds
 
 log = structlog.get_logger()
@@ -82,7 +82,7 @@ class Sink:
             writer or client,
             database,
             lease,
-            owner=groups(topics.prefix)["sink"],
+            owner=topics.groups.sink.name,
             counts=self.counts,
         )
         self._letters = DeadLetters(topics.dead_letter, sender, tail, lease, self.counts)
@@ -97,11 +97,6 @@ class Sink:
         self._ids: dict[str, UUID] = {}
         self._stored: dict[Partition, OffsetSet] = {}
         self._intake: Batcher | None = None
-
-    @property
-    def topics(self) -> tuple[str, ...]:
-        """What to subscribe to."""
-        return tuple(self._tables)
 
     @property
     def waiting(self) -> int:

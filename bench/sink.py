@@ -12,6 +12,7 @@ import io
 import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -221,20 +222,17 @@ async def _sink(settings: Settings, rows: int, group: str) -> dict[str, float]:
     from connectors.kafka.admin import Admin
     from connectors.kafka.connection import connection
     from connectors.kafka.consumer import GroupConsumer, Session
-    from connectors.kafka.producer import LeasedProducer
     from connectors.kafka.tail import TailReader
     from streams.core.records import Commit, Partition
 
     topics, kafka = Topics(settings.topic_prefix), connection(settings)
     client, writer = ClickHouseClient.from_settings(settings), writer_for(settings)
-    names = (topics.labeled, topics.shadow, topics.augmented, topics.dead_letter)
-    consumer = GroupConsumer(kafka, group, names)
-    producer = LeasedProducer(kafka, consumer.lease)
-    consumer.fence_with(producer.fence)
-    await producer.start()
+    consumer = GroupConsumer(kafka, replace(topics.groups.sink, name=group))
+    await consumer.producer.start()
     ours = Sink(
         client, settings.result_database, topics,
-        sender=producer, tail=TailReader(kafka), topic_ids=Admin(kafka), lease=consumer.lease, writer=writer,
+        sender=consumer.producer, tail=TailReader(kafka), topic_ids=Admin(kafka), lease=consumer.lease,
+        writer=writer,
     )  # fmt: skip
     figures: dict[str, float] = {}
     done = asyncio.Event()
@@ -257,14 +255,14 @@ async def _sink(settings: Settings, rows: int, group: str) -> dict[str, float]:
         session.commit = committed  # type: ignore[method-assign, assignment]
         await ours.run(session, session.committed, session.generation)
 
-    running = asyncio.create_task(consumer.run(work))
+    running = asyncio.create_task(consumer.join(work))
     waiting = asyncio.create_task(done.wait())
     await asyncio.wait([running, waiting], return_when=asyncio.FIRST_COMPLETED)
     running.cancel()
     await asyncio.wait([running])
     if not running.cancelled() and (error := running.exception()):
         raise error
-    await producer.stop()
+    await consumer.producer.stop()
     await client.close()
     await writer.close()
     return figures

@@ -1,4 +1,4 @@
-"""A consumer group member for the poller and the sink (the agents' is Faust's).
+"""A consumer group member with a producer of its own (the agents' is Faust's).
 
 Ownership comes in sessions: the group gives partitions, a task works on them, the group takes them
 back. The work is given time to settle before it is cancelled; a member that the group has already
@@ -6,7 +6,7 @@ given up (a long pause) is fenced instead, for it may not write any more.
 
 aiokafka logs what a rebalance listener raises and goes on; a listener that failed would leave a member with
 partitions that nobody works on. So the listener only starts and ends tasks, and each of their failures is
-tried again or ends `GroupConsumer.run`.
+tried again or ends `GroupConsumer.join`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ from aiokafka.structs import OffsetAndMetadata
 from connectors.kafka.connection import HEARTBEAT_SECONDS, POLL_INTERVAL_MS, SESSION_SECONDS
 from connectors.kafka.errors import SETTING, translate
 from connectors.kafka.lease import GroupLease
+from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.tail import to_record
 from streams.core.errors import LeaseLostError, RetryableError, UnavailableError
 from streams.core.records import Commit, Partition, Record
+from streams.core.topics import ConsumerGroup
 
 log = structlog.get_logger()
 
@@ -36,6 +38,7 @@ _FETCH_BYTES = 1_000_000
 LOOK_SECONDS = 1.0
 WORK_PAUSE = 1.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
+_REJOIN_SECONDS = 1.0
 
 
 class Session:
@@ -106,24 +109,26 @@ class Session:
 
 
 class GroupConsumer:
-    """Membership in one consumer group over some topics, and the lease that goes with it."""
+    """Membership in one consumer group, its lease, and a producer that sends while the lease is held.
+
+    When the group has given this member up, what the producer has not sent is taken back.
+    """
 
     def __init__(
         self,
         connection: dict[str, Any],
-        group: str,
-        topics: tuple[str, ...],
+        group: ConsumerGroup,
         *,
-        fence: Callable[[], None] | None = None,
-        settle_seconds: float = SETTLE_SECONDS,
+        lease: GroupLease | None = None,
+        producer: LeasedProducer | None = None,
     ) -> None:
-        self.lease = GroupLease()
-        self._topics = topics
-        self._fence = fence
-        self._settle_seconds = settle_seconds
+        """``lease`` and ``producer``: of this member, if they are made already."""
+        self.lease = lease or GroupLease()
+        self.producer = producer or LeasedProducer(connection, self.lease)
+        self._topics = group.topics
         self._arguments = {
             **connection,
-            "group_id": group,
+            "group_id": group.name,
             "enable_auto_commit": False,
             "auto_offset_reset": "earliest",
             "isolation_level": "read_uncommitted",
@@ -142,19 +147,28 @@ class GroupConsumer:
         self._task: asyncio.Task[None] | None = None
         self._failed: asyncio.Future[None] | None = None
 
-    def fence_with(self, fence: Callable[[], None]) -> None:
-        """What to call when the group has given this member up: it must take back unsent output."""
-        self._fence = fence
-
-    def subscribe(self, topics: tuple[str, ...]) -> None:
-        """The topics, where they are known only after the lease."""
-        self._topics = topics
-
     def done(self) -> dict[Partition, int]:
         """The offset that each owned partition is committed at, -1 for none; empty between sessions."""
         return dict(self._session.done) if self._session is not None else {}
 
     async def run(self, work: Callable[[Session], Awaitable[None]]) -> None:
+        """As `join`, and join again whenever Kafka was away; closes the producer in the end.
+
+        Raises:
+            whatever ``work`` raises apart from retryable errors; AccessError.
+        """
+        try:
+            while True:
+                try:
+                    await self.join(work)
+                except RetryableError as error:
+                    setting = error.setting if isinstance(error, UnavailableError) else ""
+                    log.warning("waiting for Kafka", reason=str(error), setting=setting or SETTING)
+                await asyncio.sleep(_REJOIN_SECONDS)
+        finally:
+            await self.producer.stop()
+
+    async def join(self, work: Callable[[Session], Awaitable[None]]) -> None:
         """Join, and run ``work`` for each time of ownership, until cancelled.
 
         ``work`` should end soon after its session's ``ending`` is set, or raise LeaseLostError.
@@ -190,7 +204,7 @@ class GroupConsumer:
             raise_failed_tasks(consumer)
 
     def _fail(self, error: Exception) -> None:
-        """Have `run` end with ``error``."""
+        """Have `join` end with ``error``."""
         if self._failed is not None and not self._failed.done():
             self._failed.set_exception(error)
 
@@ -277,18 +291,18 @@ class GroupConsumer:
                 return  # it had not begun: there is nothing to settle
             await session.end()
             owner = self.lease.generation == session.generation and self.lease.held()
-            if not owner and self._fence is not None:
-                self._fence()
+            if not owner:
+                self.producer.fence()
             # A member that was given up has nothing to settle: others have its partitions.
-            await asyncio.wait([task], timeout=self._settle_seconds if owner else 0.1)
-            if not task.done() and self._fence is not None:
+            await asyncio.wait([task], timeout=SETTLE_SECONDS if owner else 0.1)
+            if not task.done():
                 task.cancel()
-                await asyncio.wait([task], timeout=self._settle_seconds)
-                self._fence()
+                await asyncio.wait([task], timeout=SETTLE_SECONDS)
+                self.producer.fence()
         finally:
             if not task.done():
                 task.cancel()
-                await asyncio.wait([task], timeout=self._settle_seconds)
+                await asyncio.wait([task], timeout=SETTLE_SECONDS)
 
 
 def raise_failed_tasks(consumer: AIOKafkaConsumer) -> None:

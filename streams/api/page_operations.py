@@ -12,9 +12,9 @@ from streams.core.background import in_background
 from streams.core.errors import ConfigurationError, LabelstreamError, RefusedError
 from streams.core.settings import Settings
 from streams.files.service import FileWork
-from streams.jobs.commands import steered
+from streams.jobs.commands import set_wish
 from streams.jobs.job import Wish
-from streams.jobs.runner import work
+from streams.jobs.runner import run_job
 from streams.operations.dead_letters import letter_id, list_dead_letters, retry_letter
 from streams.runtime.local_stack import with_local_stack
 from streams.versions.commands import compare, promote, retire, versions_known
@@ -51,7 +51,7 @@ class PageOperations:
     async def steer(self, job: str, wish: str) -> dict[str, Any]:
         settings = await self._found()
         try:
-            told = await steered(settings, job, _WISHES[wish])
+            told = await set_wish(settings, job, _WISHES[wish])
         except ConfigurationError as error:
             raise RefusedError(str(error), reason="conflict") from error
         if wish == "resume" and not told["kept"] and told["source"] in _RESUMED_BY_US:
@@ -87,7 +87,7 @@ class PageOperations:
 
         async def go() -> None:
             try:
-                await work(settings, job, lambda found, left: None)
+                await run_job(settings, job, lambda found, left: None)
             except LabelstreamError as error:
                 log.warning("replay_stops", job=job, reason=str(error))
 

@@ -100,9 +100,9 @@ def replay(
         sample=sample,
     )
 
-    async def make(tools: Any) -> tuple[Any, Any]:
-        spec = await spec_of(tools.settings, asked)
-        return await replay_job(tools, asked, spec), spec
+    async def make(context: Any) -> tuple[Any, Any]:
+        spec = await spec_of(context.settings, asked)
+        return await replay_job(context, asked, spec), spec
 
     _start(make, dry_run=dry_run, wait=not no_wait, as_json=as_json)
 
@@ -121,8 +121,8 @@ def backfill(
 
     first, last = moment_in(since), moment_in(until)
 
-    async def make(tools: Any) -> tuple[Any, Any]:
-        return await backfill_job(tools, since=first, until=last, limit=limit, sample=sample), None
+    async def make(context: Any) -> tuple[Any, Any]:
+        return await backfill_job(context, since=first, until=last, limit=limit, sample=sample), None
 
     _start(make, dry_run=dry_run, wait=not no_wait, as_json=as_json)
 
@@ -130,9 +130,9 @@ def backfill(
 @replay_app.command("list", epilog=examples("labelstream replay list"))
 def replay_list(as_json: Json = False) -> None:
     """Replays and backfills, newest first."""
-    from streams.jobs.commands import jobs_known
+    from streams.jobs.commands import list_jobs
 
-    found = _ask("reading the jobs", jobs_known(_settings()))
+    found = _ask("reading the jobs", list_jobs(_settings()))
     if as_json:
         print_json({"jobs": found})
         return
@@ -143,9 +143,9 @@ def replay_list(as_json: Json = False) -> None:
 @replay_app.command("show", epilog=examples("labelstream replay show 20260131-093000-1a2b --json"))
 def replay_show(job: JobId, as_json: Json = False) -> None:
     """How one stands."""
-    from streams.jobs.commands import job_shown
+    from streams.jobs.commands import show_job
 
-    found = _ask("reading the jobs", job_shown(_settings(), job))
+    found = _ask("reading the jobs", show_job(_settings(), job))
     print_json(found) if as_json else typer.echo(_line(found))
 
 
@@ -164,30 +164,30 @@ def replay_cancel(job: JobId, as_json: Json = False) -> None:
 @replay_app.command("resume", epilog=examples("labelstream replay resume 20260131-093000-1a2b"))
 def replay_resume(job: JobId, no_wait: NoWait = False, as_json: Json = False) -> None:
     """Go on with one that was paused, cancelled or interrupted; no row is published twice."""
-    from streams.jobs.commands import steered
+    from streams.jobs.commands import set_wish
     from streams.jobs.job import Wish
 
-    _ask("telling the job", steered(_settings(), job, Wish.RUN))
+    _ask("telling the job", set_wish(_settings(), job, Wish.RUN))
     _work(job, wait=not no_wait, as_json=as_json)
 
 
 @replay_app.command("drop", epilog=examples("labelstream replay drop 20260131-093000-1a2b"))
 def replay_drop(job: JobId, as_json: Json = False) -> None:
     """Stop it, and take its rows out of the tables for good."""
-    from streams.jobs.commands import dropped
+    from streams.jobs.commands import drop_job
 
     def say(what: str) -> None:
         if not as_json:
             console.print(what)
 
-    done = _ask("taking the rows out", dropped(_settings(), job, say))
+    done = _ask("taking the rows out", drop_job(_settings(), job, say))
     print_json(done) if as_json else typer.echo(f"{done['rows']} rows of {done['version']} taken out")
 
 
 def _start(make: Any, *, dry_run: bool, wait: bool, as_json: bool) -> None:
-    from streams.jobs.commands import begun
+    from streams.jobs.commands import request_job
 
-    found = _ask("looking at the rows", begun(_settings(), make, dry_run=dry_run))
+    found = _ask("looking at the rows", request_job(_settings(), make, dry_run=dry_run))
     if not dry_run:
         typer.echo(f"job {found['id']}; to go on with it: labelstream replay resume {found['id']}", err=True)
         _work(found["id"], wait=wait, as_json=as_json)
@@ -200,7 +200,7 @@ def _start(make: Any, *, dry_run: bool, wait: bool, as_json: bool) -> None:
 
 
 def _work(job: str, *, wait: bool, as_json: bool) -> None:
-    from streams.jobs.runner import work
+    from streams.jobs.runner import run_job
 
     settings = _settings()
     configure_logs("warning", settings.log_format)
@@ -216,7 +216,7 @@ def _work(job: str, *, wait: bool, as_json: bool) -> None:
         bar.update(task, total=total, completed=past, description=words)
 
     async def go() -> None:
-        done.update(await work(settings, job, report, wait=wait))
+        done.update(await run_job(settings, job, report, wait=wait))
 
     with bar:
         until_signal(go())
@@ -229,10 +229,10 @@ def _work(job: str, *, wait: bool, as_json: bool) -> None:
 
 
 def _steer(job: str, wish: str, as_json: bool) -> None:
-    from streams.jobs.commands import steered
+    from streams.jobs.commands import set_wish
     from streams.jobs.job import Wish
 
-    found = _ask("telling the job", steered(_settings(), job, Wish(wish)))
+    found = _ask("telling the job", set_wish(_settings(), job, Wish(wish)))
     print_json(found) if as_json else typer.echo(_line(found))
 
 

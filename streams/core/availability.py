@@ -50,17 +50,3 @@ async def until_available(what: str, attempt: Callable[[], Awaitable[T]]) -> T:
 def _kind(error: LabelstreamError) -> str:
     setting = error.setting if isinstance(error, (UnavailableError, ConfigurationError)) else ""
     return f"{type(error).__name__}/{setting}"
-
-
-log = structlog.get_logger()
-
-
-async def again(ends: Callable[[], Awaitable[None]], pause: float = 1.0) -> None:
-    """Begin again, as often as it ends because Kafka is away."""
-    while True:
-        try:
-            await ends()
-        except RetryableError as error:
-            setting = error.setting if isinstance(error, UnavailableError) else ""
-            log.warning("waiting for Kafka", reason=str(error), setting=setting or "KAFKA_BOOTSTRAP_SERVERS")
-        await asyncio.sleep(pause)

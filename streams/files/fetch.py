@@ -27,7 +27,7 @@ from streams.core.settings import Settings
 from streams.core.times import micros_of
 from streams.jobs.context import JobContext, note
 from streams.jobs.job import Job
-from streams.jobs.runner import poller_line
+from streams.jobs.runner import find_poller_start
 from streams.ports.files import NO_ROWS
 
 log = structlog.get_logger()
@@ -75,7 +75,7 @@ async def export(settings: Settings, *, days: int, limit: int | None, name: str 
 
 
 async def fetch_job(
-    tools: JobContext, fetched: Fetched, *, limit: int | None, since: int | None = None
+    context: JobContext, fetched: Fetched, *, limit: int | None, since: int | None = None
 ) -> Job:
     """The job for the rows of a fetch, not yet written anywhere. ``since``: from where on, if not from where
     the file begins.
@@ -84,7 +84,7 @@ async def fetch_job(
         UnavailableError, AccessError, ConfigurationError.
     """
     begin = since if since is not None else (fetched.oldest or fetched.since)
-    until = await poller_line(tools)
+    until = await find_poller_start(context)
     until = fetched.until + 1 if until is None else min(until, fetched.until + 1)
     job = Job(
         id=f"fetch-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
@@ -96,22 +96,22 @@ async def fetch_job(
         limit=fetched.rows if limit is not None else None,
         export=str(fetched.path),
     )
-    old = OldRows(tools.client, tools.settings, tools.topics, since=begin, until=max(until, begin))
+    old = OldRows(context.client, context.settings, context.topics, since=begin, until=max(until, begin))
     job.expected = await old.count()
     job.expected = min(job.expected, job.limit) if job.limit is not None else job.expected
     return job
 
 
-async def begin(tools: JobContext, job: Job) -> Job:
+async def begin(context: JobContext, job: Job) -> Job:
     """Write ``job`` down, if nobody has: from now on it will be worked, whatever happens to this process.
 
     Raises:
         UnavailableError, AccessError.
     """
-    if job.id not in tools.jobs.jobs:
-        await note(tools, job.asked_message(tools.topics))
-        tools.jobs.jobs.setdefault(job.id, job)
-    return tools.jobs.jobs[job.id]
+    if job.id not in context.jobs.jobs:
+        await note(context, job.asked_message(context.topics))
+        context.jobs.jobs.setdefault(job.id, job)
+    return context.jobs.jobs[job.id]
 
 
 def _oldest_in(path: Path) -> int | None:

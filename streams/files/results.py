@@ -24,7 +24,7 @@ _PAGE = 1_000
 
 
 async def result_of(
-    tools: JobContext, job: Job, format_: FileFormat, *, variants: bool, escape_formulas: bool
+    context: JobContext, job: Job, format_: FileFormat, *, variants: bool, escape_formulas: bool
 ) -> AsyncIterator[bytes]:
     """The result as a file of ``format_``: one row for each record of an uploaded file, in its order. For a
     fetch the labelled rows of its range, by time.
@@ -37,9 +37,9 @@ async def result_of(
         UnavailableError, AccessError.
     """
     if job.source == "file":
-        pages = _file_pages(tools, job, variants)
+        pages = _file_pages(context, job, variants)
     elif job.source == "source":
-        pages = _range_pages(tools, job, variants)
+        pages = _range_pages(context, job, variants)
     else:
         raise RefusedError(
             f"the rows of a replay are in logs_labeled, under version {job.version}", reason=NOT_FOUND
@@ -52,24 +52,24 @@ async def result_of(
         yield piece
 
 
-async def broken_of(tools: JobContext, job: Job) -> AsyncIterator[dict[str, Any]]:
+async def broken_of(context: JobContext, job: Job) -> AsyncIterator[dict[str, Any]]:
     """Every broken record of a file's job.
 
     Raises:
         RefusedError: reason `not-found`.
     """
-    rows = _rows(tools, job)
+    rows = _rows(context, job)
     while some := await asyncio.to_thread(_some, rows):
         for one in some:
             if isinstance(one, Broken):
                 yield one.as_dict()
 
 
-def _rows(tools: JobContext, job: Job) -> Iterator[FileRow | Broken]:
+def _rows(context: JobContext, job: Job) -> Iterator[FileRow | Broken]:
     if job.file is None:
         raise RefusedError(f"job {job.id} is not of a file", reason=NOT_FOUND)
     try:
-        return iter(rows_of(tools.settings, job.file))
+        return iter(rows_of(context.settings, job.file))
     except ConfigurationError as error:
         raise RefusedError(str(error), reason=NOT_FOUND) from error
 
@@ -78,24 +78,24 @@ def _some(rows: Iterator[FileRow | Broken]) -> list[FileRow | Broken]:
     return list(islice(rows, _PAGE))
 
 
-async def _file_pages(tools: JobContext, job: Job, variants: bool) -> AsyncIterator[list[dict[str, Any]]]:
-    rows = _rows(tools, job)
-    ranks = await ranks_of(tools.client, tools.settings)
+async def _file_pages(context: JobContext, job: Job, variants: bool) -> AsyncIterator[list[dict[str, Any]]]:
+    rows = _rows(context, job)
+    ranks = await ranks_of(context.client, context.settings)
     while some := await asyncio.to_thread(_some, rows):
         labelled = await _labelled(
-            tools, job, [one.row for one in some if isinstance(one, FileRow) and one.row], ranks, variants
+            context, job, [one.row for one in some if isinstance(one, FileRow) and one.row], ranks, variants
         )
         yield [_line(one, labelled) for one in some]
 
 
-async def _range_pages(tools: JobContext, job: Job, variants: bool) -> AsyncIterator[list[dict[str, Any]]]:
-    ranks = await ranks_of(tools.client, tools.settings)
+async def _range_pages(context: JobContext, job: Job, variants: bool) -> AsyncIterator[list[dict[str, Any]]]:
+    ranks = await ranks_of(context.client, context.settings)
     number = 0
-    source = LabelledRows(tools.client, tools.settings, since=job.since, until=job.until)
+    source = LabelledRows(context.client, context.settings, since=job.since, until=job.until)
     async for page, _ in source.pages(None):
         for start in range(0, len(page), _PAGE):
             rows = page[start : start + _PAGE]
-            labelled = await _labelled(tools, job, rows, ranks, variants)
+            labelled = await _labelled(context, job, rows, ranks, variants)
             lines = []
             for row in rows:
                 number += 1
@@ -104,18 +104,18 @@ async def _range_pages(tools: JobContext, job: Job, variants: bool) -> AsyncIter
 
 
 async def _labelled(
-    tools: JobContext, job: Job, rows: list[Row], ranks: dict[str, int], variants: bool
+    context: JobContext, job: Job, rows: list[Row], ranks: dict[str, int], variants: bool
 ) -> dict[str, dict[str, Any]]:
     """What the tables hold of each row, by its id."""
     keys = [(row.row_id, micros_of(row.created_at)) for row in rows]
-    labels = await labels_of(tools.client, tools.settings, keys, version=job.version, ranks=ranks)
+    labels = await labels_of(context.client, context.settings, keys, version=job.version, ranks=ranks)
     found = {row_id: _told(label) for row_id, label in labels.items()}
     if variants:
-        reworded = await variants_of(tools.client, tools.settings, keys)
+        reworded = await variants_of(context.client, context.settings, keys)
         for row_id, label in labels.items():
             found[row_id]["variants"] = reworded.get((row_id, label.version))
     missing = [row_id for row_id, _ in keys if row_id not in labels]
-    for row_id, reason in (await given_up_of(tools.client, tools.settings, missing)).items():
+    for row_id, reason in (await given_up_of(context.client, context.settings, missing)).items():
         found[row_id] = {"status": "given-up", "reason": reason}
     return found
 

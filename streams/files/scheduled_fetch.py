@@ -82,7 +82,7 @@ class Fetching:
         Raises:
             UnavailableError, ConfigurationError: nothing was noted; the same fetch once more.
         """
-        settings, tools = with_local_stack(self._settings), self._keeper.tools
+        settings, context = with_local_stack(self._settings), self._keeper.context
         since, days = None, FIRST_DAYS
         if mark is not None:
             since = mark.until - int(settings.poll_lookback_seconds * _SECOND)
@@ -96,9 +96,9 @@ class Fetching:
             until = mark.until if mark is not None else micros_of(began - timedelta(days=FIRST_DAYS))
             return await self._note(Watermark(until=until, at=began))
         begins = fetched.since if since is None else min(since, fetched.since)
-        job = await fetch_job(tools, fetched, limit=None, since=begins)
+        job = await fetch_job(context, fetched, limit=None, since=begins)
         assert job.until is not None
-        await begin(tools, job)
+        await begin(context, job)
         self._told["fetches"] += 1
         self._told["rows"] += fetched.rows
         log.info("fetched", rows=fetched.rows, file=str(fetched.path), job=job.id, new=job.expected)

@@ -44,16 +44,16 @@ class FileWork:
                 yield one.as_dict()
 
     async def process(self, asked: AskedFile) -> dict[str, Any]:
-        job = await file_job(self._keeper.tools, self._uploads, asked)
-        known = job.id in self._keeper.tools.jobs.jobs
-        job = await begin(self._keeper.tools, job)
-        if known and not job.done and self._keeper.tools.jobs.wish(job.id) is not Wish.RUN:
+        job = await file_job(self._keeper.context, self._uploads, asked)
+        known = job.id in self._keeper.context.jobs.jobs
+        job = await begin(self._keeper.context, job)
+        if known and not job.done and self._keeper.context.jobs.wish(job.id) is not Wish.RUN:
             return await self._wished(job, Wish.RUN)
         return self._shown(job)
 
     async def fetch(self, days: int, limit: int | None, process: bool) -> dict[str, Any]:
         settings = self._settings()
-        tools = self._keeper.tools if process else None  # before anything is written
+        context = self._keeper.context if process else None  # before anything is written
         fetched = await export(settings, days=days, limit=limit)
         told: dict[str, Any] = {
             "status": "success",
@@ -61,13 +61,13 @@ class FileWork:
             "file_path": str(fetched.path),
             "job_id": None,
         }
-        if tools is not None:
-            job = await begin(tools, await fetch_job(tools, fetched, limit=limit))
+        if context is not None:
+            job = await begin(context, await fetch_job(context, fetched, limit=limit))
             told["job_id"] = job.id
         return told
 
     async def jobs(self) -> list[dict[str, Any]]:
-        return [self._shown(job) for job in self._keeper.tools.jobs.newest_first()]
+        return [self._shown(job) for job in self._keeper.context.jobs.newest_first()]
 
     async def job(self, job: str) -> dict[str, Any]:
         return self._shown(self._named(job))
@@ -85,27 +85,27 @@ class FileWork:
     ) -> AsyncIterator[bytes]:
         found = self._named(job)
         pieces = result_of(
-            self._keeper.tools, found, format_, variants=variants, escape_formulas=escape_formulas
+            self._keeper.context, found, format_, variants=variants, escape_formulas=escape_formulas
         )
         async for piece in pieces:
             yield piece
 
     async def broken(self, job: str) -> AsyncIterator[dict[str, Any]]:
         """Every broken record of a file's job."""
-        async for one in broken_of(self._keeper.tools, self._named(job)):
+        async for one in broken_of(self._keeper.context, self._named(job)):
             yield one
 
     async def _wished(self, job: Job, wish: Wish) -> dict[str, Any]:
-        tools = self._keeper.tools
-        if tools.jobs.wish(job.id) is Wish.DROP:
+        context = self._keeper.context
+        if context.jobs.wish(job.id) is Wish.DROP:
             raise RefusedError(f"job {job.id} was dropped", reason=CONFLICT)
         if not job.done:
-            await note(tools, wish_message(tools.topics, job.id, wish))
-            tools.jobs.wishes[job.id] = wish
-        return self._shown(tools.jobs.jobs[job.id])
+            await note(context, wish_message(context.topics, job.id, wish))
+            context.jobs.wishes[job.id] = wish
+        return self._shown(context.jobs.jobs[job.id])
 
     def _named(self, job: str) -> Job:
-        found = self._keeper.tools.jobs.jobs.get(job)
+        found = self._keeper.context.jobs.jobs.get(job)
         if found is None:
             raise RefusedError(f"there is no job {job}", reason=NOT_FOUND)
         return found

@@ -21,7 +21,7 @@ from streams.ports.files import AskedFile
 from streams.versions.registry import read_versions
 
 
-async def file_job(tools: JobContext, uploads: Uploads, asked: AskedFile) -> Job:
+async def file_job(context: JobContext, uploads: Uploads, asked: AskedFile) -> Job:
     """The job, as it is known or new and not yet written anywhere.
 
     Raises:
@@ -31,7 +31,7 @@ async def file_job(tools: JobContext, uploads: Uploads, asked: AskedFile) -> Job
     first = await uploads.shown(asked.file_id)
     upload = await uploads.shown(asked.file_id, Chosen(asked.encoding, asked.delimiter, asked.header))
     columns = mapped(upload, asked.mapping)
-    version = await _version(tools, asked.version)
+    version = await _version(context, asked.version)
     to = asked.to if version is not None else "labeled"
     content = {
         "file": upload.file_id,
@@ -41,9 +41,9 @@ async def file_job(tools: JobContext, uploads: Uploads, asked: AskedFile) -> Job
         "to": to,
     }
     job = f"upload-{_digest(content, 8)}"
-    if job in tools.jobs.jobs:
-        return tools.jobs.jobs[job]
-    same = [one.file for one in tools.jobs.jobs.values() if one.file and one.file.id == upload.file_id]
+    if job in context.jobs.jobs:
+        return context.jobs.jobs[job]
+    same = [one.file for one in context.jobs.jobs.values() if one.file and one.file.id == upload.file_id]
     return Job(
         id=job,
         source="file",
@@ -96,13 +96,14 @@ def row_digest(first: Upload, reading: Reading, columns: Columns) -> str:
     return _digest(content, 16)
 
 
-async def _version(tools: JobContext, version: str | None) -> str | None:
+async def _version(context: JobContext, version: str | None) -> str | None:
     """None for the version under which live rows are labelled."""
     if version is None:
         return None
-    known = await read_versions(tools.settings)
+    known = await read_versions(context.settings)
     if any(
-        one.version == version and one.current for one in await list_versions(tools.client, tools.settings)
+        one.version == version and one.current
+        for one in await list_versions(context.client, context.settings)
     ):
         return None
     if version not in known.specs:

@@ -1,4 +1,4 @@
-"""What `labelstream replay`, `backfill` and `versions` ask for: begin, foresee, steer and drop jobs."""
+"""What `labelstream replay` and `backfill` ask for: request, estimate, pause, cancel and drop jobs."""
 
 from __future__ import annotations
 
@@ -10,68 +10,68 @@ from connectors.kafka.tail import TailReader
 from streams.core.errors import ConfigurationError
 from streams.core.label_version import LabelSpec
 from streams.core.settings import Settings
-from streams.jobs.context import JobContext, note, tools_for
+from streams.jobs.context import JobContext, note, open_context
 from streams.jobs.drop import drop
 from streams.jobs.estimate import estimate
 from streams.jobs.job import Job, Wish, read_jobs, wish_message
-from streams.jobs.runner import feed_of
+from streams.jobs.runner import open_row_source
 from streams.versions.registry import register
 
 
-async def begin(tools: JobContext, job: Job, spec: LabelSpec | None) -> Job:
+async def register_job(context: JobContext, job: Job, spec: LabelSpec | None) -> Job:
     """Write the job down, its version first; from now on it can be resumed by its id.
 
     Raises:
         UnavailableError, AccessError, ConfigurationError.
     """
-    job.expected = int(await (await feed_of(tools, job)).count() * (job.sample or 1))
+    job.expected = int(await (await open_row_source(context, job)).count() * (job.sample or 1))
     job.expected = min(job.expected, job.limit) if job.limit is not None else job.expected
     if spec is not None:
-        await note(tools, spec.message(tools.topics))
-        await register(tools.client, tools.settings, spec, live=False)
-    await note(tools, job.message(tools.topics))
+        await note(context, spec.message(context.topics))
+        await register(context.client, context.settings, spec, live=False)
+    await note(context, job.message(context.topics))
     return job
 
 
-async def begun(
+async def request_job(
     settings: Settings,
     make: Callable[[JobContext], Awaitable[tuple[Job, LabelSpec | None]]],
     *,
     dry_run: bool,
 ) -> dict[str, Any]:
     """Begin the job that ``make`` describes; with ``dry_run`` what it would cost."""
-    async with tools_for(settings) as tools:
-        job, spec = await make(tools)
+    async with open_context(settings) as context:
+        job, spec = await make(context)
         if dry_run:
-            return await estimate(tools, job, spec)
-        job = await begin(tools, job, spec)
-        tools.jobs.jobs[job.id] = job
-        return tools.jobs.as_dict(job)
+            return await estimate(context, job, spec)
+        job = await register_job(context, job, spec)
+        context.jobs.jobs[job.id] = job
+        return context.jobs.as_dict(job)
 
 
-async def steered(settings: Settings, job: str, wish: Wish) -> dict[str, Any]:
+async def set_wish(settings: Settings, job: str, wish: Wish) -> dict[str, Any]:
     """Pause, cancel or let a job run; whoever publishes it obeys within a second or two.
 
     Raises:
         ConfigurationError: no such job, or it was dropped.
         UnavailableError, AccessError.
     """
-    async with tools_for(settings) as tools:
-        found = tools.jobs.named(job)
-        if tools.jobs.wish(job) is Wish.DROP:
+    async with open_context(settings) as context:
+        found = context.jobs.named(job)
+        if context.jobs.wish(job) is Wish.DROP:
             raise ConfigurationError(f"replay {job} was dropped", fix="begin a new one")
-        await note(tools, wish_message(tools.topics, job, wish))
-        tools.jobs.wishes[job] = wish
-        return tools.jobs.as_dict(found)
+        await note(context, wish_message(context.topics, job, wish))
+        context.jobs.wishes[job] = wish
+        return context.jobs.as_dict(found)
 
 
-async def dropped(settings: Settings, job: str, say: Callable[[str], None]) -> dict[str, Any]:
+async def drop_job(settings: Settings, job: str, say: Callable[[str], None]) -> dict[str, Any]:
     """As `streams.jobs.drop.drop`."""
-    async with tools_for(settings) as tools:
-        return await drop(tools, job, say)
+    async with open_context(settings) as context:
+        return await drop(context, job, say)
 
 
-async def jobs_known(settings: Settings) -> list[dict[str, Any]]:
+async def list_jobs(settings: Settings) -> list[dict[str, Any]]:
     """All jobs, newest first.
 
     Raises:
@@ -81,7 +81,7 @@ async def jobs_known(settings: Settings) -> list[dict[str, Any]]:
     return [jobs.as_dict(job) for job in jobs.newest_first()]
 
 
-async def job_shown(settings: Settings, job: str) -> dict[str, Any]:
+async def show_job(settings: Settings, job: str) -> dict[str, Any]:
     """One job.
 
     Raises:

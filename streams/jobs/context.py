@@ -1,4 +1,4 @@
-"""What a job works with: its tools, and how far agents and sink are behind it."""
+"""What a job works with: its context, and how far agents and sink are behind it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from connectors.kafka.tail import TailReader
 from streams.core.records import Outgoing, Partition, partitions_of
 from streams.core.settings import Settings
 from streams.core.topics import ConsumerGroup, Topics
-from streams.jobs.in_flight_rows import OnTheWay
+from streams.jobs.in_flight_rows import InFlightRows
 from streams.jobs.job import Jobs
 
 
 @contextlib.asynccontextmanager
-async def tools_for(settings: Settings) -> AsyncIterator[JobContext]:
+async def open_context(settings: Settings) -> AsyncIterator[JobContext]:
     """Connections, and the jobs followed as they change.
 
     Raises:
@@ -47,13 +47,13 @@ async def tools_for(settings: Settings) -> AsyncIterator[JobContext]:
         await client.close()
 
 
-async def note(tools: JobContext, *messages: Outgoing) -> None:
+async def note(context: JobContext, *messages: Outgoing) -> None:
     """Write to the compacted topics.
 
     Raises:
         UnavailableError, AccessError.
     """
-    producer = LeasedProducer(connection(tools.settings))
+    producer = LeasedProducer(connection(context.settings))
     try:
         for message in messages:
             await producer.send(message)
@@ -61,32 +61,32 @@ async def note(tools: JobContext, *messages: Outgoing) -> None:
         await producer.stop()
 
 
-async def agents_left(tools: JobContext, ends: dict[int, int]) -> int:
+async def count_unlabeled(context: JobContext, ends: dict[int, int]) -> int:
     """How many messages of the replay topic, up to ``ends``, the workers have still before them."""
-    found = await tools.lags.positions(tools.topics.groups.agents.name, [tools.topics.replay])
+    found = await context.lags.positions(context.topics.groups.agents.name, [context.topics.replay])
     committed = {where.partition: max(commit.offset, 0) for where, commit in found.items()}
     return sum(max(0, end - committed.get(number, 0)) for number, end in ends.items())
 
 
-async def sink_left(tools: JobContext, ends: dict[Partition, int]) -> int:
+async def count_unstored(context: JobContext, ends: dict[Partition, int]) -> int:
     """How many messages, up to ``ends``, the sink has still before it."""
-    return await _left(tools, tools.topics.groups.sink, ends)
+    return await _left(context, context.topics.groups.sink, ends)
 
 
-async def augmenting_left(tools: JobContext, ends: dict[Partition, int]) -> int:
+async def count_unaugmented(context: JobContext, ends: dict[Partition, int]) -> int:
     """How many labelled messages, up to ``ends``, the workers have still before them."""
-    return await _left(tools, tools.topics.groups.agents, ends)
+    return await _left(context, context.topics.groups.agents, ends)
 
 
-async def _left(tools: JobContext, group: ConsumerGroup, ends: dict[Partition, int]) -> int:
-    found = await tools.lags.positions(group.name, sorted({where.topic for where in ends}))
+async def _left(context: JobContext, group: ConsumerGroup, ends: dict[Partition, int]) -> int:
+    found = await context.lags.positions(group.name, sorted({where.topic for where in ends}))
     return sum(max(0, end - max(found[where].offset, 0)) for where, end in ends.items() if where in found)
 
 
-async def ends_of(tools: JobContext, *topics: str) -> dict[Partition, int]:
+async def read_ends(context: JobContext, *topics: str) -> dict[Partition, int]:
     """Behind the last message of each partition."""
-    places = [place for topic in topics for place in partitions_of(topic, tools.settings.topic_partitions)]
-    return {where: end for where, (_, end) in (await tools.tail.bounds_many(places)).items()}
+    places = [place for topic in topics for place in partitions_of(topic, context.settings.topic_partitions)]
+    return {where: end for where, (_, end) in (await context.tail.bounds_many(places)).items()}
 
 
 @dataclass(frozen=True)
@@ -102,5 +102,5 @@ class JobContext:
     jobs: Jobs  # followed
 
     @property
-    def way(self) -> OnTheWay:
-        return OnTheWay(self.topics, self.tail, self.lags, self.admin)
+    def in_flight(self) -> InFlightRows:
+        return InFlightRows(self.topics, self.tail, self.lags, self.admin)

@@ -13,17 +13,23 @@ from connectors.clickhouse.sink.stored_offsets import OffsetSet
 from streams.core.codec import LABEL_VERSION, REPLAY_JOB
 from streams.core.errors import ConfigurationError, RefusedError
 from streams.core.records import partitions_of
-from streams.jobs.context import JobContext, agents_left, augmenting_left, ends_of, note, sink_left
+from streams.jobs.context import (
+    JobContext,
+    count_unaugmented,
+    count_unlabeled,
+    count_unstored,
+    note,
+    read_ends,
+)
 from streams.jobs.job import Job, Wish, wish_message
-from streams.jobs.leader_election import own_publishing
-from streams.ports.kafka import Lease, Sender
+from streams.jobs.leader_election import Ownership, ReplayPublisher
 from streams.versions.topic import dropped_message
 
 _LOOK_SECONDS = 0.5
 _ALONE_LOOKS = 30
 
 
-async def drop(tools: JobContext, job: str, say: Callable[[str], None]) -> dict[str, Any]:
+async def drop(context: JobContext, job: str, say: Callable[[str], None]) -> dict[str, Any]:
     """Drop ``job``; returns its id, version and how many ``rows`` were taken out. May be called again.
 
     Workers and sink leave out what is marked, also what they read again later. So once those that are at
@@ -33,68 +39,73 @@ async def drop(tools: JobContext, job: str, say: Callable[[str], None]) -> dict[
         ConfigurationError: no such job, or a backfill: its rows are live rows as any.
         UnavailableError, AccessError: call again.
     """
-    found = tools.jobs.named(job)
+    found = context.jobs.named(job)
     if found.version is None:
         raise ConfigurationError(
             "a backfill cannot be dropped", fix="cancel it: its rows are live rows as any"
         )
     version = found.version
-    await note(tools, wish_message(tools.topics, job, Wish.DROP), dropped_message(tools.topics, job, version))
-    tools.jobs.wishes[job] = Wish.DROP
-
-    async def nobody_publishes(generation: int, lease: Lease, sender: Sender) -> None:
-        return None
+    await note(
+        context, wish_message(context.topics, job, Wish.DROP), dropped_message(context.topics, job, version)
+    )
+    context.jobs.wishes[job] = Wish.DROP
 
     say("waiting for whoever publishes it")
-    await own_publishing(tools, nobody_publishes)
-    groups = tools.topics.groups
-    ends = {where.partition: end for where, end in (await ends_of(tools, tools.topics.replay)).items()}
+    await ReplayPublisher(context, _do_nothing).run()
+    groups = context.topics.groups
+    ends = {where.partition: end for where, end in (await read_ends(context, context.topics.replay)).items()}
     say("waiting for the workers to pass it")
-    await _passed(tools, groups.agents.name, lambda: agents_left(tools, ends))
+    await _wait_until_passed(context, groups.agents.name, lambda: count_unlabeled(context, ends))
     outputs = (
-        (tools.topics.shadow,) if found.to == "shadow" else (tools.topics.labeled, tools.topics.augmented)
+        (context.topics.shadow,)
+        if found.to == "shadow"
+        else (context.topics.labeled, context.topics.augmented)
     )
     if found.to == "labeled":
-        labels = await ends_of(tools, tools.topics.labeled)
-        await _passed(tools, groups.agents.name, lambda: augmenting_left(tools, labels))
-    stored = await ends_of(tools, *outputs)
+        labels = await read_ends(context, context.topics.labeled)
+        await _wait_until_passed(context, groups.agents.name, lambda: count_unaugmented(context, labels))
+    stored = await read_ends(context, *outputs)
     say("waiting for the sink to pass it")
-    await _passed(tools, groups.sink.name, lambda: sink_left(tools, stored))
+    await _wait_until_passed(context, groups.sink.name, lambda: count_unstored(context, stored))
     say("taking its rows out of the tables")
-    rows = await drop_rows(tools.client, tools.settings, version, await _places(tools, found, outputs))
-    if not await count_of(tools.client, tools.settings, version):
+    rows = await drop_rows(context.client, context.settings, version, await _places(context, found, outputs))
+    if not await count_of(context.client, context.settings, version):
         with contextlib.suppress(RefusedError):  # it never was in the table
-            await retire_version(tools.client, tools.settings, version)
+            await retire_version(context.client, context.settings, version)
     return {"job": job, "version": version, "rows": rows, "state": "dropped"}
 
 
-async def _passed(tools: JobContext, group: str, left: Callable[[], Awaitable[int]]) -> None:
+async def _do_nothing(_: Ownership) -> None:
+    """Whoever runs it knows that nobody publishes."""
+
+
+async def _wait_until_passed(context: JobContext, group: str, left: Callable[[], Awaitable[int]]) -> None:
     """Until nothing is left, or nobody is at work: who comes later reads the mark first.
 
     Nobody is a group without members for a while: in a rebalance it has none either.
     """
     alone = 0
     while await left() > 0 and alone < _ALONE_LOOKS:
-        alone = 0 if (await tools.lags.members([group]))[group] else alone + 1
+        alone = 0 if (await context.lags.members([group]))[group] else alone + 1
         await asyncio.sleep(_LOOK_SECONDS)
 
 
-async def _places(tools: JobContext, job: Job, outputs: tuple[str, ...]) -> list[StoredPlaces] | None:
+async def _places(context: JobContext, job: Job, outputs: tuple[str, ...]) -> list[StoredPlaces] | None:
     """Where the rows of ``job`` stand in Kafka; None if all of its version are its own.
 
     A range may reach over rows of other versions, for the version is compared too: only others of its own
     version break it.
     """
     name, version = job.id.encode(), (job.version or "").encode()
-    status = {one.version: one.status for one in await list_versions(tools.client, tools.settings)}
-    siblings = [one for one in tools.jobs.jobs.values() if one.version == job.version and one.id != job.id]
+    status = {one.version: one.status for one in await list_versions(context.client, context.settings)}
+    siblings = [one for one in context.jobs.jobs.values() if one.version == job.version and one.id != job.id]
     sole = not siblings and status.get(job.version or "", TRIAL) == TRIAL
     places = []
     for topic in outputs:
         runs: dict[int, list[tuple[int, int]]] = {}
         last_other: dict[int, int] = {}
-        starts = dict.fromkeys(partitions_of(topic, tools.settings.topic_partitions), 0)
-        async for records in tools.tail.read_many(starts):
+        starts = dict.fromkeys(partitions_of(topic, context.settings.topic_partitions), 0)
+        async for records in context.tail.read_many(starts):
             for record in records:
                 if record.header(LABEL_VERSION) != version:
                     continue
@@ -106,7 +117,7 @@ async def _places(tools: JobContext, job: Job, outputs: tuple[str, ...]) -> list
                     mine[-1] = (mine[-1][0], record.offset + 1)
                 else:
                     mine.append((record.offset, record.offset + 1))
-        topic_id = await tools.admin.topic_id(topic)
+        topic_id = await context.admin.topic_id(topic)
         places.append(
             StoredPlaces(topic_id, {number: OffsetSet(found) for number, found in runs.items() if found})
         )

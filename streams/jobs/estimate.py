@@ -10,7 +10,7 @@ from streams.core.label_version import LabelSpec
 from streams.core.topics import normalise
 from streams.jobs.context import JobContext
 from streams.jobs.job import Job
-from streams.jobs.runner import feed_of
+from streams.jobs.runner import open_row_source
 from streams.jobs.sources import in_sample
 
 # Cyrillic text, in the vocabularies of Qwen and Mistral: a rough measure, and told as one.
@@ -18,7 +18,7 @@ _CHARACTERS_A_TOKEN = 2.5
 _ANSWER_TOKENS = {"choice": 1, "json": 12}
 
 
-async def estimate(tools: JobContext, job: Job, spec: LabelSpec | None) -> dict[str, Any]:
+async def estimate(context: JobContext, job: Job, spec: LabelSpec | None) -> dict[str, Any]:
     """``rows`` to be labelled, ``settled`` (labelled already), ``distinct_texts``, ``calls`` of the model,
     ``input_tokens`` and ``output_tokens`` (rough), ``rate`` (calls a second in the busiest minute of the last
     day) and ``seconds`` at that rate; the last two null without a rate.
@@ -26,7 +26,7 @@ async def estimate(tools: JobContext, job: Job, spec: LabelSpec | None) -> dict[
     Raises:
         UnavailableError, AccessError, ConfigurationError.
     """
-    feed = await feed_of(tools, job)
+    feed = await open_row_source(context, job)
     chosen = in_sample(job.sample)
     rows = settled = characters = 0
     texts: set[bytes] = set()
@@ -34,7 +34,7 @@ async def estimate(tools: JobContext, job: Job, spec: LabelSpec | None) -> dict[
         items = [item for item in page.items if chosen(item)]
         if job.version is not None and items:
             keys = [(item.row_id, item.micros) for item in items]
-            known = await labelled(tools.client, tools.settings, job.version, keys)
+            known = await labelled(context.client, context.settings, job.version, keys)
             settled += sum(key in known for key in keys)
             items = [item for item, key in zip(items, keys, strict=True) if key not in known]
         settled += page.settled
@@ -51,7 +51,7 @@ async def estimate(tools: JobContext, job: Job, spec: LabelSpec | None) -> dict[
     prompt = 0
     if spec is not None:
         prompt = len(spec.prompts[_deciding(spec)]) + len(str(spec.taxonomy))
-    rate = await busiest_minute(tools.client, tools.settings)
+    rate = await busiest_minute(context.client, context.settings)
     calls = len(texts)
     return {
         "rows": rows,

@@ -109,7 +109,7 @@ class FileFeed:
         return Outgoing(self._topics.dead_letter, partition, row.row_id.encode(), value, headers)
 
 
-async def file_feed(tools: JobContext, job: Job, sent: Iterable[str]) -> FileFeed:
+async def open_file_source(context: JobContext, job: Job, sent: Iterable[str]) -> FileFeed:
     """The feed of ``job``. ``sent``: ids of rows that it published itself and has not noted.
 
     Rows that go the way of live ones are left out if they have a label, were given up, or are on their way:
@@ -120,16 +120,16 @@ async def file_feed(tools: JobContext, job: Job, sent: Iterable[str]) -> FileFee
         UnavailableError, AccessError.
     """
     assert job.file is not None
-    rows = rows_of(tools.settings, job.file)
+    rows = rows_of(context.settings, job.file)
     settled, prefix = Numbers(), prefix_of(job.file)
     if job.version is None:
-        for row_id, _, _ in await tools.way.all():
+        for row_id, _, _ in await context.in_flight.all():
             if row_id.startswith(prefix):
                 settled.add(_number(row_id))
-        await settled_numbers(tools.client, tools.settings, prefix, settled)
+        await settled_numbers(context.client, context.settings, prefix, settled)
         for row_id in sent:
             settled.discard(_number(row_id))
-    return FileFeed(rows, job.expected, settled, tools.topics, tools.settings.topic_partitions)
+    return FileFeed(rows, job.expected, settled, context.topics, context.settings.topic_partitions)
 
 
 def _number(row_id: str) -> int:

@@ -25,7 +25,7 @@ Identity = tuple[str, bytes]
 M = TypeVar("M", bound=Message)
 
 
-class OnTheWay:
+class InFlightRows:
     """Looks for rows between the topics and the tables."""
 
     def __init__(self, topics: Topics, tail: Tail, lags: LagReader, admin: Admin) -> None:

@@ -1,27 +1,115 @@
-"""Publishing rows of the source table where there never was a poller.
+"""The right to publish replays: one process at a time, and none while a poller could publish the same rows.
 
-Without its cursor nobody knows which rows are the poller's own. So who publishes takes its place in the
-poller's group meanwhile: none can begin, and the first that does reads what was published
-on the replay topic.
+Rows of the source table may be published again before there ever was a poller. Without its cursor nobody
+knows which rows are the poller's own. So who publishes takes the poller's place in its group meanwhile: no
+poller can start, and the first that does reads what was published on the replay topic.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
 
 from connectors.kafka.connection import connection
 from connectors.kafka.consumer import GroupConsumer, Session
+from connectors.kafka.lease import GroupLease
 from connectors.kafka.producer import LeasedProducer
-from streams.core.availability import again
 from streams.core.errors import LeaseLostError, UnavailableError
 from streams.jobs.context import JobContext
 from streams.ports.kafka import Lease, Sender
 
-Do = Callable[[int, Lease, Sender], Awaitable[None]]
+
+@dataclass(frozen=True)
+class Ownership:
+    """The right to write, for one generation of a group. ``sender`` writes only while ``lease`` is held."""
+
+    generation: int
+    lease: Lease
+    sender: Sender
 
 
-class _Both:
+Task = Callable[[Ownership], Awaitable[None]]
+
+
+class ReplayPublisher:
+    """Runs a task while no other process publishes replays; again, if that right is taken away."""
+
+    def __init__(self, context: JobContext, task: Task) -> None:
+        self._group = GroupConsumer(connection(context.settings), context.topics.groups.replay)
+        self._task = task
+        self._done = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until the task has returned.
+
+        Raises:
+            whatever the task raises apart from retryable errors; AccessError.
+        """
+        await _run_until(self._done, self._group.run(self._work))
+
+    async def _work(self, session: Session) -> None:
+        await self._task(Ownership(session.generation, self._group.lease, self._group.producer))
+        self._done.set()
+
+
+class PollerSubstitute:
+    """Runs a task for an owner of the replay group that is the only member of the poller's group too."""
+
+    def __init__(self, context: JobContext, owner: Ownership, task: Task) -> None:
+        self._context = context
+        self._owner = owner
+        self._task = task
+        lease = GroupLease()
+        self._lease = _BothLeases(owner.lease, lease)
+        self._group = GroupConsumer(
+            connection(context.settings),
+            context.topics.groups.poller,
+            lease=lease,
+            producer=LeasedProducer(connection(context.settings), self._lease),
+        )
+        self._ended = asyncio.Event()
+        self._done = False
+        self._failure: Exception | None = None
+
+    async def run(self) -> None:
+        """Until the task has returned.
+
+        Raises:
+            UnavailableError: a poller is there, or starts: soon it will have said which rows are its own.
+            LeaseLostError: another process publishes now.
+            whatever the task raises.
+        """
+        starts = UnavailableError("a poller begins, and says soon which rows are its own", after=2.0)
+        name = self._context.topics.groups.poller.name
+        if (await self._context.lags.members([name]))[name]:
+            raise starts
+        try:
+            await _run_until(self._ended, self._group.join(self._work))
+        finally:
+            await self._group.producer.stop()
+        if self._done:
+            return
+        if self._owner.lease.generation != self._owner.generation:
+            raise LeaseLostError("another publishes now")
+        raise self._failure or starts
+
+    async def _work(self, session: Session) -> None:
+        self._lease.begin(session.generation)
+        try:
+            await self._task(Ownership(self._owner.generation, self._lease, self._group.producer))
+            self._done = True
+        except LeaseLostError:
+            raise
+        except Exception as error:
+            self._failure = error
+            raise
+        finally:
+            self._ended.set()
+
+
+class _BothLeases:
     """Two leases as one. Its generation is the first one's."""
 
     def __init__(self, first: Lease, second: Lease) -> None:
@@ -47,74 +135,14 @@ class _Both:
         await self._second.hold(self._second_generation)
 
 
-async def instead_of_poller(tools: JobContext, generation: int, lease: Lease, do: Do) -> None:
-    """Run ``do`` as the only member of the poller's group too.
-
-    Raises:
-        UnavailableError: a poller is there, or comes: soon it will have said which rows are its own.
-        whatever ``do`` raises.
-    """
-    name = tools.topics.groups.poller.name
-    comes = UnavailableError("a poller begins, and says soon which rows are its own", after=2.0)
-    if (await tools.lags.members([name]))[name]:
-        raise comes
-    arguments = connection(tools.settings)
-    group = GroupConsumer(arguments, name, (tools.topics.cursor,))
-    both = _Both(lease, group.lease)
-    producer = LeasedProducer(arguments, both)
-    group.fence_with(producer.fence)
-    done, ended = asyncio.Event(), asyncio.Event()
-
-    async def session(given: Session) -> None:
-        both.begin(given.generation)
-        try:
-            await do(generation, both, producer)
-            done.set()
-        finally:
-            ended.set()
-
-    running = asyncio.ensure_future(group.run(session))
-    waiting = asyncio.create_task(ended.wait())
+async def _run_until(ended: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Run ``work`` until ``ended`` is set; raises what ends it before."""
+    working, waiting = asyncio.ensure_future(work), asyncio.create_task(ended.wait())
     try:
-        await asyncio.wait([running, waiting], return_when=asyncio.FIRST_COMPLETED)
-        if done.is_set():
-            return
-        if lease.generation != generation:
-            raise LeaseLostError("another publishes now")
-        if running.done():
-            running.result()
-        raise comes
+        await asyncio.wait([working, waiting], return_when=asyncio.FIRST_COMPLETED)
+        if not ended.is_set():
+            working.result()
     finally:
-        running.cancel()
+        working.cancel()
         waiting.cancel()
-        await asyncio.wait([running, waiting])
-        await producer.stop()
-
-
-async def own_publishing(tools: JobContext, do: Callable[[int, Lease, Sender], Awaitable[None]]) -> None:
-    """Run ``do`` (generation, lease, sender) while no other publishes replays; again, if that is taken away.
-
-    Raises:
-        whatever ``do`` raises apart from LeaseLostError; AccessError.
-    """
-    arguments = connection(tools.settings)
-    group = GroupConsumer(arguments, tools.topics.groups.replay.name, (tools.topics.cursor,))
-    producer = LeasedProducer(arguments, group.lease)
-    group.fence_with(producer.fence)
-    done = asyncio.Event()
-
-    async def session(given: Session) -> None:
-        await do(given.generation, group.lease, producer)
-        done.set()
-
-    running = asyncio.ensure_future(again(lambda: group.run(session)))
-    finished = asyncio.create_task(done.wait())
-    try:
-        await asyncio.wait([running, finished], return_when=asyncio.FIRST_COMPLETED)
-        if running.done():
-            running.result()
-    finally:
-        running.cancel()
-        finished.cancel()
-        await asyncio.wait([running, finished])
-        await producer.stop()
+        await asyncio.wait([working, waiting])

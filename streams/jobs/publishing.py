@@ -25,8 +25,8 @@ from streams.core.topics import Topics
 from streams.jobs.context import JobContext
 from streams.jobs.in_flight_rows import Identity
 from streams.jobs.job import Job, Wish, read_jobs
+from streams.jobs.leader_election import Ownership
 from streams.jobs.sources import Item, Page, RowSource, in_sample
-from streams.ports.kafka import Lease, Sender
 
 log = structlog.get_logger()
 
@@ -43,24 +43,24 @@ class Publishing:
 
     def __init__(
         self,
-        tools: JobContext,
+        context: JobContext,
         job: str,
-        feed: Callable[[Job], Awaitable[RowSource]],
-        *,
-        sender: Sender,
-        lease: Lease,
-        generation: int,
+        open_source: Callable[[Job, list[str]], Awaitable[RowSource]],
+        owner: Ownership,
         report: Callable[[Job, int], None],
     ) -> None:
-        """``report`` is called with the job and how many of its rows the workers have still before them."""
-        self._tools = tools
+        """``open_source`` is called with the job and the ids of its rows that are published and not noted.
+
+        ``report`` is called with the job and how many of its rows the workers have still before them.
+        """
+        self._context = context
         self._id = job
-        self._make_feed = feed
-        self._sender = sender
-        self._lease = lease
-        self._generation = generation
+        self._open_source = open_source
+        self._sender = owner.sender
+        self._lease = owner.lease
+        self._generation = owner.generation
         self._report = report
-        self._ahead = Backpressure(tools)
+        self._ahead = Backpressure(context)
         self._ends: dict[int, int] = {}
         self._sent: set[Identity] = set()
         self._way: set[Identity] = set()
@@ -85,16 +85,16 @@ class Publishing:
                 await asyncio.sleep(_AWAY_SECONDS)
 
     async def _publish(self) -> Job:
-        job = (await read_jobs(self._tools.settings, self._tools.tail)).named(self._id)
+        job = (await read_jobs(self._context.settings, self._context.tail)).named(self._id)
         if job.complete or self._stopped:
             return job
         await self._learn(job)
-        feed = await self._make_feed(job)
+        source = await self._open_source(job, [row_id for row_id, _ in self._sent])
         chosen = in_sample(job.sample)
         job.published += len(self._sent)
         await self._save(job)
-        async for page in feed.pages(job.position):
-            items = await self._new(job, page, chosen)
+        async for page in source.pages(job.position):
+            items = await self._select(job, page, chosen)
             left = job.limit - job.published if job.limit is not None else len(items)
             if not await self._send(job, items[:left]):
                 return job
@@ -116,32 +116,27 @@ class Publishing:
         return job
 
     @property
-    def sent(self) -> set[Identity]:
-        """What was published of the job behind the position where its source is read on."""
-        return self._sent
-
-    @property
     def _stopped(self) -> bool:
-        return self._tools.jobs.wish(self._id) is not Wish.RUN
+        return self._context.jobs.wish(self._id) is not Wish.RUN
 
     async def _learn(self, job: Job) -> None:
         """What was published since the last note, what is on its way, and whether tables need be asked."""
-        tools = self._tools
-        replay_id = str(await tools.admin.topic_id(tools.topics.replay))
-        where = partitions_of(tools.topics.replay, tools.settings.topic_partitions)
-        bounds = await tools.tail.bounds_many(where)
+        context = self._context
+        replay_id = str(await context.admin.topic_id(context.topics.replay))
+        where = partitions_of(context.topics.replay, context.settings.topic_partitions)
+        bounds = await context.tail.bounds_many(where)
         self._ends = {place.partition: end for place, (_, end) in bounds.items()}
         self._sent = set()
         if job.replay_topic_id != replay_id:
             if job.replay_topic_id:
                 # Gone with what was in it: all is looked at again, and what is labelled left out.
-                log.warning("topic_made_anew", topics=[tools.topics.replay])
+                log.warning("topic_made_anew", topics=[context.topics.replay])
                 job.position = None
                 job.read = job.published = job.settled = job.unreadable = job.skipped = 0
             job.replay_topic_id, job.replay_starts = replay_id, dict(self._ends)
         else:
-            own = {Partition(tools.topics.replay, n): at for n, at in job.replay_starts.items()}
-            async for records in tools.tail.read_many(own):
+            own = {Partition(context.topics.replay, n): at for n, at in job.replay_starts.items()}
+            async for records in context.tail.read_many(own):
                 for record in records:
                     if record.header(REPLAY_JOB) == job.id.encode():
                         key = (record.key or b"").decode()
@@ -149,12 +144,12 @@ class Publishing:
         if job.version is not None:
             live = any(
                 one.version == job.version and one.status == PROMOTED
-                for one in await list_versions(tools.client, tools.settings)
+                for one in await list_versions(context.client, context.settings)
             )
-            self._way = await tools.way.under(job.version, live=live)
-            self._compare = live or await count_of(tools.client, tools.settings, job.version) > 0
+            self._way = await context.in_flight.under(job.version, live=live)
+            self._compare = live or await count_of(context.client, context.settings, job.version) > 0
 
-    async def _new(self, job: Job, page: Page, chosen: Callable[[Item], bool]) -> list[Item]:
+    async def _select(self, job: Job, page: Page, chosen: Callable[[Item], bool]) -> list[Item]:
         """What of ``page`` is to be published."""
         items = [item for item in page.items if item.identity not in self._sent and chosen(item)]
         if job.version is None:
@@ -162,14 +157,14 @@ class Publishing:
         new = [item for item in items if item.identity not in self._way]
         if self._compare and new:
             keys = [(item.row_id, item.micros) for item in new]
-            known = await labelled(self._tools.client, self._tools.settings, job.version, keys)
+            known = await labelled(self._context.client, self._context.settings, job.version, keys)
             new = [item for item in new if (item.row_id, item.micros) not in known]
         job.settled += len(items) - len(new)
         return new
 
     async def _send(self, job: Job, items: list[Item]) -> bool:
         """False if somebody wishes the job to stop."""
-        topics = self._tools.topics
+        topics = self._context.topics
         for start in range(0, len(items), _AT_ONCE):
             while not await self._ahead.room(self._ends):
                 self._report(job, self._ahead.outstanding)
@@ -217,7 +212,7 @@ class Publishing:
         """Note how far the job is: everything before ``position`` is settled."""
         job.updated_at = datetime.now(UTC)
         await self._lease.hold(self._generation)
-        await self._sender.send(job.message(self._tools.topics))
+        await self._sender.send(job.message(self._context.topics))
         self._noted, self._noted_at = job.model_copy(), time.monotonic()
         self._report(job, self._ahead.outstanding)
 
@@ -230,11 +225,11 @@ class Publishing:
 class Backpressure:
     """How many published rows the workers have still before them, and how many they may have."""
 
-    def __init__(self, tools: JobContext) -> None:
+    def __init__(self, context: JobContext) -> None:
         self.outstanding = 0
-        self._lags = tools.lags
-        self._topic = tools.topics.replay
-        self._group = tools.topics.groups.agents.name
+        self._lags = context.lags
+        self._topic = context.topics.replay
+        self._group = context.topics.groups.agents.name
         self._committed: dict[int, int] = {}
         self._looked = float("-inf")
         self._pace = 0.0  # rows a second

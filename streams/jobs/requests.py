@@ -96,7 +96,7 @@ async def spec_of(settings: Settings, asked: ReplayRequest) -> LabelSpec:
     return spec
 
 
-async def replay_job(tools: JobContext, asked: ReplayRequest, spec: LabelSpec) -> Job:
+async def replay_job(context: JobContext, asked: ReplayRequest, spec: LabelSpec) -> Job:
     """The job, not yet written anywhere.
 
     Raises:
@@ -119,16 +119,16 @@ async def replay_job(tools: JobContext, asked: ReplayRequest, spec: LabelSpec) -
             raise ConfigurationError(
                 "the rows topic holds no labels to choose by", setting="--where", fix="use --from-table"
             )
-        topic = tools.topics.rows
-        job.source_topic_id = str(await tools.admin.topic_id(topic))
-        job.starts, job.ends = await _range(tools, topic, asked)
+        topic = context.topics.rows
+        job.source_topic_id = str(await context.admin.topic_id(topic))
+        job.starts, job.ends = await _range(context, topic, asked)
     elif asked.offsets:
         raise ConfigurationError("a table has no offsets", setting="--offsets", fix="use --since and --until")
     return job
 
 
 async def backfill_job(
-    tools: JobContext,
+    context: JobContext,
     *,
     since: datetime | None,
     until: datetime | None,
@@ -140,9 +140,9 @@ async def backfill_job(
     Raises:
         ConfigurationError: no poller has begun yet, or the range is the poller's alone.
     """
-    source = SourceTable(tools.client, tools.settings)
+    source = SourceTable(context.client, context.settings)
     cursor: Cursor | None = None
-    async for records in tools.tail.read(tools.topics.cursor, 0, 0):
+    async for records in context.tail.read(context.topics.cursor, 0, 0):
         for record in records:
             if record.key == source.name.encode():
                 cursor = Cursor.decode(record.value) or cursor
@@ -152,7 +152,7 @@ async def backfill_job(
             setting="POLL_START",
             fix="start the poller first, with POLL_START=now to leave older rows to the backfill",
         )
-    begins = poller_begins(cursor, tools.settings)
+    begins = poller_begins(cursor, context.settings)
     end = min(micros_of(until), begins) if until is not None else begins
     if since is not None and micros_of(since) >= end:
         raise ConfigurationError(
@@ -171,16 +171,16 @@ async def backfill_job(
 
 
 async def _range(
-    tools: JobContext, topic: str, asked: ReplayRequest
+    context: JobContext, topic: str, asked: ReplayRequest
 ) -> tuple[dict[int, int], dict[int, int]]:
-    places = partitions_of(topic, tools.settings.topic_partitions)
-    bounds = await tools.tail.bounds_many(places)
+    places = partitions_of(topic, context.settings.topic_partitions)
+    bounds = await context.tail.bounds_many(places)
     first = {place.partition: begin for place, (begin, _) in bounds.items()}
     last = {place.partition: end for place, (_, end) in bounds.items()}
     if asked.since is not None:
-        first = await _at(tools, places, asked.since)
+        first = await _at(context, places, asked.since)
     if asked.until is not None:
-        last = await _at(tools, places, asked.until)
+        last = await _at(context, places, asked.until)
     if asked.offsets is not None:
         chosen = _offsets(asked.offsets, sorted(last))
         first = {number: max(first[number], chosen[number][0]) for number in chosen}
@@ -191,8 +191,8 @@ async def _range(
     return first, last
 
 
-async def _at(tools: JobContext, places: list[Partition], at: datetime) -> dict[int, int]:
-    found = await tools.lags.offsets_at(places, micros_of(at) // 1000)
+async def _at(context: JobContext, places: list[Partition], at: datetime) -> dict[int, int]:
+    found = await context.lags.offsets_at(places, micros_of(at) // 1000)
     return {place.partition: offset for place, offset in found.items()}
 
 

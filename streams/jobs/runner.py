@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from connectors.clickhouse.poller.backfill import OldRows, poller_begins
@@ -12,19 +13,18 @@ from connectors.clickhouse.queries.relabel_rows import Condition, LabelledRows
 from streams.core.availability import until_available
 from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
-from streams.jobs.context import JobContext, agents_left, ends_of, note, sink_left, tools_for
-from streams.jobs.file_source import file_feed
+from streams.jobs.context import JobContext, count_unlabeled, count_unstored, note, open_context, read_ends
+from streams.jobs.file_source import open_file_source
 from streams.jobs.job import Job, Wish
-from streams.jobs.leader_election import instead_of_poller, own_publishing
+from streams.jobs.leader_election import Ownership, PollerSubstitute, ReplayPublisher
 from streams.jobs.publishing import Publishing
 from streams.jobs.sources import RowSource, SourceFeed, TableFeed, TopicFeed
-from streams.ports.kafka import Lease, Sender
 
 Report = Callable[[Job, int], None]
 _LOOK_SECONDS = 0.5
 
 
-async def work(settings: Settings, job: str, report: Report, *, wait: bool = True) -> dict[str, Any]:
+async def run_job(settings: Settings, job: str, report: Report, *, wait: bool = True) -> dict[str, Any]:
     """Publish what is left of ``job``; with ``wait`` until its labels are stored. Returns how it stands.
 
     ``report`` is called with the job and how many rows the workers have still before them.
@@ -32,120 +32,130 @@ async def work(settings: Settings, job: str, report: Report, *, wait: bool = Tru
     Raises:
         ConfigurationError: no such job, or what it reads is gone.
     """
-    async with tools_for(settings) as tools:
-        found = tools.jobs.named(job)
-        if tools.jobs.wish(job) is Wish.DROP:
+    async with open_context(settings) as context:
+        found = context.jobs.named(job)
+        if context.jobs.wish(job) is Wish.DROP:
             raise ConfigurationError(f"replay {job} was dropped", fix="begin a new one")
-        while not found.done and tools.jobs.wish(job) is Wish.RUN:
+        run = JobRun(context, job, report)
+        while not found.done and context.jobs.wish(job) is Wish.RUN:
             if not found.complete:
-                found = await publish(tools, job, report)
+                found = await run.publish()
             if not found.complete or not wait:
                 break
-            found = await finish(tools, found, report)
-        return tools.jobs.as_dict(found)
+            found = await run.finish(found)
+        return context.jobs.as_dict(found)
 
 
-async def poller_line(tools: JobContext) -> int | None:
+async def find_poller_start(context: JobContext) -> int | None:
     """Rows from this time on are the poller's, in microseconds since 1970; None: there never was a poller.
 
     Raises:
         UnavailableError, AccessError.
     """
-    key = f"{tools.settings.clickhouse_database}.{tools.settings.clickhouse_table}".encode()
+    key = f"{context.settings.clickhouse_database}.{context.settings.clickhouse_table}".encode()
     cursor: Cursor | None = None
-    async for records in tools.tail.read(tools.topics.cursor, 0, 0):
+    async for records in context.tail.read(context.topics.cursor, 0, 0):
         for record in records:
             if record.key == key:
                 cursor = Cursor.decode(record.value) or cursor
-    return poller_begins(cursor, tools.settings) if cursor is not None else None
+    return poller_begins(cursor, context.settings) if cursor is not None else None
 
 
-async def feed_of(tools: JobContext, job: Job, *, sent: Sequence[str] = ()) -> RowSource:
+async def open_row_source(context: JobContext, job: Job, sent: Sequence[str] = ()) -> RowSource:
     """Where the rows of ``job`` come from. ``sent``: ids of its own that are published and not noted.
 
     Raises:
         ConfigurationError: the rows topic is no longer the one that the job began with.
     """
-    settings, topics = tools.settings, tools.topics
+    settings, topics = context.settings, context.topics
     if job.source == "topic":
-        if str(await tools.admin.topic_id(topics.rows)) != job.source_topic_id:
+        if str(await context.admin.topic_id(topics.rows)) != job.source_topic_id:
             raise ConfigurationError(
                 f"topic {topics.rows} was deleted and made again since replay {job.id} began",
                 fix="begin a new one with --from-table: it leaves out what is labelled already",
             )
-        return TopicFeed(tools.tail, topics.rows, job)
+        return TopicFeed(context.tail, topics.rows, job)
     if job.source == "file":
-        return await file_feed(tools, job, sent)
+        return await open_file_source(context, job, sent)
     if job.source == "table":
         where = [Condition.parse(text) for text in job.where]
-        rows = LabelledRows(tools.client, settings, since=job.since, until=job.until, where=where)
+        rows = LabelledRows(context.client, settings, since=job.since, until=job.until, where=where)
         return TableFeed(rows, settings.topic_partitions)
-    line = await poller_line(tools)
-    on_the_way = await tools.way.all()
+    line = await find_poller_start(context)
+    on_the_way = await context.in_flight.all()
     assert job.until is not None
     until = job.until if line is None else min(job.until, line)
-    old = OldRows(tools.client, settings, topics, since=job.since, until=until)
+    old = OldRows(context.client, settings, topics, since=job.since, until=until)
     return SourceFeed(old, settings.topic_partitions, on_the_way)
 
 
-async def publish(tools: JobContext, job: str, report: Report) -> Job:
-    """Publish what is left of a job, as soon as nobody else publishes; returns how it stands then.
+class JobRun:
+    """One job, from its rows to its stored labels. ``report`` as in `run_job`."""
 
-    Raises:
-        ConfigurationError: what it reads is gone, or a person must change something.
-        RefusedError: what it reads cannot be read.
-    """
-    published: list[Job] = []
+    def __init__(self, context: JobContext, job: str, report: Report) -> None:
+        self._context = context
+        self._id = job
+        self._report = report
+        self._published: Job | None = None
 
-    async def do(generation: int, lease: Lease, sender: Sender) -> None:
-        async def feed(found: Job) -> RowSource:
-            return await feed_of(tools, found, sent=[row_id for row_id, _ in publishing.sent])
+    async def publish(self) -> Job:
+        """Publish what is left of the job, as soon as nobody else publishes; returns how it stands then.
 
-        publishing = Publishing(
-            tools, job, feed, sender=sender, lease=lease, generation=generation, report=report
-        )
-        published[:] = [await publishing.run()]
+        Raises:
+            ConfigurationError: what it reads is gone, or a person must change something.
+            RefusedError: what it reads cannot be read.
+        """
+        await ReplayPublisher(self._context, self._publish_as_owner).run()
+        assert self._published is not None
+        return self._published
 
-    from_source = tools.jobs.named(job).source == "source"
-
-    async def do_as(generation: int, lease: Lease, sender: Sender) -> None:
-        if from_source and await poller_line(tools) is None:
-            await instead_of_poller(tools, generation, lease, do)
+    async def _publish_as_owner(self, owner: Ownership) -> None:
+        from_source = self._context.jobs.named(self._id).source == "source"
+        if from_source and await find_poller_start(self._context) is None:
+            await PollerSubstitute(self._context, owner, self._publish_rows).run()
         else:
-            await do(generation, lease, sender)
+            await self._publish_rows(owner)
 
-    await own_publishing(tools, do_as)
-    return published[0]
+    async def _publish_rows(self, owner: Ownership) -> None:
+        open_source = partial(open_row_source, self._context)
+        publishing = Publishing(self._context, self._id, open_source, owner, self._report)
+        self._published = await publishing.run()
 
+    async def finish(self, job: Job) -> Job:
+        """Wait until the labels of ``job``, which is published, are stored, or somebody wishes otherwise."""
+        context = self._context
+        if not await self._wait_for(job, partial(self._count_unlabeled, job)):
+            return job
+        if not await until_available("Kafka", partial(self._is_same_topic, job)):
+            # What the workers had not read is gone.
+            return await self._save(job.model_copy(update={"complete": False}))
+        shadow = job.version is not None and job.to == "shadow"
+        ends = await read_ends(context, context.topics.shadow if shadow else context.topics.labeled)
+        if not await self._wait_for(job, partial(count_unstored, context, ends)):
+            return job
+        job = await self._save(job.model_copy(update={"done": True}))
+        self._report(job, 0)
+        return job
 
-async def finish(tools: JobContext, job: Job, report: Report) -> Job:
-    """Wait until the labels are stored, or somebody wishes otherwise."""
-    output = tools.topics.shadow if job.version is not None and job.to == "shadow" else tools.topics.labeled
-
-    async def until(left: Callable[[], Awaitable[int]]) -> bool:
-        while (now := await until_available("Kafka", left)) > 0:
-            if tools.jobs.wish(job.id) is not Wish.RUN:
+    async def _wait_for(self, job: Job, count_left: Callable[[], Awaitable[int]]) -> bool:
+        """Until nothing is left. False if somebody wishes the job to stop."""
+        while (left := await until_available("Kafka", count_left)) > 0:
+            if self._context.jobs.wish(self._id) is not Wish.RUN:
                 return False
-            report(job, now)
+            self._report(job, left)
             await asyncio.sleep(_LOOK_SECONDS)
         return True
 
-    async def same_topic() -> bool:
-        return str(await tools.admin.topic_id(tools.topics.replay)) == job.replay_topic_id
+    async def _count_unlabeled(self, job: Job) -> int:
+        if not await self._is_same_topic(job):
+            return 0
+        return await count_unlabeled(self._context, job.replay_ends)
 
-    async def agents() -> int:
-        return await agents_left(tools, job.replay_ends) if await same_topic() else 0
+    async def _is_same_topic(self, job: Job) -> bool:
+        """Whether the replay topic is still the one that the rows were published on."""
+        topic_id = await self._context.admin.topic_id(self._context.topics.replay)
+        return str(topic_id) == job.replay_topic_id
 
-    if not await until(agents):
+    async def _save(self, job: Job) -> Job:
+        await note(self._context, job.message(self._context.topics))
         return job
-    if not await until_available("Kafka", same_topic):
-        job = job.model_copy(update={"complete": False})  # what the workers had not read is gone
-        await note(tools, job.message(tools.topics))
-        return job
-    ends = await ends_of(tools, output)
-    if not await until(lambda: sink_left(tools, ends)):
-        return job
-    job = job.model_copy(update={"done": True})
-    await note(tools, job.message(tools.topics))
-    report(job, 0)
-    return job

@@ -22,10 +22,10 @@ from streams.core.errors import (
     UnavailableError,
 )
 from streams.core.settings import Settings
-from streams.jobs.context import JobContext, agents_left, tools_for
+from streams.jobs.context import JobContext, count_unlabeled, open_context
 from streams.jobs.file_source import there
 from streams.jobs.job import Job, Wish
-from streams.jobs.runner import finish, publish
+from streams.jobs.runner import JobRun
 
 log = structlog.get_logger()
 
@@ -68,7 +68,7 @@ class JobScheduler:
     def __init__(self, settings: Callable[[], Settings]) -> None:
         """``settings``: asked for at each beginning, for the local stack's addresses change."""
         self._settings = settings
-        self._tools: JobContext | None = None
+        self._context: JobContext | None = None
         self._publishing: tuple[str, asyncio.Task[None]] | None = None
         self._finishing: dict[str, asyncio.Task[None]] = {}
         self._failed: dict[str, tuple[float, str]] = {}
@@ -76,15 +76,15 @@ class JobScheduler:
         self._pace = Pace()
 
     @property
-    def tools(self) -> JobContext:
+    def context(self) -> JobContext:
         """What a job works with.
 
         Raises:
             UnavailableError: Kafka does not answer.
         """
-        if self._tools is None:
+        if self._context is None:
             raise UnavailableError("the jobs are not known yet", setting="KAFKA_BOOTSTRAP_SERVERS", after=2.0)
-        return self._tools
+        return self._context
 
     @contextlib.asynccontextmanager
     async def at_work(self) -> AsyncIterator[JobScheduler]:
@@ -101,9 +101,9 @@ class JobScheduler:
         said = ""
         while True:
             try:
-                async with tools_for(self._settings()) as tools:
-                    self._tools, said = tools, ""
-                    await self._keep(tools)
+                async with open_context(self._settings()) as context:
+                    self._context, said = context, ""
+                    await self._keep(context)
             except (RetryableError, ConfigurationError) as error:
                 if str(error) != said:
                     log.warning("waiting for what jobs need", reason=str(error))
@@ -111,13 +111,13 @@ class JobScheduler:
             except Exception:  # a bug: seen in the log, and the other jobs go on
                 log.exception("jobs_begin_anew")
             finally:
-                self._tools = None
+                self._context = None
                 await self._stop()
             await asyncio.sleep(_AWAY_SECONDS)
 
     def shown(self, job: Job) -> dict[str, Any]:
         """A job for people and programs: as `Jobs.as_dict`, with its progress."""
-        told = self.tools.jobs.as_dict(job)
+        told = self.context.jobs.as_dict(job)
         left = 0 if job.done else self._left.get(job.id, job.published)
         past = job.settled + job.skipped + job.unreadable + job.published - left
         total = max(job.expected, job.read)
@@ -135,17 +135,17 @@ class JobScheduler:
             "problem": failed[1] if failed and not job.done else None,
         }
 
-    async def _keep(self, tools: JobContext) -> None:
+    async def _keep(self, context: JobContext) -> None:
         measured = float("-inf")
         while True:
             mine = [
                 job
-                for job in sorted(tools.jobs.jobs.values(), key=lambda job: (job.begun_at, job.id))
-                if job.kept and not job.done and tools.jobs.wish(job.id) is Wish.RUN
+                for job in sorted(context.jobs.jobs.values(), key=lambda job: (job.begun_at, job.id))
+                if job.kept and not job.done and context.jobs.wish(job.id) is Wish.RUN
             ]
             for job in mine:
                 if job.complete and job.id not in self._finishing:
-                    self._finishing[job.id] = asyncio.create_task(self._worked(tools, job, finish_it=True))
+                    self._finishing[job.id] = asyncio.create_task(self._work(context, job, finish_it=True))
             self._finishing = {name: task for name, task in self._finishing.items() if not task.done()}
             if self._publishing is None or self._publishing[1].done():
                 self._publishing = None
@@ -155,25 +155,23 @@ class JobScheduler:
                     if (
                         not job.complete
                         and not waits
-                        and (job.file is None or there(tools.settings, job.file))
+                        and (job.file is None or there(context.settings, job.file))
                     ):
-                        task = asyncio.create_task(self._worked(tools, job, finish_it=False))
+                        task = asyncio.create_task(self._work(context, job, finish_it=False))
                         self._publishing = (job.id, task)
                         break
             if time.monotonic() - measured > _MEASURE_SECONDS:
-                await self._measure(tools)
+                await self._measure(context)
                 measured = time.monotonic()
             await asyncio.sleep(_LOOK_SECONDS)
 
-    async def _worked(self, tools: JobContext, job: Job, *, finish_it: bool) -> None:
+    async def _work(self, context: JobContext, job: Job, *, finish_it: bool) -> None:
         try:
-            if finish_it:
-                found = await finish(tools, job, _silent)
-            else:
-                found = await publish(tools, job.id, _silent)
+            run = JobRun(context, job.id, _report_nothing)
+            found = await (run.finish(job) if finish_it else run.publish())
             self._failed.pop(job.id, None)
-            if tools.jobs.jobs[job.id].updated_at <= found.updated_at:
-                tools.jobs.jobs[job.id] = found  # the topic tells it too, a little later
+            if context.jobs.jobs[job.id].updated_at <= found.updated_at:
+                context.jobs.jobs[job.id] = found  # the topic tells it too, a little later
         except RetryableError as error:
             log.warning("job_waits", job=job.id, reason=str(error))
             await asyncio.sleep(_AWAY_SECONDS)
@@ -184,15 +182,15 @@ class JobScheduler:
             log.exception("job_stands", job=job.id)
             self._failed[job.id] = (time.monotonic(), "it cannot go on; the log says more")
 
-    async def _measure(self, tools: JobContext) -> None:
+    async def _measure(self, context: JobContext) -> None:
         """How many rows the workers have still before them, of each job that is not done."""
-        for job in list(tools.jobs.jobs.values()):
+        for job in list(context.jobs.jobs.values()):
             if job.done or not job.published:
                 self._left.pop(job.id, None)
                 self._pace.forget(job.id)
                 continue
             ends = job.replay_ends if job.complete else job.replay_starts
-            left = min(await agents_left(tools, ends), job.published)
+            left = min(await count_unlabeled(context, ends), job.published)
             self._left[job.id] = left
             self._pace.saw(job.id, job.settled + job.skipped + job.unreadable + job.published - left)
 
@@ -206,5 +204,5 @@ class JobScheduler:
         self._finishing, self._publishing = {}, None
 
 
-def _silent(job: Job, left: int) -> None:
+def _report_nothing(job: Job, left: int) -> None:
     return

@@ -27,12 +27,13 @@ from connectors.llm.client import ChatClient
 from streams.core.availability import until_available
 from streams.core.codec import decode
 from streams.core.errors import LabelstreamError, UndecodableError
+from streams.core.label_version import LabelSpec
 from streams.core.messages import Augmented, Labeled
 from streams.core.records import Record
 from streams.core.settings import Settings
 from streams.core.topics import Topics
 from streams.delivery.delivery import Delivery
-from streams.delivery.routes import Limits
+from streams.delivery.routes import Flow, Limits
 from streams.observability.collectors import (
     StageLatency,
     agents_metrics,
@@ -81,35 +82,31 @@ async def agents(settings: Settings, health: Health) -> None:
         versions = LabelSteps(settings, topics, labeler, labels, live)
         health.wait_for("the label versions")
         await versions.start()
-        await _work(
-            settings,
+        flow = agents_flow(
             topics,
-            health,
-            {"labeler": labeler, "augmenter": augmenter},
-            {Labeled.made_by: labels, Augmented.made_by: variants},
-            live.model,
-            {
-                "label": labeler_of(live, labeler, labels).label,
-                "label_version": live.version,
-                "augment": augmenting.augment,
-                "label_as": versions.label_as,
-                "recall": _recall(topics, live.version, labels, augmenting, variants),
-                "unwanted": versions.known.unwanted,
-            },
-            versions.run,
+            label=labeler_of(live, labeler, labels).label,
+            label_version=live.version,
+            augment=augmenting.augment,
+            label_as=versions.label_as,
+            recall=_recall(topics, live.version, labels, augmenting, variants),
+            unwanted=versions.known.unwanted,
         )
+        models = {"labeler": labeler, "augmenter": augmenter}
+        answers = {Labeled.made_by: labels, Augmented.made_by: variants}
+        await _deliver(settings, topics, health, models, answers, live, flow, versions.run)
 
 
-async def _work(
+async def _deliver(
     settings: Settings,
     topics: Topics,
     health: Health,
     models: dict[str, ChatClient],
     answers: dict[str, Shared],
-    model_name: str,
-    flow: dict[str, Any],
+    live: LabelSpec,
+    flow: Flow,
     beside: Callable[[], Coroutine[Any, Any, None]],
 ) -> None:
+    """Work through ``flow`` until cancelled, with what watches and measures it."""
     arguments, group = connection(settings), topics.groups.agents
     latency, call_seconds = StageLatency(), Histogram(LLM_CALL_SECONDS)
     lease = GroupLease()
@@ -123,9 +120,9 @@ async def _work(
     writers = dict.fromkeys((topics.labeled, topics.shadow, topics.dead_letter), Labeled.made_by)
     writers[topics.augmented] = Augmented.made_by
     headroom = Headroom(readers, size_of=producer.size_of)
-    losses = LossReporter(names["agents"], topics.cursor, producer, lease)
+    losses = LossReporter(group.name, topics.cursor, producer, lease)
     delivery = Delivery(
-        agents_flow(topics, **flow),
+        flow,
         sender=producer,
         tail=tail,
         topic_ids=admin,
@@ -147,7 +144,7 @@ async def _work(
     )
     data = settings.labelstream_data / "agents"
     data.mkdir(parents=True, exist_ok=True)
-    view = GroupView(arguments, names["agents"])
+    view = GroupView(arguments, group.name)
     worker = AgentsWorker(
         group=group.name,
         connection=arguments,
@@ -169,11 +166,11 @@ async def _work(
         yield waits_metric(headroom.waits, writers)
         yield from lost_metrics(losses)
         yield from member_metrics(lease)
-        yield LABEL_VERSION.one(1.0, flow["label_version"], model_name)
+        yield LABEL_VERSION.one(1.0, live.version, live.model)
 
     def state() -> dict[str, Any]:
         return {
-            "label_version": flow["label_version"],
+            "label_version": live.version,
             "counts": dict(delivery.counts),
             "in_flight": delivery.in_flight,
             "lost": dict(losses.counts),

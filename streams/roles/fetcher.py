@@ -13,9 +13,7 @@ import structlog
 from connectors.kafka.connection import connection
 from connectors.kafka.consumer import GroupConsumer, Session
 from connectors.kafka.group_view import GroupView
-from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.tail import TailReader
-from streams.core.availability import again
 from streams.core.settings import Settings
 from streams.files.scheduled_fetch import Fetching
 from streams.jobs.scheduler import JobScheduler
@@ -32,17 +30,15 @@ async def fetcher(settings: Settings, health: Health) -> None:
     """Fetch until cancelled."""
     settings, topics = await kafka_ready(settings, health)
     arguments = connection(settings)
-    reads = topics.groups.fetcher
-    group, view = GroupConsumer(arguments, reads.name, reads.topics), GroupView(arguments, reads.name)
-    producer = LeasedProducer(arguments, group.lease)
-    group.fence_with(producer.fence)
+    group = GroupConsumer(arguments, topics.groups.fetcher)
+    view = GroupView(arguments, topics.groups.fetcher.name)
     keeper = JobScheduler(lambda: with_local_stack(settings))
     told: dict[str, Any] = {"active": False, "fetches": 0, "rows": 0}
 
     async def work(session: Session) -> None:
         told["active"] = True
         try:
-            await Fetching(settings, topics, TailReader(arguments), keeper, producer, told).run(session)
+            await Fetching(settings, topics, TailReader(arguments), keeper, group.producer, told).run(session)
         finally:
             told["active"] = False
 
@@ -55,8 +51,5 @@ async def fetcher(settings: Settings, health: Health) -> None:
 
     health.state = lambda: dict(told)
     health.working()
-    try:
-        async with keeper.at_work():
-            await watched(again(lambda: group.run(work)), Watchdog(lambda: told["fetches"], owes))
-    finally:
-        await producer.stop()
+    async with keeper.at_work():
+        await watched(group.run(work), Watchdog(lambda: told["fetches"], owes))

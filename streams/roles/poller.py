@@ -16,10 +16,8 @@ from connectors.kafka.connection import connection
 from connectors.kafka.consumer import GroupConsumer, Session
 from connectors.kafka.group_view import GroupView
 from connectors.kafka.headroom import Headroom
-from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.reader_positions import ReaderPositions
 from connectors.kafka.tail import TailReader
-from streams.core.availability import again
 from streams.core.settings import Settings
 from streams.observability.collectors import member_metrics, poller_metrics, waits_metric
 from streams.observability.health import Health
@@ -39,12 +37,10 @@ async def poller(settings: Settings, health: Health) -> None:
     client = await clickhouse_ready(settings, health)
     arguments = connection(settings)
     admin = Admin(arguments)
-    reads = topics.groups.poller
-    group, view = GroupConsumer(arguments, reads.name, reads.topics), GroupView(arguments, reads.name)
-    producer = LeasedProducer(arguments, group.lease)
-    group.fence_with(producer.fence)
+    group = GroupConsumer(arguments, topics.groups.poller)
+    view = GroupView(arguments, topics.groups.poller.name)
     readers = ReaderPositions(arguments, topics.groups.readers_of([topics.rows]))
-    headroom = Headroom(readers, most=_MOST_AHEAD, size_of=producer.size_of)
+    headroom = Headroom(readers, most=_MOST_AHEAD, size_of=group.producer.size_of)
     counts: Counter[str] = Counter()
     latency = Histogram(STAGE_LATENCY)
     active: list[Poller] = []
@@ -55,7 +51,7 @@ async def poller(settings: Settings, health: Health) -> None:
             topics,
             settings,
             partitions=settings.topic_partitions,
-            sender=producer,
+            sender=group.producer,
             tail=TailReader(arguments),
             topic_ids=admin,
             lease=group.lease,
@@ -101,9 +97,8 @@ async def poller(settings: Settings, health: Health) -> None:
     health.measure, health.state = measure, state
     health.working()
     try:
-        await watched(again(lambda: group.run(poll)), Watchdog(progress, owes))
+        await watched(group.run(poll), Watchdog(progress, owes))
     finally:
         log.info("poller_ends", **counts)
         await readers.close()
-        await producer.stop()
         await client.close()

@@ -16,9 +16,8 @@ from connectors.kafka.connection import connection
 from connectors.kafka.consumer import GroupConsumer, Session
 from connectors.kafka.follow import Follower
 from connectors.kafka.group_view import GroupView
-from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.tail import TailReader
-from streams.core.availability import again, until_available
+from streams.core.availability import until_available
 from streams.core.settings import Settings
 from streams.observability.collectors import lost_metrics, member_metrics, sink_metrics
 from streams.observability.health import Health
@@ -39,21 +38,19 @@ async def sink(settings: Settings, health: Health) -> None:
     client = await clickhouse_ready(settings, health)
     writer = writer_for(settings)
     arguments = connection(settings)
-    reads = topics.groups.sink
-    group, view = GroupConsumer(arguments, reads.name, reads.topics), GroupView(arguments, reads.name)
-    producer = LeasedProducer(arguments, group.lease)
-    group.fence_with(producer.fence)
+    group = GroupConsumer(arguments, topics.groups.sink)
+    view = GroupView(arguments, topics.groups.sink.name)
     tail = TailReader(arguments)
     latency = Histogram(STAGE_LATENCY)
     versions = KnownVersions()
     follower = Follower(arguments, topics.versions, versions.learn)
     await until_available("the label versions", follower.start)
-    losses = LossReporter(topics.groups.sink.name, topics.cursor, producer, group.lease)
+    losses = LossReporter(topics.groups.sink.name, topics.cursor, group.producer, group.lease)
     storing = Sink(
         client,
         settings.result_database,
         topics,
-        sender=producer,
+        sender=group.producer,
         tail=tail,
         topic_ids=Admin(arguments),
         lease=group.lease,
@@ -62,7 +59,7 @@ async def sink(settings: Settings, health: Health) -> None:
         unwanted=versions.unwanted,
         observe=StoringTime(latency).observe,
     )
-    lags = Lags(BacklogReader(arguments), reads.step_of, group.done)
+    lags = Lags(BacklogReader(arguments), topics.groups.sink.step_of, group.done)
 
     async def store(session: Session) -> None:
         await storing.run(session, session.committed, session.generation)
@@ -88,13 +85,12 @@ async def sink(settings: Settings, health: Health) -> None:
     health.working()
     try:
         await watched(
-            again(lambda: group.run(store)),
+            group.run(store),
             Watchdog(lambda: storing.counts.total(), owes),
             follower.run(),
             lags.run(),
         )
     finally:
         log.info("sink_ends", **storing.counts)
-        await producer.stop()
         await client.close()
         await writer.close()

@@ -15,6 +15,7 @@ from connectors.kafka.group_view import GroupView
 from connectors.kafka.producer import LeasedProducer
 from streams.core.records import Commit, Outgoing, Partition
 from streams.core.settings import Settings
+from streams.core.topics import ConsumerGroup
 from tests.stack import local_stack
 
 
@@ -32,7 +33,8 @@ async def test_a_member_owes_what_is_not_committed_though_it_does_nothing(argume
     producer = LeasedProducer(arguments)
     await producer.send_many([Outgoing("seen", number % 2, b"k", b"v") for number in range(10)])
     await producer.stop()
-    group, view = GroupConsumer(arguments, "viewed", ("seen",)), GroupView(arguments, "viewed")
+    group = GroupConsumer(arguments, ConsumerGroup("viewed", {"read": ("seen",)}))
+    view = GroupView(arguments, "viewed")
     began: asyncio.Queue[Session] = asyncio.Queue()
 
     async def idle(session: Session) -> None:

@@ -1,4 +1,4 @@
-"""A member of a group: what fails around a rebalance is tried again, or ends `run`."""
+"""A member of a group: what fails around a rebalance is tried again, or ends `join`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from connectors.kafka import consumer as consumers
 from connectors.kafka.consumer import GroupConsumer, Session
 from streams.core.errors import AccessError, LabelstreamError, UnavailableError
 from streams.core.records import Partition
+from streams.core.topics import ConsumerGroup
 from tests.unit.connectors.kafka.fakes import FakeConsumer, until
 
 PLACES = [Partition("labeled", number) for number in range(8)]
@@ -28,15 +29,19 @@ class Member:
         self.consumer = FakeConsumer()
         self.sessions: list[Session] = []
         self.fences = 0
-        self.group = GroupConsumer({}, "group", ("labeled",), fence=self._fence)
-        self.running = asyncio.create_task(self.group.run(self._work))
+        self.group = GroupConsumer(
+            {},
+            ConsumerGroup("group", {"store": ("labeled",)}),
+            producer=SimpleNamespace(fence=self._fence),  # type: ignore[arg-type]
+        )
+        self.running = asyncio.create_task(self.group.join(self._work))
 
     async def assigned(self, places: list[Partition]) -> None:
         await until(lambda: self.consumer.subscribed)
         await self.consumer.rebalance(places)
 
     async def end(self) -> BaseException | None:
-        """What `run` ends with by itself."""
+        """What `join` ends with by itself."""
         await asyncio.wait([self.running], timeout=60)
         assert self.running.done()
         assert self.consumer.stopped
@@ -121,7 +126,7 @@ async def test_a_fence_that_fails_ends_the_role(member: Member) -> None:
     def fence() -> None:
         raise RuntimeError("the producer is in an impossible state")
 
-    member.group.fence_with(fence)
+    member.group.producer.fence = fence  # type: ignore[method-assign]
     await member.assigned(PLACES)
     await until(lambda: member.sessions)
     member.consumer._coordinator.generation += 1  # the group has moved on: nothing to settle, all to fence

@@ -16,6 +16,7 @@ from streams.core.topics import Topics
 from streams.jobs import publishing as replay
 from streams.jobs.context import JobContext
 from streams.jobs.job import Job, Jobs, Wish
+from streams.jobs.leader_election import Ownership
 from streams.jobs.publishing import Publishing
 from streams.jobs.sources import Item, Page
 
@@ -112,14 +113,13 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 def publishing(world: World, job: Job) -> Publishing:
     settings = load({"TOPIC_PARTITIONS": "1"}, None)
-    tools = JobContext(settings, Topics("esk"), *([world] * 4), world.jobs)  # type: ignore[arg-type]
+    context = JobContext(settings, Topics("esk"), *([world] * 4), world.jobs)  # type: ignore[arg-type]
 
-    async def feed(_: Job) -> Any:
+    async def open_source(_: Job, sent: list[str]) -> Any:
         return Feed()
 
-    return Publishing(
-        tools, job.id, feed, sender=world, lease=world, generation=1, report=lambda job, left: None
-    )
+    owner = Ownership(1, world, world)  # type: ignore[arg-type]
+    return Publishing(context, job.id, open_source, owner, lambda job, left: None)
 
 
 def published(world: World) -> list[str]:

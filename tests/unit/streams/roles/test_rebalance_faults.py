@@ -33,6 +33,7 @@ from streams.core.codec import encode, headers_of
 from streams.core.errors import UnavailableError
 from streams.core.records import Commit, Partition
 from streams.core.settings import Settings
+from streams.core.topics import ConsumerGroup
 from streams.pipeline import worker as workers
 from streams.pipeline.worker import AgentsWorker
 from tests.unit.connectors.clickhouse.poller import fakes as source
@@ -89,9 +90,9 @@ class GroupLife(Life):
         self.fault.watch(consumer, "getmany", "commit", "seek")
         self.monkeypatch.setattr(consumers, "AIOKafkaConsumer", lambda **_: consumer)
         fence = self.fault.watch(SimpleNamespace(fence=lambda: None), "fence")
-        self.group = GroupConsumer({}, "group", ("t",), fence=lambda: fence.fence())
+        self.group = GroupConsumer({}, ConsumerGroup("group", {"s": ("t",)}), producer=fence)
         self.fault.watch(self.group.lease, "renew")
-        running = asyncio.create_task(self.group.run(self.work))
+        running = asyncio.create_task(self.group.join(self.work))
         try:
             for ownership in range(3):
                 await until(lambda: running.done() or consumer.subscribed)

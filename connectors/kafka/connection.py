@@ -20,8 +20,6 @@ SESSION_SECONDS = 6.0
 HEARTBEAT_SECONDS = 1.0
 # A group member that waits for a model or a database is not dead; the heartbeat says who is.
 POLL_INTERVAL_MS = 7 * 24 * 3600 * 1000
-# Largest message; the brokers' default for a topic.
-MESSAGE_BYTES = 1_000_000
 # TLS says goodbye before it closes.
 _CLOSE_SECONDS = 1.0
 

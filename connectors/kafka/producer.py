@@ -19,11 +19,11 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, OutOfOrderSequenceNumber, ProducerClosed
 
-from connectors.kafka.connection import MESSAGE_BYTES
 from connectors.kafka.errors import translate
 from connectors.kafka.gate import GatedSender
 from streams.core.errors import LabelstreamError, LeaseLostError, RefusedError, UnavailableError
 from streams.core.records import Outgoing, Run
+from streams.core.topics import MESSAGE_BYTES
 from streams.ports.kafka import Lease
 
 log = structlog.get_logger()

@@ -10,6 +10,11 @@ from hashlib import sha256
 
 from streams.core.text import is_plain
 
+# The largest message; the brokers' default for a topic.
+MESSAGE_BYTES = 1_000_000
+# The largest value of a message: its headers and framing need the rest.
+VALUE_BYTES = 990_000
+
 
 @dataclass(frozen=True)
 class Topic:

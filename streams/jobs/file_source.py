@@ -19,14 +19,12 @@ from streams.core.errors import ConfigurationError
 from streams.core.messages import DeadLetter, Row
 from streams.core.records import Outgoing
 from streams.core.settings import Settings
-from streams.core.topics import Topics, partition_of
+from streams.core.topics import VALUE_BYTES, Topics, partition_of
 from streams.jobs.context import JobContext
 from streams.jobs.job import FileSource, Job
 from streams.jobs.sources import PAGE_ROWS, Page, item_of
 
 T = TypeVar("T")
-# A message of more bytes is refused by the topic; what headers and framing take is left out.
-_LARGEST = 990_000
 
 
 def rows_of(settings: Settings, file: FileSource) -> Rows:
@@ -90,7 +88,7 @@ class FileFeed:
             else:
                 partition = partition_of(one.row.text, self._partitions)
                 value = encode(one.row)
-                if len(value) > _LARGEST:
+                if len(value) > VALUE_BYTES:
                     letters.append(self._too_large(one.row, partition, len(value)))
                     unreadable += 1
                 else:

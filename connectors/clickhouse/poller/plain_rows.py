@@ -18,10 +18,7 @@ from streams.core.context import TRACEPARENT, traceparent_of
 from streams.core.messages import Row
 from streams.core.records import Outgoing
 from streams.core.text import is_plain
-from streams.core.topics import partition_of
-
-# A message of more bytes is refused by the topic; what headers and framing take is left out.
-LARGEST = 990_000
+from streams.core.topics import VALUE_BYTES, partition_of
 
 _SECOND = 1_000_000
 _LAST_SECOND = 253_402_300_800  # the year 10000
@@ -60,7 +57,7 @@ class QuickRows:
             },
             option=orjson.OPT_UTC_Z,
         )
-        if len(value) > LARGEST:
+        if len(value) > VALUE_BYTES:
             return None
         created_at = f"{at}+00:00".encode()
         trace = traceparent_of(row_id, created_at)

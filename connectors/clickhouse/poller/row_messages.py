@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import structlog
 
-from connectors.clickhouse.poller.plain_rows import LARGEST, QuickRows
+from connectors.clickhouse.poller.plain_rows import QuickRows
 from connectors.clickhouse.poller.published_rows import Published
 from connectors.clickhouse.poller.row_identity import CONTENT, Mark, content_of, mark_of, name_row
 from connectors.clickhouse.source.table import SourceRow
@@ -19,7 +19,7 @@ from streams.core.messages import DeadLetter, Row
 from streams.core.records import Outgoing
 from streams.core.text import clean, why_skipped
 from streams.core.times import moment
-from streams.core.topics import Topics, partition_of
+from streams.core.topics import VALUE_BYTES, Topics, partition_of
 
 log = structlog.get_logger()
 
@@ -129,7 +129,7 @@ class Namer:
 
     def _outgoing(self, message: Row, mark: Mark) -> Outgoing:
         value = encode(message)
-        if len(value) > LARGEST:
+        if len(value) > VALUE_BYTES:
             return self.dead_letter(message, mark, len(value))
         headers = [*headers_of(message), (CONTENT, mark.header())]
         partition = partition_of(message.text, self._partitions)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import quoted
+from connectors.clickhouse.client.sql import quoted, result_table
 from connectors.clickhouse.schema.columns import columns_of
 from connectors.clickhouse.schema.tables import AUDIT
 from streams.core.settings import Settings
@@ -34,7 +34,7 @@ async def read_audit(client: ClickHouseClient, settings: Settings, limit: int) -
     names = [name for name in _NAMES if name != "at"]
     rows = await client.rows(
         f"SELECT toUnixTimestamp64Micro(at), {', '.join(quoted(name) for name in names)}\n"
-        f"FROM {quoted(settings.result_database)}.{quoted(AUDIT)}\n"
+        f"FROM {result_table(settings, AUDIT)}\n"
         "ORDER BY at DESC LIMIT {most:UInt32}",
         {"most": limit},
     )

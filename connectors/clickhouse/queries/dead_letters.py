@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import quoted
+from connectors.clickhouse.client.sql import quoted, result_table
 from connectors.clickhouse.schema.tables import DEAD_LETTERS
 from streams.core.errors import ConfigurationError
 from streams.core.messages import DeadLetter
@@ -51,7 +51,7 @@ async def list_letters(
     names = list(DeadLetter.model_fields)
     columns = await client.columns(
         f"SELECT {', '.join(_selected(name) for name in names)}\n"
-        f"FROM {quoted(settings.result_database)}.{quoted(DEAD_LETTERS)}\n"
+        f"FROM {result_table(settings, DEAD_LETTERS)}\n"
         f"WHERE {where}\n"
         # The same letter may be there twice until a merge, should it ever have been inserted twice.
         "ORDER BY failed_at DESC, _topic_id, _partition, _offset\n"
@@ -76,7 +76,7 @@ async def count_letters(
     where, parameters = _where(reason, step, since)
     rows = await client.rows(
         f"SELECT toString(step), toString(reason), uniqExact({_KEY}) AS found\n"
-        f"FROM {quoted(settings.result_database)}.{quoted(DEAD_LETTERS)} WHERE {where}\n"
+        f"FROM {result_table(settings, DEAD_LETTERS)} WHERE {where}\n"
         "GROUP BY step, reason ORDER BY found DESC, step, reason",
         parameters,
     )

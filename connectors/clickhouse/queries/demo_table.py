@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import quoted
+from connectors.clickhouse.client.sql import qualified, quoted, result_table
 from connectors.clickhouse.schema.tables import AUGMENTED, CURRENT, DEAD_LETTERS, LABELED
 from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
@@ -134,10 +134,10 @@ class DemoTable:
 
     @property
     def _table(self) -> str:
-        return f"{quoted(self._settings.clickhouse_database)}.{quoted(self._settings.clickhouse_table)}"
+        return qualified(self._settings.clickhouse_database, self._settings.clickhouse_table)
 
     def _result(self, table: str) -> str:
-        return f"{quoted(self._settings.result_database)}.{quoted(table)}"
+        return result_table(self._settings, table)
 
     def _mine(self) -> str:
         return f"toUInt64OrZero(row_id) >= {self.first}"

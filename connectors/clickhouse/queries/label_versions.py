@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import quoted
+from connectors.clickhouse.client.sql import result_table
 from connectors.clickhouse.schema.tables import LABELED, VERSIONS
 from streams.core.errors import RefusedError
 from streams.core.settings import Settings
@@ -61,7 +61,7 @@ async def list_versions(
     # As the current view ranks them; a row stored twice counts once.
     counting = (
         f"SELECT toString(label_version), uniqExact(created_at, row_id)\n"
-        f"FROM {quoted(settings.result_database)}.{quoted(LABELED)} GROUP BY label_version"
+        f"FROM {result_table(settings, LABELED)} GROUP BY label_version"
     )
     counts = dict(await client.rows(counting)) if counted else {}
     promoted = sorted(
@@ -179,7 +179,7 @@ async def _status(client: ClickHouseClient, table: str, version: str) -> str:
 
 
 def _table(settings: Settings) -> str:
-    return f"{quoted(settings.result_database)}.{quoted(VERSIONS)}"
+    return result_table(settings, VERSIONS)
 
 
 def _unknown(version: str) -> RefusedError:

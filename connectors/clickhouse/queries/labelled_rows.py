@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import quoted
+from connectors.clickhouse.client.sql import result_table
 from connectors.clickhouse.schema.tables import AUGMENTED, DEAD_LETTERS, LABELED
 from connectors.clickhouse.sink.stored_offsets import OffsetSet
 from streams.core.settings import Settings
@@ -68,7 +68,7 @@ async def given_up(client: ClickHouseClient, settings: Settings) -> list[tuple[s
     """Step, row id and bytes of the rows that were given up before they had a label."""
     columns = await client.columns(
         "SELECT toString(step), row_id, payload FROM "
-        f"{quoted(settings.result_database)}.{quoted(DEAD_LETTERS)} WHERE step IN ('poll', 'label', 'store')",
+        f"{result_table(settings, DEAD_LETTERS)} WHERE step IN ('poll', 'label', 'store')",
         strings_as_bytes=True,
     )
     return [
@@ -116,7 +116,7 @@ async def drop_rows(
         ]
     before = await count_of(client, settings, version)
     for table in (LABELED, AUGMENTED):
-        name = f"{quoted(settings.result_database)}.{quoted(table)}"
+        name = result_table(settings, table)
         for start in range(0, len(conditions), _RANGES):
             some = " OR ".join(conditions[start : start + _RANGES])
             where, given = f"label_version = {{version:String}} AND ({some})", {"version": version}
@@ -128,4 +128,4 @@ async def drop_rows(
 
 
 def _labeled(settings: Settings) -> str:
-    return f"{quoted(settings.result_database)}.{quoted(LABELED)}"
+    return result_table(settings, LABELED)

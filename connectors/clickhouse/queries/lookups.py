@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import quoted
+from connectors.clickhouse.client.sql import limited, quoted, result_table
 from connectors.clickhouse.queries.dead_letters import list_letters
 from connectors.clickhouse.schema.columns import columns_of
 from connectors.clickhouse.schema.newest import newest_first
@@ -24,6 +24,7 @@ L = TypeVar("L", bound=Labeled)
 
 # No look may take the server's time for longer: whoever asked has gone.
 SECONDS = 20
+_LIMITS = limited(SECONDS)
 _MOST = 1_000  # versions of one id, over all the rows that have it
 _LETTERS = 50
 # So often are candidates looked at that turn out not to be the label that counts.
@@ -43,7 +44,7 @@ async def row_history(client: ClickHouseClient, settings: Settings, row_id: str)
     labels = await messages_of(
         client,
         Labeled,
-        f"{_name(settings, LABELED)} WHERE row_id = {{row_id:String}}\n"
+        f"{result_table(settings, LABELED)} WHERE row_id = {{row_id:String}}\n"
         f"ORDER BY created_at DESC, {newest_first('labeled_at')} "
         "LIMIT 1 BY created_at, label_version LIMIT {most:UInt32}",
         given,
@@ -51,7 +52,7 @@ async def row_history(client: ClickHouseClient, settings: Settings, row_id: str)
     variants = await messages_of(
         client,
         Augmented,
-        f"{_name(settings, AUGMENTED)} WHERE row_id = {{row_id:String}}\n"
+        f"{result_table(settings, AUGMENTED)} WHERE row_id = {{row_id:String}}\n"
         f"ORDER BY created_at DESC, {newest_first('augmented_at')} "
         "LIMIT 1 BY created_at, label_version, augment_model LIMIT {most:UInt32}",
         given,
@@ -61,7 +62,7 @@ async def row_history(client: ClickHouseClient, settings: Settings, row_id: str)
         return None
     current = await client.rows(
         "SELECT toUnixTimestamp64Micro(created_at), toString(label_version) FROM "
-        f"{_name(settings, CURRENT)} WHERE row_id = {{row_id:String}} LIMIT {{most:UInt32}}{_LIMITS}",
+        f"{result_table(settings, CURRENT)} WHERE row_id = {{row_id:String}} LIMIT {{most:UInt32}}{_LIMITS}",
         given,
     )
     found = frozenset((moment(int(micros)), str(version)) for micros, version in current)
@@ -112,7 +113,7 @@ async def _candidates(
     return await messages_of(
         client,
         Labeled,
-        f"{_name(settings, LABELED)} WHERE {' AND '.join(conditions) or '1'}\n"
+        f"{result_table(settings, LABELED)} WHERE {' AND '.join(conditions) or '1'}\n"
         "ORDER BY created_at DESC, row_id DESC LIMIT 1 BY created_at, row_id LIMIT {most:UInt32}",
         given | {"most": most},
     )
@@ -126,10 +127,11 @@ async def _counting(
         return []
     conditions, given = _conditions(query)
     rows = f"{_AT.format('>=', 'first')} AND {_AT.format('<=', 'last')} AND row_id IN {{ids:Array(String)}}"
-    source = f"{_name(settings, CURRENT)} WHERE {rows}"
+    source = f"{result_table(settings, CURRENT)} WHERE {rows}"
     if query.version is not None:
         source = (
-            f"(SELECT * FROM {_name(settings, LABELED)} WHERE {rows} AND label_version = {{version:String}}\n"
+            f"(SELECT * FROM {result_table(settings, LABELED)}\n"
+            f"WHERE {rows} AND label_version = {{version:String}}\n"
             f"ORDER BY {newest_first('labeled_at')} LIMIT 1 BY created_at, row_id) WHERE 1"
         )
         given["version"] = query.version
@@ -197,10 +199,3 @@ def _message(kind: type[L], row: dict[str, Any], times: set[str]) -> L:
 
 def _micros(at: datetime) -> int:
     return micros_of(min(max(at, _FIRST), _LAST))
-
-
-def _name(settings: Settings, table: str) -> str:
-    return f"{quoted(settings.result_database)}.{quoted(table)}"
-
-
-_LIMITS = f"\nSETTINGS max_execution_time = {SECONDS}"

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import quoted
+from connectors.clickhouse.client.sql import result_table
 from connectors.clickhouse.queries.dead_letters import list_letters
 from connectors.clickhouse.schema.tables import AUGMENTED, DEAD_LETTERS, LABELED
 from connectors.clickhouse.sink.batch import to_batch
@@ -47,7 +47,7 @@ async def resolved_letters(
         for start in range(0, len(ids), _BATCH):
             rows += await client.rows(
                 f"SELECT row_id, max({column}), max(_stored_at) "
-                f"FROM {quoted(settings.result_database)}.{quoted(table)} "
+                f"FROM {result_table(settings, table)} "
                 "WHERE row_id IN {ids:Array(String)} GROUP BY row_id",
                 {"ids": ids[start : start + _BATCH]},
             )
@@ -88,7 +88,7 @@ async def open_letters(
         (row[0], row[1], row[2], row[3]): (int(row[4]), int(row[5]), str(row[6]))
         for row in await client.rows(
             "SELECT toString(topic), partition, offset, toUnixTimestamp64Micro(failed_at), "
-            f"_partition, _offset, _topic_id FROM {quoted(settings.result_database)}.{quoted(DEAD_LETTERS)}"
+            f"_partition, _offset, _topic_id FROM {result_table(settings, DEAD_LETTERS)}"
         )
     }
     done = await resolved_letters(client, settings, letters)

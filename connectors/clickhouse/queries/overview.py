@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import quoted
+from connectors.clickhouse.client.sql import limited, result_table
 from connectors.clickhouse.schema.tables import CURRENT, DEAD_LETTERS, LABELED, STORED
 from streams.core.settings import Settings
 from streams.ports.page import LabelPicture
 
 _SECONDS = 10
+_LIMITS = limited(_SECONDS)
 _DAY = 86_400 * 1_000_000
 _MOST_LABELS = 60
 BINS = 20
@@ -22,7 +23,7 @@ async def table_sizes(client: ClickHouseClient, settings: Settings) -> dict[str,
     Raises:
         UnavailableError, ConfigurationError: as the client.
     """
-    counts = ", ".join(f"(SELECT count() FROM {_name(settings, table)})" for table in STORED)
+    counts = ", ".join(f"(SELECT count() FROM {result_table(settings, table)})" for table in STORED)
     rows = await client.rows(f"SELECT {counts}{_LIMITS}")
     return dict(zip(STORED, (int(number) for number in rows[0]), strict=True))
 
@@ -30,7 +31,7 @@ async def table_sizes(client: ClickHouseClient, settings: Settings) -> dict[str,
 async def letter_reasons(client: ClickHouseClient, settings: Settings) -> list[tuple[str, str, int]]:
     """Step, reason and count of the most frequent twenty."""
     rows = await client.rows(
-        f"SELECT toString(step), toString(reason), count() AS n FROM {_name(settings, DEAD_LETTERS)}\n"
+        f"SELECT toString(step), toString(reason), count() AS n FROM {result_table(settings, DEAD_LETTERS)}\n"
         f"GROUP BY step, reason ORDER BY n DESC, step, reason LIMIT 20{_LIMITS}"
     )
     return [(str(step), str(reason), int(count)) for step, reason, count in rows]
@@ -42,7 +43,7 @@ async def label_picture(client: ClickHouseClient, settings: Settings, now: int) 
     ``now``: microseconds since 1970. Where the newest row is older the day ends with that row.
     """
     newest = await client.rows(
-        f"SELECT toUnixTimestamp64Micro(created_at) FROM {_name(settings, LABELED)}\n"
+        f"SELECT toUnixTimestamp64Micro(created_at) FROM {result_table(settings, LABELED)}\n"
         "WHERE created_at <= fromUnixTimestamp64Micro({now:Int64}, 'UTC')\n"
         f"ORDER BY created_at DESC LIMIT 1{_LIMITS}",
         {"now": now},
@@ -55,14 +56,14 @@ async def label_picture(client: ClickHouseClient, settings: Settings, now: int) 
     span = f"{since.format('>', 'week')} AND {since.format('<=', 'until')}"
     labels = await client.rows(
         f"SELECT toString(label), countIf({since.format('>', 'day')}) AS recent, count() - recent AS before\n"
-        f"FROM {_name(settings, CURRENT)} WHERE {span}\n"
+        f"FROM {result_table(settings, CURRENT)} WHERE {span}\n"
         f"GROUP BY label ORDER BY recent DESC, before DESC, label LIMIT {_MOST_LABELS}{_LIMITS}",
         given,
     )
     bins = [0] * BINS
     for number, count in await client.rows(
         f"SELECT least(toInt32(floor(assumeNotNull(confidence) * {BINS})), {BINS - 1}) AS bin, count()\n"
-        f"FROM {_name(settings, CURRENT)}\n"
+        f"FROM {result_table(settings, CURRENT)}\n"
         f"WHERE {since.format('>', 'day')} AND {since.format('<=', 'until')} AND confidence IS NOT NULL\n"
         f"GROUP BY bin{_LIMITS}",
         given,
@@ -71,10 +72,3 @@ async def label_picture(client: ClickHouseClient, settings: Settings, now: int) 
     return LabelPicture(
         until, [(str(label), int(recent), int(before)) for label, recent, before in labels], bins
     )
-
-
-def _name(settings: Settings, table: str) -> str:
-    return f"{quoted(settings.result_database)}.{quoted(table)}"
-
-
-_LIMITS = f"\nSETTINGS max_execution_time = {_SECONDS}"

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import quoted
+from connectors.clickhouse.client.sql import limited, result_table
 from connectors.clickhouse.queries.lookups import messages_of
 from connectors.clickhouse.schema.newest import newness
 from connectors.clickhouse.schema.tables import CURRENT, LABELED
@@ -19,6 +19,7 @@ from streams.ports.lookups import Place
 from streams.ports.review import GoldLabel, ReviewCounts
 
 _SECONDS = 20
+_LIMITS = limited(_SECONDS)
 _PAGE = 5_000
 _NOT_HUMAN = f"(label_version != '{HUMAN}' OR endsWith(model, '{UNDONE}'))"
 _UNSURE = 0.6
@@ -32,7 +33,7 @@ async def least_sure(client: ClickHouseClient, settings: Settings, most: int) ->
     """
     rows = await client.rows(
         "SELECT toUnixTimestamp64Micro(created_at), row_id\n"
-        f"FROM {_name(settings, CURRENT)} WHERE {_NOT_HUMAN}\n"
+        f"FROM {result_table(settings, CURRENT)} WHERE {_NOT_HUMAN}\n"
         f"ORDER BY confidence ASC NULLS LAST, created_at DESC, row_id LIMIT {{most:UInt32}}{_LIMITS}",
         {"most": most},
     )
@@ -58,7 +59,7 @@ async def current_of(
     found = await messages_of(
         client,
         Labeled,
-        f"{_name(settings, CURRENT)}\n"
+        f"{result_table(settings, CURRENT)}\n"
         "WHERE created_at >= fromUnixTimestamp64Micro({first:Int64}, 'UTC')\n"
         "    AND created_at <= fromUnixTimestamp64Micro({last:Int64}, 'UTC')\n"
         "    AND row_id IN {ids:Array(String)}",
@@ -77,7 +78,7 @@ def is_human(one: Labeled) -> bool:
 async def frequent_labels(client: ClickHouseClient, settings: Settings) -> list[str]:
     """Labels, the most frequent first, at most 100. Raises as `least_sure`."""
     rows = await client.rows(
-        f"SELECT toString(label), count() AS n FROM {_name(settings, LABELED)}\n"
+        f"SELECT toString(label), count() AS n FROM {result_table(settings, LABELED)}\n"
         f"GROUP BY label ORDER BY n DESC, label LIMIT 100{_LIMITS}"
     )
     return [str(label) for label, _ in rows]
@@ -87,7 +88,7 @@ async def review_counts(client: ClickHouseClient, settings: Settings) -> ReviewC
     """How many rows have a human label, how many have none. Raises as `least_sure`."""
     rows = await client.rows(
         f"SELECT countIf(NOT {_NOT_HUMAN}), countIf({_NOT_HUMAN}), "
-        f"countIf({_NOT_HUMAN} AND confidence < {_UNSURE})\nFROM {_name(settings, CURRENT)}{_LIMITS}"
+        f"countIf({_NOT_HUMAN} AND confidence < {_UNSURE})\nFROM {result_table(settings, CURRENT)}{_LIMITS}"
     )
     labeled, waiting, unsure = rows[0]
     return ReviewCounts(int(labeled), int(waiting), int(unsure))
@@ -101,7 +102,7 @@ async def gold_labels(client: ClickHouseClient, settings: Settings) -> AsyncIter
             "SELECT toUnixTimestamp64Micro(created_at) AS micros, row_id,\n"
             "    argMax(tuple(text, toString(label), toString(model), "
             f"toUnixTimestamp64Micro(labeled_at)), {newness('labeled_at')}) AS last\n"
-            f"FROM {_name(settings, LABELED)}\n"
+            f"FROM {result_table(settings, LABELED)}\n"
             f"WHERE label_version = '{HUMAN}' AND (micros, row_id) > ({{at:Int64}}, {{id:String}})\n"
             "GROUP BY created_at, row_id ORDER BY created_at, row_id LIMIT {most:UInt32}" + _LIMITS,
             {"at": after[0], "id": after[1], "most": _PAGE},
@@ -126,7 +127,7 @@ async def labels_under(
         rows = await client.rows(
             "SELECT row_id, toUnixTimestamp64Micro(created_at), "
             f"argMax(toString(label), {newness('labeled_at')})\n"
-            f"FROM {_name(settings, LABELED)}\n"
+            f"FROM {result_table(settings, LABELED)}\n"
             "WHERE label_version = {version:String} AND row_id IN {ids:Array(String)}\n"
             f"GROUP BY row_id, created_at{_LIMITS}",
             {"version": version, "ids": ids[start : start + _PAGE]},
@@ -134,10 +135,3 @@ async def labels_under(
         for row_id, at, label in rows:
             found.setdefault(str(row_id), {})[moment(int(at))] = str(label)
     return found
-
-
-def _name(settings: Settings, table: str) -> str:
-    return f"{quoted(settings.result_database)}.{quoted(table)}"
-
-
-_LIMITS = f"\nSETTINGS max_execution_time = {_SECONDS}"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import quoted
+from connectors.clickhouse.client.sql import quoted, result_table
 from connectors.clickhouse.queries.label_versions import PROMOTED
 from connectors.clickhouse.schema.newest import newest_first
 from connectors.clickhouse.schema.tables import AUGMENTED, DEAD_LETTERS, LABELED, VERSIONS
@@ -81,7 +81,7 @@ async def ranks_of(client: ClickHouseClient, settings: Settings) -> dict[str, in
     before all, of promoted ones the newest first; below 0 for those that are not promoted."""
     rows = await client.rows(
         "SELECT version, argMax(tuple(toString(status), promoted_at), changed_at) AS last\n"
-        f"FROM {quoted(settings.result_database)}.{quoted(VERSIONS)} GROUP BY version"
+        f"FROM {result_table(settings, VERSIONS)} GROUP BY version"
     )
     promoted = sorted((last[1], version) for version, last in rows if last[0] == PROMOTED)
     places = {version: place for place, (_, version) in enumerate(promoted, 1)}
@@ -109,7 +109,7 @@ async def labels_of(
         only, given = "AND label_version = {version:String}", {**given, "version": version}
     answer = await client.rows(
         "SELECT row_id, toString(label), confidence, toString(label_version), toString(model),\n"
-        f"    toUnixTimestamp64Micro(labeled_at) FROM {quoted(settings.result_database)}.{quoted(LABELED)}\n"
+        f"    toUnixTimestamp64Micro(labeled_at) FROM {result_table(settings, LABELED)}\n"
         f"WHERE {_IN_RANGE} {only}\n"
         f"ORDER BY {newest_first('labeled_at')} LIMIT 1 BY created_at, row_id, label_version",
         given,
@@ -138,7 +138,7 @@ async def variants_of(
         return {}
     answer = await client.rows(
         "SELECT row_id, toString(label_version), variants "
-        f"FROM {quoted(settings.result_database)}.{quoted(AUGMENTED)} WHERE {_IN_RANGE}\n"
+        f"FROM {result_table(settings, AUGMENTED)} WHERE {_IN_RANGE}\n"
         f"ORDER BY {newest_first('augmented_at')} LIMIT 1 BY created_at, row_id, label_version",
         _range(rows),
     )
@@ -155,7 +155,7 @@ async def given_up_of(client: ClickHouseClient, settings: Settings, ids: Sequenc
         return {}
     rows = await client.rows(
         "SELECT row_id, any(toString(reason)) "
-        f"FROM {quoted(settings.result_database)}.{quoted(DEAD_LETTERS)}\n"
+        f"FROM {result_table(settings, DEAD_LETTERS)}\n"
         f"WHERE {_GIVEN_UP} AND row_id IN {{ids:Array(String)}} GROUP BY row_id",
         {"ids": list(ids)},
     )

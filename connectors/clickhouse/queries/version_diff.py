@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import quoted
+from connectors.clickhouse.client.sql import result_table
 from connectors.clickhouse.schema.newest import newness
 from connectors.clickhouse.schema.tables import LABELED
 from streams.core.errors import RefusedError
@@ -78,7 +78,7 @@ async def diff_versions(
         UnavailableError, ConfigurationError: as the client.
     """
     given = {"a": a, "b": b}
-    pairs = _pairs(f"{quoted(settings.result_database)}.{quoted(LABELED)}")
+    pairs = _pairs(result_table(settings, LABELED))
     total = (
         await client.rows(
             f"SELECT countIf(has_a AND has_b), countIf(has_a AND has_b AND a_label = b_label),\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import blake2b
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import literal, quoted
+from connectors.clickhouse.client.sql import literal, qualified, quoted
 from connectors.clickhouse.schema.columns import columns_of
 from connectors.clickhouse.schema.newest import HIGHEST_RANK, ranked
 from connectors.clickhouse.schema.tables import CURRENT, LABELED, VERSIONS
@@ -17,7 +17,7 @@ def current_view(database: str, *, replace: bool = False) -> str:
     """The statement that makes the view."""
     body = _body(database)
     verb = "CREATE OR REPLACE VIEW" if replace else "CREATE VIEW IF NOT EXISTS"
-    return f"{verb} {quoted(database)}.{quoted(CURRENT)} AS\n{body}\nCOMMENT {literal(_digest(body))}"
+    return f"{verb} {qualified(database, CURRENT)} AS\n{body}\nCOMMENT {literal(_digest(body))}"
 
 
 async def replace_view(client: ClickHouseClient, database: str) -> None:
@@ -69,7 +69,7 @@ WITH (
                 row_number() OVER (ORDER BY tupleElement(last, 2), version) AS number
             FROM (
                 SELECT version, argMax(tuple(status, promoted_at), changed_at) AS last
-                FROM {quoted(database)}.{quoted(VERSIONS)}
+                FROM {qualified(database, VERSIONS)}
                 GROUP BY version
             )
         )
@@ -89,7 +89,7 @@ FROM (
             transform(toString(label_version), tupleElement(places, 1), tupleElement(places, 2), toInt64(0))
         ) AS _place,
         {ranked("_place", "labeled_at")} AS _rank
-    FROM {quoted(database)}.{quoted(LABELED)}
+    FROM {qualified(database, LABELED)}
     WHERE _place >= 0
 )
 GROUP BY created_at, row_id

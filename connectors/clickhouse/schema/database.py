@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import quoted
+from connectors.clickhouse.client.sql import qualified, quoted
 from connectors.clickhouse.schema.columns import PLACE, columns_of
 from connectors.clickhouse.schema.current_view import current_view, replace_view
 from connectors.clickhouse.schema.tables import (
@@ -79,7 +79,7 @@ async def _add_columns(client: ClickHouseClient, database: str, table: str, have
         if column.name not in have:
             place = f" AFTER {quoted(previous)}" if previous else " FIRST"
             await client.command(
-                f"ALTER TABLE {quoted(database)}.{quoted(table)} "
+                f"ALTER TABLE {qualified(database, table)} "
                 f"ADD COLUMN IF NOT EXISTS {column_definition(column)}{place}"
             )
             log.info("column_added", table=table, column=column.name)

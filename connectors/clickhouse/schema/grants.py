@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.errors import code_of
-from connectors.clickhouse.client.sql import quoted
+from connectors.clickhouse.client.sql import result_table
 from connectors.clickhouse.schema.tables import AUDIT, CURRENT, STORED, VERSIONS
 from streams.core.errors import AccessError, LabelstreamError
 from streams.core.settings import Settings
@@ -29,7 +29,7 @@ async def refuse_missing_rights(client: ClickHouseClient, settings: Settings) ->
         AccessError: naming the table and the right.
     """
     for table in (*STORED, VERSIONS, AUDIT):
-        name = f"{quoted(settings.result_database)}.{quoted(table)}"
+        name = result_table(settings, table)
         try:
             rows = await client.rows(f"CHECK GRANT SELECT, INSERT ON {name}")
         except LabelstreamError as error:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from connectors.clickhouse.client.sql import literal, quoted
+from connectors.clickhouse.client.sql import literal, qualified, quoted
 from connectors.clickhouse.schema.columns import PLACE, STORED_AT, TableColumn, columns_of
 from streams.core.messages import Augmented, DeadLetter, Labeled
 from streams.ports.audit import AuditEntry
@@ -65,7 +65,7 @@ def stored_table(database: str, name: str) -> str:
     # The place tells copies apart when parts are merged; the index in memory does without it.
     primary = "" if name == DEAD_LETTERS else f"PRIMARY KEY ({key})\n"
     return (
-        f"CREATE TABLE IF NOT EXISTS {quoted(database)}.{quoted(name)} (\n"
+        f"CREATE TABLE IF NOT EXISTS {qualified(database, name)} (\n"
         + ",\n".join(lines)
         + f"\n) ENGINE = ReplacingMergeTree\n{primary}ORDER BY ({', '.join((key, *MESSAGE_PLACE))})"
     )
@@ -75,7 +75,7 @@ def versions_table(database: str) -> str:
     """The statement that makes the label versions' log."""
     # A log of changes: one INSERT is one change, so promotion is atomic, and its history stays.
     return (
-        f"CREATE TABLE IF NOT EXISTS {quoted(database)}.{quoted(VERSIONS)} (\n{_VERSION_COLUMNS}\n"
+        f"CREATE TABLE IF NOT EXISTS {qualified(database, VERSIONS)} (\n{_VERSION_COLUMNS}\n"
         ") ENGINE = MergeTree\nORDER BY (version, changed_at)"
     )
 
@@ -84,6 +84,6 @@ def audit_table(database: str) -> str:
     """The statement that makes the audit log."""
     lines = ",\n".join(f"    {column_definition(column)}" for column in columns_of(AuditEntry))
     return (
-        f"CREATE TABLE IF NOT EXISTS {quoted(database)}.{quoted(AUDIT)} (\n{lines}\n"
+        f"CREATE TABLE IF NOT EXISTS {qualified(database, AUDIT)} (\n{lines}\n"
         ") ENGINE = MergeTree\nORDER BY at"
     )

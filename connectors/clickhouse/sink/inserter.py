@@ -23,7 +23,7 @@ import structlog
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.errors import SERVERS_FAULT, code_of
-from connectors.clickhouse.client.sql import literal, quoted
+from connectors.clickhouse.client.sql import literal, qualified
 from connectors.clickhouse.schema.columns import PLACE, TableColumn, columns_of
 from connectors.clickhouse.schema.tables import STORED
 from connectors.clickhouse.sink.batch import Batch, Refused
@@ -228,7 +228,7 @@ class Inserter:
         # Not before: the heartbeats may have kept us waiting for long.
         moment = self._fence.moment()
         statement = self._fence.insert(
-            f"{quoted(self._database)}.{quoted(table)}", _columns(table, batch.rows.column_names), moment
+            qualified(self._database, table), _columns(table, batch.rows.column_names), moment
         )
         sending = asyncio.ensure_future(asyncio.to_thread(self._writer.call, put))
         try:

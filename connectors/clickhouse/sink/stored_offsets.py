@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from uuid import UUID
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import quoted
+from connectors.clickhouse.client.sql import qualified
 
 
 class OffsetSet:
@@ -75,7 +75,7 @@ async def stored_offsets(
         "    SELECT _partition, _offset,\n"
         "        _offset - row_number() OVER (PARTITION BY _partition ORDER BY _offset) AS run\n"
         "    FROM (\n"
-        f"        SELECT DISTINCT _partition, _offset FROM {quoted(database)}.{quoted(table)}\n"
+        f"        SELECT DISTINCT _partition, _offset FROM {qualified(database, table)}\n"
         f"        WHERE _topic_id = {{id:UUID}} AND ({wanted})\n"
         "    )\n"
         ") GROUP BY _partition, run",

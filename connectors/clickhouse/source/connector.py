@@ -28,7 +28,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError, model_validator
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import quoted
+from connectors.clickhouse.client.sql import qualified, quoted
 from connectors.clickhouse.source.export import SCHEMA, WRITERS, Format
 from connectors.clickhouse.source.table import SourceTable
 from streams.core.errors import ConfigurationError, LabelstreamError
@@ -252,7 +252,7 @@ class ClickHouseConnector:
             f"    {optional(settings.clickhouse_domain_column)} AS `domain`,\n"
             f"    toUnixTimestamp64Micro(toDateTime64(assumeNotNull({time}), 6)) AS `ts`,\n"
             f"    {optional(settings.clickhouse_user_id_column)} AS `user_id`\n"
-            f"FROM {quoted(settings.clickhouse_database)}.{quoted(settings.clickhouse_table)} AS source\n"
+            f"FROM {qualified(settings.clickhouse_database, settings.clickhouse_table)} AS source\n"
             f"WHERE {since} AND length({query}) > {settings.min_text_length}\n"
             f"ORDER BY {time} DESC" + ("" if limit is None else f"\nLIMIT {limit}")
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from connectors.clickhouse.client.sql import qualified, quoted
 from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
 
@@ -128,7 +129,7 @@ def shape_of(settings: Settings, found: dict[str, str]) -> Shape:
             fix="name a DateTime or DateTime64 column",
         )
     return Shape(
-        table=f"{quoted(settings.clickhouse_database)}.{quoted(settings.clickhouse_table)}",
+        table=qualified(settings.clickhouse_database, settings.clickhouse_table),
         time_type=found[time],
         text=quoted(text),
         time=quoted(time),
@@ -141,8 +142,3 @@ def shape_of(settings: Settings, found: dict[str, str]) -> Shape:
 
 def _text(column: str) -> str:
     return f"toNullable(toString({column}))" if column else "CAST(NULL, 'Nullable(String)')"
-
-
-def quoted(name: str) -> str:
-    """An identifier."""
-    return f"`{name}`"

@@ -60,6 +60,10 @@ class Outgoing(NamedTuple):
         return self.key, self.value, list(self.headers)
 
 
+# In a commit's metadata: the incarnation of its topic, or of several by name.
+TOPIC_ID, TOPIC_IDS = "topic-id", "topic-ids"
+
+
 class Commit(NamedTuple):
     """An input position: the next offset to read, and what a later owner should know."""
 
@@ -74,6 +78,15 @@ def known_in(metadata: str) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def made_anew(metadata: str, topic: str, topic_id: str) -> bool:
+    """Whether a commit speaks of another incarnation of its ``topic`` than ``topic_id``. The agents note the
+    incarnations of several topics, the sink that of the topic alone."""
+    known = known_in(metadata)
+    several = known.get(TOPIC_IDS)
+    noted = several.get(topic, topic_id) if isinstance(several, dict) else known.get(TOPIC_ID, topic_id)
+    return bool(noted != topic_id)
 
 
 class Run(NamedTuple):

@@ -275,6 +275,11 @@ class Settings(BaseSettings):
         return self
 
     @property
+    def source_table(self) -> str:
+        """Database and name of the source table, as keys and messages name it."""
+        return f"{self.clickhouse_database}.{self.clickhouse_table}"
+
+    @property
     def result_database(self) -> str:
         """The database of the result tables."""
         return self.clickhouse_result_database or self.clickhouse_database

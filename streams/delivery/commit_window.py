@@ -14,7 +14,7 @@ from typing import NamedTuple
 import orjson
 
 from streams.core.losses import reached_in, with_reached
-from streams.core.records import Commit, known_in
+from streams.core.records import TOPIC_IDS, Commit, known_in
 from streams.delivery.deduplication import Floors
 
 
@@ -96,7 +96,7 @@ class Window:
     def commit(self) -> Commit:
         """The position, and the floors of the oldest message that is not finished."""
         floors = self._slots[0].floors if self._slots else self._floors_at(self._position)
-        known = with_reached({"floors": floors, "topic-ids": self._topic_ids}, self._reached)
+        known = with_reached({"floors": floors, TOPIC_IDS: self._topic_ids}, self._reached)
         return Commit(self._position, orjson.dumps(known).decode())
 
     def _floors_at(self, offset: int) -> Mapping[str, int]:
@@ -130,17 +130,12 @@ def floors_of(metadata: str, topic_ids: Mapping[str, str] | None = None) -> dict
 
     Empty if somebody else wrote it (Kafka's own tools do).
     """
-    floors, ids = _part(metadata, "floors"), _part(metadata, "topic-ids")
+    floors, ids = _part(metadata, "floors"), _part(metadata, TOPIC_IDS)
     return {
         topic: floor
         for topic, floor in floors.items()
         if isinstance(floor, int) and ids.get(topic) == (topic_ids or ids).get(topic)
     }
-
-
-def made_anew(metadata: str, topic: str, topic_id: str) -> bool:
-    """Whether a commit speaks of another incarnation of ``topic``."""
-    return _part(metadata, "topic-ids").get(topic, topic_id) != topic_id
 
 
 def _part(metadata: str, name: str) -> dict[str, object]:

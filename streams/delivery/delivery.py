@@ -24,8 +24,8 @@ from streams.core.errors import LeaseLostError, UndecodableError
 from streams.core.losses import time_of
 from streams.core.messages import Row
 from streams.core.outcomes import Done, Reject, Retry
-from streams.core.records import Commit, Partition, Record
-from streams.delivery.commit_window import Start, Window, made_anew
+from streams.core.records import Commit, Partition, Record, made_anew
+from streams.delivery.commit_window import Start, Window
 from streams.delivery.concurrency import Places
 from streams.delivery.deduplication import bytes_identity, retry_identity, row_identity
 from streams.delivery.in_flight import Input, Work

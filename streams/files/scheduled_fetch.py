@@ -121,5 +121,4 @@ class Fetching:
 
     @property
     def _key(self) -> bytes:
-        table = f"{self._settings.clickhouse_database}.{self._settings.clickhouse_table}"
-        return f"fetch/{table}".encode()
+        return f"fetch/{self._settings.source_table}".encode()

@@ -9,16 +9,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import TypeVar
 
-from connectors.clickhouse.sink.dead_letters import TOPIC_ID
 from connectors.kafka.admin import Admin
 from connectors.kafka.lag import LagReader
 from streams.core.codec import CREATED_AT, LABEL_VERSION, decode
 from streams.core.errors import UndecodableError
 from streams.core.messages import Message, Row
-from streams.core.records import Record, known_in
+from streams.core.records import Record, made_anew
 from streams.core.times import micros_of
 from streams.core.topics import ConsumerGroup, Topics
-from streams.delivery.commit_window import made_anew
 from streams.ports.kafka import Tail
 
 Identity = tuple[str, bytes]
@@ -78,8 +76,6 @@ class InFlightRows:
         starts = {}
         for where, commit in committed.items():
             other = made_anew(commit.metadata, where.topic, ids[where.topic])
-            if group == self._topics.groups.sink:
-                other = known_in(commit.metadata).get(TOPIC_ID, ids[where.topic]) != ids[where.topic]
             starts[where] = 0 if other else max(commit.offset, 0)
         async for records in self._tail.read_many(starts):
             for record in records:

@@ -10,10 +10,7 @@ from typing import Any, Literal
 
 from agents.label import label_spec
 from agents.taxonomy import load_taxonomy
-from connectors.clickhouse.poller.backfill import poller_begins
-from connectors.clickhouse.poller.cursor import Cursor
 from connectors.clickhouse.queries.relabel_rows import Condition
-from connectors.clickhouse.source.table import SourceTable
 from connectors.llm.client import ChatClient
 from streams.core.errors import ConfigurationError
 from streams.core.label_version import LabelSpec, checked_prompt
@@ -22,6 +19,7 @@ from streams.core.settings import Settings
 from streams.core.times import micros_of, moment
 from streams.jobs.context import JobContext
 from streams.jobs.job import Job
+from streams.jobs.runner import find_poller_start
 from streams.versions.registry import read_versions
 
 _NAME = re.compile(r"^[\w.:@+-]{1,100}$")
@@ -140,19 +138,14 @@ async def backfill_job(
     Raises:
         ConfigurationError: no poller has begun yet, or the range is the poller's alone.
     """
-    source = SourceTable(context.client, context.settings)
-    cursor: Cursor | None = None
-    async for records in context.tail.read(context.topics.cursor, 0, 0):
-        for record in records:
-            if record.key == source.name.encode():
-                cursor = Cursor.decode(record.value) or cursor
-    if cursor is None:
+    begins = await find_poller_start(context)
+    if begins is None:
         raise ConfigurationError(
-            f"no poller has begun to read {source.name}, so nobody knows which rows are its own",
+            f"no poller has begun to read {context.settings.source_table}, "
+            "so nobody knows which rows are its own",
             setting="POLL_START",
             fix="start the poller first, with POLL_START=now to leave older rows to the backfill",
         )
-    begins = poller_begins(cursor, context.settings)
     end = min(micros_of(until), begins) if until is not None else begins
     if since is not None and micros_of(since) >= end:
         raise ConfigurationError(

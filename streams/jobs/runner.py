@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from connectors.clickhouse.poller.backfill import OldRows, poller_begins
-from connectors.clickhouse.poller.cursor import Cursor
+from connectors.clickhouse.poller.cursor import read_cursor
 from connectors.clickhouse.queries.relabel_rows import Condition, LabelledRows
 from streams.core.availability import until_available
 from streams.core.errors import ConfigurationError
@@ -52,12 +52,7 @@ async def find_poller_start(context: JobContext) -> int | None:
     Raises:
         UnavailableError, AccessError.
     """
-    key = f"{context.settings.clickhouse_database}.{context.settings.clickhouse_table}".encode()
-    cursor: Cursor | None = None
-    async for records in context.tail.read(context.topics.cursor, 0, 0):
-        for record in records:
-            if record.key == key:
-                cursor = Cursor.decode(record.value) or cursor
+    cursor = await read_cursor(context.tail, context.topics.cursor, context.settings.source_table)
     return poller_begins(cursor, context.settings) if cursor is not None else None
 
 

@@ -14,10 +14,12 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from streams.core.records import Partition
+from streams.ports.kafka import Tail
 
 # So many rows with times in the future are named in the cursor; with more, the window begins before them.
 MOST_AHEAD = 5_000
 _MOST_CHUNKS = 1_000
+_RECENT_CURSORS = 100
 
 
 class Cursor(BaseModel):
@@ -48,6 +50,24 @@ class Cursor(BaseModel):
             return cls.model_validate_json(value or b"")
         except ValidationError:
             return None
+
+
+async def read_cursor(tail: Tail, topic: str, source: str) -> Cursor | None:
+    """The newest cursor of the table ``source`` on ``topic``; None if no poller has saved one.
+
+    Raises:
+        UnavailableError, AccessError.
+    """
+    first, end = await tail.bounds(topic, 0)
+    for start in sorted({max(first, end - _RECENT_CURSORS), first}, reverse=True):
+        found: Cursor | None = None
+        async for records in tail.read(topic, 0, start):
+            for record in records:
+                if record.key == source.encode():
+                    found = Cursor.decode(record.value) or found
+        if found is not None:
+            return found
+    return None
 
 
 class WindowStarts:

@@ -19,7 +19,7 @@ from typing import TypeVar
 import structlog
 
 from connectors.clickhouse.poller.bulk_source import BulkSource
-from connectors.clickhouse.poller.cursor import MOST_AHEAD, Cursor
+from connectors.clickhouse.poller.cursor import MOST_AHEAD, Cursor, read_cursor
 from connectors.clickhouse.poller.page_split import Page, split
 from connectors.clickhouse.poller.publisher import OneByOneError, Publisher
 from connectors.clickhouse.poller.read_ahead import one_ahead
@@ -46,7 +46,6 @@ _SAVE_SECONDS = 5.0
 # meets some before it leaves the window, do not.
 _WHOLE_READINGS = 4
 _MOST_GAPS = 50
-_RECENT_CURSORS = 100
 _AWAY_SECONDS = 1.0
 _HELD_SECONDS = 0.25
 
@@ -178,7 +177,7 @@ class Poller:
 
     async def _learn(self) -> None:
         self._skew = await _ask(self._source.now()) - int(time.time() * _SECOND)
-        cursor = self._saved = await self._read_cursor()
+        cursor = self._saved = await read_cursor(self._tail, self._topics.cursor, self._source.name)
         written = self._publisher.written
         if cursor is None or self._topics.replay in cursor.starts:
             written = [*written, *self._publisher.fetched]
@@ -202,20 +201,6 @@ class Poller:
         )
         self._timeless.learn(cursor.timeless if cursor else ())
         await self._save(now=True)  # the floor of POLL_START=now must outlive a crash
-
-    async def _read_cursor(self) -> Cursor | None:
-        """The newest cursor for this source table."""
-        first, end = await self._tail.bounds(self._topics.cursor, 0)
-        key = self._source.name.encode()
-        for start in sorted({max(first, end - _RECENT_CURSORS), first}, reverse=True):
-            found: Cursor | None = None
-            async for records in self._tail.read(self._topics.cursor, 0, start):
-                for record in records:
-                    if record.key == key:
-                        found = Cursor.decode(record.value) or found
-            if found is not None:
-                return found
-        return None
 
     async def _first_floor(self) -> int | None:
         start = self._settings.poll_start

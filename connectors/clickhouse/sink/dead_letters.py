@@ -24,13 +24,12 @@ from streams.core.context import TRACEPARENT, trace_id_in
 from streams.core.errors import ConfigurationError, RefusedError
 from streams.core.losses import with_reached
 from streams.core.messages import DeadLetter
-from streams.core.records import Commit, Outgoing, Partition, Record, known_in
+from streams.core.records import TOPIC_ID, Commit, Outgoing, Partition, Record, known_in
 from streams.ports.kafka import Lease, Sender, Tail
 
 log = structlog.get_logger()
 
 STEP = "store"
-TOPIC_ID = "topic-id"
 _DEAD_LETTER_ID = "dead-letter-id"
 _AT_ONCE = 200
 

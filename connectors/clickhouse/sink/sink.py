@@ -18,13 +18,13 @@ from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.schema.tables import AUGMENTED, DEAD_LETTERS, LABELED
 from connectors.clickhouse.sink.batch import Batch, Refused, bare_batch, dead_letter_batch, to_batch
 from connectors.clickhouse.sink.batcher import Batcher
-from connectors.clickhouse.sink.dead_letters import TOPIC_ID, DeadLetters
+from connectors.clickhouse.sink.dead_letters import DeadLetters
 from connectors.clickhouse.sink.inserter import INSERT_SECONDS, Inserter, SplitError, StuckError, while_ours
 from connectors.clickhouse.sink.lost_messages import LostMessages, Report, no_report
 from connectors.clickhouse.sink.stored_offsets import OffsetSet
 from streams.core.context import TRACEPARENT, about_row
 from streams.core.messages import Augmented, Labeled
-from streams.core.records import Commit, Partition, Record, known_in
+from streams.core.records import Commit, Partition, Record, made_anew
 from streams.core.settings import Settings
 from streams.core.topics import Topics
 from streams.ports.kafka import GroupInput, Lease, Sender, Tail, TopicIds
@@ -162,7 +162,7 @@ class Sink:
         anew = frozenset(
             partition
             for partition, commit in committed.items()
-            if known_in(commit.metadata).get(TOPIC_ID, own := str(self._ids[partition.topic])) != own
+            if made_anew(commit.metadata, partition.topic, str(self._ids[partition.topic]))
         )
         starts = {p: Commit(0) if p in anew else commit for p, commit in committed.items()}
         self._stored = {}

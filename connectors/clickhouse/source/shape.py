@@ -92,7 +92,7 @@ def shape_of(settings: Settings, found: dict[str, str]) -> Shape:
     Raises:
         ConfigurationError: a column that is not there, or of a type that cannot serve.
     """
-    name = f"{settings.clickhouse_database}.{settings.clickhouse_table}"
+    name = settings.source_table
 
     def needed(setting: str) -> str:
         column: str = getattr(settings, setting)

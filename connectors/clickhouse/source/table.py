@@ -53,7 +53,7 @@ class SourceTable:
     @property
     def name(self) -> str:
         """Database and table."""
-        return f"{self._settings.clickhouse_database}.{self._settings.clickhouse_table}"
+        return self._settings.source_table
 
     async def inspect(self) -> dict[str, str]:
         """Find the columns. Returns the table's columns with their types.

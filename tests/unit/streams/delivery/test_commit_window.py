@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.delivery.commit_window import Window, floors_of, made_anew
+from streams.core.records import made_anew
+from streams.delivery.commit_window import Window, floors_of
 from streams.delivery.deduplication import Floors
 
 

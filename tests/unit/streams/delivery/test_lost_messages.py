@@ -11,9 +11,8 @@ import pytest
 from streams.core.codec import encode, headers_of
 from streams.core.errors import UnavailableError
 from streams.core.losses import Loss, Losses, reached_in, time_of
-from streams.core.records import Commit, Outgoing, Partition, Record
+from streams.core.records import Commit, Outgoing, Partition, Record, made_anew
 from streams.core.times import micros_of
-from streams.delivery.commit_window import made_anew
 from streams.observability.losses import LossReporter
 from tests.unit.streams.delivery.fakes import NOW, ROWS, Broker, make, record, row, settle
 

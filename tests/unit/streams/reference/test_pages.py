@@ -10,10 +10,10 @@ import orjson
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
-from connectors.clickhouse.sink.dead_letters import TOPIC_ID
 from streams.core.codec import PAYLOAD_DIGEST, encode, encode_dead_letter, headers_of
 from streams.core.environment import load
 from streams.core.messages import Alternative, Augmented, DeadLetter, Labeled, Message, RejectedVariant, Row
+from streams.core.records import TOPIC_ID
 from streams.core.settings import Settings
 from streams.core.topics import Topics
 from streams.reference.asyncapi import CHANNELS, asyncapi

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import structlog
 
-from agents.ports import Completion, Model
+from agents.ports import Model, ModelAnswer
 from streams.core.errors import TOO_LONG, RefusedError
 
 log = structlog.get_logger()
@@ -23,7 +23,7 @@ _THINKING_TOKENS = 2048
 
 
 @dataclass(frozen=True)
-class Form:
+class PromptForm:
     """The optional parts of a request, beside the messages."""
 
     hold: Literal["schema", "json", "nothing"]
@@ -39,18 +39,18 @@ class JsonAsker:
         self._model = model
         self._schema = schema
         self._temperature = temperature
-        self._form = Form("schema", 20 if logprobs else 0)
+        self._form = PromptForm("schema", 20 if logprobs else 0)
         self._taken = False
         self._thinking_tokens = 0
 
     @property
-    def form(self) -> Form:
+    def form(self) -> PromptForm:
         """The form that the endpoint accepts, as far as is known."""
         return self._form
 
     async def ask(
         self, messages: Sequence[dict[str, str]], max_tokens: int, *, cut_off: bool = False
-    ) -> Completion:
+    ) -> ModelAnswer:
         """One answer. ``cut_off``: the last answer for this row was truncated, so allow many more tokens.
 
         Raises:
@@ -78,7 +78,7 @@ class JsonAsker:
                 self._thinking_tokens = _THINKING_TOKENS  # it thinks before it answers, and will do so again
             return completion
 
-    def _give_way(self, refused: Form, why: str) -> bool:
+    def _give_way(self, refused: PromptForm, why: str) -> bool:
         """Leave out an optional part that this endpoint does not support. False if the row was refused."""
         if refused != self._form:
             return True  # another row has met the same refusal
@@ -88,7 +88,7 @@ class JsonAsker:
             self._form = fewer
         elif refused.hold != "nothing" and any(word in why for word in _SCHEMA_WORDS):
             self._form = looser
-        elif self._taken or refused == Form("nothing", 0):
+        elif self._taken or refused == PromptForm("nothing", 0):
             return False
         else:  # the refusal does not name the part
             self._form = replace(refused, logprobs=0) if refused.logprobs else looser

@@ -14,7 +14,7 @@ from agents.ports import Answers, Model, outcome_of
 from agents.prompting import LONGEST, SHORTER, parse_answer, prompt_text, wrap_query
 from streams.core.errors import TOO_LONG, AnswerError, LabelstreamError, RefusedError
 from streams.core.messages import Augmented, Labeled
-from streams.core.outcomes import Done, Reject, Retry
+from streams.core.outcomes import Done, Outcome
 
 _STRICTER = 'Прошлый ответ не подошёл. Ответь ровно одним объектом JSON {"variants": ["...", "..."]}.'
 _TEMPERATURE = 0.7
@@ -43,7 +43,7 @@ class Augmenter:
         }
         self._json = JsonAsker(model, schema, temperature=_TEMPERATURE)
 
-    async def augment(self, message: Labeled) -> Done[Augmented] | Reject | Retry:
+    async def augment(self, message: Labeled) -> Outcome[Augmented]:
         """Write variants; none are requested if AUGMENT_VARIANTS is 0."""
         try:
             name = await self._model.model() if self._variants else ""

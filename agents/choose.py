@@ -10,7 +10,7 @@ from hashlib import blake2b
 import structlog
 
 from agents.distribution import Distribution, choice_distribution, letter_in, of_choice
-from agents.ports import Completion, Model
+from agents.ports import Model, ModelAnswer
 from agents.prompting import prompt_text, wrap_query
 from agents.taxonomy import Taxonomy
 from streams.core.errors import TOO_LONG, RefusedError
@@ -24,7 +24,7 @@ _PROBE = "где мой заказ"
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ChosenLabel:
     """A label and its distribution."""
 
     label: str
@@ -52,7 +52,7 @@ class Chooser:
         self._held = True
         self._logprobs = len(ordered)
 
-    async def choose(self, text: str, longest: int) -> Chosen | None:
+    async def choose(self, text: str, longest: int) -> ChosenLabel | None:
         """The label; None if the answer is no option.
 
         Raises:
@@ -67,7 +67,7 @@ class Chooser:
         label = self.options.get(letter_in(completion.text))
         if label is None and mass >= _ENOUGH_ON_OPTIONS:
             label = max(chances, key=lambda name: chances[name])
-        return Chosen(label, choice_distribution(chances, label)) if label is not None else None
+        return ChosenLabel(label, choice_distribution(chances, label)) if label is not None else None
 
     async def supported(self) -> bool:
         """Whether the endpoint answers with one letter and returns the probabilities of all letters.
@@ -83,7 +83,7 @@ class Chooser:
         confidence = chosen.distribution[0] if chosen is not None else None
         return confidence is not None and self._logprobs > 0
 
-    async def _ask(self, messages: Sequence[dict[str, str]]) -> Completion:
+    async def _ask(self, messages: Sequence[dict[str, str]]) -> ModelAnswer:
         while True:
             held, logprobs = self._held, self._logprobs
             try:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-from agents.ports import TokenChance
+from agents.ports import AnswerToken
 
 # The label's probability, None if the endpoint does not report it, and those of other labels, highest first.
 Distribution = tuple[float | None, tuple[tuple[str, float], ...]]
@@ -22,7 +22,7 @@ _BEFORE_VALUE = re.compile(r'"label"\s*:\s*"')
 _IN_NAME = re.compile(r"[A-Za-z0-9_.-]")
 
 
-def of_object(tokens: Sequence[TokenChance] | None, label: str, names: tuple[str, ...]) -> Distribution:
+def of_object(tokens: Sequence[AnswerToken] | None, label: str, names: tuple[str, ...]) -> Distribution:
     """The probability of the label among ``names``, and those of the others, from the answer's tokens.
 
     At each token of the label's value, the alternative tokens are assigned to the labels that they would
@@ -58,7 +58,7 @@ def of_object(tokens: Sequence[TokenChance] | None, label: str, names: tuple[str
 
 
 def of_choice(
-    tokens: Sequence[TokenChance] | None, options: dict[str, str]
+    tokens: Sequence[AnswerToken] | None, options: dict[str, str]
 ) -> tuple[dict[str, float], float]:
     """The probability of each label from the first token, and the share of all labels together.
 
@@ -103,12 +103,12 @@ def _rounded(chance: float) -> float:
     return min(max(round(chance, 6), 0.0), 1.0)
 
 
-def _texts(token: TokenChance) -> dict[str, float]:
+def _texts(token: AnswerToken) -> dict[str, float]:
     """The alternatives at this token with log probabilities, including the token itself."""
     return {**dict(token.top), token.token: token.logprob}
 
 
-def _by_piece(token: TokenChance, before: str, *, first: bool) -> dict[tuple[str, bool], float]:
+def _by_piece(token: AnswerToken, before: str, *, first: bool) -> dict[tuple[str, bool], float]:
     weights: dict[tuple[str, bool], float] = {}
     for text, logprob in _texts(token).items():
         piece = _piece(text, before, first=first)
@@ -145,7 +145,7 @@ def _fits(rest: str, value: str, closed: bool) -> bool:
     return bool(rest) and value.startswith(rest) and not _IN_NAME.match(value[len(rest) :])
 
 
-def _value_start(tokens: Sequence[TokenChance], label: str) -> tuple[int, str] | None:
+def _value_start(tokens: Sequence[AnswerToken], label: str) -> tuple[int, str] | None:
     """The index of the token where the label begins, and the part of that token before it."""
     pieces = [token.token for token in tokens]
     whole = "".join(pieces)

@@ -15,13 +15,13 @@ from pydantic import ValidationError
 from agents.asking import JsonAsker
 from agents.choose import MOST_OPTIONS, Chooser
 from agents.distribution import of_object
-from agents.ports import Answers, Completion, Model, outcome_of
+from agents.ports import Answers, Model, ModelAnswer, outcome_of
 from agents.prompting import LONGEST, SHORTER, parse_answer, prompt_text, wrap_query
 from agents.taxonomy import Taxonomy
 from streams.core.errors import TOO_LONG, AnswerError, ConfigurationError, LabelstreamError, RefusedError
 from streams.core.label_version import LabelSpec
 from streams.core.messages import Alternative, Labeled, Row
-from streams.core.outcomes import Done, Reject, Retry
+from streams.core.outcomes import Done, Outcome
 from streams.core.settings import Settings
 from streams.core.topics import normalise
 
@@ -74,7 +74,7 @@ def label_version(model: str, prompt: str, taxonomy: Taxonomy, mode: str) -> str
 
 async def make_labeler(
     settings: Settings, model: Model, taxonomy: Taxonomy, answers: Answers
-) -> tuple[Callable[[Row], Awaitable[Done[Labeled] | Reject | Retry]], str]:
+) -> tuple[Callable[[Row], Awaitable[Outcome[Labeled]]], str]:
     """The label step, and its label version.
 
     Raises:
@@ -172,7 +172,7 @@ class Labeler:
         }
         self._json = JsonAsker(model, schema, logprobs=True)
 
-    async def label(self, row: Row) -> Done[Labeled] | Reject | Retry:
+    async def label(self, row: Row) -> Outcome[Labeled]:
         """Label one row. Equal texts share one answer."""
         try:
             packed, cached = await self._answers.get(
@@ -222,6 +222,6 @@ class Labeler:
             raise AnswerError(f"the model answered {completion.text[:300]!r}")
         return Decision(label, *of_object(completion.tokens, label, self._names))
 
-    def _label_in(self, completion: Completion) -> str | None:
+    def _label_in(self, completion: ModelAnswer) -> str | None:
         label = parse_answer(completion.text, "label")
         return label if isinstance(label, str) and label in self._known else None

@@ -17,7 +17,7 @@ from streams.core.outcomes import Reject, Retry
 _PERSON_SECONDS = 5.0
 
 
-class TokenChance(Protocol):
+class AnswerToken(Protocol):
     """A token of the answer and its alternatives, with log probabilities."""
 
     @property
@@ -28,15 +28,15 @@ class TokenChance(Protocol):
     def top(self) -> tuple[tuple[str, float], ...]: ...
 
 
-class Completion(Protocol):
-    """An answer."""
+class ModelAnswer(Protocol):
+    """An answer of the model."""
 
     @property
     def text(self) -> str: ...
     @property
     def finish_reason(self) -> str: ...
     @property
-    def tokens(self) -> Sequence[TokenChance] | None: ...
+    def tokens(self) -> Sequence[AnswerToken] | None: ...
 
 
 class Model(Protocol):
@@ -55,7 +55,7 @@ class Model(Protocol):
         temperature: float = 0.0,
         logprobs: int = 0,
         plain_json: bool = False,
-    ) -> Completion:
+    ) -> ModelAnswer:
         """One answer; raises our errors. ``logprobs``: number of alternatives for each token."""
 
 

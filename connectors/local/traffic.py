@@ -15,20 +15,20 @@ _OPENINGS = ("Здравствуйте! ", "Добрый день, ", "Скаж�
 _CLOSINGS = ("", " Спасибо", " Жду ответа", " Пишу второй раз")
 
 
-class Query(NamedTuple):
+class SampleQuery(NamedTuple):
     """A query's text and its domain in the source table."""
 
     text: str
     domain: str | None
 
 
-def shipped_queries() -> list[Query]:
+def shipped_queries() -> list[SampleQuery]:
     """The 360 queries in the package."""
     text = resources.files("connectors.local").joinpath("data/queries.csv").read_text("utf-8")
-    return [Query(row["query_text"], row["domain"]) for row in csv.DictReader(text.splitlines())]
+    return [SampleQuery(row["query_text"], row["domain"]) for row in csv.DictReader(text.splitlines())]
 
 
-def queries(seed: int = 1) -> Iterator[Query]:
+def queries(seed: int = 1) -> Iterator[SampleQuery]:
     """An endless sequence of queries, the same for the same ``seed``."""
     chance = random.Random(seed)
     known = shipped_queries()
@@ -40,7 +40,7 @@ def queries(seed: int = 1) -> Iterator[Query]:
         if chance.random() < _FRESH:
             number += 1
             opening, closing = chance.choice(_OPENINGS), chance.choice(_CLOSINGS)
-            query = Query(f"{opening}{query.text} (обращение {number}){closing}", query.domain)
+            query = SampleQuery(f"{opening}{query.text} (обращение {number}){closing}", query.domain)
         yield query
 
 

@@ -47,4 +47,4 @@ class Retry:
 
 
 Outcome = Done[M] | Reject | Retry
-Step = Callable[[I_contra], Awaitable["Done[M] | Reject | Retry"]]
+Step = Callable[[I_contra], Awaitable[Outcome[M]]]

@@ -21,7 +21,7 @@ from connectors.kafka.connection import connection
 from connectors.kafka.lag import LagReader, TopicLag
 from connectors.llm.counts import standin_calls
 from connectors.local import processes
-from connectors.local.traffic import Query, bursts, queries
+from connectors.local.traffic import SampleQuery, bursts, queries
 from streams.core.availability import until_available
 from streams.core.errors import LabelstreamError, RetryableError, UnavailableError
 from streams.core.settings import Settings
@@ -175,7 +175,7 @@ class _Demo:
             if rows and self._figures.rows >= rows:
                 return
 
-    async def _insert(self, source: Iterator[Query], count: int, users: random.Random) -> None:
+    async def _insert(self, source: Iterator[SampleQuery], count: int, users: random.Random) -> None:
         texts = list(islice(source, count))
         await self._table.insert(texts, [f"user-{users.randint(1, 500)}" for _ in texts])
         self._figures.rows += count

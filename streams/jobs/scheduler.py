@@ -36,7 +36,7 @@ _FAILED_SECONDS = 30.0
 _PACE_SECONDS = 60.0
 
 
-class Pace:
+class JobRates:
     """How fast jobs come on: what was done of each, and when."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -73,7 +73,7 @@ class JobScheduler:
         self._finishing: dict[str, asyncio.Task[None]] = {}
         self._failed: dict[str, tuple[float, str]] = {}
         self._left: dict[str, int] = {}
-        self._pace = Pace()
+        self._pace = JobRates()
 
     @property
     def context(self) -> JobContext:

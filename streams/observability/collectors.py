@@ -27,7 +27,7 @@ class Membership(Protocol):
     def joined(self) -> int: ...
 
 
-class Answers(Protocol):
+class CacheStats(Protocol):
     """What the metrics ask of a memory of answers."""
 
     @property
@@ -103,7 +103,7 @@ def lost_metrics(losses: LossReporter) -> Iterable[Metric]:
         yield metric.family({(topic, losses.group): float(value) for topic, value in dict(found).items()})
 
 
-def cache_metrics(answers: Mapping[str, Answers]) -> Iterable[Metric]:
+def cache_metrics(answers: Mapping[str, CacheStats]) -> Iterable[Metric]:
     """Of the memories of answers, by the step that asks."""
     results = {step: dict(one.results) for step, one in answers.items()}
     yield m.CACHE_REQUESTS.family(

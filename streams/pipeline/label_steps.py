@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import structlog
 
@@ -20,7 +20,7 @@ from streams.core.background import in_background
 from streams.core.errors import ConfigurationError, LabelstreamError
 from streams.core.label_version import LabelSpec
 from streams.core.messages import Labeled, Row
-from streams.core.outcomes import Done, Reject, Retry
+from streams.core.outcomes import Outcome, Reject, Retry, Step
 from streams.core.settings import Settings
 from streams.core.topics import Topics
 from streams.runtime.local_stack import with_local_stack
@@ -29,7 +29,7 @@ from streams.versions.topic import KnownVersions
 
 log = structlog.get_logger()
 
-LabelStep = Callable[[Row], Awaitable[Done[Labeled] | Reject | Retry]]
+LabelStep = Step[Row, Labeled]
 
 _WAIT_SECONDS = 1.0
 # The version is written before its rows. If it is not there so long after all was read, it never will be.
@@ -66,7 +66,7 @@ class LabelSteps:
     def label_as(self, version: str) -> LabelStep:
         """The label step of ``version``, which need not be known yet."""
 
-        async def step(row: Row) -> Done[Labeled] | Reject | Retry:
+        async def step(row: Row) -> Outcome[Labeled]:
             try:
                 made = self._step(version)
             except ConfigurationError as error:

@@ -15,7 +15,6 @@ from streams.core.settings import Settings
 from streams.core.topics import Topics
 from streams.reference.json_schema import headers_schema, json_schemas
 
-DRAFT = "draft-2020-12"
 _BY_TEXT = (
     "By a hash of the normalised text, not by the key: rows with the same text are in one partition. "
     "A row keeps its partition number from topic to topic."

@@ -29,7 +29,7 @@ def boundary_of(content_type: str) -> str | None:
     return boundary
 
 
-class Form:
+class MultipartForm:
     """Finds the form's first file. ``name``: the client's name of it, known once pieces arrive."""
 
     def __init__(self, pieces: AsyncIterator[bytes], boundary: str) -> None:

@@ -21,7 +21,7 @@ from connectors.api.routes.file_problems import (
     streamed,
     told,
 )
-from connectors.api.routes.multipart import Form, boundary_of
+from connectors.api.routes.multipart import MultipartForm, boundary_of
 from streams.ports.files import Encoding, ReadAs
 
 router = APIRouter(tags=["files"])
@@ -119,7 +119,7 @@ async def upload(
     if boundary is None:
         with told():
             return UploadAnswer(**await work.upload(pieces, _name(name or "")))
-    form = Form(pieces, boundary)
+    form = MultipartForm(pieces, boundary)
     content = form.file()
     # The form's headers, which have the name, come before its content.
     first = await anext(content, b"")

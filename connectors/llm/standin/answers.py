@@ -19,7 +19,7 @@ _LEAST_LOGPROB = -30.0
 
 
 @dataclass(slots=True)
-class Token:
+class StandinToken:
     """A token of an answer, its logprob, and its alternatives."""
 
     text: str
@@ -28,13 +28,13 @@ class Token:
 
 
 @dataclass(slots=True)
-class Answer:
+class StandinAnswer:
     """``kind`` is `label`, `augment` or `other`; ``query`` is the text of the request."""
 
     kind: str
     query: str
     text: str
-    tokens: list[Token]
+    tokens: list[StandinToken]
 
 
 def query_of(messages: Sequence[dict[str, Any]]) -> str:
@@ -57,7 +57,7 @@ def text_of(message: dict[str, Any]) -> str:
     return str(content or "")
 
 
-def answer(request: dict[str, Any], scorer: Scorer, *, unknown_label: bool = False) -> Answer:
+def answer(request: dict[str, Any], scorer: Scorer, *, unknown_label: bool = False) -> StandinAnswer:
     """The answer to a chat completion request.
 
     A label is requested by an `enum`, by a `choice`, or by letters under which the system message lists the
@@ -80,7 +80,7 @@ def answer(request: dict[str, Any], scorer: Scorer, *, unknown_label: bool = Fal
         writer.fill({"type": "object", "properties": {"variants": {"type": "array", "minItems": 3}}})
     else:
         writer.fill({"type": "object", "properties": {"label": {"enum": list(scorer.labels)}}})
-    return Answer(writer.kind, query, "".join(token.text for token in writer.tokens), writer.tokens)
+    return StandinAnswer(writer.kind, query, "".join(token.text for token in writer.tokens), writer.tokens)
 
 
 def _options(messages: Sequence[dict[str, Any]]) -> dict[str, str]:
@@ -94,7 +94,7 @@ class _Writer:
 
     def __init__(self, scorer: Scorer, query: str, unknown_label: bool) -> None:
         self.kind = "other"
-        self.tokens: list[Token] = []
+        self.tokens: list[StandinToken] = []
         self._scorer = scorer
         self._query = query
         self._unknown_label = unknown_label
@@ -184,7 +184,7 @@ class _Writer:
             total = sum(mass.values())
             logprobs = {text: _log(share / total) for text, share in mass.items()}
             others = sorted(logprobs.items(), key=lambda item: -item[1])
-            self.tokens.append(Token(piece, logprobs[piece], others))
+            self.tokens.append(StandinToken(piece, logprobs[piece], others))
             candidates = {
                 label: pieces
                 for label, pieces in candidates.items()
@@ -200,17 +200,17 @@ class _Writer:
         probabilities = self._scorer.probabilities(self._query, list(options.values()))
         logprobs = {letter: _log(probabilities[label]) for letter, label in options.items()}
         others = sorted(logprobs.items(), key=lambda item: -item[1])
-        self.tokens.append(Token(others[0][0], others[0][1], others))
+        self.tokens.append(StandinToken(others[0][0], others[0][1], others))
 
     def _say(self, text: str) -> None:
-        self.tokens.append(Token(text))
+        self.tokens.append(StandinToken(text))
 
 
 def _log(probability: float) -> float:
     return max(math.log(probability), _LEAST_LOGPROB) if probability > 0 else _LEAST_LOGPROB
 
 
-def logprobs_of(tokens: Sequence[Token], top: int) -> dict[str, Any]:
+def logprobs_of(tokens: Sequence[StandinToken], top: int) -> dict[str, Any]:
     """`choices[].logprobs` as OpenAI and vLLM send them, with ``top`` alternatives for each token."""
     return {
         "content": [

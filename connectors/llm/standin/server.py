@@ -14,7 +14,7 @@ import orjson
 from aiohttp import web
 from pydantic import ValidationError
 
-from connectors.llm.standin.answers import Answer, answer, logprobs_of, text_of
+from connectors.llm.standin.answers import StandinAnswer, answer, logprobs_of, text_of
 from connectors.llm.standin.faults import Fault, Faults
 from connectors.llm.standin.slots import Slots, Stats
 from connectors.llm.standin.words import Scorer
@@ -55,7 +55,7 @@ _CHANGEABLE = {
 }
 
 
-class Problem(Exception):
+class StandinProblem(Exception):
     """An error that is returned in vLLM's format."""
 
     def __init__(self, status: int, kind: str, message: str, retry_after: str | None = None) -> None:
@@ -90,16 +90,16 @@ class StandIn:
         }
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request."""
+        """StandinAnswer one request."""
         route = self._routes.get((request.method, request.path))
         try:
             if route is None:
-                raise Problem(404, "NotFoundError", "Not Found")
+                raise StandinProblem(404, "NotFoundError", "Not Found")
             key = self._manner.api_key if request.path.startswith("/v1/") else None
             if key and request.headers.get("Authorization") != f"Bearer {key}":
-                raise Problem(401, "AuthenticationError", "Unauthorized")
+                raise StandinProblem(401, "AuthenticationError", "Unauthorized")
             response = await route(request)
-        except Problem as problem:
+        except StandinProblem as problem:
             response = _error(problem)
         except asyncio.CancelledError:
             self.stats.cancelled += 1
@@ -117,11 +117,13 @@ class StandIn:
         if fault is not None and fault.kind == "unknown_label":
             made = answer(body, self._scorer, unknown_label=True)
         if self._slots.full and len(self._slots.waiting) >= self._manner.queue:
-            raise Problem(self._manner.full_status, "ServiceUnavailableError", "The queue is full", "1")
+            raise StandinProblem(
+                self._manner.full_status, "ServiceUnavailableError", "The queue is full", "1"
+            )
         prompt_tokens = sum(len(text_of(one)) for one in body["messages"]) // 3
         limit = body.get("max_tokens") or body.get("max_completion_tokens") or self._manner.context
         if prompt_tokens > self._manner.context:
-            raise Problem(
+            raise StandinProblem(
                 400,
                 "BadRequestError",
                 f"This model's maximum context length is {self._manner.context} tokens. However, your "
@@ -152,20 +154,22 @@ class StandIn:
     def _check(self, body: dict[str, Any]) -> None:
         model = body.get("model")
         if model not in self._manner.models:
-            raise Problem(404, "NotFoundError", f"The model `{model}` does not exist.")
+            raise StandinProblem(404, "NotFoundError", f"The model `{model}` does not exist.")
         messages = body.get("messages")
         if not isinstance(messages, list) or not messages or not all(isinstance(m, dict) for m in messages):
-            raise Problem(400, "BadRequestError", "messages: a list of messages is needed")
+            raise StandinProblem(400, "BadRequestError", "messages: a list of messages is needed")
         if (body.get("top_logprobs") or 0) > _MOST_LOGPROBS:
-            raise Problem(400, "BadRequestError", f"top_logprobs must be at most {_MOST_LOGPROBS}")
+            raise StandinProblem(400, "BadRequestError", f"top_logprobs must be at most {_MOST_LOGPROBS}")
 
-    def _count(self, made: Answer, body: dict[str, Any]) -> None:
+    def _count(self, made: StandinAnswer, body: dict[str, Any]) -> None:
         self.stats.calls[made.kind] += 1
         self.stats.texts.setdefault(made.kind, Counter())[_digest(made.query)] += 1
         system = "".join(text_of(one) for one in body["messages"] if one.get("role") == "system")
         self.stats.systems.add(_digest(made.kind + system))
 
-    def _completion(self, body: dict[str, Any], made: Answer, finish: str, prompt_tokens: int) -> bytes:
+    def _completion(
+        self, body: dict[str, Any], made: StandinAnswer, finish: str, prompt_tokens: int
+    ) -> bytes:
         logprobs = None
         if body.get("logprobs") and self._manner.logprobs:
             logprobs = logprobs_of(made.tokens, body.get("top_logprobs") or 0)
@@ -217,7 +221,7 @@ class StandIn:
 
     async def _metrics(self, _: web.BaseRequest) -> web.Response:
         if not self._manner.metrics:
-            raise Problem(404, "NotFoundError", "Not Found")
+            raise StandinProblem(404, "NotFoundError", "Not Found")
         label = f'{{model_name="{self._manner.models[0]}"}}'
         lines = []
         for name, kind, value in (
@@ -261,7 +265,7 @@ class StandIn:
             kind = _CHANGEABLE.get(name)
             fits = isinstance(value, (int, float) if kind is float else kind) if kind else False
             if not fits or (isinstance(value, bool) is not (kind is bool)) or value < 0:
-                raise Problem(400, "BadRequestError", f"{name}: {value!r} cannot be set")
+                raise StandinProblem(400, "BadRequestError", f"{name}: {value!r} cannot be set")
         self._manner = replace(self._manner, **asked)
         self._slots.resize(self._manner.slots)
         return await self._show_manner(request)
@@ -274,7 +278,7 @@ class StandIn:
         try:
             faults = [Fault.model_validate(one) for one in (asked if isinstance(asked, list) else [asked])]
         except ValidationError as error:
-            raise Problem(400, "BadRequestError", str(error)) from None
+            raise StandinProblem(400, "BadRequestError", str(error)) from None
         self.faults.set(faults)
         return _json(self.faults.show())
 
@@ -282,7 +286,9 @@ class StandIn:
 async def _spoil(fault: Fault, payload: bytes, request: web.BaseRequest) -> web.StreamResponse:
     """Apply ``fault`` to an answer that is ready."""
     if fault.kind == "status":
-        raise Problem(fault.status, "InternalServerError", "A fault that was asked for", fault.retry_after)
+        raise StandinProblem(
+            fault.status, "InternalServerError", "A fault that was asked for", fault.retry_after
+        )
     if fault.kind == "hang":
         await asyncio.Event().wait()
     if fault.kind == "drop":
@@ -314,7 +320,7 @@ def _digest(text: str) -> str:
 def _parse(content: bytes) -> dict[str, Any]:
     body = _parse_any(content)
     if not isinstance(body, dict):
-        raise Problem(400, "BadRequestError", "the body is not a JSON object")
+        raise StandinProblem(400, "BadRequestError", "the body is not a JSON object")
     return body
 
 
@@ -322,14 +328,14 @@ def _parse_any(content: bytes) -> Any:
     try:
         return orjson.loads(content)
     except orjson.JSONDecodeError as error:
-        raise Problem(400, "BadRequestError", f"the body is not JSON: {error}") from None
+        raise StandinProblem(400, "BadRequestError", f"the body is not JSON: {error}") from None
 
 
 def _json(value: object) -> web.Response:
     return web.Response(body=orjson.dumps(value), content_type="application/json")
 
 
-def _error(problem: Problem) -> web.Response:
+def _error(problem: StandinProblem) -> web.Response:
     response = _json(
         {"error": {"message": str(problem), "type": problem.kind, "param": None, "code": problem.status}}
     )

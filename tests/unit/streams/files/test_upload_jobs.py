@@ -18,7 +18,7 @@ from streams.core.topics import Topics
 from streams.files.upload_jobs import mapped, row_digest
 from streams.jobs.file_source import FileFeed, rows_of
 from streams.jobs.job import FileSource, Job, Jobs
-from streams.jobs.scheduler import Pace
+from streams.jobs.scheduler import JobRates
 
 TOPICS = Topics("esk")
 TIME = datetime(2026, 1, 1, tzinfo=UTC)
@@ -132,7 +132,7 @@ def test_numbers() -> None:
 
 def test_a_pace_is_that_of_the_last_minute() -> None:
     times = iter((0.0, 10.0, 100.0, 110.0))
-    pace = Pace(lambda: next(times))
+    pace = JobRates(lambda: next(times))
     assert pace.of("a") is None
     for done in (0, 1000, 1100, 1200):
         pace.saw("a", done)

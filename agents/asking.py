@@ -6,16 +6,19 @@ Once a form of the request was accepted, a refusal concerns the row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import structlog
 
 from agents.ports import Model, ModelAnswer
-from streams.core.errors import TOO_LONG, RefusedError
+from agents.prompting import LONGEST, SHORTER
+from streams.core.errors import TOO_LONG, AnswerError, RefusedError
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 _SCHEMA_WORDS = ("response_format", "json_schema", "json_object", "guided", "grammar", "schema", "structured")
 _FEWER_LOGPROBS = {20: 5, 5: 0}
@@ -28,6 +31,20 @@ class PromptForm:
 
     hold: Literal["schema", "json", "nothing"]
     logprobs: int
+
+
+async def ask_shorter(text: str, ask: Callable[[str, int], Awaitable[T]]) -> T:
+    """The result of ``ask`` (text, how much of it), with less of the text if the model finds it too long.
+
+    Raises:
+        as ``ask``.
+    """
+    try:
+        return await ask(text, LONGEST)
+    except RefusedError as error:
+        if error.reason != TOO_LONG or len(text) <= SHORTER:
+            raise
+        return await ask(text, SHORTER)
 
 
 class JsonAsker:
@@ -77,6 +94,32 @@ class JsonAsker:
             if cut_off and completion.finish_reason != "length":
                 self._thinking_tokens = _THINKING_TOKENS  # it thinks before it answers, and will do so again
             return completion
+
+    async def ask_until_readable(
+        self,
+        prompts: Sequence[dict[str, str]],
+        query: str,
+        stricter: str,
+        max_tokens: int,
+        read: Callable[[ModelAnswer], T | None],
+    ) -> T:
+        """What ``read`` finds in the answer to ``query``; if that is None, asked again with ``stricter``.
+
+        Raises:
+            AnswerError: it is None again.
+            RefusedError: as `ask`.
+        """
+        completion = await self.ask([*prompts, {"role": "user", "content": query}], max_tokens)
+        found = read(completion)
+        if found is None:
+            # In the same message: Mistral's chat template refuses two user messages in a row.
+            again = {"role": "user", "content": f"{query}\n\n{stricter}"}
+            cut_off = completion.finish_reason == "length"
+            completion = await self.ask([*prompts, again], max_tokens, cut_off=cut_off)
+            found = read(completion)
+        if found is None:
+            raise AnswerError(f"the model answered {completion.text[:300]!r}")
+        return found
 
     def _give_way(self, refused: PromptForm, why: str) -> bool:
         """Leave out an optional part that this endpoint does not support. False if the row was refused."""

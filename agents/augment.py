@@ -7,12 +7,12 @@ from typing import Any
 
 import orjson
 
-from agents.asking import JsonAsker
+from agents.asking import JsonAsker, ask_shorter
 from agents.check import check_variants
 from agents.label import answer_key
-from agents.ports import Answers, Model, outcome_of
-from agents.prompting import LONGEST, SHORTER, parse_answer, prompt_text, wrap_query
-from streams.core.errors import TOO_LONG, AnswerError, LabelstreamError, RefusedError
+from agents.ports import Answers, Model, ModelAnswer, outcome_of
+from agents.prompting import parse_answer, prompt_text, wrap_query
+from streams.core.errors import LabelstreamError
 from streams.core.messages import Augmented, Labeled
 from streams.core.outcomes import Done, Outcome
 
@@ -75,32 +75,19 @@ class Augmenter:
         return answer_key(f"{message.augment_model}/{self._variants}", message.text), orjson.dumps(written)
 
     async def _write(self, text: str) -> bytes:
-        try:
-            written = await self._asked(text, LONGEST)
-        except RefusedError as error:
-            if error.reason != TOO_LONG or len(text) <= SHORTER:
-                raise
-            written = await self._asked(text, SHORTER)
+        written = await ask_shorter(text, self._ask)
         # Text that is not valid UTF-8 could not be published.
         return orjson.dumps([variant.encode("utf-8", "replace").decode() for variant in written])
 
-    async def _asked(self, text: str, longest: int) -> list[str]:
+    async def _ask(self, text: str, longest: int) -> list[str]:
         query = wrap_query(text, longest)
         tokens = 64 + self._variants * (32 + min(len(text), longest))
-        completion = await self._json.ask([self._system, {"role": "user", "content": query}], tokens)
-        written = self._variants_in(completion.text)
-        if written is None:
-            # In the same message: Mistral's chat template refuses two user messages in a row.
-            again = {"role": "user", "content": f"{query}\n\n{_STRICTER}"}
-            cut_off = completion.finish_reason == "length"
-            completion = await self._json.ask([self._system, again], tokens, cut_off=cut_off)
-            written = self._variants_in(completion.text)
-        if written is None:
-            raise AnswerError(f"the model answered {completion.text[:300]!r}")
-        return written
+        return await self._json.ask_until_readable(
+            [self._system], query, _STRICTER, tokens, self._read_variants
+        )
 
-    def _variants_in(self, answer: str) -> list[str] | None:
-        found = parse_answer(answer, "variants")
+    def _read_variants(self, completion: ModelAnswer) -> list[str] | None:
+        found = parse_answer(completion.text, "variants")
         if not isinstance(found, list) or not all(isinstance(variant, str) for variant in found):
             return None
         return found[: self._variants]

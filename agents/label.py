@@ -12,13 +12,13 @@ import orjson
 import structlog
 from pydantic import ValidationError
 
-from agents.asking import JsonAsker
+from agents.asking import JsonAsker, ask_shorter
 from agents.choose import MOST_OPTIONS, Chooser
 from agents.distribution import of_object
 from agents.ports import Answers, Model, ModelAnswer, outcome_of
-from agents.prompting import LONGEST, SHORTER, parse_answer, prompt_text, wrap_query
+from agents.prompting import parse_answer, prompt_text, wrap_query
 from agents.taxonomy import Taxonomy
-from streams.core.errors import TOO_LONG, AnswerError, ConfigurationError, LabelstreamError, RefusedError
+from streams.core.errors import ConfigurationError, LabelstreamError
 from streams.core.label_version import LabelSpec
 from streams.core.messages import Alternative, Labeled, Row
 from streams.core.outcomes import Done, Outcome
@@ -198,30 +198,18 @@ class Labeler:
         )
 
     async def _decide(self, text: str) -> bytes:
-        try:
-            decision = await self._asked(text, LONGEST)
-        except RefusedError as error:
-            if error.reason != TOO_LONG or len(text) <= SHORTER:
-                raise
-            decision = await self._asked(text, SHORTER)
-        return decision.pack()
+        return (await ask_shorter(text, self._ask)).pack()
 
-    async def _asked(self, text: str, longest: int) -> Decision:
+    async def _ask(self, text: str, longest: int) -> Decision:
         if self._chooser is not None and (chosen := await self._chooser.choose(text, longest)) is not None:
             return Decision(chosen.label, *chosen.distribution)
         query = wrap_query(text, longest)
-        completion = await self._json.ask([self._system, {"role": "user", "content": query}], _TOKENS)
-        label = self._label_in(completion)
-        if label is None:
-            # In the same message: Mistral's chat template refuses two user messages in a row.
-            again = {"role": "user", "content": f"{query}\n\n{self._stricter}"}
-            cut_off = completion.finish_reason == "length"
-            completion = await self._json.ask([self._system, again], _TOKENS, cut_off=cut_off)
-            label = self._label_in(completion)
-        if label is None:
-            raise AnswerError(f"the model answered {completion.text[:300]!r}")
-        return Decision(label, *of_object(completion.tokens, label, self._names))
+        return await self._json.ask_until_readable(
+            [self._system], query, self._stricter, _TOKENS, self._read_decision
+        )
 
-    def _label_in(self, completion: ModelAnswer) -> str | None:
+    def _read_decision(self, completion: ModelAnswer) -> Decision | None:
         label = parse_answer(completion.text, "label")
-        return label if isinstance(label, str) and label in self._known else None
+        if not isinstance(label, str) or label not in self._known:
+            return None
+        return Decision(label, *of_object(completion.tokens, label, self._names))

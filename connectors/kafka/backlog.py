@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from connectors.kafka.connection import ungrouped_consumer
 from connectors.kafka.errors import translate
 from streams.core.records import Partition
 
@@ -74,13 +75,7 @@ class BacklogReader:
     async def _started(self) -> AIOKafkaConsumer:
         if self._consumer is None:
             # One message a partition is wanted: no more is fetched than the batch that it is in.
-            self._consumer = AIOKafkaConsumer(
-                **self._connection,
-                group_id=None,
-                enable_auto_commit=False,
-                auto_offset_reset="earliest",
-                max_partition_fetch_bytes=4096,
-            )
+            self._consumer = ungrouped_consumer(self._connection, max_partition_fetch_bytes=4096)
             await self._consumer.start()
         return self._consumer
 

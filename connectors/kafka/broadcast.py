@@ -16,6 +16,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from connectors.kafka.admin import Admin
+from connectors.kafka.connection import ungrouped_consumer
 from connectors.kafka.errors import translate
 from connectors.kafka.tail import TailReader, to_record
 from streams.core.errors import LabelstreamError, RefusedError, UnavailableError
@@ -171,14 +172,7 @@ class Broadcast:
 
     async def _read(self) -> None:
         """Fill the ring until nobody has read for a while."""
-        consumer = AIOKafkaConsumer(
-            **self._connection,
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_uncommitted",
-            fetch_max_wait_ms=_WAIT_MS,
-        )
+        consumer = ungrouped_consumer(self._connection, fetch_max_wait_ms=_WAIT_MS)
         try:
             await consumer.start()
             await self._place(consumer)

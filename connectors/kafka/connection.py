@@ -7,7 +7,9 @@ import socket
 import ssl
 from typing import Any
 
+from aiokafka import AIOKafkaConsumer
 from aiokafka.conn import AIOKafkaConnection, collect_hosts
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.metadata import MetadataRequest
 
@@ -47,6 +49,34 @@ def connection(settings: Settings) -> dict[str, Any]:
         arguments["sasl_plain_username"] = settings.kafka_sasl_username
         arguments["sasl_plain_password"] = settings.kafka_sasl_password.get_secret_value()
     return arguments
+
+
+def member_arguments(group: str) -> dict[str, Any]:
+    """Keyword arguments of a consumer that is a member of ``group``, besides those of `connection`.
+
+    Range assignment gives partition n of every topic to the same member.
+    """
+    return {
+        "group_id": group,
+        "enable_auto_commit": False,
+        "auto_offset_reset": "earliest",
+        "isolation_level": "read_uncommitted",
+        "partition_assignment_strategy": (RangePartitionAssignor,),
+        "session_timeout_ms": int(SESSION_SECONDS * 1000),
+        "heartbeat_interval_ms": int(HEARTBEAT_SECONDS * 1000),
+        "max_poll_interval_ms": POLL_INTERVAL_MS,
+        "rebalance_timeout_ms": 30_000,
+        "fetch_max_wait_ms": 200,
+        "retry_backoff_ms": 100,
+        "metadata_max_age_ms": 30_000,
+    }
+
+
+def ungrouped_consumer(connection: dict[str, Any], **more: Any) -> AIOKafkaConsumer:
+    """A consumer in no group, not started, which begins at a partition's beginning. Reads aborted
+    transactions too: so do ordinary subscribers."""
+    arguments = {"auto_offset_reset": "earliest", "isolation_level": "read_uncommitted"} | more
+    return AIOKafkaConsumer(**connection, group_id=None, enable_auto_commit=False, **arguments)
 
 
 def _ssl_context(settings: Settings) -> ssl.SSLContext:

@@ -18,10 +18,9 @@ from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.structs import OffsetAndMetadata
 
-from connectors.kafka.connection import HEARTBEAT_SECONDS, POLL_INTERVAL_MS, SESSION_SECONDS
+from connectors.kafka.connection import member_arguments
 from connectors.kafka.errors import SETTING, translate
 from connectors.kafka.lease import GroupLease
 from connectors.kafka.producer import LeasedProducer
@@ -128,19 +127,8 @@ class GroupConsumer:
         self._topics = group.topics
         self._arguments = {
             **connection,
-            "group_id": group.name,
-            "enable_auto_commit": False,
-            "auto_offset_reset": "earliest",
-            "isolation_level": "read_uncommitted",
-            "partition_assignment_strategy": (RangePartitionAssignor,),
-            "session_timeout_ms": int(SESSION_SECONDS * 1000),
-            "heartbeat_interval_ms": int(HEARTBEAT_SECONDS * 1000),
-            "max_poll_interval_ms": POLL_INTERVAL_MS,
-            "rebalance_timeout_ms": 30_000,
+            **member_arguments(group.name),
             "max_partition_fetch_bytes": _FETCH_BYTES,
-            "fetch_max_wait_ms": 200,
-            "retry_backoff_ms": 100,
-            "metadata_max_age_ms": 30_000,
         }
         self._work: Callable[[Session], Awaitable[None]] | None = None
         self._session: Session | None = None

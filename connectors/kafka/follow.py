@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from connectors.kafka.connection import ungrouped_consumer
 from connectors.kafka.errors import translate
 from connectors.kafka.tail import to_record
 from streams.core.errors import LabelstreamError
@@ -44,15 +45,8 @@ class Follower:
             UnavailableError, AccessError.
         """
         await self.stop()
-        consumer = AIOKafkaConsumer(
-            **self._connection,
-            group_id=None,
-            enable_auto_commit=False,
-            # A topic that was deleted and made again is read from its beginning.
-            auto_offset_reset="earliest",
-            isolation_level="read_uncommitted",
-            fetch_max_wait_ms=_WAIT_MS,
-            metadata_max_age_ms=30_000,
+        consumer = ungrouped_consumer(
+            self._connection, fetch_max_wait_ms=_WAIT_MS, metadata_max_age_ms=30_000
         )
         self._consumer = consumer
         try:

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from connectors.kafka.backlog import Backlog, BacklogReader
+from connectors.kafka.connection import ungrouped_consumer
 from connectors.kafka.errors import translate
 from connectors.kafka.protocol.describe_group import DescribeGroup
 from streams.core.records import Commit, Partition
@@ -54,7 +55,7 @@ class LagReader:
     """Looks without joining any group. Use as an async context manager."""
 
     def __init__(self, connection: dict[str, Any]) -> None:
-        self._consumer = AIOKafkaConsumer(**connection, group_id=None, enable_auto_commit=False)
+        self._consumer = ungrouped_consumer(connection)
         self._admin = AIOKafkaAdminClient(**connection)
         self._backlogs = BacklogReader(connection)
 

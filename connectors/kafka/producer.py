@@ -243,6 +243,20 @@ class LeasedProducer:
                 raise translate(error) from error
 
 
+async def send_each(connection: dict[str, Any], messages: Sequence[Outgoing]) -> None:
+    """Send ``messages`` one after the other with a producer of its own; for a few of them.
+
+    Raises:
+        UnavailableError, AccessError, RefusedError.
+    """
+    producer = LeasedProducer(connection)
+    try:
+        for message in messages:
+            await producer.send(message)
+    finally:
+        await producer.stop()
+
+
 class _Batch(NamedTuple):
     """A batch that aiokafka has; ``run``: the index of the run it is of, ``messages``:
     how many it has."""

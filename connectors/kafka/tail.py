@@ -8,6 +8,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from connectors.kafka.connection import ungrouped_consumer
 from connectors.kafka.errors import SETTING, translate
 from connectors.kafka.log_ends import LogEnds
 from streams.core.errors import UnavailableError
@@ -141,14 +142,8 @@ class _Reading:
     """An aiokafka consumer without a group, started and stopped around a block."""
 
     def __init__(self, connection: dict[str, Any]) -> None:
-        self._consumer = AIOKafkaConsumer(
-            **connection,
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_uncommitted",
-            max_partition_fetch_bytes=_FETCH_BYTES,
-            fetch_max_wait_ms=_WAIT_MS,
+        self._consumer = ungrouped_consumer(
+            connection, max_partition_fetch_bytes=_FETCH_BYTES, fetch_max_wait_ms=_WAIT_MS
         )
 
     async def __aenter__(self) -> AIOKafkaConsumer:

@@ -6,9 +6,8 @@ import base64
 from collections.abc import Callable
 
 import orjson
-from aiokafka import AIOKafkaConsumer
 
-from connectors.kafka.connection import connection
+from connectors.kafka.connection import connection, ungrouped_consumer
 from connectors.kafka.errors import translate
 from connectors.kafka.tail import to_record
 from streams.core.errors import ConfigurationError
@@ -25,11 +24,8 @@ async def tap(
         ConfigurationError: there is no such topic.
         UnavailableError, AccessError.
     """
-    consumer = AIOKafkaConsumer(
-        **connection(settings),
-        group_id=None,
-        auto_offset_reset="earliest" if beginning else "latest",
-        enable_auto_commit=False,
+    consumer = ungrouped_consumer(
+        connection(settings), auto_offset_reset="earliest" if beginning else "latest"
     )
     try:
         await consumer.start()

@@ -12,7 +12,7 @@ from connectors.kafka.admin import Admin
 from connectors.kafka.connection import connection
 from connectors.kafka.follow import Follower
 from connectors.kafka.lag import LagReader
-from connectors.kafka.producer import LeasedProducer
+from connectors.kafka.producer import send_each
 from connectors.kafka.tail import TailReader
 from streams.core.records import Outgoing, Partition, partitions_of
 from streams.core.settings import Settings
@@ -53,12 +53,7 @@ async def note(context: JobContext, *messages: Outgoing) -> None:
     Raises:
         UnavailableError, AccessError.
     """
-    producer = LeasedProducer(connection(context.settings))
-    try:
-        for message in messages:
-            await producer.send(message)
-    finally:
-        await producer.stop()
+    await send_each(connection(context.settings), messages)
 
 
 async def count_unlabeled(context: JobContext, ends: dict[int, int]) -> int:

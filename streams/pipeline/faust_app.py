@@ -15,12 +15,11 @@ from typing import Any, Protocol
 
 import faust
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import IllegalStateError
 from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 
-from connectors.kafka.connection import HEARTBEAT_SECONDS, POLL_INTERVAL_MS, SESSION_SECONDS
+from connectors.kafka.connection import HEARTBEAT_SECONDS, POLL_INTERVAL_MS, SESSION_SECONDS, member_arguments
 from connectors.kafka.consumer import LOOK_SECONDS, raise_failed_tasks
 from connectors.kafka.lease import GroupLease
 from connectors.kafka.tail import to_record
@@ -66,21 +65,10 @@ class _Thread(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         return AIOKafkaConsumer(
             **self.app.agents_worker.connection,
-            group_id=self.app.conf.id,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_uncommitted",
-            # Range gives partition n of every topic to the same member: live rows and replays of a
-            # partition are written to one output partition by one worker.
-            partition_assignment_strategy=(RangePartitionAssignor,),
+            # Range assignment: live rows and replays of a partition are written to one output partition
+            # by one worker.
+            **member_arguments(self.app.conf.id),
             max_poll_records=POLL_RECORDS,
-            max_poll_interval_ms=POLL_INTERVAL_MS,
-            session_timeout_ms=int(SESSION_SECONDS * 1000),
-            heartbeat_interval_ms=int(HEARTBEAT_SECONDS * 1000),
-            rebalance_timeout_ms=30_000,
-            fetch_max_wait_ms=200,
-            retry_backoff_ms=100,
-            metadata_max_age_ms=30_000,
         )
 
     async def on_start(self) -> None:

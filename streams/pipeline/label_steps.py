@@ -13,7 +13,7 @@ from agents.ports import Answers
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.kafka.connection import connection
 from connectors.kafka.follow import Follower
-from connectors.kafka.producer import LeasedProducer
+from connectors.kafka.producer import send_each
 from connectors.llm.client import ChatClient
 from streams.core.availability import until_available
 from streams.core.background import in_background
@@ -137,11 +137,7 @@ class LabelSteps:
         await self._register()
 
     async def _publish(self) -> None:
-        producer = LeasedProducer(connection(self._settings))
-        try:
-            await producer.send(self._live.message(self._topics))
-        finally:
-            await producer.stop()
+        await send_each(connection(self._settings), [self._live.message(self._topics)])
 
     async def _register(self) -> None:
         async def attempt() -> None:

@@ -103,8 +103,8 @@ class PollerSubstitute:
         except LeaseLostError:
             raise
         except Exception as error:
+            # Not raised here: the group would close itself, and a cancellation meanwhile would cut that off.
             self._failure = error
-            raise
         finally:
             self._ended.set()
 

@@ -46,9 +46,9 @@ async def run_role(role: Role, settings: Settings) -> None:
     Raises:
         whatever ends the work.
     """
-    from streams.runtime.lifecycle import on_duty
+    from streams.runtime.lifecycle import run_with_health
 
-    await on_duty(settings, role.value, work_of(role))
+    await run_with_health(settings, role.value, work_of(role))
 
 
 def work_of(role: Role) -> Work:

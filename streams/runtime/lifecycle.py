@@ -1,4 +1,4 @@
-"""A role on duty: served health, a watchdog beside the work, and an end that says why."""
+"""Runs a role: its health is served, a watchdog runs beside it, and it ends with a reason."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = structlog.get_logger()
 SILENT_SECONDS = 30.0
 
 
-async def on_duty(
+async def run_with_health(
     settings: Settings, role: str, work: Callable[[Settings, Health], Coroutine[Any, Any, None]]
 ) -> None:
     """Run ``work`` with its health served, until cancelled.

@@ -61,10 +61,10 @@ class ResultTables:
     ) -> AsyncIterator[T]:
         """The results of ``work``, one after the other. Raises as `ask`."""
 
-        async def begun(client: ClickHouseClient, settings: Settings) -> AsyncIterator[T]:
+        async def open_stream(client: ClickHouseClient, settings: Settings) -> AsyncIterator[T]:
             return work(client, settings)
 
-        async for one in await self.ask(begun):
+        async for one in await self.ask(open_stream):
             yield one
 
     async def close(self) -> None:

@@ -64,12 +64,12 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begun, began = False, time.monotonic()
+        response_started, began = False, time.monotonic()
 
         async def answering(message: Message) -> None:
-            nonlocal begun
+            nonlocal response_started
             if message["type"] == "http.response.start":
-                begun = True
+                response_started = True
                 # Unknown paths and invented methods do not become metric labels.
                 route = getattr(scope.get("route"), "path_format", "other")
                 method = scope["method"] if scope["method"] in _METHODS else "OTHER"
@@ -83,7 +83,7 @@ class Guard:
             body = self._admit(scope, receive)
             await self._app(scope, body, answering)
         except Problem as problem:
-            if begun:
+            if response_started:
                 raise
             response = answer(
                 problem.status_code,
@@ -96,7 +96,7 @@ class Guard:
         except Exception:
             # The stack trace goes to the log, never into the response.
             log.exception("request_broke", method=scope["method"], path=scope["path"])
-            if begun:
+            if response_started:
                 raise
             response = answer(500, "this is a fault of the service; its log says more", code="internal")
             await response(scope, receive, answering)

@@ -45,10 +45,10 @@ async def sign_in(request: Request, response: Response, asked: SignIn, page: Pag
     if owner is None:
         await page.audit.note(entry(request, "sign-in", result="wrong-key", name="unknown"))
         raise Problem(403, "no client has this key", code="wrong-key")
-    begun = sessions.begin(owner)
+    session = sessions.begin(owner)
     await page.audit.note(entry(request, "sign-in", detail=owner.scope, name=owner.name))
-    response.headers["set-cookie"] = set_cookie(begun, secure=_secure(request))
-    return _answer(request, begun)
+    response.headers["set-cookie"] = set_cookie(session, secure=_secure(request))
+    return _answer(request, session)
 
 
 @router.delete("/session")

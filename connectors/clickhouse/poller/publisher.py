@@ -40,18 +40,18 @@ class OneByOneError(Exception):
 
 class _OnTheWay(NamedTuple):
     """Rows of a page that were handed over and are not confirmed. ``places``: of each run, with its newest
-    time. ``newest``: of the page. ``waited``, ``waited_too``: seconds of each row, an array and a list."""
+    time. ``newest``: of the page. ``bulk_waits``, ``row_waits``: seconds of each row, an array and a list."""
 
     confirming: asyncio.Task[list[list[tuple[int, int]]]]
     places: Sequence[tuple[Partition, int]]
     newest: int
     now: int
-    waited: Any
-    waited_too: Sequence[float]
+    bulk_waits: Any
+    row_waits: Sequence[float]
 
     @property
     def messages(self) -> int:
-        return len(self.waited) + len(self.waited_too)
+        return len(self.bulk_waits) + len(self.row_waits)
 
 
 class Publisher:
@@ -227,8 +227,8 @@ class Publisher:
             (first, _), (last, count) = batches[0], batches[-1]
             self._note(where, first, last + count - 1, latest, way.now, sum(count for _, count in batches))
         if self._waited is not None:
-            self._waited.observe_all(way.waited)
-            for seconds in way.waited_too:
+            self._waited.observe_all(way.bulk_waits)
+            for seconds in way.row_waits:
                 self._waited.observe(seconds)
         return way.newest
 

@@ -49,9 +49,8 @@ def run(name: str, arguments: Sequence[str]) -> dict[str, Any] | None:
     with subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE) as process:
         try:
             out, _ = process.communicate()
-        except (
-            BaseException
-        ):  # when this program is stopped, stop it too; by SIGINT, so that it stops its own stack
+        except BaseException:
+            # This program is being stopped: stop the child too, by SIGINT, so that it stops its own stack.
             process.send_signal(signal.SIGINT)
             process.wait(30)
             raise

@@ -1,1 +1,1 @@
-"""What flows: messages, topics, settings, and the delivery that moves them."""
+"""The stream processor: messages, topics, settings, delivery, roles, commands."""

@@ -1,1 +1,1 @@
-"""Values and rules that know no other folder: messages, codec, settings, errors, records."""
+"""Values and rules that need no other folder: messages, codec, settings, errors, records."""

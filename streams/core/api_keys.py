@@ -1,4 +1,4 @@
-"""The keys of the API's clients, as `API_KEYS` declares them."""
+"""The keys of the API's clients, from `API_KEYS`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def parse_keys(text: str) -> tuple[ApiKey, ...]:
     """The keys in ``text``, comma separated.
 
     Raises:
-        ValueError: which of them is malformed, by its number or name; a key is never shown.
+        ValueError: names the malformed one by its number or name; a key is never shown.
     """
     found: list[ApiKey] = []
     for number, entry in enumerate((part.strip() for part in text.split(",")), 1):

@@ -1,4 +1,4 @@
-"""Waiting for a dependency: said once when it is missing, once when it is back."""
+"""Waits for a dependency, and logs once when it is missing and once when it is back."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _FIRST, _LONGEST = 0.25, 3.0
 
 
 async def until_available(what: str, attempt: Callable[[], Awaitable[T]]) -> T:
-    """The result of ``attempt``, tried until its dependency is there.
+    """The result of ``attempt``, which is repeated until its dependency is available.
 
-    Waits for what is away and for what a person must change; both may come right without a restart.
+    Waits for what is down and for what a person must change; both may be solved without a restart.
 
     Raises:
         PermanentError: it will never work.

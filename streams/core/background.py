@@ -1,7 +1,7 @@
-"""Tasks that nobody awaits, with an owner for what they raise.
+"""Background tasks whose exceptions are always handled.
 
-asyncio says that an exception was never retrieved when the task is collected, which may be never; meanwhile
-whoever relied on the task waits.
+asyncio reports an exception that nobody retrieved only when the task is garbage collected, which may be
+never. Meanwhile everything that relies on the task waits.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ log = structlog.get_logger()
 def in_background(
     work: Coroutine[Any, Any, None], name: str, failed: Callable[[Exception], None] | None = None
 ) -> asyncio.Task[None]:
-    """A task of ``work``. An exception is logged at once under ``name``, and given to ``failed``. The caller
-    keeps the task: the loop holds it only weakly."""
+    """A task of ``work``. An exception is logged at once under ``name`` and passed to ``failed``. The caller
+    keeps a reference to the task: the event loop holds it only weakly.
+    """
 
     async def owned() -> None:
         try:

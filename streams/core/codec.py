@@ -1,4 +1,4 @@
-"""Messages to bytes and back, and the headers that travel with them."""
+"""Encodes and decodes messages and their headers."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ SCHEMA_VERSION = "schema-version"
 SOURCE = "source"
 LABEL_VERSION = "label-version"
 CREATED_AT = "created-at"
-RETRY_OF = "retry-of"  # names the dead letter that is tried again
-# On the replay topic: which replay it belongs to (passed on downstream), and where its label goes.
+RETRY_OF = "retry-of"  # names the dead letter that is retried
+# On the replay topic: the replay's id (also passed on downstream), and the topic for the label.
 REPLAY_JOB = "replay-job"
 TO = "to"
 
@@ -33,7 +33,7 @@ _OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC
 
 def encode(message: Message) -> bytes:
     """UTF-8 JSON of ``message``, times in RFC 3339 UTC."""
-    # As model_dump would have it, whose copy of everything is not needed.
+    # The same as model_dump, without its copy of everything.
     return orjson.dumps(message.__dict__, default=_fields, option=_OPTIONS)
 
 
@@ -47,7 +47,8 @@ def decode(kind: type[M], value: bytes | None) -> M:
     """The message in ``value``.
 
     Raises:
-        UndecodableError: no bytes, not JSON, or not what ``kind`` asks; the text names the field.
+        UndecodableError: there is no value, it is not JSON, or it is no valid ``kind``; the text names the
+            field.
     """
     if value is None:
         raise UndecodableError("the message has no value", reason="no-value")
@@ -65,8 +66,8 @@ def headers_of(
 ) -> Headers:
     """The headers of ``message``.
 
-    ``source``: the topic, partition and offset it was made from. ``trace``: the `traceparent` that came with
-    it; without one, the row's own.
+    ``source``: the topic, partition and offset that it was made from. ``trace``: the `traceparent` of that
+    message; without one, the row's own.
     """
     headers = [*_class_headers(type(message))]
     if source is not None:
@@ -91,11 +92,13 @@ def traceparent_for(row: Row) -> bytes:
 
 
 def created_at_header(row: Row) -> bytes:
-    """With its key it tells a row from one that got the same id later: source tables begin ids anew."""
+    """Together with the key it distinguishes a row from a later one with the same id: source tables may reuse
+    ids.
+    """
     return row.created_at.isoformat().encode()
 
 
-# The fields of a dead letter that travel as headers; its payload is the message's value.
+# The fields of a dead letter that are sent as headers; its payload is the message's value.
 _DEAD_LETTER_HEADERS = (
     "row_id",
     "step",

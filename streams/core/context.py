@@ -1,7 +1,7 @@
-"""One trace id a source row, in log lines and as a W3C `traceparent` header on every topic.
+"""One trace id for each source row, in log lines and as a W3C `traceparent` header on every topic.
 
-It is made of the row's identity and so needs no memory: a row that is retried, replayed or read again after a
-crash has the trace that it had. Nothing rests on it: what was done is known by identity, not by trace.
+It is derived from the row's identity and needs no memory: a row that is retried, replayed or read again after
+a crash has the same trace id. Nothing depends on it: rows are recognised by identity, not by trace.
 """
 
 from __future__ import annotations
@@ -16,42 +16,43 @@ TRACEPARENT = "traceparent"
 
 
 class AtWork(Protocol):
-    """What a task works on, for its log lines."""
+    """The message that a task processes, for its log lines."""
 
     def about(self) -> dict[str, str]:
         """`row_id` and `trace_id`, as far as they are known."""
 
 
-# Set in the task that works on a message; the calls that it makes inherit it. Setting it is all that a
-# message costs: it is asked only when a line is written.
+# Set in the task that processes a message; its calls inherit it. A message costs only this assignment: the
+# value is read when a line is logged.
 AT_WORK: ContextVar[AtWork | None] = ContextVar("AT_WORK", default=None)
 
-# Whether that message is a replay: where the two meet, live work goes first. Inherited in the same way.
+# Whether that message is a replay: live work goes first where both use the same resource. Inherited in the
+# same way.
 REPLAY: ContextVar[bool] = ContextVar("REPLAY", default=False)
 
 
 def traceparent_of(row_id: str, created_at: bytes) -> bytes:
     """The `traceparent` of a row: `00-<trace id>-<parent id>-00`.
 
-    The flags say that nobody recorded a span: labelstream writes log lines. ``created_at`` as in the header:
-    source tables begin ids anew.
+    The flags say that no span was recorded: labelstream writes log lines. ``created_at`` as in the header,
+    because source tables may reuse ids.
     """
     digest = sha256(row_id.encode("utf-8", "surrogatepass") + b"\x00" + created_at).hexdigest()
     return f"00-{digest[:32]}-{digest[32:48]}-00".encode()
 
 
 def trace_id_in(traceparent: bytes | None) -> str:
-    """The trace id in a `traceparent` header; empty where it is none."""
+    """The trace id in a `traceparent` header; empty if there is none."""
     parts = (traceparent or b"").decode("ascii", "replace").split("-")
     return parts[1] if len(parts) >= 4 and len(parts[1]) == 32 else ""
 
 
 def about_row(row_id: str, traceparent: bytes | None) -> dict[str, str]:
-    """What a log line that concerns a row says of it."""
+    """The fields of a log line about a row."""
     found = {"row_id": row_id, "trace_id": trace_id_in(traceparent)}
     return {name: value for name, value in found.items() if value}
 
 
 def of_no_row(say: Callable[..., Any], *words: Any, **fields: Any) -> None:
-    """Log a line that is about no row, though it is written in a row's task."""
+    """Log a line that is not about a row, although it is written in the task of one."""
     contextvars.Context().run(say, *words, **fields)

@@ -1,7 +1,7 @@
-"""The settings from `.env` and the environment: read, checked, and refused with what is wrong and the fix.
+"""Reads the settings from `.env` and the environment, and validates them.
 
-A name that is unknown, or a value that is malformed, is refused with the name, what is wrong with it and
-what to write instead; the values of secrets are never shown.
+An unknown name or an invalid value is refused: the error names the setting, what is wrong, and what to write
+instead. Values of secrets are never shown.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from streams.core.settings import Settings
 _FAMILIES = re.compile(
     r"^(CLICKHOUSE|KAFKA|LLM|TOPIC|POLL|AUGMENT|LABEL|LABELSTREAM|TAXONOMY|FETCH|API|HEALTH|MIN_TEXT)_"
 )
-# Close enough to one of our names to be a slip of the pen. The environment also holds other programs'
-# names (KAFKA_HEAP_OPTS, an orchestrator's CLICKHOUSE_SERVICE_HOST), which must not stop us.
+# Similar enough to one of our names to be a typing error. The environment also has other programs' names
+# (KAFKA_HEAP_OPTS, an orchestrator's CLICKHOUSE_SERVICE_HOST), which must not be refused.
 _SLIP = 0.88
 
 
 def load(environment: dict[str, str] | None = None, env_file: Path | None = Path(".env")) -> Settings:
-    """The settings from ``env_file`` and, before it, ``environment`` (default: the process's).
+    """The settings from ``env_file``, overridden by ``environment`` (default: the process's).
 
     Raises:
-        ConfigurationError: one line a problem, each with the setting's name and the fix.
+        ConfigurationError: one line for each problem, with the setting's name and the fix.
     """
     environment = dict(os.environ) if environment is None else environment
     known = {name.upper() for name in Settings.model_fields}
@@ -63,7 +63,7 @@ def load(environment: dict[str, str] | None = None, env_file: Path | None = Path
 
 
 def _in_file(env_file: Path) -> dict[str, str]:
-    # dotenv leaves out what it cannot read and goes on. A line may hold a secret: only its number is told.
+    # dotenv ignores lines that it cannot parse. A line may hold a secret, so only its number is reported.
     try:
         with env_file.open(encoding="utf-8") as stream:
             lines = [line.original for line in parse_stream(stream) if line.error]
@@ -72,7 +72,7 @@ def _in_file(env_file: Path) -> dict[str, str]:
     except OSError as error:
         raise ConfigurationError(f"{env_file} cannot be read: {error.strerror}") from error
     if lines:
-        # Empty lines before it count as part of a line.
+        # Blank lines before it count as part of a line.
         wrong = [one.line + one.string[: -len(one.string.lstrip())].count("\n") for one in lines]
         raise ConfigurationError(
             "\n".join(f"{env_file}, line {line}: not NAME=value, or a quote is left open" for line in wrong)
@@ -102,7 +102,7 @@ def _malformed(item: dict[str, object]) -> str:
 
 
 def shown_default(field: str) -> str:
-    """The default of ``field`` as one would write it in `.env`; empty for unset and for secrets."""
+    """The default of ``field`` as it is written in `.env`; empty for unset and for secrets."""
     default = Settings.model_fields[field].default
     if default is None or isinstance(default, SecretStr):
         return ""

@@ -1,4 +1,4 @@
-"""A label version: what it is made of and how it is named."""
+"""A label version: its parts and its name."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from streams.core.topics import Topics
 HUMAN = "human"
 
 
-# Of the model's name of a human label that was taken back.
+# The end of the model's name in a human label that was taken back.
 UNDONE = ":undo"
 
 
 class LabelSpec(BaseModel):
-    """How a label version asks: all that decides a label. Never changed under one name.
+    """Everything that determines a version's labels. Never changed under the same name.
 
-    ``mode``: `json` or `choice`. ``prompts``: the templates by name, with `{domains}` where the labels
-    stand. ``taxonomy``: the whole of it.
+    ``mode``: `json` or `choice`. ``prompts``: the templates by name, with `{domains}` where the labels are
+    inserted. ``taxonomy``: the whole taxonomy.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -38,20 +38,20 @@ class LabelSpec(BaseModel):
 
     @property
     def prompt_digest(self) -> str:
-        """Eight hexadecimal digits that change with any word of the prompts."""
+        """Eight hexadecimal digits that change with any change of the prompts."""
         return _digest(self.prompts)
 
     @property
     def taxonomy_digest(self) -> str:
-        """Eight hexadecimal digits that change with any word of the taxonomy."""
+        """Eight hexadecimal digits that change with any change of the taxonomy."""
         return _digest(self.taxonomy)
 
     def same_as(self, other: LabelSpec) -> bool:
-        """Whether both ask in the same way."""
+        """Whether both give the same labels."""
         return self.difference(other) == ""
 
     def difference(self, other: LabelSpec) -> str:
-        """In what they differ, for a person; empty for nothing."""
+        """The differences, for a person; empty if there are none."""
         parts = ("model", "mode", "prompts", "taxonomy")
         return ", ".join(part for part in parts if getattr(self, part) != getattr(other, part))
 
@@ -61,10 +61,10 @@ class LabelSpec(BaseModel):
 
 
 def checked_prompt(template: str, where: str) -> str:
-    """``template``, if it can be a prompt.
+    """``template``, if it is a valid prompt.
 
     Raises:
-        ConfigurationError: no `{domains}` in it, or other single braces.
+        ConfigurationError: it has no `{domains}`, or other single braces.
     """
     try:
         if "{domains}" in template and template.format(domains=""):

@@ -1,7 +1,7 @@
-"""Messages that a topic's retention took before a group had read them, as notes on the cursor topic.
+"""Messages that a topic's retention removed before a group had read them, recorded on the cursor topic.
 
-``lost/<id>`` is written by whoever reads the topic, before it commits a position behind them. The poller
-finds their rows in the source table again, and then writes ``lost/<id>/closed``.
+The reader of the topic writes ``lost/<id>`` before it commits a position after them. The poller finds their
+rows in the source table again, and then writes ``lost/<id>/closed``.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ _REACHED = "reached"  # in a commit's metadata
 
 
 class Loss(BaseModel):
-    """Messages from offset ``start`` on and before ``end`` of one incarnation of a topic, of which retention
-    left nothing. ``group`` had not read them; with others' transactions some were no messages.
+    """Messages from offset ``start`` to before ``end`` of one incarnation of a topic, all removed by
+    retention. ``group`` had not read them; markers of other producers' transactions may be among these
+    offsets.
 
     ``since``: the row's time, microseconds since 1970, of the last message that the group had read before
-    them; None where nobody knows.
+    them; None if it is unknown.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -42,33 +43,33 @@ class Loss(BaseModel):
 
     @property
     def id(self) -> str:
-        """The same for whoever finds it, and for one that was found before it grew."""
+        """The same for every reader that finds it, also if it grows later."""
         return f"{self.group}/{self.topic}/{self.topic_id}/{self.partition}/{self.start}"
 
     @property
     def messages(self) -> int:
-        """How many, at most."""
+        """The number of messages, at most."""
         return self.end - self.start
 
     def message(self, cursor: str) -> Outgoing:
-        """The note, for the topic ``cursor``."""
+        """The record for the topic ``cursor``."""
         return Outgoing(cursor, 0, f"{_KEY}{self.id}".encode(), orjson.dumps(self.model_dump()))
 
     def closed_message(self, cursor: str) -> Outgoing:
-        """The note that its rows were looked for."""
+        """The record that its rows were looked for."""
         value = orjson.dumps({"end": self.end})
         return Outgoing(cursor, 0, f"{_KEY}{self.id}{_CLOSED}".encode(), value)
 
 
 class Losses:
-    """What the cursor topic has told of losses so far."""
+    """The losses that the cursor topic has recorded so far."""
 
     def __init__(self) -> None:
         self._known: dict[str, Loss] = {}
         self._closed: dict[str, int] = {}
 
     def learn(self, record: Record) -> None:
-        """From a message of the topic, in order; others are left out."""
+        """Read a message of the topic, in order; other messages are ignored."""
         key = (record.key or b"").decode("utf-8", "replace")
         if not key.startswith(_KEY):
             return
@@ -83,16 +84,16 @@ class Losses:
 
     @property
     def all(self) -> list[Loss]:
-        """The newest first."""
+        """All, newest first."""
         return sorted(self._known.values(), key=lambda loss: loss.found_at, reverse=True)
 
     @property
     def open(self) -> list[Loss]:
-        """Those whose rows were not looked for yet, the newest first."""
+        """Losses whose rows were not looked for yet, newest first."""
         return [loss for loss in self.all if self._closed.get(loss.id, -1) < loss.end]
 
     def as_dict(self, loss: Loss) -> dict[str, Any]:
-        """For people and programs."""
+        """For reports."""
         still_open = self._closed.get(loss.id, -1) < loss.end
         return {
             **loss.model_dump(mode="json"),
@@ -102,8 +103,9 @@ class Losses:
 
 
 def time_of(record: Record) -> int | None:
-    """The time of the row that a message is about, as its headers tell it; microseconds since 1970. A row
-    that is dated in the future counts as of the time it was published."""
+    """The time of a message's row from its headers; microseconds since 1970. For a row that is dated in the
+    future, the time when it was published.
+    """
     try:
         created_at = micros_of(datetime.fromisoformat((record.header(CREATED_AT) or b"").decode()))
     except (ValueError, TypeError, OverflowError):
@@ -112,7 +114,7 @@ def time_of(record: Record) -> int | None:
 
 
 def reached_in(metadata: str) -> int | None:
-    """The time of the last row before a commit, from its metadata; None where it does not tell."""
+    """The time of the last row before a commit, from its metadata; None if it is missing."""
     found = known_in(metadata).get(_REACHED)
     return found if isinstance(found, int) else None
 

@@ -1,4 +1,4 @@
-"""What a step may say about a message. A step never decides delivery: `streams/delivery/delivery.py` does."""
+"""The outcomes of a step. A step never decides about delivery: `streams/delivery/delivery.py` does."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Done(Generic[M]):
 class Reject:
     """This message can never be processed; it goes to the dead-letter topic with its bytes.
 
-    ``reason`` is short and countable (`invalid-answer`), ``error`` says what exactly was wrong,
-    ``attempts`` how often the step had tried.
+    ``reason`` is short and countable (`invalid-answer`), ``error`` is the exact problem, ``attempts`` is how
+    often the step had tried.
     """
 
     reason: str
@@ -34,11 +34,11 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Not now. ``after`` is the least number of seconds to wait, ``reason`` is for the log.
+    """Not now. ``after``: seconds to wait, at least; ``reason`` is for the log.
 
-    ``suspect``: the dependency answered, and failed on this very message, so that the message may be
-    at fault. Only suspect failures can end in a dead letter, and only while other messages succeed:
-    an outage never uses up a message's attempts.
+    ``suspect``: the dependency answered, and failed on this message, so that the message may be the reason.
+    Only suspect failures can end in a dead letter, and only while other messages succeed: an outage never
+    uses up a message's attempts.
     """
 
     after: float

@@ -20,7 +20,7 @@ class Partition(NamedTuple):
     partition: int
 
 
-# Named tuples: a million messages pass, and a frozen dataclass takes four times as long to make.
+# Named tuples: millions of messages are processed, and a frozen dataclass takes four times as long to create.
 class Record(NamedTuple):
     """A message as it was received. ``timestamp`` is Kafka's, in milliseconds since 1970."""
 
@@ -65,14 +65,14 @@ TOPIC_ID, TOPIC_IDS = "topic-id", "topic-ids"
 
 
 class Commit(NamedTuple):
-    """An input position: the next offset to read, and what a later owner should know."""
+    """An input position: the next offset to read, and metadata for a later owner."""
 
     offset: int
     metadata: str = ""
 
 
 def known_in(metadata: str) -> dict[str, Any]:
-    """What a commit's metadata says; nothing where somebody else wrote it (Kafka's own tools do)."""
+    """A commit's metadata; empty if another program wrote it (such as Kafka's own tools)."""
     try:
         found = orjson.loads(metadata)
     except orjson.JSONDecodeError:
@@ -90,7 +90,7 @@ def made_anew(metadata: str, topic: str, topic_id: str) -> bool:
 
 
 class Run(NamedTuple):
-    """Messages for one partition, in order: key, value and headers of each, made as they are asked for."""
+    """Messages for one partition, in order: key, value and headers of each, created lazily."""
 
     topic: str
     partition: int

@@ -147,7 +147,7 @@ class Settings(BaseSettings):
     )
     augment_variants: int = Field(default=3, ge=0, le=20, description="Variants asked for a row; 0 for none.")
 
-    # --- What is read, and when ---
+    # --- Reading, cleaning and label versions ---
     min_text_length: int = Field(
         default=3, ge=0, description="Texts of at most so many UTF-8 bytes are skipped (`length(text) > 3`)."
     )

@@ -1,35 +1,37 @@
-"""Cleaning: what a query's text may hold, and which queries are too little to label."""
+"""Cleaning: which characters a query may contain, and which queries are too short to label."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 
-# Bidirectional overrides and isolates, zero-width space and byte-order mark: invisible, and used to
-# disguise. The zero-width joiners stay: emoji and some scripts are written with them.
+# Bidirectional overrides and isolates, zero-width space and byte-order mark: invisible, and used to disguise
+# text. The zero-width joiners stay: emoji and some scripts need them.
 _INVISIBLE = re.compile("[\u200b\u2060\ufeff\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069\u00ad]")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]+")
 _SPACE = re.compile(r"\s+")
-# Most queries: words of letters that NFKC leaves as they are, with single blanks between.
+# Most queries: words of letters that NFKC does not change, with single blanks between.
 _WORD = "[!-~А-Яа-яЁё«»—]"
 _PLAIN = re.compile(f"{_WORD}++(?: {_WORD}++)*+")
-# The same for RE2, which ClickHouse has.
+# The same in the syntax of RE2, which ClickHouse uses.
 PLAIN_RE2 = f"^{_WORD}+(?: {_WORD}+)*$"
 
 
 def is_plain(text: str) -> bool:
-    """Whether ``text`` is surely clean, in NFKC and without white space other than single blanks inside."""
+    """Whether ``text`` is certainly clean, in NFKC and without white space other than single blanks
+    inside.
+    """
     return _PLAIN.fullmatch(text) is not None
 
 
 def clean(text: str) -> str:
-    """``text`` in NFKC, control characters and white space as single blanks; may be empty."""
+    """``text`` in NFKC, with control characters and white space replaced by single blanks; may be empty."""
     if is_plain(text):
         return text
     text = _CONTROL.sub(" ", text)
     text = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text))
     text = _SPACE.sub(" ", _CONTROL.sub(" ", text)).strip()
-    # Nothing but joiners and variation selectors is nothing.
+    # A text of only joiners and variation selectors counts as empty.
     return text if text.strip("\u200c\u200d\ufe0e\ufe0f ") else ""
 
 

@@ -1,4 +1,4 @@
-"""The topics: their names, what they hold, and how a row finds its partition."""
+"""The topics: their names, their purpose, and how a row's partition is chosen."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ VALUE_BYTES = 990_000
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic: its full name, what it is for, and whether it is compacted or kept for a time."""
+    """A topic: its full name, its purpose, and whether it is compacted or has a retention time."""
 
     name: str
     purpose: str
@@ -125,8 +125,9 @@ class Topics:
         )
 
     def all(self) -> tuple[Topic, ...]:
-        """Every topic. A step reads a partition and writes the same number downstream, so the
-        partition counts of the first six are equal and never change."""
+        """Every topic. A step reads a partition and writes to the partition with the same number downstream,
+        so the partition counts of the first six are equal and never change.
+        """
         return (
             Topic(self.rows, "rows as the poller read them"),
             Topic(self.replay, "rows to be labelled again, worked when live rows leave room"),
@@ -149,14 +150,17 @@ _SPACE = re.compile(r"\s+")
 
 
 def normalise(text: str) -> str:
-    """``text`` as far as two queries count as the same: NFKC, case folded, white space as one blank."""
+    """``text`` in the form in which equal queries are equal: NFKC, case folded, white space as single
+    blanks.
+    """
     if is_plain(text):
         return text.casefold()
     return _SPACE.sub(" ", unicodedata.normalize("NFKC", text)).strip().casefold()
 
 
 def partition_of(text: str, partitions: int) -> int:
-    """The partition for ``text``: equal texts meet in one partition, so that one worker sees all
-    repeats and asks the model once."""
+    """The partition for ``text``: equal texts are in one partition, so that one worker gets them all and asks
+    the model once.
+    """
     digest = sha256(normalise(text).encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") % partitions

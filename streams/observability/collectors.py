@@ -1,4 +1,4 @@
-"""Fills the metrics that `streams/observability/metrics.py` declares, from what the parts count."""
+"""Fills the metrics that `streams/observability/metrics.py` declares from the counters of the parts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from streams.ports.kafka import WaitsFor
 
 
 class Membership(Protocol):
-    """What the metrics ask of a lease."""
+    """What the metrics need of a lease."""
 
     @property
     def age(self) -> float: ...
@@ -28,7 +28,7 @@ class Membership(Protocol):
 
 
 class CacheStats(Protocol):
-    """What the metrics ask of a memory of answers."""
+    """What the metrics need of a cache of answers."""
 
     @property
     def size(self) -> int: ...
@@ -38,7 +38,7 @@ class CacheStats(Protocol):
 
 
 def parted(counts: Counter[str], name: str, parts: int) -> dict[tuple[str, ...], float]:
-    """Of ``counts`` those whose key is ``name`` and ``parts`` more words behind colons."""
+    """The entries of ``counts`` whose key is ``name``, followed by ``parts`` more words after colons."""
     found: dict[tuple[str, ...], float] = {}
     for key, value in dict(counts).items():
         first, *rest = key.split(":")
@@ -57,26 +57,26 @@ def release() -> str:
 
 
 def role_metrics(role: str, *, ready: bool, healthy: bool) -> Iterable[Metric]:
-    """Of whatever has a health endpoint."""
+    """Metrics of every role with a health endpoint."""
     yield m.BUILD_INFO.one(1.0, role, release(), platform.python_version())
     yield m.ROLE_READY.one(float(ready))
     yield m.ROLE_HEALTHY.one(float(healthy))
 
 
 def supervisor_metrics(restarts: Mapping[str, int], roles: Iterable[str]) -> Iterable[Metric]:
-    """Of the process that runs the others."""
+    """Metrics of the process that runs the other roles."""
     yield m.ROLE_RESTARTS.family({(role,): float(restarts.get(role, 0)) for role in roles})
 
 
 def member_metrics(lease: Membership) -> Iterable[Metric]:
-    """Of a member of a consumer group. Before the first heartbeat there is no age."""
+    """Metrics of a member of a consumer group. Before the first heartbeat there is no age."""
     if lease.age != float("inf"):
         yield m.LEASE_AGE.one(lease.age)
     yield m.REBALANCES.one(float(lease.joined))
 
 
 def agents_metrics(counts: Counter[str], in_flight: int, waiting: int) -> Iterable[Metric]:
-    """Of the label and augment agents, from the delivery's counts."""
+    """Metrics of the label and augment agents, from the counters of the delivery."""
     yield m.MESSAGES.family(
         {
             (step[0], outcome): value
@@ -98,13 +98,13 @@ def waits_metric(waits: Iterable[WaitsFor], steps: Mapping[str, str]) -> Metric:
 
 
 def lost_metrics(losses: LossReporter) -> Iterable[Metric]:
-    """What retention took unread."""
+    """Messages that retention removed unread."""
     for metric, found in ((m.LOST_MESSAGES, losses.counts), (m.LOST_AT, losses.times)):
         yield metric.family({(topic, losses.group): float(value) for topic, value in dict(found).items()})
 
 
 def cache_metrics(answers: Mapping[str, CacheStats]) -> Iterable[Metric]:
-    """Of the memories of answers, by the step that asks."""
+    """Metrics of the caches of answers, by the step that asks."""
     results = {step: dict(one.results) for step, one in answers.items()}
     yield m.CACHE_REQUESTS.family(
         {
@@ -122,7 +122,7 @@ def cache_metrics(answers: Mapping[str, CacheStats]) -> Iterable[Metric]:
 def poller_metrics(
     counts: Counter[str], *, active: bool, watermark: int | None, polled_at: float | None
 ) -> Iterable[Metric]:
-    """Of the poller. ``watermark``: microseconds since 1970; ``polled_at``: seconds."""
+    """Metrics of the poller. ``watermark``: microseconds since 1970; ``polled_at``: seconds."""
     outcomes = ("read", "published", "same_id")
     yield m.SOURCE_ROWS.family({(name,): float(counts[name]) for name in outcomes})
     yield m.SOURCE_SKIPPED.family(parted(counts, "skipped", 1))
@@ -136,14 +136,14 @@ def poller_metrics(
 
 
 class ApiRequests:
-    """Requests of the API as they are answered."""
+    """Counts and times requests of the API."""
 
     def __init__(self) -> None:
         self._counts: Counter[tuple[str, str, str]] = Counter()
         self._seconds = m.Histogram(m.API_SECONDS)
 
     def observe(self, route: str, method: str, status: int, seconds: float) -> None:
-        """``route``: its path with the parameters' names, never what a client sent."""
+        """``route``: its path with the names of its parameters, never what a client sent."""
         self._counts[route, method, str(status)] += 1
         self._seconds.series(route).observe(seconds)
 
@@ -154,7 +154,9 @@ class ApiRequests:
 
 
 class StageLatency:
-    """Give `observe` to the delivery: how long live rows take to their label, and to their variants."""
+    """Pass `observe` to the delivery: measures how long live rows take to their label, and to their
+    variants.
+    """
 
     def __init__(self) -> None:
         self.histogram = m.Histogram(m.STAGE_LATENCY)
@@ -162,8 +164,8 @@ class StageLatency:
         self._augmented = self.histogram.series(m.LABELED_TO_AUGMENTED)
 
     def observe(self, message: Row) -> None:
-        """Count a message that was published."""
-        # By class: isinstance() of pydantic's classes takes ten times as long.
+        """Observe a message that was published."""
+        # By class: isinstance() with pydantic's classes takes ten times as long.
         if type(message) is Augmented:
             self._augmented.observe((message.augmented_at - message.labeled_at).total_seconds())
         elif type(message) is Labeled:
@@ -171,7 +173,7 @@ class StageLatency:
 
 
 def sink_metrics(counts: Counter[str]) -> Iterable[Metric]:
-    """Of the sink."""
+    """Metrics of the sink."""
     yield m.STORED_ROWS.family(parted(counts, "stored", 1))
     yield m.SINK_MESSAGES.family(
         {

@@ -1,9 +1,9 @@
 """A role's health over HTTP: `/healthz`, `/readyz`, `/metrics` and `/state`.
 
-Served by a thread of its own, so that an event loop that hangs is told from one that works:
+A separate thread serves it, so that it can report an event loop that hangs:
 
-- `/healthz` 200 while the event loop turns and the watchdog sees progress; 503 with the reason otherwise.
-- `/readyz` 200 while the role is at work; 503 with what it waits for.
+- `/healthz` 200 while the event loop runs and the watchdog sees progress; 503 with the reason otherwise.
+- `/readyz` 200 while the role works; 503 with what it waits for.
 - `/metrics` in Prometheus' text format, `/state` as one JSON object for `labelstream status`.
 """
 
@@ -41,12 +41,12 @@ Measure = Callable[[], Iterable[Metric]]
 
 
 class Health:
-    """What a role says of itself. Written by its event loop, read by the server's threads."""
+    """The state that a role reports. Written by its event loop, read by the server's threads."""
 
     def __init__(self, role: str) -> None:
         self.role = role
-        self.waiting = "starting"  # what it waits for; empty while it is at work
-        self.stalled = ""  # why the watchdog gave it up
+        self.waiting = "starting"  # what it waits for; empty while it works
+        self.stalled = ""  # why the watchdog ended it
         self.measure: Measure = tuple
         self.state: Callable[[], dict[str, Any]] = dict
         self._beat = time.monotonic()
@@ -56,7 +56,7 @@ class Health:
         self.waiting = ""
 
     def wait_for(self, what: str) -> None:
-        """Say what is waited for."""
+        """Report what is waited for."""
         self.waiting = what
 
     def sick(self) -> str:
@@ -67,7 +67,7 @@ class Health:
         return self.stalled
 
     async def beat(self) -> None:
-        """Show that the event loop turns, until cancelled."""
+        """Show that the event loop runs, until cancelled."""
         while True:
             self._beat = time.monotonic()
             await asyncio.sleep(_BEAT_SECONDS)
@@ -75,7 +75,7 @@ class Health:
 
 @contextlib.asynccontextmanager
 async def served(health: Health, host: str, port: int, data: Path) -> AsyncIterator[str]:
-    """Serve ``health`` and note its address below ``data``; yields the URL. ``port`` 0: a free one.
+    """Serve ``health`` and write its address below ``data``; yields the URL. ``port`` 0: a free one.
 
     Raises:
         ConfigurationError: the port is taken.
@@ -91,7 +91,7 @@ async def served(health: Health, host: str, port: int, data: Path) -> AsyncItera
     machine = socket.gethostname()
     shown = machine if host in ("0.0.0.0", "::") else host
     url = f"http://{shown}:{server.server_port}"
-    # With the machine's name: containers share the folder, and each of them is process 1.
+    # With the host name: containers share the folder, and each of them is process 1.
     note = data / "run" / f"{health.role}-{machine}-{os.getpid()}.json"
     with contextlib.suppress(OSError):
         note.parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ async def served(health: Health, host: str, port: int, data: Path) -> AsyncItera
 
 
 def application(health: Health) -> Callable[[dict[str, Any], Any], Iterable[bytes]]:
-    """A WSGI application that answers for ``health``."""
+    """A WSGI application that serves ``health``."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
@@ -155,4 +155,4 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 class _Quiet(WSGIRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
-        """A probe every few seconds is no news."""
+        """Do not log it: probes come every few seconds."""

@@ -1,7 +1,7 @@
 """Log lines: one event a line, readable in a terminal or as JSON.
 
-Each has `timestamp`, `level`, `event` and `role`; one that is written while a row is worked on has its
-`row_id` and `trace_id`, too.
+Each has `timestamp`, `level`, `event` and `role`. A line that is logged while a row is processed also has its
+`row_id` and `trace_id`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _FIRST = ("timestamp", "level", "event", "role")
 
 
 def configure_logs(level: str = "info", form: str = "console", role: str = "") -> None:
-    """Send our lines and the libraries' warnings to stderr. ``role`` stands on every line."""
+    """Send our lines and the libraries' warnings to stderr. ``role`` is in every line."""
     number = getattr(logging, level.upper())
     json = form == "json"
 
     def name_role(_: Any, __: str, event: EventDict) -> EventDict:
-        # In a terminal it is known which role one looks at.
+        # In a terminal it is known which role it is.
         if role and json:
             event.setdefault("role", role)
         return event
@@ -50,7 +50,7 @@ def configure_logs(level: str = "info", form: str = "console", role: str = "") -
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    # aiokafka and urllib3 report every reconnection as an error of their own; what matters is said by us.
+    # aiokafka and urllib3 report every reconnection as an error; we log what matters ourselves.
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

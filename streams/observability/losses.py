@@ -1,4 +1,6 @@
-"""Names what retention took unread: a count, a line in the log, a note by which its rows are found again."""
+"""Reports messages that retention removed unread: a counter, a log line, and a record by which their rows are
+found again.
+"""
 
 from __future__ import annotations
 
@@ -16,27 +18,28 @@ log = structlog.get_logger()
 
 class LossReporter:
     """Reports for one member of a group. ``counts``: messages, by topic; ``times``: when the last of them
-    were found, seconds since 1970."""
+    were found, seconds since 1970.
+    """
 
     def __init__(self, group: str, cursor: str, sender: Sender, lease: Lease) -> None:
-        """``cursor``: the topic that takes the notes."""
+        """``cursor``: the topic for the records."""
         self.counts: Counter[str] = Counter()
         self.times: dict[str, float] = {}
         self.group = group
         self._cursor = cursor
         self._sender = sender
         self._lease = lease
-        self._told: dict[str, int] = {}  # up to which offset
+        self._told: dict[str, int] = {}  # up to which offset, by partition
 
     async def report(
         self, where: Partition, topic_id: str, start: int, end: int, since: int | None, generation: int
     ) -> None:
-        """Nothing may be committed behind offsets ``start`` to ``end`` (exclusive) before this returns.
+        """Nothing may be committed after offsets ``start`` to ``end`` (exclusive) before this returns.
         ``since`` as in `Loss`.
 
         Raises:
-            LeaseLostError: another owns the partition now, and finds the same.
-            RetryableError: not noted; call again.
+            LeaseLostError: another process owns the partition now, and will find the same.
+            RetryableError: it was not recorded; call again.
         """
         loss = Loss(
             group=self.group,

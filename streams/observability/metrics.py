@@ -1,4 +1,5 @@
-"""The roles' metrics, each declared once: by Prometheus' conventions seconds and totals, labels for kinds.
+"""The metrics of the roles, each declared once, by Prometheus' conventions: seconds and totals, labels for
+kinds.
 
 `docs/reference/metrics.md` is made from the declarations; `streams/observability/collectors.py` fills them.
 """
@@ -23,17 +24,17 @@ PREFIX = "labelstream"
 _POLLER, _AGENTS, _SINK, _ALL = ("poller",), ("agents",), ("sink",), ("all",)
 _API = ("api",)
 _WORKERS = (*_POLLER, *_AGENTS, *_SINK)
-# Whatever has a health endpoint.
+# Every role with a health endpoint.
 EVERY_ROLE = ("every role",)
 
-# Seconds. From a cache's answer to a day's outage; from a short answer to the longest that is waited for.
+# Seconds: from a cached answer to a day's outage; from a short answer to the longest that is waited for.
 STAGE_BOUNDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 86400.0)
 CALL_BOUNDS = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
 @dataclass(frozen=True)
 class Declared:
-    """One metric. ``name`` as it is queried, but for a histogram's `_bucket`, `_sum` and `_count`."""
+    """One metric. ``name`` as in queries, without a histogram's `_bucket`, `_sum` and `_count`."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
@@ -43,7 +44,7 @@ class Declared:
     bounds: tuple[float, ...] = ()
 
     def family(self, values: Mapping[Any, float]) -> Metric:
-        """A counter or a gauge with one sample for each tuple of label values; `()` where it has none."""
+        """A counter or a gauge with one sample for each tuple of label values; `()` if it has no labels."""
         kind = CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily
         family = kind(self.name, self.help, labels=self.labels)
         for key, value in values.items():
@@ -222,18 +223,18 @@ CREATED_TO_AUGMENTED_STORED = "created_to_augmented_stored"
 
 
 class Histogram:
-    """What was observed of one declared histogram. One thread observes, any may collect."""
+    """The observations of one declared histogram. One thread observes, any thread may collect."""
 
     def __init__(self, declared: Declared) -> None:
         self._declared = declared
         self._series: dict[tuple[str, ...], Series] = {}
 
     def series(self, *labels: str) -> Series:
-        """The series with these label values; it is there, empty, from now on."""
+        """The series with these label values; from now on it exists, even if it is empty."""
         return self._series.setdefault(labels, Series(self._declared.bounds))
 
     def collect(self) -> Metric:
-        """All series as they are now."""
+        """All series with their present values."""
         declared = self._declared
         family = HistogramMetricFamily(declared.name, declared.help, labels=declared.labels)
         for labels, series in list(self._series.items()):
@@ -244,7 +245,7 @@ class Histogram:
 
 
 class Series:
-    """Counts of one series by bucket, the last of which has no bound."""
+    """Counts of one series by bucket; the last bucket is unbounded."""
 
     __slots__ = ("bounds", "counts", "total")
 
@@ -254,13 +255,13 @@ class Series:
         self.total = 0.0
 
     def observe(self, seconds: float) -> None:
-        """Count one. Clocks of two machines may differ: less than nothing counts as nothing."""
+        """Count one. Clocks of two machines may differ: negative times count as zero."""
         seconds = max(seconds, 0.0)
         self.counts[bisect_left(self.bounds, seconds)] += 1
         self.total += seconds
 
     def observe_all(self, seconds: Any) -> None:
-        """Count an array of them (float64, of numpy), at some 20 ns each."""
+        """Count an array of them (float64, numpy), at some 20 ns each."""
         import numpy as np
 
         seconds = np.maximum(seconds, 0.0)

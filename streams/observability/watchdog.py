@@ -1,6 +1,6 @@
-"""The watchdog: a role that owes work and makes no progress ends with the reason, and is started anew.
+"""The watchdog: ends a role that has work and makes no progress, with the reason, so that it is restarted.
 
-Its dependencies being away is no reason: that is waited out, and said elsewhere.
+Dependencies that are down are no reason: the role waits for them.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ log = structlog.get_logger()
 
 LOOK_SECONDS = 5.0
 PATIENCE_SECONDS = 60.0
-EXIT_CODE = 75  # EX_TEMPFAIL: worth starting again
+EXIT_CODE = 75  # EX_TEMPFAIL: a restart may help
 
 
 class StalledError(LabelstreamError):
-    """A role has stopped making progress although it could."""
+    """A role makes no progress although it could."""
 
 
 class Watchdog:
-    """``progress`` changes whenever anything moves; ``owes`` says what should move, empty for nothing.
+    """``progress`` changes with any progress; ``owes`` says what should be done, empty for nothing.
 
-    ``owes`` asks the brokers, not the role: one that has lost track of its work owes nothing by its own
-    account. It is asked only while nothing moves; if it cannot be asked, nothing is owed.
+    ``owes`` asks the brokers and not the role, because a role that has lost track of its work would report
+    nothing to do. It is called only while there is no progress; if it cannot be called, nothing is owed.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Watchdog:
         """Watch until cancelled.
 
         Raises:
-            StalledError: something was owed all the time, and nothing moved.
+            StalledError: there was work all the time, and no progress.
         """
         last, since = self._progress(), self._clock()
         while True:

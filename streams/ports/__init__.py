@@ -1,1 +1,1 @@
-"""What a part asks of another one, as protocols."""
+"""What one part needs of another, as protocols."""

@@ -1,4 +1,4 @@
-"""What people did through the page: who, what, when, on what, and how it ended."""
+"""Actions of people on the page: who, what, when, on what, and the result."""
 
 from __future__ import annotations
 
@@ -31,10 +31,12 @@ class AuditEntry(BaseModel):
 
 
 class Audit(Protocol):
-    """Keeps what was done."""
+    """Records actions."""
 
     async def note(self, entry: AuditEntry) -> None:
-        """Keep it. Never raises: what could not be stored yet is logged, and stored with the next."""
+        """Record it. Never raises: an entry that cannot be stored yet is logged, and stored with the next
+        one.
+        """
 
     async def newest(self, limit: int) -> Sequence[AuditEntry]:
         """At most ``limit``, the newest first. Raises UnavailableError, ConfigurationError."""

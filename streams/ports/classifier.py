@@ -11,10 +11,10 @@ from streams.core.messages import Labeled
 
 @dataclass(frozen=True)
 class OnDemand:
-    """What came of a text. Exactly one of the last three is there.
+    """The result for a text. Exactly one of the last three is set.
 
-    ``text``: cleaned. ``skipped``: why it is not to be labelled, as `streams.core.text.why_skipped` has it.
-    ``error``: the reason for which the model's answer could not be used.
+    ``text``: cleaned. ``skipped``: why it is not to be labelled, as `streams.core.text.why_skipped` returns
+    it. ``error``: why the model's answer could not be used.
     """
 
     text: str
@@ -24,7 +24,7 @@ class OnDemand:
 
 
 class Classifier(Protocol):
-    """Labels texts. Raises RetryableError and ConfigurationError where the model cannot be asked now."""
+    """Labels texts. Raises RetryableError and ConfigurationError if the model cannot be asked now."""
 
     async def classify(self, texts: Sequence[str]) -> list[OnDemand]:
         """One result for each text, in their order."""

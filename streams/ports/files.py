@@ -1,4 +1,4 @@
-"""What is asked of files and jobs, by whoever asks: the API, and what does the work."""
+"""Files, jobs and fetches: what the API needs, implemented by `streams/files`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 Encoding = Literal["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1251", "koi8-r"]
 FileFormat = Literal["csv", "jsonl", "parquet"]
 
-# Reasons of a RefusedError, besides those that are a file's.
+# Reasons of a RefusedError, besides those that concern a file.
 NOT_FOUND, NO_ROWS, CONFLICT, NO_FILE_OF_ROWS = "not-found", "no-rows", "conflict", "format"
 
 
@@ -59,7 +59,7 @@ class AskedFile(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _as_it_comes(cls, given: Any) -> Any:
-        # `curl -d '{...}'` says that it sends a form.
+        # `curl -d '{...}'` declares its body as a form.
         if isinstance(given, bytes):
             try:
                 return orjson.loads(given)
@@ -76,7 +76,7 @@ class AskedFile(BaseModel):
 
 
 class ReadAs(TypedDict):
-    """How a file is to be read, against what was found out; None: as found out."""
+    """How a file is to be read, instead of the detected values; None: as detected."""
 
     encoding: Encoding | None
     delimiter: str | None
@@ -84,26 +84,26 @@ class ReadAs(TypedDict):
 
 
 class FileService(Protocol):
-    """Files, jobs and fetches, as the API's routes ask for them.
+    """Files, jobs and fetches for the API's routes.
 
-    Besides our other errors every method may raise RefusedError, whose text is for who asks and whose reason
-    says which status it has.
+    Besides our other errors every method may raise RefusedError. Its text is for the client, and its reason
+    determines the HTTP status.
     """
 
     async def upload(self, pieces: AsyncIterator[bytes], name: str) -> dict[str, Any]:
-        """Store a file; what was understood of it."""
+        """Store a file; returns how it was understood."""
 
     async def uploads(self) -> list[dict[str, Any]]:
         """All files, newest first."""
 
     async def upload_shown(self, file_id: str, read_as: ReadAs) -> dict[str, Any]:
-        """What was understood, or would be if it is read so."""
+        """How it is understood, or would be if it is read in that way."""
 
     def upload_broken(self, file_id: str) -> AsyncIterator[dict[str, Any]]:
         """Every broken record."""
 
     async def process(self, asked: AskedFile) -> dict[str, Any]:
-        """Begin a job, or tell of the one that is there; one that was stopped goes on."""
+        """Start a job, or return the existing one; a job that was stopped continues."""
 
     async def fetch(self, days: int, limit: int | None, process: bool) -> dict[str, Any]:
         """Rows of the source table as a file, and as a job."""
@@ -115,10 +115,10 @@ class FileService(Protocol):
         """One job."""
 
     async def cancel(self, job: str) -> dict[str, Any]:
-        """Publish no more of it."""
+        """Stop publishing."""
 
     async def resume(self, job: str) -> dict[str, Any]:
-        """Go on with it."""
+        """Continue it."""
 
     def result(
         self, job: str, format_: FileFormat, *, variants: bool, escape_formulas: bool

@@ -1,6 +1,6 @@
-"""What the parts ask of Kafka, as protocols, so that no connector imports another.
+"""What the parts need of Kafka, as protocols, so that no connector imports another one.
 
-`connectors/kafka` implements them; the roles hand them to the poller, the agents and the sink.
+`connectors/kafka` implements them; the roles pass them to the poller, the agents and the sink.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from streams.core.records import Commit, Outgoing, Partition, Record, Run
 
 
 class Lease(Protocol):
-    """The right to write for the partitions that the group gave us.
+    """The right to write for the partitions that the group assigned.
 
-    It holds while the last heartbeat that was believed is younger than 0.6 of the session and the
-    generation is the one it was asked for.
+    It is valid while the last accepted heartbeat is younger than 0.6 of the session, and the generation is
+    the one that the writer expects.
     """
 
     @property
@@ -25,56 +25,57 @@ class Lease(Protocol):
         """The group's generation; -1 while this process is not a member."""
 
     def held(self) -> bool:
-        """Whether a write may go out now."""
+        """Whether a write may be sent now."""
 
     async def hold(self, generation: int) -> None:
-        """Wait until a write may go out.
+        """Wait until a write may be sent.
 
         Raises:
-            LeaseLostError: the generation is no longer ``generation``: another may own the partitions.
+            LeaseLostError: the generation is no longer ``generation``: another process may own the
+                partitions.
         """
 
 
 class Sender(Protocol):
-    """The idempotent, non-transactional producer; every request to the broker passes the lease."""
+    """The idempotent, non-transactional producer; every request to the broker checks the lease."""
 
     async def send(self, message: Outgoing) -> int:
         """Send, wait for the broker's confirmation, return the offset.
 
         Raises:
             RefusedError: too large for the topic (reason `too-large`), or never acceptable.
-            LeaseLostError: the lease was lost before it went out; it was not and will not be written.
+            LeaseLostError: the lease was lost before it was sent; it was not and will not be written.
             AccessError: no right to write.
         """
 
     async def send_many(self, messages: Sequence[Outgoing]) -> list[int]:
         """Send in few, large batches, wait for all confirmations, return the offsets in order.
 
-        Messages of one partition keep their order. Raises as ``send``; then any part may be written.
+        Messages of one partition keep their order. Raises as ``send``; then any part of them may be written.
         """
 
 
 class BulkSender(Sender, Protocol):
-    """One that need not be waited for."""
+    """A sender whose confirmations can be awaited later."""
 
     async def hand_over(self, runs: Sequence[Run]) -> Task[list[list[tuple[int, int]]]]:
         """As ``send_many``, but returns when the last message is in a batch.
 
-        The task waits for the confirmations, and gives for each run where its batches begin and how many
-        messages they have. This raises as ``send_many``, once all that was handed over is settled; so does
-        the task.
+        The task waits for the confirmations; its result is, for each run, where its batches begin and how
+        many messages they have. Both this method and the task raise as ``send_many``, this one only after
+        everything passed before is settled.
         """
 
 
 class Tail(Protocol):
-    """Reads partitions outside any consumer group.
+    """Reads partitions outside of any consumer group.
 
-    What subscribers can see may lack messages that were written: those that some in-sync replica has not yet.
-    They appear later. Whoever must know all that another has written asks `written` for the ends.
+    Messages that some in-sync replica does not have yet are written, but not visible to subscribers; they
+    appear later. Use `written` for the ends to know everything that another process has written.
     """
 
     async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
-        """The first offset that is there, and the one after the last that subscribers can see."""
+        """The first existing offset, and the one after the last that subscribers can see."""
 
     async def bounds_many(self, partitions: Sequence[Partition]) -> dict[Partition, tuple[int, int]]:
         """The same for several at once."""
@@ -83,8 +84,8 @@ class Tail(Protocol):
         """The first offset of each that retention has left."""
 
     def written(self, partitions: Iterable[Partition]) -> AsyncIterator[dict[Partition, tuple[int, int]]]:
-        """The first offset that is there, and the one after the last that was written, for each of
-        ``partitions``: in turn, each as soon as all of it can be read. Waits for as long as that takes.
+        """The first existing offset, and the one after the last that was written, for each of ``partitions``:
+        one after the other, each as soon as all of it can be read. Waits for as long as that takes.
 
         Raises:
             AccessError, ConfigurationError: a person must change something.
@@ -94,13 +95,14 @@ class Tail(Protocol):
         """The same for all at once.
 
         Raises:
-            UnavailableError: some cannot be read to their end for longer than a slow replica is waited for.
+            UnavailableError: some cannot be read to their end within the time that a slow replica is given.
             AccessError, ConfigurationError.
         """
 
     def read(self, topic: str, partition: int, start: int) -> AsyncIterator[list[Record]]:
-        """Everything from ``start`` (or what retention left of it) to the end that subscribers see now, in
-        lists."""
+        """Everything from ``start`` (or from what retention left) to the end that subscribers see now, in
+        lists.
+        """
 
     def read_many(
         self,
@@ -108,29 +110,32 @@ class Tail(Protocol):
         bounds: Mapping[Partition, tuple[int, int]] | None = None,
         reached: Callable[[Partition], None] = lambda partition: None,
     ) -> AsyncIterator[list[Record]]:
-        """Several at once, each from its start. A start past the end means that the topic was made anew
-        since: then it is read whole. ``bounds``: to where; by default to the ends that subscribers see now.
-        ``reached`` is told each partition that has been read to its end."""
+        """Several at once, each from its start. A start after the end means that the topic was recreated
+        since: then it is read whole. ``bounds``: where to stop; by default at the ends that subscribers see
+        now. ``reached`` is called for each partition that has been read to its end.
+        """
 
 
 class GroupInput(Protocol):
     """A consumer group's view of its partitions, for the sink."""
 
     async def fetch(self, *, seconds: float, most: int) -> list[Record]:
-        """Records of the assigned partitions, at most ``most``; waits at most ``seconds`` for the first."""
+        """Records of the assigned partitions, at most ``most``; waits at most ``seconds`` for the
+        first one.
+        """
 
     async def commit(self, positions: Mapping[Partition, Commit]) -> None:
         """Commit. Raises LeaseLostError if the group has moved on."""
 
     def seek(self, positions: Mapping[Partition, int]) -> None:
-        """Fetch on from these offsets; one that retention has taken means the first that is left."""
+        """Continue at these offsets; one that retention has removed means the first that is left."""
 
 
 class TopicIds(Protocol):
-    """Tells one incarnation of a topic from the next of the same name."""
+    """Distinguishes a topic from a former one of the same name."""
 
     async def topic_id(self, topic: str) -> UUID:
-        """The id that the brokers gave this incarnation.
+        """The id of this incarnation of the topic.
 
         Raises:
             UnavailableError: there is no such topic.
@@ -141,8 +146,9 @@ class TopicIds(Protocol):
 
 
 class WaitsFor(NamedTuple):
-    """A group that is so far behind in a topic that no more is written to it. ``unread``: messages.
-    ``why``: too many wait (`messages`), or the oldest has used up its share of the retention (`age`)."""
+    """A group that is so far behind in a topic that writing to it pauses. ``unread``: messages. ``why``: too
+    many wait (`messages`), or the oldest has used up its share of the retention (`age`).
+    """
 
     topic: str
     group: str
@@ -151,22 +157,24 @@ class WaitsFor(NamedTuple):
 
 
 class Headroom(Protocol):
-    """How much may be written to some topics before retention takes messages that their readers have not
-    read."""
+    """How much may be written to some topics before retention removes messages that their readers have not
+    read.
+    """
 
-    looks: int  # how often it was seen where the readers are
+    looks: int  # how often the readers' positions were read
 
     @property
     def waits(self) -> list[WaitsFor]:
-        """What is waited for now, and was a moment ago."""
+        """The groups that are waited for now, or were a moment ago."""
 
     async def refresh(self, *, now: bool = False, pending: int = 0) -> None:
-        """Look where the readers are, if the last look is old; ``now``: if it is not quite new. While Kafka
-        is away what was seen last stands. ``pending``: messages that were handed over and may not be there
-        yet."""
+        """Read the readers' positions if the last ones are old; ``now``: unless they are very recent. While
+        Kafka is down the last ones stay valid. ``pending``: messages that were sent and may not be visible
+        yet.
+        """
 
     def left(self) -> int:
-        """So many messages may be written, whatever partition they go to; 0: wait."""
+        """The number of messages that may be written, to any partition; 0: wait."""
 
     def full(self, partition: Partition) -> bool:
         """Whether nothing should be written to this partition now."""

@@ -1,4 +1,6 @@
-"""The labelled topic as it goes by, as plain values: the API passes it on, the Kafka connector reads it."""
+"""The labelled topic as it is written, as plain values: the API passes it on, the Kafka connector
+reads it.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,9 @@ Start = Literal["now", "beginning"] | Positions
 
 @dataclass(frozen=True, slots=True)
 class LiveLabel:
-    """A message of the labelled topic. ``data``: its JSON on one line; empty where it was none, and then
-    it is nobody's but counts for the positions."""
+    """A message of the labelled topic. ``data``: its JSON on one line; empty if it was no valid message,
+    which is not shown but counts for the positions.
+    """
 
     partition: int
     offset: int
@@ -30,28 +33,30 @@ class LiveLabel:
 
 @dataclass(frozen=True, slots=True)
 class LiveSlice:
-    """Some messages, in each partition in order; none if nothing came for a while. ``before``: the positions
-    before them."""
+    """Some messages, in order for each partition; none if nothing arrived for a while. ``before``: the
+    positions before them.
+    """
 
     before: Positions
     labels: Sequence[LiveLabel]
 
 
 class Feed(Protocol):
-    """Reads the topic for as many as want to."""
+    """Reads the topic for any number of readers."""
 
     def follow(self, start: Start, idle_seconds: float) -> AsyncGenerator[LiveSlice]:
-        """From ``start`` on, nothing left out. The first slice is empty and tells the positions. Ends when
-        the reader is too slow, or the service ends: whoever goes on from his positions loses nothing.
+        """From ``start`` on, without gaps. The first slice is empty and holds the positions. Ends when the
+        reader is too slow, or when the service ends: a reader that continues from its positions loses
+        nothing.
 
         Raises:
-            RefusedError: there are not so many partitions.
+            RefusedError: the number of partitions is another one.
             UnavailableError, AccessError: before the first slice.
         """
 
 
 def live_label(record: Record) -> LiveLabel:
-    """What a record of the labelled topic tells."""
+    """The content of a record of the labelled topic."""
     value = record.value or b""
     try:
         found = orjson.loads(value)
@@ -59,7 +64,7 @@ def live_label(record: Record) -> LiveLabel:
         domain = found.get("source_domain")
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
         return LiveLabel(record.partition, record.offset)
-    if b"\n" in value or b"\r" in value:  # somebody else's spacing; a line's end would end the event
+    if b"\n" in value or b"\r" in value:  # written by another program; a line end would end the event
         value = orjson.dumps(found)
     return LiveLabel(
         record.partition,

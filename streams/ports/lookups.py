@@ -1,4 +1,4 @@
-"""What may be asked of the result tables, as plain values: the API asks, the ClickHouse connector answers."""
+"""Queries of the result tables, as plain values: the API asks, the ClickHouse connector answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from streams.core.messages import Augmented, DeadLetter, Labeled
 
 
 class Place(NamedTuple):
-    """Where a row stands in the order of the tables: its time and its id."""
+    """A row's position in the order of the tables: its time and its id."""
 
     created_at: datetime
     row_id: str
@@ -18,10 +18,10 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class LabelQuery:
-    """Which labels. What is None does not matter.
+    """Conditions on labels; None: no condition.
 
-    ``text``: occurs in the row's text, in whatever case. ``since`` and ``until``: the row's time, from the
-    one on and before the other. ``version``: that version's labels; None: each row's current one.
+    ``text``: a part of the row's text, ignoring case. ``since`` (inclusive) and ``until`` (exclusive): the
+    row's time. ``version``: that version's labels; None: each row's current one.
     """
 
     text: str | None = None
@@ -35,8 +35,9 @@ class LabelQuery:
 
 @dataclass(frozen=True)
 class LabelPage:
-    """Labels, the newest rows first. ``next``: what the next page comes after; None where there is none.
-    A page may be short, or empty, and have a next one."""
+    """Labels, the newest rows first. ``next``: the last position of this page; None if there is no next page.
+    A page may be short, or empty, and have a next one.
+    """
 
     labels: list[Labeled]
     next: Place | None
@@ -44,7 +45,7 @@ class LabelPage:
 
 @dataclass(frozen=True)
 class RowHistory:
-    """All that is stored of an id. Two rows of one id, with different times, are both here.
+    """Everything that is stored for an id. Two rows with one id and different times are both here.
 
     ``labels`` and ``variants``: the newest row first, then by the time of the step. ``current``: row times
     and versions of the labels that are the rows' current ones.
@@ -57,10 +58,10 @@ class RowHistory:
 
 
 class Lookups(Protocol):
-    """Answers from the result tables. Raises UnavailableError, OverloadedError, ConfigurationError."""
+    """Queries of the result tables. Raises UnavailableError, OverloadedError, ConfigurationError."""
 
     async def row(self, row_id: str) -> RowHistory | None:
-        """The history of an id; None where nothing is stored of it."""
+        """The history of an id; None if nothing is stored for it."""
 
     async def search(self, query: LabelQuery, after: Place | None, limit: int) -> LabelPage:
         """At most ``limit`` labels that come after ``after``."""

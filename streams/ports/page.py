@@ -1,4 +1,4 @@
-"""What the page shows of a running pipeline, as plain values, and the ports that its routes take."""
+"""What the page shows of a running pipeline, as plain values, and the ports of its routes."""
 
 from __future__ import annotations
 
@@ -24,19 +24,21 @@ class LabelPicture:
 
 
 class Overview(Protocol):
-    """The pipeline as it is now, looked at once a second for all who watch."""
+    """The present state of the pipeline, read once a second for all viewers."""
 
     def watch(self) -> AsyncGenerator[dict[str, Any]]:
-        """The whole picture with the charts' past, then every second what is new. Ends with the service."""
+        """The whole state with the history of the charts, then every second the changes. Ends with the
+        service.
+        """
 
     async def now(self) -> dict[str, Any]:
-        """The whole picture once."""
+        """The whole state once."""
 
 
 class Operations(Protocol):
-    """What the page may do, by the same code as the command line.
+    """The page's actions, with the same code as the command line.
 
-    Raises UnavailableError, ConfigurationError, and RefusedError with a text for who asks.
+    Raises UnavailableError, ConfigurationError, and RefusedError with a text for the client.
     """
 
     async def letters(
@@ -45,7 +47,7 @@ class Operations(Protocol):
         """The newest dead letters, and counts by step and reason."""
 
     async def retry(self, letter: str) -> dict[str, Any]:
-        """Try one letter again, by its `id`."""
+        """Retry one dead letter, by its `id`."""
 
     async def replays(self) -> list[dict[str, Any]]:
         """Jobs, newest first."""
@@ -57,18 +59,18 @@ class Operations(Protocol):
         """Label versions."""
 
     async def diff(self, a: str, b: str) -> dict[str, Any]:
-        """One version against another."""
+        """One version compared with another."""
 
     async def promote(self, version: str) -> dict[str, Any]:
         """Make it the current one."""
 
     async def retire(self, version: str) -> dict[str, Any]:
-        """Show it no more."""
+        """No longer show it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PagePorts:
-    """All that the page's routes take."""
+    """The ports of the page's routes."""
 
     overview: Overview
     operations: Operations

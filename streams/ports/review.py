@@ -25,8 +25,9 @@ class GoldLabel:
 
 @dataclass(frozen=True)
 class ReviewCounts:
-    """``labeled``: rows with a human label; ``waiting``: current labels without one, and ``unsure`` of
-    those: under 0.6."""
+    """``labeled``: rows with a human label; ``waiting``: current labels without one, of which ``unsure`` are
+    under 0.6.
+    """
 
     labeled: int
     waiting: int
@@ -35,38 +36,40 @@ class ReviewCounts:
 
 @dataclass(frozen=True)
 class Choice:
-    """A label that one may choose."""
+    """A label to choose."""
 
     name: str
     title: str
 
 
 class ReviewDesk(Protocol):
-    """The review queue, for one reviewer's desk (``owner``: a key's name and a browser tab).
+    """The review queue, for the desk of one reviewer (``owner``: a key's name and a browser tab).
 
-    Raises UnavailableError, ConfigurationError; RefusedError where the row is not the reviewer's.
+    Raises UnavailableError, ConfigurationError; RefusedError if the row is not the reviewer's.
     """
 
     async def choices(self) -> Sequence[Choice]:
         """The labels, the most frequent first."""
 
     async def claim(self, owner: str, want: int) -> Sequence[Labeled]:
-        """At most ``want`` rows that nobody else has, the least sure first; those held already too."""
+        """At most ``want`` rows that nobody else has, the least confident first, including those that the
+        reviewer already holds.
+        """
 
     async def label(self, owner: str, place: Place, label: str) -> Labeled:
         """Publish the reviewer's label."""
 
     async def skip(self, owner: str, place: Place) -> None:
-        """Not for this reviewer."""
+        """Leave the row to another reviewer."""
 
     async def undo(self, owner: str, place: Place) -> Labeled:
         """Take the reviewer's own label back; the row is the reviewer's again."""
 
     async def release(self, owner: str) -> None:
-        """Give back all that is held."""
+        """Return all rows that are held."""
 
     async def counts(self) -> ReviewCounts:
-        """How it stands."""
+        """How many rows are labelled and waiting."""
 
     def gold(self) -> AsyncIterator[GoldLabel]:
         """Every row's last human label, by row time."""

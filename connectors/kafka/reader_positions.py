@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from connectors.kafka.connection import ungrouped_consumer
 from connectors.kafka.errors import translate
 from streams.core.records import Partition
 
@@ -158,9 +159,7 @@ class ReaderPositions:
     async def _started(self) -> tuple[AIOKafkaConsumer, AIOKafkaAdminClient]:
         if self._consumer is None or self._admin is None:
             await self.close()
-            self._consumer = AIOKafkaConsumer(
-                **self._connection, group_id=None, enable_auto_commit=False, auto_offset_reset="none"
-            )
+            self._consumer = ungrouped_consumer(self._connection, auto_offset_reset="none")
             self._admin = AIOKafkaAdminClient(**self._connection)
             await asyncio.gather(self._consumer.start(), self._admin.start())
         return self._consumer, self._admin

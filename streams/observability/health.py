@@ -95,7 +95,10 @@ async def served(health: Health, host: str, port: int, data: Path) -> AsyncItera
     note = data / "run" / f"{health.role}-{machine}-{os.getpid()}.json"
     with contextlib.suppress(OSError):
         note.parent.mkdir(parents=True, exist_ok=True)
-        note.write_text(json.dumps({"role": health.role, "pid": os.getpid(), "url": url}))
+        # Whole from the start: others read the notes at any time.
+        draft = note.with_suffix(".draft")
+        draft.write_text(json.dumps({"role": health.role, "pid": os.getpid(), "url": url}))
+        draft.replace(note)
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.2}, daemon=True)
     thread.start()
     beating = asyncio.create_task(health.beat())

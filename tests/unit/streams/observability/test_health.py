@@ -50,6 +50,21 @@ async def test_a_role_is_ready_when_it_works_and_says_what_it_waits_for(tmp_path
     assert list((tmp_path / "run").iterdir()) == []
 
 
+async def test_a_note_is_never_seen_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, seen = Path.write_text, list[list[Path]]()
+
+    def slowly(path: Path, text: str) -> int:
+        write(path, "")
+        seen.append(list((tmp_path / "run").glob("*.json")))
+        return write(path, text)
+
+    monkeypatch.setattr(Path, "write_text", slowly)
+    async with served(Health("sink"), "127.0.0.1", 0, tmp_path) as url:
+        (note,) = (tmp_path / "run").glob("*.json")
+        assert json.loads(note.read_text())["url"] == url
+    assert seen == [[]]
+
+
 async def test_an_event_loop_that_hangs_is_not_healthy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

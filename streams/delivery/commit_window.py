@@ -1,8 +1,8 @@
-"""What is in flight of one input partition, and how far it may be committed.
+"""The messages in flight of one input partition, and the offset up to which it may be committed.
 
-Messages finish in any order; committed is only the contiguous finished prefix. With each position
-goes, per output topic, a floor: the offset below which no output of an uncommitted message can lie.
-Whoever owns the partition next reads its output from there to learn what is already done.
+Messages finish in any order, and only the contiguous finished prefix is committed. The metadata of each
+position holds a floor for each output topic: no output of an uncommitted message has a lower offset. The next
+owner of the partition reads its output from there to learn what is already done.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class Window:
         """``topic_ids``: the incarnations of the topics that position and floors belong to. ``reached``: the
         time of the row before ``position``, microseconds since 1970.
 
-        ``before``: the floors that a former owner left. They hold for messages below ``reach``, whose work
-        may already lie there, until they are finished here, however often the owner changes meanwhile.
+        ``before``: the floors of a former owner. They apply to messages below ``reach``, whose output may
+        already be there, until these are finished here, however often the owner changes meanwhile.
         """
         self._position = position
         self._floors = floors
@@ -74,12 +74,14 @@ class Window:
         return self._reached
 
     def admit(self, offset: int, time: int | None = None) -> Slot | None:
-        """Take ``offset`` in, a message about a row of that time. None if it was already taken: the consumer
-        has read it twice."""
+        """Add ``offset``, a message about a row of that time. None if it was added before: the consumer has
+        read it twice.
+        """
         if offset < self._next:
             return None
         if not self._slots:
-            self._position = offset  # what lies between is not there: retention took it, or markers
+            # Offsets in between do not exist: removed by retention, or transaction markers.
+            self._position = offset
         slot = Slot(offset, self._floors_at(offset), time)
         self._slots.append(slot)
         self._next = offset + 1
@@ -94,7 +96,7 @@ class Window:
             self._reached = first.time if first.time is not None else self._reached
 
     def commit(self) -> Commit:
-        """The position, and the floors of the oldest message that is not finished."""
+        """The position, and the floors of the oldest unfinished message."""
         floors = self._slots[0].floors if self._slots else self._floors_at(self._position)
         known = with_reached({"floors": floors, TOPIC_IDS: self._topic_ids}, self._reached)
         return Commit(self._position, orjson.dumps(known).decode())
@@ -104,8 +106,9 @@ class Window:
 
 
 class Start(NamedTuple):
-    """Where a new owner begins with a partition. ``lost``: the offsets, first and one after the last, that
-    retention took before a former owner had read them. ``reached``: the time of the row before, if known."""
+    """Where a new owner begins with a partition. ``lost``: the offsets (first, one after the last) that
+    retention removed before a former owner had read them. ``reached``: the time of the row before, if known.
+    """
 
     position: int
     lost: tuple[int, int] | None
@@ -113,22 +116,23 @@ class Start(NamedTuple):
 
     @classmethod
     def of(cls, commit: Commit, first: int, anew: bool, outputs: Floors) -> Start:
-        """``first``: the first offset that is there. ``anew``: the commit is of a topic that is gone.
-        ``outputs``: the ends of what the group writes."""
+        """``first``: the first existing offset. ``anew``: the commit belongs to a topic that was deleted.
+        ``outputs``: the ends of the topics that the group writes.
+        """
         reached = None if anew else reached_in(commit.metadata)
         if anew or commit.offset >= 0:
             position = 0 if anew else commit.offset
             return cls(max(position, first), (position, first) if position < first else None, reached)
-        # No commit. Once something was written the partition was read: the group was idle for so long
-        # that Kafka forgot its commits.
+        # No commit, but something was written, so the partition was read: the group was idle for so long that
+        # Kafka deleted its commits.
         read = any(outputs.current.values())
         return cls(first, (0, first) if first and not read else None, None)
 
 
 def floors_of(metadata: str, topic_ids: Mapping[str, str] | None = None) -> dict[str, int]:
-    """The floors in a commit's metadata, without those of topics that were made anew since.
+    """The floors in a commit's metadata, without those of topics that were recreated since.
 
-    Empty if somebody else wrote it (Kafka's own tools do).
+    Empty if another program wrote it (such as Kafka's own tools).
     """
     floors, ids = _part(metadata, "floors"), _part(metadata, TOPIC_IDS)
     return {

@@ -1,4 +1,4 @@
-"""Dead letters of the agents, ready to be sent: the received bytes, and in headers all that is known."""
+"""Makes the agents' dead letters: the received bytes, with everything that is known in headers."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def dead_letter(
     retry_of: bytes | None = None,
     trace: bytes | None = None,
 ) -> Outgoing:
-    """The dead letter of ``record``. ``message``, its label ``version`` and its ``trace``, where it could be
+    """The dead letter of ``record``. ``message``, its label ``version`` and its ``trace``, if they could be
     read.
 
-    With ``whole=False`` the bytes stay behind: the origin says where they are.
+    With ``whole=False`` the bytes are omitted: the origin says where they are.
     """
     letter = DeadLetter(
         row_id=message.row_id if message else "",
@@ -57,7 +57,7 @@ def dead_letter(
         headers.append((LABEL_VERSION, (version or "").encode()))
     if trace is not None:
         headers.append((TRACEPARENT, trace))
-    # Tried again, it goes the same way: under which version, for which replay, and where to.
+    # A retry has the same target: version, replay and output topic.
     headers += [(name, value) for name in (REPLAY_JOB, TO) if (value := record.header(name)) is not None]
     if retry_of is not None:
         headers.append((RETRY_OF, retry_of))

@@ -1,4 +1,4 @@
-"""What has been published already, by identity: a row under a label version, never an offset."""
+"""What is published already, by identity: a row under a label version, never an offset."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ _STEPS = {kind.message_type.encode(): kind.made_by.encode() for kind in MESSAGES
 class Identities:
     """A set of 16-byte digests.
 
-    What was learned from the tail is kept as long as the partition is owned; of what is added since,
-    the newest 25,000: labels and variants of three inputs, of which 1,000 messages each can be in flight.
-    What is tried again is few, and is kept as what was learned: its copies may lie far apart.
+    Digests that were learned from the tail are kept as long as the partition is owned. Of those that are
+    added later, the newest 25,000 are kept: labels and variants of three inputs, each with at most 1,000
+    messages in flight. Retried messages are few, and are kept like learned ones, because their copies may be
+    far apart.
     """
 
     def __init__(self) -> None:
@@ -39,11 +40,11 @@ class Identities:
         return identity in self._learned or identity in self._recent
 
     def learn(self, identity: bytes) -> None:
-        """From the tail of the output."""
+        """One from the tail of the output."""
         self._learned.add(identity)
 
     def add(self, identity: bytes) -> None:
-        """Just now."""
+        """One that was just published."""
         if identity not in self._recent:
             self._recent.add(identity)
             self._order.append(identity)
@@ -52,7 +53,7 @@ class Identities:
 
 
 class Memory:
-    """What was done of the rows of one partition number: published, or given up."""
+    """What is done of the rows of one partition number: published, or dead-lettered."""
 
     def __init__(self) -> None:
         self.published = Identities()
@@ -62,7 +63,7 @@ class Memory:
         return identity in self.published or identity in self.given_up
 
     def learn(self, record: Record) -> None:
-        """From a message of an output topic, dead letters included."""
+        """Read a message of an output topic, dead letters included."""
         step = record.header("step")
         if step is None:
             step = _STEPS.get(record.header(MESSAGE_TYPE) or b"", b"")
@@ -79,10 +80,10 @@ class Memory:
 
 
 class Floors:
-    """Per output topic of one partition number, the offset from which on this process may still write.
+    """For each output topic of one partition number, the offset from which on this process may still write.
 
-    Shared by all that write there, so that a topic to which one input rarely leads does not hold its
-    floor back.
+    Shared by all inputs that write there, so that the floor of a topic rises although one of them rarely
+    writes to it.
     """
 
     def __init__(self, ends: Mapping[str, int]) -> None:
@@ -91,27 +92,27 @@ class Floors:
     def sent(self, topic: str, offset: int) -> None:
         """An output was confirmed at ``offset``.
 
-        Brokers append in order, so whatever is written for a message taken in from now on lies above.
+        Brokers append in order, so the output of any message that is taken from now on has a higher offset.
         """
         if offset >= self.current.get(topic, 0):
             self.current = {**self.current, topic: offset + 1}
 
 
 def row_identity(step: str, row_id: bytes, created_at: bytes, label_version: bytes) -> bytes:
-    """A row as a step's work under a label version.
+    """The identity of a row in a step under a label version.
 
-    With its time: a source whose ids begin anew has other rows under the same ids.
+    It includes the row's time, because a source may use its ids again for other rows.
     """
     return _digest(b"row", step.encode(), row_id, created_at, label_version)
 
 
 def bytes_identity(step: bytes, source: tuple[str, int, int], payload_digest: bytes) -> bytes:
-    """A message that a step could not read: where it stood, and what it held."""
+    """The identity of a message that a step could not read: its position and its content."""
     return _digest(b"bytes", step, f"{source[0]}/{source[1]}/{source[2]}".encode(), payload_digest)
 
 
 def retry_identity(step: str, retry_of: bytes) -> bytes:
-    """A step's dead letter that is tried again, by its place in the dead-letter topic."""
+    """The identity of a step's dead letter that is retried, by its position in the dead-letter topic."""
     return _digest(b"retry", step.encode(), retry_of)
 
 

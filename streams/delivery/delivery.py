@@ -1,10 +1,10 @@
-"""Delivery: turns what a step says about a message into sends, dead letters, pauses and commits.
+"""Delivery: turns a step's outcomes into sends, dead letters, pauses and commits.
 
-Steps return outcomes (`streams/core/outcomes.py`); nobody but this module, with `places.py` (how many at
-once) and `outbox.py` (what leaves), decides what becomes of a message. Many are in flight; an output is
-confirmed before its input counts as finished; only the contiguous finished prefix is committed; before
-every output stands the lease; and what a former owner had published is skipped, because the tail of the
-output was read first.
+Steps return outcomes (`streams/core/outcomes.py`). Only this module, with `concurrency.py` (how many at once)
+and `outbox.py` (sending), decides what happens to a message. Many messages are in flight. An output is
+confirmed before its input counts as finished, and only the contiguous finished prefix is committed. Every
+output needs a valid lease. What a former owner has published is skipped, because the tail of the output is
+read first.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ Observe = Callable[[Row], None]
 Full = Callable[[Partition], bool]
 Report = Callable[[Partition, str, int, int, int | None, int], Awaitable[None]]
 
-_FINISH_SECONDS = 2.0  # of a revocation; the lease is older than that only after a pause
+_FINISH_SECONDS = 2.0  # of a revocation; only after a pause is the lease older than that
 
 
 async def _nobody(*_: object) -> None:
-    """Told of no loss."""
+    """The default: losses are not reported."""
 
 
 class Delivery:
     """Delivers for one worker. Single-threaded: everything runs in one event loop.
 
-    ``counts``, each with the step's name behind a colon: `done`, `known` (a former owner's work),
-    `unwanted` (of a replay that was dropped), `retries`, `dead_letters`; and `dead_letters:STEP:REASON`.
+    ``counts``, each with the step's name after a colon: `done`, `known` (published by a former owner),
+    `unwanted` (of a dropped replay), `retries`, `dead_letters`; and `dead_letters:STEP:REASON`.
     """
 
     def __init__(
@@ -70,18 +70,20 @@ class Delivery:
         report: Report = _nobody,
         full: Full = lambda partition: False,
     ) -> None:
-        """``observe`` is given each live message that was made, once it is published. ``report`` is told what
-        retention took unread, as `LossReporter.report`. ``full``: whether an output's readers are so far
-        behind that nothing should be written to it; see `resume`."""
+        """``observe`` is called with each live message after it is published. ``report``: called for messages
+        that retention removed unread, see `LossReporter.report`. ``full``: whether an output's readers are so
+        far behind that nothing should be written to it; see `resume`.
+        """
         self.flow = flow
         self.counts: Counter[str] = Counter()
-        self.unsure = ""  # why only a new start can go on
+        self.unsure = ""  # why only a restart can help
         self._tail = tail
         self._takeover = Takeover(flow, tail, limits.recalled)
         self._topic_ids = topic_ids
         self._lease = lease
         self._limits = limits
-        # Answers may all come at once: then each place finds a message that waits, whatever its partition.
+        # Answers may all arrive at once: then each step needs enough waiting messages, whatever their
+        # partition.
         self._enough = max(limits.queue, *limits.in_flight.values(), 0)
         self._sleep = sleep
         self._full = full
@@ -99,10 +101,10 @@ class Delivery:
     async def assigned(
         self, committed: Mapping[Partition, Commit], generation: int
     ) -> dict[Partition, Commit]:
-        """Take partitions over: read what their former owner has published since its last commit.
+        """Take over partitions: read what their former owner has published since its last commit.
 
-        Returns what must be committed at once: the beginning of those partitions whose topic was
-        deleted and made again since they were committed.
+        Returns what must be committed at once: the beginning of those partitions whose topic was recreated
+        since their last commit.
 
         Raises:
             UnavailableError: Kafka does not answer; nothing was taken over.
@@ -145,18 +147,18 @@ class Delivery:
         return {partition: self._inputs[partition].window.commit() for partition in anew}
 
     async def revoked(self, *, owner: bool, seconds: float) -> bool:
-        """Settle: let what is with the model finish for a moment, stop the rest of it, await what was handed
-        to the sender.
+        """Wait shortly for running calls to the model, cancel the rest, and await what was passed to the
+        sender.
 
-        Returns False if something is left unsettled: then the sender must be fenced. With
-        ``owner=False`` the group has already given us up, and nothing is awaited.
+        Returns False if something is left: then the sender must be fenced. With ``owner=False`` the group has
+        already reassigned the partitions, and nothing is awaited.
         """
         for state in self._inputs.values():
             state.intake.close()
             state.waiting.clear()
         ends = asyncio.get_running_loop().time() + seconds
         if owner and self._running:
-            # Their calls are made: whoever gets the partitions next would have to make them once more.
+            # Their calls are running: the next owner of the partitions would have to repeat them.
             await asyncio.wait(list(self._running), timeout=min(_FINISH_SECONDS, seconds / 2))
         for task, work in list(self._running.items()):
             if not (owner and work.handed_over):
@@ -170,37 +172,37 @@ class Delivery:
         return settled
 
     def forget(self) -> None:
-        """After the last commit: nothing is owned any more."""
+        """After the last commit: no partition is owned any more."""
         self._inputs = {}
         self._turns = {}
         self._generation = -1
         self.unsure = ""
 
     def owed(self) -> dict[Partition, int]:
-        """The next offset that the consumer should hand over, for each owned partition."""
+        """The next offset that is expected from the consumer, for each owned partition."""
         return {partition: state.intake.next for partition, state in self._inputs.items()}
 
     def commits(self) -> dict[Partition, Commit]:
-        """Where each owned partition may be committed."""
+        """The position up to which each owned partition may be committed."""
         return {partition: state.window.commit() for partition, state in self._inputs.items()}
 
-    # --- intake ---
+    # --- input ---
 
     def offer(self, record: Record, generation: int) -> None:
-        """Take a message that the consumer read. Never waits; see `crowded`."""
+        """Take a message from the consumer. Never waits; see `crowded`."""
         self.offer_all([record], generation)
 
     def offer_all(self, records: Sequence[Record], generation: int) -> None:
         """The same for several of one partition, in order."""
         state = self._inputs.get(Partition(records[0].topic, records[0].partition)) if records else None
         if state is None or generation != self._generation:
-            return  # read under an ownership that is over; its next owner reads it again
+            return  # read in a former assignment; the next owner reads it again
         for record in records:
             state.intake.offer(record)
         self._pump()
 
     async def look(self) -> None:
-        """Find what retention took of messages that are owed, where nothing comes behind them.
+        """Find expected messages that retention removed, if no message comes after them.
 
         Raises:
             UnavailableError, AccessError.
@@ -231,15 +233,15 @@ class Delivery:
 
     @property
     def waiting(self) -> int:
-        """Messages that were read and have not been begun."""
+        """Messages that were read and are not started."""
         return sum(len(state.waiting) for state in self._inputs.values())
 
     def resume(self) -> None:
-        """Begin what may begin, now that an output's readers have come nearer."""
+        """Start waiting messages, now that an output's readers have caught up."""
         self._pump()
 
     def _pump(self) -> None:
-        """Begin what may begin: the most urgent topic first, its partitions in turn."""
+        """Start what can be started: the most urgent topic first, its partitions in turn."""
         for topic in self.flow.inputs:
             turn = self._turns.get(topic) or deque()
             idle = 0
@@ -249,7 +251,7 @@ class Delivery:
                     idle += 1
                 elif self._places.full(*state.waiting[0]):
                     if topic not in self.flow.replays:
-                        break  # its partitions share the step
+                        break  # all partitions of the topic use the same step
                     idle += 1
                 else:
                     self._begin(state)
@@ -283,11 +285,11 @@ class Delivery:
         self._pump()
 
     def _broken(self, error: Exception) -> None:
-        """A message or a partition is stuck: no commit will pass it."""
+        """A message or a partition cannot go on: no commit will pass it."""
         self.unsure = f"unexpected {type(error).__name__}: {error}"
 
     def _decided(self, work: Work) -> None:
-        """Another message may have its place with the step."""
+        """The step can take another message."""
         self._places.decided(work)
         self._pump()
 
@@ -299,7 +301,7 @@ class Delivery:
         try:
             broken = self._read(work)
             key = (work.record.partition, work.identity)
-            # The same row twice at once (a live one and its replay): the second waits for the first.
+            # The same row twice at a time (a live one and its replay): the second waits for the first.
             while (other := self._underway.get(key)) is not None:
                 await asyncio.wait([other])
             if self._known(work):
@@ -320,8 +322,8 @@ class Delivery:
                 del self._underway[key]
                 done.set_result(None)
         except LeaseLostError as lost:
-            # Another owns the partition now, and reads it again. Or nobody else does, and only a new start,
-            # which reads the tail, can tell what was written.
+            # Another process owns the partition now, and reads it again. Or no other one does: then only a
+            # restart, which reads the tail, can tell what was written.
             if self._generation == work.generation == self._lease.generation:
                 self.unsure = str(lost)
 
@@ -346,12 +348,14 @@ class Delivery:
         memory, retry_of = work.state.memory, self._outbox.retry_of(work.record)
         if retry_of is None:
             return work.identity in memory
-        # Given up it was, or it would not be tried again; but never published, and tried again once.
+        # It was dead-lettered before, otherwise there would be no retry; it is not published, and retried
+        # once.
         return work.identity in memory.published or retry_identity(work.route.name, retry_of) in memory
 
     async def _ask(self, work: Work) -> Done[Any] | Reject | None:
-        """Ask the step until it decides, or nobody wants the answer. Only failures of this very message,
-        while others succeed, count against it: an outage is nobody's fault, however long it takes."""
+        """Call the step until it decides, or the result is unwanted. Only failures of this message while
+        others succeed count against it. An outage does not, however long it takes.
+        """
         assert work.message is not None
         name = work.route.name
         attempts, pause = 0, 0.0

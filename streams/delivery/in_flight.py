@@ -1,4 +1,4 @@
-"""What a delivery holds: its input partitions, and the messages at work."""
+"""The state of a delivery: its input partitions, and the messages in flight."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Input:
 
 
 class Work:
-    """One message at work."""
+    """One message in flight."""
 
     __slots__ = (
         "asking",
@@ -45,25 +45,25 @@ class Work:
     def __init__(
         self, state: Input, record: Record, route: Route, slot: Slot, generation: int, kind: str
     ) -> None:
-        """``kind``: among whose places it counts."""
+        """``kind``: the kind that it counts for in `Places`."""
         self.state = state
         self.record = record
         self.route = route
         self.slot = slot
         self.generation = generation
         self.kind = kind
-        self.asking = True  # it has one of the step's places
-        self.handed_over = False  # its output was given to the sender
+        self.asking = True  # a step is processing it
+        self.handed_over = False  # its output was passed to the sender
         self.message: Row | None = None
         self.identity = b""
 
     @property
     def trace(self) -> bytes | None:
-        """The `traceparent` that came with the message, or its row's own."""
+        """The `traceparent` of the message, or its row's own."""
         came = self.record.header(TRACEPARENT)
         return came or (traceparent_for(self.message) if self.message is not None else None)
 
     def about(self) -> dict[str, str]:
-        """The row and its trace, for log lines. Of an unreadable message its key stands for it."""
+        """The row and its trace, for log lines. For an unreadable message its key is used."""
         row_id = self.message.row_id if self.message else (self.record.key or b"").decode("utf-8", "replace")
         return about_row(row_id, self.trace)

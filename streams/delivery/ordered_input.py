@@ -1,9 +1,9 @@
-"""Intake: each input message once and in order, whatever the consumer does.
+"""Passes on each input message once and in order, whatever the consumer does.
 
-Faust drops what it had fetched when a rebalance comes between (it means to seek back, but the client
-does not seek to offset 0). A message that is skipped would be committed over by its successors, so a gap
-is never believed: it is read from the topic itself. Real gaps are rare: another producer's transactions, and
-messages that retention took, which are reported before anything behind them is taken.
+Faust drops fetched messages when a rebalance comes in between (it tries to seek back, but the client does not
+seek to offset 0). A commit of later messages would skip a missing one. So a gap is never trusted: it is read
+from the topic itself. Real gaps are rare: another producer's transactions, and messages that retention
+removed, which are reported before anything after them is passed on.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Lost = Callable[[int, int], Awaitable[None]]
 
 
 async def _nobody(start: int, end: int) -> None:
-    """Told of no loss."""
+    """The default: losses are not reported."""
 
 
 class OrderedInput:
@@ -43,10 +43,11 @@ class OrderedInput:
         failed: Callable[[Exception], None] = lambda error: None,
         lost: Lost = _nobody,
     ) -> None:
-        """``start``: the first offset that is owed. ``take`` is given each message once, in order;
-        ``filled`` is called when it was given some outside of `offer`, ``failed`` when nothing will come any
-        more; ``lost`` before it is given what lies behind offsets that retention took, from the first to the
-        second."""
+        """``start``: the first expected offset. ``take`` is called with each message once, in order.
+        ``filled`` is called after ``take`` was called outside of `offer`. ``failed`` is called when no more
+        messages will come. ``lost`` is called with the first offset that retention removed and the one after
+        the last, before any message after them is passed on.
+        """
         self.next = start
         self._partition = partition
         self._tail = tail
@@ -60,7 +61,7 @@ class OrderedInput:
         self._closed = False
 
     def offer(self, record: Record) -> None:
-        """A message as the consumer read it. Read twice, it is taken once."""
+        """A message from the consumer. If it is read twice, it is passed on once."""
         if self._closed:
             return
         if self._filling is not None:
@@ -72,7 +73,9 @@ class OrderedInput:
             self._begin_to_fill(record.offset)
 
     def look(self, first: int) -> None:
-        """The topic begins at ``first``: what is owed before it is lost, though nothing comes behind it."""
+        """The topic begins at ``first``: expected messages before it are lost, although no message comes
+        after them.
+        """
         if not self._closed and self._filling is None and first > self.next:
             self._begin_to_fill(first)
 
@@ -81,12 +84,13 @@ class OrderedInput:
 
     @property
     def held(self) -> int:
-        """Messages that wait for a gap before them."""
+        """Messages that wait until a gap before them is filled."""
         return len(self._held)
 
     def close(self) -> None:
-        """The partition is no longer owned. What the consumer still reads is not taken: those before it were
-        let go, and would be committed over."""
+        """The partition is no longer owned. Messages that the consumer still reads are not taken: those
+        before them were dropped, and a commit would skip them.
+        """
         self._closed = True
         self._held = []
         if self._filling is not None:
@@ -94,17 +98,19 @@ class OrderedInput:
 
     def _accept(self, record: Record) -> None:
         self._take(record)
-        self.next = record.offset + 1  # not before: what could not be taken is owed
+        self.next = record.offset + 1  # only now: a message that could not be taken is still expected
 
     async def _fill(self, end: int) -> None:
-        """Take what the topic holds from `next` on and before ``end``, then what was held meanwhile."""
+        """Take the messages of the topic from `next` to before ``end``, then those that were held
+        meanwhile.
+        """
         found = 0
         while self.next < end:
             try:
                 found += await self._read(end)
                 await self._pass_over(end)
             except Exception as error:
-                # Whatever it is: a partition whose gap is given up would stand still for ever.
+                # Whatever the error is: without this, a partition with an open gap would stop for ever.
                 expected = isinstance(error, LabelstreamError)
                 known = str(error) if expected else repr(error)
                 log.warning(
@@ -129,7 +135,8 @@ class OrderedInput:
                 if record.offset >= end:
                     return found
                 if record.offset >= self.next:
-                    if not found:  # retention takes the oldest: what is not there later was never there
+                    # Retention removes the oldest messages first: what is missing after them never existed.
+                    if not found:
                         await self._pass_over(record.offset)
                     self._accept(record)
                     found += 1
@@ -137,7 +144,7 @@ class OrderedInput:
         return found
 
     async def _pass_over(self, end: int) -> None:
-        """What lies between `next` and ``end`` is not there."""
+        """The offsets from `next` to ``end`` do not exist."""
         if self.next < end:
             first = (await self._tail.firsts([self._partition]))[self._partition]
             if first > self.next:

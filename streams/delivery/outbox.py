@@ -1,4 +1,4 @@
-"""What leaves a delivery: results and dead letters, each under the lease, remembered once it is confirmed."""
+"""Sends results and dead letters, each with a valid lease, and records them once they are confirmed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = structlog.get_logger()
 
 
 class Outbox:
-    """Sends for one delivery. ``counts`` are its counts; ``observe`` is given each live message made."""
+    """Sends for one delivery. ``counts`` are its counters; ``observe`` is called with each live message."""
 
     def __init__(
         self,
@@ -43,14 +43,14 @@ class Outbox:
         self._observe = observe
 
     def retry_of(self, record: Record) -> bytes | None:
-        """The dead letter that is tried again. What came of it downstream is a message as any other."""
+        """The dead letter that is retried. Its results downstream are ordinary messages."""
         return record.header(RETRY_OF) if record.topic in self._flow.replays else None
 
     async def publish(self, work: Work, output: Done[Any] | Reject) -> None:
-        """Send the result, or a dead letter; remember it.
+        """Send the result, or a dead letter, and record it.
 
         Raises:
-            LeaseLostError: another owns the partition, or nobody knows what was written.
+            LeaseLostError: another process owns the partition, or it is unknown what was written.
         """
         record, memory, name = work.record, work.state.memory, work.route.name
         retry_of = self.retry_of(record)

@@ -1,8 +1,8 @@
-"""Taking partitions over: what their former owner has published is read from the tail of the outputs.
+"""Takes over partitions: reads from the tail of the outputs what their former owner has published.
 
-Two things are learned from it. What is already done, by identity, from the floors that the last commits
-name: that is what keeps a row from being published twice. And answers of the model, from further back:
-a text whose answer was published is not asked about again, whoever got the answer.
+The tail tells two things. First, which rows are done, by identity, from the floors in the last commits on:
+this prevents that a row is published twice. Second, answers of the model, from further back: the model is not
+asked again about a text whose answer was published by any worker.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class TakenOver:
     """What was learned. ``memories``, ``floors`` and ``befores`` by partition number.
 
     ``befores``: where the tail that was read begins. ``reach``: for each input, the offset after the last
-    one of which the tail holds the work; for none beyond it.
+    message whose output is in the tail.
     """
 
     memories: dict[int, Memory]
@@ -32,10 +32,12 @@ class TakenOver:
 
 
 class Takeover:
-    """Reads for one worker. What was recalled of an output once is not read for that again."""
+    """Reads for one worker. Answers of an output are read once only."""
 
     def __init__(self, flow: Flow, tail: Tail, recalled: int) -> None:
-        """``recalled``: messages of all owned partitions of an output that are read for their answers."""
+        """``recalled``: number of messages of an output, over all owned partitions, that are read for their
+        answers.
+        """
         self._flow = flow
         self._tail = tail
         self._most = recalled
@@ -46,20 +48,20 @@ class Takeover:
     ) -> TakenOver:
         """Learn what the former owners of the ``committed`` partitions have published.
 
-        ``anew``: those whose topic was deleted and made again since; ``ids``: the topics' incarnations.
+        ``anew``: those whose topic was recreated since; ``ids``: the topics' incarnations.
 
         Raises:
             UnavailableError: Kafka does not answer.
         """
         starts = self._floors(committed, anew, ids)
         bounds = await self._tail.written_many(starts)
-        # A floor past the end: the topic has lost messages, and is read whole.
+        # A floor after the end: the topic has lost messages, and is read whole.
         starts = {where: 0 if floor > bounds[where][1] else floor for where, floor in starts.items()}
         reach: dict[Partition, int] = {}
         memories = {where.partition: Memory() for where in starts}
         each = self._most // max(1, len(memories))
         recall = self._flow.recall
-        answers: dict[Partition, int] = {}  # from which offset on they are recalled
+        answers: dict[Partition, int] = {}  # from which offset on answers are read
         for where in starts:
             if recall is not None and where.topic in self._flow.outputs:
                 seen = self._seen.get((where, ids[where.topic]), 0)
@@ -91,8 +93,8 @@ class Takeover:
         found: dict[Partition, int] = {}
         for number in {partition.partition for partition in committed}:
             known = [
-                # Rows of a topic made anew may be any that were published: the whole output is read. So is it
-                # where nothing is committed, for Kafka deletes a topic's commits with the topic.
+                # Rows of a recreated topic may be any published rows, so the whole output is read. The same
+                # applies without a commit, because Kafka deletes a topic's commits with the topic.
                 {} if partition in anew else floors_of(commit.metadata, ids)
                 for partition, commit in committed.items()
                 if partition.partition == number

@@ -1,9 +1,9 @@
-"""How many replays may be at work at once: what this process has time for beside live messages.
+"""Limits how many replays may be in flight to what this process has time for beside live messages.
 
-Where answers are remembered, or come fast, a replay takes all of this process's time, and every live message
-waits for its turn in a crowd, at each of its steps. The signs: the event loop wakes late; and, while live
-messages come, the process is at work for most of the time. A queue grows without bound as its server nears
-full use, so some of the time is left idle for them.
+If answers are cached or fast, a replay uses all of this process's time, and every live message waits behind
+many others at each of its steps. There are two signs: the event loop wakes late, and the process is busy most
+of the time while live messages arrive. A queue grows without bound when its server is nearly fully used, so
+some of the time is left idle.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ _TICK_SECONDS = 0.05
 _LATE_SECONDS = 0.015
 _LEAST = 2.0
 _IDLE_TICKS = 40
-# Of a core: the interpreter runs one thread at a time. Judged over some ticks.
+# Of a core: the interpreter runs one thread at a time. Averaged over some ticks.
 _BUSY = 0.7
 _SMOOTH = 0.2
 _LIVE_SECONDS = 3.0
 
 
 class Leftover:
-    """Fewer when the process is crowded, more when it is not."""
+    """Allows fewer replays when the process is busy, and more when it is not."""
 
     def __init__(
         self,
@@ -41,11 +41,11 @@ class Leftover:
         self._ticking = False
 
     def live_came(self) -> None:
-        """A live message begins."""
+        """A live message is started."""
         self._live_at = self._clock()
 
     def allowed(self, most: int) -> int:
-        """So many may be at work now, at most ``most``. From now on the running loop is watched."""
+        """The number that may be in flight now, at most ``most``. Starts to observe the running loop."""
         self._idle = 0
         self._most = max(self._most, float(most))
         if not self._ticking:
@@ -55,7 +55,7 @@ class Leftover:
         return min(most, int(self._allowed))
 
     def noticed(self, late: float) -> None:
-        """The loop woke ``late`` seconds after it should have."""
+        """The loop woke ``late`` seconds too late."""
         now, cpu = self._clock(), self._cpu_clock()
         if self._looked is not None and now > self._looked[0]:
             share = (cpu - self._looked[1]) / (now - self._looked[0])

@@ -1,4 +1,4 @@
-"""What a delivery is told about the pipeline: its topics, and for each message what to do with it."""
+"""The delivery's description of the pipeline: its topics, and what to do with each message."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from streams.core.records import Record
 
 @dataclass(frozen=True)
 class Route:
-    """One message's way: how it is read, which step works on it, and where the result goes.
+    """How a message is processed: how it is read, which step processes it, and where the result goes.
 
-    ``version``: the label version of the result; None where the message names it itself.
+    ``version``: the label version of the result; None if the message names it.
     """
 
     reads: type[Row]
@@ -30,7 +30,7 @@ class Route:
         return self.makes.made_by
 
     def version_of(self, message: Row) -> str:
-        """The label version under which the result will stand."""
+        """The label version of the result."""
         if self.version is not None:
             return self.version
         return message.label_version if isinstance(message, Labeled) else ""
@@ -42,11 +42,11 @@ def _never(_: Record) -> bool:
 
 @dataclass(frozen=True)
 class Flow:
-    """Topics read, most urgent first, topics written, and the way of each message.
+    """Topics read, most urgent first, topics written, and the route of each message.
 
-    ``replays``: those of the inputs whose work goes after live work where the two meet. ``recall`` is
-    given the newest messages of the outputs at each assignment, so that their answers need not be asked
-    for again. ``unwanted``: whether nobody wants a message's result any more; then it is passed over.
+    ``replays``: the inputs whose messages have lower priority than live ones. ``recall`` is called with the
+    newest messages of the outputs at each assignment, so that their answers are not requested again.
+    ``unwanted``: whether a message's result is no longer wanted; then it is skipped.
     """
 
     inputs: tuple[str, ...]
@@ -60,15 +60,14 @@ class Flow:
 
 @dataclass(frozen=True)
 class Limits:
-    """How much one worker takes on.
+    """Limits of one worker.
 
-    ``in_flight``: messages with a step; as many again of replays, which wait for the model behind
-    live ones and must not keep them out of here. ``span``: most offsets between the oldest and the newest
-    message in flight of a partition, which bounds what a next owner has to read. ``queue``: messages of
-    a partition that may wait here before the consumer is told to hold it back; at least as many as may be in
-    flight. ``attempts``: suspect
-    failures before a message is given up. ``longest_pause``: seconds between two attempts.
-    ``recalled``: messages of each output that are read at an assignment for their answers.
+    ``in_flight``: messages in a step; the same number of replays is added, which wait for the model behind
+    live ones and must not keep these out. ``span``: largest distance between the offsets of the oldest and
+    the newest message in flight of a partition, which bounds what a next owner has to read. ``queue``:
+    waiting messages of a partition, after which the consumer pauses it; at least as many as may be in flight.
+    ``attempts``: suspect failures before a message is rejected. ``longest_pause``: seconds between two
+    attempts. ``recalled``: messages of each output that are read at an assignment for their answers.
     """
 
     in_flight: Mapping[str, int] = field(default_factory=dict)

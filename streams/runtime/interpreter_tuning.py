@@ -1,4 +1,4 @@
-"""The interpreter of a process whose messages must not wait for it."""
+"""Tunes the Python interpreter for short waits."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ _YOUNG_OBJECTS, _OLDER = 10_000, 20
 
 
 def for_short_waits() -> None:
-    """Once, when everything is built: the process is not held up by its own interpreter for long.
+    """Reduce the pauses that the interpreter causes. Call once, when everything is built.
 
-    What is there stays: the garbage collector would look through it again and again, for a tenth of a second
-    each time. And a thread that waits for the interpreter asks for it sooner than after the usual 5 ms: a
-    fetch takes the consumer's thread some five turns, each behind the busy event loop.
+    Existing objects are frozen: otherwise the garbage collector would scan them again and again, for a tenth
+    of a second each time. And a waiting thread requests the interpreter earlier than after the usual 5 ms: a
+    fetch needs the interpreter some five times in the consumer's thread, each time behind the busy event
+    loop.
     """
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""A role's lag: how many messages of its partitions are not done, and how old the oldest is."""
+"""A role's lag: number of unfinished messages in its partitions, and the age of the oldest one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ LOOK_SECONDS = 10.0
 
 
 class Lags:
-    """Looks every ten seconds, beside the work. While Kafka is away what was seen last stands, and ages."""
+    """Measures every ten seconds, beside the work. While Kafka is down the last values stay, and the ages
+    grow.
+    """
 
     def __init__(
         self,
@@ -28,15 +30,16 @@ class Lags:
         steps: Mapping[str, str],
         positions: Callable[[], Mapping[Partition, int]],
     ) -> None:
-        """``steps``: the step that works on each topic. ``positions``: the next offset to do of each owned
-        partition."""
+        """``steps``: the step that processes each topic. ``positions``: the next offset to process of each
+        owned partition.
+        """
         self._reader = reader
         self._steps = steps
         self._positions = positions
         self._seen: Mapping[Partition, Backlog] = {}
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Measure until cancelled."""
         try:
             while True:
                 await self.look()
@@ -45,14 +48,14 @@ class Lags:
             await self._reader.close()
 
     async def look(self) -> None:
-        """Look once."""
+        """Measure once."""
         try:
             self._seen = await self._reader.read(self._positions())
         except LabelstreamError as error:
             log.debug("lag_not_read", error=str(error))
 
     def measure(self) -> Iterable[Metric]:
-        """Of each topic, summed over the partitions that this process owns."""
+        """For each topic, summed over the partitions that this process owns."""
         now = time.time()
         messages = {(step, topic): 0.0 for topic, step in self._steps.items()}
         ages = dict(messages)

@@ -1,4 +1,4 @@
-"""Runs a role: its health is served, a watchdog runs beside it, and it ends with a reason."""
+"""Runs a role: serves its health, runs a watchdog beside it, and ends it with a reason."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from streams.observability.watchdog import StalledError, Watchdog
 
 log = structlog.get_logger()
 
-# Without a heartbeat for so long, a member whose brokers answer has been forgotten by its own client.
+# A member without a heartbeat for so long, although its brokers answer, is stuck in its own client.
 SILENT_SECONDS = 30.0
 
 
 async def run_with_health(
     settings: Settings, role: str, work: Callable[[Settings, Health], Coroutine[Any, Any, None]]
 ) -> None:
-    """Run ``work`` with its health served, until cancelled.
+    """Run ``work`` and serve its health, until cancelled.
 
     Raises:
         StalledError, UnavailableError and whatever else ends the work.
@@ -42,11 +42,11 @@ async def run_with_health(
 async def watched(
     work: Coroutine[Any, Any, None], watchdog: Watchdog, *beside: Coroutine[Any, Any, None]
 ) -> None:
-    """Run ``work`` with ``watchdog`` and what is done ``beside`` it; whichever ends first ends them all, and
-    the work settles.
+    """Run ``work`` with ``watchdog`` and the coroutines ``beside`` it. When one of them ends, all are
+    cancelled, and the work may finish its clean-up.
 
     Raises:
-        StalledError: the watchdog has given the work up.
+        StalledError: from the watchdog.
         whatever ends one of the others.
     """
     tasks = [asyncio.ensure_future(one) for one in (watchdog.run(), work, *beside)]
@@ -62,7 +62,7 @@ async def watched(
 
 
 async def membership_owed(settings: Settings, lease: GroupLease) -> str:
-    """What is wrong with the membership in the group; empty if nothing, or if Kafka is away."""
+    """The problem with the membership in the group; empty if there is none, or if Kafka is down."""
     if lease.generation != -1 and lease.age < SILENT_SECONDS:
         return ""
     await reach(settings)
@@ -72,8 +72,9 @@ async def membership_owed(settings: Settings, lease: GroupLease) -> str:
 
 
 async def lag_owed(view: GroupView, lease: GroupLease) -> str:
-    """Which of the partitions that the group has given to this process has messages that are not committed;
-    empty for none."""
+    """A partition of this process, by the group's assignment, that has uncommitted messages; empty if there
+    is none.
+    """
     behind = await view.behind(lease.member)
     if not behind:
         return ""

@@ -1,4 +1,4 @@
-"""The local stack as the commands use it: what is not set to run elsewhere runs here."""
+"""The local stack for the commands: runs the parts that no setting points elsewhere."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def start_local_stack(
     """Start the parts whose addresses are not set; returns the status as `local_stack_status`.
 
     Raises:
-        UnavailableError: a part did not come up, or Kafka could not be had.
-        ConfigurationError: a given port is taken, or the taxonomy cannot be used.
+        UnavailableError: a part did not come up, or Kafka could not be downloaded.
+        ConfigurationError: a given port is taken, or the taxonomy is invalid.
     """
     if _needs_standin(settings):
         load_taxonomy(settings.taxonomy_path)
@@ -41,14 +41,15 @@ def start_local_stack(
 
 
 def stop_local_stack(settings: Settings, parts: Sequence[str] | None = None) -> dict[str, Any]:
-    """Stop what runs here, or only these parts of it; the data stays."""
+    """Stop the running parts, or only these; the data stays."""
     _stack(settings).down(parts)
     return local_stack_status(settings)
 
 
 def local_stack_status(settings: Settings) -> dict[str, Any]:
-    """``data`` and, per part, state, address, host, port, pid and log. A part that is set to run elsewhere
-    has the state `external`."""
+    """``data`` and, for each part, state, address, host, port, pid and log. A part that a setting points
+    elsewhere has the state `external`.
+    """
     status = _stack(settings).status()
     if settings.kafka_bootstrap_servers is not None:
         status = status.with_external("kafka", settings.kafka_bootstrap_servers)

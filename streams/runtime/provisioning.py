@@ -1,4 +1,4 @@
-"""What must be there before the first message: topics and result tables."""
+"""Creates what is needed before the first message: topics and result tables."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from streams.core.settings import Settings
 
 
 async def initialise(settings: Settings) -> dict[str, Any]:
-    """Make the topics and the result tables that are missing.
+    """Create the missing topics and result tables.
 
     Raises:
-        UnavailableError, ConfigurationError: what does not answer, or who may not.
+        UnavailableError, ConfigurationError: naming what does not answer, or which right is missing.
     """
     await reach(settings)
     made = await Admin(connection(settings)).create_topics(settings)

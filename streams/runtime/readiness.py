@@ -1,4 +1,6 @@
-"""What every role needs before it can begin: waited for, said once, and said to the health endpoint."""
+"""Waits for what every role needs before it can start; logs it once, and reports it to the health
+endpoint.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,7 @@ async def kafka_ready(settings: Settings, health: Health) -> tuple[Settings, Top
 
 
 async def clickhouse_ready(settings: Settings, health: Health) -> ClickHouseClient:
-    """Wait for ClickHouse; a client that has reached it."""
+    """Wait for ClickHouse; returns a connected client."""
 
     async def attempt() -> ClickHouseClient:
         client = ClickHouseClient.from_settings(with_local_stack(settings))

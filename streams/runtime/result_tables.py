@@ -1,4 +1,4 @@
-"""The result database as a role reaches it: connected when first asked, with what it holds."""
+"""A role's connection to the result database, made at the first query."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ResultTables:
         """The result of ``work`` with a client and the settings that it was made from.
 
         Raises:
-            ConfigurationError: no address.
+            ConfigurationError: there is no address.
             as ``work``.
         """
         if self._resolved is None:
@@ -45,7 +45,7 @@ class ResultTables:
             client = ClickHouseClient.from_settings(
                 found, connect_seconds=_CONNECT_SECONDS, answer_seconds=SECONDS + 5.0
             )
-            # Those before it may be in use, and are closed at the end.
+            # Former clients may be in use, and are closed at the end.
             self._clients.append(client)
             self._resolved = found
         settings = self._resolved

@@ -1,4 +1,4 @@
-"""Roles as child processes of one command, started again when they fail (`labelstream run all`, the demo)."""
+"""Roles as child processes of one command, restarted when they fail (`labelstream run all`, the demo)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HEALTHY_SECONDS = 30.0
 
 
 class Supervisor:
-    """Runs ``labelstream run ROLE`` for each role until told to stop."""
+    """Runs ``labelstream run ROLE`` for each role until it is stopped."""
 
     def __init__(
         self, roles: Sequence[str], environment: Mapping[str, str], logs: Path | None = None
@@ -35,11 +35,11 @@ class Supervisor:
 
     @property
     def pids(self) -> dict[str, int]:
-        """The process of each role that runs now."""
+        """The pids of the running roles."""
         return {role: child.pid for role, child in self._children.items() if child.returncode is None}
 
     async def run(self) -> None:
-        """Until cancelled or `stop`; then every child is stopped, by SIGTERM and after 10 s by SIGKILL."""
+        """Run until cancelled or stopped; then stop every child by SIGTERM, and after 10 s by SIGKILL."""
         tasks = [asyncio.create_task(self._keep(role)) for role in self._roles]
         try:
             await asyncio.gather(*tasks)
@@ -50,7 +50,7 @@ class Supervisor:
             await self._stop_children()
 
     def stop(self) -> None:
-        """Ask `run` to end."""
+        """Make `run` end."""
         self._stopping.set()
         for child in self._children.values():
             _signal(child, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""What `labelstream versions` asks for."""
+"""The commands of `labelstream versions`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def versions_known(settings: Settings) -> list[dict[str, Any]]:
 
 
 async def versions_named(settings: Settings) -> list[dict[str, Any]]:
-    """The same without counting their rows, which takes long over many."""
+    """The same without the number of their rows, which takes long to count."""
     async with ClickHouseClient.from_settings(settings) as client:
         found = [_told(one) for one in await list_versions(client, settings, counted=False)]
     for one in found:
@@ -36,8 +36,8 @@ async def versions_named(settings: Settings) -> list[dict[str, Any]]:
 
 
 async def version_shown(settings: Settings, version: str) -> dict[str, Any]:
-    """A version as it stands, with its ``history`` and its ``spec``: prompts and taxonomy in full; null
-    where Kafka cannot tell.
+    """A version's state, with its ``history`` and its ``spec``: prompts and taxonomy in full; null if Kafka
+    does not answer.
 
     Raises:
         RefusedError: there is no such version.
@@ -67,7 +67,7 @@ async def promote(settings: Settings, version: str) -> dict[str, Any]:
 
 
 async def retire(settings: Settings, version: str) -> dict[str, Any]:
-    """Show ``version`` no more.
+    """No longer show ``version``.
 
     Raises:
         RefusedError: there is no such version.

@@ -1,4 +1,4 @@
-"""`labelstream evaluate`: a label version against a gold set."""
+"""`labelstream evaluate`: compares a label version with a gold set."""
 
 from __future__ import annotations
 
@@ -62,5 +62,5 @@ def _given(gold: GoldRow, found: dict[str, dict[datetime, str]]) -> str | None:
     labels = found.get(gold.row_id, {})
     if gold.created_at is not None:
         return labels.get(gold.created_at)
-    # Of several rows with one id the newest.
+    # Of several rows with one id, the newest.
     return labels[max(labels)] if labels else None

@@ -1,4 +1,4 @@
-"""Registers a version on its topic, and reads those that are there."""
+"""Registers a version on the versions topic, and reads the known ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streams.versions.topic import KnownVersions
 
 
 async def read_versions(settings: Settings) -> KnownVersions:
-    """What the versions topic holds.
+    """The content of the versions topic.
 
     Raises:
         UnavailableError, AccessError.
@@ -27,7 +27,7 @@ async def read_versions(settings: Settings) -> KnownVersions:
 
 
 async def register(client: ClickHouseClient, settings: Settings, spec: LabelSpec, *, live: bool) -> None:
-    """Note ``spec`` in `label_versions`: as promoted if rows are labelled under it as they come.
+    """Record ``spec`` in `label_versions`; as promoted if live rows are labelled under it.
 
     Raises:
         UnavailableError, ConfigurationError: as the client.

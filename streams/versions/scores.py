@@ -1,4 +1,4 @@
-"""How well labels agree with a gold set: accuracy, precision and recall of each label, and confusions."""
+"""Compares labels with a gold set: accuracy, precision and recall of each label, and confusions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from streams.core.errors import ConfigurationError
 
 @dataclass(frozen=True)
 class GoldRow:
-    """A row and its right label. ``created_at``: None where the file does not tell; then the id decides."""
+    """A row and its right label. ``created_at``: None if the file does not have it; then the id alone
+    identifies the row.
+    """
 
     row_id: str
     label: str
@@ -26,8 +28,9 @@ class GoldRow:
 
 @dataclass(frozen=True)
 class LabelScore:
-    """``support``: gold rows with the label; ``given``: rows that got it; ``right``: both. What cannot be
-    told, for nothing is there to divide by, is None."""
+    """``support``: gold rows with the label; ``given``: rows that got it; ``right``: both. A ratio with a
+    zero divisor is None.
+    """
 
     label: str
     support: int
@@ -36,25 +39,26 @@ class LabelScore:
 
     @property
     def precision(self) -> float | None:
-        """Of those that got it, how many rightly."""
+        """The share of rows with this label that are right."""
         return self.right / self.given if self.given else None
 
     @property
     def recall(self) -> float | None:
-        """Of those that should have it, how many have."""
+        """The share of rows that should have this label and have it."""
         return self.right / self.support if self.support else None
 
     @property
     def f1(self) -> float | None:
-        """The harmonic mean of both; 0 where nothing is right."""
+        """The harmonic mean of both; 0 if no row is right."""
         both = self.support + self.given
         return 2 * self.right / both if both else None
 
 
 @dataclass(frozen=True)
 class Scores:
-    """``gold``: rows of the gold set; ``labeled``: those with a label to compare; ``right``: the same one.
-    ``confusion``: right label -> given label -> rows."""
+    """``gold``: rows of the gold set; ``labeled``: those with a label to compare; ``right``: those with the
+    same label. ``confusion``: right label -> given label -> rows.
+    """
 
     gold: int
     labeled: int
@@ -64,18 +68,18 @@ class Scores:
 
     @property
     def accuracy(self) -> float | None:
-        """The share of the labelled rows that is right; None without any."""
+        """The share of the labelled rows that is right; None if there are none."""
         return self.right / self.labeled if self.labeled else None
 
     @property
     def macro_f1(self) -> float | None:
-        """The mean of the labels' F1, of those that the gold set has."""
+        """The mean F1 of the labels in the gold set."""
         found = [one.f1 for one in self.labels if one.support and one.f1 is not None]
         return sum(found) / len(found) if found else None
 
 
 def scores(pairs: Iterable[tuple[str, str | None]]) -> Scores:
-    """From pairs of the right label and the given one, None where there is none."""
+    """From pairs of the right label and the given one, None without a given one."""
     gold = 0
     confusion: dict[str, Counter[str]] = {}
     for right, given in pairs:
@@ -99,12 +103,12 @@ def scores(pairs: Iterable[tuple[str, str | None]]) -> Scores:
 
 
 def read_gold(path: Path) -> list[GoldRow]:
-    """The rows of a gold set: CSV with a header, or JSON lines, as `GET /review/gold` answers them.
+    """The rows of a gold set: CSV with a header, or JSON lines, as `GET /review/gold` returns them.
 
-    The columns `row_id` and `label` are needed, `created_at` tells rows of one id apart.
+    The columns `row_id` and `label` are required; `created_at` distinguishes rows with one id.
 
     Raises:
-        ConfigurationError: no such file, no such columns, or a line that cannot be read, by its number.
+        ConfigurationError: no such file, missing columns, or an invalid line, by its number.
     """
     rows: list[GoldRow] = []
     try:

@@ -1,7 +1,7 @@
-"""What the versions topic carries: how each label version asks, and which replays are not wanted any more.
+"""The versions topic: how each label version asks, and which replays were dropped.
 
-Compacted. A version stands under its name; a replay that was dropped under ``job/<id>``, so that what of it
-is still on the replay topic, or comes back from there, is left out.
+Compacted. The key of a version is its name; that of a dropped replay is ``job/<id>``, so that its messages
+which are still on the replay topic, or come from there, are skipped.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ _JOB = "job/"
 
 
 def dropped_message(topics: Topics, job: str, version: str) -> Outgoing:
-    """Says that nothing of replay ``job``, which made ``version``, is wanted any more."""
+    """Records that the results of replay ``job``, which made ``version``, are no longer wanted."""
     value = orjson.dumps({"job": job, "version": version, "dropped_at": datetime.now(UTC)})
     return Outgoing(topics.versions, 0, f"{_JOB}{job}".encode(), value)
 
 
 class KnownVersions:
-    """What the versions topic has told so far."""
+    """The content of the versions topic so far."""
 
     def __init__(self) -> None:
         self.specs: dict[str, LabelSpec] = {}
         self.dropped: dict[str, str] = {}  # job -> version
 
     def learn(self, record: Record) -> None:
-        """From a message of the topic, in order. What somebody else wrote there is left out."""
+        """Read a message of the topic, in order. Messages of other programs are ignored."""
         key = (record.key or b"").decode("utf-8", "replace")
         if key.startswith(_JOB):
             try:
@@ -50,12 +50,12 @@ class KnownVersions:
             self.specs[key] = spec
 
     def unwanted(self, record: Record) -> bool:
-        """Whether ``record`` belongs to a replay that was dropped."""
+        """Whether ``record`` belongs to a dropped replay."""
         job = record.header(REPLAY_JOB)
         return job is not None and job.decode("utf-8", "replace") in self.dropped
 
     def usable(self, version: str) -> None:
-        """Refuse a name whose rows were taken away: under it, what is remembered as done is not there.
+        """Refuse a name whose rows were removed: the workers remember these rows as done under it.
 
         Raises:
             ConfigurationError: a replay of that version was dropped, or it is the version of people.

@@ -1,1 +1,1 @@
-"""Replays and backfills: what a job is, who runs it, what it publishes."""
+"""Replays and backfills as jobs: what a job is, who runs it, what it publishes."""

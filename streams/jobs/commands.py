@@ -1,4 +1,4 @@
-"""What `labelstream replay` and `backfill` ask for: request, estimate, pause, cancel and drop jobs."""
+"""The commands of `labelstream replay` and `backfill`: request, estimate, pause, cancel and drop jobs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from streams.versions.registry import register
 
 
 async def register_job(context: JobContext, job: Job, spec: LabelSpec | None) -> Job:
-    """Write the job down, its version first; from now on it can be resumed by its id.
+    """Record the job, its version first; from now on it can be resumed by its id.
 
     Raises:
         UnavailableError, AccessError, ConfigurationError.
@@ -39,7 +39,7 @@ async def request_job(
     *,
     dry_run: bool,
 ) -> dict[str, Any]:
-    """Begin the job that ``make`` describes; with ``dry_run`` what it would cost."""
+    """Start the job that ``make`` describes; with ``dry_run`` only estimate its cost."""
     async with open_context(settings) as context:
         job, spec = await make(context)
         if dry_run:
@@ -50,7 +50,7 @@ async def request_job(
 
 
 async def set_wish(settings: Settings, job: str, wish: Wish) -> dict[str, Any]:
-    """Pause, cancel or let a job run; whoever publishes it obeys within a second or two.
+    """Pause, cancel or resume a job; its publisher follows within a second or two.
 
     Raises:
         ConfigurationError: no such job, or it was dropped.

@@ -1,4 +1,4 @@
-"""What a job works with: its context, and how far agents and sink are behind it."""
+"""What a job needs to run, and how far the agents and the sink are behind it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from streams.jobs.job import Jobs
 
 @contextlib.asynccontextmanager
 async def open_context(settings: Settings) -> AsyncIterator[JobContext]:
-    """Connections, and the jobs followed as they change.
+    """Open the connections, and follow the jobs as they change.
 
     Raises:
         UnavailableError, AccessError.
@@ -57,19 +57,19 @@ async def note(context: JobContext, *messages: Outgoing) -> None:
 
 
 async def count_unlabeled(context: JobContext, ends: dict[int, int]) -> int:
-    """How many messages of the replay topic, up to ``ends``, the workers have still before them."""
+    """The number of messages of the replay topic, up to ``ends``, that the workers have not processed."""
     found = await context.lags.positions(context.topics.groups.agents.name, [context.topics.replay])
     committed = {where.partition: max(commit.offset, 0) for where, commit in found.items()}
     return sum(max(0, end - committed.get(number, 0)) for number, end in ends.items())
 
 
 async def count_unstored(context: JobContext, ends: dict[Partition, int]) -> int:
-    """How many messages, up to ``ends``, the sink has still before it."""
+    """The number of messages, up to ``ends``, that the sink has not stored."""
     return await _left(context, context.topics.groups.sink, ends)
 
 
 async def count_unaugmented(context: JobContext, ends: dict[Partition, int]) -> int:
-    """How many labelled messages, up to ``ends``, the workers have still before them."""
+    """The number of labelled messages, up to ``ends``, that the workers have not augmented."""
     return await _left(context, context.topics.groups.agents, ends)
 
 
@@ -79,14 +79,14 @@ async def _left(context: JobContext, group: ConsumerGroup, ends: dict[Partition,
 
 
 async def read_ends(context: JobContext, *topics: str) -> dict[Partition, int]:
-    """Behind the last message of each partition."""
+    """The offset after the last message of each partition."""
     places = [place for topic in topics for place in partitions_of(topic, context.settings.topic_partitions)]
     return {where: end for where, (_, end) in (await context.tail.bounds_many(places)).items()}
 
 
 @dataclass(frozen=True)
 class JobContext:
-    """What a job works with."""
+    """What a job needs to run."""
 
     settings: Settings
     topics: Topics
@@ -94,7 +94,7 @@ class JobContext:
     tail: TailReader
     admin: Admin
     lags: LagReader
-    jobs: Jobs  # followed
+    jobs: Jobs  # kept up to date
 
     @property
     def in_flight(self) -> InFlightRows:

@@ -1,4 +1,4 @@
-"""Dropping a replay: nothing of it is worked on any more, and its rows leave the tables for good."""
+"""Drops a replay: its messages are no longer processed, and its rows are removed from the tables for good."""
 
 from __future__ import annotations
 
@@ -30,13 +30,15 @@ _ALONE_LOOKS = 30
 
 
 async def drop(context: JobContext, job: str, say: Callable[[str], None]) -> dict[str, Any]:
-    """Drop ``job``; returns its id, version and how many ``rows`` were taken out. May be called again.
+    """Drop ``job``; returns its id, version and the number of ``rows`` that were removed. May be called
+    again.
 
-    Workers and sink leave out what is marked, also what they read again later. So once those that are at
-    work have passed what they had in hand, the rows can be taken out of the tables, and stay out.
+    Workers and sink skip messages of a dropped job, also those that they read again later. So when the
+    running ones have finished what they had in progress, the rows can be removed from the tables, and do not
+    come back.
 
     Raises:
-        ConfigurationError: no such job, or a backfill: its rows are live rows as any.
+        ConfigurationError: no such job, or a backfill, whose rows are ordinary live rows.
         UnavailableError, AccessError: call again.
     """
     found = context.jobs.named(job)
@@ -76,13 +78,13 @@ async def drop(context: JobContext, job: str, say: Callable[[str], None]) -> dic
 
 
 async def _do_nothing(_: Ownership) -> None:
-    """Whoever runs it knows that nobody publishes."""
+    """The caller only needs to know that nobody else publishes."""
 
 
 async def _wait_until_passed(context: JobContext, group: str, left: Callable[[], Awaitable[int]]) -> None:
-    """Until nothing is left, or nobody is at work: who comes later reads the mark first.
+    """Wait until nothing is left, or no member is running: members that start later read the drop first.
 
-    Nobody is a group without members for a while: in a rebalance it has none either.
+    A group counts as without members only after some time, because it has none during a rebalance either.
     """
     alone = 0
     while await left() > 0 and alone < _ALONE_LOOKS:
@@ -91,10 +93,10 @@ async def _wait_until_passed(context: JobContext, group: str, left: Callable[[],
 
 
 async def _places(context: JobContext, job: Job, outputs: tuple[str, ...]) -> list[StoredPlaces] | None:
-    """Where the rows of ``job`` stand in Kafka; None if all of its version are its own.
+    """The positions in Kafka of the rows of ``job``; None if all rows of its version are its own.
 
-    A range may reach over rows of other versions, for the version is compared too: only others of its own
-    version break it.
+    A range may include rows of other versions, because the version is compared too. Only other rows of the
+    same version end a range.
     """
     name, version = job.id.encode(), (job.version or "").encode()
     status = {one.version: one.status for one in await list_versions(context.client, context.settings)}

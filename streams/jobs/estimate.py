@@ -1,4 +1,4 @@
-"""What a replay would cost, without publishing anything (`--dry-run`)."""
+"""The cost of a replay, estimated without publishing anything (`--dry-run`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streams.jobs.job import Job
 from streams.jobs.runner import open_row_source
 from streams.jobs.sources import in_sample
 
-# Cyrillic text, in the vocabularies of Qwen and Mistral: a rough measure, and told as one.
+# Cyrillic text in the vocabularies of Qwen and Mistral: a rough estimate, and reported as such.
 _CHARACTERS_A_TOKEN = 2.5
 _ANSWER_TOKENS = {"choice": 1, "json": 12}
 
@@ -21,7 +21,7 @@ _ANSWER_TOKENS = {"choice": 1, "json": 12}
 async def estimate(context: JobContext, job: Job, spec: LabelSpec | None) -> dict[str, Any]:
     """``rows`` to be labelled, ``settled`` (labelled already), ``distinct_texts``, ``calls`` of the model,
     ``input_tokens`` and ``output_tokens`` (rough), ``rate`` (calls a second in the busiest minute of the last
-    day) and ``seconds`` at that rate; the last two null without a rate.
+    day) and ``seconds`` at that rate; the last two are null without a rate.
 
     Raises:
         UnavailableError, AccessError, ConfigurationError.

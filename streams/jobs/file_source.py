@@ -1,4 +1,6 @@
-"""The rows of an uploaded file as a feed: named by their number, less those that are settled already."""
+"""The rows of an uploaded file: their ids contain their number, and rows that are already labelled are left
+out.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ T = TypeVar("T")
 
 
 def rows_of(settings: Settings, file: FileSource) -> Rows:
-    """What is in the file, row by row.
+    """The content of the file, row by row.
 
     Raises:
         ConfigurationError: the file is not on this machine.
@@ -51,12 +53,12 @@ def rows_of(settings: Settings, file: FileSource) -> Rows:
 
 
 def prefix_of(file: FileSource) -> str:
-    """What the ids of the file's rows begin with."""
+    """The beginning of the ids of the file's rows."""
     return f"{ROW_ID}:{file.digest}:"
 
 
 class FileFeed:
-    """Rows of a file. A page's position is the number of the last row in it."""
+    """Rows of a file. The position of a page is the number of its last row."""
 
     def __init__(self, rows: Rows, count: int, settled: Numbers, topics: Topics, partitions: int) -> None:
         self._rows = rows
@@ -108,10 +110,10 @@ class FileFeed:
 
 
 async def open_file_source(context: JobContext, job: Job, sent: Iterable[str]) -> FileFeed:
-    """The feed of ``job``. ``sent``: ids of rows that it published itself and has not noted.
+    """The rows of ``job``. ``sent``: ids of rows that it has published and not recorded.
 
-    Rows that go the way of live ones are left out if they have a label, were given up, or are on their way:
-    Kafka is asked first, the tables last. Under a version of its own, `Publishing` compares.
+    Rows for the live version are left out if they have a label, are dead letters, or are in flight. Kafka is
+    asked first, the tables last. For a version of its own, `Publishing` compares.
 
     Raises:
         ConfigurationError: the file is not on this machine.
@@ -140,7 +142,7 @@ def _next(rows: Iterator[T], count: int) -> list[T]:
 
 
 def _pass(rows: Iterator[Any], number: int) -> None:
-    """Pass over what is done: a million rows in some seconds."""
+    """Skip the rows that are done: a million rows take some seconds."""
     for _ in islice(rows, number):
         pass
 

@@ -1,7 +1,7 @@
-"""Rows that the topics hold and the tables do not yet: the half of an anti-join that Kafka answers.
+"""Rows that are on the topics and not in the tables yet: the part of an anti-join that Kafka answers.
 
-A row moves from rows or replay to a topic with labels, and from there to the tables. They are looked at in
-that order, the tables last, so that no row can slip by: where it is not seen any more, it is seen next.
+A row moves from rows or replay to a topic with labels, and from there to the tables. These are read in that
+order, the tables last. So no row can be missed: if it has left one place, it is found in the next.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ M = TypeVar("M", bound=Message)
 
 
 class InFlightRows:
-    """Looks for rows between the topics and the tables."""
+    """Finds rows that are on the topics and not in the tables yet."""
 
     def __init__(self, topics: Topics, tail: Tail, lags: LagReader, admin: Admin) -> None:
         self._topics = topics
@@ -33,8 +33,8 @@ class InFlightRows:
         self._admin = admin
 
     async def under(self, version: str, *, live: bool) -> set[Identity]:
-        """Id and time of those that are, or will be, labelled under ``version``. ``live``: rows as they come
-        are labelled under it too.
+        """Id and time of the rows that are, or will be, labelled under ``version``. ``live``: live rows are
+        labelled under it too.
 
         Raises:
             UnavailableError, AccessError.
@@ -51,7 +51,7 @@ class InFlightRows:
         return found
 
     async def all(self) -> list[tuple[str, int, str]]:
-        """Id, time (microseconds since 1970) and text of all that have, or will have, some label.
+        """Id, time (microseconds since 1970) and text of all rows that have, or will have, any label.
 
         Raises:
             UnavailableError, AccessError.
@@ -70,7 +70,7 @@ class InFlightRows:
         return found
 
     async def _unread(self, group: ConsumerGroup, names: Sequence[str]) -> AsyncIterator[Record]:
-        """What ``group`` has not committed."""
+        """The messages that ``group`` has not committed."""
         committed = await self._lags.positions(group.name, names)
         ids = {name: str(number) for name, number in (await self._admin.topic_ids(names)).items()}
         starts = {}
@@ -83,7 +83,7 @@ class InFlightRows:
 
 
 def _identity(record: Record) -> Identity:
-    """From the headers; a row of somebody else's producer need not have them."""
+    """From the headers; a row from another program need not have them."""
     created_at = record.header(CREATED_AT)
     if created_at is None:
         try:

@@ -1,8 +1,8 @@
-"""Replays and backfills as jobs: what each is to do, how far it is, and what somebody wants of it.
+"""Replays and backfills as jobs: what each one does, its progress, and what somebody wishes it to do.
 
-Kept in the compacted cursor topic. ``job/<id>`` is written by the one who publishes, ``job/<id>/wish`` by
-anybody, so that neither overwrites the other. ``job/<id>/asked`` is a job as it was asked for, where several
-may ask for the same one at a time: what its publisher wrote goes before it.
+Kept in the compacted cursor topic. The publisher writes ``job/<id>``, anybody may write ``job/<id>/wish``, so
+that neither overwrites the other. ``job/<id>/asked`` is a requested job; several processes may request the
+same one at a time. What the publisher wrote takes precedence over it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ UNFINISHED = ("waiting", "publishing", "working", "paused", "cancelled", "interr
 
 
 class Wish(StrEnum):
-    """What somebody wants of a job."""
+    """What somebody wishes a job to do."""
 
     RUN = "run"
     PAUSE = "pause"
@@ -38,10 +38,10 @@ class Wish(StrEnum):
 
 
 class FileSource(BaseModel):
-    """An uploaded file: its id, how it is read, and what its rows are named by.
+    """An uploaded file: its id, how it is read, and the digest in the ids of its rows.
 
-    ``reading`` and ``columns``: as `connectors.files` has them. ``digest``: in the rows' ids. ``time``: of
-    rows that have none themselves.
+    ``reading`` and ``columns``: see `connectors.files`. ``digest``: part of the rows' ids. ``time``: for rows
+    without a time.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -55,16 +55,16 @@ class FileSource(BaseModel):
 
 
 class Job(BaseModel):
-    """What it is to do, which never changes, and how far it is.
+    """The definition of a job, which never changes, and its progress.
 
-    ``source``: `topic` (rows of `esk.rows`), `table` (rows of `logs_labeled`), `source` (the source
-    table: a backfill) or `file` (an uploaded one). ``version``: None where rows are labelled as live ones
-    are. ``kept``: whoever serves the API works it; otherwise the command that began it. ``since`` and
-    ``until``: microseconds since 1970. ``starts`` and ``ends``: offsets of the rows topic by partition.
-    ``position``: from where the source is read on. ``replay_starts``: where on the replay topic messages
-    may lie that were published after ``position`` was noted; ``replay_ends``: behind its last message.
-    ``settled``: rows left out, because they were labelled already or on their way. ``skipped``: those with
-    too little text. ``export``: where the rows of a fetch lie as a file.
+    ``source``: `topic` (rows of `esk.rows`), `table` (rows of `logs_labeled`), `source` (the source table: a
+    backfill) or `file` (an uploaded one). ``version``: None for the version of live rows. ``kept``: any
+    process of the API runs it; otherwise the command that started it. ``since`` and ``until``: microseconds
+    since 1970. ``starts`` and ``ends``: offsets of the rows topic by partition. ``position``: where reading
+    the source continues. ``replay_starts``: offsets on the replay topic from which on messages may have been
+    published after ``position`` was saved; ``replay_ends``: the offsets after the last message. ``settled``:
+    rows left out because they were labelled already or in flight. ``skipped``: rows whose text is too short.
+    ``export``: the file with the rows of a fetch.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -96,8 +96,8 @@ class Job(BaseModel):
     settled: int = 0
     unreadable: int = 0
     skipped: int = 0
-    complete: bool = False  # all is published
-    done: bool = False  # all is labelled and stored
+    complete: bool = False  # everything is published
+    done: bool = False  # everything is labelled and stored
     updated_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
 
     def message(self, topics: Topics) -> Outgoing:
@@ -106,7 +106,7 @@ class Job(BaseModel):
         return Outgoing(topics.cursor, 0, f"{_KEY}{self.id}".encode(), value)
 
     def asked_message(self, topics: Topics) -> Outgoing:
-        """For the cursor topic, from one who asks for it and does not publish."""
+        """For the cursor topic, from a process that requests it and does not publish."""
         value = orjson.dumps(self.model_dump(), option=orjson.OPT_NON_STR_KEYS)
         return Outgoing(topics.cursor, 0, f"{_KEY}{self.id}{_ASKED}".encode(), value)
 
@@ -117,14 +117,14 @@ def wish_message(topics: Topics, job: str, wish: Wish) -> Outgoing:
 
 
 class Jobs:
-    """What the cursor topic has told of jobs so far."""
+    """The jobs on the cursor topic so far."""
 
     def __init__(self) -> None:
         self.jobs: dict[str, Job] = {}
         self.wishes: dict[str, Wish] = {}
 
     def learn(self, record: Record) -> None:
-        """From a message of the topic, in order; the poller's own are left out."""
+        """Read a message of the topic, in order; those of the poller are ignored."""
         key = (record.key or b"").decode("utf-8", "replace")
         if not key.startswith(_KEY):
             return
@@ -145,8 +145,9 @@ class Jobs:
         return self.wishes.get(job, Wish.RUN)
 
     def state(self, job: Job) -> str:
-        """In a word: `dropped`, `cancelled`, `paused`, `done`, `working` (all is published), `publishing`,
-        `waiting` (for another that publishes), or `interrupted` (whoever published has not been heard of)."""
+        """One of `dropped`, `cancelled`, `paused`, `done`, `working` (everything is published), `publishing`,
+        `waiting` (for another job), or `interrupted` (its publisher is gone).
+        """
         wish = self.wish(job.id)
         if wish is Wish.DROP:
             return "dropped"
@@ -180,7 +181,7 @@ class Jobs:
         return sorted(self.jobs.values(), key=lambda job: job.begun_at, reverse=True)
 
     def as_dict(self, job: Job) -> dict[str, Any]:
-        """For people and programs: without what only the publisher needs."""
+        """For reports: without the fields that only the publisher needs."""
         told = job.model_dump(
             mode="json",
             exclude={
@@ -197,7 +198,7 @@ class Jobs:
 
 
 async def read_jobs(settings: Settings, tail: Tail) -> Jobs:
-    """What the cursor topic holds of jobs.
+    """The jobs on the cursor topic.
 
     Raises:
         UnavailableError, AccessError.

@@ -1,8 +1,8 @@
 """The right to publish replays: one process at a time, and none while a poller could publish the same rows.
 
-Rows of the source table may be published again before there ever was a poller. Without its cursor nobody
-knows which rows are the poller's own. So who publishes takes the poller's place in its group meanwhile: no
-poller can start, and the first that does reads what was published on the replay topic.
+Rows of the source table may be published before a poller ever ran. Without a poller's cursor it is unknown
+which rows are the poller's. So the publisher meanwhile takes the poller's place in its group: no poller can
+start. The first one that starts later reads the replay topic.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from streams.ports.kafka import Lease, Sender
 
 @dataclass(frozen=True)
 class Ownership:
-    """The right to write, for one generation of a group. ``sender`` writes only while ``lease`` is held."""
+    """The right to write, for one generation of a group. ``sender`` writes only while ``lease`` is valid."""
 
     generation: int
     lease: Lease
@@ -34,7 +34,7 @@ Task = Callable[[Ownership], Awaitable[None]]
 
 
 class ReplayPublisher:
-    """Runs a task while no other process publishes replays; again, if that right is taken away."""
+    """Runs a task while no other process publishes replays; runs it again if that right is lost."""
 
     def __init__(self, context: JobContext, task: Task) -> None:
         self._group = GroupConsumer(connection(context.settings), context.topics.groups.replay)
@@ -42,10 +42,10 @@ class ReplayPublisher:
         self._done = asyncio.Event()
 
     async def run(self) -> None:
-        """Until the task has returned.
+        """Run until the task has returned.
 
         Raises:
-            whatever the task raises apart from retryable errors; AccessError.
+            whatever the task raises except retryable errors; AccessError.
         """
         await _run_until(self._done, self._group.run(self._work))
 
@@ -55,7 +55,7 @@ class ReplayPublisher:
 
 
 class PollerSubstitute:
-    """Runs a task for an owner of the replay group that is the only member of the poller's group too."""
+    """Runs a task for an owner of the replay group that is also the only member of the poller's group."""
 
     def __init__(self, context: JobContext, owner: Ownership, task: Task) -> None:
         self._context = context
@@ -74,10 +74,11 @@ class PollerSubstitute:
         self._failure: Exception | None = None
 
     async def run(self) -> None:
-        """Until the task has returned.
+        """Run until the task has returned.
 
         Raises:
-            UnavailableError: a poller is there, or starts: soon it will have said which rows are its own.
+            UnavailableError: a poller is running or starting; soon its cursor will say which rows are its
+                own.
             LeaseLostError: another process publishes now.
             whatever the task raises.
         """
@@ -103,14 +104,15 @@ class PollerSubstitute:
         except LeaseLostError:
             raise
         except Exception as error:
-            # Not raised here: the group would close itself, and a cancellation meanwhile would cut that off.
+            # Not raised here: the group would close itself, and a cancellation meanwhile would interrupt
+            # that.
             self._failure = error
         finally:
             self._ended.set()
 
 
 class _BothLeases:
-    """Two leases as one. Its generation is the first one's."""
+    """Two leases as one. Its generation is that of the first one."""
 
     def __init__(self, first: Lease, second: Lease) -> None:
         self._first = first
@@ -118,7 +120,7 @@ class _BothLeases:
         self._second_generation = -1
 
     def begin(self, generation: int) -> None:
-        """The second lease is good for this generation only."""
+        """The second lease is valid for this generation only."""
         self._second_generation = generation
 
     @property
@@ -136,7 +138,7 @@ class _BothLeases:
 
 
 async def _run_until(ended: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
-    """Run ``work`` until ``ended`` is set; raises what ends it before."""
+    """Run ``work`` until ``ended`` is set; raises the error that ends it before."""
     working, waiting = asyncio.ensure_future(work), asyncio.create_task(ended.wait())
     try:
         await asyncio.wait([working, waiting], return_when=asyncio.FIRST_COMPLETED)

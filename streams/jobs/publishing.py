@@ -1,8 +1,8 @@
-"""A replay at work: publishes a job's rows to the replay topic, each once, whatever ends it in between.
+"""Publishes a job's rows to the replay topic, each once, whatever interrupts it.
 
-One publishes at a time, in a consumer group of its own, as the poller does: behind its lease nobody else
-adds to what must be compared. What a predecessor published since its last note is read back from the
-replay topic. Little is published ahead of the workers, so that a job stops soon after it is cancelled.
+One process publishes at a time, in a consumer group of its own, like the poller: with its lease nobody else
+changes what it compares with. What a predecessor published after it last saved its position is read from the
+replay topic. Only a few rows are published ahead of the workers, so that a cancelled job stops soon.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from streams.jobs.sources import Item, Page, RowSource, in_sample
 log = structlog.get_logger()
 
 _AT_ONCE = 500
-# Ahead of the workers: what they do in so many seconds, within bounds.
+# Rows ahead of the workers: what they process in so many seconds, within bounds.
 _AHEAD_SECONDS, _LEAST_AHEAD, _MOST_AHEAD = 10.0, 1_000, 20_000
 _LOOK_SECONDS = 0.5
 _AWAY_SECONDS = 1.0
@@ -39,7 +39,7 @@ _NOTE_SECONDS = 10.0
 
 
 class Publishing:
-    """Publishes one job for one time of ownership."""
+    """Publishes one job during one ownership."""
 
     def __init__(
         self,
@@ -49,9 +49,9 @@ class Publishing:
         owner: Ownership,
         report: Callable[[Job, int], None],
     ) -> None:
-        """``open_source`` is called with the job and the ids of its rows that are published and not noted.
+        """``open_source`` is called with the job and the ids of its rows that are published and not recorded.
 
-        ``report`` is called with the job and how many of its rows the workers have still before them.
+        ``report`` is called with the job and the number of its rows that the workers have not processed.
         """
         self._context = context
         self._id = job
@@ -70,10 +70,10 @@ class Publishing:
         self._noted_at = 0.0
 
     async def run(self) -> Job:
-        """Publish until all is, or somebody wishes otherwise.
+        """Publish until everything is published, or somebody wishes otherwise.
 
         Raises:
-            LeaseLostError: another publishes now.
+            LeaseLostError: another process publishes now.
             ConfigurationError, AccessError: a person must change something.
         """
         while True:
@@ -120,7 +120,9 @@ class Publishing:
         return self._context.jobs.wish(self._id) is not Wish.RUN
 
     async def _learn(self, job: Job) -> None:
-        """What was published since the last note, what is on its way, and whether tables need be asked."""
+        """Find out what was published since the position was saved, what is in flight, and whether the tables
+        must be asked.
+        """
         context = self._context
         replay_id = str(await context.admin.topic_id(context.topics.replay))
         where = partitions_of(context.topics.replay, context.settings.topic_partitions)
@@ -129,7 +131,7 @@ class Publishing:
         self._sent = set()
         if job.replay_topic_id != replay_id:
             if job.replay_topic_id:
-                # Gone with what was in it: all is looked at again, and what is labelled left out.
+                # The topic was recreated, and its messages are gone: start again; labelled rows are left out.
                 log.warning("topic_made_anew", topics=[context.topics.replay])
                 job.position = None
                 job.read = job.published = job.settled = job.unreadable = job.skipped = 0
@@ -150,10 +152,10 @@ class Publishing:
             self._compare = live or await count_of(context.client, context.settings, job.version) > 0
 
     async def _select(self, job: Job, page: Page, chosen: Callable[[Item], bool]) -> list[Item]:
-        """What of ``page`` is to be published."""
+        """The rows of ``page`` to be published."""
         items = [item for item in page.items if item.identity not in self._sent and chosen(item)]
         if job.version is None:
-            return items  # the feed has compared them
+            return items  # the source has compared them
         new = [item for item in items if item.identity not in self._way]
         if self._compare and new:
             keys = [(item.row_id, item.micros) for item in new]
@@ -209,7 +211,7 @@ class Publishing:
             job.published += 1
 
     async def _save(self, job: Job) -> None:
-        """Note how far the job is: everything before ``position`` is settled."""
+        """Save the progress: everything before ``position`` is done."""
         job.updated_at = datetime.now(UTC)
         await self._lease.hold(self._generation)
         await self._sender.send(job.message(self._context.topics))
@@ -217,13 +219,13 @@ class Publishing:
         self._report(job, self._ahead.outstanding)
 
     async def _touch(self) -> None:
-        """Show that somebody is at work, in the middle of a page too."""
+        """Show that the publisher is running, also in the middle of a page."""
         if self._noted is not None and time.monotonic() - self._noted_at > _NOTE_SECONDS:
             await self._save(self._noted)
 
 
 class Backpressure:
-    """How many published rows the workers have still before them, and how many they may have."""
+    """The number of published rows that the workers have not processed, and the allowed number."""
 
     def __init__(self, context: JobContext) -> None:
         self.outstanding = 0
@@ -235,7 +237,9 @@ class Backpressure:
         self._pace = 0.0  # rows a second
 
     async def room(self, ends: Mapping[int, int]) -> bool:
-        """Whether more may be published. ``ends``: by partition, behind what was published last."""
+        """Whether more may be published. ``ends``: by partition, the offset after the last published
+        message.
+        """
         now = time.monotonic()
         if now - self._looked > _LOOK_SECONDS:
             found = await self._lags.positions(self._group, [self._topic])

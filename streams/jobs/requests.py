@@ -1,4 +1,4 @@
-"""What was asked for, parsed and checked, as a job."""
+"""Parses and checks a request, and makes a job of it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _PATIENCE_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class ReplayRequest:
-    """What the command line asks of a replay."""
+    """The options of `labelstream replay`."""
 
     source: Literal["topic", "table"]
     version: str | None = None
@@ -50,10 +50,10 @@ class ReplayRequest:
 
 
 async def spec_of(settings: Settings, asked: ReplayRequest) -> LabelSpec:
-    """The label version that is asked for: a known one by its name, or one made of what is given.
+    """The requested label version: a known one by its name, or one made of the given parts.
 
     Raises:
-        ConfigurationError: the name stands for another, or its rows were dropped; a file cannot be used.
+        ConfigurationError: the name belongs to another version, or its rows were dropped; a file is invalid.
         UnavailableError: Kafka or the model's endpoint does not answer.
     """
     known = await read_versions(settings)
@@ -95,10 +95,10 @@ async def spec_of(settings: Settings, asked: ReplayRequest) -> LabelSpec:
 
 
 async def replay_job(context: JobContext, asked: ReplayRequest, spec: LabelSpec) -> Job:
-    """The job, not yet written anywhere.
+    """The job, not recorded yet.
 
     Raises:
-        ConfigurationError: a range or a condition that is none.
+        ConfigurationError: an invalid range or condition.
     """
     job = Job(
         source=asked.source,
@@ -133,10 +133,10 @@ async def backfill_job(
     limit: int | None,
     sample: float | None,
 ) -> Job:
-    """The job, not yet written anywhere. It ends where the poller's own rows begin.
+    """The job, not recorded yet. It ends where the poller's own rows begin.
 
     Raises:
-        ConfigurationError: no poller has begun yet, or the range is the poller's alone.
+        ConfigurationError: no poller has run yet, or the whole range is the poller's.
     """
     begins = await find_poller_start(context)
     if begins is None:
@@ -190,10 +190,11 @@ async def _at(context: JobContext, places: list[Partition], at: datetime) -> dic
 
 
 def _offsets(text: str, partitions: list[int]) -> dict[int, tuple[int, int | None]]:
-    """`0-5000` for all partitions, or `2/0-5000,3/100-` for some; the end is exclusive, none means all.
+    """`0-5000` for all partitions, or `2/0-5000,3/100-` for some; the end is exclusive, without an end all
+    are meant.
 
     Raises:
-        ConfigurationError: it is no such thing.
+        ConfigurationError: it has another form.
     """
     chosen: dict[int, tuple[int, int | None]] = {}
     for part in text.split(","):

@@ -1,4 +1,4 @@
-"""From a job to its labels: publish, wait for the workers and for the sink."""
+"""Runs a job: publish its rows, then wait for the workers and for the sink."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _LOOK_SECONDS = 0.5
 
 
 async def run_job(settings: Settings, job: str, report: Report, *, wait: bool = True) -> dict[str, Any]:
-    """Publish what is left of ``job``; with ``wait`` until its labels are stored. Returns how it stands.
+    """Publish the rest of ``job``; with ``wait`` also wait until its labels are stored. Returns its state.
 
-    ``report`` is called with the job and how many rows the workers have still before them.
+    ``report`` is called with the job and the number of its rows that the workers have not processed.
 
     Raises:
-        ConfigurationError: no such job, or what it reads is gone.
+        ConfigurationError: no such job, or its source is gone.
     """
     async with open_context(settings) as context:
         found = context.jobs.named(job)
@@ -47,7 +47,7 @@ async def run_job(settings: Settings, job: str, report: Report, *, wait: bool = 
 
 
 async def find_poller_start(context: JobContext) -> int | None:
-    """Rows from this time on are the poller's, in microseconds since 1970; None: there never was a poller.
+    """Rows from this time on are the poller's, in microseconds since 1970; None: no poller ever ran.
 
     Raises:
         UnavailableError, AccessError.
@@ -57,10 +57,10 @@ async def find_poller_start(context: JobContext) -> int | None:
 
 
 async def open_row_source(context: JobContext, job: Job, sent: Sequence[str] = ()) -> RowSource:
-    """Where the rows of ``job`` come from. ``sent``: ids of its own that are published and not noted.
+    """The source of the rows of ``job``. ``sent``: ids of its rows that are published and not recorded.
 
     Raises:
-        ConfigurationError: the rows topic is no longer the one that the job began with.
+        ConfigurationError: the rows topic was recreated since the job began.
     """
     settings, topics = context.settings, context.topics
     if job.source == "topic":
@@ -94,11 +94,11 @@ class JobRun:
         self._published: Job | None = None
 
     async def publish(self) -> Job:
-        """Publish what is left of the job, as soon as nobody else publishes; returns how it stands then.
+        """Publish the rest of the job, as soon as nobody else publishes; returns its state then.
 
         Raises:
-            ConfigurationError: what it reads is gone, or a person must change something.
-            RefusedError: what it reads cannot be read.
+            ConfigurationError: its source is gone, or a person must change something.
+            RefusedError: its source cannot be read.
         """
         await ReplayPublisher(self._context, self._publish_as_owner).run()
         assert self._published is not None
@@ -122,7 +122,7 @@ class JobRun:
         if not await self._wait_for(job, partial(self._count_unlabeled, job)):
             return job
         if not await until_available("Kafka", partial(self._is_same_topic, job)):
-            # What the workers had not read is gone.
+            # The messages that the workers had not read are gone.
             return await self._save(job.model_copy(update={"complete": False}))
         shadow = job.version is not None and job.to == "shadow"
         ends = await read_ends(context, context.topics.shadow if shadow else context.topics.labeled)
@@ -133,7 +133,7 @@ class JobRun:
         return job
 
     async def _wait_for(self, job: Job, count_left: Callable[[], Awaitable[int]]) -> bool:
-        """Until nothing is left. False if somebody wishes the job to stop."""
+        """Wait until nothing is left. False if somebody wishes the job to stop."""
         while (left := await until_available("Kafka", count_left)) > 0:
             if self._context.jobs.wish(self._id) is not Wish.RUN:
                 return False
@@ -147,7 +147,7 @@ class JobRun:
         return await count_unlabeled(self._context, job.replay_ends)
 
     async def _is_same_topic(self, job: Job) -> bool:
-        """Whether the replay topic is still the one that the rows were published on."""
+        """Whether the replay topic is still the one where the rows were published."""
         topic_id = await self._context.admin.topic_id(self._context.topics.replay)
         return str(topic_id) == job.replay_topic_id
 

@@ -1,7 +1,7 @@
-"""Works the jobs that were asked for through the API, in whichever process has what they need.
+"""Runs the jobs that were requested through the API, in any process that has what they need.
 
-A job lives in the cursor topic: who serves the API takes up what is not finished, after a crash too. One
-job publishes at a time among all processes; those that are published are waited for side by side.
+A job is on the cursor topic: every process of the API continues unfinished jobs, also after a crash. One job
+publishes at a time among all processes. Published jobs are waited for concurrently.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _PACE_SECONDS = 60.0
 
 
 class JobRates:
-    """How fast jobs come on: what was done of each, and when."""
+    """The speed of jobs: how many rows of each were done, and when."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -55,7 +55,7 @@ class JobRates:
         self._seen.pop(job, None)
 
     def of(self, job: str) -> float | None:
-        """Rows a second lately; None where nobody knows."""
+        """Recent rows a second; None if unknown."""
         seen = self._seen.get(job)
         if not seen or seen[-1][0] - seen[0][0] < 1.0:
             return None
@@ -63,10 +63,10 @@ class JobRates:
 
 
 class JobScheduler:
-    """The jobs as this process knows them. Runs until cancelled; begins anew when Kafka was away."""
+    """The jobs as this process knows them. Runs until cancelled; starts again after Kafka was down."""
 
     def __init__(self, settings: Callable[[], Settings]) -> None:
-        """``settings``: asked for at each beginning, for the local stack's addresses change."""
+        """``settings``: called at each start, because the addresses of the local stack may change."""
         self._settings = settings
         self._context: JobContext | None = None
         self._publishing: tuple[str, asyncio.Task[None]] | None = None
@@ -77,7 +77,7 @@ class JobScheduler:
 
     @property
     def context(self) -> JobContext:
-        """What a job works with.
+        """The context for a job.
 
         Raises:
             UnavailableError: Kafka does not answer.
@@ -88,7 +88,7 @@ class JobScheduler:
 
     @contextlib.asynccontextmanager
     async def at_work(self) -> AsyncIterator[JobScheduler]:
-        """`run` around a block."""
+        """Run `run` around a block."""
         task = asyncio.create_task(self.run())
         try:
             yield self
@@ -97,7 +97,7 @@ class JobScheduler:
             await asyncio.wait([task])
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run until cancelled."""
         said = ""
         while True:
             try:
@@ -108,7 +108,7 @@ class JobScheduler:
                 if str(error) != said:
                     log.warning("waiting for what jobs need", reason=str(error))
                 said = str(error)
-            except Exception:  # a bug: seen in the log, and the other jobs go on
+            except Exception:  # a bug: it is logged, and the other jobs go on
                 log.exception("jobs_begin_anew")
             finally:
                 self._context = None
@@ -116,7 +116,7 @@ class JobScheduler:
             await asyncio.sleep(_AWAY_SECONDS)
 
     def shown(self, job: Job) -> dict[str, Any]:
-        """A job for people and programs: as `Jobs.as_dict`, with its progress."""
+        """A job for reports: as `Jobs.as_dict`, with its progress."""
         told = self.context.jobs.as_dict(job)
         left = 0 if job.done else self._left.get(job.id, job.published)
         past = job.settled + job.skipped + job.unreadable + job.published - left
@@ -171,19 +171,19 @@ class JobScheduler:
             found = await (run.finish(job) if finish_it else run.publish())
             self._failed.pop(job.id, None)
             if context.jobs.jobs[job.id].updated_at <= found.updated_at:
-                context.jobs.jobs[job.id] = found  # the topic tells it too, a little later
+                context.jobs.jobs[job.id] = found  # the topic will say the same, a little later
         except RetryableError as error:
             log.warning("job_waits", job=job.id, reason=str(error))
             await asyncio.sleep(_AWAY_SECONDS)
         except (ConfigurationError, PermanentError) as error:
             log.error("job_stands", job=job.id, reason=str(error))
             self._failed[job.id] = (time.monotonic(), str(error))
-        except Exception:  # a bug: seen in the log, and not in a circle
+        except Exception:  # a bug: it is logged, and not repeated endlessly
             log.exception("job_stands", job=job.id)
             self._failed[job.id] = (time.monotonic(), "it cannot go on; the log says more")
 
     async def _measure(self, context: JobContext) -> None:
-        """How many rows the workers have still before them, of each job that is not done."""
+        """Count the rows that the workers have not processed, for each job that is not done."""
         for job in list(context.jobs.jobs.values()):
             if job.done or not job.published:
                 self._left.pop(job.id, None)

@@ -1,4 +1,4 @@
-"""Where a replay's rows come from: the rows topic, the labels that are stored, or the source table.
+"""Sources of a replay's rows: the rows topic, the stored labels, or the source table.
 
 Uploaded files are in `streams/jobs/file_source.py`.
 """
@@ -27,8 +27,9 @@ PAGE_ROWS = 500
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A row to be published again. ``micros``: its time since 1970. ``headers``: besides those of every
-    replayed row."""
+    """A row to be published again. ``micros``: its time since 1970. ``headers``: in addition to those of
+    every replayed row.
+    """
 
     row_id: str
     created_at: bytes
@@ -40,16 +41,16 @@ class Item:
 
     @property
     def identity(self) -> tuple[str, bytes]:
-        """The row: its id and time."""
+        """Identifies the row: its id and time."""
         return (self.row_id, self.created_at)
 
 
 @dataclass(frozen=True)
 class Page:
-    """Some rows, and ``position``, from which on a next reading goes on after them.
+    """Some rows, and ``position``, where reading continues after them.
 
-    ``letters``: dead letters of rows that no topic takes. ``unreadable``: messages that are no rows.
-    ``settled``: rows that the feed itself left out; ``skipped``: those with too little text.
+    ``letters``: dead letters of rows that no topic takes. ``unreadable``: messages that are not rows.
+    ``settled``: rows that the source itself left out; ``skipped``: rows whose text is too short.
     """
 
     items: list[Item]
@@ -61,17 +62,17 @@ class Page:
 
 
 class RowSource(Protocol):
-    """Rows of one job, in an order that is the same each time."""
+    """The rows of one job, in the same order each time."""
 
     async def count(self) -> int:
-        """How many rows it will give, about."""
+        """The approximate number of rows."""
 
     def pages(self, position: Any) -> AsyncIterator[Page]:
-        """From ``position`` (None: the beginning) on."""
+        """The pages from ``position`` (None: the beginning) on."""
 
 
 class TopicFeed:
-    """Rows of the rows topic, from the offsets ``starts`` up to ``ends``."""
+    """Rows of the rows topic, from the offsets ``starts`` to ``ends``."""
 
     def __init__(self, tail: Tail, topic: str, job: Job) -> None:
         self._tail = tail
@@ -126,7 +127,7 @@ class TableFeed:
 
 
 class SourceFeed:
-    """Old rows of the source table. ``on_the_way``: id, time and text of rows that the topics hold."""
+    """Old rows of the source table. ``on_the_way``: id, time and text of rows on the topics."""
 
     def __init__(self, rows: OldRows, partitions: int, on_the_way: Iterable[tuple[str, int, str]]) -> None:
         self._rows = rows
@@ -150,7 +151,7 @@ class SourceFeed:
 
 
 def in_sample(share: float | None) -> Callable[[Item], bool]:
-    """Whether a row belongs to a sample of ``share`` (0..1); the same rows each time."""
+    """Whether a row belongs to a sample of ``share`` (0..1); always the same rows."""
     if share is None or share >= 1:
         return lambda item: True
     most = int(share * 2**64)

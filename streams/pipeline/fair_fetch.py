@@ -1,5 +1,6 @@
-"""Turns among partitions: Kafka's client empties one partition's buffer, thousands of messages, before it
-hands out the next one's. While one is worked through, the others would stand still for half a minute."""
+"""Fetches from partitions in turn. Kafka's client empties the buffer of one partition, thousands of messages,
+before it returns messages of the next one. Meanwhile the others would wait for half a minute.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ P = TypeVar("P", bound=Hashable)
 
 
 class Turns(Generic[P]):
-    """Whoever was handed messages comes after those that were not since."""
+    """The order of partitions: those that were served come after those that were not served since."""
 
     def __init__(self, last: Callable[[P], bool]) -> None:
         """``last``: whether a partition comes after all others (replays)."""
@@ -18,7 +19,9 @@ class Turns(Generic[P]):
         self._served: set[P] = set()
 
     def choices(self, active: Collection[P]) -> list[set[P]]:
-        """What to ask for, one after the other, until there is something; the last is all of ``active``."""
+        """The sets of partitions to fetch from, one after the other until one has messages; the last is all
+        of ``active``.
+        """
         every = set(active)
         first = {partition for partition in every if not self._last(partition)}
         found: list[set[P]] = []
@@ -28,6 +31,6 @@ class Turns(Generic[P]):
         return [*found, every]
 
     def served(self, partitions: Collection[P]) -> None:
-        """These were handed out; none: nobody has anything."""
+        """These were served; none: no partition has messages."""
         again = not partitions or not self._served.isdisjoint(partitions)
         self._served = set(partitions) if again else self._served | set(partitions)

@@ -1,8 +1,8 @@
 """The Faust app of the agents: the only module that imports Faust.
 
-Faust gives membership in the consumer group, fetching, and one agent a stage. Acknowledging and
-committing is not left to it: its own bookkeeping skips unfinished messages (see docs/internals/adr/0002), so
-nothing is ever acknowledged to Faust, and `streams/delivery/delivery.py` commits its own positions.
+Faust provides membership in the consumer group, fetching, and one agent for each stage. It does not
+acknowledge or commit: its own bookkeeping skips unfinished messages (see docs/internals/adr/0002). So nothing
+is ever acknowledged to Faust, and `streams/delivery/delivery.py` commits its own positions.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ Offer = Callable[[Sequence[Record], int], None]
 
 
 class Worker(Protocol):
-    """What the consumer asks of the process that it works for."""
+    """What the consumer needs of its process."""
 
     connection: dict[str, Any]
     lease: GroupLease
     turns: Turns[Any]
 
     def fail(self, error: Exception) -> None:
-        """Nobody else will handle ``error``: the process must end with it."""
+        """Nobody else handles ``error``: the process must end with it."""
 
     def owed(self) -> dict[Partition, int]:
-        """Where each owned partition is to be read from."""
+        """The next offset to read of each owned partition."""
 
     def crowded(self) -> set[Partition]:
-        """Partitions that have enough messages waiting."""
+        """Partitions with enough waiting messages."""
 
 
 class _DaemonThread(driver.AIOKafkaConsumerThread.Worker):
-    """A consumer that does not stop in time must not keep the process alive."""
+    """A consumer thread that does not stop in time must not keep the process alive."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -58,15 +58,15 @@ class _DaemonThread(driver.AIOKafkaConsumerThread.Worker):
 
 
 class _Thread(driver.AIOKafkaConsumerThread):
-    """Faust's consumer thread with our consumer: our security, range assignment, and the lease."""
+    """Faust's consumer thread with our consumer, security settings, range assignment, and the lease."""
 
     Worker = _DaemonThread
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         return AIOKafkaConsumer(
             **self.app.agents_worker.connection,
-            # Range assignment: live rows and replays of a partition are written to one output partition
-            # by one worker.
+            # Range assignment: live rows and replays of one partition number are written to one output
+            # partition by one worker.
             **member_arguments(self.app.conf.id),
             max_poll_records=POLL_RECORDS,
         )
@@ -77,7 +77,7 @@ class _Thread(driver.AIOKafkaConsumerThread):
         self.add_future(self._watch_client())
 
     async def _watch_client(self) -> None:
-        """Faust does not ask the client what its tasks have failed with."""
+        """Faust does not check whether the client's tasks have failed."""
         try:
             while not self.should_stop:
                 raise_failed_tasks(self._ensure_consumer())
@@ -86,11 +86,12 @@ class _Thread(driver.AIOKafkaConsumerThread):
             self.app.loop.call_soon_threadsafe(self.app.agents_worker.fail, error)
 
     def verify_event_path(self, now: float, tp: Any) -> None:
-        """Faust's watchdog judges by acknowledgements, of which it sees none."""
+        """Faust's watchdog judges by acknowledgements, which it never gets here."""
 
     async def getmany_in_turn(self, choices: Sequence[set[Any]], timeout: float) -> Any:
-        """What the first of ``choices`` brings that has something; the last may take ``timeout``. One call
-        of the thread: each costs some turns of two event loops."""
+        """Messages of the first of ``choices`` that has some; only the last one may wait for ``timeout``. A
+        single call of the thread, because each call costs several iterations of two event loops.
+        """
         return await self.call_thread(self._getmany_in_turn, choices, timeout)
 
     async def _getmany_in_turn(self, choices: Sequence[set[Any]], timeout: float) -> Any:
@@ -131,7 +132,7 @@ class _Thread(driver.AIOKafkaConsumerThread):
 
 
 class _Listener(driver.ConsumerRebalanceListener):
-    """Called by aiokafka in the consumer's thread; what it raises is logged there and dropped."""
+    """Called by aiokafka in the consumer's thread; its exceptions are only logged there."""
 
     def on_partitions_revoked(self, revoked: Any) -> Awaitable[Any]:
         return self._owned(super().on_partitions_revoked, revoked)
@@ -148,10 +149,10 @@ class _Listener(driver.ConsumerRebalanceListener):
 
 
 class _Consumer(driver.Consumer):
-    """Leaves crowded partitions unfetched. Faust's own pausing drops what was already fetched.
+    """Does not fetch from crowded partitions. Faust's own pausing drops fetched messages.
 
-    One event carries what one fetch brought of a partition: an event a message costs as much again as all
-    that is done with it.
+    One event holds all messages of one fetch from a partition: one event for each message would double the
+    cost.
     """
 
     RebalanceListener = _Listener
@@ -160,10 +161,11 @@ class _Consumer(driver.Consumer):
         return _Thread(self, loop=self.loop, beacon=self.beacon)
 
     async def perform_seek(self) -> None:
-        """Go on at what is owed. Faust's own way asks the client to seek to what is committed, and the
-        client does not if that is offset 0: what was fetched and dropped before would be skipped."""
+        """Continue at the next expected offset. Faust tells the client to seek to the committed offset, which
+        the client ignores for offset 0: messages that were fetched and dropped before would be skipped.
+        """
         for partition, offset in self.app.agents_worker.owed().items():
-            with contextlib.suppress(IllegalStateError):  # another rebalance has begun, and seeks again
+            with contextlib.suppress(IllegalStateError):  # another rebalance has begun, and will seek again
                 await self.seek(self._new_topicpartition(*partition), offset)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[Any, Any]]:
@@ -178,7 +180,7 @@ class _Consumer(driver.Consumer):
                 yield tp, message
 
     async def _add_gap(self, tp: Any, offset_from: int, offset_to: int) -> None:
-        """Faust would remember each event's step in the offsets for commits that it does not make."""
+        """Faust would remember each event's offset for commits that it does not make."""
 
     async def _getmany(self, active_partitions: set[Any] | None, timeout: float) -> Any:
         crowded = self.app.agents_worker.crowded()
@@ -187,7 +189,7 @@ class _Consumer(driver.Consumer):
             if not active_partitions:
                 await asyncio.sleep(0.02)
                 return {}
-            timeout = min(timeout, 0.1)  # the crowd may have gone by then
+            timeout = min(timeout, 0.1)  # crowded partitions may be free by then
         turns = self.app.agents_worker.turns
         found = await self._thread.getmany_in_turn(turns.choices(active_partitions or ()), timeout)
         turns.served(found)
@@ -195,7 +197,7 @@ class _Consumer(driver.Consumer):
 
 
 class _Fetched(faust.Schema):
-    """An event's value is the list of records that it carries; nothing is decoded here."""
+    """The value of an event is its list of records; nothing is decoded here."""
 
     def compile(self, app: Any, **_: Any) -> Any:
         create_event = app.create_event
@@ -207,7 +209,7 @@ class _Fetched(faust.Schema):
 
 
 class _Producer(driver.Producer):
-    """Faust's own producer stays off: outputs go through the leased producer."""
+    """Faust's own producer is not started: outputs go through the producer with the lease."""
 
     async def on_start(self) -> None: ...
 
@@ -232,11 +234,11 @@ class _App(faust.App):
 
 
 def make_app(worker: Worker, group: str, connection: Mapping[str, Any], data: Path) -> Any:
-    """The app, which asks ``worker`` what is owed and what is crowded. Starts nothing.
+    """The app; it asks ``worker`` for expected offsets and crowded partitions. Starts nothing.
 
-    ``connection``: aiokafka's arguments for reaching Kafka. ``data``: a folder for Faust's own files.
+    ``connection``: aiokafka's arguments for connecting to Kafka. ``data``: a folder for Faust's own files.
     """
-    # Every setting that Faust would otherwise take from unprefixed environment names is given.
+    # Every setting that Faust would otherwise read from unprefixed environment variables is set.
     app = _App(
         group,
         broker="kafka://" + connection["bootstrap_servers"].split(",")[0],
@@ -267,8 +269,9 @@ def make_app(worker: Worker, group: str, connection: Mapping[str, Any], data: Pa
 
 
 def add_agent(app: Any, name: str, topics: Sequence[str], offer: Offer) -> None:
-    """An agent that hands what is read from ``topics`` to ``offer``: records of one partition and the
-    generation under which they were read."""
+    """An agent that passes what is read from ``topics`` to ``offer``: records of one partition and the
+    generation in which they were read.
+    """
 
     async def consume(stream: AsyncIterable[Any]) -> None:
         async for event in stream.noack().events():  # type: ignore[attr-defined]

@@ -1,4 +1,6 @@
-"""Label versions in an agents' worker: its own is told to all, the others' are followed and worked under."""
+"""The label versions of an agents worker: it announces its own, follows those of others, and labels under all
+of them.
+"""
 
 from __future__ import annotations
 
@@ -32,14 +34,14 @@ log = structlog.get_logger()
 LabelStep = Step[Row, Labeled]
 
 _WAIT_SECONDS = 1.0
-# The version is written before its rows. If it is not there so long after all was read, it never will be.
+# A version is written before its rows. If it is missing so long after the topic was read, it never existed.
 _ABSENT_SECONDS = 30.0
 _LIST_SECONDS = 30.0
 _NOT_OFFERED = Retry(5.0, "the endpoint does not offer the version's model")
 
 
 class LabelSteps:
-    """Label steps by version. ``live`` is this worker's own."""
+    """Label steps by version. ``live``: this worker's own version."""
 
     def __init__(
         self,
@@ -64,7 +66,7 @@ class LabelSteps:
         self._follower = Follower(connection(settings), topics.versions, self.known.learn)
 
     def label_as(self, version: str) -> LabelStep:
-        """The label step of ``version``, which need not be known yet."""
+        """The label step of ``version``, which may still be unknown."""
 
         async def step(row: Row) -> Outcome[Labeled]:
             try:
@@ -80,11 +82,11 @@ class LabelSteps:
         return step
 
     async def start(self) -> None:
-        """Read what is known, so that nothing unwanted is worked on."""
+        """Read the known versions and drops, so that nothing unwanted is processed."""
         await until_available("the label versions", self._follower.start)
 
     async def run(self) -> None:
-        """Tell the live version, then follow, until cancelled."""
+        """Announce the live version, then follow the topic, until cancelled."""
         telling = in_background(self._tell(), "tell the label version")
         try:
             await self._follower.run()
@@ -104,8 +106,9 @@ class LabelSteps:
         return made[1]
 
     async def _offered(self, version: str) -> bool:
-        """Whether the endpoint offers the version's model. To ask for one that it lacks would count as a
-        failure of the endpoint, for live rows too."""
+        """Whether the endpoint serves the version's model. A call for a model that it does not have would
+        count as a failure of the endpoint, for live rows too.
+        """
         model = self.known.specs[version].model
         if model == self._live.model:
             return True
@@ -121,7 +124,9 @@ class LabelSteps:
         return self._follower.current_at - first > _ABSENT_SECONDS
 
     async def _tell(self) -> None:
-        """Note the live version on the versions topic and in `label_versions`, whenever they are there."""
+        """Record the live version on the versions topic and in `label_versions`, as soon as they are
+        available.
+        """
         spec = self._live
         other = self.known.specs.get(spec.version)
         difference = other.difference(spec) if other is not None else ""

@@ -1,4 +1,4 @@
-"""Metrics of the LLM endpoints: the limit and why it is what it is, the queue, calls and tokens."""
+"""Metrics of the LLM endpoints: the limit and the reason for it, the queue, calls and tokens."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def llm_metrics(endpoints: Mapping[str, Endpoint]) -> Iterable[Metric]:
             if state.endpoint_waiting is not None
         }
     )
-    # Of an endpoint that is away the reason is an error's text, which is no label: every text is a series.
+    # While an endpoint is down, the reason is an error's text. That is no metric label: each text would be a
+    # series.
     yield m.LLM_LIMIT_REASON.family(
         {(name, state.reason if state.available else "away"): 1.0 for name, state in states.items()}
     )

@@ -8,7 +8,7 @@
                                    (or, as a trial, --label--> shadow -----> tables)
                            any step --> dead-letter ---------- sink -----> dead_letters
 
-Live messages come first; replays, and dead letters that are tried again, use what they leave.
+Live messages come first; replays, and retried dead letters, use the capacity that they leave.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from streams.core.records import Record
 from streams.core.topics import Topics
 from streams.delivery.routes import Flow, Route
 
-SHADOW = "shadow"  # where a replay's labels go, if not to `labeled`
+SHADOW = "shadow"  # the target of a replay's labels, if not `labeled`
 
 
 def agents_flow(
@@ -36,7 +36,7 @@ def agents_flow(
     recall: Callable[[Record], None] | None = None,
     unwanted: Callable[[Record], bool] = lambda record: False,
 ) -> Flow:
-    """What the agents do with each message of their topics.
+    """How the agents process each message of their topics.
 
     ``label_as``: the label step of another version, for replays.
     """
@@ -51,7 +51,7 @@ def agents_flow(
     def route(record: Record) -> Route:
         if record.topic != topics.replay:
             return augmenting if record.topic == topics.labeled else labelling
-        if record.header(MESSAGE_TYPE) == b"labeled":  # a dead letter of augmenting that is tried again
+        if record.header(MESSAGE_TYPE) == b"labeled":  # a retried dead letter of the augment step
             return augmenting
         version = record.header(LABEL_VERSION)
         if not version:
@@ -60,7 +60,7 @@ def agents_flow(
         return relabelling(version.decode("utf-8", "replace"), to.decode("utf-8", "replace"))
 
     return Flow(
-        # Replays last: the inputs go from the most urgent to the least.
+        # Replays last: the inputs are ordered from the most urgent to the least.
         inputs=tuple(sorted(topics.groups.agents.topics, key=lambda topic: topic == topics.replay)),
         outputs=(topics.labeled, topics.shadow, topics.augmented),
         dead_letter=topics.dead_letter,

@@ -32,9 +32,9 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 2.0
 
 
 class AgentsWorker:
-    """One worker process: a Faust app whose agents hand their messages to one delivery.
+    """One worker process: a Faust app whose agents pass their messages to one delivery.
 
-    ``agents``: the topics of each.
+    ``agents``: the topics of each agent.
     """
 
     def __init__(
@@ -65,27 +65,28 @@ class AgentsWorker:
         self._app.on_rebalance_complete.connect(self._on_assigned)
 
     def owed(self) -> dict[Partition, int]:
-        """Where each owned partition is to be read from."""
+        """The next offset to read of each owned partition."""
         return self._delivery.owed()
 
     def crowded(self) -> set[Partition]:
-        """Partitions that have enough messages waiting."""
+        """Partitions with enough waiting messages."""
         return self._delivery.crowded()
 
     def fail(self, error: Exception) -> None:
-        """Have `run` end with ``error``."""
+        """Make `run` end with ``error``."""
         if self._failed is not None and not self._failed.done():
             self._failed.set_exception(error)
 
     async def run(self) -> None:
-        """Work until cancelled, then settle and leave the group.
+        """Work until cancelled, then finish and leave the group.
 
         Raises:
-            UnavailableError: the worker lost its group or its thread and must be started anew.
+            UnavailableError: the worker lost its group or its thread and must be restarted.
             AccessError, ConfigurationError: a person must change something.
         """
         failed = self._failed = asyncio.get_running_loop().create_future()
-        # A start that is cancelled half-way leaves threads that Faust forgets to stop: it is let finish.
+        # If a start is cancelled half-way, Faust does not stop its threads, so the start is allowed to
+        # finish.
         starting = asyncio.create_task(self._app.start())
         committing = asyncio.create_task(self._commit_for_ever())
         crashed = asyncio.create_task(self._wait_for_crash())
@@ -119,7 +120,7 @@ class AgentsWorker:
 
     # --- rebalances ---
 
-    # Faust's ways of dropping an exception of these differ from signal to signal: none leaves them.
+    # Faust drops exceptions of these signals in different ways, so no exception leaves them.
 
     async def _on_revoked(self, *_: Any, **__: Any) -> None:
         try:
@@ -153,7 +154,7 @@ class AgentsWorker:
         committed = await thread.committed(sorted(assignment)) if assignment else {}
         anew = await self._delivery.assigned(committed, generation)
         if anew:
-            # Faust seeks to what is committed, right after this.
+            # Right after this, Faust seeks to the committed offsets.
             log.warning("topic_made_anew", topics=sorted({p.topic for p in anew}))
             await thread.commit_positions(anew)
         await self._note_topics()
@@ -190,11 +191,11 @@ class AgentsWorker:
         self._topics = await self._topic_ids.topic_ids(names)
 
     async def _compare_topics(self) -> None:
-        """A topic that is deleted and made again under a running worker begins again at offset 0, which
-        Faust takes for messages it has had. A worker that starts anew reads it from its beginning.
+        """If a topic is recreated while a worker runs, it begins again at offset 0, and Faust takes its
+        messages for known ones. A worker that restarts reads the topic from its beginning.
 
         Raises:
-            UnavailableError: a topic is no longer the one that this worker began with.
+            UnavailableError: a topic is no longer the one that this worker started with.
         """
         before = self._topics
         if not before or self._app.rebalancing:
@@ -216,7 +217,7 @@ class AgentsWorker:
                 async with asyncio.timeout(SETTLE_SECONDS):
                     await self._app.consumer._thread.commit_positions(changed)
             except Exception as error:
-                # The next owner finds the outputs in the tail; a missed commit only makes it longer.
+                # The next owner finds the outputs in the tail; a missed commit only makes the tail longer.
                 failed = translate(error)
                 log.info(
                     "commit_missed",

@@ -1,1 +1,1 @@
-"""The service behind the HTTP routes: implementations of `streams.ports.kafka`."""
+"""The implementations behind the HTTP routes' ports."""

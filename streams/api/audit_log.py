@@ -21,7 +21,7 @@ _KEPT_ENTRIES = 10_000
 
 
 class AuditLog:
-    """Implements `streams.ports.audit.Audit` over `audit_log`; what cannot be written waits."""
+    """Implements `streams.ports.audit.Audit` over `audit_log`; entries that cannot be written wait."""
 
     def __init__(self, tables: ResultTables) -> None:
         self._tables = tables
@@ -39,7 +39,7 @@ class AuditLog:
             result=entry.result,
         )
         self._waiting.append(entry)
-        # Whoever acts does not wait for it.
+        # The caller does not wait for it.
         task = in_background(self._write(), "write the audit log")
         self._writes.add(task)
         task.add_done_callback(self._writes.discard)
@@ -49,7 +49,7 @@ class AuditLog:
         return await self._tables.ask(lambda client, settings: read_audit(client, settings, limit))
 
     async def close(self) -> None:
-        """Write what waits."""
+        """Write the waiting entries."""
         if self._writes:
             await asyncio.wait(self._writes)
         await self._write()

@@ -1,4 +1,4 @@
-"""Labels on demand, by the label agent's own code and within its endpoint's limit."""
+"""Labels on demand, with the label agent's code and within its endpoint's limit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from streams.core.text import clean, why_skipped
 from streams.ports.classifier import OnDemand
 from streams.runtime.local_stack import with_local_stack
 
-# Somebody waits for the answer: a call that takes longer is given up.
+# A client waits for the answer: a call that takes longer is cancelled.
 _PATIENCE_SECONDS = 10.0
 _MOST_SECONDS = 60.0
 
@@ -98,7 +98,7 @@ class LabelOnDemand:
             return self._model
 
     async def _look_again(self, used: _Model) -> None:
-        """The local stand-in may have come up at another address."""
+        """The local stand-in may have been restarted at another address."""
         if self._settings.llm_labeler_api_base is None and self._model is used:
             found = await asyncio.to_thread(with_local_stack, self._settings)
             if found.llm_labeler_api_base != used.base:
@@ -106,7 +106,7 @@ class LabelOnDemand:
 
 
 async def _all(work: Sequence[Coroutine[Any, Any, OnDemand]]) -> list[OnDemand]:
-    """The results, or the first error: then nobody waits for the others."""
+    """The results, or the first error: then the others are not awaited."""
     tasks = [asyncio.create_task(one) for one in work]
     try:
         return list(await asyncio.gather(*tasks))

@@ -1,5 +1,6 @@
-"""The ports of the API over the real parts. Each finds its dependency at the first request that needs it,
-and where the local stack has moved, again."""
+"""The labelled topic for the API. It connects at the first request, and again if the local stack was
+restarted elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -31,17 +32,17 @@ class LabeledFeed:
                 yield one
 
     def stop(self) -> None:
-        """End all readers."""
+        """Disconnect all readers."""
         for one in self._all:
             one.stop()
 
     async def close(self) -> None:
-        """End everything."""
+        """Stop everything."""
         for one in self._all:
             await one.close()
 
     async def _found(self) -> Broadcast:
-        """The consumer; another one where the local stack has moved since."""
+        """The consumer; another one if the local stack was restarted elsewhere since."""
         if self._broadcast is None or self._settings.kafka_bootstrap_servers is None:
             found = await asyncio.to_thread(with_local_stack, self._settings)
             if self._broadcast is None or found.kafka_bootstrap_servers != self._servers:

@@ -1,4 +1,4 @@
-"""The overview at work: one look a second for all who watch, none while nobody does."""
+"""The overview: read once a second for all viewers, and not at all without viewers."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from streams.runtime.result_tables import ResultTables
 
 log = structlog.get_logger()
 
-_LINGER_SECONDS = 30.0  # looks go on so long when the last one has gone
-_LOOK_SECONDS = 10.0  # no look is waited for any longer
+_LINGER_SECONDS = 30.0  # probing goes on for so long after the last viewer has left
+_LOOK_SECONDS = 10.0  # the time-out of a probe
 _FAST_SECONDS, _SLOW_SECONDS = 1.0, 15.0
 _TICK_SECONDS, _FIRST_SECONDS = 0.8, 5.0
 _MOST_JOBS, _MOST_VERSIONS = 20, 50
@@ -82,13 +82,13 @@ class OverviewBoard:
             return await anext(pictures)
 
     def stop(self) -> None:
-        """End all who watch."""
+        """Disconnect all viewers."""
         self._stopped = True
         if self._task is not None:
             self._task.cancel()
 
     async def close(self) -> None:
-        """End the looks and close what they opened."""
+        """Stop probing and close the connections."""
         self.stop()
         if self._task is not None:
             await asyncio.wait([self._task])
@@ -134,7 +134,9 @@ class OverviewBoard:
                 self._changed.notify_all()
 
     async def _look(self) -> None:
-        """One look at everything that is due; what does not answer keeps its last numbers and says why."""
+        """Run every probe that is due; a part that does not answer keeps its last figures, with the
+        reason.
+        """
         for name, every, look in (
             ("kafka", _FAST_SECONDS, self._kafka),
             ("roles", _FAST_SECONDS, self._roles.look),
@@ -144,7 +146,7 @@ class OverviewBoard:
         ):
             if name not in self._looking or self._looking[name].done():
                 self._looking[name] = asyncio.create_task(self._part(name, every, look))
-        # A slow part is told when it is there; the others do not wait for it, but for the first time.
+        # The figures of a slow part are shown when they arrive; the others wait for it only the first time.
         await asyncio.wait(self._looking.values(), timeout=_TICK_SECONDS if self._picture else _FIRST_SECONDS)
         now, parts = time.time(), self._parts
         stages, topics = parts.get("stages", {}), parts.get("topics", {})
@@ -179,11 +181,11 @@ class OverviewBoard:
             self._due[name] = now + every * 0.9
         except (LabelstreamError, TimeoutError) as error:
             self._due[name] = now + max(every, 2.0)
-            # The text may name hosts, for those who run the service; the page says only what is away.
+            # The text may name hosts, and is for operators; the page only says which part is down.
             log.debug("overview_part_away", part=name, error=str(error))
             problems[name] = type(error).__name__
         except Exception as error:
-            # One part's fault leaves the others their numbers.
+            # An error of one part does not affect the figures of the others.
             self._due[name] = now + _LOOK_SECONDS
             log.exception("overview_part_broke", part=name)
             problems[name] = type(error).__name__
@@ -247,16 +249,16 @@ HISTORY_SECONDS = 300
 
 @dataclass
 class History:
-    """One number a second for the charts, the newest five minutes; as lists, oldest first."""
+    """One value a second for the charts, the newest five minutes; as lists, oldest first."""
 
     names: Sequence[str]
     points: deque[tuple[float, ...]] = field(default_factory=lambda: deque(maxlen=HISTORY_SECONDS))
 
     def add(self, at: float, values: Mapping[str, float]) -> None:
-        """A point at ``at`` (seconds since 1970)."""
+        """Add the values of ``at`` (seconds since 1970)."""
         self.points.append((round(at, 1), *(round(values.get(name, 0.0), 2) for name in self.names)))
 
     def columns(self) -> list[list[float]]:
-        """Times, and the values of each name."""
+        """The times, and the values of each name."""
         empty: list[list[float]] = [[] for _ in range(len(self.names) + 1)]
         return [list(column) for column in zip(*self.points, strict=True)] or empty

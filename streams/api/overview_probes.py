@@ -1,4 +1,4 @@
-"""Single looks of the overview: at Kafka, at the roles' metrics, at the labelled topic as it goes by."""
+"""Probes of the overview: Kafka, the roles' metrics, the labelled topic."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _AGAIN_SECONDS = 3.0
 
 
 class TopicProbe:
-    """Topics and stages: what comes, what waits, and since when."""
+    """Topics and stages: rates, lags, and the age of the oldest message."""
 
     def __init__(self, settings: Settings) -> None:
         topics = Topics(settings.topic_prefix)
@@ -49,7 +49,7 @@ class TopicProbe:
         self._rates = Rates()
 
     async def look(self) -> dict[str, Any]:
-        """``topics`` and ``stages``: the steps, with what is labelled again apart from live rows.
+        """``topics`` and ``stages``: the steps, with replays apart from live rows.
 
         Raises:
             UnavailableError, AccessError.
@@ -93,7 +93,7 @@ class TopicProbe:
 
 
 class RoleProbe:
-    """The roles whose notes are below LABELSTREAM_DATA, and the endpoints that their agents ask."""
+    """The roles whose notes are below LABELSTREAM_DATA, and the endpoints of their agents."""
 
     def __init__(self, data: Path) -> None:
         self._notes = data / "run"
@@ -197,7 +197,7 @@ _SUMMED = {
 
 
 class LabelTicker:
-    """The newest labels that went by: a few a second, whatever the rate."""
+    """A sample of the newest labels: a few a second, whatever the rate."""
 
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
@@ -205,7 +205,7 @@ class LabelTicker:
         self.kept: deque[dict[str, Any]] = deque(maxlen=2 * _FEED)
 
     async def run(self) -> None:
-        """Follow until cancelled."""
+        """Follow the topic until cancelled."""
         while True:
             with contextlib.suppress(LabelstreamError, StopAsyncIteration):
                 async with contextlib.aclosing(self._feed.follow("now", 15.0)) as slices:
@@ -214,7 +214,7 @@ class LabelTicker:
             await asyncio.sleep(_AGAIN_SECONDS)
 
     def take(self) -> list[dict[str, Any]]:
-        """What came since the last time, the newest last."""
+        """The labels since the last call, the newest last."""
         found = []
         while self._new:
             with contextlib.suppress(orjson.JSONDecodeError, KeyError, TypeError):
@@ -242,14 +242,14 @@ _RATE_SECONDS = 5.0
 
 
 class Rates:
-    """How fast counters grow: each over the last five seconds. One that shrinks begins anew."""
+    """The rates of counters over the last five seconds. A counter that decreases was restarted."""
 
     def __init__(self, seconds: float = _RATE_SECONDS) -> None:
         self._seconds = seconds
         self._seen: dict[str, deque[tuple[float, float]]] = {}
 
     def saw(self, name: str, at: float, value: float) -> float:
-        """Its rate a second with ``value`` at ``at`` (seconds); 0 at first."""
+        """The rate a second with ``value`` at ``at`` (seconds); 0 at first."""
         seen = self._seen.setdefault(name, deque())
         if seen and value < seen[-1][1]:
             seen.clear()

@@ -1,4 +1,4 @@
-"""The page's actions over the real parts: the same code that the command line runs, and the audit of it."""
+"""The page's actions: they run the same code as the command line."""
 
 from __future__ import annotations
 
@@ -72,15 +72,16 @@ class PageOperations:
         return await retire(await self._found(), version)
 
     async def close(self) -> None:
-        """Stop working on replays; they can be resumed."""
+        """Stop publishing replays; they can be resumed."""
         for task in self._working.values():
             task.cancel()
         if self._working:
             await asyncio.wait(list(self._working.values()))
 
     def _go_on(self, settings: Settings, job: str) -> None:
-        """Publish it here: the command that began it has ended when it was paused. One publishes at a time,
-        wherever it is asked for."""
+        """Publish it here: the command that started it ended when it was paused. Only one process publishes
+        at a time.
+        """
         if job in self._working and not self._working[job].done():
             return
         self._working = {name: task for name, task in self._working.items() if not task.done()}

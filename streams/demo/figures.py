@@ -1,4 +1,4 @@
-"""What a demo counted."""
+"""The figures of a demo."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from connectors.clickhouse.queries.demo_table import Stored
 
 @dataclass
 class Figures:
-    """What the demo knows at a moment. Topics and calls are counted since its start."""
+    """The state of the demo at one time. Topics and calls are counted since its start."""
 
     rows: int = 0
     stored: Stored = field(default_factory=lambda: Stored(0, 0, 0))
@@ -23,5 +23,5 @@ class Figures:
 
     @property
     def progress(self) -> tuple[Any, ...]:
-        """Changes while anything moves."""
+        """Changes with any progress."""
         return (self.rows, self.stored, tuple(self.topics.values()))

@@ -1,4 +1,4 @@
-"""`labelstream demo`: the whole pipeline on this machine, and a look at it."""
+"""`labelstream demo`: runs the whole pipeline on this machine, and shows it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from streams.runtime.supervisor import Supervisor
 log = structlog.get_logger()
 
 ROLES = ("poller", "agents", "sink", "api")
-# So many at a time where a fixed number of rows is asked for.
+# Batch size if a fixed number of rows is requested.
 _CHUNK, _CHUNK_SECONDS = 500, 0.25
 _LOOK_SECONDS = 0.5
 _STALL_SECONDS = 120.0
@@ -49,19 +49,20 @@ _STALL_SECONDS = 120.0
 async def play(
     settings: Settings, *, rows: int, rate: float | None, quiet: bool, stay: float = 0.0
 ) -> dict[str, Any]:
-    """Start what is missing, feed it, watch it, and stop what was started. Returns the demo's figures.
+    """Start what is missing, insert rows, show the progress, and stop what was started. Returns the demo's
+    figures.
 
-    ``rows`` 0: until cancelled. ``rate``: new rows a second; None: 25, or as fast as it goes with ``rows``.
-    ``stay``: for so many seconds more everything goes on running, for those who want to ask the API.
+    ``rows`` 0: until cancelled. ``rate``: new rows a second; None: 25, or as fast as possible with ``rows``.
+    ``stay``: keep everything running for so many more seconds, for requests to the API.
 
     Raises:
-        UnavailableError: a part did not come up, or nothing moves for two minutes.
+        UnavailableError: a part did not come up, or there is no progress for two minutes.
     """
     console = Console(stderr=True)
 
     def say(line: str) -> None:
         if not quiet:
-            # A terminal that was closed must not keep us from stopping what was started.
+            # A closed terminal must not prevent us from stopping what was started.
             with contextlib.suppress(OSError):
                 console.print(line, highlight=False)
 
@@ -118,7 +119,7 @@ class _Demo:
                     await asyncio.sleep(stay)
                 roles.cancel()
                 await asyncio.wait([roles])
-                # Once more, with nobody at work: these are the figures that topics and tables show.
+                # Once more after all roles have stopped: these are the figures that topics and tables show.
                 await self._look(lags)
         finally:
             roles.cancel()
@@ -140,12 +141,12 @@ class _Demo:
         }
 
     async def _drain(self, lags: LagReader) -> None:
-        """Wait until the roles are at work, and what an earlier run left is done."""
+        """Wait until the roles work, and the rest of an earlier run is done."""
         calm, last = 0, None
         deadline = time.monotonic() + _STALL_SECONDS
         while calm < 3:
             found: dict[str, TopicLag] = {}
-            # A new broker has no coordinator for groups until the first of them asks.
+            # A new broker has no group coordinator until a group first asks for it.
             with contextlib.suppress(RetryableError):
                 found = await self._lags(lags)
                 members = await lags.members([group.name for group in self._topics.groups.pipeline])
@@ -225,7 +226,7 @@ class _Demo:
             figures.llm_calls = calls - self._base_calls
 
     async def _lags(self, lags: LagReader) -> dict[str, TopicLag]:
-        """By topic; of the labelled one, how far augmenting is behind."""
+        """By topic; for the labelled one, the lag of augmenting."""
         topics = self._topics
         agents = await lags.read(topics.groups.agents, oldest=False)
         sink = await lags.read(topics.groups.sink, oldest=False)

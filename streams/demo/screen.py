@@ -1,4 +1,4 @@
-"""What the demo shows in the terminal."""
+"""The demo's output in the terminal."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def picture(figures: Figures, topics: Topics) -> RenderableType:
 
 
 def farewell(figures: Figures, settings: Settings) -> RenderableType:
-    """The last words: labels, examples, and where to look next."""
+    """The final output: labels, examples, and where to look next."""
     prefix, database = settings.topic_prefix, settings.result_database
     calls = "" if figures.llm_calls is None else f" with {figures.llm_calls} calls to the LLM stand-in"
     return Group(
@@ -72,7 +72,7 @@ def _examples(figures: Figures) -> RenderableType:
     for column in ("text", "label", "confidence", "variants"):
         table.add_column(column, overflow="fold")
     for text, label, sure, variants in figures.examples:
-        # As Text: what customers write is no markup.
+        # As Text: customers' texts must not be parsed as markup.
         table.add_row(
             Text(text[:120]), label, "" if sure is None else f"{sure:.2f}", Text("\n".join(variants)[:300])
         )

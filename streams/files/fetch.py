@@ -1,8 +1,8 @@
-"""A fetch: rows of the source table as a file, and as a job that labels what nobody has labelled.
+"""A fetch: rows of the source table as a file, and as a job that labels those without a label.
 
-The API fetches when it is asked to, the role fetcher by the clock. The job is a backfill: rows are named as
-the poller names them, what is labelled, given up or on its way is left out, and the poller's own rows are
-left to it.
+The API fetches on request, the role fetcher on a schedule. The job is a backfill: rows get the same ids as
+from the poller; rows that are labelled, dead-lettered or in flight are left out, and so are the poller's own
+rows.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ _KEPT_FILES = 100
 
 @dataclass(frozen=True)
 class Fetched:
-    """``since`` and ``until``: what was asked for, in microseconds since 1970. ``oldest``: the time of the
-    oldest row in the file."""
+    """``since`` and ``until``: the requested range, in microseconds since 1970. ``oldest``: the time of the
+    oldest row in the file.
+    """
 
     rows: int
     path: Path
@@ -48,7 +49,7 @@ class Fetched:
 
 
 async def export(settings: Settings, *, days: int, limit: int | None, name: str = "clickhouse") -> Fetched:
-    """Write the rows of today and ``days`` days before, newest first and at most ``limit``, to a CSV file.
+    """Write the rows of today and of ``days`` days before, newest first and at most ``limit``, to a CSV file.
 
     Raises:
         ConfigurationError: ClickHouse is not configured, or the file cannot be written.
@@ -77,8 +78,8 @@ async def export(settings: Settings, *, days: int, limit: int | None, name: str 
 async def fetch_job(
     context: JobContext, fetched: Fetched, *, limit: int | None, since: int | None = None
 ) -> Job:
-    """The job for the rows of a fetch, not yet written anywhere. ``since``: from where on, if not from where
-    the file begins.
+    """The job for the rows of a fetch, not recorded yet. ``since``: the start of the range, if it is not that
+    of the file.
 
     Raises:
         UnavailableError, AccessError, ConfigurationError.
@@ -103,7 +104,7 @@ async def fetch_job(
 
 
 async def begin(context: JobContext, job: Job) -> Job:
-    """Write ``job`` down, if nobody has: from now on it will be worked, whatever happens to this process.
+    """Record ``job``, if it is not recorded: from now on it will be run, whatever happens to this process.
 
     Raises:
         UnavailableError, AccessError.
@@ -115,7 +116,7 @@ async def begin(context: JobContext, job: Job) -> Job:
 
 
 def _oldest_in(path: Path) -> int | None:
-    """The file's last row is its oldest."""
+    """The last row of the file is the oldest one."""
     reading, last = Reading(format="csv", columns=("text", "domain", "ts", "user_id")), None
     for record in read(path, reading):
         if isinstance(record, FileRecord):
@@ -125,7 +126,7 @@ def _oldest_in(path: Path) -> int | None:
 
 
 def _forget_older(folder: Path, name: str) -> None:
-    """The newest files stay: who needs more copies them."""
+    """Keep only the newest files."""
     files = sorted(folder.glob(f"{name}_*.csv"), key=lambda path: path.name)
     for path in files[:-_KEPT_FILES]:
         path.unlink(missing_ok=True)

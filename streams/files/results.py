@@ -27,13 +27,12 @@ async def result_of(
     context: JobContext, job: Job, format_: FileFormat, *, variants: bool, escape_formulas: bool
 ) -> AsyncIterator[bytes]:
     """The result as a file of ``format_``: one row for each record of an uploaded file, in its order. For a
-    fetch the labelled rows of its range, by time.
+    fetch: the labelled rows of its range, by time.
 
-    ``status``: `labeled`, `waiting`, `given-up`, `skipped` (too little text) or `broken`; ``reason`` says
-    why.
+    ``status``: `labeled`, `waiting`, `given-up`, `skipped` (text too short) or `broken`; ``reason`` says why.
 
     Raises:
-        RefusedError: reason `not-found`: the job's rows are not kept apart, or the file is gone.
+        RefusedError: reason `not-found`: the job's rows are not stored separately, or the file is gone.
         UnavailableError, AccessError.
     """
     if job.source == "file":
@@ -106,7 +105,7 @@ async def _range_pages(context: JobContext, job: Job, variants: bool) -> AsyncIt
 async def _labelled(
     context: JobContext, job: Job, rows: list[Row], ranks: dict[str, int], variants: bool
 ) -> dict[str, dict[str, Any]]:
-    """What the tables hold of each row, by its id."""
+    """The content of the tables for each row, by its id."""
     keys = [(row.row_id, micros_of(row.created_at)) for row in rows]
     labels = await labels_of(context.client, context.settings, keys, version=job.version, ranks=ranks)
     found = {row_id: _told(label) for row_id, label in labels.items()}

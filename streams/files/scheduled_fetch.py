@@ -25,7 +25,7 @@ from streams.runtime.local_stack import with_local_stack
 log = structlog.get_logger()
 
 
-# As the requirements' script: a first fetch takes yesterday's rows and today's.
+# As in the requirements' script: the first fetch takes the rows of yesterday and today.
 FIRST_DAYS = 1
 
 
@@ -33,7 +33,7 @@ _SECOND = 1_000_000
 
 
 class Watermark(BaseModel):
-    """``until``: rows before it were looked at, microseconds since 1970. ``at``: when that was."""
+    """``until``: rows before it were fetched, microseconds since 1970. ``at``: the time of the fetch."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -42,7 +42,7 @@ class Watermark(BaseModel):
 
 
 class Fetching:
-    """Fetches for one time of ownership."""
+    """Fetches during one ownership."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Fetching:
         self._told = told
 
     async def run(self, session: Session) -> None:
-        """Until the group takes back."""
+        """Run until the group reassigns it."""
         mark = await self._learn()
         while not session.ending.is_set():
             due = mark.at + timedelta(hours=self._settings.fetch_interval_hours) if mark else None
@@ -76,17 +76,17 @@ class Fetching:
                 continue
 
     async def fetch(self, mark: Watermark | None) -> Watermark:
-        """One fetch: today's rows and yesterday's, and all from where the last one ended, with the look-back
-        window before it. Rows come late, and what is labelled already is left out.
+        """One fetch: the rows of today and yesterday, and all since the last fetch, with the look-back window
+        before it. Rows appear late, and labelled rows are left out.
 
         Raises:
-            UnavailableError, ConfigurationError: nothing was noted; the same fetch once more.
+            UnavailableError, ConfigurationError: nothing was recorded; repeat the fetch.
         """
         settings, context = with_local_stack(self._settings), self._keeper.context
         since, days = None, FIRST_DAYS
         if mark is not None:
             since = mark.until - int(settings.poll_lookback_seconds * _SECOND)
-            # A day more than the clocks say: the server's midnight may be another.
+            # One day more than the clocks say, because the server's midnight may be another one.
             days = max(FIRST_DAYS, (datetime.now(UTC) - moment(since)).days + 1)
         began = datetime.now(UTC)
         try:

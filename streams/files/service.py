@@ -1,4 +1,4 @@
-"""What the API's routes for files, jobs and fetches ask for, done."""
+"""The service for files, jobs and fetches behind the API's routes."""
 
 from __future__ import annotations
 
@@ -73,11 +73,11 @@ class FileWork:
         return self._shown(self._named(job))
 
     async def cancel(self, job: str) -> dict[str, Any]:
-        """Publish no more of it."""
+        """Stop publishing."""
         return await self._wished(self._named(job), Wish.CANCEL)
 
     async def resume(self, job: str) -> dict[str, Any]:
-        """Go on with it."""
+        """Continue it."""
         return await self._wished(self._named(job), Wish.RUN)
 
     async def result(

@@ -22,10 +22,10 @@ from streams.versions.registry import read_versions
 
 
 async def file_job(context: JobContext, uploads: Uploads, asked: AskedFile) -> Job:
-    """The job, as it is known or new and not yet written anywhere.
+    """The job, known or new; a new one is not recorded yet.
 
     Raises:
-        RefusedError: no such file (reason `not-found`), or the mapping, version or reading cannot be.
+        RefusedError: no such file (reason `not-found`), or an invalid mapping, version or reading.
         UnavailableError, AccessError.
     """
     first = await uploads.shown(asked.file_id)
@@ -63,7 +63,7 @@ async def file_job(context: JobContext, uploads: Uploads, asked: AskedFile) -> J
 
 
 def mapped(upload: Upload, given: Mapping[str, str | None]) -> Columns:
-    """The mapping that is meant.
+    """The requested mapping, or the suggested one.
 
     Raises:
         RefusedError: reason `mapping`.
@@ -87,8 +87,9 @@ def mapped(upload: Upload, given: Mapping[str, str | None]) -> Columns:
 
 
 def row_digest(first: Upload, reading: Reading, columns: Columns) -> str:
-    """What names the rows: the file's id, and another where texts or times are read from elsewhere, for
-    then they are other rows."""
+    """The digest in the rows' ids: the file's id, or another one if texts or times are read from other
+    columns, because then they are different rows.
+    """
     usual = (first.mapping.get("text"), first.mapping.get("timestamp"))
     if reading == first.reading and usual == (columns.text, columns.timestamp):
         return first.file_id
@@ -97,7 +98,7 @@ def row_digest(first: Upload, reading: Reading, columns: Columns) -> str:
 
 
 async def _version(context: JobContext, version: str | None) -> str | None:
-    """None for the version under which live rows are labelled."""
+    """None for the version of live rows."""
     if version is None:
         return None
     known = await read_versions(context.settings)

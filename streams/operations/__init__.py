@@ -1,1 +1,1 @@
-"""What an operator asks: check, status, dead letters."""
+"""Commands for operators: check, status, dead letters."""

@@ -22,12 +22,12 @@ from streams.core.outcomes import Done
 from streams.core.settings import Settings
 from streams.core.topics import Topics
 
-_PATIENCE_SECONDS = 15.0  # with a model that does not answer
+_PATIENCE_SECONDS = 15.0  # for a model that does not answer
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was tried, and what came of it. ``setting`` and ``fix`` say what to change."""
+    """One check and its result. ``setting`` and ``fix`` say what to change."""
 
     name: str
     ok: bool
@@ -40,7 +40,7 @@ class Finding:
         return asdict(self)
 
     def line(self) -> str:
-        """For people; two lines if there is something to do."""
+        """For a terminal; two lines if there is something to do."""
         text = f"{'ok  ' if self.ok else 'FAIL'} {self.name}: {self.message}"
         if self.ok:
             return text
@@ -49,7 +49,7 @@ class Finding:
 
 
 async def check_all(settings: Settings) -> list[Finding]:
-    """Every check; one that fails does not keep the others from being tried."""
+    """Run every check; a failure does not prevent the others."""
     findings = [await _try("taxonomy", _taxonomy, settings)]
     findings.append(await _try("kafka connection", _kafka, settings))
     if findings[-1].ok:

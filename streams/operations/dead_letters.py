@@ -1,8 +1,8 @@
-"""`labelstream dead-letters`: what was given up, and another try for it.
+"""`labelstream dead-letters`: lists dead letters, and retries them.
 
-A message that a step gave up goes to the replay topic, where live rows go before it; what the table had
-refused is inserted again. Each retry carries the name of its letter, so that however often it is asked
-for, and whoever dies in between, a row is published once.
+A message that a step rejected goes to the replay topic, where live rows have priority. A row that the table
+refused is inserted again. Each retry carries the name of its dead letter, so a row is published once, however
+often the retry is requested and whatever process dies in between.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _AT_ONCE = 500
 async def list_dead_letters(
     settings: Settings, *, reason: str | None, step: str | None, since: datetime | None, limit: int
 ) -> dict[str, Any]:
-    """The newest letters, and how many there are of each step and reason."""
+    """The newest dead letters, and their numbers by step and reason."""
     async with ClickHouseClient.from_settings(settings) as client:
         letters = await list_letters(client, settings, reason=reason, step=step, since=since, limit=limit)
         resolved = await resolved_letters(client, settings, letters)
@@ -62,12 +62,12 @@ async def retry_dead_letters(
     limit: int,
     report: Callable[[int, int], None] = lambda done, of: None,
 ) -> dict[str, Any]:
-    """Try the open letters again. Returns how many were `retried`, `stored`, and `left` with the reason.
+    """Retry the open dead letters. Returns how many were `retried`, `stored`, and `left` with the reason.
 
-    ``report`` is called with how many are done, and of how many.
+    ``report`` is called with the number that is done, and the total.
 
     Raises:
-        UnavailableError, AccessError, ConfigurationError: call again; what was retried is not doubled.
+        UnavailableError, AccessError, ConfigurationError: call again; nothing is published twice.
     """
     async with _retrying(settings) as (client, retry):
         letters = await open_letters(client, settings, reason=reason, step=step, since=since, limit=limit)
@@ -83,15 +83,15 @@ async def retry_dead_letters(
 
 
 def letter_id(shown: dict[str, Any]) -> str:
-    """The name of a letter as `list_dead_letters` shows it: its origin, and when it was given up."""
+    """The name of a dead letter that `list_dead_letters` returned: its origin, and when it failed."""
     return f"{shown['topic']}/{shown['partition']}/{shown['offset']}/{shown['failed_at']}"
 
 
 async def retry_letter(settings: Settings, name: str) -> dict[str, Any]:
-    """Try one letter again, if it is still open; ``name`` as `letter_id` made it.
+    """Retry one dead letter, if it is still open; ``name`` as from `letter_id`.
 
     Raises:
-        RefusedError: there is no such letter (`not-found`), or it came through since (`conflict`).
+        RefusedError: there is no such dead letter (`not-found`), or its row was processed since (`conflict`).
         UnavailableError, AccessError, ConfigurationError: as `retry_dead_letters`.
     """
     origin, _, at = name.rpartition("/")
@@ -155,7 +155,9 @@ class _Retry:
             self.counts["retried"] += len(outgoing)
 
     async def _whole(self, letter: DeadLetter) -> DeadLetter | None:
-        """The letter with its bytes; of one kept by reference they are read from where it points to."""
+        """The dead letter with its bytes; if it is kept by reference, they are read from the topic that it
+        names.
+        """
         if letter.payload or letter.step == "poll" or letter.reason == "no-value":
             return letter
         async for records in self._tail.read(letter.topic, letter.partition, letter.offset):
@@ -174,7 +176,7 @@ class _Retry:
             self.left[f"the table refuses it again: {error.reason}"] += 1
 
     async def _way(self, one: OpenLetter) -> list[tuple[str, bytes]]:
-        """Under which version, for which replay, and where to: of one that a replay had brought."""
+        """Headers for the version, the replay and the target of a dead letter from a replay."""
         if one.letter.topic != self._topics.replay:
             return []
         async for records in self._tail.read(self._topics.dead_letter, one.partition, one.offset):
@@ -186,7 +188,7 @@ class _Retry:
         return []
 
     def _message(self, letter: DeadLetter, name: str, way: list[tuple[str, bytes]]) -> Outgoing:
-        """To the partition in which the row's label is, or will be, published."""
+        """A message to the partition where the row's label is, or will be, published."""
         kind: type[Row] = Labeled if letter.step == "augment" else Row
         retry_of = (RETRY_OF, name.encode())
         try:

@@ -1,4 +1,4 @@
-"""`labelstream status`: topics, lag, members, versions, jobs, and what this machine's roles say."""
+"""`labelstream status`: topics, lag, members, versions, jobs, and the state of this machine's roles."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _FUTURE = 2**62  # milliseconds; no message has that time
 
 
 async def status(settings: Settings) -> dict[str, Any]:
-    """What can be told now.
+    """The present state.
 
-    ``parts``: for Kafka and ClickHouse an empty text, or why nothing could be asked of them; what they would
-    have told is then empty. ``topics``: messages, kept, those of the last minute a second (`rate`), for each
-    group lag in messages and in seconds. ``groups``: members at work. ``versions``: promoted ones first.
-    ``roles``: health and state of those whose notes are below LABELSTREAM_DATA. ``replays``: unfinished ones.
+    ``parts``: for Kafka and ClickHouse an empty text, or why they did not answer; then their figures are
+    empty. ``topics``: messages, kept, those of the last minute a second (`rate`), for each group lag in
+    messages and in seconds. ``groups``: active members. ``versions``: promoted ones first. ``roles``: health
+    and state of those whose notes are below LABELSTREAM_DATA. ``replays``: unfinished ones.
     """
     kafka: dict[str, Any] = {"topics": {}, "groups": {}, "replays": []}
     tables: dict[str, Any] = {"versions": []}
@@ -47,7 +47,7 @@ async def status(settings: Settings) -> dict[str, Any]:
 
 
 async def _asked(what: str, ask: Callable[[], Awaitable[None]]) -> str:
-    """Why ``ask`` could not be answered; empty if it was."""
+    """Why ``ask`` failed; empty if it did not."""
     try:
         async with asyncio.timeout(_PART_SECONDS):
             await ask()
@@ -105,7 +105,7 @@ async def _add_rates(
 
 
 async def local_roles(data: Path) -> list[dict[str, Any]]:
-    """What each role that left a note says; a role that does not answer is listed as such."""
+    """The state of each role with a note; a role that does not answer is marked as such."""
     notes = sorted((data / "run").glob("*.json"))
     return [one for one in await asyncio.gather(*(asyncio.to_thread(_ask, note) for note in notes)) if one]
 

@@ -1,7 +1,7 @@
 """The contract with subscribers: an AsyncAPI document of the topics.
 
-Made from `json_schema.py`, `streams/core/topics.py` and the settings. What a subscriber may rely on
-and no class can say (order, delivery) is stated here, once.
+Made from `json_schema.py`, `streams/core/topics.py` and the settings. Promises that no class can express
+(order, delivery) are stated here, once.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ _ONCE = (
 
 @dataclass(frozen=True)
 class Channel:
-    """What subscribers of a topic may rely on. ``topic`` picks its name; ``message`` is None where the
-    value is not a message of `streams/core/messages.py`."""
+    """The promises of a topic to its subscribers. ``topic`` returns its name; ``message`` is None if the
+    value is not a message of `streams/core/messages.py`.
+    """
 
     id: str
     topic_of: str
@@ -189,7 +190,7 @@ def _messages() -> dict[str, Any]:
 
 
 def _multi_format(schema: Mapping[str, Any]) -> dict[str, Any]:
-    # Local references must go on meaning this schema, not the AsyncAPI document around it.
+    # Local references must refer to this schema, not to the AsyncAPI document around it.
     return {
         "schemaFormat": "application/schema+json;version=draft-2020-12",
         "schema": _resolved(schema, schema),
@@ -214,7 +215,7 @@ def _description(channel: Channel, purpose: str, config: Mapping[str, str]) -> s
 
 
 def _typed_config(config: Mapping[str, str]) -> dict[str, Any]:
-    # The Kafka binding of AsyncAPI 3 knows these two; the replicas' agreement is the operator's affair.
+    # The Kafka binding of AsyncAPI 3 has these two; in-sync replicas are a matter of the operator.
     typed: dict[str, Any] = {"cleanup.policy": config["cleanup.policy"].split(",")}
     if "retention.ms" in config:
         typed["retention.ms"] = int(config["retention.ms"])

@@ -1,7 +1,7 @@
 """The contract with subscribers: a JSON Schema for each message's value and for its headers.
 
-Made from `streams/core/messages.py`. Within a major version fields are only ever added: what is published
-under `docs/contract/released` goes on holding.
+Made from `streams/core/messages.py`. Within a major version fields are only added: schemas under
+`docs/contract/released` stay valid.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 def json_schemas() -> dict[str, dict[str, Any]]:
     """A JSON Schema 2020-12 document for each message's value, by message type.
 
-    Required are the fields without a default. labelstream writes the others too; that they are not
-    required lets a newer schema accept the older messages which a topic still holds.
+    Fields without a default are required. labelstream writes the others too; as they are not required, a
+    newer schema accepts older messages that a topic still holds.
     """
     return {kind.message_type: _schema_of(kind) for kind in MESSAGES}
 
@@ -104,7 +104,7 @@ def _fields_in(schema: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _dead_letter_headers() -> tuple[dict[str, Any], list[str]]:
-    # The encoder knows which fields are headers: ask it, instead of listing them again.
+    # The encoder knows which fields are headers, so ask it instead of listing them again.
     some = DeadLetter(
         step="label", reason="example", failed_at=datetime.fromisoformat("2026-01-31T00:00:00Z")
     )

@@ -1,8 +1,8 @@
-"""What labelstream declares, as pages for people: `.env.example`, the settings and the messages.
+"""The declarations as pages for people: `.env.example`, the settings and the messages.
 
 Everything here is made from the declarations in `streams/core/settings.py` and `streams/core/messages.py`, so
-that a page cannot say anything else than the code. Documents for programs are in
-`streams/reference/json_schema.py` and `streams/reference/asyncapi.py`.
+the pages always agree with the code. Documents for programs are in `streams/reference/json_schema.py` and
+`streams/reference/asyncapi.py`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from streams.reference.json_schema import headers_schema, json_schemas
 
 _WIDTH = 100
 
-# A group's title, and how the names of its settings begin. The first that fits counts.
+# A group's title, and the prefixes of its settings' names. The first match counts.
 _GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("ClickHouse: the source table and the result tables", ("clickhouse_",)),
     ("Kafka", ("kafka_", "topic_")),
@@ -46,7 +46,7 @@ def grouped_settings() -> dict[str, list[str]]:
 
 
 def describe_env() -> str:
-    """The text of `.env.example`: every setting, described, at its default; secrets are empty."""
+    """The text of `.env.example`: every setting with its description and default; secrets are empty."""
     lines = [
         "# Every setting of labelstream at its default. Copy it to .env and change what differs, or set the",
         "# same names in the environment, which goes first. Empty means unset.",
@@ -188,7 +188,7 @@ def _json_type(field: dict[str, Any]) -> str:
 
 
 def _form(field: FieldInfo) -> str:
-    """What may be written as the value, where the description alone does not tell."""
+    """The allowed values, if the description alone does not say."""
     annotation = field.annotation
     if typing.get_origin(annotation) in (types.UnionType, typing.Union):
         annotation = next(kind for kind in typing.get_args(annotation) if kind is not type(None))

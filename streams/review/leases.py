@@ -1,8 +1,8 @@
-"""Who reviews which row: leases and decisions, as the review topic orders them.
+"""Leases and decisions of reviewers, in the order of the review topic.
 
-Several processes serve reviewers. Each writes what its reviewers ask for to one compacted partition and reads
-all of it: whoever stands first there has the row, and every process comes to the same view without asking
-another. See docs/internals/adr/0008-review-queue.md.
+Several processes serve reviewers. Each writes the requests of its reviewers to one compacted partition and
+reads all of it. The first request for a row has the row, and every process comes to the same result without
+asking another one. See docs/internals/adr/0008-review-queue.md.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from streams.core.records import Outgoing, Record
 from streams.core.topics import Topics
 from streams.ports.lookups import Place
 
-JOB = b"review"  # header of what people label: it is no live row, whose latency would count
+JOB = b"review"  # header of human labels: they are no live rows, and have no latency
 
 LEASE_SECONDS = 600.0
-# Clocks of two machines differ; who holds a lease stops so long before its end.
+# Clocks of two machines differ; a lease is not used in its last so many seconds.
 MARGIN_SECONDS = 60.0
 _MOST_SETTLED = 300_000
 
@@ -29,7 +29,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def row_key(place: Place) -> str:
-    """A row's name: its time in microseconds, and its id in hexadecimal."""
+    """The key of a row: its time in microseconds, and its id in hexadecimal."""
     micros = (place.created_at - _EPOCH) // timedelta(microseconds=1)
     return f"{micros}.{place.row_id.encode('utf-8', 'replace').hex()}"
 
@@ -43,28 +43,28 @@ class ReviewLease:
 
 
 def lease_message(topics: Topics, place: Place, owner: str) -> Outgoing:
-    """Asks for a row, or for more time."""
+    """Requests a row, or more time for it."""
     value = orjson.dumps({"owner": owner, "seconds": LEASE_SECONDS})
     return Outgoing(topics.review, 0, f"lease/{row_key(place)}".encode(), value)
 
 
 def decision_message(topics: Topics, place: Place, owner: str, what: What, label: str = "") -> Outgoing:
-    """Says what became of a row."""
+    """Records the decision about a row."""
     value = orjson.dumps({"owner": owner, "what": what, "label": label})
     return Outgoing(topics.review, 0, f"done/{row_key(place)}".encode(), value)
 
 
 class Reviews:
-    """What the review topic has told so far. Rows are named by `row_key`."""
+    """The content of the review topic so far. Rows are identified by `row_key`."""
 
     def __init__(self) -> None:
         self.leases: dict[str, ReviewLease] = {}
-        self.settled: dict[str, str] = {}  # row -> label, until the table tells
+        self.settled: dict[str, str] = {}  # row -> label, until the tables have it
         self.skipped: dict[str, set[str]] = {}
         self.seen = -1
 
     def learn(self, record: Record) -> None:
-        """From a message of the topic, in order; what was learned is passed over."""
+        """Read a message of the topic, in order; messages that were read before are ignored."""
         if record.offset == 0 and self.seen > 0:
             self.__init__()  # type: ignore[misc]  # the topic was made anew, or is read again
         if record.offset <= self.seen:
@@ -80,7 +80,7 @@ class Reviews:
             elif kind == "done":
                 self._done(row, owner, at, told)
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
-            return  # somebody else's
+            return  # of another program
 
     def _lease(self, row: str, owner: str, at: float, seconds: float) -> None:
         held = self.leases.get(row)
@@ -105,14 +105,14 @@ class Reviews:
             self.skipped.setdefault(row, set()).add(owner)
 
     def free(self, row: str, owner: str, now: float) -> bool:
-        """Whether ``owner`` may ask for ``row``."""
+        """Whether ``owner`` may request ``row``."""
         held = self.leases.get(row)
         if row in self.settled or owner in self.skipped.get(row, ()):
             return False
         return held is None or held.owner == owner or held.until <= now
 
     def holds(self, row: str, owner: str, now: float) -> bool:
-        """Whether ``owner`` has the row for long enough to decide on it."""
+        """Whether ``owner`` has the row for long enough to decide about it."""
         held = self.leases.get(row)
         return held is not None and held.owner == owner and held.until - MARGIN_SECONDS > now
 

@@ -1,6 +1,6 @@
-"""The review queue at work: unsure labels are leased to reviewers, and what they say is published.
+"""The review queue: reviewers lease the least confident labels, and their labels are published.
 
-A human label goes to the labelled topic as any other, as version `human`; the tables get it from there.
+A human label is published on the labelled topic like any other, as version `human`, and stored from there.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ log = structlog.get_logger()
 MOST_HELD = 20
 _CANDIDATES = 500
 _CANDIDATES_SECONDS = 20.0
-# Questions about all rows are asked once for all reviewers.
+# Queries over all rows are shared by all reviewers.
 _COUNTS_SECONDS, _OFTEN_SECONDS = 10.0, 300.0
 _ROUNDS = 6
 _MICROSECOND = timedelta(microseconds=1)
@@ -46,7 +46,7 @@ _MOST_OWN = 5_000
 
 
 class _Own(NamedTuple):
-    """A row at a reviewer's desk: its label before, and what the reviewer said; None for nothing yet."""
+    """A row at a reviewer's desk: its former label, and the reviewer's one; None before that."""
 
     was: Labeled
     said: Labeled | None
@@ -67,7 +67,7 @@ class ReviewQueue:
         self._counting = asyncio.Lock()
         self._counts: tuple[float, ReviewCounts] | None = None
         self._taxonomy: Taxonomy | None = None
-        # What was handed out here, and what was said to it: the tables tell it later.
+        # Rows that were handed out here, and their human labels, which reach the tables later.
         self._own: dict[tuple[str, Place], _Own] = {}
 
     async def choices(self) -> Sequence[Choice]:
@@ -81,7 +81,7 @@ class ReviewQueue:
     async def claim(self, owner: str, want: int) -> Sequence[Labeled]:
         wire = await self._wired()
         want = min(want, MOST_HELD)
-        # One at a time here; another process may have been faster, and then the next rows are asked for.
+        # One request at a time here. If another process was faster, the next rows are requested.
         async with self._claiming:
             for _ in range(_ROUNDS):
                 free = await self._free(wire, owner, want)
@@ -107,7 +107,7 @@ class ReviewQueue:
             raise RefusedError(f"{label} is no label of the taxonomy", reason="no-label")
         own = self._own.get((owner, place))
         if own is not None and own.said is not None and own.said.label == label:
-            return own.said  # asked for again
+            return own.said  # a repeated request
         if not wire.reviews.holds(row_key(place), owner, time.time()) or self._said(owner, place):
             raise RefusedError("the row is not yours, or no longer", reason="conflict")
         was = own.was if own is not None else await self._current(place)
@@ -122,7 +122,8 @@ class ReviewQueue:
                 "cached": False,
             }
         )
-        # First to where it counts: after a crash in between the row is asked for again, and no label is lost.
+        # First to the labelled topic: after a crash in between, the row is offered again and no label is
+        # lost.
         await wire.publish(message, self._settings.topic_partitions)
         self._keep(owner, place, _Own(was, message))
         await wire.write(decision_message(wire.topics, place, owner, "label", label), learn=False)
@@ -145,7 +146,7 @@ class ReviewQueue:
             }
         )
         await wire.publish(back, self._settings.topic_partitions)
-        # What comes after it is later than it.
+        # It must be later than the label before.
         self._keep(owner, place, _Own(own.was.model_copy(update={"labeled_at": back.labeled_at}), None))
         await wire.write(decision_message(wire.topics, place, owner, "undo"))
         return own.was
@@ -173,7 +174,7 @@ class ReviewQueue:
             await self._wire.stop()
 
     def _said(self, owner: str, place: Place) -> bool:
-        """Whether the reviewer labelled it here; the topic may tell it only in a moment."""
+        """Whether the reviewer labelled it here; the topic may show it a little later."""
         own = self._own.get((owner, place))
         return own is not None and own.said is not None
 
@@ -181,7 +182,7 @@ class ReviewQueue:
         return wire.reviews.holds(row_key(place), owner, time.time())
 
     async def _free(self, wire: _Wire, owner: str, want: int) -> list[Place]:
-        """Rows that may be asked for, the least sure first."""
+        """Rows that may be requested, the least confident first."""
 
         def free() -> list[Place]:
             now = time.time()
@@ -195,7 +196,7 @@ class ReviewQueue:
         old = time.monotonic() - self._looked > _CANDIDATES_SECONDS
         found = free()
         if old or len(found) < want:
-            # Those that are leased or settled and not yet in the tables stand among them.
+            # They include rows that are leased, or decided and not in the tables yet.
             busy = len(wire.reviews.leases) + len(wire.reviews.settled)
             most = _CANDIDATES + min(busy, 20_000)
             if old or time.monotonic() - self._looked > 1.0:
@@ -213,7 +214,7 @@ class ReviewQueue:
         return found[place]
 
     def _now(self, after: Labeled) -> datetime:
-        """Later than the label before: the last one counts."""
+        """A time after that of the label before, because the last one counts."""
         return max(datetime.now(UTC), after.labeled_at + _MICROSECOND)
 
     def _keep(self, owner: str, place: Place, own: _Own) -> None:

@@ -20,7 +20,7 @@ _ANSWER_SECONDS = 10.0
 
 
 class _Wire:
-    """The review topic: what is written to it, and what is learned from it."""
+    """The review topic: writes to it, and follows it."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -37,7 +37,9 @@ class _Wire:
         self._tasks.append(asyncio.create_task(self._follower.run()))
 
     async def write(self, *messages: Outgoing, learn: bool = True) -> None:
-        """With ``learn``: until this process has read its own messages, and so all that stood before them."""
+        """With ``learn``: wait until this process has read its own messages, and so everything before
+        them.
+        """
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 offsets = await self.producer.send_many(messages)
@@ -51,7 +53,7 @@ class _Wire:
             ) from None
 
     async def publish(self, message: Labeled, partitions: int) -> None:
-        """To the partition of the row's text, where the model's label of it is."""
+        """To the partition of the row's text, where the model's label of the row is."""
         partition = partition_of(message.text, partitions)
         headers = [*headers_of(message), (REPLAY_JOB, JOB)]
         outgoing = Outgoing(self.topics.labeled, partition, message.row_id.encode(), encode(message), headers)

@@ -1,1 +1,1 @@
-"""One file a role: puts its parts together and runs it."""
+"""One file for each role: connects its parts and runs it."""

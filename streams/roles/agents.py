@@ -1,4 +1,4 @@
-"""The agents' role: the label and augment steps, their models, and one delivery, put together."""
+"""The agents' role: connects the label and augment steps, their models, and one delivery."""
 
 from __future__ import annotations
 
@@ -58,15 +58,15 @@ from streams.runtime.readiness import chat_ready, kafka_ready
 log = structlog.get_logger()
 
 _LOSSES_SECONDS = 10.0
-_LOOK_SECONDS = 0.25  # whether it is time to look where the readers of the outputs are
+_LOOK_SECONDS = 0.25  # seconds between two checks of the outputs' readers
 
 
 async def agents(settings: Settings, health: Health) -> None:
     """Label and augment until cancelled.
 
     Raises:
-        ConfigurationError: the taxonomy cannot be used.
-        UnavailableError, StalledError: to be started anew.
+        ConfigurationError: the taxonomy is invalid.
+        UnavailableError, StalledError: the role must be restarted.
     """
     taxonomy = load_taxonomy(settings.taxonomy_path)
     settings, topics = await kafka_ready(settings, health)
@@ -106,14 +106,14 @@ async def _deliver(
     flow: Flow,
     beside: Callable[[], Coroutine[Any, Any, None]],
 ) -> None:
-    """Work through ``flow`` until cancelled, with what watches and measures it."""
+    """Process the messages of ``flow`` until cancelled, with everything that watches and measures it."""
     arguments, group = connection(settings), topics.groups.agents
     latency, call_seconds = StageLatency(), Histogram(LLM_CALL_SECONDS)
     lease = GroupLease()
     producer = LeasedProducer(arguments, lease)
     for name, model in models.items():
         model.observe = call_seconds.series(name).observe
-        # A worker that was paused may wake up with calls that another has long made in its place.
+        # A worker that was paused may wake up with calls that another one has made long ago.
         model.permitted = lease.held
     tail, admin = TailReader(arguments), Admin(arguments)
     readers = ReaderPositions(arguments, topics.groups.readers_of(topics.groups.sink.topics))
@@ -185,7 +185,7 @@ async def _deliver(
         if problem := await membership_owed(settings, lease):
             return problem
         if not all(model.available for model in models.values()) or headroom.waits:
-            return ""  # waited out; the log says so
+            return ""  # it waits for Kafka; the log says so
         return await lag_owed(view, lease)
 
     health.measure, health.state = measure, state
@@ -203,7 +203,7 @@ async def _deliver(
     async def find_losses() -> None:
         while True:
             await asyncio.sleep(_LOSSES_SECONDS)
-            with contextlib.suppress(LabelstreamError):  # Kafka is away: the next look finds the same
+            with contextlib.suppress(LabelstreamError):  # Kafka is down: the next check finds the same
                 await delivery.look()
 
     try:
@@ -220,7 +220,7 @@ def _recall(
     topics: Topics, version: str, labels: Shared, augmenting: Augmenter, variants: Shared
 ) -> Callable[[Record], None]:
     def recall(record: Record) -> None:
-        """Answers that were published are not asked for again, whoever got them."""
+        """Published answers are not requested again, whichever worker got them."""
         kind: type[Labeled] = Augmented if record.topic == topics.augmented else Labeled
         with contextlib.suppress(UndecodableError):
             message = decode(kind, record.value)

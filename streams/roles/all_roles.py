@@ -1,4 +1,4 @@
-"""Every role as a process of its own, started again when it fails."""
+"""Runs every role as a process of its own, and restarts it when it fails."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ SUPERVISED = ("poller", "agents", "sink", "api")
 
 
 async def every(settings: Settings, health: Health) -> None:
-    """Make what is missing, then supervise until cancelled."""
+    """Create what is missing, then supervise until cancelled."""
 
     async def attempt() -> None:
         await initialise(with_local_stack(settings))
 
     health.wait_for("Kafka and ClickHouse")
     await until_available("Kafka and ClickHouse", attempt)
-    # The port is this process's; each role takes a free one.
+    # The port is for this process; each role takes a free one.
     supervisor = Supervisor(SUPERVISED, {**os.environ, "HEALTH_PORT": "0"})
     health.state = lambda: {"pids": supervisor.pids, "restarts": dict(supervisor.restarts)}
     health.measure = lambda: supervisor_metrics(supervisor.restarts, SUPERVISED)

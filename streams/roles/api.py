@@ -1,4 +1,4 @@
-"""The API's role: the routes' ports filled with the real parts, and a server around them."""
+"""The API's role: connects the routes' ports with their implementations, and serves them."""
 
 from __future__ import annotations
 
@@ -34,10 +34,11 @@ log = structlog.get_logger()
 
 
 async def api(settings: Settings, health: Health) -> None:
-    """Serve the API until cancelled. What a request needs and is away makes it fail, nobody waits here.
+    """Serve the API until cancelled. It does not wait for dependencies: a request fails if one that it needs
+    is down.
 
     Raises:
-        ConfigurationError: the port is taken, or no key is set and the host is not this machine's alone.
+        ConfigurationError: the port is taken, or no key is set and the host is not only this machine.
     """
     options = options_of(settings)
     with contextlib.closing(listening(settings.api_host, settings.api_port)) as bound:
@@ -57,10 +58,10 @@ async def api(settings: Settings, health: Health) -> None:
 
 
 def options_of(settings: Settings) -> Options:
-    """How the API serves.
+    """The API's options.
 
     Raises:
-        ConfigurationError: no key is set and API_HOST is not this machine's alone.
+        ConfigurationError: no key is set and API_HOST is not only this machine.
     """
     keys = parse_keys(settings.api_keys.get_secret_value()) if settings.api_keys else ()
     if not keys and not is_loopback(settings.api_host):
@@ -75,7 +76,7 @@ def options_of(settings: Settings) -> Options:
         requests_per_second=settings.api_requests_per_second,
         body_bytes=settings.api_body_bytes,
         stream_seconds=settings.api_stream_seconds,
-        # A form's own lines come with the file.
+        # The file comes with the lines of the form.
         larger={"/upload": settings.api_upload_bytes + 65_536},
         session_secret=settings.api_session_secret.get_secret_value()
         if settings.api_session_secret
@@ -86,7 +87,7 @@ def options_of(settings: Settings) -> Options:
 async def services_of(
     settings: Settings, health: Health, parts: contextlib.AsyncExitStack
 ) -> tuple[Services, Callable[[], None]]:
-    """The real ports, closed by ``parts``, and what ends their streams."""
+    """The ports' implementations, which ``parts`` closes, and a function that ends their streams."""
 
     tables = ResultTables(settings)
     parts.push_async_callback(tables.close)

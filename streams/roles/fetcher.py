@@ -1,7 +1,7 @@
-"""The fetcher's role: every FETCH_INTERVAL_HOURS the source table's new rows as a file and as a job.
+"""The fetcher's role: every FETCH_INTERVAL_HOURS the new rows of the source table as a file and as a job.
 
-Of several fetchers one is active, the owner in a consumer group; the others stand by. How far it has come is
-kept in the cursor topic, so that after a downtime the next fetch begins where the last one ended.
+Of several fetchers one is active, the owner in a consumer group; the others stand by. Its progress is kept in
+the cursor topic, so that after a downtime the next fetch begins where the last one ended.
 """
 
 from __future__ import annotations

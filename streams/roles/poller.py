@@ -92,7 +92,7 @@ async def poller(settings: Settings, health: Health) -> None:
         return {"active": bool(active), "counts": dict(counts), "waits_for": waits}
 
     def progress() -> tuple[int, int]:
-        return counts.total(), headroom.looks  # what waits for readers looks at them
+        return counts.total(), headroom.looks  # a poller that waits for readers checks them all the time
 
     health.measure, health.state = measure, state
     health.working()

@@ -1,8 +1,7 @@
 """The roles: each takes settings, waits for what it needs, and works until cancelled.
 
-Each is put together in a module of its own, which is imported only by the process that runs it: a poller
-that is started anew does not wait for the parts of the API. What flows where is in
-`streams/pipeline/topology.py`.
+Each is in a module of its own, which only the process that runs it imports: a poller that restarts does not
+wait for the imports of the API. `streams/pipeline/topology.py` says what flows where.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Role(StrEnum):
-    """What `run` can run."""
+    """The roles that `labelstream run` accepts."""
 
     POLLER = "poller"
     AGENTS = "agents"
@@ -41,7 +40,7 @@ _WORK = {
 
 
 async def run_role(role: Role, settings: Settings) -> None:
-    """Run ``role`` with its health served, until cancelled.
+    """Run ``role`` and serve its health, until cancelled.
 
     Raises:
         whatever ends the work.
@@ -52,7 +51,7 @@ async def run_role(role: Role, settings: Settings) -> None:
 
 
 def work_of(role: Role) -> Work:
-    """What ``role`` does."""
+    """The work of ``role``."""
     module, _, name = _WORK[role].partition(":")
     work: Work = getattr(import_module(module), name)
     return work

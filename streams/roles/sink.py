@@ -1,4 +1,4 @@
-"""The sink's role: stores what the topics carry."""
+"""The sink's role: stores the messages of the topics."""
 
 from __future__ import annotations
 

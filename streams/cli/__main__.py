@@ -1,4 +1,4 @@
-"""`python -m streams.cli`, as the roles are started by their supervisor."""
+"""`python -m streams.cli`: how the supervisor starts the roles."""
 
 from streams.cli.main import main
 

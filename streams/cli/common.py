@@ -1,4 +1,4 @@
-"""What the command line's files share: settings, JSON, signals, times."""
+"""Shared by the commands: settings, JSON, signals, times."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ SETTLE_SECONDS = 9.0
 
 
 def moment_in(text: str | None) -> datetime | None:
-    """A time given on the command line.
+    """A time from the command line.
 
     Raises:
-        ConfigurationError: it is none, or has no zone.
+        ConfigurationError: it is no time, or has no zone.
     """
     if text is None:
         return None
@@ -44,7 +44,7 @@ def moment_in(text: str | None) -> datetime | None:
 
 
 def examples(*lines: str) -> str:
-    """The end of a command's help: command lines that a user may copy."""
+    """The end of a command's help: example command lines."""
     return "\n\n".join(("Examples:", *lines))
 
 
@@ -53,10 +53,10 @@ def read_settings() -> Settings:
 
 
 def until_signal(work: Awaitable[Any], settle: float = SETTLE_SECONDS) -> None:
-    """Run ``work``; SIGTERM, SIGINT and SIGHUP cancel it, and it settles before the process ends.
+    """Run ``work``; SIGTERM, SIGINT and SIGHUP cancel it, and it may clean up before the process ends.
 
-    Once: a second signal does not disturb the settling. What has not settled after ``settle`` seconds
-    never will, and ends without it, which loses nothing that a crash would not.
+    Only once: a second signal does not interrupt the clean-up. If the clean-up takes longer than ``settle``
+    seconds, the process ends without it, which loses no more than a crash would.
     """
     last = threading.Timer(settle, os._exit, (1,))
     last.daemon = True
@@ -71,7 +71,7 @@ def until_signal(work: Awaitable[Any], settle: float = SETTLE_SECONDS) -> None:
                 task.cancel()
 
         ending = [signal.SIGTERM, signal.SIGINT]
-        # A terminal that closes; under nohup it is to be outlived.
+        # A closed terminal ends it; under nohup it goes on.
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             ending.append(signal.SIGHUP)
         for number in ending:

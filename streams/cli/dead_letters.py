@@ -31,7 +31,7 @@ def letters_list(
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 20,
     as_json: Json = False,
 ) -> None:
-    """Show dead letters, newest first: what, where from, why, and whether the row came through since."""
+    """Show dead letters, newest first: content, origin, reason, and whether the row was processed since."""
     from streams.operations.dead_letters import list_dead_letters
     from streams.runtime.local_stack import with_local_stack
 
@@ -69,7 +69,7 @@ def letters_retry(
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 1_000_000,
     as_json: Json = False,
 ) -> None:
-    """Try the open ones again: through the replay topic, or into the table that refused them."""
+    """Retry the open ones: through the replay topic, or into the table that refused them."""
     from streams.operations.dead_letters import retry_dead_letters
     from streams.runtime.local_stack import with_local_stack
 

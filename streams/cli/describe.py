@@ -1,4 +1,4 @@
-"""`labelstream describe ...`: what is declared."""
+"""`labelstream describe ...`: prints the declarations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a command that goes wrong ends: one line with the setting's name, a traceback only for `--debug`."""
+"""How a command ends after an error: one line with the setting's name; a traceback only with `--debug`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 def hoisted(arguments: Sequence[str]) -> list[str]:
-    """``arguments`` with `--debug` in front, wherever it stood: it is about the whole command."""
+    """``arguments`` with `--debug` first, wherever it was given: it applies to the whole command."""
     ours = list(arguments[: arguments.index("--")]) if "--" in arguments else list(arguments)
     if DEBUG not in ours:
         return list(arguments)
@@ -27,7 +27,7 @@ def hoisted(arguments: Sequence[str]) -> list[str]:
 
 
 def guarded(command: Callable[[], object], *, debug: bool) -> int:
-    """Run ``command``; returns the exit code. An error that is not ours is a bug, and says where it was."""
+    """Run ``command``; returns the exit code. An unexpected error is a bug, and its location is shown."""
     try:
         command()
     except KeyboardInterrupt:
@@ -44,7 +44,7 @@ def guarded(command: Callable[[], object], *, debug: bool) -> int:
 
 
 def logged(work: Callable[[], object], role: str, *, debug: bool) -> int:
-    """The same for a role whose log is read by programs: the last line is one of the log's."""
+    """The same for a role whose log is read by programs: the error is the last line of the log."""
     log = structlog.get_logger()
     try:
         work()
@@ -75,5 +75,5 @@ def _line(error: Exception) -> str:
 
 
 def debugging() -> bool:
-    """Whether this command was asked for tracebacks."""
+    """Whether tracebacks were requested."""
     return DEBUG in hoisted(sys.argv[1:])[:1]

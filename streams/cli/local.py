@@ -23,7 +23,7 @@ def local_up(
     llm_port: Annotated[int | None, Port] = None,
     as_json: Json = False,
 ) -> None:
-    """Start what is not set to run elsewhere; what runs already is kept."""
+    """Start the parts that no setting points elsewhere; running ones are kept."""
     from streams.runtime.local_stack import start_local_stack
 
     ports = {"kafka_port": kafka_port, "clickhouse_port": clickhouse_port, "llm_port": llm_port}
@@ -35,7 +35,7 @@ def local_up(
 
 @local_app.command("down", epilog=examples("labelstream local down"))
 def local_down(as_json: Json = False) -> None:
-    """Stop it. Its data stays."""
+    """Stop the local stack. Its data stays."""
     from streams.runtime.local_stack import stop_local_stack
 
     settings = read_settings()
@@ -46,7 +46,7 @@ def local_down(as_json: Json = False) -> None:
 
 @local_app.command("status", epilog=examples("labelstream local status --json"))
 def local_status(as_json: Json = False) -> None:
-    """Addresses and processes."""
+    """Show addresses and processes."""
     from streams.runtime.local_stack import local_stack_status
 
     status = local_stack_status(read_settings())

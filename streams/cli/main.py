@@ -1,4 +1,4 @@
-"""The command line. Commands say what is wrong in one line with the setting's name, not in a traceback."""
+"""The command line. Errors are one line with the setting's name, not a traceback."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ _DEMO_RATE, _STAY_SECONDS = 25.0, 60.0
 
 
 class Shell(StrEnum):
-    """Shells that commands can be completed in."""
+    """Shells with completion."""
 
     BASH = "bash"
     ZSH = "zsh"
@@ -182,7 +182,7 @@ def demo(
     configure_logs("warning", settings.log_format)
     unattended = rows is None and not (sys.stderr.isatty() and not as_json)
     wanted = 1000 if unattended else rows or 0
-    # Nobody can press Ctrl-C there: it ends by itself, but not before one could look around.
+    # Nobody can press Ctrl-C there, so it ends by itself, after some time for looking at the results.
     pace, stay = (rate or _DEMO_RATE, _STAY_SECONDS) if unattended and not as_json else (rate, 0.0)
     figures: dict[str, Any] = {}
 
@@ -200,16 +200,16 @@ def demo(
 def completion(
     shell: Annotated[Shell, typer.Argument(help="The shell that is to complete commands and options.")],
 ) -> None:
-    """Print the script that completes commands and options in a shell; `--install-completion` keeps it."""
+    """Print the completion script for a shell; `--install-completion` installs it."""
     from typer.completion import get_completion_script  # type: ignore[attr-defined]
 
     print(get_completion_script(prog_name=NAME, complete_var=COMPLETE, shell=shell.value))
 
 
 def main() -> None:
-    """Entry point. Exit code 1 for errors, 2 for a command that is not understood, 75 for a stalled role."""
+    """Entry point. Exit code 1 for errors, 2 for a wrong command line, 75 for a stalled role."""
     arguments = hoisted(sys.argv[1:])
-    # The name that completion scripts ask by, however the program was started.
+    # The name that completion scripts use, however the program was started.
     sys.exit(
         guarded(
             lambda: app(args=arguments, prog_name=NAME, complete_var=COMPLETE), debug=DEBUG in arguments[:1]

@@ -1,4 +1,4 @@
-"""What a command shows while one waits: on stderr, and only in a terminal."""
+"""Shows progress while a command runs: on stderr, and only in a terminal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Report = Callable[[int, int], None]
 
 @contextlib.contextmanager
 def working(what: str, console: Console = stderr) -> Iterator[Callable[[str], None]]:
-    """Show that something goes on, and for how long. Yields a function that says what it is now."""
+    """Show that work is running, and for how long. Yields a function that sets the description."""
     with _progress(console, SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()) as bar:
         task = bar.add_task(what, total=None)
         yield lambda now: bar.update(task, description=now)
@@ -32,14 +32,14 @@ def working(what: str, console: Console = stderr) -> Iterator[Callable[[str], No
 
 @contextlib.contextmanager
 def counting(what: str, console: Console = stderr) -> Iterator[Report]:
-    """Show how much of something is done. Yields a function that is told how much, and of how much."""
+    """Show how much is done. Yields a function that takes the number that is done, and the total."""
     with counted(console) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, of: bar.update(task, completed=done, total=of)
 
 
 def counted(console: Console = stderr) -> Progress:
-    """A bar with the count and the time that is left."""
+    """A progress bar with the count and the remaining time."""
     return _progress(
         console, TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     )

@@ -13,7 +13,7 @@ _WIDTH = 100
 
 
 def commands() -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every command that can be run, with the words behind the program's name; groups before their own."""
+    """Every command with the words after the program's name; groups before their own commands."""
     yield from _below((), typer.main.get_command(app))
 
 
@@ -25,7 +25,7 @@ def _below(words: tuple[str, ...], command: Any) -> Iterator[tuple[tuple[str, ..
 
 
 def examples_of(command: Any) -> list[str]:
-    """The command lines at the end of its help."""
+    """The examples at the end of its help."""
     first, *lines = (command.epilog or "").split("\n\n")
     return lines if first == "Examples:" else []
 
@@ -50,7 +50,7 @@ def cli_page() -> str:
 
 
 def _help(words: tuple[str, ...], command: Any) -> list[str]:
-    """As `--help` prints it, without a terminal's frames, and without the examples."""
+    """As `--help` prints it, without frames and examples."""
     kept, command.epilog, command.rich_markup_mode = command.epilog, None, None
     context = command.context_class(command, info_name=" ".join((NAME, *words)), terminal_width=_WIDTH)
     text: str = command.get_help(context)

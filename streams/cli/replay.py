@@ -116,7 +116,7 @@ def backfill(
     no_wait: NoWait = False,
     as_json: Json = False,
 ) -> None:
-    """Label old rows of the source table that nobody has labelled, beside the live ones."""
+    """Label old rows of the source table that have no label, beside live rows."""
     from streams.jobs.requests import backfill_job
 
     first, last = moment_in(since), moment_in(until)
@@ -129,7 +129,7 @@ def backfill(
 
 @replay_app.command("list", epilog=examples("labelstream replay list"))
 def replay_list(as_json: Json = False) -> None:
-    """Replays and backfills, newest first."""
+    """List replays and backfills, newest first."""
     from streams.jobs.commands import list_jobs
 
     found = _ask("reading the jobs", list_jobs(_settings()))
@@ -142,7 +142,7 @@ def replay_list(as_json: Json = False) -> None:
 
 @replay_app.command("show", epilog=examples("labelstream replay show 20260131-093000-1a2b --json"))
 def replay_show(job: JobId, as_json: Json = False) -> None:
-    """How one stands."""
+    """Show the state of one."""
     from streams.jobs.commands import show_job
 
     found = _ask("reading the jobs", show_job(_settings(), job))
@@ -151,19 +151,19 @@ def replay_show(job: JobId, as_json: Json = False) -> None:
 
 @replay_app.command("pause", epilog=examples("labelstream replay pause 20260131-093000-1a2b"))
 def replay_pause(job: JobId, as_json: Json = False) -> None:
-    """Publish no more of it for now; what is published is labelled."""
+    """Stop publishing for now; published rows are labelled."""
     _steer(job, "pause", as_json)
 
 
 @replay_app.command("cancel", epilog=examples("labelstream replay cancel 20260131-093000-1a2b"))
 def replay_cancel(job: JobId, as_json: Json = False) -> None:
-    """Publish no more of it. It can still be resumed, or dropped."""
+    """Stop publishing. It can still be resumed, or dropped."""
     _steer(job, "cancel", as_json)
 
 
 @replay_app.command("resume", epilog=examples("labelstream replay resume 20260131-093000-1a2b"))
 def replay_resume(job: JobId, no_wait: NoWait = False, as_json: Json = False) -> None:
-    """Go on with one that was paused, cancelled or interrupted; no row is published twice."""
+    """Continue one that was paused, cancelled or interrupted; no row is published twice."""
     from streams.jobs.commands import set_wish
     from streams.jobs.job import Wish
 
@@ -173,7 +173,7 @@ def replay_resume(job: JobId, no_wait: NoWait = False, as_json: Json = False) ->
 
 @replay_app.command("drop", epilog=examples("labelstream replay drop 20260131-093000-1a2b"))
 def replay_drop(job: JobId, as_json: Json = False) -> None:
-    """Stop it, and take its rows out of the tables for good."""
+    """Stop it, and remove its rows from the tables for good."""
     from streams.jobs.commands import drop_job
 
     def say(what: str) -> None:
@@ -209,7 +209,7 @@ def _work(job: str, *, wait: bool, as_json: bool) -> None:
     done: dict[str, Any] = {}
 
     def report(found: Any, left: int) -> None:
-        # Of those published, what the workers have before them is not done yet.
+        # Published rows that the workers have not processed are not done yet.
         total = max(found.expected, found.published + found.settled)
         past = max(0, found.published + found.settled + found.unreadable - left)
         words = "labelling" if found.complete else "publishing"

@@ -27,7 +27,9 @@ EXAMPLES = examples(
 
 
 def status(watch: Watch = False, every: Every = 2.0, as_json: Json = False) -> None:
-    """One screen: roles, lag in messages and seconds, rates, limits, versions, jobs; and what is down."""
+    """Show roles, lag in messages and seconds, rates, limits, versions and jobs on one screen, and what is
+    down.
+    """
     from streams.cli.status_screen import picture
     from streams.operations.status import status as look
     from streams.runtime.local_stack import with_local_stack

@@ -1,4 +1,4 @@
-"""What `labelstream status` shows: one screen."""
+"""The screen of `labelstream status`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _VERSIONS = 5
 
 
 def picture(found: dict[str, Any], at: datetime) -> RenderableType:
-    """``found`` as `status` tells it, at a time."""
+    """The screen for ``found``, as returned by `status`, at a given time."""
     return Group(
         *_missing(found["parts"]),
         _roles(found["roles"]),
@@ -27,7 +27,7 @@ def picture(found: dict[str, Any], at: datetime) -> RenderableType:
 
 
 def duration(seconds: float) -> str:
-    """In words of one size: `0 s`, `45 s`, `12 min`, `3.4 h`, `2.1 d`."""
+    """A duration with one unit: `0 s`, `45 s`, `12 min`, `3.4 h`, `2.1 d`."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     if seconds < 7200:
@@ -66,7 +66,7 @@ def _roles(roles: list[dict[str, Any]]) -> RenderableType:
 
 
 def _counts(role: dict[str, Any]) -> str:
-    """The counts that have no colon are the main ones, but for the agents, who count by step."""
+    """The main counters have no colon in their name, except those of the agents, which count by step."""
     counts = role.get("counts") or {}
     shown = {
         name: count

@@ -13,7 +13,7 @@ _PAIRS = 20
 
 
 def show_diff(diff: Diff, console: Console | None = None) -> None:
-    """Print it."""
+    """Print the comparison."""
     out = console or Console()
     share = f"{diff.agreement:.1%}" if diff.agreement is not None else "nothing to compare"
     out.print(

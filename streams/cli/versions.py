@@ -19,7 +19,7 @@ Version = Annotated[str, typer.Argument(help="A label version's name.")]
 
 @versions_app.command("list", epilog=examples("labelstream versions list"))
 def versions_list(as_json: Json = False) -> None:
-    """All versions: promoted ones first, the current one at their head."""
+    """List all versions: promoted ones first, the current one at the top."""
     from streams.versions.commands import versions_known
 
     found = _run(versions_known)
@@ -33,7 +33,7 @@ def versions_list(as_json: Json = False) -> None:
 
 @versions_app.command("show", epilog=examples("labelstream versions show mistral.1f0c2a9b"))
 def versions_show(version: Version, as_json: Json = False) -> None:
-    """What a version asks, and its history."""
+    """Show a version's prompts, model and taxonomy, and its history."""
     from streams.versions.commands import version_shown
 
     found = _run(lambda settings: version_shown(settings, version))
@@ -54,7 +54,7 @@ def versions_show(version: Version, as_json: Json = False) -> None:
 
 @versions_app.command("promote", epilog=examples("labelstream versions promote mistral.1f0c2a9b"))
 def versions_promote(version: Version, as_json: Json = False) -> None:
-    """Make it the current one of every row that has it, at once. Promote the former one to go back."""
+    """Make it the current version of every row that has it, at once. Promote the former one to go back."""
     from streams.versions.commands import promote
 
     _tell(_run(lambda settings: promote(settings, version)), as_json)
@@ -62,7 +62,7 @@ def versions_promote(version: Version, as_json: Json = False) -> None:
 
 @versions_app.command("retire", epilog=examples("labelstream versions retire mistral.1f0c2a9b"))
 def versions_retire(version: Version, as_json: Json = False) -> None:
-    """Show it no more: rows are shown with the next newest promoted version that they have."""
+    """No longer show it: rows are shown with the most recently promoted other version that they have."""
     from streams.versions.commands import retire
 
     _tell(_run(lambda settings: retire(settings, version)), as_json)
@@ -83,7 +83,7 @@ def versions_diff(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """What changed from A to B: agreement, labels, confidence, weeks, and the most telling examples."""
+    """Show what changed from A to B: agreement, labels, confidence, weeks, and the most relevant examples."""
     from streams.versions.commands import compare
 
     wanted = changed if changed is not None else 100_000 if as_json else 0

@@ -27,6 +27,9 @@ RETRY_OF = "retry-of"  # names the dead letter that is retried
 # On the replay topic: the replay's id (also passed on downstream), and the topic for the label.
 REPLAY_JOB = "replay-job"
 TO = "to"
+# The search that found the row again after retention had taken a message about it unread, passed on
+# downstream. Behind a slash the only step that is wanted again.
+RECOVERED = "recovered"
 
 _OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC
 

@@ -82,6 +82,10 @@ class Losses:
         except (ValidationError, ValueError, KeyError, TypeError):
             return
 
+    def close(self, loss: Loss) -> None:
+        """Its rows were looked for; the note is on its way."""
+        self._closed[loss.id] = max(loss.end, self._closed.get(loss.id, -1))
+
     @property
     def all(self) -> list[Loss]:
         """All, newest first."""

@@ -87,6 +87,14 @@ class Window:
         self._next = offset + 1
         return slot
 
+    def pass_over(self, end: int) -> None:
+        """What lies before ``end`` and was not admitted never will be."""
+        if end > self._next:
+            gone = Slot(end - 1, self._floors_at(end - 1), None)
+            self._slots.append(gone)
+            self._next = end
+            self.finish(gone)
+
     def finish(self, slot: Slot) -> None:
         """The message is published, dead-lettered, or known to be done."""
         slot.done = True

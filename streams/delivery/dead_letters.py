@@ -8,6 +8,7 @@ from streams.core.codec import (
     CREATED_AT,
     LABEL_VERSION,
     PAYLOAD_DIGEST,
+    RECOVERED,
     REPLAY_JOB,
     RETRY_OF,
     TO,
@@ -58,7 +59,9 @@ def dead_letter(
     if trace is not None:
         headers.append((TRACEPARENT, trace))
     # A retry has the same target: version, replay and output topic.
-    headers += [(name, value) for name in (REPLAY_JOB, TO) if (value := record.header(name)) is not None]
+    headers += [
+        (name, value) for name in (REPLAY_JOB, TO, RECOVERED) if (value := record.header(name)) is not None
+    ]
     if retry_of is not None:
         headers.append((RETRY_OF, retry_of))
     return Outgoing(topic, record.partition, record.key or b"", payload, headers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 
 from streams.core.codec import (
@@ -11,6 +11,7 @@ from streams.core.codec import (
     LABEL_VERSION,
     MESSAGE_TYPE,
     PAYLOAD_DIGEST,
+    RECOVERED,
     RETRY_OF,
     SOURCE,
     digest_of,
@@ -67,14 +68,16 @@ class Memory:
         step = record.header("step")
         if step is None:
             step = _STEPS.get(record.header(MESSAGE_TYPE) or b"", b"")
-            self.published.learn(_identity_in(step, record.key or b"", record))
+            for identity in _identities_in(step, record.key or b"", record):
+                self.published.learn(identity)
             if retry_of := record.header(RETRY_OF):
                 self.published.learn(retry_identity(step.decode(), retry_of))
             return
         if retry_of := record.header(RETRY_OF):
             self.given_up.learn(retry_identity(step.decode("utf-8", "replace"), retry_of))
         elif row_id := record.header("row-id"):
-            self.given_up.learn(_identity_in(step, row_id, record))
+            for identity in _identities_in(step, row_id, record):
+                self.given_up.learn(identity)
         else:
             self.given_up.learn(_bytes_identity_in(step, record))
 
@@ -98,12 +101,28 @@ class Floors:
             self.current = {**self.current, topic: offset + 1}
 
 
-def row_identity(step: str, row_id: bytes, created_at: bytes, label_version: bytes) -> bytes:
+def row_identity(
+    step: str, row_id: bytes, created_at: bytes, label_version: bytes, recovered: bytes = b""
+) -> bytes:
     """The identity of a row in a step under a label version.
 
-    It includes the row's time, because a source may use its ids again for other rows.
+    It includes the row's time, because a source may use its ids again for other rows. ``recovered``: the
+    search that found the row again, because what was published of it is gone.
     """
-    return _digest(b"row", step.encode(), row_id, created_at, label_version)
+    found = (recovered,) if recovered else ()
+    return _digest(b"row", step.encode(), row_id, created_at, label_version, *found)
+
+
+def recovered_by(record: Record) -> bytes:
+    """The search that found the row of ``record`` again; empty if none did."""
+    return (record.header(RECOVERED) or b"").partition(b"/")[0]
+
+
+def wanted_again(record: Record, step: str) -> bool:
+    """Whether the work of ``step`` on a row that was found again is wanted: of some all but the label is
+    there."""
+    only = (record.header(RECOVERED) or b"").partition(b"/")[2]
+    return not only or only == step.encode()
 
 
 def bytes_identity(step: bytes, source: tuple[str, int, int], payload_digest: bytes) -> bytes:
@@ -116,9 +135,11 @@ def retry_identity(step: str, retry_of: bytes) -> bytes:
     return _digest(b"retry", step.encode(), retry_of)
 
 
-def _identity_in(step: bytes, row_id: bytes, record: Record) -> bytes:
+def _identities_in(step: bytes, row_id: bytes, record: Record) -> Iterator[bytes]:
     created_at, version = record.header(CREATED_AT) or b"", record.header(LABEL_VERSION) or b""
-    return _digest(b"row", step, row_id, created_at, version)
+    yield _digest(b"row", step, row_id, created_at, version)
+    if recovered := recovered_by(record):
+        yield _digest(b"row", step, row_id, created_at, version, recovered)
 
 
 def source_of(record: Record) -> tuple[Partition, int] | None:

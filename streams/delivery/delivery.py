@@ -27,7 +27,13 @@ from streams.core.outcomes import Done, Reject, Retry
 from streams.core.records import Commit, Partition, Record, made_anew
 from streams.delivery.commit_window import Start, Window
 from streams.delivery.concurrency import Places
-from streams.delivery.deduplication import bytes_identity, retry_identity, row_identity
+from streams.delivery.deduplication import (
+    bytes_identity,
+    recovered_by,
+    retry_identity,
+    row_identity,
+    wanted_again,
+)
 from streams.delivery.in_flight import Input, Work
 from streams.delivery.ordered_input import OrderedInput
 from streams.delivery.outbox import Outbox
@@ -215,6 +221,7 @@ class Delivery:
         self, state: Input, partition: Partition, topic_id: str, generation: int, start: int, end: int
     ) -> None:
         await self._report(partition, topic_id, start, end, state.window.reached, generation)
+        state.window.pass_over(end)
 
     def _take(self, state: Input, record: Record) -> None:
         state.waiting.append((record, self.flow.route(record)))
@@ -341,11 +348,14 @@ class Delivery:
             message.row_id.encode(),
             created_at_header(message),
             work.route.version_of(message).encode(),
+            recovered_by(work.record),
         )
         return None
 
     def _known(self, work: Work) -> bool:
         memory, retry_of = work.state.memory, self._outbox.retry_of(work.record)
+        if not wanted_again(work.record, work.route.name):
+            return True
         if retry_of is None:
             return work.identity in memory
         # It was dead-lettered before, otherwise there would be no retry; it is not published, and retried

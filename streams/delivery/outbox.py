@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from streams.core.codec import REPLAY_JOB, RETRY_OF, encode, headers_of
+from streams.core.codec import RECOVERED, REPLAY_JOB, RETRY_OF, encode, headers_of
 from streams.core.errors import LabelstreamError, LeaseLostError, RefusedError
 from streams.core.messages import Row
 from streams.core.outcomes import Done, Reject
@@ -60,6 +60,8 @@ class Outbox:
                 headers.append((REPLAY_JOB, job))
             if retry_of is not None:
                 headers.append((RETRY_OF, retry_of))
+            if (recovered := record.header(RECOVERED)) is not None:
+                headers.append((RECOVERED, recovered))
             key, value = output.message.row_id.encode(), encode(output.message)
             try:
                 await self._send(work, Outgoing(work.route.output, record.partition, key, value, headers))

@@ -6,13 +6,14 @@ order, the tables last. So no row can be missed: if it has left one place, it is
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from typing import TypeVar
+from collections.abc import AsyncIterator, Collection, Sequence
+from typing import Any, TypeVar
 
 from connectors.kafka.admin import Admin
 from connectors.kafka.lag import LagReader
+from connectors.kafka.tail import TailReader
 from streams.core.codec import CREATED_AT, LABEL_VERSION, decode
-from streams.core.errors import UndecodableError
+from streams.core.errors import UnavailableError, UndecodableError
 from streams.core.messages import Message, Row
 from streams.core.records import Record, made_anew
 from streams.core.times import micros_of
@@ -69,17 +70,64 @@ class InFlightRows:
                 found.append((row.row_id, micros_of(row.created_at), row.text))
         return found
 
-    async def _unread(self, group: ConsumerGroup, names: Sequence[str]) -> AsyncIterator[Record]:
-        """The messages that ``group`` has not committed."""
+    async def of(self, partitions: Collection[int]) -> AsyncIterator[Record]:
+        """The messages that their readers have not read, in the order in which rows move on, of these
+        partitions.
+
+        Raises:
+            UnavailableError, AccessError.
+        """
+        groups = self._topics.groups
+        for group in (groups.agents, groups.sink):
+            async for record in self._unread(group, group.topics, partitions):
+                yield record
+
+    async def _unread(
+        self, group: ConsumerGroup, names: Sequence[str], partitions: Collection[int] | None = None
+    ) -> AsyncIterator[Record]:
+        """The messages that ``group`` has not committed.
+
+        Raises:
+            UnavailableError: the group is behind what retention has left; or Kafka does not answer.
+        """
         committed = await self._lags.positions(group.name, names)
+        if partitions is not None:
+            committed = {where: one for where, one in committed.items() if where.partition in partitions}
         ids = {name: str(number) for name, number in (await self._admin.topic_ids(names)).items()}
         starts = {}
         for where, commit in committed.items():
             other = made_anew(commit.metadata, where.topic, ids[where.topic])
-            starts[where] = 0 if other else max(commit.offset, 0)
-        async for records in self._tail.read_many(starts):
+            starts[where] = 0 if other else commit.offset
+        bounds = await self._tail.bounds_many(list(starts))
+        for where, start in starts.items():
+            if 0 <= start < bounds[where][0]:
+                # The group may have some of them at work, or will report them as lost.
+                place = f"{where.topic}/{where.partition}"
+                raise UnavailableError(
+                    f"{group.name} has not committed messages of {place} that are gone", after=2.0
+                )
+        async for records in self._tail.read_many(starts, bounds):
             for record in records:
                 yield record
+
+
+class InFlightReader:
+    """Implements `streams.ports.kafka.InFlight`. Each call opens its own connections."""
+
+    def __init__(self, connection: dict[str, Any], topics: Topics) -> None:
+        self._connection = connection
+        self._topics = topics
+
+    async def of(self, partitions: Collection[int]) -> AsyncIterator[Record]:
+        async with LagReader(self._connection) as lags:
+            rows = InFlightRows(self._topics, TailReader(self._connection), lags, Admin(self._connection))
+            async for record in rows.of(partitions):
+                yield record
+
+    async def committed(self, group: str, topic: str) -> dict[int, int]:
+        async with LagReader(self._connection) as lags:
+            found = await lags.positions(group, [topic])
+        return {where.partition: commit.offset for where, commit in found.items()}
 
 
 def _identity(record: Record) -> Identity:

@@ -123,7 +123,7 @@ def poller_metrics(
     counts: Counter[str], *, active: bool, watermark: int | None, polled_at: float | None
 ) -> Iterable[Metric]:
     """Metrics of the poller. ``watermark``: microseconds since 1970; ``polled_at``: seconds."""
-    outcomes = ("read", "published", "same_id")
+    outcomes = ("read", "published", "same_id", "recovered")
     yield m.SOURCE_ROWS.family({(name,): float(counts[name]) for name in outcomes})
     yield m.SOURCE_SKIPPED.family(parted(counts, "skipped", 1))
     yield m.SOURCE_POLLS.one(counts["polls"])

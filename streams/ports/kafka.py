@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from asyncio import Task
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 from uuid import UUID
 
@@ -113,6 +113,26 @@ class Tail(Protocol):
         """Several at once, each from its start. A start after the end means that the topic was recreated
         since: then it is read whole. ``bounds``: where to stop; by default at the ends that subscribers see
         now. ``reached`` is called for each partition that has been read to its end.
+        """
+
+
+class InFlight(Protocol):
+    """The messages between the poller and the tables."""
+
+    def of(self, partitions: Collection[int]) -> AsyncIterator[Record]:
+        """Those of some partitions that their readers have not committed: rows and replays first, then
+        labels, then what waits to be stored, as rows move on.
+
+        Raises:
+            UnavailableError: a reader is behind what retention has left, and may hold some; or Kafka does
+                not answer.
+        """
+
+    async def committed(self, group: str, topic: str) -> dict[int, int]:
+        """The offset up to which ``group`` has read each partition of a topic; -1 for none.
+
+        Raises:
+            UnavailableError, AccessError.
         """
 
 

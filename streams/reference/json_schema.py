@@ -15,6 +15,7 @@ from streams.core.codec import (
     LABEL_VERSION,
     MESSAGE_TYPE,
     PAYLOAD_DIGEST,
+    RECOVERED,
     REPLAY_JOB,
     SCHEMA_VERSION,
     SOURCE,
@@ -67,6 +68,9 @@ def headers_schema(message_type: str) -> dict[str, Any]:
             )
         properties[TRACEPARENT] = _trace()
         properties[REPLAY_JOB] = _text("The replay or backfill that it comes from, if it does.", minLength=1)
+        properties[RECOVERED] = _text(
+            "The search that found the row again, if a message about it was deleted unread.", minLength=1
+        )
     fixed = {
         MESSAGE_TYPE: _text("The kind of message.", const=message_type),
         SCHEMA_VERSION: _text(

@@ -10,15 +10,20 @@ import structlog
 from prometheus_client.metrics_core import Metric
 
 from connectors.clickhouse.poller.bulk_source import BulkSource
+from connectors.clickhouse.poller.lost_rows import LostRows
 from connectors.clickhouse.poller.poller import Poller
 from connectors.kafka.admin import Admin
 from connectors.kafka.connection import connection
 from connectors.kafka.consumer import GroupConsumer, Session
+from connectors.kafka.follow import Follower
 from connectors.kafka.group_view import GroupView
 from connectors.kafka.headroom import Headroom
 from connectors.kafka.reader_positions import ReaderPositions
 from connectors.kafka.tail import TailReader
+from streams.core.availability import until_available
+from streams.core.losses import Losses
 from streams.core.settings import Settings
+from streams.jobs.in_flight_rows import InFlightReader
 from streams.observability.collectors import member_metrics, poller_metrics, waits_metric
 from streams.observability.health import Health
 from streams.observability.metrics import CREATED_TO_POLLED, STAGE_LATENCY, Histogram
@@ -45,17 +50,37 @@ async def poller(settings: Settings, health: Health) -> None:
     latency = Histogram(STAGE_LATENCY)
     active: list[Poller] = []
 
+    losses = Losses()
+    follower = Follower(arguments, topics.cursor, losses.learn)
+    health.wait_for("the cursor")
+    await until_available("the cursor", follower.start)
+
     async def poll(session: Session) -> None:
+        tail = TailReader(arguments)
+        lost = LostRows(
+            client,
+            settings,
+            topics,
+            losses,
+            in_flight=InFlightReader(arguments, topics),
+            tail=tail,
+            sender=group.producer,
+            lease=group.lease,
+            headroom=headroom,
+            generation=session.generation,
+            counts=counts,
+        )
         poller = Poller(
             BulkSource(client, settings),
             topics,
             settings,
             partitions=settings.topic_partitions,
             sender=group.producer,
-            tail=TailReader(arguments),
+            tail=tail,
             topic_ids=admin,
             lease=group.lease,
             headroom=headroom,
+            lost=lost,
             generation=session.generation,
             ending=session.ending,
             counts=counts,
@@ -89,7 +114,8 @@ async def poller(settings: Settings, health: Health) -> None:
 
     def state() -> dict[str, Any]:
         waits = [wait._asdict() for wait in headroom.waits]
-        return {"active": bool(active), "counts": dict(counts), "waits_for": waits}
+        lost = len(losses.open)
+        return {"active": bool(active), "counts": dict(counts), "waits_for": waits, "losses": lost}
 
     def progress() -> tuple[int, int]:
         return counts.total(), headroom.looks  # a poller that waits for readers checks them all the time
@@ -97,7 +123,7 @@ async def poller(settings: Settings, health: Health) -> None:
     health.measure, health.state = measure, state
     health.working()
     try:
-        await watched(group.run(poll), Watchdog(progress, owes))
+        await watched(group.run(poll), Watchdog(progress, owes), follower.run())
     finally:
         log.info("poller_ends", **counts)
         await readers.close()

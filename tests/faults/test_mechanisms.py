@@ -19,6 +19,7 @@ import pytest
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.poller.bulk_source import BulkSource
+from connectors.clickhouse.poller.lost_rows import LostRows
 from connectors.clickhouse.poller.poller import Poller
 from connectors.clickhouse.sink import inserter as insert
 from connectors.clickhouse.sink.sink import Sink
@@ -31,6 +32,7 @@ from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.reader_positions import ReaderPositions
 from connectors.kafka.tail import TailReader
 from streams.core.environment import load
+from streams.core.losses import Losses
 from streams.core.messages import Labeled, Row
 from streams.core.outcomes import Done
 from streams.core.records import Commit, Partition, Record
@@ -40,6 +42,7 @@ from streams.delivery import delivery as delivery_module
 from streams.delivery.commit_window import Slot, Window
 from streams.delivery.delivery import Delivery
 from streams.delivery.routes import Limits
+from streams.jobs.in_flight_rows import InFlightReader
 from streams.pipeline.topology import agents_flow
 from tests.faults.actors import Actor
 from tests.faults.driver import initialise
@@ -289,16 +292,31 @@ async def test_the_pollers_memory_keeps_rows_from_being_published_again(scene: S
         for kind in (TailReader, NoTail if gone else TailReader):
             lease, _ = await scene.member()
             ending = asyncio.Event()
+            producer, tail, headroom = scene.producer(lease), scene.tail(kind), Headroom(readers)
+            lost = LostRows(
+                client,
+                scene.settings,
+                scene.topics,
+                Losses(),
+                in_flight=InFlightReader(scene.connection, scene.topics),
+                tail=tail,
+                sender=producer,
+                lease=lease,
+                headroom=headroom,
+                generation=1,
+                counts=Counter(),
+            )
             poller = Poller(
                 BulkSource(client, scene.settings),
                 scene.topics,
                 scene.settings,
                 partitions=scene.settings.topic_partitions,
-                sender=scene.producer(lease),
-                tail=scene.tail(kind),
+                sender=producer,
+                tail=tail,
                 topic_ids=scene.admin,
                 lease=lease,
-                headroom=Headroom(readers),
+                headroom=headroom,
+                lost=lost,
                 generation=1,
                 ending=ending,
             )

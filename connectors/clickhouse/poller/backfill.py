@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Sequence
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.poller.cursor import Cursor
@@ -79,13 +79,17 @@ class OldRows:
         *,
         since: int | None,
         until: int,
+        partitions: Collection[int] | None = None,
     ) -> None:
+        """``partitions``: of the rows topic, to which the rows belong that are asked for; None for all."""
+        self.settled: list[bytes] = []  # the marks of the last page's rows that are
         self.counts: Counter[str] = Counter()
         self._client = client
         self._settings = settings
         self._topics = topics
         self._since = since
         self._until = until
+        self._partitions = partitions
         self._lookback = int(settings.poll_lookback_seconds * _SECOND)
         self._source = SourceTable(client, settings)
         self._publisher = Publisher(
@@ -107,7 +111,7 @@ class OldRows:
 
     async def pages(
         self, after: int | None, on_the_way: Sequence[tuple[str, int, str]]
-    ) -> AsyncIterator[tuple[list[tuple[Row, bytes]], list[Outgoing], int]]:
+    ) -> AsyncGenerator[tuple[list[tuple[Row, bytes]], list[Outgoing], int], None]:
         """Rows that are not settled, each with its mark (header `CONTENT`); dead letters of those
         that no topic takes; and the time from which on a next reading should begin.
 
@@ -131,16 +135,23 @@ class OldRows:
                 .merged(await labelled_between(self._client, self._settings, first, last))
             )
             rows, letters = [], []
+            self.settled = []
             for outgoing in self._publisher.named(page):
+                if self._partitions is not None and outgoing.partition not in self._partitions:
+                    continue
+                mark = dict(outgoing.headers)[CONTENT]
                 if outgoing.topic != self._topics.rows:
                     if (outgoing.key or b"").decode() not in self._too_large:
                         letters.append(outgoing)
+                    else:
+                        self.settled.append(mark)
                     continue
                 row = decode(Row, outgoing.value)
                 if settled.has(row):
                     self.counts["settled"] += 1
+                    self.settled.append(mark)
                 else:
-                    rows.append((row, dict(outgoing.headers)[CONTENT]))
+                    rows.append((row, mark))
             self._publisher.published.forget_before(last - self._lookback)
             yield rows, letters, last + 1
 

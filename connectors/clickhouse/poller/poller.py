@@ -20,6 +20,8 @@ import structlog
 
 from connectors.clickhouse.poller.bulk_source import BulkSource
 from connectors.clickhouse.poller.cursor import MOST_AHEAD, Cursor, read_cursor
+from connectors.clickhouse.poller.lost_rows import LostRows
+from connectors.clickhouse.poller.lost_search import Window
 from connectors.clickhouse.poller.page_split import Page, split
 from connectors.clickhouse.poller.publisher import OneByOneError, Publisher
 from connectors.clickhouse.poller.read_ahead import one_ahead
@@ -74,13 +76,15 @@ class Poller:
         topic_ids: TopicIds,
         lease: Lease,
         headroom: Headroom,
+        lost: LostRows,
         generation: int,
         ending: asyncio.Event,
         counts: Counter[str] | None = None,
         waited: Series | None = None,
     ) -> None:
-        """``partitions``: how many the rows topic has. ``headroom``: of the rows topic. ``ending``: set when
-        the group takes back. ``waited`` is told how long each row was there before it was read."""
+        """``partitions``: how many the rows topic has. ``headroom``: of the rows topic. ``lost``: finds
+        rows again. ``ending``: set when the group takes back. ``waited`` is told how long each row was there
+        before it was read."""
         self.counts: Counter[str] = Counter() if counts is None else counts
         self.watermark: int | None = None
         self.polled_at: float | None = None
@@ -92,6 +96,8 @@ class Poller:
         self._topic_ids = topic_ids
         self._lease = lease
         self._headroom = headroom
+        self._lost = lost
+        self._partitions = partitions
         self._held = False  # the readers are so far behind that rows were left in the table
         self._generation = generation
         self._ending = ending
@@ -139,6 +145,8 @@ class Poller:
                 await self._away(error)
             except OneByOneError as error:
                 log.warning("poller_learns_again", reason=str(error))
+            finally:
+                await self._lost.close()
 
     async def _poll(self) -> None:
         looked_back = whole = float("-inf")
@@ -146,6 +154,7 @@ class Poller:
             began = time.monotonic()
             try:
                 self._skew = await _ask(self._source.now()) - int(time.time() * _SECOND)
+                await self._find_lost()
                 if began - whole > max(5.0, self._settings.poll_lookback_seconds / _WHOLE_READINGS):
                     await self._scan(self._source.bulk(self._begin))
                     await self._give_up_timeless()
@@ -170,6 +179,11 @@ class Poller:
         if self._lease.held():
             await self._save(now=True)
 
+    async def _find_lost(self) -> None:
+        if self.watermark is not None:
+            begin = self._begin if self._begin is not None else self.watermark - self._lookback
+            await self._lost.step(Window(begin, self.watermark, self._floor, self._publisher.published))
+
     # --- the start ---
 
     async def _inspect(self) -> None:
@@ -192,7 +206,9 @@ class Poller:
         }
         starts = {where: known[where.topic].get(where.partition, 0) for where in written}
         ahead = [mark for text in (cursor.ahead if cursor else ()) if (mark := Mark.parse(text.encode()))]
-        await self._publisher.learn(self._tail, starts, self._begin, ahead, self._now())
+        cut = await self._publisher.learn(self._tail, starts, self._begin, ahead, self._now())
+        if self.watermark is not None and any(where.partition in known[where.topic] for where in cut):
+            await _ask(self._remember(self.watermark))
         log.info(
             "poller_begins",
             source=self._source.name,
@@ -201,6 +217,15 @@ class Poller:
         )
         self._timeless.learn(cursor.timeless if cursor else ())
         await self._save(now=True)  # the floor of POLL_START=now must outlive a crash
+
+    async def _remember(self, watermark: int) -> None:
+        """Retention has removed messages about rows of the window: the tables say which were published.
+
+        The table was not written to for so long, or the topic keeps its messages for less than the window.
+        """
+        begin = self._begin if self._begin is not None else watermark - self._lookback
+        log.warning("poller_asks_the_tables", reason="retention removed messages of the look-back window")
+        await self._lost.remember(self._publisher.published, begin, watermark + 1, self._partitions)
 
     async def _first_floor(self) -> int | None:
         start = self._settings.poll_start

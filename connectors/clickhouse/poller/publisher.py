@@ -112,8 +112,9 @@ class Publisher:
         begin: int | None,
         ahead: Sequence[Mark],
         now: int,
-    ) -> None:
-        """Forget everything; read what was published for rows from ``begin`` on.
+    ) -> set[Partition]:
+        """Forget everything; read what was published for rows from ``begin`` on. Returns the partitions of
+        which retention has taken some of it.
 
         ``starts``: where on the topics to begin. ``ahead``: rows of the future that the cursor names.
         ``now``: the source's clock, microseconds since 1970.
@@ -134,6 +135,7 @@ class Publisher:
                 if (mark.content, mark.micros) not in named:
                     found.append(mark)
             self.published.add(found)
+        return {where for where, start in starts.items() if start < bounds[where][0]}
 
     async def publish(self, page: BulkPage | Sequence[SourceRow], generation: int, now: int) -> int | None:
         """Settle every row of ``page``: published, dead-lettered, or skipped and counted.

@@ -64,6 +64,25 @@ async def labelled_between(
     return [(row_id, int(micros), text) for row_id, micros, text in rows]
 
 
+async def augmented(client: ClickHouseClient, settings: Settings, keys: Sequence[Key]) -> set[Key]:
+    """Those of ``keys`` that have variants, under whatever version."""
+    found: set[Key] = set()
+    for start in range(0, len(keys), _IDS):
+        some = keys[start : start + _IDS]
+        rows = await client.rows(
+            "SELECT row_id, toUnixTimestamp64Micro(created_at) "
+            f"FROM {result_table(settings, AUGMENTED)}\n"
+            f"WHERE {_FROM} AND {_TO} AND row_id IN {{ids:Array(String)}}",
+            {
+                "first": min(micros for _, micros in some),
+                "last": max(micros for _, micros in some),
+                "ids": [row_id for row_id, _ in some],
+            },
+        )
+        found.update((row_id, int(micros)) for row_id, micros in rows)
+    return found
+
+
 async def given_up(client: ClickHouseClient, settings: Settings) -> list[tuple[str, str, bytes]]:
     """Step, row id and bytes of the rows that were given up before they had a label."""
     columns = await client.columns(

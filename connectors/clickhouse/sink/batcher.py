@@ -15,7 +15,7 @@ from collections.abc import Callable
 import structlog
 
 from streams.core.errors import LeaseLostError, RetryableError
-from streams.core.records import Record
+from streams.core.records import Partition, Record
 from streams.ports.kafka import GroupInput
 
 log = structlog.get_logger()
@@ -49,6 +49,11 @@ class Batcher:
     def __len__(self) -> int:
         """Records that are not `done`."""
         return len(self._records)
+
+    @property
+    def ends(self) -> dict[Partition, int]:
+        """Behind the last record of each partition that is not `done`."""
+        return {Partition(one.topic, one.partition): one.offset + 1 for one in self._records}
 
     def start(self) -> None:
         """Begin to read."""

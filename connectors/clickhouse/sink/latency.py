@@ -8,11 +8,11 @@ import pyarrow as pa
 
 from connectors.clickhouse.schema.tables import AUGMENTED, LABELED
 from connectors.clickhouse.sink.batch import Batch
-from streams.core.codec import REPLAY_JOB, RETRY_OF
+from streams.core.codec import RECOVERED, REPLAY_JOB, RETRY_OF
 from streams.core.records import Record
 from streams.observability.metrics import CREATED_TO_AUGMENTED_STORED, CREATED_TO_STORED, Histogram
 
-_AGAIN = (REPLAY_JOB, RETRY_OF)
+_AGAIN = (REPLAY_JOB, RETRY_OF, RECOVERED)
 
 
 class StoringTime:

@@ -38,6 +38,7 @@ class LostMessages:
         self._ids: Mapping[str, UUID] = {}
         self._next: dict[Partition, int] = {}
         self._reached: dict[Partition, int | None] = {}
+        self.passed: dict[Partition, int] = {}  # behind what is lost, where nothing has come since
 
     async def begin(
         self, positions: Mapping[Partition, Commit], ids: Mapping[str, UUID], generation: int
@@ -48,7 +49,7 @@ class LostMessages:
         Raises:
             LeaseLostError: they are no longer ours.
         """
-        self._generation, self._ids = generation, ids
+        self._generation, self._ids, self.passed = generation, ids, {}
         self._next = {partition: commit.offset for partition, commit in positions.items()}
         self._reached = {partition: reached_in(commit.metadata) for partition, commit in positions.items()}
         await self.look()
@@ -60,8 +61,11 @@ class LostMessages:
             LeaseLostError: as `begin`.
         """
         for partition, first in (await self._firsts(list(self._next))).items():
-            await self._tell(Jump(partition, self._next[partition], first, self._reached[partition]), first)
-            self._next[partition] = max(self._next[partition], first)
+            if first > self._next[partition]:
+                await self._tell(
+                    Jump(partition, self._next[partition], first, self._reached[partition]), first
+                )
+                self._next[partition] = self.passed[partition] = first
 
     async def check(self, records: Mapping[Partition, Sequence[Record]]) -> None:
         """Before ``records`` are committed, which ascend in each partition.
@@ -76,6 +80,7 @@ class LostMessages:
                 await self._tell(jump, firsts[jump.partition])
         for partition, found in records.items():
             self._next[partition] = max(self._next[partition], found[-1].offset + 1)
+            self.passed.pop(partition, None)
             if (time := time_of(found[-1])) is not None:
                 self._reached[partition] = time
 

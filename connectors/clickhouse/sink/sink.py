@@ -117,6 +117,7 @@ class Sink:
         try:
             await self._begin(intake, positions, generation)
             while True:
+                await self._pass_over(intake, positions, generation)
                 batch = await intake.batch()
                 if not batch:
                     await self._lost.look()
@@ -146,6 +147,22 @@ class Sink:
                 intake.done(len(batch))
         finally:
             await intake.stop()
+
+    async def _pass_over(self, intake: Batcher, positions: dict[Partition, Commit], generation: int) -> None:
+        """Commit behind what is lost, where nothing comes behind it: who asks what is not stored yet must
+        know that it is not on its way."""
+        if not self._lost.passed:
+            return
+        held = intake.ends
+        passed = {
+            partition: Commit(at, self._letters.metadata(partition, at, self._lost.reached(partition)))
+            for partition, at in self._lost.passed.items()
+            if partition not in held
+        }
+        await while_ours(self._lease, generation, "Kafka", lambda: intake.source.commit(passed))
+        positions |= passed
+        for partition in passed:
+            del self._lost.passed[partition]
 
     async def assigned(self, committed: Mapping[Partition, Commit], generation: int) -> frozenset[Partition]:
         """Learn what was already done for these partitions. Returns those that must be read from offset 0,
@@ -177,6 +194,8 @@ class Sink:
         await self._letters.learn(starts, self._ids, generation)
         # Without a commit, what is stored was read: the group was idle until Kafka forgot where it was.
         owed = {p: c if c.offset >= 0 else Commit(self._stored[p].end) for p, c in starts.items()}
+        held = self._intake.ends if self._intake is not None else {}
+        owed |= {p: Commit(held[p], c.metadata) for p, c in owed.items() if p in held and p not in anew}
         await self._lost.begin(owed, self._ids, generation)
         log.info("sink_assigned", partitions=len(starts), already_stored=sum(map(len, self._stored.values())))
         return anew

@@ -110,6 +110,17 @@ class SourceTable:
         )
         return {int(second): int(count) for second, count in rows}
 
+    async def rows_before(self, until: int, rows: int) -> int | None:
+        """The time of the first of the ``rows`` newest rows before ``until``; None if there are none."""
+        shape = await self._known()
+        found = await self._client.rows(
+            "SELECT count(), min(at) FROM (\n"
+            f"SELECT {shape.micros} AS at FROM {shape.table} WHERE {shape.bounds(False, True)}\n"
+            f"ORDER BY {shape.time} DESC LIMIT {{rows:UInt32}})",
+            {"until": until, "rows": rows},
+        )
+        return int(found[0][1]) if int(found[0][0]) else None
+
     async def timeless(self, most: int) -> list[SourceRow]:
         """Rows whose time is NULL, as if of 1970, at most ``most``."""
         shape = await self._known()

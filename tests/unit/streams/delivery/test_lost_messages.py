@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import orjson
 import pytest
 
-from streams.core.codec import encode, headers_of
+from streams.core.codec import RECOVERED, encode, headers_of
 from streams.core.errors import UnavailableError
 from streams.core.losses import Loss, Losses, reached_in, time_of
+from streams.core.messages import Row
+from streams.core.outcomes import Reject
 from streams.core.records import Commit, Outgoing, Partition, Record, made_anew
 from streams.core.times import micros_of
 from streams.observability.losses import LossReporter
-from tests.unit.streams.delivery.fakes import NOW, ROWS, Broker, make, record, row, settle
+from tests.unit.streams.delivery.fakes import NOW, ROWS, Broker, label, make, record, row, settle
 
 ID = "00000000-0000-0000-0000-000000000000"
 SEEN = orjson.dumps({"reached": 77}).decode()
@@ -101,7 +104,7 @@ async def test_all_of_it_may_be_gone() -> None:
     await delivery.look()
     await settle(delivery)
     assert reports.told == [(ROWS, ID, 2, 30, 77, 1)]
-    assert delivery.commits()[ROWS].offset == 2  # nothing has come: the next owner finds the same
+    assert delivery.commits()[ROWS].offset == 30  # whoever looks for them knows that none is on its way
     delivery.offer(record(30, "30"), 1)
     await settle(delivery)
     await delivery.look()
@@ -206,3 +209,82 @@ def test_a_loss_is_closed_up_to_where_it_was_looked_for() -> None:
         learn(Outgoing("cursor", 0, b"lost/x", garbage))
         learn(Outgoing("cursor", 0, b"lost/x/closed", garbage))
     assert losses.open == [grown]
+
+
+async def test_what_is_at_work_before_a_loss_holds_the_commit() -> None:
+    broker, reports, gate = Broker(), Reports(), asyncio.Event()
+
+    async def slow(message: Row) -> Any:
+        await gate.wait()
+        return await label(message)
+
+    delivery = make(broker, slow, report=reports)
+    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    for offset in range(2):
+        delivery.offer(record(offset, str(offset)), 1)
+    filled(broker, 30, 30)
+    await delivery.look()
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert reports.told == [(ROWS, ID, 2, 30, None, 1)]
+    assert delivery.commits()[ROWS].offset == 0
+    gate.set()
+    await settle(delivery)
+    assert delivery.commits()[ROWS].offset == 30
+
+
+# --- rows that were found again ---
+
+
+def found_again(offset: int, row_id: str, by: bytes = b"search") -> Record:
+    headers = [*headers_of(row(row_id)), (RECOVERED, by)]
+    return record(offset, row_id)._replace(headers=tuple(headers))
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_row_whose_label_is_gone_is_labelled_once_more_and_no_more(restarted: bool) -> None:
+    broker = Broker()
+    delivery = make(broker)
+    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    delivery.offer(record(0, "a")._replace(headers=tuple(headers_of(row("a")))), 1)
+    await settle(delivery)
+    for offset in (1, 2):
+        if restarted:  # it dies before it commits
+            delivery = make(broker)
+            await delivery.assigned({ROWS: Commit(0)}, 1)
+            delivery.offer(record(0, "a")._replace(headers=tuple(headers_of(row("a")))), 1)
+            if offset == 2:
+                delivery.offer(found_again(1, "a"), 1)
+        delivery.offer(found_again(offset, "a"), 1)
+        await settle(delivery)
+    assert broker.rows() == ["a", "a"]
+    assert dict(broker.logs["labeled", 0][1].headers)[RECOVERED] == b"search"
+    delivery.offer(found_again(3, "a", b"later"), 1)  # another search, for it was lost once more
+    await settle(delivery)
+    assert broker.rows() == ["a", "a", "a"]
+
+
+async def test_of_a_row_that_was_found_again_only_the_wanted_step_works() -> None:
+    broker = Broker()
+    delivery = make(broker)
+    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    delivery.offer(found_again(0, "a", b"search/augment"), 1)
+    delivery.offer(found_again(1, "b", b"search/label"), 1)
+    await settle(delivery)
+    assert broker.rows() == ["b"]
+    assert delivery.counts["known:label"] == 1
+    assert delivery.commits()[ROWS].offset == 2
+
+
+async def test_a_row_that_was_found_again_and_given_up_is_not_tried_once_more() -> None:
+    broker = Broker()
+
+    async def refuse(message: Row) -> Reject:
+        return Reject("refused", "no")
+
+    for start in (0, 0):
+        delivery = make(broker, refuse)
+        await delivery.assigned({ROWS: Commit(start)}, 1)
+        delivery.offer(found_again(0, "a"), 1)
+        await settle(delivery)
+    assert len(broker.rows("dead")) == 1

@@ -57,7 +57,9 @@ class World:
     async def bounds_many(self, partitions: Sequence[Partition]) -> dict[Partition, tuple[int, int]]:
         return {where: (0, len(self.logs.get(where.topic, []))) for where in partitions}
 
-    async def read_many(self, starts: Mapping[Partition, int]) -> AsyncIterator[list[Record]]:
+    async def read_many(
+        self, starts: Mapping[Partition, int], bounds: Mapping[Partition, tuple[int, int]] | None = None
+    ) -> AsyncIterator[list[Record]]:
         for where, start in starts.items():
             log = self.logs.get(where.topic, [])
             yield [

@@ -12,10 +12,12 @@ from typing import Any
 import orjson
 
 from connectors.clickhouse.poller.bulk_page import BulkPage
+from connectors.clickhouse.poller.lost_search import Window
 from connectors.clickhouse.poller.message_sql import COLUMNS
 from connectors.clickhouse.poller.plain_rows import QuickRows
 from connectors.clickhouse.poller.poller import Poller
-from connectors.clickhouse.poller.row_identity import content_of, mark_of
+from connectors.clickhouse.poller.published_rows import Published
+from connectors.clickhouse.poller.row_identity import Mark, content_of, mark_of
 from connectors.clickhouse.source.table import SourceRow
 from streams.core.codec import CREATED_AT
 from streams.core.context import TRACEPARENT
@@ -39,6 +41,7 @@ class FakeKafka:
         self.ids: dict[str, uuid.UUID] = {}
         self.fail_after: int | None = None
         self.largest = 1_000_000
+        self.first: dict[Partition, int] = {}  # what retention has left
 
     def rows(self) -> list[Record]:
         return [record for where, log in self.logs.items() if where.topic == TOPICS.rows for record in log]
@@ -74,7 +77,8 @@ class FakeKafka:
         return asyncio.create_task(sent())
 
     async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
-        return 0, len(self.logs.get(Partition(topic, partition), []))
+        where = Partition(topic, partition)
+        return self.first.get(where, 0), len(self.logs.get(where, []))
 
     async def firsts(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
         return {where: (await self.bounds(*where))[0] for where in partitions}
@@ -83,7 +87,8 @@ class FakeKafka:
         return {where: await self.bounds(*where) for where in partitions}
 
     async def read(self, topic: str, partition: int, start: int) -> AsyncIterator[list[Record]]:
-        yield self.logs.get(Partition(topic, partition), [])[start:]
+        where = Partition(topic, partition)
+        yield self.logs.get(where, [])[max(start, self.first.get(where, 0)) :]
 
     async def written_many(self, partitions: Iterable[Partition]) -> dict[Partition, tuple[int, int]]:
         return await self.bounds_many(list(partitions))
@@ -137,6 +142,22 @@ class FakeHeadroom:
     def wrote(self, count: int) -> None:
         if self.room is not None:
             self.room = max(0, self.room - count)
+
+
+class NoLosses:
+    """Nothing is lost. ``remembers``: marks that the tables know."""
+
+    def __init__(self, remembers: Sequence[Mark] = ()) -> None:
+        self.remembers = remembers
+        self.asked: list[tuple[int, int]] = []
+
+    async def step(self, window: Window) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def remember(self, published: Published, begin: int, until: int, partitions: int) -> None:
+        self.asked.append((begin, until))
+        published.add(self.remembers)
 
 
 @dataclass
@@ -235,6 +256,7 @@ def make_poller(
     kafka: FakeKafka,
     ending: asyncio.Event,
     headroom: FakeHeadroom | None = None,
+    lost: NoLosses | None = None,
     **settings: object,
 ) -> Poller:
     given: dict[str, object] = {"poll_interval_seconds": 0.001, "poll_lookback_seconds": 60, **settings}
@@ -248,17 +270,22 @@ def make_poller(
         topic_ids=kafka,
         lease=FakeLease(),
         headroom=headroom or FakeHeadroom(),
+        lost=lost or NoLosses(),  # type: ignore[arg-type]
         generation=1,
         ending=ending,
     )
 
 
 async def poll_once(
-    source: FakeSource, kafka: FakeKafka, headroom: FakeHeadroom | None = None, **settings: object
+    source: FakeSource,
+    kafka: FakeKafka,
+    headroom: FakeHeadroom | None = None,
+    lost: NoLosses | None = None,
+    **settings: object,
 ) -> Poller:
     """A poller that begins, reads everything that is there now, and ends."""
     ending = asyncio.Event()
-    poller = make_poller(source, kafka, ending, headroom, **settings)
+    poller = make_poller(source, kafka, ending, headroom, lost, **settings)
     task = asyncio.create_task(poller.run())
     polls = source.polls
     while source.polls < polls + 1 and not task.done():

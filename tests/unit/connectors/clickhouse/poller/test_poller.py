@@ -13,7 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from connectors.clickhouse.poller.cursor import Cursor, WindowStarts
-from connectors.clickhouse.poller.row_identity import Mark
+from connectors.clickhouse.poller.row_identity import Mark, content_of, mark_of
 from connectors.clickhouse.source.table import SourceRow
 from streams.core.codec import CREATED_AT
 from streams.core.errors import RetryableError
@@ -23,6 +23,7 @@ from tests.unit.connectors.clickhouse.poller.fakes import (
     FakeHeadroom,
     FakeKafka,
     FakeSource,
+    NoLosses,
     make_poller,
     poll_once,
     source_row,
@@ -320,3 +321,22 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0)
+
+
+# --- retention ---
+
+
+async def test_rows_of_the_window_whose_messages_are_gone_are_asked_of_the_tables() -> None:
+    """A table that nobody wrote to for longer than the topic keeps its messages."""
+    rows = [source_row(NOW - n * SECOND, f"text {n}", n) for n in range(8)]
+    source, kafka = FakeSource(rows=rows, clock=NOW), FakeKafka()
+    await poll_once(source, kafka)
+    untouched = NoLosses()
+    await poll_once(source, kafka, lost=untouched)
+    assert untouched.asked == []
+    kafka.first = {where: len(log) for where, log in kafka.logs.items() if where.topic == TOPICS.rows}
+    source.rows = [*rows, source_row(NOW - 3 * SECOND, "late", 100)]
+    tables = NoLosses([mark_of(row, content_of(row)) for row in rows])
+    await poll_once(source, kafka, lost=tables)
+    assert tables.asked == [(NOW - 60 * SECOND, NOW + 1)]
+    assert Counter(kafka.row_ids()) == Counter([*(str(n) for n in range(8)), "100"])

@@ -97,6 +97,10 @@ async def test_all_of_it_may_be_gone_and_is_told_once() -> None:
     for _ in range(2):
         await scene.lost.look()
     assert [told[2:] for told in scene.told] == [(0, 20, None, 1)]
+    assert scene.lost.passed == {L0: 20}
+    scene.kafka.publish(labeled(20), TOPICS.labeled)
+    await scene.lost.check({L0: scene.records(20)})
+    assert not scene.lost.passed
 
 
 async def test_it_is_not_told_by_one_who_no_longer_owns_the_partition() -> None:

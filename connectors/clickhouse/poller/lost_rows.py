@@ -1,0 +1,368 @@
+"""Finds the rows again whose messages retention took unread, and publishes them once more.
+
+Which rows they were nobody can say any more. But they have no label, they are not on their way, and the last
+message that was read before them says from which time on they must be looked for: rows are published in the
+order of time, up to the look-back window and to the pages in which they are read. So the source table is
+compared with the tables and the topics, once for all losses that are known, a piece between two polls.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Sequence
+
+import orjson
+import structlog
+from pydantic import ValidationError
+
+from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.poller.backfill import OldRows
+from connectors.clickhouse.poller.lost_search import OnTheWay, Search, Window
+from connectors.clickhouse.poller.published_rows import Published
+from connectors.clickhouse.poller.row_identity import Mark
+from connectors.clickhouse.queries.labelled_rows import augmented
+from connectors.clickhouse.source.table import SourceTable
+from streams.core.codec import RECOVERED, encode, headers_of
+from streams.core.errors import (
+    LabelstreamError,
+    LeaseLostError,
+    RefusedError,
+    UnavailableError,
+)
+from streams.core.losses import Loss, Losses
+from streams.core.messages import Labeled, Row
+from streams.core.records import Outgoing, Partition
+from streams.core.settings import Settings
+from streams.core.times import micros_of
+from streams.core.topics import Topics, partition_of
+from streams.ports.kafka import Headroom, InFlight, Lease, Sender, Tail
+
+log = structlog.get_logger()
+
+_SECOND = 1_000_000
+# Rows of one page are published in any order, and a page has at most 100,000.
+_PAGES_ROWS = 200_000
+_STEP_SECONDS = 2.0
+_LOOK_SECONDS = 1.0
+_AWAY_SECONDS = 5.0
+_KEY = "lost-rows/"
+
+
+class LostRows:
+    """Looks for one time of ownership of the cursor. ``counts``: `recovered` (rows published again)."""
+
+    def __init__(
+        self,
+        client: ClickHouseClient,
+        settings: Settings,
+        topics: Topics,
+        losses: Losses,
+        *,
+        in_flight: InFlight,
+        tail: Tail,
+        sender: Sender,
+        lease: Lease,
+        headroom: Headroom,
+        generation: int,
+        counts: Counter[str],
+    ) -> None:
+        """``losses``: followed."""
+        self._client = client
+        self._settings = settings
+        self._topics = topics
+        self._losses = losses
+        self._in_flight = in_flight
+        self._tail = tail
+        self._sender = sender
+        self._lease = lease
+        self._headroom = headroom
+        self._generation = generation
+        self._counts = counts
+        self._source = SourceTable(client, settings)
+        self._key = f"{_KEY}{self._source.name}".encode()
+        self._lookback = int(settings.poll_lookback_seconds * _SECOND)
+        self._search: Search | None = None
+        self._way = OnTheWay()
+        self._pages: AsyncGenerator[tuple[list[tuple[Row, bytes]], list[Outgoing], int], None] | None = None
+        self._pending: tuple[list[Outgoing], int] | None = None  # found, and the time after them
+        self._until = 0  # where the pages end
+        self._inside = False  # whether they are of the window
+        self._one_by_one = False
+        self._again_at = 0.0
+        self._said = ""
+
+    async def step(self, window: Window) -> None:
+        """Look for some seconds, if anything is lost; never while the poller has anything unconfirmed.
+
+        Raises:
+            RetryableError: nobody knows what was written.
+            LeaseLostError.
+        """
+        if not self._losses.open or time.monotonic() < self._again_at:
+            return
+        try:
+            wanted = [loss for loss in self._losses.open if self._about_rows(loss)]
+            for loss in self._losses.open:
+                if loss not in wanted:
+                    await self._closed(loss)
+            if not wanted:
+                return
+            search = await self._current(wanted, window)
+            if search.complete:
+                await self._close(search)
+            else:
+                await self._look(search, window)
+            self._said = ""
+        except LeaseLostError:
+            raise
+        except _PublishingError as error:
+            raise error.cause from error
+        except LabelstreamError as error:
+            await self._leave_off()
+            self._again_at = time.monotonic() + _AWAY_SECONDS
+            if str(error) != self._said:
+                log.warning("lost_rows_wait", reason=str(error))
+            self._said = str(error)
+
+    async def close(self) -> None:
+        """Stop reading."""
+        await self._leave_off()
+
+    async def remember(self, published: Published, begin: int, until: int, partitions: int) -> None:
+        """Add to ``published`` the rows from ``begin`` on and before ``until`` that have a label, were given
+        up or are on their way: what the topic no longer tells. ``partitions``: of the rows topic.
+
+        Raises:
+            UnavailableError, AccessError, ConfigurationError.
+        """
+        way = await OnTheWay.seen(self._in_flight, range(partitions))
+        old = OldRows(self._client, self._settings, self._topics, since=begin, until=until)
+        async with contextlib.aclosing(old.pages(None, way.rows)) as pages:
+            async for _ in pages:
+                marks = [mark for text in old.settled if (mark := Mark.parse(text)) is not None]
+                known = published.counts([mark.content for mark in marks]).tolist()
+                seen: Counter[int] = Counter()
+                new = []
+                for mark, count in zip(marks, known, strict=True):
+                    seen[mark.content] += 1
+                    if seen[mark.content] > count:
+                        new.append(mark)
+                published.add(new)
+
+    def _about_rows(self, loss: Loss) -> bool:
+        return loss.topic in (self._topics.rows, self._topics.labeled, self._topics.dead_letter)
+
+    # --- which search ---
+
+    async def _current(self, wanted: Sequence[Loss], window: Window) -> Search:
+        if self._search is None:
+            self._search = await self._noted()
+        if self._search is None or self._search.done or not self._search.has(wanted):
+            # What an unfinished one published may be among what is lost now: all is looked at again.
+            await self._leave_off()
+            self._search = Search(
+                covers={loss.id: loss.end for loss in wanted},
+                partitions=sorted({loss.partition for loss in wanted}),
+                stored=any(loss.topic != self._topics.rows for loss in wanted),
+                position=await self._begin(wanted, window),
+            )
+            await self._save()
+            log.warning(
+                "looks_for_lost_rows",
+                search=self._search.id,
+                losses=len(wanted),
+                messages=sum(loss.messages for loss in wanted),
+                partitions=self._search.partitions,
+                since=self._search.position,
+            )
+        return self._search
+
+    async def _noted(self) -> Search | None:
+        found: Search | None = None
+        async for records in self._tail.read(self._topics.cursor, 0, 0):
+            for record in records:
+                if record.key == self._key:
+                    with contextlib.suppress(ValidationError):
+                        found = Search.model_validate_json(record.value or b"")
+        return found
+
+    async def _begin(self, losses: Sequence[Loss], window: Window) -> int | None:
+        times = [loss.since for loss in losses]
+        known = [since for since in times if since is not None]
+        if len(known) < len(times):
+            return window.floor
+        since = min(known) - self._lookback - self._lookback // 10 - _SECOND
+        before = await self._source.rows_before(since, _PAGES_ROWS)
+        begin = since if before is None else before
+        return begin if window.floor is None else max(begin, window.floor)
+
+    async def _save(self) -> None:
+        assert self._search is not None
+        await self._lease.hold(self._generation)
+        value = orjson.dumps(self._search.model_dump(), option=orjson.OPT_NON_STR_KEYS)
+        await self._sender.send(Outgoing(self._topics.cursor, 0, self._key, value))
+
+    # --- looking ---
+
+    async def _look(self, search: Search, window: Window) -> None:
+        began = time.monotonic()
+        while time.monotonic() - began < _STEP_SECONDS or self._inside:
+            if self._pages is None:
+                await self._open(search, window)
+            if self._pending is None and not await self._next(search, window):
+                if search.complete:
+                    return
+            elif self._pending is not None and not await self._publish(search):
+                if self._inside:
+                    await self._leave_off()
+                return
+
+    async def _next(self, search: Search, window: Window) -> bool:
+        """Read a page; False if there are no more."""
+        assert self._pages is not None
+        page = await anext(self._pages, None)
+        if page is not None:
+            rows, _, reached = page
+            self._pending = await self._chosen(search, rows, window), reached
+            return True
+        search.position, search.complete = self._until, self._inside
+        await self._leave_off()
+        await self._save()
+        return False
+
+    async def _open(self, search: Search, window: Window) -> None:
+        """Up to the window the rows are the poller's no more. From there on it publishes those that it has
+        not yet: they are looked at in one go, while it does not."""
+        self._inside = search.position is not None and search.position >= window.begin
+        self._until = window.watermark + 1 if self._inside else min(window.begin, window.watermark + 1)
+        self._way = await OnTheWay.seen(self._in_flight, search.partitions)
+        old = OldRows(
+            self._client,
+            self._settings,
+            self._topics,
+            since=search.position,
+            until=self._until,
+            partitions=frozenset(search.partitions),
+        )
+        self._pages = old.pages(None, self._way.rows)
+
+    async def _chosen(
+        self, search: Search, rows: Sequence[tuple[Row, bytes]], window: Window
+    ) -> list[Outgoing]:
+        """Messages of those of ``rows``, which have no label, whose message is gone."""
+        marks = [Mark.parse(mark) or Mark(0, 0, 0) for _, mark in rows]
+        contents = [mark.content for mark in marks]
+        on_the_way = self._way.published.counts(contents).tolist()
+        known = window.published.counts(contents).tolist()
+        seen: Counter[int] = Counter()
+        lost = []
+        for (row, _), mark, way, there in zip(rows, marks, on_the_way, known, strict=True):
+            seen[mark.content] += 1
+            if seen[mark.content] <= way or (mark.micros >= window.begin and seen[mark.content] > there):
+                continue
+            lost.append(row)
+        keys = [(row.row_id, micros_of(row.created_at)) for row in lost]
+        have = await augmented(self._client, self._settings, keys) if search.stored and keys else set()
+        have |= self._way.augmented
+        return [self._message(search, row, key in have) for row, key in zip(lost, keys, strict=True)]
+
+    def _message(self, search: Search, row: Row, has_variants: bool) -> Outgoing:
+        name = f"{search.id}/{Labeled.made_by}" if has_variants else search.id
+        headers = [*headers_of(row), (RECOVERED, name.encode())]
+        partition = partition_of(row.text, self._settings.topic_partitions)
+        return Outgoing(self._topics.rows, partition, row.row_id.encode(), encode(row), headers)
+
+    async def _publish(self, search: Search) -> bool:
+        """Send what was found; False if the readers leave no room for all of it."""
+        assert self._pending is not None
+        messages, reached = self._pending
+        await self._headroom.refresh()
+        some = messages[: self._headroom.left()]
+        for message, offset in await self._sent(some):
+            search.ends[message.partition] = max(search.ends.get(message.partition, 0), offset + 1)
+            search.published += 1
+            self._counts["recovered"] += 1
+        self._headroom.wrote(len(some))
+        if len(some) < len(messages):
+            self._pending = messages[len(some) :], reached
+            return False
+        self._pending, search.position = None, reached
+        await self._save()
+        return True
+
+    async def _sent(self, messages: Sequence[Outgoing]) -> list[tuple[Outgoing, int]]:
+        if not messages:
+            return []
+        await self._lease.hold(self._generation)
+        try:
+            if not self._one_by_one:
+                return list(zip(messages, await self._sender.send_many(messages), strict=True))
+        except RefusedError as error:
+            self._one_by_one = True  # any part may be written: what is there is left out next time
+            raise UnavailableError(f"the topic refuses a row, so they go one by one: {error}") from error
+        except LeaseLostError:
+            raise
+        except LabelstreamError as error:
+            raise _PublishingError(error) from error
+        sent = []
+        for message in messages:
+            await self._lease.hold(self._generation)
+            try:
+                sent.append((message, await self._sender.send(message)))
+            except RefusedError as error:
+                row_id = (message.key or b"").decode()
+                log.warning("row refused by the topic", row_id=row_id, error=str(error))
+        return sent
+
+    async def _leave_off(self) -> None:
+        pages, self._pages, self._pending, self._way = self._pages, None, None, OnTheWay()
+        self._inside = False
+        if pages is not None:
+            await pages.aclose()
+
+    # --- the end ---
+
+    async def _close(self, search: Search) -> None:
+        """Once the rows that were published are stored, nothing of the losses is left."""
+        self._again_at = time.monotonic() + _LOOK_SECONDS
+        topics = self._topics
+        rows = await self._ends(topics.rows, search)
+        if any(rows[number] < end for number, end in search.ends.items()):
+            search.done = True  # the topic was made anew, and what was published is gone
+            return
+        if not await self._passed(topics.groups.agents.name, topics.rows, search.ends):
+            return
+        if search.labels is None:
+            search.labels = await self._ends(topics.labeled, search)
+            await self._save()
+        if not await self._passed(topics.groups.sink.name, topics.labeled, search.labels):
+            return
+        for loss in self._losses.open:
+            if search.covers.get(loss.id, -1) >= loss.end:
+                await self._closed(loss)
+        search.done = True
+        await self._save()
+        log.info("lost_rows_found", search=search.id, rows=search.published)
+
+    async def _closed(self, loss: Loss) -> None:
+        await self._lease.hold(self._generation)
+        await self._sender.send(loss.closed_message(self._topics.cursor))
+        self._losses.close(loss)
+
+    async def _ends(self, topic: str, search: Search) -> dict[int, int]:
+        bounds = await self._tail.bounds_many([Partition(topic, number) for number in search.ends])
+        return {where.partition: end for where, (_, end) in bounds.items()}
+
+    async def _passed(self, group: str, topic: str, ends: dict[int, int]) -> bool:
+        committed = await self._in_flight.committed(group, topic)
+        return all(committed.get(number, -1) >= end for number, end in ends.items())
+
+
+class _PublishingError(LabelstreamError):
+    """What was sent may be written or not."""
+
+    def __init__(self, cause: LabelstreamError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause

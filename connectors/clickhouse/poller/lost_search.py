@@ -1,0 +1,84 @@
+"""How far the rows of lost messages were looked for, and what is compared."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from connectors.clickhouse.poller.published_rows import Published
+from connectors.clickhouse.poller.row_identity import CONTENT, Mark
+from streams.core.codec import MESSAGE_TYPE, decode
+from streams.core.errors import UndecodableError
+from streams.core.losses import Loss
+from streams.core.messages import Row
+from streams.core.times import micros_of
+from streams.ports.kafka import InFlight
+
+
+class Window(NamedTuple):
+    """What the poller reads again: rows from ``begin`` on, up to ``watermark`` (microseconds since 1970), of
+    which it has ``published`` those. ``floor``: rows before it are never read."""
+
+    begin: int
+    watermark: int
+    floor: int | None
+    published: Published
+
+
+class Search(BaseModel):
+    """How far the rows of some losses were looked for; on the cursor topic under ``lost-rows/<source>``.
+
+    ``covers``: the losses, and up to which offset of each. ``partitions``: of the rows topic. ``position``:
+    rows before this time are settled. ``ends``: by partition, behind the last row that was published.
+    ``labels``: behind the labels of those.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    id: str = Field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}")
+    covers: dict[str, int] = Field(default_factory=dict)
+    partitions: list[int] = Field(default_factory=list)
+    stored: bool = False  # some had a label that is gone
+    position: int | None = None
+    published: int = 0
+    ends: dict[int, int] = Field(default_factory=dict)
+    labels: dict[int, int] | None = None
+    complete: bool = False
+    done: bool = False
+
+    def has(self, losses: Sequence[Loss]) -> bool:
+        """Whether it is about all of these."""
+        return all(self.covers.get(loss.id, -1) >= loss.end for loss in losses)
+
+
+class OnTheWay:
+    """What the topics hold and the tables do not: ``published`` by content, ``rows`` (id, time, text) of
+    messages that do not tell it, and the keys of rows whose variants are ``augmented``."""
+
+    def __init__(self) -> None:
+        self.published = Published()
+        self.rows: list[tuple[str, int, str]] = []
+        self.augmented: set[tuple[str, int]] = set()
+
+    @classmethod
+    async def seen(cls, in_flight: InFlight, partitions: Iterable[int]) -> OnTheWay:
+        found, marks = cls(), list[Mark]()
+        async for record in in_flight.of(frozenset(partitions)):
+            if (mark := Mark.parse(record.header(CONTENT))) is not None:
+                marks.append(mark)
+                continue
+            try:
+                row = decode(Row, record.value)
+            except UndecodableError:
+                continue
+            key = (row.row_id, micros_of(row.created_at))
+            if record.header(MESSAGE_TYPE) == b"augmented" or record.header("step") == b"augment":
+                found.augmented.add(key)
+            else:
+                found.rows.append((*key, row.text))
+        found.published.add(marks)
+        return found

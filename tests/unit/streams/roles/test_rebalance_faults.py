@@ -48,7 +48,7 @@ FAULTS: dict[str, Callable[[], Exception]] = {
     "unavailable": lambda: UnavailableError("away"),
     "unexpected": lambda: RuntimeError("impossible"),
 }
-TAIL = ("bounds", "bounds_many", "read", "read_many", "topic_id", "topic_ids")
+TAIL = ("firsts", "bounds", "bounds_many", "read", "read_many", "topic_id", "topic_ids")
 SENDER = ("send", "send_many")
 _MOST_CALLS = 2_000
 
@@ -140,6 +140,7 @@ class PollerLife(GroupLife):
             topic_ids=self.kafka,
             lease=self.group.lease,
             headroom=source.FakeHeadroom(),
+            lost=source.NoLosses(),  # type: ignore[arg-type]
             generation=session.generation,
             ending=session.ending,
         ).run()

@@ -1,4 +1,6 @@
-"""Topics: made once by `init`, compared by `check`, and told apart from a later one of the same name."""
+"""Topics: created once by `init`, compared by `check`, and distinguished from a later topic of the
+same name.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ _REPLICAS = 3
 
 @dataclass(frozen=True)
 class FoundTopic:
-    """A topic as the brokers have it."""
+    """A topic as the brokers describe it."""
 
     name: str
     topic_id: UUID
@@ -34,12 +36,12 @@ class FoundTopic:
     rights: frozenset[str] = frozenset({"read", "write"})
 
 
-# AclOperation's numbers in the bit field of a topic's authorised operations.
+# AclOperation's numbers, as bits of a topic's authorised operations.
 _RIGHTS = {3: "read", 4: "write"}
 
 
 class Admin:
-    """Kafka administration over one connection a call."""
+    """Kafka administration, with one connection for each call."""
 
     def __init__(self, connection: dict[str, Any]) -> None:
         self._connection = connection
@@ -71,7 +73,7 @@ class Admin:
             for error_code, name, topic_id, _, partitions, allowed, _ in response.topics:
                 if error_code != 0:
                     continue
-                # Kafka's smallest number means that it did not say: then there is no authorizer.
+                # Kafka's smallest number means that nothing was reported: then there is no authorizer.
                 rights = {
                     right for bit, right in _RIGHTS.items() if allowed == -(2**31) or allowed >> bit & 1
                 }
@@ -82,7 +84,7 @@ class Admin:
         return found
 
     async def create_topics(self, settings: Settings) -> list[str]:
-        """Make the topics that are missing; returns their names.
+        """Create the missing topics; returns their names.
 
         Raises:
             ConfigurationError: a topic exists with another number of partitions.
@@ -116,7 +118,7 @@ class Admin:
                 response = await admin.create_topics(made)
                 for name, code, *rest in response.topic_errors:
                     error = for_code(code)
-                    # Two `init` at once: the other was first.
+                    # Two `init` at a time: the other one was first.
                     if code != 0 and error is not TopicAlreadyExistsError:
                         raise translate(error(f"topic {name}: {rest[0] if rest else ''}"))
         return [topic.name for topic in made]
@@ -145,7 +147,7 @@ class Admin:
 
 
 def topic_config(topic: Topic, settings: Settings, replicas: int) -> dict[str, str]:
-    """The configuration that ``topic`` is made with."""
+    """The configuration for creating ``topic``."""
     in_sync = settings.topic_min_insync_replicas or max(1, replicas - 1)
     config = {"min.insync.replicas": str(min(in_sync, replicas))}
     if topic.compacted:
@@ -157,11 +159,11 @@ def topic_config(topic: Topic, settings: Settings, replicas: int) -> dict[str, s
 
 
 def refuse_other_count(partitions: int, topic: Topic, settings: Settings) -> None:
-    """A row's partition is a hash modulo the count: another count would scatter equal texts, and a
-    step would look for its memory in the wrong partition.
+    """A row's partition is a hash modulo the count. With another count equal texts would be in different
+    partitions, and a step would look for its output in the wrong one.
 
     Raises:
-        ConfigurationError: the count is not the one in the settings.
+        ConfigurationError: the count differs from the settings.
     """
     wanted = topic.partitions or settings.topic_partitions
     if partitions != wanted:
@@ -174,10 +176,10 @@ def refuse_other_count(partitions: int, topic: Topic, settings: Settings) -> Non
 
 
 def refuse_other_config(found: FoundTopic, topic: Topic) -> None:
-    """A topic that is compacted forgets messages that replays and late subscribers need.
+    """A compacted topic would lose messages that replays and late subscribers need.
 
     Raises:
-        ConfigurationError: the clean-up policy is not the one that the topic is made for.
+        ConfigurationError: the topic has another clean-up policy than it should.
         AccessError: it may not be read or written.
     """
     wanted = "compact" if topic.compacted else "delete"

@@ -1,4 +1,4 @@
-"""What partitions hold, how much of it waits behind some positions, and since when."""
+"""The content of partitions, how many messages wait after some positions, and since when."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ _SECONDS = 5.0
 
 
 class Backlog(NamedTuple):
-    """``messages`` that are not done; ``oldest``: Kafka's time of the first, seconds since 1970, None
-    without any or where it could not be read in time. ``first`` and ``end``: the partition's offsets."""
+    """``messages`` that are not done; ``oldest``: Kafka's time of the first, seconds since 1970, None without
+    messages or if it could not be read in time. ``first`` and ``end``: the partition's offsets.
+    """
 
     messages: int
     oldest: float | None
@@ -27,7 +28,7 @@ class Backlog(NamedTuple):
 
 
 class BacklogReader:
-    """Looks without any group, and keeps its connection between looks."""
+    """Reads without a consumer group, and keeps its connection."""
 
     def __init__(self, connection: dict[str, Any]) -> None:
         self._connection = connection
@@ -36,7 +37,7 @@ class BacklogReader:
     async def read(
         self, positions: Mapping[Partition, int], *, oldest: bool = True
     ) -> dict[Partition, Backlog]:
-        """The backlog behind each of ``positions`` (the next offset to do; -1: the topic's beginning).
+        """The backlog after each of ``positions`` (the next offset to process; -1: the topic's beginning).
 
         ``oldest``: whether to read the time of the oldest messages, which costs a fetch.
 
@@ -52,7 +53,7 @@ class BacklogReader:
             raise translate(error) from error
 
     async def close(self) -> None:
-        """Close the connection; the next look opens one."""
+        """Close the connection; the next read opens one."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             with contextlib.suppress(Exception):
@@ -64,7 +65,7 @@ class BacklogReader:
         first = await consumer.beginning_offsets(list(places))
         end = await consumer.end_offsets(list(places))
         starts = {place: max(at, first[place]) for place, at in places.items()}
-        # A position past the end is one of the topic that was there before this one.
+        # A position after the end belongs to a former topic of this name.
         behind = {place: end[place] - at for place, at in starts.items() if end[place] > at}
         times = await _first_times(consumer, {place: starts[place] for place in behind}) if oldest else {}
         return {
@@ -74,7 +75,7 @@ class BacklogReader:
 
     async def _started(self) -> AIOKafkaConsumer:
         if self._consumer is None:
-            # One message a partition is wanted: no more is fetched than the batch that it is in.
+            # One message of each partition is enough, so fetch only the batch that it is in.
             self._consumer = ungrouped_consumer(self._connection, max_partition_fetch_bytes=4096)
             await self._consumer.start()
         return self._consumer

@@ -1,7 +1,8 @@
-"""One consumer of a topic for many readers, in no group: a ring of what came last, and a way to catch up.
+"""One consumer of a topic for many readers, without a group: a ring buffer of the last messages, and a way to
+catch up.
 
-A reader that is within the ring costs no request to Kafka. One that begins further back reads up to it with
-a consumer of its own, and then goes on with the others. One that the ring overtakes is let go.
+A reader within the ring costs no request to Kafka. One that begins further back reads up to the ring with a
+consumer of its own, and then continues with the others. One that the ring overtakes is disconnected.
 """
 
 from __future__ import annotations
@@ -28,13 +29,15 @@ log = structlog.get_logger()
 _WAIT_MS = 500
 _AGAIN_SECONDS = 1.0
 _START_SECONDS = 10.0
-_ALONE_SECONDS = 30.0  # without readers the consumer ends
+_ALONE_SECONDS = 30.0  # without readers the consumer stops after this
 _SLICE = 500
-_CATCHING_UP = 8  # at most so many readers do at a time
+_CATCHING_UP = 8  # maximum number of readers that catch up at a time
 
 
 class Broadcast:
-    """Implements `streams.ports.label_feed.Feed`. ``ring_messages`` and ``ring_bytes``: the most it holds."""
+    """Implements `streams.ports.label_feed.Feed`. ``ring_messages`` and ``ring_bytes``: the largest
+    content.
+    """
 
     def __init__(
         self,
@@ -50,13 +53,13 @@ class Broadcast:
         self._tail = TailReader(connection)
         self._catching_up = asyncio.Semaphore(_CATCHING_UP)
         self.readers = 0
-        self._ring: dict[int, LiveLabel] = {}  # by number, which only grows
+        self._ring: dict[int, LiveLabel] = {}  # by number, which only increases
         self._oldest = self._next = 0
         self._bytes = 0
-        # By partition: the ring holds everything from the floor on to the head.
+        # By partition: the ring has everything from the floor to the head.
         self._floors: list[int] = []
         self._heads: list[int] = []
-        self._age = 0  # grows when what the readers know of offsets holds no longer
+        self._age = 0  # incremented when the readers' offsets become invalid
         self._changed = asyncio.Event()
         self._trouble: LabelstreamError | None = None
         self._running: asyncio.Task[None] | None = None
@@ -68,7 +71,7 @@ class Broadcast:
         self._tell()
 
     async def close(self) -> None:
-        """End everything."""
+        """Stop everything."""
         self.stop()
         if self._running is not None:
             self._running.cancel()
@@ -81,7 +84,7 @@ class Broadcast:
             age = self._age
             at = await self._resolved(start)
             yield LiveSlice(tuple(at), ())
-            # While behind what the ring holds.
+            # While it is behind the ring.
             while age == self._age and any(a < floor for a, floor in zip(at, self._floors, strict=True)):
                 async with self._catching_up, contextlib.aclosing(self._caught_up(at)) as slices:
                     async for found in slices:
@@ -106,7 +109,7 @@ class Broadcast:
             self.readers -= 1
 
     async def _caught_up(self, at: list[int]) -> AsyncGenerator[LiveSlice]:
-        """Read to the end as it is now; ``at`` moves on."""
+        """Read to the present end; ``at`` is advanced."""
         floors = self._floors
         places = {
             Partition(self._topic, number): a
@@ -123,7 +126,7 @@ class Broadcast:
             if self._stopped:
                 return
         for place, (_, end) in ends.items():
-            at[place.partition] = max(at[place.partition], end)  # the last may be no message
+            at[place.partition] = max(at[place.partition], end)  # the last offset may hold no message
 
     async def _resolved(self, start: Start) -> list[int]:
         if start == "now":
@@ -134,7 +137,7 @@ class Broadcast:
             return [first for first, _ in bounds]
         if len(start) != len(bounds):
             raise RefusedError(f"{self._topic} has {len(bounds)} partitions", reason="unknown-position")
-        # Beyond the end: the topic was made anew since.
+        # After the end: the topic was recreated since.
         return [first if not first <= a <= end else a for a, (first, end) in zip(start, bounds, strict=True)]
 
     async def _begun(self) -> None:
@@ -171,7 +174,7 @@ class Broadcast:
             self._forget()
 
     async def _read(self) -> None:
-        """Fill the ring until nobody has read for a while."""
+        """Fill the ring until there have been no readers for a while."""
         consumer = ungrouped_consumer(self._connection, fetch_max_wait_ms=_WAIT_MS)
         try:
             await consumer.start()
@@ -183,7 +186,7 @@ class Broadcast:
                 batches = await consumer.getmany(timeout_ms=_WAIT_MS, max_records=2_000)
                 for messages in batches.values():
                     self._keep([live_label(to_record(message)) for message in messages])
-                    await asyncio.sleep(0)  # readers take what is there before the ring turns
+                    await asyncio.sleep(0)  # let readers take the messages before the ring overwrites them
                 now = time.monotonic()
                 alone = 0.0 if self.readers else alone or now
                 if alone and now - alone > _ALONE_SECONDS:
@@ -195,7 +198,7 @@ class Broadcast:
                 await consumer.stop()
 
     async def _place(self, consumer: AIOKafkaConsumer) -> None:
-        """Go on where the ring ends, or begin with what comes."""
+        """Continue where the ring ends, or start with new messages."""
         found = (await Admin(self._connection).find([self._topic])).get(self._topic)
         if found is None:
             raise UnavailableError(f"there is no topic {self._topic} yet", setting="TOPIC_PREFIX")
@@ -212,10 +215,10 @@ class Broadcast:
     def _keep(self, labels: list[LiveLabel]) -> None:
         for one in labels:
             if one.offset < self._heads[one.partition]:
-                self._forget()  # the topic was made anew
+                self._forget()  # the topic was recreated
                 raise UnavailableError(f"{self._topic} was made anew", setting="TOPIC_PREFIX")
             if one.offset > self._heads[one.partition] and not self._since(one.partition):
-                self._floors[one.partition] = one.offset  # retention took what was between
+                self._floors[one.partition] = one.offset  # retention removed the messages in between
             self._ring[self._next] = one
             self._next += 1
             self._bytes += len(one.data)
@@ -228,7 +231,7 @@ class Broadcast:
         self._tell()
 
     def _since(self, partition: int) -> bool:
-        """Whether the ring holds anything of the partition."""
+        """Whether the ring has anything of the partition."""
         return self._floors[partition] < self._heads[partition]
 
     def _forget(self) -> None:

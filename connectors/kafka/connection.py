@@ -1,4 +1,4 @@
-"""How to reach Kafka: the arguments that every aiokafka client gets, made from the settings."""
+"""How to connect to Kafka: the arguments of every aiokafka client, made from the settings."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from connectors.kafka.errors import SETTING, translate
 from streams.core.errors import ConfigurationError, LabelstreamError, UnavailableError
 from streams.core.settings import Settings
 
-# One session for all groups: a dead member's partitions move on after it.
+# One session time-out for all groups: after it a dead member's partitions are reassigned.
 SESSION_SECONDS = 6.0
 HEARTBEAT_SECONDS = 1.0
-# A group member that waits for a model or a database is not dead; the heartbeat says who is.
+# A member that waits for a model or a database is alive, as its heartbeats show.
 POLL_INTERVAL_MS = 7 * 24 * 3600 * 1000
-# TLS says goodbye before it closes.
+# TLS sends a closing message first.
 _CLOSE_SECONDS = 1.0
 
 
@@ -73,8 +73,9 @@ def member_arguments(group: str) -> dict[str, Any]:
 
 
 def ungrouped_consumer(connection: dict[str, Any], **more: Any) -> AIOKafkaConsumer:
-    """A consumer in no group, not started, which begins at a partition's beginning. Reads aborted
-    transactions too: so do ordinary subscribers."""
+    """A consumer without a group, not started, which begins at a partition's beginning. It reads aborted
+    transactions too, like subscribers with default settings.
+    """
     arguments = {"auto_offset_reset": "earliest", "isolation_level": "read_uncommitted"} | more
     return AIOKafkaConsumer(**connection, group_id=None, enable_auto_commit=False, **arguments)
 
@@ -110,10 +111,10 @@ def _ssl_context(settings: Settings) -> ssl.SSLContext:
 
 
 async def reach(settings: Settings, *, seconds: float = 10.0) -> int:
-    """Connect once, at most ``seconds`` a server, and return the number of brokers.
+    """Connect once, with at most ``seconds`` for each server, and return the number of brokers.
 
     Raises:
-        UnavailableError: nobody answers in time.
+        UnavailableError: no broker answers in time.
         AccessError: the brokers refuse certificate, user or password.
     """
     arguments = connection(settings)
@@ -124,17 +125,17 @@ async def reach(settings: Settings, *, seconds: float = 10.0) -> int:
                 return await _count_brokers(host, port, arguments)
         except Exception as error:
             failures.append(_explained(error, f"{host}:{port}", settings))
-    # A broker that refuses us tells more than another that is down.
+    # A broker that refuses us says more than another one that is down.
     refused = (failure for failure in failures if isinstance(failure, ConfigurationError))
     raise next(refused, failures[0])
 
 
 async def _count_brokers(host: str, port: int, arguments: dict[str, Any]) -> int:
-    # Not through aiokafka's client: that logs the reason of a failure and raises an error without it.
+    # Without aiokafka's client, which logs the reason of a failure and raises an error without it.
     tried = AIOKafkaConnection(host, port, client_id="labelstream", **arguments)
     try:
         await tried.connect()
-    except KafkaError:  # an OSError comes before there is anything to close
+    except KafkaError:  # an OSError is raised before there is anything to close
         await asyncio.wait([tried.close()], timeout=_CLOSE_SECONDS)
         raise
     try:
@@ -150,6 +151,6 @@ def _explained(error: Exception, address: str, settings: Settings) -> Labelstrea
         return failure
     hint = ""
     if not isinstance(error, (ConnectionRefusedError, socket.gaierror)):
-        # Somebody listens and hangs up, or says nothing: mostly the two do not speak the same protocol.
+        # A server closes the connection, or says nothing: usually it speaks another protocol.
         hint = f"; does it speak KAFKA_SECURITY_PROTOCOL {settings.kafka_security_protocol}?"
     return UnavailableError(f"{failure} ({address}){hint}", setting=SETTING)

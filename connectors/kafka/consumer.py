@@ -1,12 +1,12 @@
-"""A consumer group member with a producer of its own (the agents' is Faust's).
+"""A consumer group member with a producer of its own (Faust provides that of the agents).
 
-Ownership comes in sessions: the group gives partitions, a task works on them, the group takes them
-back. The work is given time to settle before it is cancelled; a member that the group has already
-given up (a long pause) is fenced instead, for it may not write any more.
+Ownership comes in sessions: the group assigns partitions, a task works on them, the group revokes them. The
+task may finish before it is cancelled. A member that the group has already removed (after a long pause) is
+fenced instead, because it may not write any more.
 
-aiokafka logs what a rebalance listener raises and goes on; a listener that failed would leave a member with
-partitions that nobody works on. So the listener only starts and ends tasks, and each of their failures is
-tried again or ends `GroupConsumer.join`.
+aiokafka only logs exceptions of a rebalance listener; after a failed listener a member would have partitions
+that nobody works on. So the listener only starts and ends tasks, and each of their failures is retried or
+ends `GroupConsumer.join`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ log = structlog.get_logger()
 
 SETTLE_SECONDS = 4.0
 _FETCH_BYTES = 1_000_000
-# How soon a failure of aiokafka's own tasks is seen.
+# How soon a failure of aiokafka's own tasks is noticed.
 LOOK_SECONDS = 1.0
 WORK_PAUSE = 1.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
@@ -41,15 +41,15 @@ _REJOIN_SECONDS = 1.0
 
 
 class Session:
-    """One time of ownership. Implements `streams.ports.kafka.GroupInput`."""
+    """One assignment of partitions. Implements `streams.ports.kafka.GroupInput`."""
 
     def __init__(
         self, consumer: AIOKafkaConsumer, generation: int, committed: Mapping[Partition, Commit]
     ) -> None:
         self.generation = generation
-        self.committed = committed  # the position and metadata that the group holds, offset -1 for none
+        self.committed = committed  # position and metadata of the group, offset -1 for none
         self.done = {partition: commit.offset for partition, commit in committed.items()}
-        self.ending = asyncio.Event()  # set when the group asks for the partitions back
+        self.ending = asyncio.Event()  # set when the group revokes the partitions
         self._consumer = consumer
         self._fetching: asyncio.Task[Any] | None = None
 
@@ -78,8 +78,9 @@ class Session:
         return [to_record(message) for messages in batches.values() for message in messages]
 
     async def end(self) -> None:
-        """Fetch no more. In a rebalance aiokafka holds a fetch back until partitions are assigned anew, and
-        answers it with records of theirs: those would be lost, for they are not this session's."""
+        """Stop fetching. During a rebalance aiokafka holds a fetch until partitions are assigned again, and
+        returns records of these: they would be lost, because they do not belong to this session.
+        """
         self.ending.set()
         if self._fetching is not None and not self._fetching.done():
             self._fetching.cancel()
@@ -108,9 +109,9 @@ class Session:
 
 
 class GroupConsumer:
-    """Membership in one consumer group, its lease, and a producer that sends while the lease is held.
+    """Membership in one consumer group, its lease, and a producer that sends while the lease is valid.
 
-    When the group has given this member up, what the producer has not sent is taken back.
+    When the group has removed this member, unsent messages of the producer are dropped.
     """
 
     def __init__(
@@ -121,7 +122,7 @@ class GroupConsumer:
         lease: GroupLease | None = None,
         producer: LeasedProducer | None = None,
     ) -> None:
-        """``lease`` and ``producer``: of this member, if they are made already."""
+        """``lease`` and ``producer``: those of this member, if they exist already."""
         self.lease = lease or GroupLease()
         self.producer = producer or LeasedProducer(connection, self.lease)
         self._topics = group.topics
@@ -136,14 +137,14 @@ class GroupConsumer:
         self._failed: asyncio.Future[None] | None = None
 
     def done(self) -> dict[Partition, int]:
-        """The offset that each owned partition is committed at, -1 for none; empty between sessions."""
+        """The committed offset of each owned partition, -1 for none; empty between sessions."""
         return dict(self._session.done) if self._session is not None else {}
 
     async def run(self, work: Callable[[Session], Awaitable[None]]) -> None:
-        """As `join`, and join again whenever Kafka was away; closes the producer in the end.
+        """As `join`, and join again whenever Kafka was down; closes the producer at the end.
 
         Raises:
-            whatever ``work`` raises apart from retryable errors; AccessError.
+            whatever ``work`` raises except retryable errors; AccessError.
         """
         try:
             while True:
@@ -157,12 +158,12 @@ class GroupConsumer:
             await self.producer.stop()
 
     async def join(self, work: Callable[[Session], Awaitable[None]]) -> None:
-        """Join, and run ``work`` for each time of ownership, until cancelled.
+        """Join, and run ``work`` for each session, until cancelled.
 
         ``work`` should end soon after its session's ``ending`` is set, or raise LeaseLostError.
 
         Raises:
-            whatever ``work`` raises apart from LeaseLostError; UnavailableError, AccessError.
+            whatever ``work`` raises except LeaseLostError; UnavailableError, AccessError.
         """
         self._work = work
         self._failed = asyncio.get_running_loop().create_future()
@@ -192,11 +193,11 @@ class GroupConsumer:
             raise_failed_tasks(consumer)
 
     def _fail(self, error: Exception) -> None:
-        """Have `join` end with ``error``."""
+        """Make `join` end with ``error``."""
         if self._failed is not None and not self._failed.done():
             self._failed.set_exception(error)
 
-    # --- the listener's part: called by aiokafka, which drops exceptions ---
+    # --- the listener: called by aiokafka, which drops exceptions ---
 
     async def _revoked(self) -> None:
         try:
@@ -207,7 +208,7 @@ class GroupConsumer:
     async def _assigned(self, consumer: AIOKafkaConsumer, places: set[TopicPartition]) -> None:
         await self._revoked()
         if places:
-            # Not awaited: no heartbeat goes out before the listener returns.
+            # Not awaited: no heartbeat is sent before the listener returns.
             owning = self._own(consumer, places, self.lease.generation)
             self._task = asyncio.get_running_loop().create_task(owning)
 
@@ -225,17 +226,17 @@ class GroupConsumer:
     async def _committed(
         self, consumer: AIOKafkaConsumer, places: set[TopicPartition], generation: int
     ) -> dict[Partition, Commit] | None:
-        """What the group has committed for ``places``, asked until it answers; None if the generation is
-        over first.
+        """The group's committed positions of ``places``, requested until it answers; None if the generation
+        ends first.
 
         Raises:
-            AccessError, ConfigurationError: it will not answer.
+            AccessError, ConfigurationError: it will never answer.
         """
         pause, said = _FIRST_PAUSE, ""
         while self.lease.generation == generation:
             try:
                 await self.lease.renew()
-                # The coordinator keeps offset and metadata together; the public API gives the offset only.
+                # The coordinator keeps offset and metadata together; the public API returns the offset only.
                 found = await consumer._coordinator.fetch_committed_offsets(sorted(places))
             except Exception as error:
                 failed = translate(error)
@@ -262,7 +263,7 @@ class GroupConsumer:
             except LeaseLostError as lost:
                 if session.ending.is_set() or self.lease.generation != session.generation:
                     return
-                # Still a member of the same generation: nothing was taken from us.
+                # Still a member of the same generation: no partition was lost.
                 log.warning("work_resumed", reason=str(lost))
                 await asyncio.sleep(WORK_PAUSE / 5)
             except RetryableError as error:
@@ -276,12 +277,12 @@ class GroupConsumer:
             return
         try:
             if session is None:
-                return  # it had not begun: there is nothing to settle
+                return  # it had not started: there is nothing to finish
             await session.end()
             owner = self.lease.generation == session.generation and self.lease.held()
             if not owner:
                 self.producer.fence()
-            # A member that was given up has nothing to settle: others have its partitions.
+            # A removed member has nothing to finish: others have its partitions.
             await asyncio.wait([task], timeout=SETTLE_SECONDS if owner else 0.1)
             if not task.done():
                 task.cancel()
@@ -294,8 +295,8 @@ class GroupConsumer:
 
 
 def raise_failed_tasks(consumer: AIOKafkaConsumer) -> None:
-    """Raise what a background task of aiokafka's ``consumer`` has failed with. It keeps that until it is
-    asked, and a fetcher's failure even then.
+    """Raise the error of a failed background task of aiokafka's ``consumer``, which does not raise it by
+    itself.
 
     Raises:
         UnavailableError, AccessError: the consumer will read, or own, nothing any more.

@@ -1,4 +1,4 @@
-"""aiokafka's exceptions, told in ours."""
+"""Translates aiokafka's exceptions to ours."""
 
 from __future__ import annotations
 
@@ -77,9 +77,9 @@ _CONFIGURATION = (
 
 
 def translate(error: BaseException) -> LabelstreamError:
-    """Our error for one of aiokafka's, or for what lies below it (sockets, TLS).
+    """Our error for one of aiokafka, or of the layers below it (sockets, TLS).
 
-    What is neither refused nor forbidden counts as unavailable: waiting loses nothing.
+    Everything that is neither refused nor forbidden counts as unavailable: waiting loses nothing.
     """
     text = _sentence(error)
     if isinstance(error, LabelstreamError):

@@ -1,4 +1,6 @@
-"""Follows a one-partition topic: all that is in it, then what comes. For compacted topics, in no group."""
+"""Follows a one-partition topic: reads its content, then new messages. For compacted topics, without
+a group.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ _AGAIN_SECONDS = 2.0
 
 
 class Follower:
-    """Hands every message of partition 0 of ``topic`` to ``learn``, in order; some again, after trouble."""
+    """Passes every message of partition 0 of ``topic`` to ``learn``, in order; after a failure some are
+    passed again.
+    """
 
     def __init__(self, connection: dict[str, Any], topic: str, learn: Callable[[Record], None]) -> None:
         self._connection = connection
@@ -35,11 +39,11 @@ class Follower:
 
     @property
     def current_at(self) -> float:
-        """When all that there was had been read, by `time.monotonic`; 0 for never."""
+        """When the end of the topic was last reached, by `time.monotonic`; 0 for never."""
         return self._current_at
 
     async def start(self) -> None:
-        """Read all that is there.
+        """Read the present content.
 
         Raises:
             UnavailableError, AccessError.
@@ -62,7 +66,7 @@ class Follower:
         self._current_at = time.monotonic()
 
     async def run(self) -> None:
-        """Read on, until cancelled; begins anew after trouble."""
+        """Continue reading, until cancelled; starts again after a failure."""
         try:
             while True:
                 try:

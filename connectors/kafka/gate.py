@@ -1,4 +1,4 @@
-"""The gate before the broker: nothing is written without the lease, nor after a fence."""
+"""The last check before the broker: nothing is written without the lease, nor after a fence."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ _PRODUCE = b"\x00\x00"
 
 
 class _LeaseAwayError(Exception):
-    """Nothing was written. No Kafka error: aiokafka shall not handle it."""
+    """Nothing was written. It is no Kafka error, so that aiokafka does not handle it."""
 
 
 class _LastLook:
-    """A connection's writer that looks at the lease once more, with the request's bytes in its hands.
+    """The writer of a connection, which checks the lease once more when the request is already encoded.
 
-    To encode a request takes some tenths of a millisecond, and longer where another thread cuts in. In two
-    of eighteen runs of the fault suite a process was stopped just there, and wrote when it woke what its heir
+    Encoding takes some tenths of a millisecond, and longer if another thread runs meanwhile. In two of
+    eighteen runs of the fault tests a process was paused there, and when it woke it wrote what its successor
     had written meanwhile.
     """
 
     def __init__(self, writer: Any, held: Callable[[], bool]) -> None:
         self._writer = writer
-        # Straight to the transport: in uvloop's, without TLS, no other thread can cut in before it.
+        # Straight to the transport: in that of uvloop, without TLS, no other thread can run before the write.
         self._write = writer.transport.write
         self._held = held
 
     def write(self, data: bytes) -> None:
-        """Raises _LeaseAwayError for a produce request that may not go out."""
-        # Four bytes of size, then the request's kind.
+        """Raises _LeaseAwayError for a produce request that may not be sent."""
+        # Four bytes of size, then the kind of the request.
         if data[4:6] == _PRODUCE and not self._held():
             raise _LeaseAwayError
         self._write(data)
@@ -48,7 +48,7 @@ class _LastLook:
 
 
 class _GatedClient:
-    """aiokafka's client for a sender: what writes its produce requests looks at the lease last."""
+    """aiokafka's client for a sender: before a produce request is written, the lease is checked."""
 
     def __init__(self, client: Any, held: Callable[[], bool]) -> None:
         self._client = client
@@ -59,7 +59,7 @@ class _GatedClient:
         if not await self._client.ready(node_id, group=group):
             raise NodeNotReadyError(f"no connection to node {node_id}")
         connection = self._client._conns.get((node_id, group))
-        if connection is None or not connection.connected():  # it has just been made, and lost
+        if connection is None or not connection.connected():  # it was just opened, and lost again
             raise NodeNotReadyError(f"the connection to node {node_id} is closed")
         if not isinstance(connection._writer, _LastLook):
             connection._writer = _LastLook(connection._writer, self._held)
@@ -70,7 +70,7 @@ class _GatedClient:
 
 
 class GatedSender(AioSender):
-    """aiokafka's sender, with a look at the lease before a request is made and one as it is written."""
+    """aiokafka's sender, which checks the lease before a request is made and when it is written."""
 
     client: Any
     lease: Lease | None = None
@@ -88,7 +88,7 @@ class GatedSender(AioSender):
             batch.failure(exception=LeaseLostError("taken back before it was sent"))
 
     def watch(self, lease: Lease | None) -> None:
-        """Send only while ``lease`` is held; None: always."""
+        """Send only while ``lease`` is valid; None: always."""
         self.lease = lease
         self.client = _GatedClient(self.client, self._may_send)
 

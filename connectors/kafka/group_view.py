@@ -1,7 +1,7 @@
-"""What the brokers say of a group member: its partitions, and what waits in them.
+"""A group member as the brokers see it: its partitions, and their uncommitted messages.
 
-For the watchdog. Whoever has lost track of its partitions owes nothing by its own account, so the member's
-consumer is not asked, but the group, its committed offsets and the ends of the partitions.
+For the watchdog. A process that has lost track of its partitions would report nothing to do. So its consumer
+is not asked, but the group, its committed offsets and the ends of the partitions.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from streams.core.records import Partition
 
 
 class GroupView:
-    """A view of one group, over connections of its own that last for one question."""
+    """A view of one group, with a new connection for each query."""
 
     def __init__(self, connection: dict[str, Any], group: str) -> None:
         self._connection = connection
         self._group = group
 
     async def assigned(self, member: str) -> frozenset[Partition]:
-        """The partitions that the group has given to ``member``; none while it rebalances.
+        """The partitions that the group has assigned to ``member``; none during a rebalance.
 
         Raises:
             UnavailableError, AccessError.
@@ -35,7 +35,7 @@ class GroupView:
         return frozenset(await self._committed(member))
 
     async def behind(self, member: str) -> dict[Partition, int]:
-        """Of each of its partitions with messages that are not committed: how many they are.
+        """The number of uncommitted messages of each of its partitions that has some.
 
         Raises:
             UnavailableError, AccessError.
@@ -49,7 +49,7 @@ class GroupView:
         }
 
     async def _committed(self, member: str) -> dict[Partition, int]:
-        """The offset that is committed for each of the partitions of ``member``; -1 for none."""
+        """The committed offset of each partition of ``member``; -1 for none."""
         admin = AIOKafkaAdminClient(**self._connection)
         try:
             await admin.start()

@@ -1,10 +1,10 @@
-"""How much may be written before readers are so far behind that retention takes messages unread.
+"""How much may be written before readers are so far behind that retention removes unread messages.
 
-What is written now must be read before it is older than the topic keeps it: at the pace of its readers no
-more may wait than they read in a share of the retention. That share of the topic's size is a bound as well,
-and so is the age of the oldest message that waits. The pace is learned over a time that grows with the
-retention, and only while there is something to read: an hour's outage means nothing to a topic that keeps a
-month, and an idle reader is not a slow one.
+Every message must be read before the topic's retention removes it. So no more messages may wait than the
+readers can read, at their speed, in a share of the retention time. The same share of the topic's maximum size
+is a bound too, and so is the age of the oldest waiting message. The speed is averaged over a time that grows
+with the retention, and only while there is something to read: an hour's outage means little for a topic that
+keeps a month, and an idle reader is not a slow one.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from streams.ports.kafka import WaitsFor
 
 log = structlog.get_logger()
 
-SHARE = 0.5  # of what the topic keeps
-# Enough to keep a reader at work from one look to the next, in each partition.
+SHARE = 0.5  # of the topic's retention
+# Enough for each partition to keep a reader busy between two checks.
 LEAST = 20
-_RESUME = 0.75  # of a bound: writing goes on when no more than that waits
+_RESUME = 0.75  # of a bound: writing resumes when no more than that waits
 _FIRST_PACE = 1.0  # messages a second of a partition, until it is known
 _MESSAGE_BYTES = 1_000.0  # of a message, until it is known
 _LOOKS_A_SHARE = 20
@@ -37,7 +37,7 @@ _Key = tuple[str, Partition]
 
 
 class Positions(Protocol):
-    """Where the readers are: `connectors.kafka.reader_positions.ReaderPositions`."""
+    """The positions of the readers: `connectors.kafka.reader_positions.ReaderPositions`."""
 
     async def retention(self) -> dict[str, Retention]: ...
 
@@ -46,8 +46,9 @@ class Positions(Protocol):
 
 @dataclass
 class _Reader:
-    """One group in one partition, as it was seen last. ``done`` and ``busy``: messages that it read in how
-    many seconds, old ones fading."""
+    """The last known state of one group in one partition. ``done`` and ``busy``: messages that it read, and
+    the seconds that it took, with decreasing weight of old values.
+    """
 
     at: ReaderPosition
     done: float
@@ -75,22 +76,24 @@ class Headroom:
         size_of: Callable[[str], float | None] = lambda topic: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``most``: messages of all partitions that may wait for the slowest group. ``size_of``: the bytes of
-        a topic's messages on average, where it is known."""
+        """``most``: messages of all partitions that may wait for the slowest group. ``size_of``: the mean
+        size in bytes of a topic's messages, if known.
+        """
         self.looks = 0
         self._positions = positions
         self._most = most if most is not None else float("inf")
         self._size_of = size_of
         self._clock = clock
         self._readers: dict[_Key, _Reader] = {}
-        self._full: set[tuple[str, str]] = set()  # topics and groups for which all waits that may
+        self._full: set[tuple[str, str]] = set()  # topics and groups with as many waiting messages as allowed
         self._held: frozenset[Partition] = frozenset()
         self._wrote = 0
         self._looked = float("-inf")
         self._period = _LEAST_SECONDS
-        self._unseen = ""  # why nobody knows where the readers are
+        self._unseen = ""  # why the readers' positions are unknown
         self._unbounded = False
-        self._said: dict[tuple[str, str], tuple[WaitsFor, int]] = {}  # and looks since it was last so
+        # And the number of checks since it last applied.
+        self._said: dict[tuple[str, str], tuple[WaitsFor, int]] = {}
 
     @property
     def waits(self) -> list[WaitsFor]:
@@ -150,7 +153,7 @@ class Headroom:
 
     def _saw(self, key: _Key, at: ReaderPosition, seconds: float, retention: Retention) -> None:
         reader = self._readers.get(key)
-        # So much weighs what is not known yet, and so fast fades what was.
+        # The initial weight, and the speed at which old values lose theirs.
         memory = max(SHARE * (retention.seconds or 86_400.0) / 2, 2.0)
         if reader is None:
             reader = self._readers[key] = _Reader(at, _FIRST_PACE * memory, memory, float("inf"))
@@ -174,7 +177,7 @@ class Headroom:
         self._held = frozenset(where for (_, where), reader in self._readers.items() if reader.held)
 
     def _unread(self) -> dict[tuple[str, str], int]:
-        """Messages of each topic that wait for each of its groups."""
+        """The waiting messages of each topic, by group."""
         found: dict[tuple[str, str], int] = {}
         for (group, where), reader in self._readers.items():
             found[where.topic, group] = found.get((where.topic, group), 0) + reader.at.unread

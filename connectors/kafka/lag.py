@@ -1,4 +1,4 @@
-"""How much the topics hold, and how far the consumer groups are behind."""
+"""The number of messages of the topics, and the lag of the consumer groups."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from streams.core.topics import ConsumerGroup
 
 @dataclass(frozen=True)
 class TopicLag:
-    """How far a group is behind on a topic. ``committed``: the next offset of each partition, -1 for none."""
+    """A group's lag on a topic. ``committed``: the next offset of each partition, -1 for none."""
 
     committed: Mapping[Partition, int]
     backlogs: Mapping[Partition, Backlog]
 
     @property
     def messages(self) -> int:
-        """What was ever written to the topic."""
+        """All messages that were ever written to the topic."""
         return sum(one.end for one in self.backlogs.values())
 
     @property
     def kept(self) -> int:
-        """What retention left of it."""
+        """Those that retention has left."""
         return self.messages - sum(one.first for one in self.backlogs.values())
 
     @property
     def done(self) -> int:
-        """What the group has committed."""
+        """Those that the group has committed."""
         return sum(max(0, at) for at in self.committed.values())
 
     @property
     def lag(self) -> int:
-        """Of what is kept, the messages that the group has not committed yet."""
+        """Those that are left and that the group has not committed."""
         return sum(one.messages for one in self.backlogs.values())
 
     @property
@@ -52,7 +52,7 @@ class TopicLag:
 
 
 class LagReader:
-    """Looks without joining any group. Use as an async context manager."""
+    """Reads without joining a group. Use it as an async context manager."""
 
     def __init__(self, connection: dict[str, Any]) -> None:
         self._consumer = ungrouped_consumer(connection)
@@ -73,7 +73,7 @@ class LagReader:
         )
 
     async def read(self, group: ConsumerGroup, *, oldest: bool = True) -> dict[str, TopicLag]:
-        """For each topic that ``group`` reads; one that does not exist is left out.
+        """For each topic that ``group`` reads; one that does not exist is omitted.
 
         ``oldest``: whether to read the time of the oldest message, which costs a fetch.
 
@@ -91,7 +91,7 @@ class LagReader:
         return lags
 
     async def positions(self, group: str, topics: Sequence[str]) -> dict[Partition, Commit]:
-        """What ``group`` has committed for each partition of ``topics``; offset -1 for nothing.
+        """The commit of ``group`` for each partition of ``topics``; offset -1 for none.
 
         Raises:
             UnavailableError, AccessError.
@@ -110,8 +110,8 @@ class LagReader:
         return found
 
     async def offsets_at(self, partitions: Sequence[Partition], millis: int) -> dict[Partition, int]:
-        """For each the first offset of that time (Kafka's, in milliseconds since 1970) or later; where there
-        is none, the one after the last.
+        """For each partition the first offset of that time (Kafka's, in milliseconds since 1970) or later; if
+        there is none, the one after the last.
 
         Raises:
             UnavailableError, AccessError.
@@ -125,7 +125,7 @@ class LagReader:
         return {Partition(*place): at.offset if (at := found[place]) else ends[place] for place in places}
 
     async def members(self, groups: Sequence[str]) -> dict[str, int]:
-        """For each group how many members it has that own something.
+        """For each group the number of its members with partitions.
 
         Raises:
             UnavailableError, AccessError.

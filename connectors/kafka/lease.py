@@ -1,14 +1,14 @@
-"""The lease: may this process still write for the partitions that its group gave it?
+"""The lease: whether this process may still write for the partitions of its group.
 
-A process that was stopped for longer than the session (a paused container, a long garbage
-collection, a sleeping laptop) wakes up believing that it owns partitions which another member has
-long taken over. Before every write it therefore looks at the age of its last heartbeat that was believed:
-the brokers cannot have given its partitions away while that is younger than the session. What is
-left is a pause between this look and the socket write.
+A process that was paused for longer than the session (a paused container, a long garbage collection, a
+sleeping laptop) still believes that it owns its partitions, although another member has taken them over. So
+before every write it checks the age of its last accepted heartbeat: while that is younger than the session,
+the brokers cannot have reassigned its partitions. What remains is a pause between this check and the write to
+the socket.
 
-A heartbeat is answered with success by a coordinator that still reads its groups after a restart,
-whoever sends it. So one that comes after more than a session of silence proves nothing: then the
-group is asked whether this member is in it.
+After a restart, a coordinator that is still loading its groups answers every heartbeat with success. So after
+more than a session without heartbeats, an answer proves nothing: then the group is asked whether it has this
+member.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from streams.core.errors import LeaseLostError
 
 log = structlog.get_logger()
 
-# Of the session: what remains is the time for a request to reach the broker.
+# Of the session: the rest is the time for a request to reach the broker.
 SHARE = 0.6
 _LOOK_AGAIN = 0.02
-# Meanwhile no heartbeat goes out.
+# Meanwhile no heartbeat is sent.
 _ASKING_SECONDS = 1.0
 _NOT_ALLOWED = 30  # Kafka's GROUP_AUTHORIZATION_FAILED
 
 
 def _clock() -> float:
-    """Seconds, those that the machine slept through included: the brokers count them."""
+    """Seconds, including those when the machine was suspended, because the brokers count them."""
     return time.clock_gettime(_BOOTTIME) if _BOOTTIME is not None else time.monotonic()
 
 
@@ -46,7 +46,7 @@ _BOOTTIME: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 class GroupLease:
     """The lease of one group membership. Implements `streams.ports.kafka.Lease`.
 
-    It listens to the heartbeats of an aiokafka coordinator, which may live in another thread.
+    It observes the heartbeats of an aiokafka coordinator, which may be in another thread.
     """
 
     def __init__(self, session_seconds: float = SESSION_SECONDS, clock: Callable[[], float] = _clock) -> None:
@@ -56,16 +56,16 @@ class GroupLease:
         self._renewed_at = float("-inf")
         self._coordinator: Any = None
         self._last_generation = -1
-        self.joined = 0  # generations that this process was a member of
+        self.joined = 0  # number of generations that this process was a member of
 
     def attach(self, consumer: Any) -> None:
-        """Listen to the heartbeats of ``consumer`` (a started AIOKafkaConsumer)."""
+        """Observe the heartbeats of ``consumer`` (a started AIOKafkaConsumer)."""
         coordinator = consumer._coordinator
         ignore_stale_answers(coordinator)
         heartbeat = coordinator._do_heartbeat
 
         async def heard() -> bool:
-            # The broker counts from the moment it receives the request, which is after it was sent.
+            # The broker's time starts when it receives the request, which is after it was sent.
             sent_at = self._clock()
             succeeded: bool = await heartbeat()
             if succeeded and (self.age < self._session or await _is_member(coordinator)):
@@ -79,7 +79,7 @@ class GroupLease:
         self._coordinator = coordinator
 
     async def renew(self) -> None:
-        """Send a heartbeat now; in the loop of the consumer."""
+        """Send a heartbeat now; to be called in the consumer's loop."""
         await self._coordinator._do_heartbeat()
 
     @property
@@ -88,12 +88,12 @@ class GroupLease:
 
     @property
     def member(self) -> str:
-        """This process's name in the group, given by the group; empty while it has none."""
+        """This process's member id, given by the group; empty without one."""
         return "" if self._coordinator is None else str(self._coordinator.member_id)
 
     @property
     def age(self) -> float:
-        """Seconds since the last heartbeat that was believed was sent."""
+        """Seconds since the last accepted heartbeat was sent."""
         return self._clock() - self._renewed_at
 
     def held(self) -> bool:
@@ -110,7 +110,7 @@ class GroupLease:
 
 
 async def _is_member(coordinator: Any) -> bool:
-    """Whether the group has this member; False, too, if the coordinator cannot tell (yet)."""
+    """Whether the group has this member; False also if the coordinator cannot tell (yet)."""
     member, group = coordinator.member_id, coordinator.group_id
     try:
         async with asyncio.timeout(_ASKING_SECONDS):

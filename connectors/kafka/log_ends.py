@@ -1,11 +1,12 @@
-"""Where partitions end for whoever writes them next.
+"""The ends of partitions, for a process that writes to them next.
 
 A message that its leader has appended, and that some in-sync replica lacks, is above the high watermark: no
-consumer sees it, ListOffsets does not count it, its producer has no answer. With a slow follower that lasts
-until the follower has it or is out of the in-sync replicas (`replica.lag.time.max.ms`, 30 s), with fewer than
-`min.insync.replicas` as long as that lasts; and then it is there. Whoever looked meanwhile, and wrote what it
-had not seen, has written it twice. After an election ListOffsets answers nothing at all until the
-followers have caught up. So the leader is asked for the end of its log, and that end is waited for.
+consumer sees it, ListOffsets does not count it, its producer has no answer. With a slow follower this lasts
+until the follower has it or has left the in-sync replicas (`replica.lag.time.max.ms`, 30 s); with fewer
+replicas than `min.insync.replicas` it lasts as long as that. Then the message appears. A process that read
+the partition meanwhile, and wrote what it had not seen, has written it twice. After an election ListOffsets
+returns no offset until the followers have caught up. So the leader is asked for the end of its log, and this
+waits until everything up to that end can be read.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class _Leader(NamedTuple):
 
 
 class LogEnds:
-    """Looks at ``partitions`` until the end of each is known."""
+    """Checks ``partitions`` until the end of each is known."""
 
     def __init__(self, connection: dict[str, Any], partitions: Iterable[Partition]) -> None:
         self._connection = connection
@@ -66,12 +67,13 @@ class LogEnds:
         self._moved = False
 
     def why(self) -> dict[Partition, str]:
-        """What each partition that is not known yet waits for."""
+        """What each partition waits for whose end is not known yet."""
         return {partition: self._why.get(partition, "no answer") for partition in self._missing}
 
     async def look(self) -> AsyncIterator[dict[Partition, tuple[int, int]]]:
-        """The first offset of each partition, and the one after the last that was written: in turn, each as
-        soon as all that was written to it when it was first asked for can be read. Ends when all are told.
+        """The first offset of each partition, and the one after the last that was written: one after the
+        other, each as soon as all that had been written when it was first requested can be read. Ends after
+        the last one.
 
         Raises:
             AccessError, ConfigurationError: a person must change something.
@@ -125,8 +127,9 @@ class LogEnds:
         return {partition: (at, visible[partition]) for partition, at in first.items()}
 
     async def _leaders(self, client: AIOKafkaClient) -> dict[Partition, _Leader]:
-        """As the brokers know them now. Several are asked, and the newest leader counts: one may stand still,
-        and one that has just woken may not know yet that it leads no more."""
+        """The present leaders. Several brokers are asked, and the newest leader counts: one may hang, and one
+        that has just woken may not know yet that it is no longer the leader.
+        """
         request = TopicIdRequest(sorted({partition.topic for partition in self._missing}))
         nodes = [broker.nodeId for broker in client.cluster.brokers()]
         asking = [
@@ -166,7 +169,7 @@ class LogEnds:
     async def _ask(
         self, client: AIOKafkaClient, leaders: Mapping[Partition, _Leader], what: Any
     ) -> dict[Partition, int]:
-        """The answers to ``what`` of the leaders that give one."""
+        """The leaders' answers to ``what``, as far as they answer."""
         by_node: dict[int, list[Partition]] = {}
         for partition, leader in leaders.items():
             by_node.setdefault(leader.node, []).append(partition)
@@ -197,7 +200,7 @@ class LogEnds:
         return {partition: offset for answer in answers for partition, offset in answer.items()}
 
     def _note(self, partitions: Iterable[Partition], code: int) -> None:
-        """Why there is no answer. Raises what a person must change."""
+        """Record why there is no answer. Raises errors that a person must solve."""
         error = for_code(code)
         if code not in _SAID and not isinstance(failed := translate(error()), RetryableError):
             raise failed

@@ -1,11 +1,11 @@
-"""A group membership is not given up for an answer that was meant for the one before it.
+"""Keeps a group membership when an answer for a former membership arrives.
 
-Heartbeats and commits name the membership they are sent under. aiokafka takes an answer that refuses it
-for the present one: it forgets generation and member id, and joins anew. A commit that waited at the broker
-behind this member's own join (requests of one connection are answered in order) is refused right after the
-join has succeeded. Then the new membership is thrown away, and the group waits a session for the member
-that nobody is any more: again and again, for each such round brings another commit. Other clients had the
-same fault, and compare the two now (apache/kafka pull request 7312, librdkafka pull request 4908).
+Heartbeats and commits name the membership under which they are sent. aiokafka applies a refusal to the
+present membership: it forgets generation and member id, and joins again. A commit may wait at the broker
+behind this member's own join (requests of one connection are answered in order), and is refused right after
+the join has succeeded. Then aiokafka drops the new membership, and the group waits a session for a member
+that no longer exists. This repeats, because each round sends another commit. Other clients had the same
+fault, and now compare the two (apache/kafka pull request 7312, librdkafka pull request 4908).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _ASKED_AS: ContextVar[_Membership | None] = ContextVar("ASKED_AS", default=None)
 
 
 def ignore_stale_answers(coordinator: Any) -> None:
-    """Have ``coordinator`` (aiokafka's, of a group) pass over refusals of a membership it has no more."""
+    """Make ``coordinator`` (aiokafka's, of a group) ignore refusals of a former membership."""
     reset, rejoin = coordinator.reset_generation, coordinator.request_rejoin
 
     def membership() -> _Membership:

@@ -1,8 +1,8 @@
-"""The producer: idempotent, not transactional, and silent without a lease.
+"""The producer: idempotent, not transactional, and sends only with a valid lease.
 
-aiokafka resends a batch until the brokers confirm it, and the sequence numbers keep that from
-doubling anything. What it lacks is a way to take back what it has not sent yet: `fence` does that,
-by giving up the whole producer and beginning a new one under a new producer id.
+aiokafka resends a batch until the brokers confirm it; the sequence numbers prevent duplicates. It has no way
+to drop messages that it has not sent yet. `fence` does that: it closes the whole producer, and starts a new
+one with a new producer id.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _RETRY_SECONDS = 0.2
 
 
 class LeasedProducer:
-    """Implements `streams.ports.kafka.Sender`. With ``lease=None`` nothing holds it back (tools, tests)."""
+    """Implements `streams.ports.kafka.Sender`. With ``lease=None`` it always sends (tools, tests)."""
 
     def __init__(self, connection: dict[str, Any], lease: Lease | None = None) -> None:
         self._connection = connection
@@ -44,11 +44,11 @@ class LeasedProducer:
         self._alone = asyncio.Lock()
         self._retired: set[AIOKafkaProducer] = set()
         self._disposals: set[asyncio.Task[None]] = set()
-        self._open: set[asyncio.Future[Any]] = set()  # batches, and hand-overs, that are under way
+        self._open: set[asyncio.Future[Any]] = set()  # running batches and hand-overs
         self._written: dict[str, tuple[int, int]] = {}  # messages and bytes of each topic
 
     def size_of(self, topic: str) -> float | None:
-        """Bytes of a message of ``topic`` on average, of those that were handed over; None without any."""
+        """The mean size in bytes of the messages of ``topic`` so far; None without any."""
         count, size = self._written.get(topic, (0, 0))
         return size / count if count else None
 
@@ -65,16 +65,16 @@ class LeasedProducer:
         await self._producer()
 
     async def stop(self) -> None:
-        """Send what is waiting, then close."""
+        """Send the waiting messages, then close."""
         producer, self._current = self._current, None
         if producer is not None:
             await producer.stop()
         await asyncio.gather(*self._disposals, return_exceptions=True)
 
     def fence(self) -> None:
-        """Take back everything that is not confirmed: it fails with LeaseLostError and is not sent.
+        """Drop everything that is not confirmed: it fails with LeaseLostError and is not sent.
 
-        Only what is on its way to the broker at this moment may still be written.
+        Only what is being written to the broker at this moment may still be stored.
         """
         producers = [*self._retired, *([self._current] if self._current is not None else [])]
         self._current = None
@@ -128,7 +128,7 @@ class LeasedProducer:
 
     @contextlib.contextmanager
     def _handing_over(self) -> Iterator[None]:
-        """Have failures wait until this is over."""
+        """Delay failures until this is over."""
         handing = asyncio.get_running_loop().create_future()
         self._open.add(handing)
         try:
@@ -148,7 +148,7 @@ class LeasedProducer:
     async def _failed(self, producer: AIOKafkaProducer, error: Exception) -> LabelstreamError:
         failed = translate(error)
         if not isinstance(failed, LeaseLostError) and not isinstance(error, LabelstreamError):
-            while self._open:  # what else was handed over is written or not before anybody looks
+            while self._open:  # other batches are either written or not before anybody reads
                 await asyncio.wait(self._open)
             self._drop(producer)
         return failed
@@ -195,7 +195,9 @@ class LeasedProducer:
             self.fence()
 
     def _retire(self, producer: AIOKafkaProducer) -> None:
-        """Go on with a new producer; the old one sends what it has, for other partitions are in order."""
+        """Continue with a new producer; the old one sends its messages, because other partitions are in
+        order.
+        """
         if self._current is producer:
             self._current = None
             self._retired.add(producer)
@@ -213,26 +215,27 @@ class LeasedProducer:
         task.add_done_callback(self._disposals.discard)
 
     async def _recover(self, producer: AIOKafkaProducer, error: Exception, handed_over: bool) -> None:
-        """Raise what the caller must know; otherwise make ready for another try."""
+        """Raise what the caller must know; otherwise prepare for another attempt."""
         if isinstance(error, MessageSizeTooLargeError) and error.args:
-            raise translate(error) from error  # refused here, before it was given a sequence number
+            raise translate(error) from error  # refused here, before it got a sequence number
         if _size_refused_by_broker(error) or isinstance(error, (OutOfOrderSequenceNumber, ProducerClosed)):
-            # A refused batch leaves a hole in its partition's sequence numbers: only a new producer id
-            # heals that. What is refused for its number was not written.
+            # A refused batch leaves a gap in its partition's sequence numbers: only a new producer id solves
+            # that. A batch that is refused for its sequence number was not written.
             self._retire(producer)
             return
         failed = translate(error)
         if not isinstance(failed, UnavailableError):
             raise failed from error
         if handed_over:
-            # aiokafka tries for ever what may have been written; if it gave up nevertheless (no leader for
-            # long), another try could double it. Whoever owns the partition next learns what is there.
+            # aiokafka retries for ever what may have been written. If it gave up nevertheless (no leader for
+            # long), another attempt could write it twice. The next owner of the partition learns what is
+            # there.
             raise LeaseLostError(f"nobody knows whether it was written: {failed}") from error
         log.warning("send_retried", error=str(failed))
         await asyncio.sleep(_RETRY_SECONDS)
 
     async def _send_alone(self, message: Outgoing) -> int:
-        """The broker refused a batch for its size. Alone, each message learns whether it was its own."""
+        """The broker refused a batch for its size. Sent alone, each message shows whether it is too large."""
         async with self._alone:
             producer = await self._producer()
             try:
@@ -258,8 +261,7 @@ async def send_each(connection: dict[str, Any], messages: Sequence[Outgoing]) ->
 
 
 class _Batch(NamedTuple):
-    """A batch that aiokafka has; ``run``: the index of the run it is of, ``messages``:
-    how many it has."""
+    """A batch that aiokafka has; ``run``: the index of its run, ``messages``: their number."""
 
     run: int
     messages: int
@@ -272,19 +274,19 @@ async def _hand_over(
     under_way: set[asyncio.Future[Any]],
     counted: Callable[[str, int, int], None],
 ) -> list[_Batch]:
-    """Send through aiokafka's batch API, which costs a third of a future per message. ``under_way`` holds
-    each batch until it is settled; ``counted`` is told its topic, messages and bytes.
+    """Send through aiokafka's batch API, which costs a third of a future per message. ``under_way`` has each
+    batch until it is done; ``counted`` is called with its topic, messages and bytes.
 
-    The runs take turns, batch by batch: of one partition aiokafka sends one, and waits.
+    The runs are sent in turn, batch by batch: aiokafka sends one batch of a partition, and waits for it.
     """
     batches: list[_Batch] = []
     waiting = deque(enumerate(runs))
-    over: dict[int, Any] = {}  # what a run's last batch had no room for
+    over: dict[int, Any] = {}  # messages for which a run's last batch had no room
     try:
         while waiting:
             index, run = waiting.popleft()
             batch, count, now = producer.create_batch(), 0, int(time.time() * 1000)
-            # The batch's own append is twice as slow for the same; it counts, which is done below.
+            # The batch's own append is twice as slow; it also counts, which is done below.
             append = batch._builder.append
             messages = chain([over.pop(index)], run.messages) if index in over else run.messages
             for key, value, headers in messages:
@@ -304,16 +306,16 @@ async def _hand_over(
                 counted(run.topic, count, batch.size())
                 under_way.add(sent)
                 sent.add_done_callback(under_way.discard)
-                await asyncio.sleep(0)  # it can go out while the next is made
+                await asyncio.sleep(0)  # it can be sent while the next one is made
     except BaseException:
-        # Whatever was handed over goes out; the caller must not return before it is known how.
+        # Whatever was passed on will be sent; the caller must not return before the result is known.
         await asyncio.gather(*(batch.sent for batch in batches), return_exceptions=True)
         raise
     return batches
 
 
 async def _places(batches: Sequence[_Batch]) -> list[list[tuple[int, int]]]:
-    """For each run where its batches begin, and how many messages they have."""
+    """For each run the offsets where its batches begin, and their numbers of messages."""
     outcomes = await asyncio.gather(*(batch.sent for batch in batches), return_exceptions=True)
     places: dict[int, list[tuple[int, int]]] = {}
     for batch, outcome in zip(batches, outcomes, strict=True):
@@ -324,7 +326,7 @@ async def _places(batches: Sequence[_Batch]) -> list[list[tuple[int, int]]]:
 
 
 def _size(message: Outgoing) -> int:
-    """About: key, value, headers and what Kafka adds."""
+    """Approximately: key, value, headers and Kafka's overhead."""
     headers = sum(len(name) + len(value) + 2 for name, value in message.headers)
     return len(message.key or b"") + len(message.value or b"") + headers + 16
 
@@ -334,7 +336,7 @@ def _size_refused_by_broker(error: Exception) -> bool:
 
 
 async def _dispose(producer: AIOKafkaProducer) -> None:
-    """Close without sending: connections first, so that no retry finds one."""
+    """Close without sending: connections first, so that no retry has one."""
     producer._closed = True
     try:
         await producer.client.close()

@@ -1,4 +1,4 @@
-"""How far the readers of some topics are, and what retention leaves them."""
+"""The positions of the readers of some topics, and what retention leaves for them."""
 
 from __future__ import annotations
 
@@ -23,22 +23,23 @@ _LOOK_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Retention:
-    """What a topic keeps: ``seconds``, and ``size`` in bytes of each partition; None for no limit."""
+    """The retention of a topic: ``seconds``, and ``size`` in bytes of each partition; None for no limit."""
 
     seconds: float | None = None
     size: int | None = None
 
     @classmethod
     def of(cls, config: Mapping[str, str | None]) -> Retention:
-        """From a topic's configuration as the brokers tell it; what they do not tell is no limit."""
+        """From a topic's configuration as the brokers report it; a missing value is no limit."""
         millis, size = _number(config.get("retention.ms")), _number(config.get("retention.bytes"))
         return cls(millis / 1000 if millis is not None else None, size)
 
 
 class ReaderPosition(NamedTuple):
-    """One group in one partition. ``first`` and ``end``: what the topic holds. ``read``: the next offset to
-    read, -1 for a group that has committed none. ``aged``: messages below this offset have used up the
-    asked share of the topic's retention."""
+    """One group in one partition. ``first`` and ``end``: the topic's offsets. ``read``: the next offset to
+    read, -1 for a group without a commit. ``aged``: messages below this offset have used up the given share
+    of the topic's retention.
+    """
 
     first: int
     end: int
@@ -47,8 +48,8 @@ class ReaderPosition(NamedTuple):
 
     @property
     def next(self) -> int:
-        """The next message that is there to be read."""
-        # A position past the end is one of the topic that was there before this one.
+        """The next existing message to read."""
+        # A position after the end belongs to a former topic of this name.
         return self.first if self.read > self.end else max(self.read, self.first)
 
     @property
@@ -58,14 +59,14 @@ class ReaderPosition(NamedTuple):
 
     @property
     def late(self) -> bool:
-        """Whether the oldest of them is older than was asked."""
+        """Whether the oldest of them is older than allowed."""
         return self.unread > 0 and self.next < self.aged
 
 
 class ReaderPositions:
-    """Looks without joining any group: some four requests a look, however many partitions there are.
+    """Reads without joining any group, with some four requests at a time, however many partitions there are.
 
-    Keeps its connections between looks.
+    Keeps its connections.
     """
 
     def __init__(self, connection: dict[str, Any], readers: Mapping[str, Sequence[str]]) -> None:
@@ -78,7 +79,7 @@ class ReaderPositions:
         self._asked_at = float("-inf")
 
     async def retention(self) -> dict[str, Retention]:
-        """Of each topic, as it was a minute ago at most.
+        """The retention of each topic, at most a minute old.
 
         Raises:
             UnavailableError, AccessError.
@@ -94,8 +95,8 @@ class ReaderPositions:
         return self._retention
 
     async def look(self, share: float) -> dict[tuple[str, Partition], ReaderPosition]:
-        """Where each group is in each partition of its topics. ``share``: of the topic's retention, from
-        which on a message counts as aged.
+        """The position of each group in each partition of its topics. ``share``: of the topic's retention,
+        from which on a message counts as aged.
 
         Raises:
             UnavailableError, AccessError.
@@ -114,7 +115,7 @@ class ReaderPositions:
         consumer, admin = await self._started()
         places = await _places(admin, list(self._readers))
         groups = sorted({group for some in self._readers.values() for group in some})
-        # Before the ends: what is read meanwhile counts as unread, never the other way round.
+        # Before the ends: messages that are read meanwhile count as unread, never the other way round.
         offsets = await asyncio.gather(*(admin.list_consumer_group_offsets(group) for group in groups))
         committed = dict(zip(groups, offsets, strict=True))
         first = await consumer.beginning_offsets(places)
@@ -130,7 +131,7 @@ class ReaderPositions:
         return found
 
     async def close(self) -> None:
-        """Close the connections; the next look opens them."""
+        """Close the connections; the next read opens them."""
         consumer, self._consumer = self._consumer, None
         admin, self._admin = self._admin, None
         for one in (consumer.stop() if consumer else None, admin.close() if admin else None):
@@ -166,7 +167,7 @@ class ReaderPositions:
 
 
 async def _places(admin: AIOKafkaAdminClient, topics: list[str]) -> list[TopicPartition]:
-    """All partitions that have a leader; one without would hold up the look at the others."""
+    """All partitions that have a leader; one without would delay the others."""
     return [
         TopicPartition(one["topic"], part["partition"])
         for one in await admin.describe_topics(topics)

@@ -1,4 +1,4 @@
-"""Reads partitions outside any group: a stage's memory is the tail of its own output."""
+"""Reads partitions without a group: a stage reads the tail of its own output to learn what is done."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PATIENCE_SECONDS = 45.0
 
 
 def to_record(message: Any) -> Record:
-    """Our record for one of aiokafka's."""
+    """Our record of one of aiokafka's messages."""
     return Record(
         message.topic,
         message.partition,
@@ -34,7 +34,9 @@ def to_record(message: Any) -> Record:
 
 
 class TailReader:
-    """Implements `streams.ports.kafka.Tail`. Reads aborted transactions too: so do ordinary subscribers."""
+    """Implements `streams.ports.kafka.Tail`. Reads aborted transactions too, like subscribers with default
+    settings.
+    """
 
     def __init__(self, connection: dict[str, Any]) -> None:
         self._connection = connection

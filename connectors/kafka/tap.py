@@ -1,4 +1,4 @@
-"""Tap: prints what a topic carries, for people."""
+"""Tap: prints the messages of a topic."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from streams.core.settings import Settings
 async def tap(
     settings: Settings, topic: str, *, count: int, beginning: bool, write: Callable[[bytes], None]
 ) -> None:
-    """Call ``write`` with one JSON object a message, in no consumer group; ``count`` 0 means for ever.
+    """Call ``write`` with one JSON object for each message, without a consumer group; ``count`` 0 means for
+    ever.
 
     Raises:
         ConfigurationError: there is no such topic.
@@ -49,7 +50,7 @@ async def tap(
 
 
 def as_json(record: Record) -> bytes:
-    """One line: where it stands, key, headers and value. A value that is no JSON is base64."""
+    """One line: position, key, headers and value. A value that is not JSON is in base64."""
     try:
         value: object = None if record.value is None else orjson.loads(record.value)
         form = {}

@@ -1,1 +1,1 @@
-"""Requests of Kafka's protocol that aiokafka lacks, or reads wrongly."""
+"""Requests of Kafka's protocol that aiokafka lacks, or whose answers it parses wrongly."""

@@ -7,9 +7,9 @@ from aiokafka.protocol.api import Request
 
 
 class DescribeGroup(Request[DescribeGroupsRequest_v1]):
-    """In version 1: aiokafka reads the answer to its version 3 with the schema of version 2.
+    """In version 1: aiokafka parses the answer to its version 3 with the schema of version 2.
 
-    The answer's `groups[0]` is (error code, group, state, protocol type, protocol, members), a member
+    The answer's `groups[0]` is (error code, group, state, protocol type, protocol, members), a member is
     (member id, client id, host, metadata, assignment).
     """
 

@@ -1,8 +1,8 @@
-"""Where a partition's log ends at its leader, and how far consumers may read it.
+"""The end of a partition's log at its leader, and the offset up to which consumers may read it.
 
-Field by field as in the Kafka protocol guide. ListOffsets (api key 2) in version 5, in which a leader says
-that it cannot tell yet; aiokafka asks in version 3. OffsetForLeaderEpoch (api key 23) in version 3, the first
-that is meant for consumers. Both name the leader epoch that the asker believes in.
+Field by field as in the Kafka protocol guide. ListOffsets (api key 2) in version 5, in which a leader reports
+that it cannot answer yet; aiokafka uses version 3. OffsetForLeaderEpoch (api key 23) in version 3, the first
+one for consumers. Both contain the leader epoch that the client knows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from aiokafka.protocol.types import Array, Int8, Int16, Int32, Int64, Schema, St
 EARLIEST, LATEST = -2, -1
 _CONSUMER = -1
 
-# Of each topic its partitions, with the leader epoch of each.
+# For each topic its partitions, with the leader epoch of each.
 Epochs = Mapping[str, Sequence[tuple[int, int]]]
 
 
@@ -68,7 +68,7 @@ class ListOffsetsRequest_v5(RequestStruct):
 
 
 class ListOffsets(Request[ListOffsetsRequest_v5]):
-    """The first offset that is there (EARLIEST), or the high watermark (LATEST)."""
+    """The first existing offset (EARLIEST), or the high watermark (LATEST)."""
 
     API_KEY = 2
 
@@ -131,7 +131,9 @@ class OffsetForLeaderEpochRequest_v3(RequestStruct):
 
 
 class OffsetForLeaderEpoch(Request[OffsetForLeaderEpochRequest_v3]):
-    """Where the leader's own epoch ends: the end of its log, what is not replicated yet included."""
+    """The end of the leader's own epoch: the end of its log, including messages that are not
+    replicated yet.
+    """
 
     API_KEY = 23
 

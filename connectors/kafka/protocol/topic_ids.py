@@ -1,7 +1,7 @@
-"""Topic ids, which aiokafka does not ask for: Kafka's Metadata request, version 12.
+"""Topic ids, which aiokafka does not request: Kafka's Metadata request, version 12.
 
-A topic that was deleted and made again has the same name and begins again at offset 0; only its id
-tells it from the old one. Field by field as in the Kafka protocol guide (Metadata, api key 3).
+A topic that was deleted and created again has the same name and begins at offset 0; only its id differs from
+the old one's. Field by field as in the Kafka protocol guide (Metadata, api key 3).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from aiokafka.protocol.types import (
 
 
 class _Uuid:
-    """16 bytes, as they come."""
+    """16 bytes, not decoded."""
 
     @classmethod
     def encode(cls, value: bytes) -> bytes:
@@ -98,7 +98,7 @@ class MetadataRequest_v12(RequestStruct):
 
 
 class TopicIdRequest(Request[MetadataRequest_v12]):
-    """Asks for some topics by name."""
+    """Requests some topics by name."""
 
     API_KEY = 3
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.api.problems import Problem
-from connectors.api.routes.multipart import Form, boundary_of
+from connectors.api.routes.multipart import MultipartForm, boundary_of
 
 BOUNDARY = "----x1"
 
@@ -38,7 +38,7 @@ async def cut(content: bytes, sizes: list[int]) -> AsyncIterator[bytes]:
 
 def read(content: bytes, sizes: list[int] | None = None) -> tuple[bytes, str]:
     async def whole() -> tuple[bytes, str]:
-        form = Form(cut(content, sizes or [len(content) or 1]), BOUNDARY)
+        form = MultipartForm(cut(content, sizes or [len(content) or 1]), BOUNDARY)
         return b"".join([piece async for piece in form.file()]), form.name
 
     return asyncio.run(whole())

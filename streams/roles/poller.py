@@ -24,7 +24,13 @@ from streams.core.availability import until_available
 from streams.core.losses import Losses
 from streams.core.settings import Settings
 from streams.jobs.in_flight_rows import InFlightReader
-from streams.observability.collectors import member_metrics, poller_metrics, waits_metric
+from streams.observability.collectors import (
+    member_metrics,
+    outage_metric,
+    outages_of,
+    poller_metrics,
+    waits_metric,
+)
 from streams.observability.health import Health
 from streams.observability.metrics import CREATED_TO_POLLED, STAGE_LATENCY, Histogram
 from streams.observability.watchdog import Watchdog
@@ -101,6 +107,7 @@ async def poller(settings: Settings, health: Health) -> None:
             polled_at=poller.polled_at if poller else None,
         )
         yield waits_metric(headroom.waits, {topics.rows: "poll"})
+        yield outage_metric(group.producer.outages)
         yield latency.collect()
         yield from member_metrics(group.lease)
 
@@ -114,8 +121,13 @@ async def poller(settings: Settings, health: Health) -> None:
 
     def state() -> dict[str, Any]:
         waits = [wait._asdict() for wait in headroom.waits]
-        lost = len(losses.open)
-        return {"active": bool(active), "counts": dict(counts), "waits_for": waits, "losses": lost}
+        return {
+            "active": bool(active),
+            "counts": dict(counts),
+            "waits_for": waits,
+            "losses": len(losses.open),
+            "outages": outages_of(group.producer.outages),
+        }
 
     def progress() -> tuple[int, int]:
         return counts.total(), headroom.looks  # a poller that waits for readers checks them all the time

@@ -48,6 +48,14 @@ FOUND: dict[str, Any] = {
                     "reason": "[it] does not answer",
                 }
             },
+            "outages": [
+                {
+                    "topic": "esk.labeled",
+                    "partition": 3,
+                    "since": "2026-01-31T09:00:00+00:00",
+                    "why": "it has no leader",
+                }
+            ],
         },
         {"role": "sink", "health": "does not answer: refused", "ready": "no"},
     ],
@@ -78,6 +86,7 @@ def test_everything_that_was_found_is_on_the_screen() -> None:
         "done label 90",
         "[it] does not answer",  # what others say is no markup
         "does not answer: refused",
+        "agents cannot write esk.labeled/3 since 2026-01-31T09:00:00+00:00: it has no leader",
         "current",
         "and 2 more",
         "20260131-1",

@@ -55,12 +55,12 @@ def _roles(roles: list[dict[str, Any]]) -> RenderableType:
         return Text("no role runs on this machine", style="yellow")
     table = _table("roles of this machine", "role", "pid", "health", "at work", "counts")
     for role in roles:
-        healthy, ready = role["health"] == "ok", role["ready"] == "ok"
+        healthy = role["health"] == "ok"
         table.add_row(
             role["role"],
             str(role.get("pid", "-")),
             Text(role["health"], style="" if healthy else "red"),
-            Text("yes" if ready else f"waits for {role['ready']}", style="" if ready else "yellow"),
+            _at_work(role),
             _counts(role),
         )
     return table
@@ -71,6 +71,13 @@ def _outages(roles: list[dict[str, Any]]) -> Iterator[RenderableType]:
         for one in role.get("outages") or ():
             where = f"{one['topic']}/{one['partition']}"
             yield Text(f"{role['role']} cannot write {where} since {one['since']}: {one['why']}", style="red")
+
+
+def _at_work(role: dict[str, Any]) -> Text:
+    if role["ready"] != "ok":
+        return Text(f"waits for {role['ready']}", style="yellow")
+    problem = role.get("problem")
+    return Text(f"publishes nothing: {problem}", style="yellow") if problem else Text("yes")
 
 
 def _counts(role: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ import structlog
 from connectors.clickhouse import ClickHouseConfig, ClickHouseConnector
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.poller.backfill import OldRows
-from connectors.clickhouse.source.table import SourceTable, begin_of
+from connectors.clickhouse.source.table import SourceTable
 from connectors.files.reading import read
 from connectors.files.records import FileRecord, Reading
 from connectors.files.times import time_in
@@ -37,13 +37,13 @@ _KEPT_FILES = 100
 
 @dataclass(frozen=True)
 class Fetched:
-    """``since`` and ``until``: the requested range, in microseconds since 1970. ``oldest``: the time of the
-    oldest row in the file.
+    """``since`` (None: the first row) and ``until``: the requested range, in microseconds since 1970.
+    ``oldest``: the time of the oldest row in the file.
     """
 
     rows: int
     path: Path
-    since: int
+    since: int | None
     until: int
     oldest: int | None
 
@@ -58,7 +58,7 @@ async def export(settings: Settings, *, days: int, limit: int | None, name: str 
     """
     async with ClickHouseClient.from_settings(settings) as client:
         source = SourceTable(client, settings)
-        since, until = await begin_of(client, days), await source.now()
+        since, until = await source.begin(days), await source.now()
     folder = settings.labelstream_data / "exports"
     path = folder / f"{name}_{datetime.now(UTC):%Y%m%d_%H%M%S}_{secrets.token_hex(2)}.csv"
 
@@ -87,17 +87,18 @@ async def fetch_job(
     begin = since if since is not None else (fetched.oldest or fetched.since)
     until = await find_poller_start(context)
     until = fetched.until + 1 if until is None else min(until, fetched.until + 1)
+    until = until if begin is None else max(until, begin)
     job = Job(
         id=f"fetch-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
         source="source",
         to="labeled",
         kept=True,
         since=begin,
-        until=max(until, begin),
+        until=until,
         limit=fetched.rows if limit is not None else None,
         export=str(fetched.path),
     )
-    old = OldRows(context.client, context.settings, context.topics, since=begin, until=max(until, begin))
+    old = OldRows(context.client, context.settings, context.topics, since=begin, until=until)
     job.expected = await old.count()
     job.expected = min(job.expected, job.limit) if job.limit is not None else job.expected
     return job

@@ -95,7 +95,9 @@ class Fetching:
             log.info("fetched", rows=0)
             until = mark.until if mark is not None else micros_of(began - timedelta(days=FIRST_DAYS))
             return await self._note(Watermark(until=until, at=began))
-        begins = fetched.since if since is None else min(since, fetched.since)
+        begins = fetched.since
+        if since is not None and begins is not None:
+            begins = min(since, begins)
         job = await fetch_job(context, fetched, limit=None, since=begins)
         assert job.until is not None
         await begin(context, job)

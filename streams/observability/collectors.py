@@ -144,7 +144,7 @@ def cache_metrics(answers: Mapping[str, CacheStats]) -> Iterable[Metric]:
 
 
 def poller_metrics(
-    counts: Counter[str], *, active: bool, watermark: int | None, polled_at: float | None
+    counts: Counter[str], *, active: bool, watermark: int | None, polled_at: float | None, unread: bool
 ) -> Iterable[Metric]:
     """Metrics of the poller. ``watermark``: microseconds since 1970; ``polled_at``: seconds."""
     outcomes = ("read", "published", "same_id", "recovered")
@@ -152,6 +152,7 @@ def poller_metrics(
     yield m.SOURCE_SKIPPED.family(parted(counts, "skipped", 1))
     yield m.SOURCE_POLLS.one(counts["polls"])
     yield m.SOURCE_ACTIVE.one(float(active))
+    yield m.SOURCE_UNREAD.one(float(unread))
     yield m.DEAD_LETTERS.family(_of_step("poll", counts))
     if watermark is not None:
         yield m.SOURCE_WATERMARK.one(watermark / 1e6)

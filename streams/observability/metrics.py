@@ -136,6 +136,11 @@ SOURCE_ROWS = _counter("source_rows", _POLLER, "Rows of the source table, by wha
 SOURCE_SKIPPED = _counter("source_rows_skipped", _POLLER, "Rows left out.", "reason")
 SOURCE_POLLS = _counter("source_polls", _POLLER, "Looks at the source table.")
 SOURCE_ACTIVE = _gauge("source_active", _POLLER, "1 for the poller at work, 0 for one that stands by.")
+SOURCE_UNREAD = _gauge(
+    "source_unread",
+    _POLLER,
+    "1 while nothing is published of a source table that has rows; the log and /state say why.",
+)
 SOURCE_WATERMARK = _gauge(
     "source_watermark_timestamp_seconds",
     _POLLER,

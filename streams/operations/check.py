@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -10,8 +11,8 @@ from typing import Any
 from agents.label import make_labeler
 from agents.taxonomy import load_taxonomy
 from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.poller.bulk_source import BulkSource
 from connectors.clickhouse.schema.grants import missing_tables, refuse_missing_rights
-from connectors.clickhouse.source.table import SourceTable
 from connectors.kafka.admin import Admin, FoundTopic, refuse_other_config, refuse_other_count
 from connectors.kafka.connection import connection, reach
 from connectors.llm.cache import Shared
@@ -114,21 +115,44 @@ async def _clickhouse(settings: Settings) -> str:
 
 async def _source(settings: Settings) -> str:
     async def use(client: ClickHouseClient) -> str:
-        source = SourceTable(client, settings)
-        columns = await source.inspect()
+        source = BulkSource(client, settings)
+        found = await source.verify()
         await source.sample()
-        without = await source.without_time()
+        without, notes = await source.without_time(), await source.notes()
+        if not await _first_of(source, None):
+            if (why := await source.why_nothing(None)) is not None:
+                raise why
+            notes.append("it is empty so far")
+        elif not await source.any_text(settings.min_text_length):
+            raise ConfigurationError(
+                f"each text in {settings.clickhouse_text_column} of {source.name} has "
+                f"{settings.min_text_length} bytes or fewer, so that none is labelled",
+                setting="CLICKHOUSE_TEXT_COLUMN",
+                fix="name the column with the query's text, or lower MIN_TEXT_LENGTH",
+            )
+        elif not await _first_of(source, await source.floor(settings.poll_start)):
+            notes.append(f"no row is as new as POLL_START={settings.poll_start}")
         named = (
             settings.clickhouse_text_column,
             settings.clickhouse_timestamp_column,
             settings.clickhouse_id_column,
             settings.clickhouse_user_id_column,
         )
-        text = ", ".join(f"{name} {columns[name]}" for name in named if name in columns)
-        note = f"; {without} rows have no time and are left out" if without else ""
-        return f"{source.name} ({text}){note}"
+        types = found.types
+        text = ", ".join(f"{name} {types[name]}" for name in named if name in types)
+        if without:
+            notes.insert(0, f"{without} rows have no time and are left out")
+        return "; ".join([f"{source.name} ({text})", *notes])
 
     return await _with_clickhouse(settings, use)
+
+
+async def _first_of(source: BulkSource, since: int | None) -> bool:
+    """Whether the poller would find a row."""
+    async with contextlib.aclosing(source.bulk(since)) as pages:
+        async for _ in pages:
+            return True
+    return False
 
 
 async def _results(settings: Settings) -> str:

@@ -105,6 +105,7 @@ async def poller(settings: Settings, health: Health) -> None:
             active=poller is not None,
             watermark=poller.watermark if poller else None,
             polled_at=poller.polled_at if poller else None,
+            unread=bool(poller and poller.problem),
         )
         yield waits_metric(headroom.waits, {topics.rows: "poll"})
         yield outage_metric(group.producer.outages)
@@ -127,6 +128,7 @@ async def poller(settings: Settings, health: Health) -> None:
             "waits_for": waits,
             "losses": len(losses.open),
             "outages": outages_of(group.producer.outages),
+            "problem": active[0].problem if active else "",
         }
 
     def progress() -> tuple[int, int]:

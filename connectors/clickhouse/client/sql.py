@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from streams.core.settings import Settings
 
 
@@ -30,8 +28,3 @@ def limited(seconds: int) -> str:
 def literal(value: str) -> str:
     """``value`` as a string of SQL, quotes included."""
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def given(**parameters: Any) -> dict[str, Any]:
-    """Those of ``parameters`` that are not None."""
-    return {name: value for name, value in parameters.items() if value is not None}

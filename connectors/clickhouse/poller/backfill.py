@@ -22,13 +22,12 @@ from streams.core.times import micros_of
 from streams.core.topics import Topics
 
 _SECOND = 1_000_000
-_FIRST = -(10**17)  # some thousand years ago
 
 
 def poller_begins(cursor: Cursor, settings: Settings) -> int:
     """Rows from this time on, in microseconds since 1970, are the poller's to publish; older ones it never
     reads again. The cursor is never ahead of the poller, and its window moves in twentieths."""
-    lookback = int(settings.poll_lookback_seconds * _SECOND)
+    lookback = int(settings.poll_lookback_seconds * _SECOND) + cursor.coarse
     begin = cursor.watermark - lookback - lookback // 20 - _SECOND
     return begin if cursor.floor is None else max(begin, cursor.floor)
 
@@ -106,8 +105,7 @@ class OldRows:
 
     async def count(self) -> int:
         """How many rows the range holds, settled or not."""
-        first = self._since if self._since is not None else _FIRST
-        return sum((await self._source.counts(first, self._until)).values())
+        return await self._source.count(self._since, self._until)
 
     async def pages(
         self, after: int | None, on_the_way: Sequence[tuple[str, int, str]]

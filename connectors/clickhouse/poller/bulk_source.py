@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import structlog
 
 from connectors.clickhouse.client.errors import SERVERS_FAULT, code_of
-from connectors.clickhouse.client.sql import given
 from connectors.clickhouse.poller.bulk_page import BulkPage
 from connectors.clickhouse.poller.message_sql import PARAMETERS, SAMPLES, making, samples
 from connectors.clickhouse.poller.plain_rows import QuickRows
 from connectors.clickhouse.poller.read_ahead import one_ahead
 from connectors.clickhouse.poller.row_identity import content_of, mark_of
+from connectors.clickhouse.source.shape import ROW
 from connectors.clickhouse.source.table import PAGE_BYTES, PAGE_ROWS, SourceRow, SourceTable
 from streams.core.errors import AccessError, LabelstreamError, OverloadedError
 from streams.core.records import Outgoing
@@ -23,6 +23,7 @@ from streams.core.records import Outgoing
 log = structlog.get_logger()
 
 _MOST_ROWS = 50_000  # of which some four pages are in memory, one as it comes from the server
+_MADE_OF = tuple(field for field in ROW if field != "tie")
 _UNABLE = "ClickHouse cannot make the messages here; the poller does, more slowly"
 
 
@@ -69,7 +70,7 @@ class BulkSource(SourceTable):
                     yield page
                     del page  # not to be kept while the next is waited for
                     continue
-                async for some in self._range(await self._known(), page.begin, page.end):
+                async for some in self._range(await self.shape(), page.begin, page.end):
                     yield some
 
     async def _ranges(self, since: int | None, until: int | None) -> AsyncGenerator[_Range, None]:
@@ -89,7 +90,7 @@ class BulkSource(SourceTable):
 
     async def newest(self, since: int | None) -> AsyncGenerator[BulkPage | list[SourceRow], None]:
         """As `bulk`, with fewer queries where little is expected."""
-        page = await self._page(await self._known(), since, None, None)
+        page = await self._page(await self.shape(), since, None, None)
         if len(page) < PAGE_ROWS:
             if page:
                 yield page
@@ -104,13 +105,9 @@ class BulkSource(SourceTable):
         Raises:
             UnavailableError, OverloadedError, AccessError: it could not be asked.
         """
-        shape, most = await self._known(), 2 * _MOST_ROWS
-        rows = (
-            f"SELECT {shape.micros} AS at, {shape.values}\nFROM {shape.table} "
-            f"WHERE {shape.bounds(here.begin is not None, here.end is not None)} LIMIT {{rows:UInt32}}"
-        )
-        parameters = given(since=here.begin, until=here.end, rows=most)
-        columns = await self._ask_for(rows, self._settings.min_text_length, parameters)
+        most = 2 * _MOST_ROWS
+        read = (await self.shape()).select(_MADE_OF, here.begin, here.end, limit=most)
+        columns = await self._ask_for(read.subquery, self._settings.min_text_length, read.parameters)
         return BulkPage.of(columns) if columns and len(columns[0]) < most else None
 
     async def _trust(self) -> bool:

@@ -25,8 +25,9 @@ _RECENT_CURSORS = 100
 class Cursor(BaseModel):
     """What `esk.cursor` holds for a source table (the key). Times in microseconds since 1970.
 
-    ``floor``: rows before it are never read. ``starts``: per topic and partition. ``topic_ids``: the
-    incarnations that the offsets belong to. ``ahead``: marks of rows that are dated in the future.
+    ``floor``: rows before it are never read. ``coarse``: how much later than its time a row may be written.
+    ``starts``: per topic and partition. ``topic_ids``: the incarnations that the offsets belong to.
+    ``ahead``: marks of rows that are dated in the future.
     ``timeless``: digests of rows without a time, which are dead letters.
     """
 
@@ -34,6 +35,7 @@ class Cursor(BaseModel):
 
     watermark: int
     floor: int | None = None
+    coarse: int = 0
     starts: dict[str, dict[int, int]] = Field(default_factory=dict)
     topic_ids: dict[str, str] = Field(default_factory=dict)
     ahead: list[str] = Field(default_factory=list)

@@ -13,7 +13,6 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable
-from datetime import datetime
 from typing import TypeVar
 
 import structlog
@@ -26,11 +25,12 @@ from connectors.clickhouse.poller.page_split import Page, split
 from connectors.clickhouse.poller.publisher import OneByOneError, Publisher
 from connectors.clickhouse.poller.read_ahead import one_ahead
 from connectors.clickhouse.poller.row_identity import Mark
+from connectors.clickhouse.poller.unread_source import UnreadSource
 from connectors.clickhouse.poller.untimed_rows import MOST, Timeless
 from streams.core.errors import ConfigurationError, RetryableError
 from streams.core.records import Outgoing
 from streams.core.settings import Settings
-from streams.core.times import micros_of, moment
+from streams.core.times import moment
 from streams.core.topics import Topics
 from streams.observability.metrics import Series
 from streams.ports.kafka import BulkSender, Headroom, Lease, Tail, TopicIds
@@ -50,6 +50,8 @@ _WHOLE_READINGS = 4
 _MOST_GAPS = 50
 _AWAY_SECONDS = 1.0
 _HELD_SECONDS = 0.25
+# The pause after a poll, in times of its duration, where each poll reads all rows of a day.
+_REST = 3.0
 
 
 class _SourceAwayError(Exception):
@@ -119,7 +121,9 @@ class Poller:
             sender=sender,
             counts=self.counts,
         )
-        self._lookback = int(settings.poll_lookback_seconds * _SECOND)
+        self._coarse = 0  # see `Cursor`
+        self._refused = ""
+        self._unread = UnreadSource(source, self.counts, 0)
         self._floor: int | None = None
         self._begin: int | None = None  # of the look-back window; None: at the table's first row
         self._newest_seen = 0
@@ -128,6 +132,16 @@ class Poller:
         self._saved: Cursor | None = None
         self._saved_at = 0.0
         self._said_away = ""
+
+    @property
+    def problem(self) -> str:
+        """Why the table cannot be read, or nothing of it is published; empty without a reason."""
+        return self._refused or self._unread.problem
+
+    @property
+    def _lookback(self) -> int:
+        """How far before the newest row the window begins, microseconds."""
+        return int(self._settings.poll_lookback_seconds * _SECOND) + self._coarse
 
     async def run(self) -> None:
         """Poll until ``ending`` is set; a page that was begun is finished and noted first.
@@ -167,6 +181,7 @@ class Poller:
                         looked_back = began
                 self._back()
                 self.polled_at = time.time()
+                await _ask(self._unread.check(self._floor))
                 if self._held:
                     await self._wait_for_readers()
                     # Rows may have come late meanwhile: the window is read before it moves on.
@@ -175,7 +190,9 @@ class Poller:
                 await self._away(error)
             self.counts["polls"] += 1
             await self._save()
-            await _wait(self._ending, self._settings.poll_interval_seconds - (time.monotonic() - began))
+            took = time.monotonic() - began
+            pause = self._settings.poll_interval_seconds - took
+            await _wait(self._ending, max(pause, _REST * took) if self._coarse else pause)
         if self._lease.held():
             await self._save(now=True)
 
@@ -187,7 +204,8 @@ class Poller:
     # --- the start ---
 
     async def _inspect(self) -> None:
-        await _ask(self._source.inspect())
+        await _ask(self._source.verify())
+        self._coarse = await _ask(self._source.coarseness())
 
     async def _learn(self) -> None:
         self._skew = await _ask(self._source.now()) - int(time.time() * _SECOND)
@@ -216,6 +234,7 @@ class Poller:
             remembered=len(self._publisher.published),
         )
         self._timeless.learn(cursor.timeless if cursor else ())
+        self._unread = UnreadSource(self._source, self.counts, len(self._publisher.published))
         await self._save(now=True)  # the floor of POLL_START=now must outlive a crash
 
     async def _remember(self, watermark: int) -> None:
@@ -228,10 +247,7 @@ class Poller:
         await self._lost.remember(self._publisher.published, begin, watermark + 1, self._partitions)
 
     async def _first_floor(self) -> int | None:
-        start = self._settings.poll_start
-        if start == "beginning":
-            return None
-        return await _ask(self._source.now()) if start == "now" else micros_of(datetime.fromisoformat(start))
+        return await _ask(self._source.floor(self._settings.poll_start))
 
     def _window_begin(self) -> int | None:
         if self.watermark is None:
@@ -361,6 +377,7 @@ class Poller:
         cursor = Cursor(
             watermark=self.watermark,
             floor=self._floor,
+            coarse=self._coarse,
             starts={
                 topic: places
                 for topic, places in self._publisher.starts.at(begin, ahead_named=named).items()
@@ -382,11 +399,12 @@ class Poller:
     async def _away(self, error: _SourceAwayError) -> None:
         """Say so once, and wait a little."""
         cause = error.__cause__
+        self._refused = str(cause) if isinstance(cause, ConfigurationError) else ""
         kind = f"{type(cause).__name__} {getattr(cause, 'setting', '')}"
         if kind != self._said_away:
             self._said_away = kind
             log.warning(
-                "waiting for ClickHouse",
+                "the source table cannot be read" if self._refused else "waiting for ClickHouse",
                 reason=str(cause),
                 setting=getattr(cause, "setting", "") or "CLICKHOUSE_HOST",
                 fix=getattr(cause, "fix", "") or None,
@@ -394,6 +412,7 @@ class Poller:
         await _wait(self._ending, _AWAY_SECONDS)
 
     def _back(self) -> None:
+        self._refused = ""
         if self._said_away:
             self._said_away = ""
             log.info("ClickHouse is there")

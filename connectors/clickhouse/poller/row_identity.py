@@ -55,10 +55,13 @@ def short_id(plain: bytes) -> int:
 
 def name_row(row: SourceRow, content: bytes, ordinal: int, taken: bool) -> str:
     """The row id: `<id>`; `<id>~<digest>` if another row stands under it; `~<n>` for the n-th equal one.
-    Without an id `<digest>:<n>`."""
+    Without an id `<digest>:<n>`. An id that is no text is named by its bytes, `0x<hex>`."""
     if not row.id:
         return f"{content.hex()}:{ordinal}"
-    plain = row.id.decode("utf-8", "replace")
+    try:
+        plain = row.id.decode()
+    except UnicodeDecodeError:
+        plain = f"0x{row.id.hex()}"  # with replacements two ids could become one
     if ordinal > 1:
         return f"{plain}~{content.hex()[:8]}~{ordinal}"
     return f"{plain}~{content.hex()[:8]}" if taken else plain

@@ -28,8 +28,8 @@ import structlog
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError, model_validator
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import qualified, quoted
 from connectors.clickhouse.source.export import SCHEMA, WRITERS, Format
+from connectors.clickhouse.source.shape import Select
 from connectors.clickhouse.source.table import SourceTable
 from streams.core.errors import ConfigurationError, LabelstreamError
 from streams.core.settings import Settings
@@ -42,8 +42,6 @@ log = structlog.get_logger()
 T = TypeVar("T")
 # A sort of many rows may take its time before the first of them comes.
 _ANSWER_SECONDS = 300.0
-# Date holds days from 1970 on: going back further would come out in the future. These are all there are.
-_ALL_DAYS = 20_000
 
 # The fields of ClickHouseConfig, and the settings they stand for.
 _SETTINGS = {
@@ -222,43 +220,29 @@ class ClickHouseConnector:
         for name, number in (("days", days), ("limit", limit)):
             if number is not None and number < 0:
                 raise ConfigurationError(f"{name} is {number}", fix="give a number that is not negative")
-        sql = self._sql(_in_own_loop(self._table.inspect()), days, limit)
+        select = _in_own_loop(self._select(days, limit))
 
         def read(driver: Any) -> None:
-            with driver.query_column_block_stream(sql) as blocks:
+            with driver.query_column_block_stream(select.sql, parameters=select.parameters) as blocks:
                 for columns in blocks:
-                    take(_table_of(columns))
+                    take(_qualified(columns))
 
         self._client.call(read)
 
-    def _sql(self, found: dict[str, str], days: int, limit: int | None) -> str:
-        # Qualified: a column of the source may bear one of our names.
-        def column(name: str) -> str:
-            return f"source.{quoted(name)}"
-
-        def text(name: str) -> str:
-            # The table's strings are bytes, and a file is UTF-8.
-            return f"toNullable(toValidUTF8(toString({column(name)})))"
-
-        def optional(name: str) -> str:
-            return text(name) if name and name in found else "CAST(NULL, 'Nullable(String)')"
-
-        settings = self._settings
-        time = column(settings.clickhouse_timestamp_column)
-        query = column(settings.clickhouse_text_column)
-        since = f"{time} >= today() - {days}" if days < _ALL_DAYS else f"{time} IS NOT NULL"
-        return (
-            f"SELECT {text(settings.clickhouse_text_column)} AS `text`,\n"
-            f"    {optional(settings.clickhouse_domain_column)} AS `domain`,\n"
-            f"    toUnixTimestamp64Micro(toDateTime64(assumeNotNull({time}), 6)) AS `ts`,\n"
-            f"    {optional(settings.clickhouse_user_id_column)} AS `user_id`\n"
-            f"FROM {qualified(settings.clickhouse_database, settings.clickhouse_table)} AS source\n"
-            f"WHERE {since} AND length({query}) > {settings.min_text_length}\n"
-            f"ORDER BY {time} DESC" + ("" if limit is None else f"\nLIMIT {limit}")
+    async def _select(self, days: int, limit: int | None) -> Select:
+        await self._table.inspect()
+        shape, since = await self._table.shape(), await self._table.begin(days)
+        return shape.select(
+            ("text", "domain", "time", "user"),
+            since,
+            longer_than=self._settings.min_text_length,
+            utf8=True,
+            order="DESC",
+            limit=limit,
         )
 
 
-def _table_of(columns: Any) -> Any:
+def _qualified(columns: Any) -> Any:
     texts, domains, times, users = columns
     moments = pa.array(times, pa.int64()).cast(SCHEMA.field("ts").type)
     arrays = [pa.array(texts, pa.string()), pa.array(domains, pa.string()), moments]

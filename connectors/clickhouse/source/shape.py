@@ -1,144 +1,171 @@
-"""The source table's columns: their names as SQL, how its times are read and bounded."""
+"""Builds every SELECT from the source table; no other module names a column of it.
+
+In ClickHouse an alias of the SELECT hides a column with the same name, in WHERE too. So aliases beside the
+table's columns have a prefix that no column of the table begins with. The plain names are given one level
+higher, in a subquery that no longer sees the table's columns; other modules build on that.
+"""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
-import structlog
+from connectors.clickhouse.source.times import TimeColumn
+from connectors.clickhouse.source.types import as_text
 
-from connectors.clickhouse.client.sql import qualified, quoted
-from streams.core.errors import ConfigurationError
-from streams.core.settings import Settings
+_PREFIX = "labelstream"
+_NULL = "CAST(NULL, 'Nullable(String)')"
 
-log = structlog.get_logger()
+# The fields of a row, and their names in `Select.subquery`. `size`: bytes of the text.
+FIELDS = {
+    "time": "at",
+    "tie": "tie",
+    "id": "id_",
+    "text": "text_",
+    "user": "user_",
+    "session": "session_",
+    "domain": "domain_",
+    "size": "size",
+}
+ROW = ("time", "tie", "id", "text", "user", "session", "domain")
 
-_SECOND = 1_000_000
-_TIMES = re.compile(r"^(?:Nullable\()?(Date32|DateTime64|DateTime|Date)\b(?:\((\d))?")
-_TEXTS = re.compile(r"^(?:LowCardinality\()?(?:Nullable\()?(?:String|FixedString)")
+
+class Select(NamedTuple):
+    """A query over the source table and its parameters; its columns have the order of the fields asked for.
+
+    ``subquery``: the same query with the names of `FIELDS`, to select from (unordered).
+    """
+
+    sql: str
+    subquery: str
+    parameters: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class SourceColumn:
+    """A column of the source table: its quoted name and its type."""
+
+    column: str
+    type: str
+
+    @property
+    def text(self) -> str:
+        """SQL: the value as Nullable(String)."""
+        return f"toNullable({as_text(self.column, self.type)})"
+
+    @property
+    def length(self) -> str:
+        """SQL: the bytes of the value as text; NULL for NULL."""
+        return f"length({as_text(self.column, self.type)})"
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The columns, quoted; empty where the source has none."""
+    """How to read one source table. ``id``, ``user``, ``session``, ``domain``: None where it has none.
+
+    ``final``: how to read only the newest version of a row: `key` with FINAL, for a table that merges rows of
+    the same sorting key (``key``, its quoted columns); `setting` with the setting final, for a table that
+    reads from others. ``sorted``: whether the table is sorted by time.
+    """
 
     table: str
-    time_type: str
-    text: str
-    time: str
-    id: str
-    user: str
-    session: str
-    domain: str
+    prefix: str
+    time: TimeColumn
+    text: SourceColumn
+    id: SourceColumn | None
+    user: SourceColumn | None
+    session: SourceColumn | None
+    domain: SourceColumn | None
+    final: Literal["", "key", "setting"] = ""
+    key: str = ""
+    sorted: bool = True
 
     @property
     def timed_always(self) -> bool:
-        """Whether no row can be without a time."""
-        return "Nullable" not in self.time_type
+        """Whether each row has a time."""
+        return not self.time.nullable
 
-    @property
-    def micros(self) -> str:
-        """A row's time in microseconds since 1970, UTC."""
-        return f"toUnixTimestamp64Micro(toDateTime64(assumeNotNull({self.time}), 6))"
+    def select(
+        self,
+        fields: Sequence[str],
+        since: int | None = None,
+        until: int | None = None,
+        *,
+        timeless: bool = False,
+        longer_than: int | None = None,
+        utf8: bool = False,
+        order: Literal["", "ASC", "DESC"] = "",
+        limit: int | None = None,
+        all_versions: bool = False,
+    ) -> Select:
+        """Rows with ``since`` <= time < ``until`` (microseconds since 1970).
 
-    @property
-    def values(self) -> str:
-        """The row's five texts as the table holds them, NULLs too."""
-        return (
-            f"{_text(self.id)} AS id_, toNullable({self.text}) AS text_,\n"
-            f"    {_text(self.user)} AS user_, {_text(self.session)} AS session_, "
-            f"{_text(self.domain)} AS domain_"
-        )
-
-    @property
-    def tie(self) -> str:
-        """What orders rows of one time: the id, or a hash of user and text."""
-        # A hash of NULL is NULL, and would put all rows without a user into one.
-        user, text = f"ifNull({_text(self.user)}, '')", f"ifNull({_text(self.text)}, '')"
-        digest = f"hex(sipHash128({user}, {text}))"
-        return f"ifNull(nullIf({_text(self.id)}, ''), {digest})" if self.id else digest
-
-    def bounds(self, since: bool = True, until: bool = True) -> str:
-        """Rows with a time, from the parameter ``since`` and before ``until``, each of them if asked for.
-
-        The bare column is compared too, to a second around, so that the server can use its index.
+        ``timeless``: rows without a time instead. ``longer_than``: only texts with more bytes. ``utf8``:
+        replace bytes that are not UTF-8. ``order``: by time. ``all_versions``: without merging them.
         """
-        parts = ["1"]
-        if not self.timed_always:
-            parts.append(f"{self.time} IS NOT NULL")
-        if since:
-            parts.append(f"{self.time} >= {self._bare('{since:Int64}')}")
-            parts.append(f"{self.micros} >= {{since:Int64}}")
-        if until:
-            parts.append(f"{self.time} <= {self._bare(f'({{until:Int64}} + {_SECOND})')}")
-            parts.append(f"{self.micros} < {{until:Int64}}")
-        return " AND ".join(parts)
-
-    def _bare(self, micros: str) -> str:
-        """``micros`` as a value of the time column's own type, truncated towards the past."""
-        found = _TIMES.match(self.time_type)
-        kind = found.group(1) if found else "DateTime64"
-        if kind in ("DateTime", "Date"):  # what these cannot hold would come out as another time altogether
-            micros = f"least(greatest({micros}, 0), {(2**32 - 1) * _SECOND})"
-        whole = f"fromUnixTimestamp64Micro({micros}, 'UTC')"
-        if kind == "DateTime64":
-            return f"toDateTime64({whole}, {found.group(2) if found and found.group(2) else 6}, 'UTC')"
-        return f"to{kind}({whole}, 'UTC')" if kind == "DateTime" else f"to{kind}({whole})"
-
-
-def shape_of(settings: Settings, found: dict[str, str]) -> Shape:
-    """The shape of a table with the columns ``found`` (their types by name).
-
-    Raises:
-        ConfigurationError: a column that is not there, or of a type that cannot serve.
-    """
-    name = settings.source_table
-
-    def needed(setting: str) -> str:
-        column: str = getattr(settings, setting)
-        if column not in found:
-            raise ConfigurationError(
-                f"{name} has no column {column}; it has {', '.join(found)}",
-                setting=setting.upper(),
-                fix=f"set {setting.upper()} to one of them",
-            )
-        return column
-
-    def optional(setting: str) -> str:
-        column: str = getattr(settings, setting)
-        if not column:
-            return ""
-        if column in found:
-            return quoted(column)
-        if setting in settings.model_fields_set:
-            return quoted(needed(setting))
-        log.info("the source has no such column and goes without", column=column, setting=setting.upper())
-        return ""
-
-    text, time = needed("clickhouse_text_column"), needed("clickhouse_timestamp_column")
-    if not _TEXTS.match(found[text]):
-        raise ConfigurationError(
-            f"column {text} of {name} is {found[text]}, not a String",
-            setting="CLICKHOUSE_TEXT_COLUMN",
-            fix="name the column with the query's text",
+        if timeless:
+            bounds, parameters = [f"{self.time.column} IS NULL"], dict[str, Any]()
+        else:
+            bounds, given = self.time.bounds(since, until)
+            parameters = dict[str, Any](given)
+        where = list(bounds)
+        if longer_than is not None:
+            where.append(f"{self.text.length} > {{longer_than:UInt64}}")
+            parameters["longer_than"] = longer_than
+        source, settings = self.table, ""
+        if self.final == "setting" and not all_versions:
+            settings = "\nSETTINGS final = 1"
+        elif self.final == "key" and not all_versions:
+            source += " FINAL"
+            if self.key and bounds and not self.sorted:
+                # A newer version may have another time. Found by its key, so that FINAL reads little else.
+                bounded = " AND ".join(bounds)
+                where.append(f"({self.key}) IN (SELECT {self.key} FROM {self.table} WHERE {bounded})")
+        columns = ",\n    ".join(
+            f"{self._sql(field, timeless, utf8)} AS {self._name(field)}" for field in fields
         )
-    if not _TIMES.match(found[time]):
-        raise ConfigurationError(
-            f"column {time} of {name} is {found[time]}, not a DateTime",
-            setting="CLICKHOUSE_TIMESTAMP_COLUMN",
-            fix="name a DateTime or DateTime64 column",
-        )
-    return Shape(
-        table=qualified(settings.clickhouse_database, settings.clickhouse_table),
-        time_type=found[time],
-        text=quoted(text),
-        time=quoted(time),
-        id=optional("clickhouse_id_column"),
-        user=optional("clickhouse_user_id_column"),
-        session=optional("clickhouse_session_id_column"),
-        domain=optional("clickhouse_domain_column"),
-    )
+        sql = f"SELECT {columns}\nFROM {source}"
+        if where:
+            sql += f"\nWHERE {' AND '.join(where)}"
+        if order:
+            sql += f"\nORDER BY {self.time.column} {order}"
+        if limit is not None:
+            sql += "\nLIMIT {rows:UInt64}"
+            parameters["rows"] = limit
+        sql += settings
+        names = ", ".join(f"{self._name(field)} AS {FIELDS[field]}" for field in fields)
+        return Select(sql, f"SELECT {names} FROM (\n{sql}\n)", parameters)
+
+    def _name(self, field: str) -> str:
+        return f"{self.prefix}_{field}"
+
+    def _sql(self, field: str, timeless: bool, utf8: bool) -> str:
+        match field:
+            case "time":
+                return "toInt64(0)" if timeless else self.time.micros
+            case "size":
+                return f"ifNull({self.text.length}, 0)"
+            case "tie":
+                return self._tie
+        column: SourceColumn | None = getattr(self, field)
+        if column is None:
+            return _NULL
+        return f"toValidUTF8({column.text})" if utf8 else column.text
+
+    @property
+    def _tie(self) -> str:
+        """SQL: what orders rows of the same time: the id, or a hash of user and text."""
+        # A hash of NULL is NULL, and would put all rows without a user into one.
+        user = _NULL if self.user is None else self.user.text
+        digest = f"hex(sipHash128(ifNull({user}, ''), ifNull({self.text.text}, '')))"
+        return digest if self.id is None else f"ifNull(nullIf({self.id.text}, ''), {digest})"
 
 
-def _text(column: str) -> str:
-    return f"toNullable(toString({column}))" if column else "CAST(NULL, 'Nullable(String)')"
+def prefix_beside(columns: Collection[str]) -> str:
+    """A prefix for our aliases that no column of the source begins with."""
+    prefix, number = _PREFIX, 1
+    while any(column.startswith(prefix) for column in columns):
+        number += 1
+        prefix = f"{_PREFIX}{number}"
+    return prefix

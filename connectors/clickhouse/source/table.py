@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import given
-from connectors.clickhouse.source.shape import Shape, shape_of
+from connectors.clickhouse.source.diagnosis import notes_on, refuse_unsteady, why_nothing
+from connectors.clickhouse.source.inspection import FoundTable, look_up, shape_of
+from connectors.clickhouse.source.shape import ROW, Select, Shape
+from connectors.clickhouse.source.times import DAY
 from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
+from streams.core.times import micros_of
 
 PAGE_ROWS = 10_000
 PAGE_BYTES = 16_000_000  # about; a page has fewer rows where they are long
 _ROW_BYTES = 200  # without its text
-# Date holds days from 1970 on.
-_MOST_DAYS = 20_000
+# Of so many days and more all rows are meant: Date holds days from 1970 on.
+ALL_DAYS = 20_000
 
 
 class SourceRow(NamedTuple):
@@ -49,84 +53,138 @@ class SourceTable:
         self._client = client
         self._settings = settings
         self._shape: Shape | None = None
+        self._found: FoundTable | None = None
 
     @property
     def name(self) -> str:
         """Database and table."""
         return self._settings.source_table
 
-    async def inspect(self) -> dict[str, str]:
-        """Find the columns. Returns the table's columns with their types.
+    async def inspect(self) -> FoundTable:
+        """Look the table up, and check that its columns can be read.
 
         Raises:
-            ConfigurationError: no such table or column, or a column of a type that cannot serve.
+            ConfigurationError: no such table or column, or one that cannot or may not be read.
         """
-        settings = self._settings
-        found = dict(
-            await self._client.rows(
-                "SELECT name, type FROM system.columns "
-                "WHERE database = {db:String} AND table = {table:String}",
-                {"db": settings.clickhouse_database, "table": settings.clickhouse_table},
-            )
-        )
-        if not found:
-            raise ConfigurationError(
-                f"there is no table {self.name}, or the user may not see it",
-                setting="CLICKHOUSE_TABLE",
-                fix="set CLICKHOUSE_DATABASE and CLICKHOUSE_TABLE to the table with the queries",
-            )
-        self._shape = shape_of(settings, found)
+        found = await look_up(self._client, self._settings)
+        shape = shape_of(self._settings, found)
+        read = shape.select(ROW, limit=0)
+        await self._client.rows(read.sql, read.parameters)
+        self._found, self._shape = found, shape
         return found
 
+    async def verify(self) -> FoundTable:
+        """As `inspect`, and check that each reading gives the same rows.
+
+        Raises:
+            ConfigurationError: as `inspect`, or the rows differ.
+        """
+        found = await self.inspect()
+        await refuse_unsteady(self._client, self._settings, found, await self.shape())
+        return found
+
+    async def why_nothing(self, since: int | None) -> ConfigurationError | None:
+        """Why no row from ``since`` on is found; None if the table is empty."""
+        shape = await self.shape()
+        assert self._found is not None
+        return await why_nothing(self._client, self._settings, self._found, shape, since)
+
+    async def notes(self) -> list[str]:
+        """Remarks for `labelstream check`."""
+        shape = await self.shape()
+        assert self._found is not None
+        return await notes_on(self._client, self._found, shape, await self.now())
+
+    async def shape(self) -> Shape:
+        """How it is read."""
+        if self._shape is None:
+            await self.inspect()
+        assert self._shape is not None
+        return self._shape
+
+    async def coarseness(self) -> int:
+        """How much later than its time a row may be written: a day (microseconds) for a date, else 0."""
+        return DAY if (await self.shape()).time.is_date else 0
+
     async def now(self) -> int:
-        """The server's clock, in microseconds since 1970."""
-        rows = await self._client.rows("SELECT toUnixTimestamp64Micro(now64(6))")
+        """The newest time that a row written now can have, by the server's clock, microseconds since 1970.
+
+        For a date this is midnight UTC of the server's day, which is later than its clock east of UTC.
+        """
+        at, today = await self._clock()
+        return max(at, today) if (await self.shape()).time.is_date else at
+
+    async def floor(self, start: str) -> int | None:
+        """Where reading begins (POLL_START), in microseconds since 1970; None: at the first row.
+
+        Rounded down to the precision of the time column: a row of that second or day may be written later.
+        """
+        if start == "beginning":
+            return None
+        shape = await self.shape()
+        if start != "now":
+            return shape.time.rounded(micros_of(datetime.fromisoformat(start)))
+        at, today = await self._clock()
+        # West of UTC the server's day may be the day before.
+        return shape.time.rounded(min(at, today) if shape.time.is_date else at)
+
+    async def begin(self, days: int) -> int | None:
+        """The first moment of the day ``days`` before today by the server's calendar, in microseconds since
+        1970; None for the first row.
+
+        Raises:
+            UnavailableError, AccessError, ConfigurationError.
+        """
+        if days >= ALL_DAYS:
+            return None
+        shape = await self.shape()
+        day = "today() - {days:UInt32}"
+        micros = f"toInt64({day}) * {DAY}" if shape.time.is_date else f"toInt64(toDateTime({day})) * 1000000"
+        rows = await self._client.rows(f"SELECT {micros}", {"days": days})
         return int(rows[0][0])
 
     async def without_time(self) -> int:
         """Rows whose time is NULL: they have no place in any order and cannot be followed."""
-        shape = await self._known()
-        if shape.timed_always:
-            return 0
-        rows = await self._client.rows(f"SELECT count() FROM {shape.table} WHERE {shape.time} IS NULL")
-        return int(rows[0][0])
+        shape = await self.shape()
+        return 0 if shape.timed_always else await self._count(shape.select(("time",), timeless=True))
 
     async def sample(self) -> None:
         """Read one row, to see that the user may."""
-        shape = await self._known()
-        columns = ", ".join(dict.fromkeys(c for c in (shape.time, shape.text, shape.id, shape.user) if c))
-        await self._client.rows(f"SELECT {columns} FROM {shape.table} LIMIT 1")
+        read = (await self.shape()).select(ROW, limit=1)
+        await self._client.rows(read.sql, read.parameters)
+
+    async def any_text(self, longer_than: int) -> bool:
+        """Whether there is a row with a text of more than so many bytes."""
+        read = (await self.shape()).select(("time",), longer_than=longer_than, limit=1)
+        return bool(await self._client.rows(read.sql, read.parameters))
+
+    async def count(self, since: int | None, until: int | None) -> int:
+        """How many rows there are from ``since`` on and before ``until``."""
+        return await self._count((await self.shape()).select(("time",), since, until))
 
     async def counts(self, since: int, until: int) -> dict[int, int]:
         """How many rows each second from ``since`` on and before ``until`` holds, by its number since 1970.
 
         Reads the time's column only: a cheap look for rows that came late.
         """
-        shape = await self._known()
+        read = (await self.shape()).select(("time",), since, until)
         rows = await self._client.rows(
-            f"SELECT intDiv({shape.micros}, 1000000) AS second, count() FROM {shape.table}\n"
-            f"WHERE {shape.bounds()} GROUP BY second",
-            {"since": since, "until": until},
+            "SELECT intDiv(at - positiveModulo(at, 1000000), 1000000) AS second, count()\n"
+            f"FROM ({read.subquery}) GROUP BY second",
+            read.parameters,
         )
         return {int(second): int(count) for second, count in rows}
 
     async def rows_before(self, until: int, rows: int) -> int | None:
         """The time of the first of the ``rows`` newest rows before ``until``; None if there are none."""
-        shape = await self._known()
-        found = await self._client.rows(
-            "SELECT count(), min(at) FROM (\n"
-            f"SELECT {shape.micros} AS at FROM {shape.table} WHERE {shape.bounds(False, True)}\n"
-            f"ORDER BY {shape.time} DESC LIMIT {{rows:UInt32}})",
-            {"until": until, "rows": rows},
-        )
+        read = (await self.shape()).select(("time",), until=until, order="DESC", limit=rows)
+        found = await self._client.rows(f"SELECT count(), min(at) FROM ({read.subquery})", read.parameters)
         return int(found[0][1]) if int(found[0][0]) else None
 
     async def timeless(self, most: int) -> list[SourceRow]:
         """Rows whose time is NULL, as if of 1970, at most ``most``."""
-        shape = await self._known()
-        if shape.timed_always:
-            return []
-        return await self._select(shape, f"{shape.time} IS NULL", {"rows": most}, ties=False)
+        shape = await self.shape()
+        return [] if shape.timed_always else await self._rows(shape.select(ROW, timeless=True), most)
 
     async def pages(
         self, since: int | None, until: int | None = None
@@ -136,7 +194,7 @@ class SourceTable:
         Each list is read by a query over its own range of times, so that the server never sorts more
         than that. Rows that are equal in time and tie are never apart.
         """
-        shape = await self._known()
+        shape = await self.shape()
         begin = since
         while True:
             end = await self._page_end(begin, until)
@@ -146,6 +204,15 @@ class SourceTable:
                 return
             begin = end
 
+    async def _clock(self) -> tuple[int, int]:
+        """The server's clock, and midnight UTC of its day."""
+        rows = await self._client.rows("SELECT toUnixTimestamp64Micro(now64(6)), toInt32(today())")
+        return int(rows[0][0]), int(rows[0][1]) * DAY
+
+    async def _count(self, read: Select) -> int:
+        rows = await self._client.rows(f"SELECT count() FROM ({read.subquery})", read.parameters)
+        return int(rows[0][0])
+
     async def _page_end(self, since: int | None, until: int | None) -> int | None:
         """Where a page from ``since`` should end, exclusive; None if no more than a page is left."""
         ahead = await self._ahead(since, until, PAGE_ROWS)
@@ -153,14 +220,12 @@ class SourceTable:
 
     async def _ahead(self, since: int | None, until: int | None, most: int) -> NextRows:
         """The next rows, in order of time: ``most``, or fewer where they are long."""
-        shape = await self._known()
+        shape = await self.shape()
         while True:
+            # All versions of a row: this is about sizes only.
+            read = shape.select(("time", "size"), since, until, order="ASC", limit=most, all_versions=True)
             rows = await self._client.rows(
-                "SELECT count(), min(at), max(at), sum(size) FROM (\n"
-                f"SELECT {shape.micros} AS at, length(ifNull({shape.text}, '')) AS size FROM {shape.table}\n"
-                f"WHERE {shape.bounds(since is not None, until is not None)} "
-                f"ORDER BY {shape.time} LIMIT {{rows:UInt32}})",
-                given(since=since, until=until, rows=most),
+                f"SELECT count(), min(at), max(at), sum(size) FROM ({read.subquery})", read.parameters
             )
             count, first, last, texts = map(int, rows[0])
             size = texts + count * _ROW_BYTES
@@ -183,43 +248,27 @@ class SourceTable:
     async def _page(
         self, shape: Shape, since: int | None, until: int | None, after: SourceRow | None
     ) -> list[SourceRow]:
-        bounds = shape.bounds(since is not None, until is not None)
-        if after is not None:
-            since = after.micros
-            bounds = shape.bounds(True, until is not None)
-            bounds += " AND (at > {since:Int64} OR hex(tie) > {tie:String})"
-        tie = after.tie.hex().upper() if after is not None else None
-        return await self._select(
-            shape, bounds, given(since=since, until=until, rows=PAGE_ROWS, tie=tie), ties=True
-        )
+        if after is None:
+            return await self._rows(shape.select(ROW, since, until), PAGE_ROWS, ties=True)
+        read = shape.select(ROW, after.micros, until)
+        beyond = "(at > {after:Int64} OR hex(tie) > {tie:String})"
+        given = {"after": after.micros, "tie": after.tie.hex().upper()}
+        return await self._rows(read, PAGE_ROWS, beyond, given, ties=True)
 
-    async def _select(
-        self, shape: Shape, condition: str, parameters: dict[str, Any], *, ties: bool
+    async def _rows(
+        self,
+        read: Select,
+        most: int,
+        where: str = "1",
+        given: dict[str, Any] | None = None,
+        *,
+        ties: bool = False,
     ) -> list[SourceRow]:
-        columns = await self._client.columns(
-            f"SELECT {shape.micros} AS at, {shape.tie} AS tie, {shape.values}\n"
-            f"FROM {shape.table} WHERE {condition}\n"
-            f"ORDER BY at, tie LIMIT {{rows:UInt32}}{' WITH TIES' if ties else ''}",
-            parameters,
+        """Rows of ``read``, which asks for `ROW`, in order of time and tie."""
+        columns: list[Sequence[Any]] = await self._client.columns(
+            f"SELECT * FROM ({read.subquery})\n"
+            f"WHERE {where} ORDER BY at, tie LIMIT {{most:UInt64}}{' WITH TIES' if ties else ''}",
+            {**read.parameters, **(given or {}), "most": most},
             strings_as_bytes=True,
         )
         return [SourceRow(*values) for values in zip(*columns, strict=True)]
-
-    async def _known(self) -> Shape:
-        if self._shape is None:
-            await self.inspect()
-        assert self._shape is not None
-        return self._shape
-
-
-async def begin_of(client: ClickHouseClient, days: int) -> int:
-    """The first moment of the day ``days`` before today, in microseconds since 1970.
-
-    Raises:
-        UnavailableError, AccessError.
-    """
-    rows = await client.rows(
-        "SELECT toUnixTimestamp64Micro(toDateTime64(today() - {days:UInt32}, 6))",
-        {"days": min(days, _MOST_DAYS)},
-    )
-    return int(rows[0][0])

@@ -57,6 +57,7 @@ FOUND: dict[str, Any] = {
                 }
             ],
         },
+        {"role": "poller", "health": "ok", "ready": "ok", "problem": "none of [3] rows has a time"},
         {"role": "sink", "health": "does not answer: refused", "ready": "no"},
     ],
     "versions": [
@@ -87,6 +88,7 @@ def test_everything_that_was_found_is_on_the_screen() -> None:
         "[it] does not answer",  # what others say is no markup
         "does not answer: refused",
         "agents cannot write esk.labeled/3 since 2026-01-31T09:00:00+00:00: it has no leader",
+        "publishes nothing: none of [3] rows has a time",
         "current",
         "and 2 more",
         "20260131-1",

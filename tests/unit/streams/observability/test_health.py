@@ -109,6 +109,7 @@ async def test_metrics_are_prometheus_text_and_tell_the_counts(tmp_path: Path) -
             active=True,
             watermark=1_800_000_000_000_000,
             polled_at=None,
+            unread=True,
         ),
         *sink_metrics(Counter({"stored:logs_labeled": 6, "inserts": 2})),
     ]
@@ -122,6 +123,7 @@ async def test_metrics_are_prometheus_text_and_tell_the_counts(tmp_path: Path) -
     expected = {
         ("labelstream_messages_total", (("outcome", "done"), ("step", "label"))): 5,
         ("labelstream_dead_letters_total", (("reason", "gave-up"), ("step", "label"))): 1,
+        ("labelstream_source_unread", ()): 1,
         ("labelstream_messages_in_flight", ()): 3,
         ("labelstream_llm_limit", (("endpoint", "labeler"),)): 64,
         ("labelstream_llm_queue", (("class", "replay"), ("endpoint", "labeler"))): 1,

@@ -134,7 +134,8 @@ class PollerLife(GroupLife):
         self.kafka.largest = 1_000
         self.table = source.FakeSource(clock=1_800_000_000_000_000, makes=True)
         self.fault.watch(self.kafka, *TAIL, *SENDER, "hand_over")
-        self.fault.watch(self.table, "inspect", "now", "counts", "timeless", "newest", "bulk", "pages")
+        self.fault.watch(self.table, "verify", "coarseness", "floor", "why_nothing")
+        self.fault.watch(self.table, "now", "counts", "timeless", "newest", "bulk", "pages")
 
     async def work(self, session: Session) -> None:
         settings = {"poll_interval_seconds": 0.001, "poll_lookback_seconds": 60}

@@ -214,7 +214,7 @@ async def fill(client: ClickHouseClient, source: BulkSource, name: str, chance: 
     await client.command(
         f"INSERT INTO esk.logs SELECT * FROM generateRandom('{structure}', 1, 12, 2) LIMIT 200"
     )
-    shape = await source._known()
+    shape = await source.shape()
     longest = 40 if "FixedString(40)" in columns else 10**6
     given_texts = [text.encode()[:longest].decode("utf-8", "ignore") for text in texts(chance, 500)]
     times = [micros_of(START) + chance.choice(_LATER) for _ in given_texts]
@@ -225,7 +225,7 @@ async def fill(client: ClickHouseClient, source: BulkSource, name: str, chance: 
     named = "".join(f", `{column}`" for column in values)
     given = "".join(f", {value}" for value in values.values())
     await client.command(
-        f"INSERT INTO esk.logs ({shape.text}, {shape.time}{named}) "
+        f"INSERT INTO esk.logs ({shape.text.column}, {shape.time.column}{named}) "
         f"SELECT h, fromUnixTimestamp64Micro(t, 'UTC'){given} "
         "FROM esk.given"
     )

@@ -7,11 +7,13 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import orjson
 
 from connectors.clickhouse.poller.bulk_page import BulkPage
+from connectors.clickhouse.poller.bulk_source import BulkSource
 from connectors.clickhouse.poller.lost_search import Window
 from connectors.clickhouse.poller.message_sql import COLUMNS
 from connectors.clickhouse.poller.plain_rows import QuickRows
@@ -21,10 +23,10 @@ from connectors.clickhouse.poller.row_identity import Mark, content_of, mark_of
 from connectors.clickhouse.source.table import SourceRow
 from streams.core.codec import CREATED_AT
 from streams.core.context import TRACEPARENT
-from streams.core.errors import LeaseLostError, RefusedError, UnavailableError
+from streams.core.errors import ConfigurationError, LeaseLostError, RefusedError, UnavailableError
 from streams.core.records import Outage, Outgoing, Partition, Record, Run
 from streams.core.settings import Settings
-from streams.core.times import moment
+from streams.core.times import micros_of, moment
 from streams.core.topics import Topics
 from streams.ports.kafka import WaitsFor
 
@@ -170,10 +172,25 @@ class FakeSource:
     fail_after: int | None = None
     polls: int = 0
     wholes: int = 0
+    coarse: int = 0
+    refused: ConfigurationError | None = None
     name: str = "db.table"
 
-    async def inspect(self) -> dict[str, str]:
-        return {}
+    async def verify(self) -> None:
+        if self.refused is not None:
+            raise self.refused
+
+    async def coarseness(self) -> int:
+        return self.coarse
+
+    async def floor(self, start: str) -> int | None:
+        if start == "now":
+            return self.clock
+        return None if start == "beginning" else micros_of(datetime.fromisoformat(start))
+
+    async def why_nothing(self, since: int | None) -> ConfigurationError | None:
+        found = any(since is None or row.micros >= since for row in self.rows)
+        return ConfigurationError("no times") if self.without_time and not found else None
 
     async def timeless(self, most: int) -> list[SourceRow]:
         return self.without_time[:most]
@@ -249,7 +266,7 @@ def source_row(micros: int, text: str, id_: int | None = None, user: str = "u") 
 
 
 def make_poller(
-    source: FakeSource,
+    source: FakeSource | BulkSource,
     kafka: FakeKafka,
     ending: asyncio.Event,
     headroom: FakeHeadroom | None = None,

@@ -12,12 +12,14 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from connectors.clickhouse.poller.backfill import poller_begins
 from connectors.clickhouse.poller.cursor import Cursor, WindowStarts
 from connectors.clickhouse.poller.row_identity import Mark, content_of, mark_of
 from connectors.clickhouse.source.table import SourceRow
 from streams.core.codec import CREATED_AT
-from streams.core.errors import RetryableError
+from streams.core.errors import ConfigurationError, RetryableError
 from streams.core.records import Partition
+from streams.core.settings import Settings
 from tests.unit.connectors.clickhouse.poller.fakes import (
     TOPICS,
     FakeHeadroom,
@@ -199,6 +201,40 @@ async def test_poll_start_now_leaves_the_past_alone_also_after_a_crash() -> None
     source.clock = NOW + 5 * SECOND
     await poll_once(source, kafka, poll_start="now")
     assert kafka.row_ids() == ["2"]
+
+
+async def test_a_row_of_a_day_may_come_until_the_day_is_over_and_a_little_later() -> None:
+    """Its time says no more than the day, and a row of the next day may be read before it."""
+    day = 86_400 * SECOND
+    begin = NOW - NOW % day
+    source, kafka = FakeSource(coarse=day), FakeKafka()
+    texts = []
+    for after, of in ((day // 2, 0), (day + SECOND, 1), (day + 2 * SECOND, 0), (day + day // 2, 1)):
+        texts.append(f"text {after}")
+        source.clock = begin + after
+        source.rows.append(source_row(begin + of * day, texts[-1], len(texts)))
+        await poll_once(source, kafka)
+    assert sorted(orjson.loads(record.value or b"")["text"] for record in kafka.rows()) == sorted(texts)
+    cursor = Cursor.decode(kafka.logs[Partition(TOPICS.cursor, 0)][-1].value)
+    assert cursor is not None
+    settings = Settings(poll_lookback_seconds=60)
+    assert poller_begins(cursor, settings) < cursor.watermark - day - 60 * SECOND
+
+
+async def test_why_a_table_cannot_be_read_is_told() -> None:
+    source, kafka = FakeSource(clock=NOW), FakeKafka()
+    source.refused = ConfigurationError("of the engine Null", setting="CLICKHOUSE_TABLE", fix="another")
+    ending = asyncio.Event()
+    poller = make_poller(source, kafka, ending)
+    task = asyncio.create_task(poller.run())
+    while not poller.problem:
+        await asyncio.sleep(0)
+    assert poller.problem == "of the engine Null"
+    source.refused = None
+    while poller.problem:
+        await asyncio.sleep(0.01)
+    ending.set()
+    await task
 
 
 async def test_a_rows_topic_made_anew_is_filled_again_from_the_window_on() -> None:

@@ -1,0 +1,75 @@
+"""A ClickHouse of a time zone, with a cluster of itself: the local front, started as its own process.
+
+``python -m tests.integration.tables.server CONFIG --path DIR --port N``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from connectors.local.clickhouse import engine
+from connectors.local.clickhouse.__main__ import main
+from connectors.local.processes import free_port
+
+CLUSTER = "here"
+# The node is known to be this process by its port; nothing listens there.
+_CONFIG = f"""<clickhouse><tcp_port>9000</tcp_port><remote_servers><{CLUSTER}><shard><replica>
+<host>127.0.0.1</host><port>9000</port></replica></shard></{CLUSTER}></remote_servers></clickhouse>"""
+_SECONDS = 120
+
+
+@contextlib.contextmanager
+def server(folder: Path, zone: str) -> Iterator[tuple[str, int]]:
+    """Yields its host and port."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config, port = folder / "config.xml", free_port()
+    config.write_text(_CONFIG)
+    arguments = [sys.executable, "-m", __name__, str(config), "--path", str(folder / "store")]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [*arguments, "--port", str(port)],
+            cwd=Path(__file__).parents[3],
+            env={**os.environ, "TZ": zone},
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        deadline = time.monotonic() + _SECONDS
+        while not _answers(port):
+            assert process.poll() is None, (folder / "log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        yield "127.0.0.1", port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _answers(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+class _Clustered(engine.Connection):
+    config = ""
+
+    def __init__(self, path: Path) -> None:
+        from chdb.state.sqlitelike import Connection
+
+        self._chdb = Connection(f"{path}?config-file={self.config}")
+
+
+if __name__ == "__main__":
+    _Clustered.config = sys.argv[1]
+    engine.Connection = _Clustered  # type: ignore[misc]
+    sys.exit(main(sys.argv[2:]))

@@ -1,4 +1,4 @@
-"""The order of the tests when several processes share them, file by file (`make test`).
+"""What all tests share: one Kafka and ClickHouse, and the order in which several processes run the files.
 
 Most tests wait for others more than they compute. The one file that judges by the clock how soon work goes on
 comes first, so that nothing but light unit tests runs beside it.
@@ -6,10 +6,16 @@ comes first, so that nothing but light unit tests runs beside it.
 
 from __future__ import annotations
 
+import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
+
+from tests.stack import SharedStack
 
 # A slow example says that the machine is busy, not that the code is wrong.
 hypothesis.settings.register_profile("labelstream", deadline=None)
@@ -31,3 +37,44 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return _FOLDERS.index(folder) if folder in _FOLDERS else len(_FOLDERS)
 
     items.sort(key=place)
+
+
+_SHARED = pytest.StashKey[SharedStack]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Agree on where the shared parts of this run are, and who stops them."""
+    given = getattr(config, "workerinput", None)
+    if given is not None:  # one of several processes
+        config.stash[_SHARED] = SharedStack(Path(given["shared_folder"]), given["shared_owner"])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a further process of this run."""
+    shared = _shared(node.config)
+    node.workerinput.update(shared_folder=str(shared.folder), shared_owner=shared.owner)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+    """Stop the parts, after the fixtures that use them."""
+    try:
+        return (yield)
+    finally:
+        if not hasattr(session.config, "workerinput") and _SHARED in session.config.stash:
+            session.config.stash[_SHARED].remove()
+
+
+def _shared(config: pytest.Config) -> SharedStack:
+    if _SHARED not in config.stash:
+        # Not below pytest's own folder: that may be removed while the parts still end.
+        folder = Path(tempfile.mkdtemp(prefix="labelstream-tests-"))
+        config.stash[_SHARED] = SharedStack(folder, os.getpid())
+    return config.stash[_SHARED]
+
+
+@pytest.fixture(scope="session")
+def shared(pytestconfig: pytest.Config) -> SharedStack:
+    """The broker and the engine of all tests; each part starts when it is first asked for."""
+    return _shared(pytestconfig)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser
@@ -11,24 +10,21 @@ from playwright.async_api import Browser
 from connectors.local.stack import StackStatus
 from tests.browser.desk import KEYS, Desk, browser, chromium
 from tests.integration.pipeline import Pipeline
-from tests.stack import local_stack
-
-TAXONOMY = Path(__file__).resolve().parents[2] / "taxonomy.yaml"
+from tests.stack import SharedStack, fresh_name
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackStatus]:
+def stack(shared: SharedStack) -> StackStatus:
     if chromium() is None:
         pytest.skip("there is no Chromium on PATH; `make browser` installs it")
-    with local_stack(tmp_path_factory, llm=True, taxonomy=TAXONOMY) as running:
-        yield running
+    return shared.all()
 
 
 @pytest.fixture(scope="session")
 def desk(stack: StackStatus, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     flow = Pipeline(
         stack,
-        "desk",
+        fresh_name("desk"),
         tmp_path_factory.mktemp("desk"),
         API_KEYS=KEYS,
         API_SESSION_SECRET="of both processes",

@@ -1,8 +1,7 @@
-"""One stack for all tests of the whole pipeline; each test has topics and a database of its own."""
+"""The whole pipeline on the shared stack; each test has topics and a database of its own."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,18 +10,14 @@ import pytest
 from connectors.local.stack import StackStatus
 from tests.integration.file_service import service
 from tests.integration.pipeline import Pipeline
-from tests.stack import local_stack
+from tests.stack import SharedStack, fresh_name
 
 __all__ = ["service"]  # a fixture for the tests of files and fetches
 
-_numbers = itertools.count()
-TAXONOMY = Path(__file__).resolve().parents[2] / "taxonomy.yaml"
-
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackStatus]:
-    with local_stack(tmp_path_factory, llm=True, taxonomy=TAXONOMY) as running:
-        yield running
+def stack(shared: SharedStack) -> StackStatus:
+    return shared.all()
 
 
 @pytest.fixture
@@ -30,7 +25,7 @@ def make(stack: StackStatus, tmp_path: Path) -> Iterator[Callable[..., Pipeline]
     made: list[Pipeline] = []
 
     def new(**settings: str) -> Pipeline:
-        pipeline = Pipeline(stack, f"flow{next(_numbers)}", tmp_path, **settings)
+        pipeline = Pipeline(stack, fresh_name("flow"), tmp_path, **settings)
         made.append(pipeline)
         return pipeline
 

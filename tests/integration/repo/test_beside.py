@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,17 +19,17 @@ from streams.core.messages import Labeled
 from streams.core.records import Outgoing
 from streams.core.settings import Settings
 from streams.observability.health import Health, served
-from tests.stack import local_stack
+from tests.stack import SharedStack
 from tests.unit.repo.command_lines import ROOT, health_check
 
 NOW = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    with local_stack(tmp_path_factory, clickhouse=False) as running:
-        assert running.kafka.address
-        yield load({"KAFKA_BOOTSTRAP_SERVERS": running.kafka.address, "TOPIC_PARTITIONS": "2"}, None)
+def settings(shared: SharedStack) -> Settings:
+    kafka = shared.kafka().address
+    assert kafka
+    return load({"KAFKA_BOOTSTRAP_SERVERS": kafka, "TOPIC_PARTITIONS": "2"}, None)
 
 
 def labeled(row_id: str, label: str, confidence: float | None) -> Labeled:

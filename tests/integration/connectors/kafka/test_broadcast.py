@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -17,17 +16,15 @@ from connectors.kafka.connection import connection
 from streams.core.errors import RefusedError, UnavailableError
 from streams.core.settings import Settings
 from streams.ports.label_feed import LiveLabel, Start
-from tests.stack import local_stack
+from tests.stack import SharedStack, fresh_name
 
-_numbers = itertools.count()
 PARTITIONS = 3
 Place = tuple[int, int]
 
 
 @pytest.fixture(scope="module")
-def arguments(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    with local_stack(tmp_path_factory, clickhouse=False) as running:
-        yield connection(Settings(kafka_bootstrap_servers=running.kafka.address))
+def arguments(shared: SharedStack) -> dict[str, Any]:
+    return connection(Settings(kafka_bootstrap_servers=shared.kafka().address))
 
 
 class Topic:
@@ -70,7 +67,7 @@ class Topic:
 
 @pytest.fixture
 async def topic(arguments: dict[str, Any]) -> Topic:
-    made = Topic(arguments, f"live{next(_numbers)}")
+    made = Topic(arguments, fresh_name("live"))
     await made.make()
     return made
 
@@ -192,7 +189,7 @@ async def test_positions_of_another_topic_are_refused(topic: Topic) -> None:
 async def test_without_kafka_or_the_topic_a_reader_is_told_at_once_and_the_next_one_may_succeed(
     arguments: dict[str, Any],
 ) -> None:
-    missing = Topic(arguments, "comes-later")
+    missing = Topic(arguments, fresh_name("later"))
     async with broadcast(missing) as source, asyncio.timeout(60):
         with pytest.raises(UnavailableError):
             await anext(source.follow("now", 1.0))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,25 +15,25 @@ from connectors.kafka.producer import LeasedProducer
 from streams.core.records import Commit, Outgoing, Partition
 from streams.core.settings import Settings
 from streams.core.topics import ConsumerGroup
-from tests.stack import local_stack
+from tests.stack import SharedStack, fresh_name
 
 
 @pytest.fixture(scope="module")
-def arguments(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    with local_stack(tmp_path_factory, clickhouse=False) as running:
-        yield connection(Settings(kafka_bootstrap_servers=running.kafka.address))
+def arguments(shared: SharedStack) -> dict[str, Any]:
+    return connection(Settings(kafka_bootstrap_servers=shared.kafka().address))
 
 
 async def test_a_member_owes_what_is_not_committed_though_it_does_nothing(arguments: dict[str, Any]) -> None:
+    seen, viewed = fresh_name("seen"), fresh_name("viewed")
     admin = AIOKafkaAdminClient(**arguments)
     await admin.start()
-    await admin.create_topics([NewTopic("seen", 3, 1)])
+    await admin.create_topics([NewTopic(seen, 3, 1)])
     await admin.close()
     producer = LeasedProducer(arguments)
-    await producer.send_many([Outgoing("seen", number % 2, b"k", b"v") for number in range(10)])
+    await producer.send_many([Outgoing(seen, number % 2, b"k", b"v") for number in range(10)])
     await producer.stop()
-    group = GroupConsumer(arguments, ConsumerGroup("viewed", {"read": ("seen",)}))
-    view = GroupView(arguments, "viewed")
+    group = GroupConsumer(arguments, ConsumerGroup(viewed, {"read": (seen,)}))
+    view = GroupView(arguments, viewed)
     began: asyncio.Queue[Session] = asyncio.Queue()
 
     async def idle(session: Session) -> None:
@@ -44,11 +43,11 @@ async def test_a_member_owes_what_is_not_committed_though_it_does_nothing(argume
     running = asyncio.create_task(group.run(idle))
     try:
         session = await asyncio.wait_for(began.get(), 60)
-        mine = {Partition("seen", number) for number in range(3)}
+        mine = {Partition(seen, number) for number in range(3)}
         assert await view.assigned(group.lease.member) == mine
-        assert await view.behind(group.lease.member) == {Partition("seen", 0): 5, Partition("seen", 1): 5}
-        await session.commit({Partition("seen", 0): Commit(5), Partition("seen", 1): Commit(2)})
-        assert await view.behind(group.lease.member) == {Partition("seen", 1): 3}
+        assert await view.behind(group.lease.member) == {Partition(seen, 0): 5, Partition(seen, 1): 5}
+        await session.commit({Partition(seen, 0): Commit(5), Partition(seen, 1): Commit(2)})
+        assert await view.behind(group.lease.member) == {Partition(seen, 1): 3}
         assert await view.assigned("somebody else") == frozenset()
     finally:
         running.cancel()

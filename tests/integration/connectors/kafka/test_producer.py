@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -17,21 +16,18 @@ from connectors.kafka.tail import TailReader
 from streams.core.errors import LabelstreamError, LeaseLostError, RefusedError
 from streams.core.records import Outgoing, Partition, Run
 from streams.core.settings import Settings
-from tests.stack import local_stack
-
-_numbers = itertools.count()
+from tests.stack import SharedStack, fresh_name
 
 
 @pytest.fixture(scope="module")
-def arguments(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    with local_stack(tmp_path_factory, clickhouse=False) as running:
-        yield connection(Settings(kafka_bootstrap_servers=running.kafka.address))
+def arguments(shared: SharedStack) -> dict[str, Any]:
+    return connection(Settings(kafka_bootstrap_servers=shared.kafka().address))
 
 
 @pytest.fixture
 async def topic(arguments: dict[str, Any]) -> str:
     """Two partitions that take messages of at most 20,000 bytes."""
-    name = f"small{next(_numbers)}"
+    name = fresh_name("small")
     admin = AIOKafkaAdminClient(**arguments)
     await admin.start()
     await admin.create_topics([NewTopic(name, 2, 1, topic_configs={"max.message.bytes": "20000"})])
@@ -157,7 +153,7 @@ async def test_many_keep_their_order_and_their_offsets(arguments: dict[str, Any]
 
 
 async def test_runs_take_turns_and_keep_their_order(arguments: dict[str, Any], topic: str) -> None:
-    wide = f"wide{next(_numbers)}"
+    wide = fresh_name("wide")
     admin = AIOKafkaAdminClient(**arguments)
     await admin.start()
     await admin.create_topics([NewTopic(wide, 2, 1)])

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -8,16 +7,13 @@ import clickhouse_connect
 import pytest
 
 from connectors.local.stack import PartStatus
-from tests.stack import local_stack
-
-_names = itertools.count()
+from tests.stack import SharedStack, fresh_name
 
 
 @pytest.fixture(scope="session")
-def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PartStatus]:
-    """A running ClickHouse front."""
-    with local_stack(tmp_path_factory, kafka=False) as running:
-        yield running.clickhouse
+def front(shared: SharedStack) -> PartStatus:
+    """The ClickHouse front of all tests."""
+    return shared.clickhouse()
 
 
 @pytest.fixture
@@ -46,4 +42,4 @@ def client(connect: Callable[..., Any]) -> Any:
 @pytest.fixture
 def table() -> str:
     """A name that no other test uses."""
-    return f"t{next(_names)}"
+    return fresh_name("t")

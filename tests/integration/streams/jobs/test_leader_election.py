@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -19,21 +19,21 @@ from streams.core.topics import Topics
 from streams.jobs.context import JobContext
 from streams.jobs.job import Jobs
 from streams.jobs.leader_election import Ownership, PollerSubstitute, ReplayPublisher
-from tests.stack import local_stack
+from tests.stack import SharedStack, fresh_name
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with local_stack(tmp_path_factory, clickhouse=False) as running:
-        assert running.kafka.address
-        yield running.kafka.address
+def servers(shared: SharedStack) -> str:
+    address = shared.kafka().address
+    assert address
+    return address
 
 
 @pytest.fixture
-async def context(servers: str, request: pytest.FixtureRequest) -> AsyncIterator[JobContext]:
+async def context(servers: str) -> AsyncIterator[JobContext]:
     settings = Settings(
         kafka_bootstrap_servers=servers,
-        topic_prefix=request.node.name.replace("_", "-"),
+        topic_prefix=fresh_name("election"),
         topic_partitions=1,
         clickhouse_host="127.0.0.1",
     )

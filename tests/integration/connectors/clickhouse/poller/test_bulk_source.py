@@ -35,9 +35,9 @@ HOSTILE = Path(__file__).parents[4] / "data/hostile_queries.csv"
 _POLLED = re.compile(rb'"polled_at":"[^"]+"')
 
 
-async def make(client: ClickHouseClient, columns: str, **settings: Any) -> BulkSource:
-    await client.command(f"CREATE TABLE esk.logs ({columns}) ENGINE = MergeTree ORDER BY tuple()")
-    return BulkSource(client, Settings(**settings))
+async def make(client: ClickHouseClient, db: str, columns: str, **settings: Any) -> BulkSource:
+    await client.command(f"CREATE TABLE {db}.logs ({columns}) ENGINE = MergeTree ORDER BY tuple()")
+    return BulkSource(client, Settings(clickhouse_database=db, **settings))
 
 
 class Publishing:
@@ -207,50 +207,50 @@ def texts(chance: random.Random, count: int) -> list[str]:
 _LATER = [0, 0, 544, 250_000, 10**6, 86_400 * 10**6]
 
 
-async def fill(client: ClickHouseClient, source: BulkSource, name: str, chance: random.Random) -> None:
+async def fill(
+    client: ClickHouseClient, db: str, source: BulkSource, name: str, chance: random.Random
+) -> None:
     columns, _, values = TABLES[name]
     structure = columns.replace("'", "\\'")
     # Dates that ClickHouse makes up are of all times, those before 1970 too.
     await client.command(
-        f"INSERT INTO esk.logs SELECT * FROM generateRandom('{structure}', 1, 12, 2) LIMIT 200"
+        f"INSERT INTO {db}.logs SELECT * FROM generateRandom('{structure}', 1, 12, 2) LIMIT 200"
     )
     shape = await source.shape()
     longest = 40 if "FixedString(40)" in columns else 10**6
     given_texts = [text.encode()[:longest].decode("utf-8", "ignore") for text in texts(chance, 500)]
     times = [micros_of(START) + chance.choice(_LATER) for _ in given_texts]
-    await client.command("CREATE TABLE esk.given (h String, t Int64, n UInt32) ENGINE = Memory")
-    await client.insert(
-        "given", ["h", "t", "n"], [given_texts, times, list(range(len(times)))], database="esk"
-    )
+    await client.command(f"CREATE TABLE {db}.given (h String, t Int64, n UInt32) ENGINE = Memory")
+    await client.insert("given", ["h", "t", "n"], [given_texts, times, list(range(len(times)))], database=db)
     named = "".join(f", `{column}`" for column in values)
     given = "".join(f", {value}" for value in values.values())
     await client.command(
-        f"INSERT INTO esk.logs ({shape.text.column}, {shape.time.column}{named}) "
+        f"INSERT INTO {db}.logs ({shape.text.column}, {shape.time.column}{named}) "
         f"SELECT h, fromUnixTimestamp64Micro(t, 'UTC'){given} "
-        "FROM esk.given"
+        f"FROM {db}.given"
     )
 
 
 @pytest.mark.parametrize("name", TABLES)
-async def test_both_ways_publish_the_same(client: ClickHouseClient, name: str) -> None:
+async def test_both_ways_publish_the_same(client: ClickHouseClient, db: str, name: str) -> None:
     columns, settings, _ = TABLES[name]
-    source = await make(client, columns, **settings)
-    await fill(client, source, name, random.Random(name))
+    source = await make(client, db, columns, **settings)
+    await fill(client, db, source, name, random.Random(name))
     await assert_the_same(source, least_made=30)
 
 
 async def test_pages_end_between_moments_and_hold_every_row(
-    client: ClickHouseClient, monkeypatch: pytest.MonkeyPatch
+    client: ClickHouseClient, db: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Moments of one row, of many, and of more than a page; a page that grew since it was counted."""
     monkeypatch.setattr(module, "_MOST_ROWS", 50)
-    source = await make(client, "id UInt64, query_text String, created_at DateTime64(6)")
+    source = await make(client, db, "id UInt64, query_text String, created_at DateTime64(6)")
     times = [at if at < 200 else 200 + (at - 200) // 30 if at < 500 else 300 for at in range(700)]
     await client.insert(
         "logs",
         ["id", "query_text", "created_at"],
         [list(range(700)), ["text"] * 700, [START + timedelta(microseconds=at) for at in times]],
-        database="esk",
+        database=db,
     )
     pages = [page async for page in source.bulk(None)]
     made = [page for page in pages if isinstance(page, BulkPage)]
@@ -276,11 +276,11 @@ async def test_pages_end_between_moments_and_hold_every_row(
 
 
 async def test_pages_of_long_texts_have_fewer_rows(
-    client: ClickHouseClient, monkeypatch: pytest.MonkeyPatch
+    client: ClickHouseClient, db: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("connectors.clickhouse.source.table.PAGE_BYTES", 100_000)
     monkeypatch.setattr(module, "PAGE_BYTES", 100_000)
-    source = await make(client, "id UInt64, query_text String, created_at DateTime64(6)")
+    source = await make(client, db, "id UInt64, query_text String, created_at DateTime64(6)")
     lengths = [10] * 1000 + [20_000] * 40 + [400_000] * 3 + [10] * 1000
     await client.insert(
         "logs",
@@ -290,7 +290,7 @@ async def test_pages_of_long_texts_have_fewer_rows(
             ["x" * length for length in lengths],
             [START + timedelta(microseconds=at) for at in range(len(lengths))],
         ],
-        database="esk",
+        database=db,
     )
     for pages in (source.bulk(None), source.pages(None)):
         found = [page async for page in pages]
@@ -304,10 +304,10 @@ async def test_pages_of_long_texts_have_fewer_rows(
 
 
 async def test_a_query_that_fails_is_read_by_hand(
-    client: ClickHouseClient, monkeypatch: pytest.MonkeyPatch
+    client: ClickHouseClient, db: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = await make(client, "id UInt64, query_text String, created_at DateTime")
-    await client.command("INSERT INTO esk.logs SELECT number, 'a text', now() FROM numbers(5)")
+    source = await make(client, db, "id UInt64, query_text String, created_at DateTime")
+    await client.command(f"INSERT INTO {db}.logs SELECT number, 'a text', now() FROM numbers(5)")
     assert await source._trust()
     monkeypatch.setattr(module, "making", lambda rows: f"SELECT throwIf(1) FROM ({rows})")
     pages = [page async for page in source.bulk(None)]
@@ -316,10 +316,10 @@ async def test_a_query_that_fails_is_read_by_hand(
 
 
 async def test_a_server_that_makes_something_else_is_not_believed(
-    client: ClickHouseClient, monkeypatch: pytest.MonkeyPatch
+    client: ClickHouseClient, db: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = await make(client, "id UInt64, query_text String, created_at DateTime")
-    await client.command("INSERT INTO esk.logs SELECT number, 'a text', now() FROM numbers(5)")
+    source = await make(client, db, "id UInt64, query_text String, created_at DateTime")
+    await client.command(f"INSERT INTO {db}.logs SELECT number, 'a text', now() FROM numbers(5)")
     whole = module.making
     for other in ("upper(key) AS key", "noSuch(1) AS key"):
 
@@ -337,7 +337,7 @@ async def test_a_server_that_makes_something_else_is_not_believed(
     assert [isinstance(page, BulkPage) async for page in source.bulk(None)] == [True]
 
 
-async def test_a_server_that_is_away_is_asked_again(client: ClickHouseClient) -> None:
+async def test_a_server_that_is_away_is_asked_again() -> None:
     away = BulkSource(ClickHouseClient(host="127.0.0.1", port=9, username="u", password=""), Settings())
     with pytest.raises(UnavailableError):
         await away._trust()

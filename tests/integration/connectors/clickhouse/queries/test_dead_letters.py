@@ -13,16 +13,13 @@ from streams.core.codec import encode_dead_letter
 from streams.core.errors import ConfigurationError
 from streams.core.messages import DeadLetter
 from streams.core.records import Partition
-from tests.unit.connectors.clickhouse.sink.fakes import (
-    START,
-    TOPICS,
+from tests.integration.connectors.clickhouse.engine import (
     Database,
-    FakeInput,
-    FakeKafka,
     fresh_database,
     run_until_stored,
     sink_for,
 )
+from tests.unit.connectors.clickhouse.sink.fakes import START, TOPICS, FakeInput, FakeKafka
 
 LETTERS = [
     DeadLetter(

@@ -15,7 +15,7 @@ from connectors.clickhouse.queries.label_versions import (
     version_history,
 )
 from streams.core.errors import ConfigurationError, RefusedError
-from tests.unit.connectors.clickhouse.sink.fakes import Database
+from tests.integration.connectors.clickhouse.engine import Database
 
 
 async def add(database: Database, *rows: tuple[str, str]) -> None:

@@ -15,7 +15,7 @@ from connectors.clickhouse.schema.columns import columns_of
 from streams.core.errors import ConfigurationError
 from streams.core.messages import Augmented, Labeled
 from streams.ports.lookups import LabelPage, LabelQuery, Place
-from tests.unit.connectors.clickhouse.sink.fakes import Database, fresh_database
+from tests.integration.connectors.clickhouse.engine import Database, fresh_database
 
 START = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
 HOSTILE = (

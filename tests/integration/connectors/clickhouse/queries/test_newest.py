@@ -22,7 +22,8 @@ from streams.core.messages import Augmented, Labeled
 from streams.core.records import Record
 from streams.core.times import micros_of
 from streams.ports.lookups import LabelQuery
-from tests.unit.connectors.clickhouse.sink.fakes import START, Database, augmented, fresh_database, labeled
+from tests.integration.connectors.clickhouse.engine import Database, fresh_database
+from tests.unit.connectors.clickhouse.sink.fakes import START, augmented, labeled
 
 TOPIC = UUID(int=7)
 VERSIONS = ("v1", "v2", HUMAN)  # v2 is the newest promoted one

@@ -16,7 +16,7 @@ from connectors.clickhouse.queries.review import (
 )
 from streams.ports.audit import AuditEntry
 from streams.ports.lookups import Place
-from tests.unit.connectors.clickhouse.sink.fakes import Database
+from tests.integration.connectors.clickhouse.engine import Database
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 MICROS = 1_000_000

@@ -11,7 +11,8 @@ from connectors.clickhouse.schema.columns import columns_of
 from streams.core.errors import RefusedError
 from streams.core.messages import Augmented, DeadLetter, Labeled
 from streams.core.settings import Settings
-from tests.unit.connectors.clickhouse.sink.fakes import START, Database
+from tests.integration.connectors.clickhouse.engine import Database
+from tests.unit.connectors.clickhouse.sink.fakes import START
 
 
 async def add(database: Database, *rows: tuple[str, str, str, float | None], at: str = "2026-03-01") -> None:

@@ -10,20 +10,22 @@ import pytest
 from streams.core.codec import encode, encode_dead_letter
 from streams.core.messages import DeadLetter
 from streams.core.records import Commit, Partition
+from tests.integration.connectors.clickhouse.engine import (
+    Database,
+    each_once,
+    ids,
+    run_until_stored,
+    sink_for,
+)
 from tests.unit.connectors.clickhouse.sink.fakes import (
     D0,
     L0,
     L1,
     START,
     TOPICS,
-    Database,
     FakeInput,
     FakeKafka,
-    each_once,
-    ids,
     labeled,
-    run_until_stored,
-    sink_for,
 )
 
 

@@ -15,21 +15,23 @@ from streams.core.label_version import HUMAN, UNDONE
 from streams.core.messages import Labeled
 from streams.core.records import Commit, Partition
 from streams.core.settings import Settings
+from tests.integration.connectors.clickhouse.engine import (
+    BadLine,
+    Database,
+    fresh_database,
+    run_until_stored,
+    sink_for,
+)
 from tests.unit.connectors.clickhouse.sink.fakes import (
     A0,
     L0,
     START,
     TOPICS,
-    BadLine,
-    Database,
     FakeInput,
     FakeKafka,
     FakeLease,
     augmented,
-    fresh_database,
     labeled,
-    run_until_stored,
-    sink_for,
 )
 
 

@@ -17,20 +17,15 @@ from connectors.clickhouse.sink.sink import writer_for
 from streams.core.errors import AccessError
 from streams.core.records import Commit
 from streams.core.settings import Settings
-from tests.unit.connectors.clickhouse.sink.fakes import (
-    L0,
-    TOPICS,
+from tests.integration.connectors.clickhouse.engine import (
     BadLine,
     Database,
-    FakeInput,
-    FakeKafka,
-    LateLease,
     each_once,
     ids,
-    labeled,
     run_until_stored,
     sink_for,
 )
+from tests.unit.connectors.clickhouse.sink.fakes import L0, TOPICS, FakeInput, FakeKafka, LateLease, labeled
 
 
 def test_an_insert_gives_up_before_the_session_ends() -> None:

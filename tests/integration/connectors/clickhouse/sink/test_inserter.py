@@ -24,23 +24,25 @@ from connectors.local.stack import LocalStack
 from streams.core.errors import LeaseLostError
 from streams.core.records import Commit, Partition
 from streams.core.settings import Settings
+from tests.integration.connectors.clickhouse.engine import (
+    Database,
+    each_once,
+    ids,
+    run_until_stored,
+    sink_for,
+)
 from tests.unit.connectors.clickhouse.sink.fakes import (
     A0,
     D0,
     L0,
     L1,
     TOPICS,
-    Database,
     FakeInput,
     FakeKafka,
     FakeLease,
     LateLease,
     augmented,
-    each_once,
-    ids,
     labeled,
-    run_until_stored,
-    sink_for,
 )
 
 # A constraint that fails with CANNOT_PARSE_IPV6 (676): an error of which nobody knows whose fault it is.

@@ -15,23 +15,25 @@ from connectors.clickhouse.sink import inserter as inserts
 from streams.core.errors import LeaseLostError
 from streams.core.records import Commit, Partition
 from streams.core.settings import Settings
+from tests.integration.connectors.clickhouse.engine import (
+    BadLine,
+    Database,
+    each_once,
+    ids,
+    run_until_stored,
+    sink_for,
+)
 from tests.unit.connectors.clickhouse.sink.fakes import (
     A0,
     D0,
     L0,
     L1,
     TOPICS,
-    BadLine,
-    Database,
     FakeInput,
     FakeKafka,
     FakeLease,
     augmented,
-    each_once,
-    ids,
     labeled,
-    run_until_stored,
-    sink_for,
 )
 
 

@@ -19,7 +19,7 @@ from connectors.clickhouse import ClickHouseConfig, ClickHouseConnector
 from connectors.clickhouse.client.client import ClickHouseClient
 from streams.core.errors import ConfigurationError, RetryableError
 from streams.core.settings import Settings
-from tests.unit.connectors.clickhouse.sink.fakes import BadLine
+from tests.integration.connectors.clickhouse.engine import BadLine
 
 Address = tuple[str, int]
 TEXTS = ["не могу войти", 'с "кавычками", запятой;\nи строкой', "emoji 😀", "'; DROP TABLE logs;--", ""]

@@ -18,9 +18,9 @@ from streams.core.times import micros_of, moment
 START = datetime(2026, 3, 29, 0, 59, 58, tzinfo=UTC)  # two seconds before Europe's clocks change
 
 
-async def make(client: ClickHouseClient, columns: str, **settings: Any) -> SourceTable:
-    await client.command(f"CREATE TABLE esk.logs ({columns}) ENGINE = MergeTree ORDER BY tuple()")
-    return SourceTable(client, Settings(**settings))
+async def make(client: ClickHouseClient, db: str, columns: str, **settings: Any) -> SourceTable:
+    await client.command(f"CREATE TABLE {db}.logs ({columns}) ENGINE = MergeTree ORDER BY tuple()")
+    return SourceTable(client, Settings(clickhouse_database=db, **settings))
 
 
 async def all_rows(table: SourceTable, since: int | None = None, until: int | None = None) -> list[SourceRow]:
@@ -39,12 +39,12 @@ async def all_rows(table: SourceTable, since: int | None = None, until: int | No
     ],
 )
 async def test_every_kind_of_time_is_read_to_its_own_precision(
-    client: ClickHouseClient, kind: str, step: timedelta
+    client: ClickHouseClient, db: str, kind: str, step: timedelta
 ) -> None:
-    table = await make(client, f"id UInt64, query_text String, created_at {kind}")
+    table = await make(client, db, f"id UInt64, query_text String, created_at {kind}")
     times = [START + step * at for at in range(6)]
     await client.insert(
-        "logs", ["id", "query_text", "created_at"], [[9, 8, 7, 6, 5, 4], ["text"] * 6, times], database="esk"
+        "logs", ["id", "query_text", "created_at"], [[9, 8, 7, 6, 5, 4], ["text"] * 6, times], database=db
     )
     rows = await all_rows(table)
     assert [moment(row.micros) for row in rows] == times
@@ -57,18 +57,19 @@ async def test_every_kind_of_time_is_read_to_its_own_precision(
     assert sum(counted.values()) == 6
 
 
-async def test_the_ends_of_what_a_datetime_holds(client: ClickHouseClient) -> None:
-    table = await make(client, "id UInt64, query_text String, created_at DateTime('UTC')")
-    await client.command("INSERT INTO esk.logs VALUES (1, 'a', 0), (2, 'b', 4294967295)")
+async def test_the_ends_of_what_a_datetime_holds(client: ClickHouseClient, db: str) -> None:
+    table = await make(client, db, "id UInt64, query_text String, created_at DateTime('UTC')")
+    await client.command(f"INSERT INTO {db}.logs VALUES (1, 'a', 0), (2, 'b', 4294967295)")
     last = 4294967295 * 1_000_000
     assert [row.id for row in await all_rows(table, -600_000_000)] == [b"1", b"2"]
     assert [row.id for row in await all_rows(table, -600_000_000, last + 1)] == [b"1", b"2"]
     assert [row.id for row in await all_rows(table, last)] == [b"2"]
 
 
-async def test_columns_have_any_names_and_may_be_missing(client: ClickHouseClient) -> None:
+async def test_columns_have_any_names_and_may_be_missing(client: ClickHouseClient, db: str) -> None:
     table = await make(
         client,
+        db,
         "`ts` DateTime64(3, 'Europe/Moscow'), `Текст запроса` LowCardinality(Nullable(String)), "
         "uid UInt32, `no` UUID",
         clickhouse_timestamp_column="ts",
@@ -77,7 +78,7 @@ async def test_columns_have_any_names_and_may_be_missing(client: ClickHouseClien
         clickhouse_id_column="no",
     )
     await client.command(
-        "INSERT INTO esk.logs VALUES "
+        f"INSERT INTO {db}.logs VALUES "
         "('2026-03-29 12:00:00.123', 'привет', 7, '61f0c404-5cb3-11e7-907b-a6006ad3dba0'), "
         "('2026-03-29 12:00:00.124', NULL, 8, '61f0c404-5cb3-11e7-907b-a6006ad3dba1')"
     )
@@ -93,14 +94,14 @@ async def test_columns_have_any_names_and_may_be_missing(client: ClickHouseClien
 
 
 async def test_rows_of_one_moment_are_all_read_across_pages(
-    client: ClickHouseClient, monkeypatch: pytest.MonkeyPatch
+    client: ClickHouseClient, db: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PAGE_ROWS", 50)
-    table = await make(client, "id UInt64, query_text String, created_at DateTime")
+    table = await make(client, db, "id UInt64, query_text String, created_at DateTime")
     ids = [(at * 7919) % 1000 for at in range(1000)]
     times = [START + timedelta(seconds=0 if at < 700 else at % 5) for at in range(1000)]
     await client.insert(
-        "logs", ["id", "query_text", "created_at"], [ids, ["text"] * 1000, times], database="esk"
+        "logs", ["id", "query_text", "created_at"], [ids, ["text"] * 1000, times], database=db
     )
     pages = [page async for page in table.pages(None)]
     rows = [row for page in pages for row in page]
@@ -110,29 +111,31 @@ async def test_rows_of_one_moment_are_all_read_across_pages(
 
 
 async def test_equal_rows_stay_together_and_without_an_id_a_digest_orders(
-    client: ClickHouseClient, monkeypatch: pytest.MonkeyPatch
+    client: ClickHouseClient, db: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PAGE_ROWS", 4)
-    table = await make(client, "query_text String, created_at DateTime", clickhouse_id_column="none")
+    table = await make(client, db, "query_text String, created_at DateTime", clickhouse_id_column="none")
     texts = ["same"] * 9 + ["other", "third"]
-    await client.insert("logs", ["query_text", "created_at"], [texts, [START] * 11], database="esk")
+    await client.insert("logs", ["query_text", "created_at"], [texts, [START] * 11], database=db)
     pages = [page async for page in table.pages(None)]
     assert sum(map(len, pages)) == 11
     holding = [page for page in pages if any(row.text == b"same" for row in page)]
     assert len(holding) == 1
 
 
-async def test_bytes_that_are_no_text_are_read_as_they_are(client: ClickHouseClient) -> None:
-    table = await make(client, "id String, query_text String, created_at DateTime, user_id FixedString(4)")
-    await client.command("INSERT INTO esk.logs SELECT unhex('FF00'), unhex('C328FF'), now(), 'ab'")
+async def test_bytes_that_are_no_text_are_read_as_they_are(client: ClickHouseClient, db: str) -> None:
+    table = await make(
+        client, db, "id String, query_text String, created_at DateTime, user_id FixedString(4)"
+    )
+    await client.command(f"INSERT INTO {db}.logs SELECT unhex('FF00'), unhex('C328FF'), now(), 'ab'")
     (row,) = await all_rows(table)
     assert row.text == b"\xc3\x28\xff"
     assert row.id == b"\xff\x00"
 
 
-async def test_rows_without_a_time_are_counted(client: ClickHouseClient) -> None:
-    table = await make(client, "id UInt64, query_text String, created_at Nullable(DateTime)")
-    await client.command("INSERT INTO esk.logs VALUES (1, 'text', now()), (2, 'text', NULL)")
+async def test_rows_without_a_time_are_counted(client: ClickHouseClient, db: str) -> None:
+    table = await make(client, db, "id UInt64, query_text String, created_at Nullable(DateTime)")
+    await client.command(f"INSERT INTO {db}.logs VALUES (1, 'text', now()), (2, 'text', NULL)")
     assert await table.without_time() == 1
     assert [row.id for row in await table.timeless(10)] == [b"2"]
     assert [row.id for row in await all_rows(table)] == [b"1"]
@@ -157,25 +160,25 @@ async def test_rows_without_a_time_are_counted(client: ClickHouseClient) -> None
     ],
 )
 async def test_what_cannot_serve_is_named(
-    client: ClickHouseClient, columns: str, settings: dict[str, str], setting: str
+    client: ClickHouseClient, db: str, columns: str, settings: dict[str, str], setting: str
 ) -> None:
-    table = await make(client, columns, **settings)
+    table = await make(client, db, columns, **settings)
     with pytest.raises(ConfigurationError) as caught:
         await table.inspect()
     assert caught.value.setting == setting
     assert caught.value.fix
 
 
-async def test_the_index_is_used(client: ClickHouseClient) -> None:
+async def test_the_index_is_used(client: ClickHouseClient, db: str) -> None:
     await client.command(
-        "CREATE TABLE esk.logs (id UInt64, query_text String, created_at DateTime('Europe/Moscow')) "
+        f"CREATE TABLE {db}.logs (id UInt64, query_text String, created_at DateTime('Europe/Moscow')) "
         "ENGINE = MergeTree ORDER BY created_at SETTINGS index_granularity = 100"
     )
     await client.command(
-        "INSERT INTO esk.logs SELECT number, 'text', toDateTime('2026-01-01 00:00:00', 'UTC') + number "
+        f"INSERT INTO {db}.logs SELECT number, 'text', toDateTime('2026-01-01 00:00:00', 'UTC') + number "
         "FROM numbers(100000)"
     )
-    table = SourceTable(client, Settings())
+    table = SourceTable(client, Settings(clickhouse_database=db))
     since = micros_of(datetime(2026, 1, 1, tzinfo=UTC)) + 99_990 * 1_000_000
     assert len(await all_rows(table, since)) == 10
     read = (await table.shape()).select(("id",), since)

@@ -19,6 +19,7 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 
 from connectors.local.processes import Child
 from connectors.local.stack import LocalStack, PartStatus
+from tests.stack import stack_in
 
 Connect = Callable[..., Any]
 
@@ -202,10 +203,17 @@ def test_an_insert_that_stops_sending_is_given_up(front: PartStatus, client: Any
     assert client.command(f"SELECT count() FROM {numbers}") == 0
 
 
-def test_large_results_and_inserts_do_not_grow_the_front(
-    front: PartStatus, client: Any, numbers: str
-) -> None:
-    process = psutil.Process(front.pid)
+@pytest.fixture
+def own_front(tmp_path: Path) -> Iterator[PartStatus]:
+    """One whose memory no other test uses."""
+    with stack_in(tmp_path, kafka=False, llm=False) as running:
+        yield running.clickhouse
+
+
+def test_large_results_and_inserts_do_not_grow_the_front(own_front: PartStatus) -> None:
+    process = psutil.Process(own_front.pid)
+    client = clickhouse_connect.get_client(host=own_front.host, port=own_front.port)
+    client.command("CREATE TABLE stored (id UInt64) ENGINE = MergeTree ORDER BY id")
     sql = "SELECT number, repeat('x', 100) AS text FROM numbers(%d)"
     with client.raw_stream(sql % 500_000, fmt="Native") as stream:
         while stream.read(1 << 20):
@@ -225,8 +233,8 @@ def test_large_results_and_inserts_do_not_grow_the_front(
             yield block
             highest = max(highest, process.memory_info().rss)
 
-    client.raw_insert(numbers, insert_block=pieces(), fmt="TSV", settings={"max_memory_usage": 200_000_000})
-    assert client.command(f"SELECT count() FROM {numbers}") == 6_000_000
+    client.raw_insert("stored", insert_block=pieces(), fmt="TSV", settings={"max_memory_usage": 200_000_000})
+    assert client.command("SELECT count() FROM numbers") == 6_000_000
     assert highest - before < 250_000_000
 
 

@@ -1,66 +1,23 @@
-"""What the tests of the sink need: a real ClickHouse engine, a Kafka in memory, and a bad line between."""
+"""What the tests of the sink need: leases, and a Kafka in memory."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import itertools
-import socket
-import threading
-import time
 import uuid
-from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.schema.database import create_tables
-from connectors.clickhouse.sink.sink import Sink
-from connectors.local.stack import LocalStack
 from streams.core.codec import encode, headers_of
 from streams.core.errors import LeaseLostError, RefusedError
 from streams.core.messages import Alternative, Augmented, Labeled, Message, RejectedVariant
 from streams.core.records import Commit, Outage, Outgoing, Partition, Record
-from streams.core.settings import Settings
 from streams.core.topics import Topics
 
 TOPICS = Topics("esk")
 L0, L1 = Partition(TOPICS.labeled, 0), Partition(TOPICS.labeled, 1)
 A0, D0 = Partition(TOPICS.augmented, 0), Partition(TOPICS.dead_letter, 0)
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
-_names = itertools.count()
-
-
-Database = tuple[ClickHouseClient, Settings]
-
-
-@contextlib.contextmanager
-def clickhouse(folder: Path) -> Iterator[tuple[str, int]]:
-    """A real engine behind its HTTP front; yields host and port."""
-    stack = LocalStack(folder)
-    try:
-        status = stack.up(kafka=False, llm=False)
-        assert status.clickhouse.host
-        assert status.clickhouse.port
-        yield status.clickhouse.host, status.clickhouse.port
-    finally:
-        stack.down()
-
-
-@contextlib.asynccontextmanager
-async def fresh_database(address: tuple[str, int]) -> AsyncIterator[Database]:
-    """A client, and settings whose result database is new and has its tables."""
-    settings = Settings(
-        clickhouse_host=address[0], clickhouse_port=address[1], clickhouse_database=f"db{next(_names)}"
-    )
-    client = ClickHouseClient.from_settings(settings)
-    try:
-        await create_tables(client, settings)
-        yield client, settings
-    finally:
-        await client.close()
 
 
 class FakeLease:
@@ -223,142 +180,3 @@ def augmented(number: int, **changes: Any) -> Augmented:
         "augmented_at": START,
     }
     return Augmented(**(values | changes))
-
-
-def sink_for(
-    client: ClickHouseClient,
-    settings: Settings,
-    kafka: FakeKafka,
-    *,
-    lease: FakeLease | None = None,
-    writer: ClickHouseClient | None = None,
-) -> Sink:
-    return Sink(
-        client,
-        settings.result_database,
-        TOPICS,
-        sender=kafka,
-        tail=kafka,
-        topic_ids=kafka,
-        lease=lease or FakeLease(),
-        writer=writer,
-    )
-
-
-async def run_until_stored(
-    sink: Sink, source: FakeInput, *, generation: int = 1, seconds: float = 20.0
-) -> None:
-    """Run the sink until everything is committed, then let it go."""
-    task = asyncio.create_task(sink.run(source, source.committed, generation))
-    try:
-        async with asyncio.timeout(seconds):
-            while source.lag and not task.done():
-                await asyncio.sleep(0.02)
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-        if not task.cancelled() and task.exception():
-            await task
-
-
-class BadLine:
-    """A TCP line to ClickHouse that can be told to go wrong.
-
-    ``cut_request_after``: cut the connection after so many bytes of a request.
-    ``cut_response``: pass the request on, and cut the connection instead of answering it.
-    ``cut_response_after``: cut the connection after so many bytes of an answer.
-    ``swallow_answers``: pass the request on, and leave its sender without an answer.
-    ``stall_seconds``: keep the end of a chunked request for so long, then pass it on, sender or not.
-    ``hold_seconds``: keep a whole chunked request for so long, then pass it on, sender or no sender.
-    Each applies ``times`` times.
-    """
-
-    def __init__(self, target: tuple[str, int]) -> None:
-        self._target = target
-        self.cut_request_after: int | None = None
-        self.cut_response = False
-        self.cut_response_after: int | None = None
-        self.swallow_answers = False
-        self.stall_seconds = 0.0
-        self.hold_seconds = 0.0
-        self.times = 0
-        self.cuts = 0
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.address: tuple[str, int] = self._server.getsockname()[:2]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._server.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
-        server = socket.create_connection(self._target)
-        ended = threading.Event()
-
-        def answers() -> None:
-            passed = 0
-            with contextlib.suppress(OSError):
-                while data := server.recv(1 << 16):
-                    if self.swallow_answers and self._take():
-                        continue
-                    passed += len(data)
-                    most = 0 if self.cut_response else self.cut_response_after
-                    if most is not None and passed > most and self._take():
-                        break
-                    client.sendall(data)
-            ended.set()
-            _shut(client, server)
-
-        threading.Thread(target=answers, daemon=True).start()
-        passed = 0
-        with contextlib.suppress(OSError):
-            while data := client.recv(1 << 16):
-                passed += len(data)
-                if self.hold_seconds and b"chunked" in data and self._take():
-                    while not data.endswith(b"0\r\n\r\n"):
-                        data += client.recv(1 << 16)
-                    time.sleep(self.hold_seconds)
-                    server.sendall(data)
-                    time.sleep(self.hold_seconds)
-                    continue
-                if self.cut_request_after is not None and passed > self.cut_request_after and self._take():
-                    break
-                if self.stall_seconds and data.endswith(b"0\r\n\r\n") and self._take():
-                    time.sleep(self.stall_seconds)
-                    server.sendall(data)
-                    time.sleep(self.stall_seconds)  # the server sees the end before it sees that we are gone
-                    continue
-                server.sendall(data)
-        _shut(client, server)
-
-    def _take(self) -> bool:
-        if self.cuts >= self.times:
-            return False
-        self.cuts += 1
-        return True
-
-
-def _shut(*sockets: socket.socket) -> None:
-    for one in sockets:
-        with contextlib.suppress(OSError):
-            one.shutdown(socket.SHUT_RDWR)
-        one.close()
-
-
-async def ids(database: Database, table: str = "logs_labeled") -> Counter[str]:
-    """Row ids in a result table, and how often each stands there."""
-    client, settings = database
-    rows = await client.rows(f"SELECT row_id FROM {settings.result_database}.{table}")
-    return Counter(row[0] for row in rows)
-
-
-def each_once(*numbers: Iterable[int]) -> Counter[str]:
-    """Counts of rows that are known by numbers; of one that is given twice, two."""
-    return Counter(str(number) for some in numbers for number in some)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.structs import OffsetAndMetadata
+
+from tests.waiting import eventually
 
 
 async def reset_offsets(kafka: str, group: str) -> None:
@@ -35,12 +35,12 @@ async def recreate(kafka: str, topic: str) -> None:
     try:
         (described,) = await admin.describe_topics([topic])
         await admin.delete_topics([topic])
-        async with asyncio.timeout(60):
-            while True:
-                response = await admin.create_topics([NewTopic(topic, len(described["partitions"]), 1)])
-                if response.topic_errors[0][1] == 0:
-                    return
-                await asyncio.sleep(0.2)
+
+        async def made() -> bool:
+            response = await admin.create_topics([NewTopic(topic, len(described["partitions"]), 1)])
+            return bool(response.topic_errors[0][1] == 0)
+
+        await eventually(made, f"{topic} is made again", pause=0.2)
     finally:
         await admin.close()
 

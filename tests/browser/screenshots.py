@@ -31,8 +31,8 @@ async def fill(desk: Desk) -> None:
     await desk.poison(
         b'{"row_id": "77", "text": "\xd0\xb3\xd0\xb4\xd0\xb5 \xd0\xb7\xd0\xb0\xd0\xba\xd0\xb0\xd0\xb7"'
     )
-    flow.wait(lambda: flow.count("logs_labeled") >= _ROWS * 0.9, "labelled rows", 600)
-    flow.wait(lambda: flow.count("dead_letters") >= 2, "dead letters", 60)
+    flow.wait(lambda: flow.count("logs_labeled") >= _ROWS * 0.9, "labelled rows")
+    flow.wait(lambda: flow.count("dead_letters") >= 2, "dead letters")
     desk.faults()
     # The second version knows no deliveries.
     whole = yaml.safe_load((ROOT / "taxonomy.yaml").read_text("utf-8"))

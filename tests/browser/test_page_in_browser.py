@@ -33,13 +33,13 @@ def filled(desk: Desk) -> Desk:
     desk.insert(shipped(ROWS), hours=150)
     desk.insert(hostile())
     flow = desk.flow
-    flow.wait(lambda: flow.count("logs_labeled") >= ROWS, "labelled rows", 180)
+    flow.wait(lambda: flow.count("logs_labeled") >= ROWS, "labelled rows")
 
     def settled() -> bool:
         waiting = desk.told("status")["topics"]
         return all(lag == 0 for topic in waiting.values() for lag in topic["lag"].values())
 
-    flow.wait(settled, "nothing waits", 180)
+    flow.wait(settled, "nothing waits")
     return desk
 
 

@@ -36,7 +36,7 @@ def human(desk: Desk) -> dict[str, tuple[str, str]]:
 
 async def test_twenty_rows_by_keyboard_and_two_reviewers_never_share_one(desk: Desk, chrome: Browser) -> None:
     desk.insert(shipped(120), hours=1)
-    desk.flow.wait(lambda: desk.flow.count("logs_labeled") >= 100, "labelled rows", 180)
+    desk.flow.wait(lambda: desk.flow.count("logs_labeled") >= 100, "labelled rows")
     context = await chrome.new_context(locale="en-GB", viewport={"width": 1360, "height": 900})
     at = await watched(context, desk.urls[0])
     await at.sign_in(WRITE)

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.waiting import MachineClock
+
 _REPOSITORY = Path(__file__).resolve().parents[2]
 LEAVE_SECONDS = 10.0
 
@@ -105,15 +107,14 @@ class Actor:
 
     def leave(self, seconds: float = LEAVE_SECONDS) -> float | None:
         """SIGTERM and wait; returns how long it took, None if it had to be killed."""
-        began = time.monotonic()
+        clock = MachineClock()
         self.ask_to_leave()
-        try:
-            if self._process is not None:
-                self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            return None
-        return time.monotonic() - began
+        while self.running:
+            if clock.seconds() > seconds:
+                self.kill()
+                return None
+            time.sleep(0.05)
+        return clock.seconds()
 
     def log_lines(self, word: str, most: int = 5) -> list[str]:
         """The last lines of its log that hold ``word``."""

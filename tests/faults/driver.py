@@ -18,8 +18,8 @@ from tests.faults.ledger import Ledger, judge, plain, take_stock, trace
 from tests.faults.plan import Batch, Fault, Plan
 from tests.faults.watch import CallWatch, LagWatch
 from tests.faults.world import World
+from tests.waiting import Stalled, eventually
 
-SETTLE_SECONDS = 120.0
 # After everything is stored: whoever is late with a second copy of something has time to show it.
 GRACE_SECONDS = 2.0
 _COLUMNS = ("id", "query_text", "domain", "created_at", "user_id", "session_id")
@@ -92,10 +92,11 @@ class Driver:
                 *(self._at(fault.at, lambda fault=fault: self._strike(fault)) for fault in self._plan.faults),
             )
             over = time.monotonic()
-            done = await self._settle(over + SETTLE_SECONDS)
+            try:
+                await self._settle()
+            except Stalled as stalled:
+                self._breaches.append(str(stalled))
             settled_after = time.monotonic() - over
-            if not done:
-                self._breaches.append(f"not everything is stored {SETTLE_SECONDS:.0f} s after the last fault")
             await asyncio.sleep(GRACE_SECONDS)
             repeated = await self._calls.repeated()
         finally:
@@ -233,25 +234,32 @@ class Driver:
                 self._memory.setdefault(actor.name, []).append(actor.rss)
             await asyncio.sleep(0.5)
 
-    async def _settle(self, deadline: float) -> bool:
+    async def _settle(self) -> None:
         """Wait until every source row is settled and every labelled one has variants or was given up."""
-        expected: Counter[str] = Counter()
         skipped = {str(row.id) for batch in self._plan.batches for row in batch.rows if row.skip}
-        while time.monotonic() < deadline:
+        expected: Counter[str] = Counter()
+        found: dict[str, set[str]] = {}
+
+        async def settled() -> bool:
             with contextlib.suppress(Exception):
                 if not expected:
                     sql = f"SELECT toString(id), count() FROM {self._name}.logs GROUP BY id"
-                    expected = Counter({i: n for i, n in await self._world.query(sql) if i not in skipped})
-                if await self._all_stored(expected):
-                    return True
-            await asyncio.sleep(0.5)
-        return False
+                    expected.update({i: n for i, n in await self._world.query(sql) if i not in skipped})
+                for table in ("logs_labeled", "logs_augmented", "dead_letters"):
+                    rows = await self._world.query(f"SELECT DISTINCT row_id FROM {self._name}.{table}")
+                    found[table] = {row_id for (row_id,) in rows}
+                return self._all_stored(expected, found)
+            return False
 
-    async def _all_stored(self, expected: Counter[str]) -> bool:
-        found = {}
-        for table in ("logs_labeled", "logs_augmented", "dead_letters"):
-            rows = await self._world.query(f"SELECT DISTINCT row_id FROM {self._name}.{table}")
-            found[table] = {row_id for (row_id,) in rows}
+        await eventually(
+            settled,
+            "everything is stored after the last fault",
+            measure=lambda: {table: len(rows) for table, rows in found.items()},
+            pause=0.5,
+        )
+
+    @staticmethod
+    def _all_stored(expected: Counter[str], found: dict[str, set[str]]) -> bool:
         settled = Counter(plain(row_id) for row_id in found["logs_labeled"] | found["dead_letters"])
         if any(settled[id_] < count for id_, count in expected.items()):
             return False
@@ -277,7 +285,6 @@ def initialise(actor: Actor, folder: Path, world: World, name: str) -> None:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

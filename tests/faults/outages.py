@@ -9,9 +9,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import math
 import sys
 import tempfile
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,10 +24,9 @@ from tests.faults.actors import Actor
 from tests.faults.driver import initialise
 from tests.faults.ledger import read_topic
 from tests.faults.world import PARTITIONS, World, as_program, world
+from tests.waiting import MachineClock, Watch
 
 AGAIN_SECONDS = 10.0
-# Not the promise: how long a busy machine may take until all processes are up and at work.
-READY_SECONDS = 90.0
 PARTS = ("llm", "clickhouse", "kafka")
 
 
@@ -82,29 +81,32 @@ class Running:
         await self.parts.insert(f"{self.name}.logs", rows, ("id", "query_text", "created_at", "user_id"))
         return {str(number) for number in ids}
 
-    async def labeled(self, ids: set[str], seconds: float, *, partitions: int = 0) -> float:
+    async def labeled(self, ids: set[str], *, within: float = math.inf, partitions: int = 0) -> float:
         """Wait for all of ``ids``, or for ``partitions`` partitions with any of them; how long it took."""
-        began, left, met = time.monotonic(), set(ids), set()
+        clock, left, met = MachineClock(), set(ids), set()
+        watch = Watch("all rows labelled")
         while (len(met) < partitions) if partitions else left:
-            waited = time.monotonic() - began
-            assert waited < seconds, f"{len(left)} rows left, partitions {sorted(met)} after {waited:.1f} s"
+            waited = clock.seconds()
+            assert waited < within, f"{len(left)} rows left, partitions {sorted(met)} after {waited:.1f} s"
+            watch.look(len(left))
             for place, messages in (await self._consumer.getmany(timeout_ms=100)).items():
                 found = {(message.key or b"").decode() for message in messages} & left
                 if found:
                     met.add(place.partition)
                     left -= found
-        return time.monotonic() - began
+        return clock.seconds()
 
-    async def stored(self, ids: set[str], seconds: float, *, any_of: bool = False) -> float:
+    async def stored(self, ids: set[str], *, any_of: bool = False) -> float:
         """Wait until the table holds all of ``ids``, or any of them; how long it took."""
-        began = time.monotonic()
+        clock = MachineClock()
+        watch = Watch("all rows stored")
         sql = f"SELECT uniqExact(row_id) FROM {self.name}.logs_labeled WHERE row_id IN {{ids:Array(String)}}"
         while True:
             ((found,),) = await self.parts.query(sql, {"ids": sorted(ids)})
-            waited = time.monotonic() - began
+            waited = clock.seconds()
             if found >= (1 if any_of else len(ids)):
                 return waited
-            assert waited < seconds, f"{found} of {len(ids)} rows stored after {waited:.1f} s"
+            watch.look(found)
             await asyncio.sleep(0.1)
 
     async def dead_letters(self) -> int:
@@ -116,7 +118,7 @@ async def running(parts: World, name: str, folder: Path) -> AsyncIterator[Runnin
     pipeline = Running(parts, name, folder)
     try:
         await pipeline.start()
-        await pipeline.labeled(await pipeline.insert(100), READY_SECONDS)
+        await pipeline.labeled(await pipeline.insert(100))
         yield pipeline
     finally:
         await pipeline.stop()
@@ -142,14 +144,14 @@ async def outage(pipeline: Running, part: str, seconds: float) -> Outage:
         ids |= await pipeline.insert(50)
     await asyncio.sleep(seconds / 2)
     await asyncio.to_thread(parts.start, part)
-    began = time.monotonic()
+    clock = MachineClock()
     if part == "clickhouse":
         ids = await pipeline.insert(50)
-        first = await pipeline.stored(ids, READY_SECONDS, any_of=True)
+        first = await pipeline.stored(ids, any_of=True)
     else:
-        first = await pipeline.labeled(ids, READY_SECONDS, partitions=1)
-    await pipeline.stored(ids, READY_SECONDS)
-    return Outage(first, time.monotonic() - began, await pipeline.dead_letters())
+        first = await pipeline.labeled(ids, partitions=1)
+    await pipeline.stored(ids)
+    return Outage(first, clock.seconds(), await pipeline.dead_letters())
 
 
 async def _all(seconds: float, names: list[str]) -> bool:

@@ -48,10 +48,10 @@ from tests.faults.actors import Actor
 from tests.faults.driver import initialise
 from tests.faults.ledger import read_topic
 from tests.faults.world import World
+from tests.waiting import eventually
 
 ROWS = 20
 NOW = datetime.now(UTC).replace(microsecond=0)
-DONE_SECONDS = 60.0
 
 
 class NoTail(TailReader):
@@ -188,17 +188,11 @@ async def label(row: Row) -> Done[Labeled]:
     return Done(Labeled(**row.model_dump(), label="other", label_version="v1", model="m", labeled_at=NOW))
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DONE_SECONDS):
-        while not condition():
-            await asyncio.sleep(0.02)
-
-
 async def consume(owner: Delivery, records: Sequence[Record], generation: int) -> None:
     """Offer ``records`` and wait until all are finished."""
     for record in records:
         owner.offer(record, generation)
-    await until(lambda: owner.in_flight == 0 and owner.waiting == 0)
+    await eventually(lambda: owner.in_flight == 0 and owner.waiting == 0)
 
 
 @pytest.mark.parametrize("gone", [False, True])
@@ -233,7 +227,7 @@ async def test_the_lease_keeps_an_owner_that_was_paused_from_writing(scene: Scen
     await paused.assigned({rows: Commit(-1)}, 1)
     for record in scene.records():
         paused.offer(record, 1)
-    await until(lambda: paused.in_flight == ROWS)
+    await eventually(lambda: paused.in_flight == ROWS)
     group.alive = False  # the group has given it up, and it does not know
     group._coordinator.generation = 2
     lease, group = await scene.member()
@@ -242,7 +236,7 @@ async def test_the_lease_keeps_an_owner_that_was_paused_from_writing(scene: Scen
     await heir.assigned({rows: Commit(-1)}, 2)
     await consume(heir, scene.records(), 2)
     woken.set()
-    await until(lambda: paused.in_flight == 0)
+    await eventually(lambda: paused.in_flight == 0)
     times = await scene.times(scene.topics.labeled)
     assert len(times) == ROWS
     assert set(times.values()) == ({2} if gone else {1})
@@ -266,7 +260,7 @@ async def test_the_window_keeps_an_unfinished_message_from_being_committed_over(
     await first.assigned({rows: Commit(-1)}, 1)
     for record in scene.records():
         first.offer(record, 1)
-    await until(lambda: first.in_flight == 1)
+    await eventually(lambda: first.in_flight == 1)
     committed = first.commits()
     await first.revoked(owner=False, seconds=1)  # killed
     lease, group = await scene.member()
@@ -321,7 +315,7 @@ async def test_the_pollers_memory_keeps_rows_from_being_published_again(scene: S
                 ending=ending,
             )
             running = asyncio.create_task(poller.run())
-            await until(lambda poller=poller: poller.counts["read"] >= ROWS)  # type: ignore[misc]
+            await eventually(lambda poller=poller: poller.counts["read"] >= ROWS)  # type: ignore[misc]
             await lease.renew()
             ending.set()
             await running

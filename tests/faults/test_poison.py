@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -20,9 +18,9 @@ from tests.faults.actors import Actor
 from tests.faults.driver import initialise
 from tests.faults.ledger import read_topic
 from tests.faults.world import World
+from tests.waiting import Watch
 
 LARGE = 20_000_000
-DONE_SECONDS = 120.0
 _NOW = datetime.now(UTC).isoformat()
 
 
@@ -56,7 +54,6 @@ POISON = (
 )
 
 
-@pytest.mark.timeout(300)
 async def test_poison_is_isolated(parts: World, new_name: Callable[[], str], tmp_path: Path) -> None:
     name = new_name()
     environment = parts.environment(name)
@@ -135,13 +132,13 @@ async def _send(parts: World, name: str) -> dict[tuple[str, int], tuple[int, int
 async def _stored_letters(parts: World, name: str, count: int) -> list[dict[str, Any]]:
     """The dead letters' table once it holds ``count`` rows and the good rows are through."""
     columns = ("step", "reason", "error", "topic", "partition", "offset", "hex(payload)")
-    deadline = time.monotonic() + DONE_SECONDS
+    watch = Watch(f"{count} dead letters, and the good rows")
     while True:
         rows = await parts.query(f"SELECT {', '.join(columns)} FROM {name}.dead_letters")
         through = await parts.query(f"SELECT uniqExact(row_id) FROM {name}.logs_augmented")
         if len(rows) >= count and through[0][0] > len(POISON):
             break
-        assert time.monotonic() < deadline, f"{len(rows)} of {count} letters, {through[0][0]} good rows"
+        watch.look((len(rows), through[0][0]))
         await asyncio.sleep(0.5)
     names = (*columns[:-1], "payload")
     return [dict(zip(names, (*row[:-1], bytes.fromhex(row[-1])), strict=True)) for row in rows]

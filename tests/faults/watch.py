@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import time
 from hashlib import blake2b
 from typing import Any
 
@@ -13,6 +12,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from tests.faults.world import PARTITIONS, World
+from tests.waiting import MachineClock
 
 STUCK_SECONDS = 30.0
 _LOOK_SECONDS = 0.3
@@ -91,6 +91,7 @@ class LagWatch:
         self.outage = False  # set by the driver while a fault goes on: nothing has to move then
         self.stuck: list[str] = []
         self.longest = 0.0
+        self._clock = MachineClock()
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -116,7 +117,7 @@ class LagWatch:
         committed = await admin.list_consumer_group_offsets(group)
         places = [TopicPartition(topic, number) for topic in topics for number in range(PARTITIONS)]
         ends = await consumer.end_offsets(places)
-        now = time.monotonic()
+        now = self._clock.seconds()
         for place in places:
             at = max(0, committed[place].offset) if place in committed else 0
             before, since = self._moved.get((group, place), (-1, now))

@@ -19,6 +19,7 @@ import clickhouse_connect
 
 from connectors.local.stack import LocalStack, StackStatus
 from tests.stack import shared_jars
+from tests.waiting import PATIENCE, until
 
 TAXONOMY = Path(__file__).resolve().parents[2] / "taxonomy.yaml"
 PARTITIONS = 8
@@ -88,7 +89,7 @@ class World:
             port=self.clickhouse_port,
             autogenerate_session_id=False,
             connect_timeout=3,
-            send_receive_timeout=30,
+            send_receive_timeout=int(PATIENCE),
         )
 
     async def keep_doubles(self, database: str) -> None:
@@ -123,9 +124,7 @@ class World:
         pid = getattr(self._stack.status(), part).pid
         if pid is not None:
             os.kill(pid, signal.SIGKILL)
-        deadline = time.monotonic() + 10
-        while getattr(self._stack.status(), part).pid is not None and time.monotonic() < deadline:
-            time.sleep(0.02)
+        until(lambda: getattr(self._stack.status(), part).pid is None, f"{part} is gone", pause=0.02)
 
     def start(self, part: str) -> None:
         """Start a part that was killed, on its former port and data; waits until it answers."""
@@ -143,7 +142,7 @@ class World:
                 method=method,
                 data=json.dumps(body).encode() if body is not None else None,
             )
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
                 return json.loads(answer.read())
 
         return await asyncio.to_thread(ask)

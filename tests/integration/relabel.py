@@ -153,7 +153,7 @@ async def relabel(flow: Pipeline, rows: int, seen: Verdicts) -> None:
     flow.start("poller", "sink")
     (worker,) = flow.start("agents")
     began = time.monotonic()
-    flow.wait(lambda: flow.count("logs_labeled") == rows, "all rows labelled", 600)
+    flow.wait(lambda: flow.count("logs_labeled") == rows, "all rows labelled")
     seen.say(f"{rows} rows labelled as v1 in {time.monotonic() - began:.0f} s")
 
     live = Live(flow)
@@ -164,7 +164,7 @@ async def relabel(flow: Pipeline, rows: int, seen: Verdicts) -> None:
     alone = len(live.ids)
     replaying = begin(flow, "replay", "--from-topic", *NEW)
     began = time.monotonic()
-    flow.wait(lambda: stored(flow, "v2") > rows // 50, "the replay is at work", 120)
+    flow.wait(lambda: stored(flow, "v2") > rows // 50, "the replay is at work")
     beside, before = len(live.ids), stored(flow, "v2")
     await asyncio.sleep(20)
     timed, rate = len(live.ids), (stored(flow, "v2") - before) / 20
@@ -250,10 +250,10 @@ async def from_table(flow: Pipeline, seen: Verdicts) -> None:
 
 
 async def contract(flow: Pipeline, seen: Verdicts) -> None:
-    flow.wait(lambda: flow.count("logs_augmented") >= stored(flow, "v1"), "variants", 180)
+    flow.wait(lambda: flow.count("logs_augmented") >= stored(flow, "v1"), "variants")
     judged = judge(flow.kafka, flow.prefix, 10_000, [name for name in CHANNELS if name != "deadLetter"])
     await poison(flow)  # after it not all that is on the topic is labelstream's
-    flow.wait(lambda: flow.count("dead_letters") >= POISON, "poison is dead-lettered", 180)
+    flow.wait(lambda: flow.count("dead_letters") >= POISON, "poison is dead-lettered")
     judged |= judge(flow.kafka, flow.prefix, 10_000, ["deadLetter"])
     for topic, (read, wrong) in judged.items():
         kept = read > 0 and not wrong

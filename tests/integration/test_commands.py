@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import pytest
 from tests.integration.contract_reader import judge
 from tests.integration.pipeline import ROOT, Pipeline
 from tests.stack import shared_jars
+from tests.waiting import PATIENCE, until
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def run(folder: Path, *words: str, **settings: str) -> subprocess.CompletedProce
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=PATIENCE,
         check=False,
     )
 
@@ -99,19 +99,23 @@ def test_ctrl_c_leaves_nothing_of_the_demo_running(folder: Path) -> None:
     with (folder / "demo.err").open("wb") as errors:
         demo = subprocess.Popen(command("demo", "--rows", "0"), env=clean(), cwd=folder, stderr=errors)
     tree = psutil.Process(demo.pid)
-    deadline = time.monotonic() + 90
-    while b"stored" not in (folder / "demo.err").read_bytes():
-        assert time.monotonic() < deadline, (folder / "demo.err").read_text()
-        assert demo.poll() is None, (folder / "demo.err").read_text()
-        time.sleep(0.2)
+
+    def told() -> str:
+        return (folder / "demo.err").read_text()
+
+    def stored() -> bool:
+        assert demo.poll() is None, told()
+        return "stored" in told()
+
+    until(stored, told, measure=told)
     children = tree.children(recursive=True)
     state = json.loads((folder / ".labelstream" / "stack.json").read_text())
     parts = [psutil.Process(part["pid"]) for part in state.values()]
     assert len(children) >= 3
     assert len(parts) == 3
     demo.send_signal(signal.SIGINT)
-    demo.wait(60)
-    _, alive = psutil.wait_procs([*children, *parts], timeout=10)
+    demo.wait(PATIENCE)
+    _, alive = psutil.wait_procs([*children, *parts], timeout=PATIENCE)
     assert alive == []
 
 

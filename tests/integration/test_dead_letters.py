@@ -13,13 +13,14 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from tests.integration.pipeline import Pipeline, keys
+from tests.waiting import PATIENCE
 
 
 def faults(flow: Pipeline, *given: dict[str, Any]) -> None:
     """Tell the stand-in which faults to have."""
     url = flow.llm.removesuffix("/v1") + "/faults"
     body = json.dumps(list(given)).encode()
-    urllib.request.urlopen(urllib.request.Request(url, body, method="POST"), timeout=5).close()
+    urllib.request.urlopen(urllib.request.Request(url, body, method="POST"), timeout=PATIENCE).close()
 
 
 @pytest.fixture
@@ -167,7 +168,7 @@ def test_status_shows_lag_members_and_the_roles_health(flow: Pipeline) -> None:
     assert set(roles) == {"poller", "agents", "sink"}
     assert all(role["health"] == "ok" and role["ready"] == "ok" for role in roles.values())
     for role in roles.values():
-        with urllib.request.urlopen(f"{role['url']}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"{role['url']}/metrics", timeout=PATIENCE) as answer:
             text = answer.read().decode()
         assert "labelstream_lease_age_seconds" in text
     flow.stop()

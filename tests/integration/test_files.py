@@ -18,6 +18,7 @@ import pytest
 from tests.integration.file_service import Service, csv_of, insert, on_topic, stored
 from tests.integration.pipeline import Door
 from tests.integration.replaying import texts
+from tests.waiting import PATIENCE
 
 ROWS = 400
 
@@ -34,7 +35,7 @@ async def test_the_requirements_curl_lines(service: Service, tmp_path: Path) -> 
 
     def curled(*words: str) -> dict[str, Any]:
         ended = subprocess.run(
-            [curl, "-sS", *words], cwd=tmp_path, capture_output=True, timeout=60, check=True
+            [curl, "-sS", *words], cwd=tmp_path, capture_output=True, timeout=PATIENCE, check=True
         )
         found: dict[str, Any] = json.loads(ended.stdout)
         return found

@@ -11,6 +11,7 @@ import pytest
 from tests.integration.pipeline import Pipeline
 from tests.integration.replaying import ROLES, ROWS, begin, insert, labels, lag, once, told, two_taxonomies
 from tests.kafka_tools import recreate, reset_offsets
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ async def test_a_cancelled_replay_is_resumed_or_dropped_for_good(flow: Pipeline)
     flow.wait(lambda: len(labels(flow, "v2")) > 20, "some rows labelled again")
     (job,) = told(flow, "replay", "list")["jobs"]
     assert told(flow, "replay", "cancel", job["id"])["state"] == "cancelled"
-    assert process.wait(30) == 0
+    assert process.wait(PATIENCE) == 0
     stopped = told(flow, "replay", "show", job["id"])
     assert stopped["state"] == "cancelled"
     assert stopped["published"] < ROWS
@@ -122,7 +123,7 @@ async def test_a_backfill_labels_old_rows_once_however_its_ranges_overlap(flow: 
     assert told(flow, "backfill", "--until", later, "--dry-run")["rows"] == 700
     at_once = begin(flow, "backfill", "--until", later)
     second = told(flow, "backfill", "--since", middle)
-    assert at_once.wait(60) == 0
+    assert at_once.wait(PATIENCE) == 0
     assert second["state"] == "done"
     assert told(flow, "backfill")["published"] == 0
     every = {str(row) for row in range(1, 1021)}

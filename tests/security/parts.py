@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from connectors.local.kafka import KafkaNode, Security, kafka_answers
 from streams.core.environment import load
 from streams.core.settings import Settings
 from tests.stack import shared_jars
+from tests.waiting import until
 
 SECRET = f"s3cret-{secrets.token_hex(8)}"
 USER = "labelstream"
@@ -118,11 +118,12 @@ def running(command: list[str], log: Path, ready: Callable[[], bool]) -> Iterato
     """A process, from when it is ready to the end of the context."""
     child = processes.start(command, log)
     try:
-        deadline = time.monotonic() + 90
-        while not ready():
+
+        def up() -> bool:
             assert child.alive, processes.last_lines(log)
-            assert time.monotonic() < deadline, processes.last_lines(log)
-            time.sleep(0.05)
+            return ready()
+
+        until(up, lambda: processes.last_lines(log), measure=lambda: processes.last_lines(log))
         yield
     finally:
         processes.stop([child])

@@ -10,6 +10,7 @@ import pytest
 from connectors.clickhouse.client.client import ClickHouseClient
 from streams.core.errors import AccessError, ConfigurationError, UnavailableError
 from tests.security.parts import SECRET, USER, Certificates, chain_of, settings
+from tests.waiting import PATIENCE
 
 
 def given(port: int, certificates: Certificates, **changes: object) -> dict[str, object]:
@@ -99,7 +100,7 @@ def test_a_missing_file_is_refused_by_the_settings() -> None:
 
 def test_the_front_itself_tells_no_password(clickhouse: int, certificates: Certificates) -> None:
     context = ssl.create_default_context(cafile=str(certificates.ca))
-    connection = http.client.HTTPSConnection("127.0.0.1", clickhouse, context=context, timeout=10)
+    connection = http.client.HTTPSConnection("127.0.0.1", clickhouse, context=context, timeout=PATIENCE)
     connection.request("GET", f"/?query=SELECT+1&user={USER}&password=wrong-{SECRET}")
     answer = connection.getresponse()
     text = answer.read().decode()

@@ -11,6 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from connectors.kafka.connection import connection, reach
 from streams.core.errors import AccessError, ConfigurationError, LabelstreamError, UnavailableError
 from tests.security.parts import SECRET, USER, Certificates, chain_of, kafka, settings
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def given(port: int, certificates: Certificates, **changes: object) -> dict[str,
 
 async def refused(**values: object) -> AccessError:
     with pytest.raises(AccessError) as caught:
-        await reach(settings(**values), seconds=15)
+        await reach(settings(**values), seconds=PATIENCE)
     assert SECRET not in chain_of(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.value.fix
@@ -43,7 +44,8 @@ async def refused(**values: object) -> AccessError:
 async def test_the_right_authority_and_password_come_in(
     sasl_ssl: int, certificates: Certificates, mechanism: str
 ) -> None:
-    assert await reach(settings(**given(sasl_ssl, certificates, kafka_sasl_mechanism=mechanism))) == 1
+    values = given(sasl_ssl, certificates, kafka_sasl_mechanism=mechanism)
+    assert await reach(settings(**values), seconds=PATIENCE) == 1
 
 
 async def test_messages_go_through(sasl_ssl: int, certificates: Certificates) -> None:
@@ -111,7 +113,7 @@ async def test_the_password_is_checked_without_tls_too(
 ) -> None:
     with kafka(tmp_path_factory.mktemp("sasl"), "SASL_PLAINTEXT", certificates) as port:
         right = given(port, certificates, kafka_security_protocol="SASL_PLAINTEXT", kafka_ssl_cafile=None)
-        assert await reach(settings(**right)) == 1
+        assert await reach(settings(**right), seconds=PATIENCE) == 1
         error = await refused(**(right | {"kafka_sasl_password": "wrong"}))
         assert error.setting == "KAFKA_SASL_PASSWORD"
 
@@ -126,7 +128,7 @@ async def test_a_broker_may_ask_for_a_client_certificate(
             "kafka_ssl_cafile": certificates.ca,
         }
         own = {"kafka_ssl_certfile": certificates.client, "kafka_ssl_keyfile": certificates.client_key}
-        assert await reach(settings(**without, **own)) == 1
+        assert await reach(settings(**without, **own), seconds=PATIENCE) == 1
         error = await refused(**without)
         assert error.setting == "KAFKA_SSL_CERTFILE"
 

@@ -19,6 +19,7 @@ from bench.plot import Line, chart, ticks
 from bench.running import Samples, steady_rate
 from bench.targets import TARGETS, Target
 from connectors.llm.answer import completion_in
+from tests.waiting import PATIENCE, until
 
 
 def test_the_steady_rate_is_that_of_the_middle_half() -> None:
@@ -116,22 +117,20 @@ def test_a_chart_is_svg_with_its_lines(tmp_path: Path) -> None:
 def test_the_stand_in_has_slots_a_line_and_refusals() -> None:
     def ask(base: str) -> bytes:
         request = urllib.request.Request(f"{base}/chat/completions", data=b"{}", method="POST")
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             content: bytes = answer.read()
             return content
 
-    with endpoint(slots=2, seconds=0.3) as base, ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(8) as pool, endpoint(slots=2, seconds=0.3) as base:
         answers = [pool.submit(ask, base) for _ in range(6)]
         assert completion_in(answers[0].result()).text == '{"label":"delivery"}'
         for one in answers:
             one.result()
         assert stats_of(base)["calls"] == stats_of(base)["answered"] == 6
         assert stats_of(base)["max_in_flight"] > 2
-        change(base, queue=0, slots=1, seconds=1.0)
-        first = pool.submit(ask, base)
-        while not stats_of(base)["in_flight"]:
-            pass
+        change(base, queue=0, slots=1, seconds=60.0)
+        pool.submit(ask, base)  # until the stand-in is gone
+        until(lambda: stats_of(base)["in_flight"])
         with pytest.raises(urllib.error.HTTPError, match="429"):
             ask(base)
-        first.result()
         assert stats_of(base)["refused"] == 1

@@ -16,6 +16,7 @@ from connectors.clickhouse.sink.sink import Sink
 from streams.core.settings import Settings
 from tests.stack import fresh_name
 from tests.unit.connectors.clickhouse.sink.fakes import TOPICS, FakeInput, FakeKafka, FakeLease
+from tests.waiting import eventually
 
 Address = tuple[str, int]
 Database = tuple[ClickHouseClient, Settings]
@@ -56,15 +57,15 @@ def sink_for(
     )
 
 
-async def run_until_stored(
-    sink: Sink, source: FakeInput, *, generation: int = 1, seconds: float = 20.0
-) -> None:
+async def run_until_stored(sink: Sink, source: FakeInput, *, generation: int = 1) -> None:
     """Run the sink until everything is committed, then let it go."""
     task = asyncio.create_task(sink.run(source, source.committed, generation))
     try:
-        async with asyncio.timeout(seconds):
-            while source.lag and not task.done():
-                await asyncio.sleep(0.02)
+        await eventually(
+            lambda: task.done() or not source.lag,
+            "everything is committed",
+            measure=lambda: (source.lag, sink.counts.total()),
+        )
     finally:
         task.cancel()
         await asyncio.wait([task])

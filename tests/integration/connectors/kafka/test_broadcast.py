@@ -17,6 +17,7 @@ from streams.core.errors import RefusedError, UnavailableError
 from streams.core.settings import Settings
 from streams.ports.label_feed import LiveLabel, Start
 from tests.stack import SharedStack, fresh_name
+from tests.waiting import PATIENCE
 
 PARTITIONS = 3
 Place = tuple[int, int]
@@ -86,7 +87,7 @@ async def read(
 ) -> tuple[list[LiveLabel], tuple[int, ...]]:
     """So many messages, and the positions after the last of them, as a client keeps them."""
     found: list[LiveLabel] = []
-    async with asyncio.timeout(60), contextlib.aclosing(source.follow(start, 0.2)) as slices:
+    async with asyncio.timeout(PATIENCE), contextlib.aclosing(source.follow(start, 0.2)) as slices:
         async for one in slices:
             at = list(one.before)
             if begun is not None:
@@ -118,7 +119,7 @@ async def test_all_readers_see_what_comes_through_one_consumer(topic: Topic) -> 
     async with broadcast(topic) as source:
         begun = [asyncio.Event() for _ in range(20)]
         reading = [asyncio.create_task(read(source, "now", 60, event)) for event in begun]
-        await asyncio.wait_for(asyncio.gather(*(event.wait() for event in begun)), 60)
+        await asyncio.wait_for(asyncio.gather(*(event.wait() for event in begun)), PATIENCE)
         await topic.write(60)
         for task in reading:
             labels, at = await task
@@ -150,7 +151,7 @@ async def test_whoever_comes_back_with_his_positions_goes_on_there(topic: Topic,
 
 
 async def test_a_reader_that_the_ring_overtakes_is_let_go_and_loses_nothing(topic: Topic) -> None:
-    async with broadcast(topic, ring_messages=10) as source, asyncio.timeout(120):
+    async with broadcast(topic, ring_messages=10) as source, asyncio.timeout(PATIENCE):
         slices = source.follow("now", 0.2)
         first = await anext(slices)
         assert (first.before, list(first.labels)) == ((0, 0, 0), [])
@@ -190,7 +191,7 @@ async def test_without_kafka_or_the_topic_a_reader_is_told_at_once_and_the_next_
     arguments: dict[str, Any],
 ) -> None:
     missing = Topic(arguments, fresh_name("later"))
-    async with broadcast(missing) as source, asyncio.timeout(60):
+    async with broadcast(missing) as source, asyncio.timeout(PATIENCE):
         with pytest.raises(UnavailableError):
             await anext(source.follow("now", 1.0))
         await missing.make()
@@ -207,7 +208,7 @@ async def test_without_kafka_or_the_topic_a_reader_is_told_at_once_and_the_next_
 
 
 async def test_a_service_that_ends_ends_its_readers(topic: Topic) -> None:
-    async with broadcast(topic) as source, asyncio.timeout(60):
+    async with broadcast(topic) as source, asyncio.timeout(PATIENCE):
         begun = asyncio.Event()
         reading = asyncio.create_task(read(source, "now", 5, begun))
         await begun.wait()

@@ -17,6 +17,7 @@ from streams.core.errors import LabelstreamError, LeaseLostError, RefusedError
 from streams.core.records import Outgoing, Partition, Run
 from streams.core.settings import Settings
 from tests.stack import SharedStack, fresh_name
+from tests.waiting import eventually
 
 
 @pytest.fixture(scope="module")
@@ -118,15 +119,14 @@ async def test_a_lease_that_is_lost_while_the_request_is_made_holds_it_back(
     await producer.send(Outgoing(topic, 0, b"before", b"x"))
     lease.lose()
     late = asyncio.create_task(producer.send(Outgoing(topic, 0, b"late", b"x")))
-    await asyncio.sleep(0.3)
-    assert lease.looks > 2
+    await eventually(lambda: lease.looks > 2)
     assert not late.done()
     assert await written(arguments, topic) == {b"before": 1}
     lease.may = True
     await late
     lease.lose()
     lost = asyncio.create_task(producer.send(Outgoing(topic, 0, b"lost", b"x")))
-    await asyncio.sleep(0.3)
+    await eventually(lambda: lease.looks > 2)
     producer.fence()
     with pytest.raises(LeaseLostError):
         await lost

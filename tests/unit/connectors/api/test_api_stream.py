@@ -13,6 +13,7 @@ from streams.core.errors import RefusedError
 from streams.core.records import Record
 from streams.ports.label_feed import LiveSlice, live_label
 from tests.unit.connectors.api.fakes import Fakes, client_of, item
+from tests.waiting import PATIENCE
 
 SLICES = [
     LiveSlice((0, 5), []),
@@ -134,7 +135,7 @@ def endless(closed: asyncio.Event) -> Any:
 async def test_a_client_that_takes_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_STUCK_SECONDS", 0.05)
     line, closed, streams = Line(), asyncio.Event(), Streams(9.0)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         await EventStream(endless(closed), streams, 60.0)({}, line.receive, line.send)
     assert closed.is_set()
     assert streams.open == 0
@@ -149,7 +150,7 @@ async def test_a_client_that_leaves_frees_what_it_held() -> None:
         await asyncio.sleep(0)
     assert streams.open == 1
     line.gone.set()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         await answering
     assert closed.is_set()
     assert streams.open == 0
@@ -158,7 +159,7 @@ async def test_a_client_that_leaves_frees_what_it_held() -> None:
 async def test_a_stream_ends_after_the_time_that_was_asked_for() -> None:
     line, closed = Line(), asyncio.Event()
     line.takes.set()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         await EventStream(endless(closed), Streams(9.0), 0.05)({}, line.receive, line.send)
     assert closed.is_set()
     assert line.sent[-1]["more_body"] is False

@@ -14,6 +14,7 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from connectors.llm.client import ChatClient
+from tests.waiting import eventually
 
 Reply = web.StreamResponse | dict[str, Any]
 Script = Callable[[dict[str, Any], web.BaseRequest], Awaitable[Reply] | Reply]
@@ -136,8 +137,6 @@ async def client_of(url: str, **options: Any) -> AsyncIterator[ChatClient]:
         await client.close()
 
 
-async def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
-    """Wait for ``condition``; fails after ``seconds``."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.005)
+async def until(condition: Callable[[], Any]) -> None:
+    """Wait for ``condition``, looking at it often."""
+    await eventually(condition, pause=0.005)

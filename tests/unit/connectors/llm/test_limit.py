@@ -12,6 +12,7 @@ from connectors.llm.limit import Limit, Load
 from streams.core.context import REPLAY
 from streams.core.errors import ConfigurationError, OverloadedError, RetryableError, UnavailableError
 from tests.unit.connectors.llm.fakes import until
+from tests.waiting import PATIENCE
 
 
 class Clock:
@@ -222,7 +223,7 @@ async def test_nobody_waits_when_the_endpoint_is_back_and_the_next_one_may_go() 
         assert not limit.available  # the same for everybody: at once
         await clock.forward(1)
         assert limit.available
-        await asyncio.wait_for(limit.enter(), 1)
+        await asyncio.wait_for(limit.enter(), PATIENCE)
 
 
 async def test_failures_among_successes_are_no_outage() -> None:
@@ -241,7 +242,7 @@ async def test_everything_failing_is_an_outage_whatever_the_status() -> None:
     for error in (RetryableError("HTTP 500"), OverloadedError("HTTP 503")):
         async with limit_of(4) as limit:
             for _ in range(5):
-                await asyncio.wait_for(limit.enter(), 1)
+                await asyncio.wait_for(limit.enter(), PATIENCE)
                 limit.failed(error)
             assert not limit.available
 
@@ -287,7 +288,7 @@ async def test_watching_ends_when_nothing_is_asked_for() -> None:
         limit.left()
         await clock.forward(60)
         assert asked <= 6
-        await until(lambda: limit._watching is None, 1)
+        await until(lambda: limit._watching is None)
 
 
 @pytest.mark.parametrize("most", [1, 64])

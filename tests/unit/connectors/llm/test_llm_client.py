@@ -20,6 +20,7 @@ from streams.core.errors import (
     UnavailableError,
 )
 from tests.unit.connectors.llm.fakes import ASK, chat, client_of, serving, status, until
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.usefixtures("short_pauses")
 
@@ -127,7 +128,7 @@ async def test_what_fails_for_one_request_while_others_succeed_is_given_back() -
         others = asyncio.create_task(_keep_asking(client))
         poison = client.complete(messages=[{"role": "user", "content": "poison"}], max_tokens=5)
         with pytest.raises(RetryableError, match="poison") as caught:
-            await asyncio.wait_for(poison, 30)
+            await asyncio.wait_for(poison, PATIENCE)
         assert type(caught.value) is RetryableError
         assert client.available
         others.cancel()
@@ -143,7 +144,7 @@ async def test_one_row_alone_is_not_blamed_for_an_outage() -> None:
         await until(lambda: len(there.asked) >= 7)
         assert not call.done()
         there.script = lambda *_: chat("ok")
-        assert (await asyncio.wait_for(call, 10)).text == "ok"
+        assert (await asyncio.wait_for(call, PATIENCE)).text == "ok"
 
 
 async def test_a_long_retry_after_does_not_outlast_the_outage() -> None:
@@ -153,7 +154,7 @@ async def test_a_long_retry_after_does_not_outlast_the_outage() -> None:
         calls = [asyncio.create_task(client.complete(**ASK)) for _ in range(8)]
         await until(lambda: not client.available)
         down = False
-        await asyncio.wait_for(asyncio.gather(*calls), 10)
+        await asyncio.wait_for(asyncio.gather(*calls), PATIENCE)
 
 
 async def test_an_outage_behind_a_list_of_models_that_answers_is_not_hammered() -> None:
@@ -168,7 +169,7 @@ async def test_an_outage_behind_a_list_of_models_that_answers_is_not_hammered() 
         await until(lambda: len(there.paths) - len(there.asked) >= 4)  # probes and metrics
         assert len(there.asked) - burnt <= 4
         down = False
-        await asyncio.wait_for(asyncio.gather(*calls), 15)
+        await asyncio.wait_for(asyncio.gather(*calls), PATIENCE)
 
 
 async def _keep_asking(client: Any) -> None:
@@ -189,7 +190,7 @@ async def test_an_outage_makes_calls_wait_and_all_go_on_when_it_is_over() -> Non
             assert len(there.asked) - burnt <= 8  # those that were on their way
             assert not any(call.done() for call in calls)
             down, there.models_status = False, 200
-            found = await asyncio.wait_for(asyncio.gather(*calls), 10)
+            found = await asyncio.wait_for(asyncio.gather(*calls), PATIENCE)
             assert {one.text for one in found} == {"ok"}
             assert client.available
 
@@ -203,7 +204,7 @@ async def test_a_server_that_comes_back_on_its_port_is_found_again() -> None:
             calls = [asyncio.create_task(client.complete(**ASK)) for _ in range(5)]
             await until(lambda: not client.available)
             async with serving(lambda *_: chat("ok"), port=port):
-                await asyncio.wait_for(asyncio.gather(*calls), 10)
+                await asyncio.wait_for(asyncio.gather(*calls), PATIENCE)
     said = [entry for entry in logs if "endpoint" in entry["event"]]
     assert [entry["event"] for entry in said] == [
         "the endpoint is away, nothing is sent to it",

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from connectors.local.jars import Jar, JarsUnavailableError, ensure_jars, kafka_jars
+from tests.waiting import PATIENCE
 
 Fetch = Callable[[Jar, Path], Path]
 
@@ -134,7 +135,7 @@ def test_two_processes_may_fill_one_folder(tmp_path: Path) -> None:
     def fetch(wanted: Jar, scratch: Path) -> Path:
         path = Repository()(wanted, scratch)
         if wanted.artifact == "one":
-            both.wait(10)  # both have it, before either puts it in place
+            both.wait(PATIENCE)  # both have it, before either puts it in place
         return path
 
     failures: list[BaseException] = []

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 
 from connectors.local import processes
 from connectors.local.processes import Child
+from tests.waiting import until
 
 Run = Callable[[str], Child]
 
@@ -30,13 +30,6 @@ child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 print("child", child.pid, flush=True)
 time.sleep(600)
 """
-
-
-def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -131,13 +124,22 @@ def test_stop_kills_what_does_not_listen(run: Run, log: Path) -> None:
     assert not child.alive
 
 
-def test_stop_asks_all_at_once(run: Run, log: Path) -> None:
-    children = [run(_STUBBORN) for _ in range(3)]
-    until(lambda: log.exists() and log.read_text().count("ready") == 3)
-    began = time.monotonic()
-    processes.stop(children, grace=1.0)
-    assert time.monotonic() - began < 2.5
-    assert not any(child.alive for child in children)
+class Stubborn:
+    """A child that only a kill ends; writes down who was told what."""
+
+    def __init__(self, name: int, told: list[tuple[int, signal.Signals]]) -> None:
+        self.name, self.told, self.alive = name, told, True
+
+    def signal(self, number: signal.Signals) -> None:
+        self.told.append((self.name, number))
+        self.alive = number != signal.SIGKILL
+
+
+def test_stop_asks_all_at_once() -> None:
+    told: list[tuple[int, signal.Signals]] = []
+    processes.stop([Stubborn(name, told) for name in range(3)], grace=0.1)  # type: ignore[misc]
+    asked, killed = ([(name, number) for name in range(3)] for number in (signal.SIGTERM, signal.SIGKILL))
+    assert told == [*asked, *killed]
 
 
 def test_free_ports_are_free_and_not_those_to_avoid() -> None:

@@ -21,6 +21,7 @@ from streams.cli.progress import counting, working
 from streams.cli.reference import cli_page, commands, examples_of
 from streams.core.errors import ConfigurationError, UnavailableError
 from streams.observability.watchdog import StalledError
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[4]
 COMMANDS = list(commands())
@@ -35,7 +36,7 @@ def run(folder: Path, *words: str, **settings: str) -> subprocess.CompletedProce
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
 
@@ -174,7 +175,7 @@ def test_json_on_stdout_is_whole_while_a_terminal_shows_progress(tmp_path: Path)
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=theirs,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
     os.close(theirs)
@@ -210,4 +211,4 @@ def test_a_command_and_a_role_load_only_what_they_need() -> None:
         "import streams.roles.poller\n"
         "assert not {'faust', 'pyarrow', 'fastapi'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=PATIENCE)

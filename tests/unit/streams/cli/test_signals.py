@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from tests.waiting import PATIENCE
+
 _WORK = """
 import asyncio
 import signal
@@ -35,7 +37,7 @@ def told(number: signal.Signals, *arguments: str) -> tuple[int, list[str]]:
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.send_signal(number)
-    rest, _ = process.communicate(timeout=30)
+    rest, _ = process.communicate(timeout=PATIENCE)
     return process.returncode, rest.split()
 
 

@@ -12,6 +12,7 @@ from streams.core.outcomes import Retry
 from streams.core.records import Commit, Outgoing, Partition
 from streams.delivery.routes import Limits
 from tests.unit.streams.delivery.fakes import ROWS, Broker, label, make, record, settle
+from tests.waiting import PATIENCE
 
 
 async def test_each_row_is_published_once_and_committed() -> None:
@@ -279,7 +280,7 @@ async def test_live_rows_pass_replays_that_wait_and_a_full_queue_holds_its_parti
     assert delivery.crowded() == {Partition("replay", 0)}
     for offset in range(3):
         delivery.offer(record(offset, f"live-{offset}"), 1)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while broker.rows() != ["live-0", "live-1", "live-2"]:
             await asyncio.sleep(0)
     assert order.count("replay-0") == 1
@@ -303,7 +304,7 @@ async def test_a_replay_that_was_dropped_is_passed_over_also_while_it_is_at_work
     dropped.add(0)
     for offset in range(4):
         delivery.offer(record(offset, str(offset), topic="replay"), 1)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while delivery.counts["retries:label"] < 3:
             await asyncio.sleep(0)
     dropped.add(2)

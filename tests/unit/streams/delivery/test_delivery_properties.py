@@ -17,6 +17,7 @@ from streams.core.messages import Row
 from streams.core.records import Commit, Outgoing
 from streams.delivery.routes import Limits
 from tests.unit.streams.delivery.fakes import ROWS, Broker, label, make, record, row
+from tests.waiting import PATIENCE
 
 COUNT = 40
 _SOON = 0.02
@@ -115,6 +116,6 @@ def test_every_row_is_published_once_and_none_is_committed_over(scenes: list[Any
             await scene.happen(before)
             await scene.end(how, during)
         await scene.take_over()
-        await asyncio.wait_for(scene.finish(), 30)
+        await asyncio.wait_for(scene.finish(), PATIENCE)
 
     asyncio.run(run())

@@ -10,6 +10,7 @@ from streams.core.codec import encode
 from streams.core.records import Outgoing, Record
 from streams.delivery.ordered_input import OrderedInput
 from tests.unit.streams.delivery.fakes import ROWS, Broker, record, row
+from tests.waiting import PATIENCE
 
 
 def _broker(rows: int) -> Broker:
@@ -19,7 +20,7 @@ def _broker(rows: int) -> Broker:
 
 
 async def _until_filled(intake: OrderedInput, end: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while intake.next < end:
             await asyncio.sleep(0)
 

@@ -20,11 +20,12 @@ from streams.observability import health as module
 from streams.observability.collectors import agents_metrics, poller_metrics, sink_metrics
 from streams.observability.health import Health, served
 from streams.pipeline.llm_metrics import Endpoint, llm_metrics
+from tests.waiting import PATIENCE
 
 
 def ask(url: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:

@@ -90,10 +90,10 @@ def test_an_observation_costs_little_beside_a_row() -> None:
     def cost(observe: object) -> float:
         best = float("inf")
         for _ in range(5):
-            began = time.perf_counter()
+            began = time.thread_time()
             for _ in range(2000):
                 observe(0.7)  # type: ignore[operator]
-            best = min(best, time.perf_counter() - began)
+            best = min(best, time.thread_time() - began)
         return best
 
     assert cost(series.observe) < cost(theirs.observe)

@@ -9,6 +9,7 @@ import pytest
 
 from streams.core.errors import UnavailableError
 from streams.observability.watchdog import StalledError, Watchdog
+from tests.waiting import PATIENCE
 
 
 class Clock:
@@ -49,7 +50,7 @@ async def ends(dog: Watchdog) -> bool:
 async def test_owing_without_progress_ends_with_what_is_owed() -> None:
     dog = make(lambda: 1, ["7 messages wait"])
     with pytest.raises(StalledError, match="7 messages wait"):
-        await asyncio.wait_for(dog.run(), 5)
+        await asyncio.wait_for(dog.run(), PATIENCE)
 
 
 async def test_progress_or_nothing_owed_goes_on_for_ever() -> None:

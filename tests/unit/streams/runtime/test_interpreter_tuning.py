@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from tests.waiting import PATIENCE
+
 SCRIPT = """
 import gc, sys
 from streams.runtime.interpreter_tuning import for_short_waits
@@ -18,4 +20,4 @@ assert sys.getswitchinterval() < 0.001
 
 
 def test_what_stands_is_not_looked_through_again_and_threads_switch_soon() -> None:
-    subprocess.run([sys.executable, "-c", SCRIPT], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", SCRIPT], check=True, timeout=PATIENCE)

@@ -13,6 +13,7 @@ import pytest
 
 from streams.runtime import supervisor as supervise
 from streams.runtime.supervisor import Supervisor
+from tests.waiting import PATIENCE, eventually
 
 PROGRAM = """
 import signal, sys, time
@@ -31,9 +32,7 @@ def supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Supervisor:
 
 
 async def started(tmp_path: Path, role: str, times: int) -> None:
-    async with asyncio.timeout(20):
-        while (tmp_path / f"{role}.log").read_text().count("started") < times:
-            await asyncio.sleep(0.02)
+    await eventually(lambda: (tmp_path / f"{role}.log").read_text().count("started") >= times)
 
 
 async def test_a_role_that_ends_is_started_again_and_all_are_stopped(
@@ -58,6 +57,6 @@ async def test_a_role_that_ends_is_started_again_and_all_are_stopped(
     assert first not in pids
     assert len(pids) == 2
     running.cancel()
-    await asyncio.wait([running], timeout=15)
+    await asyncio.wait([running], timeout=PATIENCE)
     assert running.done()
     assert not [pid for pid in pids if psutil.pid_exists(pid)]

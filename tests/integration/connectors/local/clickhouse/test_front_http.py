@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from connectors.local.stack import PartStatus
+from tests.waiting import PATIENCE
 
 
 def call(
@@ -26,7 +27,7 @@ def call(
     request = urllib.request.Request(url, data=body, headers=headers or {})
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(request, timeout=30) as answer:
+        with opener.open(request, timeout=PATIENCE) as answer:
             return answer.status, answer.read(), answer.headers
     except urllib.error.HTTPError as error:
         with error:

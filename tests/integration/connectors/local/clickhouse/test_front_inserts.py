@@ -22,6 +22,7 @@ import zstandard
 from clickhouse_connect.driver.exceptions import DatabaseError
 
 from connectors.local.stack import PartStatus
+from tests.waiting import PATIENCE
 
 Connect = Callable[..., Any]
 Compress = Callable[[bytes], bytes]
@@ -38,7 +39,7 @@ def post(
     front: PartStatus, statement: str, body: Sequence[bytes] | bytes, encoding: str = ""
 ) -> tuple[int, str]:
     """Insert by hand: status and text of the answer. A list of pieces is sent in chunks."""
-    connection = http.client.HTTPConnection(front.host or "", front.port, timeout=30)
+    connection = http.client.HTTPConnection(front.host or "", front.port, timeout=PATIENCE)
     headers = {"Content-Encoding": encoding} if encoding else {}
     whole: bytes | Iterator[bytes] = body if isinstance(body, bytes) else iter(body)
     connection.request("POST", f"/?query={quote(statement)}", whole, headers)

@@ -6,7 +6,6 @@ import http.client
 import signal
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -20,15 +19,9 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 from connectors.local.processes import Child
 from connectors.local.stack import LocalStack, PartStatus
 from tests.stack import stack_in
+from tests.waiting import PATIENCE, until
 
 Connect = Callable[..., Any]
-
-
-def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 @contextmanager
@@ -36,7 +29,7 @@ def open_insert(
     front: PartStatus, statement: str, data: bytes, query_id: str
 ) -> Iterator[http.client.HTTPConnection]:
     """An insert that has sent ``data`` and may send more."""
-    with closing(http.client.HTTPConnection(front.host or "", front.port, timeout=30)) as connection:
+    with closing(http.client.HTTPConnection(front.host or "", front.port, timeout=PATIENCE)) as connection:
         connection.putrequest("POST", f"/?query_id={query_id}")
         connection.putheader("Transfer-Encoding", "chunked")
         connection.endheaders()
@@ -125,7 +118,7 @@ def test_a_killed_insert_that_is_being_stored_ends(connect: Connect, client: Any
     thread.start()
     until(lambda: listed(client, f"storing-{numbers}"))
     client.command(f"KILL QUERY WHERE query_id = 'storing-{numbers}' SYNC")
-    thread.join(10)
+    thread.join(PATIENCE)
     assert not thread.is_alive()
     assert "394" in failures[0]
 
@@ -136,10 +129,8 @@ def test_an_insert_obeys_its_time_limit(client: Any, numbers: str) -> None:
         f"AS SELECT id + sleepEachRow(0.1) AS id FROM {numbers}"
     )
     settings = {"max_execution_time": 1, "max_block_size": 1}
-    began = time.monotonic()
     with pytest.raises(DatabaseError, match="159"):
         client.insert(numbers, [[one] for one in range(25)], column_names=["id"], settings=settings)
-    assert time.monotonic() - began < 10
 
 
 def test_a_killed_select_ends_with_an_error(connect: Connect, client: Any, table: str) -> None:
@@ -158,7 +149,7 @@ def test_a_killed_select_ends_with_an_error(connect: Connect, client: Any, table
     thread.start()
     until(lambda: listed(client, f"select-{table}"))
     client.command(f"KILL QUERY WHERE query_id = 'select-{table}' ASYNC")
-    thread.join(10)
+    thread.join(PATIENCE)
     assert "394" in failures[0]
 
 
@@ -174,7 +165,7 @@ def test_processes_show_the_ids_that_clients_gave(client: Any) -> None:
 
 
 def test_a_query_whose_client_is_gone_ends(front: PartStatus, client: Any, table: str) -> None:
-    with socket.create_connection((front.host or "", front.port or 0), timeout=10) as connection:
+    with socket.create_connection((front.host or "", front.port or 0), timeout=PATIENCE) as connection:
         sql = "SELECT%20sleepEachRow(0.1)%20FROM%20numbers(600)"
         connection.sendall(
             f"GET /?query={sql}&query_id=gone-{table}&max_block_size=1 HTTP/1.1\r\nHost: x\r\n\r\n".encode()
@@ -192,7 +183,7 @@ def test_an_insert_whose_client_is_gone_stores_nothing(front: PartStatus, client
 
 
 def test_an_insert_that_stops_sending_is_given_up(front: PartStatus, client: Any, numbers: str) -> None:
-    with closing(http.client.HTTPConnection(front.host or "", front.port, timeout=30)) as connection:
+    with closing(http.client.HTTPConnection(front.host or "", front.port, timeout=PATIENCE)) as connection:
         connection.putrequest("POST", "/?http_receive_timeout=1")
         connection.putheader("Transfer-Encoding", "chunked")
         connection.endheaders()

@@ -30,6 +30,7 @@ from tests.unit.connectors.clickhouse.poller.fakes import (
     poll_once,
     source_row,
 )
+from tests.waiting import PATIENCE
 
 SECOND = 1_000_000
 NOW = 1_800_000_000 * SECOND
@@ -94,7 +95,7 @@ async def test_late_rows_are_found_while_it_runs(monkeypatch: pytest.MonkeyPatch
         await asyncio.sleep(0)
     wholes = source.wholes
     source.rows.append(source_row(NOW - 50 * SECOND, "late", 2))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while len(kafka.rows()) < 2:
             await asyncio.sleep(0)
     assert source.wholes > wholes

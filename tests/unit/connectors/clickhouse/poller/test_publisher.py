@@ -24,6 +24,7 @@ from tests.unit.connectors.clickhouse.poller.fakes import (
     poll_once,
     source_row,
 )
+from tests.waiting import PATIENCE
 
 SECOND = 1_000_000
 NOW = 1_800_000_000 * SECOND
@@ -188,7 +189,7 @@ async def test_a_source_that_goes_away_leaves_what_is_on_its_way_settled(
     kafka = SlowKafka()
     source, running, ending = await polls_away(kafka, monkeypatch)
     kafka.open = True
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while len(kafka.rows()) < 8:
             await asyncio.sleep(0)
     ending.set()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -13,6 +12,7 @@ from connectors.clickhouse.sink.batcher import Batcher
 from streams.core.errors import LeaseLostError, UnavailableError
 from streams.core.records import Partition, Record
 from tests.unit.connectors.clickhouse.sink.fakes import TOPICS, FakeInput, FakeKafka
+from tests.waiting import PATIENCE, eventually
 
 L0 = Partition(TOPICS.labeled, 0)
 
@@ -58,17 +58,34 @@ def put(kafka: FakeKafka, count: int, size: int = 1) -> None:
         kafka.put(TOPICS.labeled, 0, b"x" * size)
 
 
-async def until(condition: object) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # type: ignore[operator]
-            await asyncio.sleep(0.01)
+class Clock:
+    """The time of arrivals, in the test's hands."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
 
 
-async def test_what_comes_soon_after_the_first_is_of_its_batch(kafka: FakeKafka, intake: Batcher) -> None:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(intakes, "time", made)
+    return made
+
+
+async def test_what_comes_soon_after_the_first_is_of_its_batch(
+    kafka: FakeKafka, intake: Batcher, clock: Clock
+) -> None:
     put(kafka, 1)
     batch = asyncio.create_task(intake.batch())
-    await asyncio.sleep(0.05)
+    await eventually(lambda: len(intake) == 1)
+    clock.now += intakes.GATHER_SECONDS * 0.9
     put(kafka, 1)
+    await eventually(lambda: len(intake) == 2)
+    assert not batch.done()
+    clock.now += intakes.GATHER_SECONDS
     assert len(await batch) == 2
 
 
@@ -76,7 +93,7 @@ async def test_a_batch_stays_until_it_is_done(kafka: FakeKafka, intake: Batcher)
     put(kafka, 1)
     first = await intake.batch()
     put(kafka, 1)
-    await until(lambda: len(intake) == 2)
+    await eventually(lambda: len(intake) == 2)
     assert [record.offset for record in await intake.batch()] == [0, 1]
     intake.done(len(first))
     assert [record.offset for record in await intake.batch()] == [1]
@@ -87,7 +104,7 @@ async def test_a_full_batch_does_not_wait(
 ) -> None:
     monkeypatch.setattr(intakes, "GATHER_SECONDS", 3600.0)
     put(kafka, intakes.BATCH_ROWS + 1)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         assert len(await intake.batch()) == intakes.BATCH_ROWS
         intake.done(intakes.BATCH_ROWS)
         put(kafka, 3, intakes.BATCH_BYTES // 2)
@@ -96,17 +113,14 @@ async def test_a_full_batch_does_not_wait(
 
 
 async def test_what_waited_while_a_batch_was_stored_is_not_gathered_for_long(
-    kafka: FakeKafka, intake: Batcher, monkeypatch: pytest.MonkeyPatch
+    kafka: FakeKafka, intake: Batcher, clock: Clock
 ) -> None:
-    put(kafka, 1)
-    await intake.batch()
-    put(kafka, 1)
-    await until(lambda: len(intake) == 2)
-    await asyncio.sleep(intakes.GATHER_SECONDS)  # the batch is being stored
+    for number in range(2):
+        put(kafka, 1)
+        await eventually(lambda number=number: len(intake) == number + 1)  # type: ignore[misc]
+        clock.now += intakes.GATHER_SECONDS  # at the second, while the first is being stored
     intake.done(1)
-    began = time.monotonic()
-    await intake.batch()
-    assert time.monotonic() - began < intakes.GATHER_SECONDS / 2
+    assert len(await intake.batch()) == 1  # with a clock that stands: it had waited enough
 
 
 @pytest.mark.parametrize("size", [1, 400_000])
@@ -117,7 +131,7 @@ async def test_reads_ahead_within_a_limit(
     monkeypatch.setattr(intakes, "_FETCH", 10)
     put(kafka, 10_000 if size == 1 else 500, size)
     most = 2000 if size == 1 else 2 * intakes.BATCH_BYTES // size + 10
-    await until(lambda: source.given >= most - 10)
+    await eventually(lambda: source.given >= most - 10)
     await asyncio.sleep(0.1)
     assert source.given <= most
     taken = 0
@@ -149,9 +163,9 @@ async def test_what_was_not_begun_belongs_to_the_next_owner(
     kafka: FakeKafka, source: Scripted, intake: Batcher
 ) -> None:
     put(kafka, 1)
-    await until(lambda: source.given)
+    await eventually(lambda: source.given)
     source.error = LeaseLostError("over")
-    await until(lambda: intake._reader is not None and intake._reader.done())
+    await eventually(lambda: intake._reader is not None and intake._reader.done())
     with pytest.raises(LeaseLostError, match="over"):
         await intake.batch()
 
@@ -161,7 +175,7 @@ async def test_a_wait_for_records_ends_with_the_session(source: Scripted, intake
     await asyncio.sleep(0.05)
     source.error = LeaseLostError("over")
     with pytest.raises(LeaseLostError, match="over"):
-        await asyncio.wait_for(batch, 5)
+        await asyncio.wait_for(batch, PATIENCE)
 
 
 async def test_an_unexpected_error_is_not_swallowed(source: Scripted, intake: Batcher) -> None:
@@ -169,7 +183,7 @@ async def test_an_unexpected_error_is_not_swallowed(source: Scripted, intake: Ba
     await asyncio.sleep(0.05)
     source.error = ZeroDivisionError("a bug")
     with pytest.raises(ZeroDivisionError):
-        await asyncio.wait_for(batch, 5)
+        await asyncio.wait_for(batch, PATIENCE)
 
 
 async def test_waits_for_kafka_and_says_so_once(
@@ -192,7 +206,7 @@ async def test_records_of_a_topic_that_is_gone_are_forgotten(
     kafka: FakeKafka, source: Scripted, intake: Batcher
 ) -> None:
     put(kafka, 3)
-    await until(lambda: source.given == 3)
+    await eventually(lambda: source.given == 3)
     await intake.stop()
     intake.drop(lambda record: record.offset < 2)
     intake.start()

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import socket
-import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
@@ -15,8 +14,10 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.fork_server import Forked
 from tests.integration.pipeline import Pipeline
 from tests.integration.replaying import V1, texts
+from tests.waiting import PATIENCE
 
 
 class Service:
@@ -25,9 +26,9 @@ class Service:
     def __init__(self, flow: Pipeline, port: int) -> None:
         self.flow = flow
         self.base = f"http://127.0.0.1:{port}"
-        self.client = httpx.Client(base_url=self.base, timeout=120)
+        self.client = httpx.Client(base_url=self.base, timeout=PATIENCE)
 
-    def start(self, **settings: str) -> subprocess.Popen[bytes]:
+    def start(self, **settings: str) -> Forked:
         (process,) = self.flow.start("api", **settings)
         self.flow.wait(lambda: self.status("GET", "/jobs") == 200, "the API knows its jobs")
         return process
@@ -50,11 +51,9 @@ class Service:
     def process(self, file_id: str, **more: Any) -> dict[str, Any]:
         return self.told("POST", "/process", json={"file_id": file_id, **more})
 
-    def done(self, job: str, seconds: float = 120.0) -> dict[str, Any]:
+    def done(self, job: str) -> dict[str, Any]:
         """The job, once it is."""
-        self.flow.wait(
-            lambda: self.told("GET", f"/jobs/{job}")["state"] == "done", f"job {job} is done", seconds
-        )
+        self.flow.wait(lambda: self.told("GET", f"/jobs/{job}")["state"] == "done", f"job {job} is done")
         return self.told("GET", f"/jobs/{job}")
 
     def result(self, job: str) -> list[dict[str, Any]]:

@@ -11,9 +11,7 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
-import time
 import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,6 +21,8 @@ import clickhouse_connect
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from connectors.local.stack import StackStatus
+from tests.fork_server import Forked, run
+from tests.waiting import PATIENCE, until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -51,36 +51,23 @@ class Pipeline:
             "LABELSTREAM_DATA": str(folder / "data"),
             **settings,
         }
-        self._running: list[subprocess.Popen[bytes]] = []
+        self._running: list[Forked] = []
 
     def command(self, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end, in an empty folder."""
-        return subprocess.run(
-            [sys.executable, "-m", "streams.cli", *words],
-            env={**self.environment, **settings},
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        return run(words, {**self.environment, **settings}, self.folder)
 
-    def start(self, *roles: str, **settings: str) -> list[subprocess.Popen[bytes]]:
+    def start(self, *roles: str, **settings: str) -> list[Forked]:
         """Start roles; their lines go to `<role>.log`."""
-        started = []
-        for role in roles:
-            log = (self.folder / f"{role}.log").open("ab")
-            started.append(
-                subprocess.Popen(
-                    [sys.executable, "-m", "streams.cli", "run", role],
-                    env={**self.environment, **settings},
-                    cwd=self.folder,
-                    stdout=log,
-                    stderr=log,
-                )
+        return [self.begin("run", role, log=role, **settings) for role in roles]
+
+    def begin(self, *words: str, log: str, **settings: str) -> Forked:
+        """A command in the background, its lines in ``<log>.log``."""
+        with (self.folder / f"{log}.log").open("ab") as file:
+            started = Forked(
+                words, {**self.environment, **settings}, self.folder, file.fileno(), file.fileno()
             )
-            log.close()
-        self._running += started
+        self._running.append(started)
         return started
 
     def log(self, role: str) -> str:
@@ -95,10 +82,10 @@ class Pipeline:
                 process.terminate()
         for process in self._running:
             try:
-                process.wait(15)
+                process.wait(PATIENCE / 10)
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.wait(5)
+                process.wait(PATIENCE)
 
     def clickhouse(self) -> Any:
         return clickhouse_connect.get_client(
@@ -150,17 +137,13 @@ class Pipeline:
         logs = sorted(self.folder.glob("*.log"))
         return "\n".join(f"--- {log.name}\n{log.read_text('utf-8', 'replace')[-3000:]}" for log in logs)
 
-    def wait(self, condition: Callable[[], bool], what: str, seconds: float = 90.0) -> None:
-        wait(condition, lambda: f"{what}\n{self.explain()}", seconds)
+    def wait(self, condition: Callable[[], bool], what: str) -> None:
+        """Until ``condition`` holds; a failure says ``what`` was waited for, with the roles' logs."""
+        until(condition, lambda: f"{what}\n{self.explain()}", measure=self._written, pause=0.1)
 
-
-def wait(condition: Callable[[], bool], what: Callable[[], str] | str, seconds: float = 90.0) -> None:
-    """Until ``condition`` holds; a failure says ``what`` was waited for."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"after {seconds} s still not: {what if isinstance(what, str) else what()}")
-        time.sleep(0.1)
+    def _written(self) -> list[int]:
+        """The sizes of the roles' logs, which grow as long as they do something."""
+        return [log.stat().st_size for log in sorted(self.folder.glob("*.log"))]
 
 
 def keys(messages: Sequence[Any]) -> list[str]:
@@ -169,7 +152,7 @@ def keys(messages: Sequence[Any]) -> list[str]:
 
 def standin(base: str, path: str = "/stats") -> dict[str, Any]:
     """What the stand-in says of itself."""
-    with urllib.request.urlopen(base.removesuffix("/v1") + path, timeout=5) as answer:
+    with urllib.request.urlopen(base.removesuffix("/v1") + path, timeout=PATIENCE) as answer:
         found: dict[str, Any] = json.loads(answer.read())
         return found
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -14,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from tests.fork_server import Forked
 from tests.integration.pipeline import ROOT, Pipeline
 
 ROWS = 2000
@@ -69,19 +68,9 @@ def told(flow: Pipeline, *words: str) -> dict[str, Any]:
     return found
 
 
-def begin(flow: Pipeline, *words: str) -> subprocess.Popen[bytes]:
+def begin(flow: Pipeline, *words: str) -> Forked:
     """A replay in the background."""
-    log = (flow.folder / "replay.log").open("ab")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "streams.cli", *words],
-        env=flow.environment,
-        cwd=flow.folder,
-        stdout=log,
-        stderr=log,
-    )
-    log.close()
-    flow._running.append(process)
-    return process
+    return flow.begin(*words, log="replay")
 
 
 def labels(flow: Pipeline, version: str) -> dict[str, str]:

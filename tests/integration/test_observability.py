@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -16,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from streams.observability.metrics import METRICS
 from tests.integration.pipeline import Pipeline
+from tests.waiting import PATIENCE
 
 ROLES = ("poller", "agents", "sink")
 # Of another role than those that run here, or told only by some endpoints.
@@ -53,7 +52,7 @@ def notes(flow: Pipeline) -> dict[str, str]:
 
 
 def families(url: str) -> list[Any]:
-    with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"{url}/metrics", timeout=PATIENCE) as answer:
         return list(text_string_to_metric_families(answer.read().decode()))
 
 
@@ -109,7 +108,7 @@ async def test_a_running_pipeline_says_what_it_does(running: Pipeline) -> None:
     assert poller["labelstream_source_active", ()] == 1
     for stage in ("created_to_stored", "created_to_augmented_stored"):
         assert sink["labelstream_stage_latency_seconds_count", (("stage", stage),)] == 40
-        assert 0 < sink["labelstream_stage_latency_seconds_sum", (("stage", stage),)] < 40 * 90
+        assert 0 < sink["labelstream_stage_latency_seconds_sum", (("stage", stage),)] < 40 * 3600
 
     # One trace a row, on every topic.
     traces: dict[str, set[bytes]] = {}
@@ -148,22 +147,11 @@ def _status_is_one_screen(flow: Pipeline) -> None:
     assert "kafka is down" in half.stdout
     assert found["versions"][0]["version"] in half.stdout
     # In a terminal that stays open, until somebody ends it.
-    with (flow.folder / "watch.out").open("wb") as out:
-        watching = subprocess.Popen(
-            [sys.executable, "-m", "streams.cli", "status", "--watch", "--every", "0.5", "--json"],
-            env=flow.environment,
-            cwd=flow.folder,
-            stdout=out,
-            stderr=out,
-        )
-    try:
-        flow.wait(lambda: len((flow.folder / "watch.out").read_bytes().splitlines()) >= 2, "two looks")
-        watching.send_signal(signal.SIGINT)
-        watching.wait(20)
-    finally:
-        watching.kill()
-        watching.wait()
-    looks = (flow.folder / "watch.out").read_text().splitlines()
+    watching = flow.begin("status", "--watch", "--every", "0.5", "--json", log="watch")
+    flow.wait(lambda: len(flow.log("watch").splitlines()) >= 2, "two looks")
+    watching.send_signal(signal.SIGINT)
+    watching.wait(PATIENCE)
+    looks = flow.log("watch").splitlines()
     assert all(set(json.loads(look)) == set(found) for look in looks)
 
 
@@ -189,11 +177,11 @@ def test_lag_grows_with_what_is_not_done_and_goes(running: Pipeline) -> None:
         return samples(url).get((f"labelstream_lag_{name}", labels), -1.0) if url else -1.0
 
     flow.wait(lambda: lag("agents", "messages", step) == 30, "30 messages wait for their variants")
-    assert 0 < lag("agents", "seconds", step) < 200
+    assert 0 < lag("agents", "seconds", step) < 3600
     status = json.loads(flow.command("status", "--json").stdout.strip().splitlines()[-1])
     waiting = status["topics"][f"{flow.prefix}.labeled"]
     assert waiting["lag"][f"{flow.prefix}-agents"] == waiting["lag"][f"{flow.prefix}-sink"] == 30
-    assert all(0 < age < 200 for age in waiting["lag_seconds"].values())
+    assert all(0 < age < 3600 for age in waiting["lag_seconds"].values())
     flow.stop()
     flow.start(*ROLES)
     flow.wait(lambda: lag("sink", "messages", key) == 0 and flow.count("logs_augmented") == 70, "all done")

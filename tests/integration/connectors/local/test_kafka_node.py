@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import signal
-import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -15,17 +13,11 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
 
 from connectors.local import processes
-from connectors.local.kafka import KafkaNode, KafkaStorageError, _cluster_id, kafka_answers
+from connectors.local.kafka import KafkaNode, KafkaStorageError, kafka_answers
 from connectors.local.processes import Child
 from connectors.local.stack import LocalStack
 from tests.stack import shared_jars
-
-
-def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -133,10 +125,6 @@ def test_it_listens_on_loopback_only(stack: LocalStack) -> None:
     assert {ip.removeprefix("::ffff:") for ip in listening} == {"127.0.0.1"}
 
 
-def test_nobody_there_does_not_answer() -> None:
-    assert not kafka_answers(f"127.0.0.1:{processes.free_port()}", 0.5)
-
-
 def test_a_format_that_was_killed_is_done_again(tmp_path: Path) -> None:
     node = KafkaNode(
         tmp_path, sorted(shared_jars().glob("*.jar")), processes.free_port(), processes.free_port()
@@ -155,9 +143,3 @@ def test_a_format_that_fails_says_why(tmp_path: Path) -> None:
     node = KafkaNode(tmp_path, [tmp_path / "missing.jar"], processes.free_port(), processes.free_port())
     with pytest.raises(KafkaStorageError, match="StorageTool"):
         node.prepare()
-
-
-def test_an_id_that_looks_like_an_option_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = [uuid.UUID(bytes=first + b"\0" * 15) for first in (b"\xf8", b"\xfb", b"\x01")]
-    monkeypatch.setattr("connectors.local.kafka.uuid.uuid4", lambda: made.pop(0))
-    assert _cluster_id() == "AQAAAAAAAAAAAAAAAAAAAA"

@@ -9,8 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -21,16 +20,9 @@ import pytest
 from connectors.local import processes
 from connectors.local.processes import Child
 from connectors.local.stack import LocalStack, PartStatus, PortTakenError, StackError, StackStatus
-from streams.core.errors import ConfigurationError
+from tests.waiting import PATIENCE, until
 
 _REPOSITORY = Path(__file__).resolve().parents[4]
-
-
-def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 def kill(part: PartStatus) -> None:
@@ -57,7 +49,7 @@ def test_all_parts_answer_and_the_status_says_where(stack: LocalStack) -> None:
     assert [part.state for part in status.parts] == ["stopped", "running", "running"]
     assert status.llm.address == f"http://127.0.0.1:{status.llm.port}/v1"
     assert status.clickhouse.address == f"127.0.0.1:{status.clickhouse.port}"
-    with closing(http.client.HTTPConnection("127.0.0.1", status.llm.port, timeout=10)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", status.llm.port, timeout=PATIENCE)) as connection:
         connection.request("GET", "/v1/models")
         assert json.loads(connection.getresponse().read())["data"]
     for part in (status.clickhouse, status.llm):
@@ -92,7 +84,7 @@ def test_the_stand_in_is_started_anew_with_other_arguments(stack: LocalStack) ->
         kafka=False, clickhouse=False, taxonomy=_REPOSITORY / "taxonomy.yaml", llm_args=arguments
     )
     assert (second.llm.port, second.llm.pid != first.llm.pid) == (first.llm.port, True)
-    with closing(http.client.HTTPConnection("127.0.0.1", second.llm.port, timeout=10)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", second.llm.port, timeout=PATIENCE)) as connection:
         connection.request("GET", "/v1/models")
         assert b"another" in connection.getresponse().read()
 
@@ -179,7 +171,7 @@ def test_two_ups_at_once_start_each_part_once(stack: LocalStack, tmp_path: Path)
             assert not other_starts.wait(1.0)  # it waits for this one
 
     first = stack.up(kafka=False, llm=False, on_progress=come_between)
-    other.join(30)
+    other.join(PATIENCE)
     assert second == [first]
 
 
@@ -194,7 +186,7 @@ def test_the_parts_outlive_the_command_that_started_them(tmp_path: Path) -> None
             cwd=_REPOSITORY,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=True,
         )
         assert LocalStack(tmp_path).status().clickhouse.pid == int(done.stdout)
@@ -210,19 +202,7 @@ def test_status_does_not_wait_for_a_start_under_way(stack: LocalStack) -> None:
         if line.startswith("starting clickhouse"):
             thread = threading.Thread(target=lambda: seen.append(stack.status().clickhouse.state))
             thread.start()
-            thread.join(5)
+            thread.join(PATIENCE)
 
     stack.up(kafka=False, llm=False, on_progress=look)
     assert seen == ["stopped"]
-
-
-def test_a_damaged_state_file_is_begun_anew(tmp_path: Path) -> None:
-    (tmp_path / "stack.json").write_text('{"kafka": ')
-    assert [part.state for part in LocalStack(tmp_path).status().parts] == ["stopped"] * 3
-
-
-def test_a_folder_that_cannot_be_written_is_refused_by_its_setting(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigurationError) as caught:
-        up(LocalStack(tmp_path / "file"))
-    assert caught.value.setting == "LABELSTREAM_DATA"

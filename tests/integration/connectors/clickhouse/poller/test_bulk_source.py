@@ -15,7 +15,6 @@ import pytest
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.poller import bulk_source as module
-from connectors.clickhouse.poller import message_sql as making
 from connectors.clickhouse.poller.bulk_page import BulkPage
 from connectors.clickhouse.poller.bulk_source import BulkSource
 from connectors.clickhouse.poller.publisher import Publisher
@@ -342,12 +341,3 @@ async def test_a_server_that_is_away_is_asked_again() -> None:
     with pytest.raises(UnavailableError):
         await away._trust()
     assert away._trusted is None
-
-
-def test_the_samples_show_every_plain_character_and_escape() -> None:
-    held = b"".join(row.text or b"" for row in making.SAMPLES).decode()
-    assert {chr(code) for code in range(33, 127)} < set(held)
-    assert set("АЯаяЁё«»—") < set(held)
-    assert {row.id for row in making.SAMPLES} > {None, b"", b"1"}
-    assert any(row.micros % 10**6 for row in making.SAMPLES)
-    assert any(not row.micros % 10**6 for row in making.SAMPLES)

@@ -1,10 +1,11 @@
-"""One pipeline for all tests of the page, and a browser for each."""
+"""One pipeline and one browser for all tests of the page, which therefore run in one event loop."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser
 
 from connectors.local.stack import StackStatus
@@ -40,7 +41,15 @@ def desk(stack: StackStatus, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         flow.stop()
 
 
-@pytest.fixture
-async def chrome() -> AsyncIterator[Browser]:
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def started_browser() -> AsyncIterator[Browser]:
     async with browser() as started:
         yield started
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def chrome(started_browser: Browser) -> AsyncIterator[Browser]:
+    """The browser of all tests, without anything that is open in it."""
+    yield started_browser
+    for context in started_browser.contexts:
+        await context.close()

@@ -18,6 +18,7 @@ from aiokafka import AIOKafkaProducer
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
 from tests.integration.pipeline import ROOT, Pipeline
+from tests.waiting import PATIENCE
 
 VENDOR = Path(__file__).with_name("vendor")
 WRITE, OTHER, READ = "the-key-of-anna", "the-key-of-boris", "the-key-of-a-viewer"
@@ -33,7 +34,7 @@ ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
-SECONDS = 60_000  # of a wait in the browser, in its milliseconds
+SECONDS = 1000 * PATIENCE  # of a wait in the browser, in its milliseconds
 
 
 def chromium() -> str | None:
@@ -104,7 +105,7 @@ class Desk:
         """Which faults the stand-in model has."""
         url = self.flow.llm.removesuffix("/v1") + "/faults"
         body = json.dumps(list(given)).encode()
-        urllib.request.urlopen(urllib.request.Request(url, body, method="POST"), timeout=5).close()
+        urllib.request.urlopen(urllib.request.Request(url, body, method="POST"), timeout=PATIENCE).close()
 
     def told(self, *words: str) -> dict[str, Any]:
         """The JSON of a command that succeeds."""
@@ -117,7 +118,7 @@ class Desk:
 def answers(url: str) -> bool:
     """Whether it is ready."""
     try:
-        with urllib.request.urlopen(f"{url}/readyz", timeout=10) as answer:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=PATIENCE) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False
@@ -161,7 +162,9 @@ class Watched:
 async def browser() -> AsyncIterator[Browser]:
     """A headless one."""
     async with async_playwright() as playwright:
-        started = await playwright.chromium.launch(executable_path=chromium(), args=list(ARGUMENTS))
+        started = await playwright.chromium.launch(
+            executable_path=chromium(), args=list(ARGUMENTS), timeout=SECONDS
+        )
         try:
             yield started
         finally:
@@ -170,6 +173,7 @@ async def browser() -> AsyncIterator[Browser]:
 
 async def watched(context: BrowserContext, url: str) -> Watched:
     """A new page. Requests to anything but the service are refused, and noted."""
+    context.set_default_timeout(SECONDS)
     page = await context.new_page()
     found = Watched(page, url)
 

@@ -23,6 +23,9 @@ from tests.browser.desk import (
     shipped,
     watched,
 )
+from tests.waiting import PATIENCE
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 ROWS = 90
 
@@ -134,7 +137,7 @@ async def test_a_replay_is_paused_and_resumed_and_its_version_promoted(filled: D
     flow = filled.flow
     agents = filled.workers[1]
     agents.terminate()
-    agents.wait(30)
+    agents.wait(PATIENCE)
     begun = flow.command("replay", "--from-table", "--version", "v2", "--limit", "60", "--no-wait", "--json")
     assert begun.returncode == 0, begun.stderr
     job = json.loads(begun.stdout.strip().splitlines()[-1])["id"]
@@ -148,7 +151,7 @@ async def test_a_replay_is_paused_and_resumed_and_its_version_promoted(filled: D
     await line.locator("button[data-wish=resume]").click()
     await line.locator("[data-state=working]").wait_for(timeout=SECONDS)
     filled.workers[1:2] = flow.start("agents")
-    await line.locator("[data-state=done]").wait_for(timeout=2 * SECONDS)
+    await line.locator("[data-state=done]").wait_for(timeout=SECONDS)
 
     version = at.page.locator("tr[data-version=v2]")
     await version.wait_for(timeout=SECONDS)

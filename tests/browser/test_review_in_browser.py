@@ -11,9 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from playwright.async_api import Browser
 
 from tests.browser.desk import KEYS, OTHER, SECONDS, WRITE, Desk, called, mistakes, shipped, watched
+from tests.waiting import PATIENCE
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def claimed(client: httpx.AsyncClient, desk: str, want: int, key: str) -> list[dict[str, Any]]:
@@ -56,8 +60,8 @@ async def test_twenty_rows_by_keyboard_and_two_reviewers_never_share_one(desk: D
 
     # In the other process somebody else, and the same person in another tab, at the same time.
     async with (
-        httpx.AsyncClient(base_url=desk.urls[1], timeout=60) as second,
-        httpx.AsyncClient(base_url=desk.urls[0], timeout=60) as first,
+        httpx.AsyncClient(base_url=desk.urls[1], timeout=PATIENCE) as second,
+        httpx.AsyncClient(base_url=desk.urls[0], timeout=PATIENCE) as first,
     ):
         asked = [
             claimed(one, f"tab-{number}", 5, key)
@@ -121,14 +125,14 @@ async def test_twenty_rows_by_keyboard_and_two_reviewers_never_share_one(desk: D
 async def gold_file(desk: Desk) -> Path:
     """The gold set as it is downloaded."""
     place = desk.flow.folder / "gold.csv"
-    async with httpx.AsyncClient(base_url=desk.urls[0], timeout=60) as client:
+    async with httpx.AsyncClient(base_url=desk.urls[0], timeout=PATIENCE) as client:
         answer = await client.get("/review/gold", headers={"X-API-Key": WRITE})
     place.write_bytes(answer.content)
     return place
 
 
 async def read_gold(desk: Desk, kind: str) -> list[dict[str, Any]]:
-    async with httpx.AsyncClient(base_url=desk.urls[1], timeout=60) as client:
+    async with httpx.AsyncClient(base_url=desk.urls[1], timeout=PATIENCE) as client:
         answer = await client.get("/review/gold", params={"format": kind}, headers={"X-API-Key": OTHER})
     assert answer.status_code == 200
     if kind == "csv":
@@ -138,7 +142,7 @@ async def read_gold(desk: Desk, kind: str) -> list[dict[str, Any]]:
 
 async def test_sessions_end_with_their_key_and_changes_need_the_page_s_token(desk: Desk) -> None:
     assert KEYS.startswith("anna:write")
-    async with httpx.AsyncClient(base_url=desk.urls[0], timeout=60) as client:
+    async with httpx.AsyncClient(base_url=desk.urls[0], timeout=PATIENCE) as client:
         assert (await client.get("/page/letters")).status_code == 401
         assert (await client.post("/session", json={"key": "wrong-key-wrong"})).status_code == 403
         begun = await client.post("/session", json={"key": WRITE})
@@ -149,7 +153,7 @@ async def test_sessions_end_with_their_key_and_changes_need_the_page_s_token(des
         token = begun.json()["csrf"]
         assert (await client.get("/page/letters")).status_code == 200
         # The other process knows it too.
-        other = httpx.AsyncClient(base_url=desk.urls[1], cookies=client.cookies, timeout=60)
+        other = httpx.AsyncClient(base_url=desk.urls[1], cookies=client.cookies, timeout=PATIENCE)
         async with other:
             assert (await other.get("/session")).json()["name"] == "anna"
         body = {"version": "nobody"}

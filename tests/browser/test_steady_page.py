@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, cast
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, CDPSession
 
 from connectors.api.app import Options, create_app
@@ -16,6 +17,9 @@ from connectors.api.server import listening, serving
 from connectors.api.services import Services
 from streams.ports.page import PagePorts
 from tests.browser.desk import chromium, mistakes, watched
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 # One picture stands for a second: so many before the first look at the memory, and so many after it.
 BEFORE, AFTER = 400, 1000
@@ -87,7 +91,7 @@ class Fast:
             await asyncio.sleep(0.005)
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def served() -> AsyncIterator[tuple[Fast, str]]:
     if chromium() is None:
         pytest.skip("there is no Chromium on PATH; `make browser` installs it")
@@ -121,9 +125,7 @@ async def test_time_leaves_the_page_as_heavy_as_it_was(
 
     async def shown(number: int) -> None:
         fast.most = number
-        async with asyncio.timeout(120):
-            while fast.told < number:
-                await asyncio.sleep(0.2)
+        await eventually(lambda: fast.told >= number, measure=lambda: fast.told)
         # Whatever is on its way to the page.
         await at.page.wait_for_timeout(1000)
 

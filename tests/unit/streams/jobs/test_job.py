@@ -1,0 +1,40 @@
+"""Jobs and wishes about them, as they are learned from their topic."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from streams.core.errors import ConfigurationError
+from streams.core.records import Outgoing, Record
+from streams.core.topics import Topics
+from streams.jobs.job import Job, Jobs, Wish, wish_message
+
+TOPICS = Topics("esk")
+
+
+def received(message: Outgoing, offset: int = 0) -> Record:
+    return Record(message.topic, 0, offset, 0, message.key, message.value, tuple(message.headers))
+
+
+def test_a_job_and_a_wish_do_not_overwrite_each_other() -> None:
+    jobs = Jobs()
+    job = Job(source="topic", version="v2", position={"0": 5}, starts={0: 1}, ends={0: 9})
+    jobs.learn(received(job.message(TOPICS)))
+    assert jobs.state(jobs.named(job.id)) == "publishing"
+    jobs.learn(received(wish_message(TOPICS, job.id, Wish.PAUSE)))
+    jobs.learn(received(job.model_copy(update={"published": 4}).message(TOPICS)))
+    assert jobs.named(job.id).published == 4
+    assert jobs.named(job.id).ends == {0: 9}
+    assert jobs.state(jobs.named(job.id)) == "paused"
+    jobs.learn(received(wish_message(TOPICS, job.id, Wish.RUN)))
+    late = job.model_copy(update={"updated_at": datetime.now(UTC) - timedelta(minutes=1)})
+    jobs.learn(received(late.message(TOPICS)))
+    assert jobs.state(jobs.named(job.id)) == "interrupted"
+    jobs.learn(received(job.model_copy(update={"complete": True, "done": True}).message(TOPICS)))
+    assert jobs.state(jobs.named(job.id)) == "done"
+    jobs.learn(Record("esk.cursor", 0, 0, 0, b"esk.logs", b"{}"))
+    assert list(jobs.jobs) == [job.id]
+    with pytest.raises(ConfigurationError):
+        jobs.named("none")

@@ -1,0 +1,47 @@
+"""Label versions as they travel on their topic, and what was dropped."""
+
+from __future__ import annotations
+
+import pytest
+
+from streams.core.codec import REPLAY_JOB
+from streams.core.errors import ConfigurationError
+from streams.core.label_version import LabelSpec
+from streams.core.records import Outgoing, Record
+from streams.core.topics import Topics
+from streams.versions.topic import KnownVersions, dropped_message
+
+TOPICS = Topics("esk")
+
+
+def received(message: Outgoing, offset: int = 0) -> Record:
+    return Record(message.topic, 0, offset, 0, message.key, message.value, tuple(message.headers))
+
+
+def spec(version: str = "v1", model: str = "m", prompt: str = "{domains}") -> LabelSpec:
+    return LabelSpec(
+        version=version, model=model, mode="json", prompts={"label": prompt}, taxonomy={"domains": []}
+    )
+
+
+def test_versions_travel_whole_and_what_others_wrote_is_left_out() -> None:
+    known = KnownVersions()
+    known.learn(Record("esk.versions", 0, 0, 0, b"v9", b"nonsense"))
+    known.learn(received(spec("v2").message(TOPICS)))
+    known.learn(Record("esk.versions", 0, 2, 0, b"other-key", spec("v3").message(TOPICS).value))
+    assert list(known.specs) == ["v2"]
+    assert known.specs["v2"].same_as(spec("v2"))
+    assert known.specs["v2"].difference(spec("v2", model="n", prompt="x {domains}")) == "model, prompts"
+
+
+def test_what_was_dropped_is_unwanted_and_its_name_used_up() -> None:
+    known = KnownVersions()
+    record = Record("esk.replay", 0, 0, 0, b"1", b"", ((REPLAY_JOB, b"job-1"),))
+    assert not known.unwanted(record)
+    known.learn(received(dropped_message(TOPICS, "job-1", "v2")))
+    assert known.unwanted(record)
+    assert not known.unwanted(Record("esk.replay", 0, 0, 0, b"1", b"", ((REPLAY_JOB, b"job-2"),)))
+    assert not known.unwanted(Record("esk.rows", 0, 0, 0, b"1", b""))
+    known.usable("v1")
+    with pytest.raises(ConfigurationError, match="v2"):
+        known.usable("v2")

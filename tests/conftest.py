@@ -1,7 +1,7 @@
 """What all tests share: one Kafka and ClickHouse, and the order in which several processes run the files.
 
-Most tests wait for others more than they compute. The one file that judges by the clock how soon work goes on
-comes first, so that nothing but light unit tests runs beside it.
+The one file that judges by the clock how soon work goes on comes first, so that nothing but light unit tests
+runs beside it. Then come the longest files, and at the end short ones, so that all processes end together.
 """
 
 from __future__ import annotations
@@ -21,8 +21,17 @@ from tests.stack import SharedStack
 hypothesis.settings.register_profile("labelstream", deadline=None)
 hypothesis.settings.load_profile("labelstream")
 
-_TIMED = "faults/test_recovery.py"
-_FOLDERS = ("unit", "faults", "security", "integration", "browser")
+# Where a test stands is the first of these that its path begins with.
+_ORDER = (
+    "faults/test_recovery.py",
+    "unit",
+    "browser",
+    "integration/test_",
+    "faults",
+    "integration",
+    "security",
+)
+_LAST = ("unit/repo", "unit/connectors/llm")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -30,11 +39,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     root = Path(__file__).parent
 
     def place(item: pytest.Item) -> int:
-        path = item.path.relative_to(root)
-        folder = path.parts[0]
-        if path.as_posix() == _TIMED:
-            return -1
-        return _FOLDERS.index(folder) if folder in _FOLDERS else len(_FOLDERS)
+        path = item.path.relative_to(root).as_posix()
+        if path.startswith(_LAST):
+            return len(_ORDER)
+        return next((at for at, start in enumerate(_ORDER) if path.startswith(start)), len(_ORDER))
 
     items.sort(key=place)
 

@@ -22,10 +22,11 @@ from streams.core.messages import Message, Row
 from streams.core.records import Outgoing, Partition, Record
 from streams.core.times import micros_of
 from streams.core.topics import partition_of
+from tests.integration.connectors.clickhouse.engine import Database, run_until_stored, sink_for
 from tests.unit.connectors.clickhouse.poller.fakes import PARTITIONS, TOPICS, FakeHeadroom, FakeKafka
 from tests.unit.connectors.clickhouse.poller.fakes import FakeLease as Lease
 from tests.unit.connectors.clickhouse.sink import fakes as sink_parts
-from tests.unit.connectors.clickhouse.sink.fakes import START, Database, augmented, labeled
+from tests.unit.connectors.clickhouse.sink.fakes import START, augmented, labeled
 
 SECOND = 1_000_000
 ROWS = 60
@@ -101,9 +102,9 @@ class Scene:
             kafka.publish(labeled(number), "esk.labeled")
         for number in variants:
             kafka.publish(augmented(number), "esk.augmented")
-        sink = sink_parts.sink_for(self.client, self.settings, kafka)
+        sink = sink_for(self.client, self.settings, kafka)
         places = [Partition("esk.labeled", 0), Partition("esk.augmented", 0)]
-        await sink_parts.run_until_stored(sink, sink_parts.FakeInput(kafka, places, {}))
+        await run_until_stored(sink, sink_parts.FakeInput(kafka, places, {}))
 
     def lose(self, where: int, end: int, since: int | None, topic: str = TOPICS.rows) -> Loss:
         loss = Loss(

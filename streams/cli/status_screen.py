@@ -19,6 +19,7 @@ def picture(found: dict[str, Any], at: datetime) -> RenderableType:
         *_missing(found["parts"]),
         _roles(found["roles"]),
         *_outages(found["roles"]),
+        *_retention(found["roles"]),
         _topics(found["topics"], found["groups"]),
         *_endpoints(found["roles"]),
         *_versions(found["versions"]),
@@ -71,6 +72,16 @@ def _outages(roles: list[dict[str, Any]]) -> Iterator[RenderableType]:
         for one in role.get("outages") or ():
             where = f"{one['topic']}/{one['partition']}"
             yield Text(f"{role['role']} cannot write {where} since {one['since']}: {one['why']}", style="red")
+
+
+def _retention(roles: list[dict[str, Any]]) -> Iterator[RenderableType]:
+    """Who writes no more until its readers have caught up, and what retention took from them."""
+    for role in roles:
+        for one in role.get("waits_for") or ():
+            behind = f"{one['group']} has {one['unread']} messages of {one['topic']} to read"
+            yield Text(f"{role['role']} waits for its readers: {behind}", style="yellow")
+        if losses := role.get("losses"):
+            yield Text(f"{role['role']} looks for rows that retention took: {losses} losses", style="red")
 
 
 def _at_work(role: dict[str, Any]) -> Text:

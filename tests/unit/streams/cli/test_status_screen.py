@@ -57,7 +57,14 @@ FOUND: dict[str, Any] = {
                 }
             ],
         },
-        {"role": "poller", "health": "ok", "ready": "ok", "problem": "none of [3] rows has a time"},
+        {
+            "role": "poller",
+            "health": "ok",
+            "ready": "ok",
+            "problem": "none of [3] rows has a time",
+            "waits_for": [{"topic": "esk.rows", "group": "esk-agents", "unread": 70_000, "why": "age"}],
+            "losses": 2,
+        },
         {"role": "sink", "health": "does not answer: refused", "ready": "no"},
     ],
     "versions": [
@@ -89,6 +96,8 @@ def test_everything_that_was_found_is_on_the_screen() -> None:
         "does not answer: refused",
         "agents cannot write esk.labeled/3 since 2026-01-31T09:00:00+00:00: it has no leader",
         "publishes nothing: none of [3] rows has a time",
+        "poller waits for its readers: esk-agents has 70000 messages of esk.rows to read",
+        "poller looks for rows that retention took: 2 losses",
         "current",
         "and 2 more",
         "20260131-1",

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from streams.core.errors import LabelstreamError
 
-_FORMAT_SECONDS = 60
+_FORMAT_SECONDS = 180
 _PROPERTIES = """\
 process.roles=broker,controller
 node.id=1

@@ -31,7 +31,8 @@ _SETTING: dict[PartName, str] = {
     "clickhouse": "CLICKHOUSE_HOST",
     "llm": "LLM_LABELER_API_BASE",
 }
-_READY_SECONDS = 60.0
+# A part that ends is reported at once; this is for one that hangs, also on a machine with much else to do.
+_READY_SECONDS = 180.0
 
 
 class PartStatus(BaseModel):

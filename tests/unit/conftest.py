@@ -12,6 +12,7 @@ import pytest
 _SERVERS = ("connectors.local.clickhouse", "connectors.llm.standin", "kafka.Kafka", "kafka.tools.StorageTool")
 _PROGRAMS = ("java", "chromium", "google-chrome", "chrome")
 _COMMANDS = ({"local", "up"}, {"demo"})
+_FOLDER = Path(__file__).parent
 _watching = False
 
 
@@ -42,9 +43,10 @@ sys.addaudithook(_look)
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol() -> Iterator[None]:
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     global _watching
-    _watching = True
+    # This hook is asked for every test of a run, those of other folders too.
+    _watching = item.path.is_relative_to(_FOLDER)
     try:
         return (yield)  # type: ignore[return-value]
     finally:

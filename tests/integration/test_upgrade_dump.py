@@ -60,8 +60,8 @@ async def test_today_s_roles_go_on_with_it(make: Callable[..., Pipeline], tmp_pa
     made = flow.command("init")
     assert made.returncode == 0, made.stderr
     flow.start(*ROLES)
-    flow.wait(lambda: waiting <= set(current(flow)), "the rows in flight are labelled and stored", 180)
-    flow.wait(lambda: waiting <= augmented(flow), "their variants are stored", 180)
+    flow.wait(lambda: waiting <= set(current(flow)), "the rows in flight are labelled and stored")
+    flow.wait(lambda: waiting <= augmented(flow), "their variants are stored")
     flow.stop()
     after = current(flow)
     assert {row_id: after[row_id] for row_id in before} == before

@@ -224,7 +224,7 @@ class Scene:
             client, configured, self.kafka, lease=FakeLease(self._generation), writer=self._writer
         )
         source = FakeInput(self.kafka, [L0], self._commits)
-        await run_until_stored(sink, source, generation=self._generation, seconds=60)
+        await run_until_stored(sink, source, generation=self._generation)
 
     async def _store(self, most: int) -> None:
         """An owner that stores some messages and dies before it commits."""

@@ -32,7 +32,7 @@ async def fresh_database(address: Address) -> AsyncIterator[Database]:
     try:
         await create_tables(client, settings)
         yield client, settings
-        await client.command(f"DROP DATABASE {settings.result_database} SYNC")
+        await client.command(f"DROP DATABASE IF EXISTS {settings.result_database} SYNC")
     finally:
         await client.close()
 

@@ -265,13 +265,10 @@ class GroupConsumer:
                     return
                 # Still a member of the same generation: no partition was lost.
                 log.warning("work_resumed", reason=str(lost))
-                pause = WORK_PAUSE / 5
+                await asyncio.sleep(WORK_PAUSE / 5)
             except RetryableError as error:
                 log.warning("work_resumed", reason=str(error))
-                pause = error.after or WORK_PAUSE
-            # What the next try does not find written must not be written behind its back.
-            self.producer.fence_unconfirmed()
-            await asyncio.sleep(pause)
+                await asyncio.sleep(error.after or WORK_PAUSE)
 
     async def _end_session(self) -> None:
         session, self._session = self._session, None
@@ -287,11 +284,14 @@ class GroupConsumer:
                 self.producer.fence()
             # A removed member has nothing to finish: others have its partitions.
             await asyncio.wait([task], timeout=SETTLE_SECONDS if owner else 0.1)
+            if not task.done():
+                task.cancel()
+                await asyncio.wait([task], timeout=SETTLE_SECONDS)
+                self.producer.fence()
         finally:
             if not task.done():
                 task.cancel()
                 await asyncio.wait([task], timeout=SETTLE_SECONDS)
-            self.producer.fence_unconfirmed()
 
 
 def raise_failed_tasks(consumer: AIOKafkaConsumer) -> None:

@@ -10,24 +10,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import (
-    KafkaError,
-    KafkaTimeoutError,
-    MessageSizeTooLargeError,
-    OutOfOrderSequenceNumber,
-    ProducerClosed,
-)
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, OutOfOrderSequenceNumber, ProducerClosed
 
 from connectors.kafka.errors import translate
-from connectors.kafka.partition_sender import PartitionSender
+from connectors.kafka.gate import GatedSender
 from streams.core.errors import LabelstreamError, LeaseLostError, RefusedError, UnavailableError
-from streams.core.records import Outage, Outgoing, Partition, Run
+from streams.core.records import Outgoing, Run
 from streams.core.topics import MESSAGE_BYTES
 from streams.ports.kafka import Lease
 
@@ -36,9 +31,6 @@ log = structlog.get_logger()
 LINGER_MS = 5
 BATCH_BYTES = 900_000
 _RETRY_SECONDS = 0.2
-_REQUEST_SECONDS = 10.0
-_STOP_SECONDS = 5.0
-_LOOK_SECONDS = 0.05
 
 
 class LeasedProducer:
@@ -49,11 +41,10 @@ class LeasedProducer:
         self._lease = lease
         self._current: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
-        self.outages: dict[Partition, Outage] = {}  # of all its producers
-        self._turns: dict[Partition, asyncio.Lock] = {}  # runs of one partition go out one after the other
-        self._alone: dict[Partition, asyncio.Lock] = {}
+        self._alone = asyncio.Lock()
         self._retired: set[AIOKafkaProducer] = set()
         self._disposals: set[asyncio.Task[None]] = set()
+        self._open: set[asyncio.Future[Any]] = set()  # running batches and hand-overs
         self._written: dict[str, tuple[int, int]] = {}  # messages and bytes of each topic
 
     def size_of(self, topic: str) -> float | None:
@@ -74,34 +65,23 @@ class LeasedProducer:
         await self._producer()
 
     async def stop(self) -> None:
-        """Send what is waiting, then close. What waits for a partition that cannot be written is given up."""
-        if self._current is not None:
-            self._retire(self._current)
-        if self._disposals:
-            await asyncio.wait(self._disposals, timeout=_STOP_SECONDS)
-        if self._disposals:
-            self.fence()
-            await asyncio.wait(self._disposals, timeout=_STOP_SECONDS)
+        """Send the waiting messages, then close."""
+        producer, self._current = self._current, None
+        if producer is not None:
+            await producer.stop()
+        await asyncio.gather(*self._disposals, return_exceptions=True)
 
     def fence(self) -> None:
         """Drop everything that is not confirmed: it fails with LeaseLostError and is not sent.
 
         Only what is being written to the broker at this moment may still be stored.
         """
-        producers, self._current = self._every, None
+        producers = [*self._retired, *([self._current] if self._current is not None else [])]
+        self._current = None
         for producer in producers:
-            producer._sender.fence()
+            producer._sender.fenced = True
+            producer._message_accumulator.fail_all(LeaseLostError("taken back before it was confirmed"))
             self._in_background(_dispose(producer))
-
-    def fence_unconfirmed(self) -> None:
-        """As `fence`, if anything is not confirmed."""
-        accumulators = [one._message_accumulator for one in self._every]
-        if any(one._batches or one._pending_batches for one in accumulators):
-            self.fence()
-
-    @property
-    def _every(self) -> list[AIOKafkaProducer]:
-        return [*self._retired, *([self._current] if self._current is not None else [])]
 
     async def send(self, message: Outgoing) -> int:
         while True:
@@ -131,56 +111,54 @@ class LeasedProducer:
             Run(*where, (messages[index].content for index in indices)) for where, indices in by_place.items()
         ]
         offsets = [0] * len(messages)
-        sending = await self.hand_over(runs)
-        # Whoever is told of a failure looks at what was written: then nothing may be under way any more.
-        outcomes = await asyncio.gather(*sending, return_exceptions=True)
-        for indices, batches in zip(by_place.values(), outcomes, strict=True):
-            if isinstance(batches, BaseException):
-                raise batches
+        for indices, batches in zip(by_place.values(), await (await self.hand_over(runs)), strict=True):
             found = (base + at for base, count in batches for at in range(count))
             for index, offset in zip(indices, found, strict=True):
                 offsets[index] = offset
         return offsets
 
-    async def hand_over(self, runs: Sequence[Run]) -> list[asyncio.Task[list[tuple[int, int]]]]:
+    async def hand_over(self, runs: Sequence[Run]) -> asyncio.Task[list[list[tuple[int, int]]]]:
         producer = await self._producer()
-        loop = asyncio.get_running_loop()
-        taken = [(Partition(run.topic, run.partition), loop.create_future()) for run in runs]
-        tasks = []
-        for run, (_, last) in zip(runs, taken, strict=True):
-            task = loop.create_task(self._send_run(producer, run, last))
-            task.add_done_callback(_retrieved)
-            tasks.append(task)
-        while wait_for := [one for where, one in taken if not one.done() and where not in self.outages]:
-            await asyncio.wait(wait_for, timeout=_LOOK_SECONDS)
-        return tasks
-
-    async def _send_run(
-        self, producer: AIOKafkaProducer, run: Run, last: asyncio.Future[None]
-    ) -> list[tuple[int, int]]:
-        """``last`` is set when the last message is in a batch, or none will be."""
-        where = Partition(run.topic, run.partition)
         try:
-            try:
-                async with self._turns.setdefault(where, asyncio.Lock()):
-                    batches = await _hand_over(producer, run, self._count)
-            finally:
-                last.set_result(None)
+            with self._handing_over():
+                batches = await _hand_over(producer, runs, self._open, self._count)
+        except Exception as error:
+            raise await self._failed(producer, error) from error
+        return asyncio.get_running_loop().create_task(self._confirmed(producer, batches))
+
+    @contextlib.contextmanager
+    def _handing_over(self) -> Iterator[None]:
+        """Delay failures until this is over."""
+        handing = asyncio.get_running_loop().create_future()
+        self._open.add(handing)
+        try:
+            yield
+        finally:
+            self._open.discard(handing)
+            handing.set_result(None)
+
+    async def _confirmed(
+        self, producer: AIOKafkaProducer, batches: Sequence[_Batch]
+    ) -> list[list[tuple[int, int]]]:
+        try:
             return await _places(batches)
         except Exception as error:
-            if not isinstance(error, LabelstreamError):
-                # A batch that was refused leaves a hole in its partition's sequence numbers.
-                self._retire(producer)
-            raise translate(error) from error
+            raise await self._failed(producer, error) from error
+
+    async def _failed(self, producer: AIOKafkaProducer, error: Exception) -> LabelstreamError:
+        failed = translate(error)
+        if not isinstance(failed, LeaseLostError) and not isinstance(error, LabelstreamError):
+            while self._open:  # other batches are either written or not before anybody reads
+                await asyncio.wait(self._open)
+            self._drop(producer)
+        return failed
 
     async def _producer(self) -> AIOKafkaProducer:
-        if self._current is not None and _alive(self._current):
+        if self._current is not None:
             return self._current
         async with self._starting:
             if self._current is not None:
-                if _alive(self._current):
-                    return self._current
-                self.fence()
+                return self._current
             producer = AIOKafkaProducer(
                 **self._connection,
                 enable_idempotence=True,
@@ -189,10 +167,18 @@ class LeasedProducer:
                 max_batch_size=BATCH_BYTES,
                 max_request_size=MESSAGE_BYTES,
                 metadata_max_age_ms=60_000,
-                # A broker that stands still is given up for another leader.
-                request_timeout_ms=int(_REQUEST_SECONDS * 1000),
             )
-            producer._sender = PartitionSender.take_over(producer._sender, self._lease, self.outages)
+            own = producer._sender
+            gated = GatedSender(
+                own.client,
+                acks=own._acks,
+                txn_manager=own._txn_manager,
+                message_accumulator=own._message_accumulator,
+                retry_backoff_ms=int(own._retry_backoff * 1000),
+                request_timeout_ms=own._request_timeout_ms,
+            )
+            gated.watch(self._lease)
+            producer._sender = gated
             try:
                 await producer.start()
             except BaseException as error:
@@ -203,6 +189,10 @@ class LeasedProducer:
                 raise
             self._current = producer
             return producer
+
+    def _drop(self, producer: AIOKafkaProducer) -> None:
+        if self._current is producer:
+            self.fence()
 
     def _retire(self, producer: AIOKafkaProducer) -> None:
         """Continue with a new producer; the old one sends its messages, because other partitions are in
@@ -245,11 +235,15 @@ class LeasedProducer:
         await asyncio.sleep(_RETRY_SECONDS)
 
     async def _send_alone(self, message: Outgoing) -> int:
-        """The broker refused a batch for its size. Alone, each message learns whether it was its own."""
-        run = Run(message.topic, message.partition, iter([message.content]))
-        async with self._alone.setdefault(Partition(*message[:2]), asyncio.Lock()):
-            last = asyncio.get_running_loop().create_future()
-            return (await self._send_run(await self._producer(), run, last))[0][0]
+        """The broker refused a batch for its size. Sent alone, each message shows whether it is too large."""
+        async with self._alone:
+            producer = await self._producer()
+            try:
+                alone = Run(message.topic, message.partition, iter([message.content]))
+                return (await _places(await _hand_over(producer, [alone], self._open, self._count)))[0][0][0]
+            except Exception as error:
+                self._retire(producer)
+                raise translate(error) from error
 
 
 async def send_each(connection: dict[str, Any], messages: Sequence[Outgoing]) -> None:
@@ -267,77 +261,68 @@ async def send_each(connection: dict[str, Any], messages: Sequence[Outgoing]) ->
 
 
 class _Batch(NamedTuple):
-    """A batch that aiokafka has, and how many ``messages`` it has."""
+    """A batch that aiokafka has; ``run``: the index of its run, ``messages``: their number."""
 
+    run: int
     messages: int
     sent: asyncio.Future[Any]
 
 
 async def _hand_over(
-    producer: AIOKafkaProducer, run: Run, counted: Callable[[str, int, int], None]
+    producer: AIOKafkaProducer,
+    runs: Sequence[Run],
+    under_way: set[asyncio.Future[Any]],
+    counted: Callable[[str, int, int], None],
 ) -> list[_Batch]:
-    """Send through aiokafka's batch API, which costs a third of a future per message. ``counted`` is told
-    each batch's topic, messages and bytes."""
+    """Send through aiokafka's batch API, which costs a third of a future per message. ``under_way`` has each
+    batch until it is done; ``counted`` is called with its topic, messages and bytes.
+
+    The runs are sent in turn, batch by batch: aiokafka sends one batch of a partition, and waits for it.
+    """
     batches: list[_Batch] = []
-    over: list[Any] = []  # what the last batch had no room for
-    messages = iter(run.messages)
+    waiting = deque(enumerate(runs))
+    over: dict[int, Any] = {}  # messages for which a run's last batch had no room
     try:
-        while True:
+        while waiting:
+            index, run = waiting.popleft()
             batch, count, now = producer.create_batch(), 0, int(time.time() * 1000)
             # The batch's own append is twice as slow; it also counts, which is done below.
             append = batch._builder.append
-            left = chain([over.pop()], messages) if over else messages
-            for key, value, headers in left:
+            messages = chain([over.pop(index)], run.messages) if index in over else run.messages
+            for key, value, headers in messages:
                 size = len(value or b"") + len(key or b"")
                 if size > MESSAGE_BYTES:
                     raise RefusedError(f"too large for the topic: {size} bytes", reason="too-large")
                 if append(count, now, key, value, headers) is None:
-                    over.append((key, value, headers))
+                    over[index] = (key, value, headers)
+                    waiting.append((index, run))
                     break
                 count += 1
             batch._relative_offset = count
             batch.close()
             if count:
-                batches.append(_Batch(count, await _sent(producer, batch, run)))
+                sent = await producer.send_batch(batch, run.topic, partition=run.partition)
+                batches.append(_Batch(index, count, sent))
                 counted(run.topic, count, batch.size())
-                await asyncio.sleep(0)  # it can go out while the next is made
-            if not over:
-                return batches
+                under_way.add(sent)
+                sent.add_done_callback(under_way.discard)
+                await asyncio.sleep(0)  # it can be sent while the next one is made
     except BaseException:
         # Whatever was passed on will be sent; the caller must not return before the result is known.
         await asyncio.gather(*(batch.sent for batch in batches), return_exceptions=True)
         raise
+    return batches
 
 
-async def _sent(producer: AIOKafkaProducer, batch: Any, run: Run) -> asyncio.Future[Any]:
-    """Hand over a batch, which waits for the one before it, however long."""
-    while True:
-        with contextlib.suppress(KafkaTimeoutError):
-            sent: asyncio.Future[Any] = await producer.send_batch(batch, run.topic, partition=run.partition)
-            return sent
-
-
-async def _places(batches: Sequence[_Batch]) -> list[tuple[int, int]]:
-    """Where the batches begin, and how many messages they have."""
+async def _places(batches: Sequence[_Batch]) -> list[list[tuple[int, int]]]:
+    """For each run the offsets where its batches begin, and their numbers of messages."""
     outcomes = await asyncio.gather(*(batch.sent for batch in batches), return_exceptions=True)
-    places: list[tuple[int, int]] = []
+    places: dict[int, list[tuple[int, int]]] = {}
     for batch, outcome in zip(batches, outcomes, strict=True):
         if isinstance(outcome, BaseException):
             raise outcome
-        places.append((int(outcome.offset), batch.messages))
-    return places
-
-
-def _alive(producer: AIOKafkaProducer) -> bool:
-    """Whether aiokafka's tasks run: what they fail with is told to nobody who sends later."""
-    tasks = (producer._sender.sender_task, producer.client._sync_task)
-    return not any(task is not None and task.done() for task in tasks)
-
-
-def _retrieved(task: asyncio.Task[Any]) -> None:
-    """Its caller may be gone."""
-    if not task.cancelled():
-        task.exception()
+        places.setdefault(batch.run, []).append((int(outcome.offset), batch.messages))
+    return [places[index] for index in sorted(places)]
 
 
 def _size(message: Outgoing) -> int:

@@ -18,7 +18,6 @@ def picture(found: dict[str, Any], at: datetime) -> RenderableType:
     return Group(
         *_missing(found["parts"]),
         _roles(found["roles"]),
-        *_outages(found["roles"]),
         *_retention(found["roles"]),
         _topics(found["topics"], found["groups"]),
         *_endpoints(found["roles"]),
@@ -65,13 +64,6 @@ def _roles(roles: list[dict[str, Any]]) -> RenderableType:
             _counts(role),
         )
     return table
-
-
-def _outages(roles: list[dict[str, Any]]) -> Iterator[RenderableType]:
-    for role in roles:
-        for one in role.get("outages") or ():
-            where = f"{one['topic']}/{one['partition']}"
-            yield Text(f"{role['role']} cannot write {where} since {one['since']}: {one['why']}", style="red")
 
 
 def _retention(roles: list[dict[str, Any]]) -> Iterator[RenderableType]:

@@ -98,8 +98,7 @@ class Delivery:
         self._generation = -1
         self._inputs: dict[Partition, Input] = {}
         self._running: dict[asyncio.Task[None], Work] = {}
-        self._sender = sender
-        self._places = Places(limits, flow.replays, sender)
+        self._places = Places(limits, flow.replays)
         self._turns: dict[str, deque[Partition]] = {}
         self._underway: dict[tuple[int, bytes], asyncio.Future[None]] = {}
 
@@ -164,26 +163,19 @@ class Delivery:
             state.intake.close()
             state.waiting.clear()
         ends = asyncio.get_running_loop().time() + seconds
-        if owner and (waits := self._settling()):
+        if owner and self._running:
             # Their calls are running: the next owner of the partitions would have to repeat them.
-            await asyncio.wait(waits, timeout=min(_FINISH_SECONDS, seconds / 2))
+            await asyncio.wait(list(self._running), timeout=min(_FINISH_SECONDS, seconds / 2))
         for task, work in list(self._running.items()):
             if not (owner and work.handed_over):
                 task.cancel()
-        if waits := self._settling():
+        if self._running:
             left = ends - asyncio.get_running_loop().time()
-            await asyncio.wait(waits, timeout=max(left, 0.1))
+            await asyncio.wait(list(self._running), timeout=max(left, 0.1))
         settled = owner and not self._running
         for task in list(self._running):
             task.cancel()
         return settled
-
-    def _settling(self) -> list[asyncio.Task[None]]:
-        """What is at work, without the results that no leader takes now."""
-        outages = self._sender.outages
-        return [
-            task for task, work in self._running.items() if not (work.handed_over and work.output in outages)
-        ]
 
     def forget(self) -> None:
         """After the last commit: no partition is owned any more."""
@@ -276,10 +268,8 @@ class Delivery:
     def _held_back(self, state: Input) -> bool:
         record, route = state.waiting[0]
         outputs = (route.output, self.flow.dead_letter)
-        return (
-            state.window.span >= self._limits.span
-            or Partition(route.output, record.partition) in self._sender.outages
-            or any(self._full(Partition(topic, record.partition)) for topic in outputs)
+        return state.window.span >= self._limits.span or any(
+            self._full(Partition(topic, record.partition)) for topic in outputs
         )
 
     def _begin(self, state: Input) -> None:
@@ -305,11 +295,9 @@ class Delivery:
         """A message or a partition cannot go on: no commit will pass it."""
         self.unsure = f"unexpected {type(error).__name__}: {error}"
 
-    def _decided(self, work: Work, output: Done[Any] | Reject | None) -> None:
+    def _decided(self, work: Work) -> None:
         """The step can take another message."""
-        topic = work.route.output if isinstance(output, Done) else self.flow.dead_letter
-        where = Partition(topic, work.record.partition) if output is not None else None
-        self._places.decided(work, where)
+        self._places.decided(work)
         self._pump()
 
     # --- one message ---
@@ -322,10 +310,7 @@ class Delivery:
             key = (work.record.partition, work.identity)
             # The same row twice at a time (a live one and its replay): the second waits for the first.
             while (other := self._underway.get(key)) is not None:
-                self._places.paused(work)
-                self._pump()
                 await asyncio.wait([other])
-                self._places.resumed(work)
             if self._known(work):
                 self.counts[f"known:{work.route.name}"] += 1
                 work.state.window.finish(work.slot)
@@ -334,7 +319,7 @@ class Delivery:
             self._underway[key] = done
             try:
                 output = broken or await self._ask(work)
-                self._decided(work, output)
+                self._decided(work)
                 if output is None or self.flow.unwanted(work.record):
                     self.counts[f"unwanted:{work.route.name}"] += 1
                 else:

@@ -7,7 +7,7 @@ from collections import deque
 from streams.core.codec import traceparent_for
 from streams.core.context import TRACEPARENT, about_row
 from streams.core.messages import Row
-from streams.core.records import Partition, Record
+from streams.core.records import Record
 from streams.delivery.commit_window import Slot, Window
 from streams.delivery.deduplication import Floors, Memory
 from streams.delivery.ordered_input import OrderedInput
@@ -36,7 +36,6 @@ class Work:
         "identity",
         "kind",
         "message",
-        "output",
         "record",
         "route",
         "slot",
@@ -54,7 +53,6 @@ class Work:
         self.generation = generation
         self.kind = kind
         self.asking = True  # a step is processing it
-        self.output: Partition | None = None  # where its result goes, once that is known
         self.handed_over = False  # its output was passed to the sender
         self.message: Row | None = None
         self.identity = b""

@@ -40,8 +40,6 @@ from streams.observability.collectors import (
     cache_metrics,
     lost_metrics,
     member_metrics,
-    outage_metric,
-    outages_of,
     waits_metric,
 )
 from streams.observability.health import Health
@@ -166,7 +164,6 @@ async def _deliver(
         yield call_seconds.collect()
         yield from lags.measure()
         yield waits_metric(headroom.waits, writers)
-        yield outage_metric(producer.outages)
         yield from lost_metrics(losses)
         yield from member_metrics(lease)
         yield LABEL_VERSION.one(1.0, live.version, live.model)
@@ -178,7 +175,6 @@ async def _deliver(
             "in_flight": delivery.in_flight,
             "lost": dict(losses.counts),
             "waits_for": [wait._asdict() for wait in headroom.waits],
-            "outages": outages_of(producer.outages),
             "endpoints": {name: vars(model.state()) for name, model in models.items()},
         }
 
@@ -190,7 +186,7 @@ async def _deliver(
             return problem
         if not all(model.available for model in models.values()) or headroom.waits:
             return ""  # it waits for Kafka; the log says so
-        return await lag_owed(view, lease, producer.outages)
+        return await lag_owed(view, lease)
 
     health.measure, health.state = measure, state
     for_short_waits()

@@ -24,13 +24,7 @@ from streams.core.availability import until_available
 from streams.core.losses import Losses
 from streams.core.settings import Settings
 from streams.jobs.in_flight_rows import InFlightReader
-from streams.observability.collectors import (
-    member_metrics,
-    outage_metric,
-    outages_of,
-    poller_metrics,
-    waits_metric,
-)
+from streams.observability.collectors import member_metrics, poller_metrics, waits_metric
 from streams.observability.health import Health
 from streams.observability.metrics import CREATED_TO_POLLED, STAGE_LATENCY, Histogram
 from streams.observability.watchdog import Watchdog
@@ -108,7 +102,6 @@ async def poller(settings: Settings, health: Health) -> None:
             unread=bool(poller and poller.problem),
         )
         yield waits_metric(headroom.waits, {topics.rows: "poll"})
-        yield outage_metric(group.producer.outages)
         yield latency.collect()
         yield from member_metrics(group.lease)
 
@@ -127,7 +120,6 @@ async def poller(settings: Settings, health: Health) -> None:
             "counts": dict(counts),
             "waits_for": waits,
             "losses": len(losses.open),
-            "outages": outages_of(group.producer.outages),
             "problem": active[0].problem if active else "",
         }
 

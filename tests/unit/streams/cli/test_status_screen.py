@@ -48,14 +48,6 @@ FOUND: dict[str, Any] = {
                     "reason": "[it] does not answer",
                 }
             },
-            "outages": [
-                {
-                    "topic": "esk.labeled",
-                    "partition": 3,
-                    "since": "2026-01-31T09:00:00+00:00",
-                    "why": "it has no leader",
-                }
-            ],
         },
         {
             "role": "poller",
@@ -94,7 +86,6 @@ def test_everything_that_was_found_is_on_the_screen() -> None:
         "done label 90",
         "[it] does not answer",  # what others say is no markup
         "does not answer: refused",
-        "agents cannot write esk.labeled/3 since 2026-01-31T09:00:00+00:00: it has no leader",
         "publishes nothing: none of [3] rows has a time",
         "poller waits for its readers: esk-agents has 70000 messages of esk.rows to read",
         "poller looks for rows that retention took: 2 losses",

@@ -51,19 +51,18 @@ class SlowKafka(FakeKafka):
             if not gate.done():
                 gate.set_result(None)
 
-    async def hand_over(self, runs: Sequence[Run]) -> list[asyncio.Task[list[tuple[int, int]]]]:
+    async def hand_over(self, runs: Sequence[Run]) -> asyncio.Task[list[list[tuple[int, int]]]]:
         gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.gates.append(gate)
         if self._open:
             gate.set_result(None)
-
-        async def later(run: Run) -> list[tuple[int, int]]:
-            await gate
-            (sending,) = await FakeKafka.hand_over(self, [run])
-            return await sending
-
         held = [Run(run.topic, run.partition, iter(list(run.messages))) for run in runs]
-        return [asyncio.create_task(later(run)) for run in held]
+
+        async def later() -> list[list[tuple[int, int]]]:
+            await gate
+            return await (await FakeKafka.hand_over(self, held))
+
+        return asyncio.create_task(later())
 
 
 async def publisher_to(kafka: FakeKafka) -> Publisher:

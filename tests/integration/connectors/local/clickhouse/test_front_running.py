@@ -225,7 +225,7 @@ def test_large_results_and_inserts_do_not_grow_the_front(own_front: PartStatus) 
             highest = max(highest, process.memory_info().rss)
 
     client.raw_insert("stored", insert_block=pieces(), fmt="TSV", settings={"max_memory_usage": 200_000_000})
-    assert client.command("SELECT count() FROM numbers") == 6_000_000
+    assert client.command("SELECT count() FROM stored") == 6_000_000
     assert highest - before < 250_000_000
 
 

@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo unit test soak soak-seeds soak-outages soak-backlog soak-relabel soak-retention soak-tables bench lint format typecheck generate clean
+.PHONY: help setup browser demo unit test soak soak-seeds soak-cluster soak-outages soak-backlog soak-relabel soak-retention soak-tables bench lint format typecheck generate clean
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -42,6 +42,9 @@ soak: soak-seeds  ## The long run to begin with: soak-seeds
 
 soak-seeds: setup  ## Fresh seeds of faults, Kafka's included, for SECONDS (600): verdicts and memory of each role
 	@$(BIN)/python -m tests.faults.soak --seconds $(or $(SECONDS),600) $(ARGS)
+
+soak-cluster: setup  ## COUNT (10) fresh seeds of 5,000 rows on three brokers: leaders killed, followers cut off; an hour
+	@$(BIN)/python -m tests.faults.soak --cluster --rows 5000 --count $(or $(COUNT),10) $(ARGS)
 
 soak-outages: setup  ## Each dependency away for SECONDS (120): how soon work goes on, and no dead letter; ten minutes
 	@$(BIN)/python -m tests.faults.outages --seconds $(or $(SECONDS),120) $(ARGS)

@@ -8,6 +8,7 @@ production clusters have.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -16,7 +17,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from confluent_kafka import KafkaException
+from aiokafka.client import AIOKafkaClient
+from confluent_kafka import ElectionType, KafkaException, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -29,6 +31,7 @@ from confluent_kafka.admin import (
 from connectors.local import processes
 from connectors.local.jars import ensure_jars
 from connectors.local.kafka import KafkaNode, kafka_answers
+from tests.reassignment import AlterPartitionReassignments
 from tests.replication_link import ReplicationLink
 from tests.stack import shared_jars
 
@@ -268,6 +271,26 @@ class Cluster:
             ),
             f"leaders of {topic}",
         )
+
+    async def reassign(self, replicas: Mapping[str, Sequence[int]]) -> None:
+        """Give every partition of each topic these replicas; returns when it has begun."""
+        partitions = {topic: sorted(self.places(topic)) for topic in replicas}
+        wanted = {topic: (partitions[topic], brokers) for topic, brokers in replicas.items()}
+        client = AIOKafkaClient(bootstrap_servers=self.address)
+        await client.bootstrap()
+        try:
+            answer = await client.send(client.get_random_node(), AlterPartitionReassignments(wanted))
+            codes = {code for _, found, _ in answer.responses for _, code, _, _ in found}
+            assert answer.error_code == 0, answer
+            assert codes == {0}, answer
+        finally:
+            await client.close()
+
+    async def elect_preferred(self, topics: Sequence[str]) -> None:
+        """Have the first replica of each partition lead it."""
+        places = [TopicPartition(topic, number) for topic in topics for number in self.places(topic)]
+        election = self.admin().elect_leaders(ElectionType.PREFERRED, places, operation_timeout=60)
+        await asyncio.to_thread(election.result, 60)
 
     def configure(self, topic: str, name: str, value: str) -> None:
         """Set one of the topic's settings."""

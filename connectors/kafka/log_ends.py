@@ -59,9 +59,14 @@ class _Leader(NamedTuple):
 class LogEnds:
     """Checks ``partitions`` until the end of each is known."""
 
-    def __init__(self, connection: dict[str, Any], partitions: Iterable[Partition]) -> None:
+    def __init__(
+        self, connection: dict[str, Any], partitions: Iterable[Partition], others: Iterable[Partition] = ()
+    ) -> None:
+        """For ``others`` only the first offset is requested."""
         self._connection = connection
         self._missing = set(partitions)
+        self._others = set(others) - self._missing
+        self._missing |= self._others
         self._ends: dict[Partition, tuple[int, int]] = {}  # leader epoch, the end of the leader's log
         self._why: dict[Partition, str] = {}
         self._moved = False
@@ -78,6 +83,8 @@ class LogEnds:
         Raises:
             AccessError, ConfigurationError: a person must change something.
         """
+        if not self._missing:
+            return
         pause, began, said = _FIRST_PAUSE, time.monotonic(), False
         client = AIOKafkaClient(**self._connection)
         try:
@@ -112,6 +119,7 @@ class LogEnds:
             await client.force_metadata_update()  # brokers may have new addresses
         self._moved = False
         leaders = await self._leaders(client)
+        others = {partition: leaders.pop(partition) for partition in self._others & leaders.keys()}
         unknown = {p: one for p, one in leaders.items() if self._ends.get(p, (-1,))[0] != one.epoch}
         for partition, end in (await self._ask(client, unknown, _log_ends)).items():
             self._ends[partition] = leaders[partition].epoch, end
@@ -123,8 +131,8 @@ class LogEnds:
                     f"written up to offset {self._ends[partition][1]}, in all in-sync replicas up to {at}"
                 )
         reached = {p: asked[p] for p, at in visible.items() if at >= self._ends[p][1]}
-        first = await self._ask(client, reached, _earliest)
-        return {partition: (at, visible[partition]) for partition, at in first.items()}
+        first = await self._ask(client, reached | others, _earliest)
+        return {partition: (at, visible.get(partition, at)) for partition, at in first.items()}
 
     async def _leaders(self, client: AIOKafkaClient) -> dict[Partition, _Leader]:
         """The present leaders. Several brokers are asked, and the newest leader counts: one may hang, and one

@@ -67,28 +67,36 @@ class TailReader:
                 raise translate(error) from error
         return {Partition(*place): first for place, first in found.items()}
 
+    async def offsets_at(self, partitions: Sequence[Partition], millis: int) -> dict[Partition, int]:
+        places = [TopicPartition(*partition) for partition in partitions]
+        async with self._consumer() as consumer:
+            try:
+                found = await consumer.offsets_for_times(dict.fromkeys(places, millis))
+                ends = await consumer.end_offsets(places)
+            except Exception as error:
+                raise translate(error) from error
+        return {Partition(*place): at.offset if (at := found[place]) else ends[place] for place in places}
+
     async def written(
-        self, partitions: Iterable[Partition]
+        self, partitions: Iterable[Partition], others: Iterable[Partition] = ()
     ) -> AsyncIterator[dict[Partition, tuple[int, int]]]:
-        if wanted := list(partitions):
-            async for found in LogEnds(self._connection, wanted).look():
-                yield found
+        async for found in LogEnds(self._connection, partitions, others).look():
+            yield found
 
     async def written_many(self, partitions: Iterable[Partition]) -> dict[Partition, tuple[int, int]]:
         bounds: dict[Partition, tuple[int, int]] = {}
-        if wanted := list(partitions):
-            ends = LogEnds(self._connection, wanted)
-            try:
-                async with asyncio.timeout(PATIENCE_SECONDS):
-                    async for found in ends.look():
-                        bounds |= found
-            except TimeoutError as error:
-                partition, reason = min(ends.why().items())
-                raise UnavailableError(
-                    f"{len(ends.why())} partitions cannot be read to their end, as "
-                    f"{partition.topic}/{partition.partition}: {reason}",
-                    setting=SETTING,
-                ) from error
+        ends = LogEnds(self._connection, partitions)
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                async for found in ends.look():
+                    bounds |= found
+        except TimeoutError as error:
+            partition, reason = min(ends.why().items())
+            raise UnavailableError(
+                f"{len(ends.why())} partitions cannot be read to their end, as "
+                f"{partition.topic}/{partition.partition}: {reason}",
+                setting=SETTING,
+            ) from error
         return bounds
 
     async def read(self, topic: str, partition: int, start: int) -> AsyncIterator[list[Record]]:

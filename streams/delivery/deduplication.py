@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from hashlib import blake2b
+from typing import Any
+
+import numpy as np
 
 from streams.core.codec import (
     CREATED_AT,
@@ -20,7 +23,36 @@ from streams.core.messages import MESSAGES
 from streams.core.records import Partition, Record
 
 _RECENT = 25_000
+_DIGEST = np.dtype("S16")  # compared byte by byte; all are equally long, so that a last zero counts as well
 _STEPS = {kind.message_type.encode(): kind.made_by.encode() for kind in MESSAGES}
+
+
+class Digests:
+    """A large set of 16-byte digests: all but the newest are in sorted arrays, with 16 bytes each."""
+
+    def __init__(self, unsorted: int = 20_000) -> None:
+        """``unsorted``: how many are kept before they are sorted."""
+        self._most = unsorted
+        self._new: set[bytes] = set()
+        self._sorted: list[Any] = []  # each twice as long as the next, or longer
+
+    def __contains__(self, digest: bytes) -> bool:
+        if digest in self._new:
+            return True
+        wanted = np.frombuffer(digest, _DIGEST)
+        return any(
+            (at := int(np.searchsorted(some, wanted)[0])) < len(some) and some[at] == wanted[0]
+            for some in self._sorted
+        )
+
+    def add(self, digest: bytes) -> None:
+        self._new.add(digest)
+        if len(self._new) >= self._most:
+            more = np.sort(np.frombuffer(b"".join(self._new), _DIGEST))
+            self._new = set()
+            while self._sorted and len(self._sorted[-1]) < 2 * len(more):
+                more = np.union1d(self._sorted.pop(), more)
+            self._sorted.append(more)
 
 
 class Identities:
@@ -33,12 +65,12 @@ class Identities:
     """
 
     def __init__(self) -> None:
-        self._learned: set[bytes] = set()
+        self._learned = Digests()
         self._recent: set[bytes] = set()
         self._order: deque[bytes] = deque()
 
     def __contains__(self, identity: bytes) -> bool:
-        return identity in self._learned or identity in self._recent
+        return identity in self._recent or identity in self._learned
 
     def learn(self, identity: bytes) -> None:
         """One from the tail of the output."""
@@ -82,25 +114,6 @@ class Memory:
             self.given_up.learn(_bytes_identity_in(step, record))
 
 
-class Floors:
-    """For each output topic of one partition number, the offset from which on this process may still write.
-
-    Shared by all inputs that write there, so that the floor of a topic rises although one of them rarely
-    writes to it.
-    """
-
-    def __init__(self, ends: Mapping[str, int]) -> None:
-        self.current: Mapping[str, int] = dict(ends)
-
-    def sent(self, topic: str, offset: int) -> None:
-        """An output was confirmed at ``offset``.
-
-        Brokers append in order, so the output of any message that is taken from now on has a higher offset.
-        """
-        if offset >= self.current.get(topic, 0):
-            self.current = {**self.current, topic: offset + 1}
-
-
 def row_identity(
     step: str, row_id: bytes, created_at: bytes, label_version: bytes, recovered: bytes = b""
 ) -> bytes:
@@ -140,6 +153,14 @@ def _identities_in(step: bytes, row_id: bytes, record: Record) -> Iterator[bytes
     yield _digest(b"row", step, row_id, created_at, version)
     if recovered := recovered_by(record):
         yield _digest(b"row", step, row_id, created_at, version, recovered)
+
+
+def finished_by(record: Record) -> tuple[Partition, int] | None:
+    """Partition and offset of the message that a step has finished with ``record``, a message of an output
+    topic; None for dead letters of other parts.
+    """
+    step = record.header("step")
+    return source_of(record) if step is None or step in _STEPS.values() else None
 
 
 def source_of(record: Record) -> tuple[Partition, int] | None:

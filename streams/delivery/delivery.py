@@ -10,34 +10,23 @@ read first.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
-from typing import Any
 
 import structlog
 
-from streams.core.codec import created_at_header, decode, digest_of
 from streams.core.context import AT_WORK, REPLAY
-from streams.core.errors import LeaseLostError, UndecodableError
+from streams.core.errors import LeaseLostError, RetryableError
 from streams.core.losses import time_of
 from streams.core.messages import Row
-from streams.core.outcomes import Done, Reject, Retry
-from streams.core.records import Commit, Partition, Record, made_anew
-from streams.delivery.commit_window import Start, Window
+from streams.core.records import Commit, Partition, Record
+from streams.delivery.asking import Asking
+from streams.delivery.commit_window import FURTHEST
 from streams.delivery.concurrency import Places
-from streams.delivery.deduplication import (
-    bytes_identity,
-    recovered_by,
-    retry_identity,
-    row_identity,
-    wanted_again,
-)
+from streams.delivery.deduplication import retry_identity, wanted_again
 from streams.delivery.in_flight import Input, Work
-from streams.delivery.ordered_input import OrderedInput
 from streams.delivery.outbox import Outbox
-from streams.delivery.recovery import Takeover
+from streams.delivery.ownership import Ownership, Report
 from streams.delivery.routes import Flow, Limits
 from streams.ports.kafka import Lease, Sender, Tail, TopicIds
 
@@ -46,7 +35,6 @@ log = structlog.get_logger()
 Sleep = Callable[[float], Awaitable[None]]
 Observe = Callable[[Row], None]
 Full = Callable[[Partition], bool]
-Report = Callable[[Partition, str, int, int, int | None, int], Awaitable[None]]
 
 _FINISH_SECONDS = 2.0  # of a revocation; only after a pause is the lease older than that
 
@@ -83,9 +71,6 @@ class Delivery:
         self.flow = flow
         self.counts: Counter[str] = Counter()
         self.unsure = ""  # why only a restart can help
-        self._tail = tail
-        self._takeover = Takeover(flow, tail, limits.recalled)
-        self._topic_ids = topic_ids
         self._lease = lease
         self._limits = limits
         # Answers may all arrive at once: then each step needs enough waiting messages, whatever their
@@ -93,13 +78,20 @@ class Delivery:
         self._enough = max(limits.queue, *limits.in_flight.values(), 0)
         self._sleep = sleep
         self._full = full
-        self._report = report
+        self._asking = Asking(limits, self.counts, unwanted=flow.unwanted, sleep=sleep)
         self._outbox = Outbox(flow, sender, lease, self.counts, sleep=sleep, observe=observe)
-        self._generation = -1
-        self._inputs: dict[Partition, Input] = {}
+        self._owned = Ownership(
+            flow,
+            tail,
+            topic_ids,
+            limits,
+            sleep=sleep,
+            report=report,
+            resume=self._pump,
+            failed=self._broken,
+        )
         self._running: dict[asyncio.Task[None], Work] = {}
         self._places = Places(limits, flow.replays)
-        self._turns: dict[str, deque[Partition]] = {}
         self._underway: dict[tuple[int, bytes], asyncio.Future[None]] = {}
 
     # --- ownership ---
@@ -107,7 +99,7 @@ class Delivery:
     async def assigned(
         self, committed: Mapping[Partition, Commit], generation: int
     ) -> dict[Partition, Commit]:
-        """Take over partitions: read what their former owner has published since its last commit.
+        """Take over partitions, and begin to read what their former owners have published; see `taking_over`.
 
         Returns what must be committed at once: the beginning of those partitions whose topic was recreated
         since their last commit.
@@ -115,42 +107,7 @@ class Delivery:
         Raises:
             UnavailableError: Kafka does not answer; nothing was taken over.
         """
-        outputs = (*self.flow.outputs, self.flow.dead_letter)
-        names = sorted({partition.topic for partition in committed} | set(outputs))
-        ids = {name: str(found) for name, found in (await self._topic_ids.topic_ids(names)).items()}
-        firsts = await self._tail.firsts(list(committed))
-        anew = {p for p, c in committed.items() if made_anew(c.metadata, p.topic, ids[p.topic])}
-        taken = await self._takeover.read(committed, anew, ids)
-        starts = {
-            p: Start.of(c, firsts[p], p in anew, taken.floors[p.partition]) for p, c in committed.items()
-        }
-        for partition, start in starts.items():
-            if start.lost is not None:
-                await self._report(partition, ids[partition.topic], *start.lost, start.reached, generation)
-        self._inputs = {}
-        for partition in committed:
-            number = partition.partition
-            start, floors = starts[partition], taken.floors[number]
-            window = Window(
-                start.position,
-                floors,
-                {name: ids[name] for name in (partition.topic, *outputs)},
-                before=taken.befores[number],
-                reach=taken.reach.get(partition, 0),
-                reached=start.reached,
-            )
-            state = Input(window, taken.memories[number], floors)
-            take = partial(self._take, state)
-            lost = partial(self._lost, state, partition, ids[partition.topic], generation)
-            state.intake = OrderedInput(
-                partition, start.position, self._tail, take, self._sleep, self._pump, self._broken, lost
-            )
-            self._inputs[partition] = state
-        self._turns = {
-            topic: deque(sorted(p for p in self._inputs if p.topic == topic)) for topic in self.flow.inputs
-        }
-        self._generation = generation
-        return {partition: self._inputs[partition].window.commit() for partition in anew}
+        return await self._owned.begin(committed, generation)
 
     async def revoked(self, *, owner: bool, seconds: float) -> bool:
         """Wait shortly for running calls to the model, cancel the rest, and await what was passed to the
@@ -159,9 +116,7 @@ class Delivery:
         Returns False if something is left: then the sender must be fenced. With ``owner=False`` the group has
         already reassigned the partitions, and nothing is awaited.
         """
-        for state in self._inputs.values():
-            state.intake.close()
-            state.waiting.clear()
+        self._owned.stop()
         ends = asyncio.get_running_loop().time() + seconds
         if owner and self._running:
             # Their calls are running: the next owner of the partitions would have to repeat them.
@@ -179,18 +134,34 @@ class Delivery:
 
     def forget(self) -> None:
         """After the last commit: no partition is owned any more."""
-        self._inputs = {}
-        self._turns = {}
-        self._generation = -1
+        self._owned.forget()
         self.unsure = ""
 
     def owed(self) -> dict[Partition, int]:
         """The next offset that is expected from the consumer, for each owned partition."""
-        return {partition: state.intake.next for partition, state in self._inputs.items()}
+        return {partition: state.intake.next for partition, state in self._owned.inputs.items()}
+
+    def positions(self) -> dict[Partition, int]:
+        """The next offset of each owned partition that is not finished."""
+        return {partition: state.position for partition, state in self._owned.inputs.items()}
+
+    def moved(self) -> dict[Partition, int]:
+        """The offsets at which to go on with partitions of which former owners have finished more than they
+        committed. Each is returned once.
+        """
+        return self._owned.moved()
 
     def commits(self) -> dict[Partition, Commit]:
-        """The position up to which each owned partition may be committed."""
-        return {partition: state.window.commit() for partition, state in self._inputs.items()}
+        """The position up to which each owned partition may be committed. Partitions in `taking_over` have
+        none.
+        """
+        return {
+            partition: state.window.commit() for partition, state in self._owned.inputs.items() if state.ready
+        }
+
+    def taking_over(self) -> set[Partition]:
+        """The owned partitions whose former owners' work is not known yet. Nothing of them is started."""
+        return {partition for partition, state in self._owned.inputs.items() if not state.ready}
 
     # --- input ---
 
@@ -200,8 +171,8 @@ class Delivery:
 
     def offer_all(self, records: Sequence[Record], generation: int) -> None:
         """The same for several of one partition, in order."""
-        state = self._inputs.get(Partition(records[0].topic, records[0].partition)) if records else None
-        if state is None or generation != self._generation:
+        state = self._owned.inputs.get(Partition(records[0].topic, records[0].partition)) if records else None
+        if state is None or generation != self._owned.generation:
             return  # read in a former assignment; the next owner reads it again
         for record in records:
             state.intake.offer(record)
@@ -213,25 +184,14 @@ class Delivery:
         Raises:
             UnavailableError, AccessError.
         """
-        owned = dict(self._inputs)
-        for partition, first in (await self._tail.firsts(list(owned))).items():
-            owned[partition].intake.look(first)
-
-    async def _lost(
-        self, state: Input, partition: Partition, topic_id: str, generation: int, start: int, end: int
-    ) -> None:
-        await self._report(partition, topic_id, start, end, state.window.reached, generation)
-        state.window.pass_over(end)
-
-    def _take(self, state: Input, record: Record) -> None:
-        state.waiting.append((record, self.flow.route(record)))
+        await self._owned.look()
 
     def crowded(self) -> set[Partition]:
         """The partitions that should not be fetched from now."""
         return {
             partition
-            for partition, state in self._inputs.items()
-            if len(state.waiting) + state.intake.held >= self._enough
+            for partition, state in self._owned.inputs.items()
+            if not state.ready or len(state.waiting) + state.intake.held >= self._enough
         }
 
     @property
@@ -241,7 +201,7 @@ class Delivery:
     @property
     def waiting(self) -> int:
         """Messages that were read and are not started."""
-        return sum(len(state.waiting) for state in self._inputs.values())
+        return sum(len(state.waiting) for state in self._owned.inputs.values())
 
     def resume(self) -> None:
         """Start waiting messages, now that an output's readers have caught up."""
@@ -250,11 +210,11 @@ class Delivery:
     def _pump(self) -> None:
         """Start what can be started: the most urgent topic first, its partitions in turn."""
         for topic in self.flow.inputs:
-            turn = self._turns.get(topic) or deque()
+            turn = self._owned.turns.get(topic) or deque()
             idle = 0
             while idle < len(turn):
-                state = self._inputs[turn[0]]
-                if not state.waiting or self._held_back(state):
+                state = self._owned.inputs[turn[0]]
+                if not state.ready or not state.waiting or self._held_back(state):
                     idle += 1
                 elif self._places.full(*state.waiting[0]):
                     if topic not in self.flow.replays:
@@ -268,16 +228,18 @@ class Delivery:
     def _held_back(self, state: Input) -> bool:
         record, route = state.waiting[0]
         outputs = (route.output, self.flow.dead_letter)
-        return state.window.span >= self._limits.span or any(
+        return state.window.span(record.offset) >= min(self._limits.span, FURTHEST) or any(
             self._full(Partition(topic, record.partition)) for topic in outputs
         )
 
     def _begin(self, state: Input) -> None:
         record, route = state.waiting.popleft()
         slot = state.window.admit(record.offset, time_of(record))
-        if slot is not None:
+        if slot is not None and slot.done:
+            self.counts[f"known:{route.name}"] += 1
+        elif slot is not None:
             kind = self._places.taken(record, route)
-            work = Work(state, record, route, slot, self._generation, kind)
+            work = Work(state, record, route, slot, self._owned.generation, kind)
             task = asyncio.get_running_loop().create_task(self._deliver(work))
             self._running[task] = work
             task.add_done_callback(self._finished)
@@ -306,10 +268,12 @@ class Delivery:
         REPLAY.set(work.record.topic in self.flow.replays)
         AT_WORK.set(work)
         try:
-            broken = self._read(work)
+            broken = work.read()
+            await self._look_back(work)
             key = (work.record.partition, work.identity)
             # The same row twice at a time (a live one and its replay): the second waits for the first.
             while (other := self._underway.get(key)) is not None:
+                work.slot.handed_over(work.state.ends)
                 await asyncio.wait([other])
             if self._known(work):
                 self.counts[f"known:{work.route.name}"] += 1
@@ -318,7 +282,7 @@ class Delivery:
             done = asyncio.get_running_loop().create_future()
             self._underway[key] = done
             try:
-                output = broken or await self._ask(work)
+                output = broken or await self._asking.ask(work)
                 self._decided(work)
                 if output is None or self.flow.unwanted(work.record):
                     self.counts[f"unwanted:{work.route.name}"] += 1
@@ -331,26 +295,19 @@ class Delivery:
         except LeaseLostError as lost:
             # Another process owns the partition now, and reads it again. Or no other one does: then only a
             # restart, which reads the tail, can tell what was written.
-            if self._generation == work.generation == self._lease.generation:
+            if self._owned.generation == work.generation == self._lease.generation:
                 self.unsure = str(lost)
 
-    def _read(self, work: Work) -> Reject | None:
-        try:
-            message = decode(work.route.reads, work.record.value)
-        except UndecodableError as error:
-            work.identity = bytes_identity(
-                work.route.name.encode(), work.record.source, digest_of(work.record.value)
-            )
-            return Reject(error.reason, str(error))
-        work.message = message
-        work.identity = row_identity(
-            work.route.name,
-            message.row_id.encode(),
-            created_at_header(message),
-            work.route.version_of(message).encode(),
-            recovered_by(work.record),
-        )
-        return None
+    async def _look_back(self, work: Work) -> None:
+        """Read what is needed to know whether the row was published before its topic was recreated."""
+        history, message = work.state.history, work.message
+        while history is not None and message is not None and work.slot.offset < work.state.window.anew:
+            try:
+                await history.cover(message.created_at)
+                return
+            except RetryableError as error:
+                log.warning("history_waits", step=work.route.name, error=str(error))
+                await self._sleep(1.0)
 
     def _known(self, work: Work) -> bool:
         memory, retry_of = work.state.memory, self._outbox.retry_of(work.record)
@@ -361,28 +318,3 @@ class Delivery:
         # It was dead-lettered before, otherwise there would be no retry; it is not published, and retried
         # once.
         return work.identity in memory.published or retry_identity(work.route.name, retry_of) in memory
-
-    async def _ask(self, work: Work) -> Done[Any] | Reject | None:
-        """Call the step until it decides, or the result is unwanted. Only failures of this message while
-        others succeed count against it. An outage does not, however long it takes.
-        """
-        assert work.message is not None
-        name = work.route.name
-        attempts, pause = 0, 0.0
-        while not self.flow.unwanted(work.record):
-            successes = self.counts[f"done:{name}"]
-            try:
-                outcome = await work.route.step(work.message)
-            except Exception as error:
-                log.exception("step_failed", step=name)
-                outcome = Retry(1.0, f"unexpected {type(error).__name__}: {error}", suspect=True)
-            if not isinstance(outcome, Retry):
-                return outcome
-            self.counts[f"retries:{name}"] += 1
-            pause = min(max(outcome.after, pause * 2, 0.2), max(self._limits.longest_pause, outcome.after))
-            await self._sleep(pause * random.uniform(0.8, 1.2))
-            if outcome.suspect and self.counts[f"done:{name}"] > successes:
-                attempts += 1
-                if attempts >= self._limits.attempts:
-                    return Reject("gave-up", outcome.reason, attempts)
-        return None

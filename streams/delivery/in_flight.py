@@ -4,26 +4,59 @@ from __future__ import annotations
 
 from collections import deque
 
-from streams.core.codec import traceparent_for
+from streams.core.codec import created_at_header, decode, digest_of, traceparent_for
 from streams.core.context import TRACEPARENT, about_row
+from streams.core.errors import UndecodableError
 from streams.core.messages import Row
+from streams.core.outcomes import Reject
 from streams.core.records import Record
-from streams.delivery.commit_window import Slot, Window
-from streams.delivery.deduplication import Floors, Memory
-from streams.delivery.ordered_input import OrderedInput
+from streams.delivery.commit_window import OutputEnds, Slot, Window
+from streams.delivery.deduplication import Memory, bytes_identity, recovered_by, row_identity
+from streams.delivery.history import History
+from streams.delivery.ordered_input import Lost, OrderedInput
+from streams.delivery.recovery import Share
 from streams.delivery.routes import Route
 
 
 class Input:
-    """One input partition that this worker owns."""
+    """One input partition that this worker owns. ``ready``: the work of its former owners is known; before
+    that there are no ``window``, ``memory`` and ``ends``.
+    """
 
     intake: OrderedInput
+    lost: Lost
+    window: Window
+    memory: Memory
+    ends: OutputEnds
 
-    def __init__(self, window: Window, memory: Memory, floors: Floors) -> None:
-        self.window = window
-        self.memory = memory
-        self.floors = floors
+    def __init__(self) -> None:
+        self.ready = False
+        self.reached_before: int | None = None  # the time of the row before the committed position
         self.waiting: deque[tuple[Record, Route]] = deque()
+        self.history: History | None = None  # if its topic was recreated
+
+    @property
+    def position(self) -> int:
+        """The next offset that is not finished."""
+        if self.ready:
+            return self.window.position
+        return self.waiting[0][0].offset if self.waiting else self.intake.next
+
+    @property
+    def reached(self) -> int | None:
+        """The time of the row before the position, microseconds since 1970; None if it is not known."""
+        return self.window.reached if self.ready else self.reached_before
+
+    def begin(self, window: Window, share: Share, history: History | None) -> None:
+        """The work of the former owners is known."""
+        self.window = window
+        self.memory = share.memory
+        self.ends = share.ends
+        self.history = history
+        self.ready = True
+        self.intake.skip_to(self.window.position)
+        while self.waiting and self.waiting[0][0].offset < self.window.position:
+            self.waiting.popleft()
 
 
 class Work:
@@ -56,6 +89,24 @@ class Work:
         self.handed_over = False  # its output was passed to the sender
         self.message: Row | None = None
         self.identity = b""
+
+    def read(self) -> Reject | None:
+        """Set message and identity from the record. Returns what is wrong with it, if it cannot be
+        decoded."""
+        step = self.route.name
+        try:
+            self.message = decode(self.route.reads, self.record.value)
+        except UndecodableError as error:
+            self.identity = bytes_identity(step.encode(), self.record.source, digest_of(self.record.value))
+            return Reject(error.reason, str(error))
+        self.identity = row_identity(
+            step,
+            self.message.row_id.encode(),
+            created_at_header(self.message),
+            self.route.version_of(self.message).encode(),
+            recovered_by(self.record),
+        )
+        return None
 
     @property
     def trace(self) -> bytes | None:

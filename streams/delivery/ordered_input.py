@@ -82,6 +82,10 @@ class OrderedInput:
     def _begin_to_fill(self, end: int) -> None:
         self._filling = in_background(self._fill(end), f"fill a gap of {self._partition}", self._failed)
 
+    def skip_to(self, offset: int) -> None:
+        """All messages before ``offset`` are finished."""
+        self.next = max(self.next, offset)
+
     @property
     def held(self) -> int:
         """Messages that wait until a gap before them is filled."""

@@ -106,6 +106,7 @@ class Outbox:
     async def _send(self, work: Work, outgoing: Outgoing) -> None:
         while True:
             await self._lease.hold(work.generation)
+            work.slot.handed_over(work.state.ends, outgoing.topic)
             work.handed_over = True
             try:
                 offset = await self._sender.send(outgoing)
@@ -116,7 +117,7 @@ class Outbox:
                 work.handed_over = False
                 await self._sleep(1.0)
             else:
-                work.state.floors.sent(outgoing.topic, offset)
+                work.state.ends.sent(outgoing.topic, offset)
                 return
             finally:
                 work.handed_over = False

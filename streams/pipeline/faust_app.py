@@ -48,6 +48,9 @@ class Worker(Protocol):
     def crowded(self) -> set[Partition]:
         """Partitions with enough waiting messages."""
 
+    def to_seek(self) -> dict[Partition, int]:
+        """Partitions to be read from a later offset on; each is returned once."""
+
 
 class _DaemonThread(driver.AIOKafkaConsumerThread.Worker):
     """A consumer thread that does not stop in time must not keep the process alive."""
@@ -183,6 +186,9 @@ class _Consumer(driver.Consumer):
         """Faust would remember each event's offset for commits that it does not make."""
 
     async def _getmany(self, active_partitions: set[Any] | None, timeout: float) -> Any:
+        for partition, offset in self.app.agents_worker.to_seek().items():
+            with contextlib.suppress(IllegalStateError):  # as above
+                await self.seek(self._new_topicpartition(*partition), offset)
         crowded = self.app.agents_worker.crowded()
         if active_partitions is not None and crowded:
             active_partitions = {tp for tp in active_partitions if (tp.topic, tp.partition) not in crowded}

@@ -25,6 +25,8 @@ from streams.ports.kafka import TopicIds
 log = structlog.get_logger()
 
 COMMIT_SECONDS = 0.5
+# For partitions without progress, to whose outputs others write: the next owner reads what was written since.
+IDLE_COMMIT_SECONDS = 5.0
 SETTLE_SECONDS = 4.0
 START_SECONDS = 2.0
 TOPICS_SECONDS = 5.0
@@ -56,6 +58,7 @@ class AgentsWorker:
         self._topics: dict[str, UUID] = {}
         self._delivery = delivery
         self._stopping = asyncio.Event()
+        self._all_committed = float("-inf")
         self._failed: asyncio.Future[None] | None = None
         self.turns: Turns[Any] = Turns(lambda tp: tp.topic in delivery.flow.replays)
         self._app = make_app(self, group, connection, data)
@@ -71,6 +74,10 @@ class AgentsWorker:
     def crowded(self) -> set[Partition]:
         """Partitions with enough waiting messages."""
         return self._delivery.crowded()
+
+    def to_seek(self) -> dict[Partition, int]:
+        """Partitions to be read from a later offset on; each is returned once."""
+        return self._delivery.moved()
 
     def fail(self, error: Exception) -> None:
         """Make `run` end with ``error``."""
@@ -211,7 +218,13 @@ class AgentsWorker:
 
     async def _commit(self, last: Mapping[Partition, Commit] | None = None) -> dict[Partition, Commit]:
         positions = self._delivery.commits()
-        changed = {p: c for p, c in positions.items() if last is None or last.get(p) != c}
+        due = last is None or time.monotonic() - self._all_committed > IDLE_COMMIT_SECONDS
+        changed = {
+            partition: commit
+            for partition, commit in positions.items()
+            if last is None
+            or (commit != last.get(partition) and (due or _moved(commit, last.get(partition))))
+        }
         if changed and (last is None or not self._app.rebalancing):
             try:
                 async with asyncio.timeout(SETTLE_SECONDS):
@@ -224,4 +237,11 @@ class AgentsWorker:
                     error=str(failed) if isinstance(failed, LabelstreamError) else repr(error),
                 )
                 return dict(last or {})
-        return positions
+            if due:
+                self._all_committed = time.monotonic()
+        return {p: c for p, c in {**(last or {}), **changed}.items() if p in positions}
+
+
+def _moved(commit: Commit, last: Commit | None) -> bool:
+    """Whether more has changed than how much the next owner has to read."""
+    return last is None or commit.offset != last.offset

@@ -83,9 +83,12 @@ class Tail(Protocol):
     async def firsts(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
         """The first offset of each that retention has left."""
 
-    def written(self, partitions: Iterable[Partition]) -> AsyncIterator[dict[Partition, tuple[int, int]]]:
+    def written(
+        self, partitions: Iterable[Partition], others: Iterable[Partition] = ()
+    ) -> AsyncIterator[dict[Partition, tuple[int, int]]]:
         """The first existing offset, and the one after the last that was written, for each of ``partitions``:
         one after the other, each as soon as all of it can be read. Waits for as long as that takes.
+        For ``others`` only the first offset is requested; both values are that one.
 
         Raises:
             AccessError, ConfigurationError: a person must change something.
@@ -97,6 +100,11 @@ class Tail(Protocol):
         Raises:
             UnavailableError: some cannot be read to their end within the time that a slow replica is given.
             AccessError, ConfigurationError.
+        """
+
+    async def offsets_at(self, partitions: Sequence[Partition], millis: int) -> dict[Partition, int]:
+        """For each the first offset of that time (Kafka's, in milliseconds since 1970) or later; if there is
+        none, the one after the last.
         """
 
     def read(self, topic: str, partition: int, start: int) -> AsyncIterator[list[Record]]:

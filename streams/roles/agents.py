@@ -140,7 +140,7 @@ async def _deliver(
     lags = Lags(
         BacklogReader(arguments),
         group.step_of,
-        lambda: {partition: commit.offset for partition, commit in delivery.commits().items()},
+        delivery.positions,
     )
     data = settings.labelstream_data / "agents"
     data.mkdir(parents=True, exist_ok=True)
@@ -173,6 +173,7 @@ async def _deliver(
             "label_version": live.version,
             "counts": dict(delivery.counts),
             "in_flight": delivery.in_flight,
+            "taking_over": sorted(f"{one.topic}/{one.partition}" for one in delivery.taking_over()),
             "lost": dict(losses.counts),
             "waits_for": [wait._asdict() for wait in headroom.waits],
             "endpoints": {name: vars(model.state()) for name, model in models.items()},
@@ -186,7 +187,7 @@ async def _deliver(
             return problem
         if not all(model.available for model in models.values()) or headroom.waits:
             return ""  # it waits for Kafka; the log says so
-        return await lag_owed(view, lease)
+        return await lag_owed(view, lease, delivery.taking_over())
 
     health.measure, health.state = measure, state
     for_short_waits()

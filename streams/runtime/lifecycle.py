@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 import structlog
@@ -11,6 +11,7 @@ import structlog
 from connectors.kafka.connection import reach
 from connectors.kafka.group_view import GroupView
 from connectors.kafka.lease import GroupLease
+from streams.core.records import Partition
 from streams.core.settings import Settings
 from streams.observability.health import Health, served
 from streams.observability.watchdog import StalledError, Watchdog
@@ -71,11 +72,13 @@ async def membership_owed(settings: Settings, lease: GroupLease) -> str:
     return f"no heartbeat for {lease.age:.0f} s, though Kafka answers"
 
 
-async def lag_owed(view: GroupView, lease: GroupLease) -> str:
+async def lag_owed(view: GroupView, lease: GroupLease, outages: Iterable[Partition] = ()) -> str:
     """A partition of this process, by the group's assignment, that has uncommitted messages; empty if there
-    is none.
+    is none. Those with the number of one of the ``outages`` wait for that one.
     """
-    behind = await view.behind(lease.member)
+    waiting = {where.partition for where in outages}
+    found = await view.behind(lease.member)
+    behind = {where: count for where, count in found.items() if where.partition not in waiting}
     if not behind:
         return ""
     worst = max(behind, key=lambda partition: behind[partition])

@@ -13,8 +13,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.faults.cluster_runs import ClusterDriver, ClusterWorld, cluster_world_in, make_cluster_plan
 from tests.faults.driver import Driver, Outcome
-from tests.faults.plan import Plan, make_plan
+from tests.faults.plan import make_plan
 from tests.faults.world import World, as_program, world
 
 
@@ -22,10 +23,12 @@ def main() -> None:
     """Parse the arguments and soak."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.soak", description=__doc__)
     parser.add_argument("--seconds", type=float, default=600.0, help="begin no new seed after so long")
+    parser.add_argument("--count", type=int, help="so many seeds, however long they take")
     parser.add_argument("--rows", type=int, default=2000, help="rows of each seed")
     parser.add_argument("--seed", type=int, action="append", help="this seed; may be repeated")
     parser.add_argument("--feed", type=float, default=32.0, help="seconds over which rows and faults come")
     parser.add_argument("--no-broker", action="store_true", help="do not kill Kafka")
+    parser.add_argument("--cluster", action="store_true", help="three brokers, and faults of theirs")
     parser.add_argument("--keep", type=Path, help="keep logs and data in this folder")
     given = parser.parse_args()
     as_program()
@@ -39,12 +42,19 @@ def soak(given: argparse.Namespace, folder: Path) -> bool:
     seeds = list(given.seed or [])
     failed: list[int] = []
     done = 0
-    with world(folder / "stack") as parts:
-        while seeds or (not given.seed and time.monotonic() - began < given.seconds):
+
+    def more() -> bool:
+        if given.seed or given.count:
+            return bool(seeds)
+        return time.monotonic() - began < given.seconds
+
+    if given.count and not seeds:
+        seeds = random.SystemRandom().sample(range(1_000_000), given.count)
+    with (cluster_world_in if given.cluster else world)(folder / "stack") as parts:
+        while more():
             seed = seeds.pop(0) if seeds else random.SystemRandom().randrange(1_000_000)
-            plan = make_plan(seed, given.rows, given.feed, broker=not given.no_broker)
             (folder / f"seed-{seed}").mkdir(parents=True, exist_ok=True)
-            outcome = asyncio.run(run_one(parts, plan, folder / f"seed-{seed}"))
+            outcome = asyncio.run(run_one(parts, seed, given, folder / f"seed-{seed}"))
             done += 1
             print(verdict(outcome), flush=True)
             if outcome.violations:
@@ -56,9 +66,14 @@ def soak(given: argparse.Namespace, folder: Path) -> bool:
     return not failed
 
 
-async def run_one(parts: World, plan: Plan, folder: Path) -> Outcome:
+async def run_one(parts: World, seed: int, given: argparse.Namespace, folder: Path) -> Outcome:
     """One seed in topics and a database of its own."""
-    name = f"soak_{plan.seed}_{int(time.time())}"
+    name = f"soak_{seed}_{int(time.time())}"
+    if isinstance(parts, ClusterWorld):
+        outcome = await ClusterDriver(parts, name, make_cluster_plan(seed, given.rows), folder).run()
+        await asyncio.to_thread(parts.cluster.repair)
+        return outcome
+    plan = make_plan(seed, given.rows, given.feed, broker=not given.no_broker)
     return await Driver(parts, name, plan, folder).run()
 
 

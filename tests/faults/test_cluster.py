@@ -115,14 +115,15 @@ async def test_a_takeover_waits_for_what_a_slow_follower_lacks(
             )
         else:
             assert (await tail.bounds_many([labels]))[labels] == (0, _FEW)
-        taking_over = asyncio.create_task(heir.assigned(committed, 2))
-        await asyncio.wait([taking_over], timeout=2.0)
-        assert not taking_over.done()
-        await asyncio.to_thread(cluster.mend_follower, slow)
-        await taking_over
-        assert [found async for found in ends] == [{labels: (0, _ALL)}]
+        await heir.assigned(committed, 2)
         heir.offer_all([record(n, str(n), rows.topic) for n in range(_FEW, _ALL)], 2)
-        await until(lambda: not heir.in_flight and not heir.waiting)
-        assert heir.counts["known:label"] == _ALL - _FEW
+        await asyncio.sleep(2.0)
+        assert heir.taking_over() == {rows}
+        await asyncio.to_thread(cluster.mend_follower, slow)
+        assert [found async for found in ends] == [{labels: (0, _ALL)}]
+        await until(lambda: not heir.taking_over())
+        assert heir.owed() == {rows: _ALL}
+        assert heir.commits()[rows].offset == _ALL
+        assert not heir.waiting
     seen = Counter([one.key async for found in tail.read(*labels, 0) for one in found])
     assert seen == Counter(str(n).encode() for n in range(_ALL))

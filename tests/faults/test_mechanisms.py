@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,7 +38,7 @@ from streams.core.outcomes import Done
 from streams.core.records import Commit, Partition, Record
 from streams.core.settings import Settings
 from streams.core.topics import Topics
-from streams.delivery import delivery as delivery_module
+from streams.delivery import ownership as ownership_module
 from streams.delivery.commit_window import Slot, Window
 from streams.delivery.delivery import Delivery
 from streams.delivery.routes import Limits
@@ -57,7 +57,14 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 class NoTail(TailReader):
     """Remembers nothing: every partition looks as if nobody had written to it."""
 
-    async def read_many(self, *_: Any) -> AsyncIterator[list[Record]]:
+    async def read_many(
+        self,
+        starts: Mapping[Partition, int],
+        bounds: Mapping[Partition, tuple[int, int]] | None = None,
+        reached: Callable[[Partition], None] = lambda partition: None,
+    ) -> AsyncIterator[list[Record]]:
+        for where in starts:
+            reached(where)
         for _ in ():
             yield []
 
@@ -188,6 +195,12 @@ async def label(row: Row) -> Done[Labeled]:
     return Done(Labeled(**row.model_dump(), label="other", label_version="v1", model="m", labeled_at=NOW))
 
 
+async def take_over(owner: Delivery, committed: Mapping[Partition, Commit], generation: int) -> None:
+    """Wait until it is known what former owners did."""
+    await owner.assigned(committed, generation)
+    await eventually(lambda: not owner.taking_over())
+
+
 async def consume(owner: Delivery, records: Sequence[Record], generation: int) -> None:
     """Offer ``records`` and wait until all are finished."""
     for record in records:
@@ -200,13 +213,13 @@ async def test_tail_memory_keeps_a_killed_owners_work_from_being_doubled(scene: 
     rows = Partition(scene.topics.rows, 0)
     lease, _ = await scene.member()
     first = scene.labeller(lease, label)
-    await first.assigned({rows: Commit(-1)}, 1)
+    await take_over(first, {rows: Commit(-1)}, 1)
     begun = first.commits()
     await consume(first, scene.records(), 1)  # killed before it commits
     lease, group = await scene.member()
     group._coordinator.generation = 2
     second = scene.labeller(lease, label, NoTail if gone else TailReader)
-    await second.assigned(begun, 2)
+    await take_over(second, begun, 2)
     await consume(second, scene.records(), 2)
     times = await scene.times(scene.topics.labeled)
     assert len(times) == ROWS
@@ -224,7 +237,7 @@ async def test_the_lease_keeps_an_owner_that_was_paused_from_writing(scene: Scen
 
     lease, group = await scene.member(NoLease if gone else GroupLease)
     paused = scene.labeller(lease, sleeper)
-    await paused.assigned({rows: Commit(-1)}, 1)
+    await take_over(paused, {rows: Commit(-1)}, 1)
     for record in scene.records():
         paused.offer(record, 1)
     await eventually(lambda: paused.in_flight == ROWS)
@@ -233,7 +246,7 @@ async def test_the_lease_keeps_an_owner_that_was_paused_from_writing(scene: Scen
     lease, group = await scene.member()
     group._coordinator.generation = 2
     heir = scene.labeller(lease, label)
-    await heir.assigned({rows: Commit(-1)}, 2)
+    await take_over(heir, {rows: Commit(-1)}, 2)
     await consume(heir, scene.records(), 2)
     woken.set()
     await eventually(lambda: paused.in_flight == 0)
@@ -247,7 +260,7 @@ async def test_the_window_keeps_an_unfinished_message_from_being_committed_over(
     scene: Scene, gone: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if gone:
-        monkeypatch.setattr(delivery_module, "Window", NoOrder)
+        monkeypatch.setattr(ownership_module, "Window", NoOrder)
     rows = Partition(scene.topics.rows, 0)
 
     async def hangs_on_the_first(row: Row) -> Done[Labeled]:
@@ -257,7 +270,7 @@ async def test_the_window_keeps_an_unfinished_message_from_being_committed_over(
 
     lease, _ = await scene.member()
     first = scene.labeller(lease, hangs_on_the_first)
-    await first.assigned({rows: Commit(-1)}, 1)
+    await take_over(first, {rows: Commit(-1)}, 1)
     for record in scene.records():
         first.offer(record, 1)
     await eventually(lambda: first.in_flight == 1)
@@ -266,7 +279,7 @@ async def test_the_window_keeps_an_unfinished_message_from_being_committed_over(
     lease, group = await scene.member()
     group._coordinator.generation = 2
     second = scene.labeller(lease, label)
-    await second.assigned(committed, 2)
+    await take_over(second, committed, 2)
     await consume(second, scene.records()[committed[rows].offset :], 2)
     times = await scene.times(scene.topics.labeled)
     assert times == {str(number): 1 for number in range(1 if gone else 0, ROWS)}
@@ -333,7 +346,7 @@ async def test_the_sinks_exact_set_keeps_what_is_stored_from_being_stored_again(
 ) -> None:
     lease, _ = await scene.member()
     labeller = scene.labeller(lease, label)
-    await labeller.assigned({Partition(scene.topics.rows, 0): Commit(-1)}, 1)
+    await take_over(labeller, {Partition(scene.topics.rows, 0): Commit(-1)}, 1)
     await consume(labeller, scene.records(), 1)
     labeled = Partition(scene.topics.labeled, 0)
     records = [record async for found in scene.tail().read(*labeled, 0) for record in found]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -12,8 +13,9 @@ from streams.core.codec import encode
 from streams.core.errors import LeaseLostError, RefusedError
 from streams.core.messages import Labeled, Row
 from streams.core.outcomes import Done, Reject, Retry
-from streams.core.records import Outgoing, Partition, Record
-from streams.delivery.delivery import Delivery, Report, _nobody
+from streams.core.records import Commit, Outgoing, Partition, Record
+from streams.delivery.delivery import Delivery, _nobody
+from streams.delivery.ownership import Report
 from streams.delivery.routes import Flow, Limits, Route
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -34,6 +36,9 @@ class Broker:
         # By partition: what is above lacks on some replica, and is neither seen nor confirmed.
         self.high_watermark: dict[tuple[str, int], int] = {}
         self.first: dict[tuple[str, int], int] = {}  # what retention has left
+        self.read_count: Counter[str] = Counter()  # messages of each topic that were read by `read_many`
+        self.times: dict[Partition, list[int]] = {}  # of messages, for `offsets_at`
+        self.asked_for: list[int] = []
 
     async def send(self, message: Outgoing) -> int:
         if self.refuse(message):
@@ -68,9 +73,11 @@ class Broker:
         return {partition: await self.bounds(*partition) for partition in partitions}
 
     async def written(
-        self, partitions: Iterable[Partition]
+        self, partitions: Iterable[Partition], others: Iterable[Partition] = ()
     ) -> AsyncIterator[dict[Partition, tuple[int, int]]]:
         ends = {partition: len(self.logs.get(partition, [])) for partition in partitions}
+        if firsts := await self.firsts([where for where in others if where not in ends]):
+            yield {where: (first, first) for where, first in firsts.items()}
         while ends:
             found = await self.bounds_many(list(ends))
             if known := {partition: at for partition, at in found.items() if at[1] >= ends[partition]}:
@@ -88,10 +95,22 @@ class Broker:
         reached: Callable[[Partition], None] = lambda partition: None,
     ) -> AsyncIterator[list[Record]]:
         for partition, start in starts.items():
-            end = (await self.bounds(*partition))[1]
-            async for records in self.read(*partition, 0 if start > end else start):
-                yield records
+            first, end = bounds[partition] if bounds is not None else await self.bounds(*partition)
+            begin = first if start > end else max(first, start)
+            async for records in self.read(*partition, begin):
+                if found := [one for one in records if one.offset < end]:
+                    self.read_count[partition.topic] += len(found)
+                    yield found
             reached(partition)
+
+    async def offsets_at(self, partitions: Sequence[Partition], millis: int) -> dict[Partition, int]:
+        self.asked_for.append(millis)
+        found = {}
+        for where in partitions:
+            end = len(self.logs.get(where, []))
+            times = self.times.get(where, [millis] * end)
+            found[where] = next((n for n, at in enumerate(times) if at >= millis), end)
+        return found
 
     async def topic_ids(self, topics: Sequence[str]) -> dict[str, UUID]:
         return {topic: UUID(int=self.incarnations.get(topic, 0)) for topic in topics}
@@ -156,6 +175,16 @@ def make(
         full=full,
         report=report,
     )
+
+
+async def take_over(
+    delivery: Delivery, committed: Mapping[Partition, Commit], generation: int
+) -> dict[Partition, Commit]:
+    """`Delivery.assigned`, until it is known what the former owners did."""
+    at_once = await delivery.assigned(committed, generation)
+    while delivery.taking_over():
+        await asyncio.sleep(0)
+    return at_once
 
 
 async def settle(delivery: Delivery) -> None:

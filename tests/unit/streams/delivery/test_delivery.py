@@ -7,18 +7,19 @@ from typing import Any
 
 import pytest
 
+from streams.core.codec import encode
 from streams.core.messages import Row
 from streams.core.outcomes import Retry
 from streams.core.records import Commit, Outgoing, Partition
 from streams.delivery.routes import Limits
-from tests.unit.streams.delivery.fakes import ROWS, Broker, label, make, record, settle
+from tests.unit.streams.delivery.fakes import ROWS, Broker, label, make, record, row, settle, take_over
 from tests.waiting import PATIENCE
 
 
 async def test_each_row_is_published_once_and_committed() -> None:
     broker = Broker()
     delivery = make(broker)
-    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    await take_over(delivery, {ROWS: Commit(-1)}, 1)
     for offset in range(5):
         delivery.offer(record(offset, str(offset)), 1)
     await settle(delivery)
@@ -36,7 +37,7 @@ async def test_an_unfinished_head_holds_the_commit_back() -> None:
         return await label(message)
 
     delivery = make(broker, slow_first)
-    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    await take_over(delivery, {ROWS: Commit(-1)}, 1)
     for offset in range(4):
         delivery.offer(record(offset, str(offset)), 1)
     for _ in range(50):
@@ -58,7 +59,7 @@ async def test_the_span_bounds_how_far_others_run_ahead() -> None:
         return await label(message)
 
     delivery = make(broker, slow_first, Limits({"label": 8}, span=5))
-    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    await take_over(delivery, {ROWS: Commit(-1)}, 1)
     for offset in range(20):
         delivery.offer(record(offset, str(offset)), 1)
     for _ in range(100):
@@ -75,8 +76,9 @@ async def test_the_span_bounds_how_far_others_run_ahead() -> None:
 )
 async def test_poison_becomes_a_dead_letter_with_its_bytes(value: bytes | None, reason: str) -> None:
     broker = Broker()
+    broker.logs[ROWS] = [Outgoing("rows", 0, b"", value), Outgoing("rows", 0, b"1", encode(row("1")))]
     delivery = make(broker)
-    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    await take_over(delivery, {ROWS: Commit(-1)}, 1)
     delivery.offer(record(0, value=value), 1)
     delivery.offer(record(1, "1"), 1)
     await settle(delivery)
@@ -89,7 +91,7 @@ async def test_poison_becomes_a_dead_letter_with_its_bytes(value: bytes | None, 
     assert delivery.commits()[ROWS].offset == 2
     # A next owner that reads it again does not give it up twice.
     again = make(broker)
-    await again.assigned({ROWS: Commit(0)}, 1)
+    await take_over(again, {ROWS: Commit(0)}, 1)
     again.offer(record(0, value=value), 1)
     await settle(again)
     assert len(broker.logs[("dead", 0)]) == 1
@@ -99,7 +101,7 @@ async def test_too_large_for_the_dead_letter_topic_is_kept_by_reference() -> Non
     broker = Broker()
     broker.refuse = lambda message: len(message.value or b"") > 1000
     delivery = make(broker)
-    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    await take_over(delivery, {ROWS: Commit(-1)}, 1)
     delivery.offer(record(7, value=b"x" * 5000), 1)
     await settle(delivery)
     (letter,) = broker.logs[("dead", 0)]
@@ -119,7 +121,7 @@ async def test_an_outage_never_uses_up_attempts_but_a_lone_failure_does() -> Non
         return await label(message)
 
     delivery = make(broker, outage_then_poison, Limits({"label": 2}, attempts=3))
-    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    await take_over(delivery, {ROWS: Commit(-1)}, 1)
     for offset in range(20):
         delivery.offer(record(offset, str(offset)), 1)
     for _ in range(3000):
@@ -142,7 +144,7 @@ async def test_a_step_that_raises_is_retried_not_lost() -> None:
         return await label(message)
 
     delivery = make(broker, breaks_once)
-    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    await take_over(delivery, {ROWS: Commit(-1)}, 1)
     delivery.offer(record(0, "0"), 1)
     await settle(delivery)
     assert broker.rows() == ["0"]
@@ -152,7 +154,7 @@ async def test_nothing_is_published_after_the_generation_has_changed() -> None:
     broker = Broker()
     broker.may_write.clear()
     delivery = make(broker)
-    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    await take_over(delivery, {ROWS: Commit(-1)}, 1)
     delivery.offer(record(0, "0"), 1)
     for _ in range(20):
         await asyncio.sleep(0)
@@ -182,7 +184,7 @@ async def test_revocation_awaits_what_was_handed_over_and_drops_the_rest() -> No
         return await label(message)
 
     delivery = make(broker, step)
-    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    await take_over(delivery, {ROWS: Commit(-1)}, 1)
     delivery.offer(record(0, "0"), 1)
     delivery.offer(record(1, "1"), 1)
     await handed.wait()
@@ -197,7 +199,7 @@ async def test_revocation_awaits_what_was_handed_over_and_drops_the_rest() -> No
 async def test_as_many_may_wait_as_may_be_in_flight() -> None:
     """Where all answers come at once, each place is to find its next message here."""
     delivery = make(Broker(), label, Limits({"label": 10}, queue=3))
-    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    await take_over(delivery, {ROWS: Commit(-1)}, 1)
     for offset in range(19):
         delivery.offer(record(offset, str(offset)), 1)
     assert delivery.crowded() == set()  # ten are at work, nine wait
@@ -215,7 +217,7 @@ async def test_revocation_lets_calls_finish_so_that_nobody_repeats_them() -> Non
         return await label(message)
 
     delivery = make(broker, step)
-    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    await take_over(delivery, {ROWS: Commit(-1)}, 1)
     delivery.offer(record(0, "0"), 1)
     await asked.wait()
     revoking = asyncio.create_task(delivery.revoked(owner=True, seconds=60))
@@ -236,7 +238,7 @@ async def test_what_is_read_during_a_revocation_is_not_taken_over_what_waited() 
         return await label(message)
 
     delivery = make(broker, step, Limits({"label": 2}))
-    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    await take_over(delivery, {ROWS: Commit(-1)}, 1)
     for offset in range(10):
         delivery.offer(record(offset, str(offset)), 1)
     await asked.wait()
@@ -254,7 +256,7 @@ async def test_what_is_read_during_a_revocation_is_not_taken_over_what_waited() 
 async def test_the_same_row_live_and_replayed_is_published_once() -> None:
     broker = Broker()
     delivery = make(broker)
-    await delivery.assigned({ROWS: Commit(-1), Partition("replay", 0): Commit(-1)}, 1)
+    await take_over(delivery, {ROWS: Commit(-1), Partition("replay", 0): Commit(-1)}, 1)
     delivery.offer(record(0, "7"), 1)
     delivery.offer(record(0, "7", topic="replay"), 1)
     await settle(delivery)
@@ -274,7 +276,7 @@ async def test_live_rows_pass_replays_that_wait_and_a_full_queue_holds_its_parti
         return await label(message)
 
     delivery = make(broker, noted, Limits({"label": 1}, queue=3))
-    await delivery.assigned({ROWS: Commit(-1), Partition("replay", 0): Commit(-1)}, 1)
+    await take_over(delivery, {ROWS: Commit(-1), Partition("replay", 0): Commit(-1)}, 1)
     for offset in range(5):
         delivery.offer(record(offset, f"replay-{offset}", topic="replay"), 1)
     assert delivery.crowded() == {Partition("replay", 0)}
@@ -300,7 +302,7 @@ async def test_a_replay_that_was_dropped_is_passed_over_also_while_it_is_at_work
         return Retry(0.01, "not now") if message.row_id == "2" else await label(message)
 
     delivery = make(broker, dropped_meanwhile, unwanted=lambda record: record.offset in dropped)
-    await delivery.assigned({Partition("replay", 0): Commit(-1)}, 1)
+    await take_over(delivery, {Partition("replay", 0): Commit(-1)}, 1)
     dropped.add(0)
     for offset in range(4):
         delivery.offer(record(offset, str(offset), topic="replay"), 1)
@@ -319,7 +321,7 @@ async def test_nothing_is_begun_whose_output_is_full_until_there_is_room(full: s
     broker, there = Broker(), {Partition(full, 0)}
     delivery = make(broker, full=lambda partition: partition in there)
     other = Partition("rows", 1)
-    await delivery.assigned({ROWS: Commit(-1), other: Commit(-1)}, 1)
+    await take_over(delivery, {ROWS: Commit(-1), other: Commit(-1)}, 1)
     for offset in range(5):
         delivery.offer(record(offset, str(offset)), 1)
         delivery.offer(record(offset, f"other {offset}")._replace(partition=1), 1)

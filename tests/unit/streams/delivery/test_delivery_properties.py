@@ -16,7 +16,7 @@ from streams.core.codec import encode
 from streams.core.messages import Row
 from streams.core.records import Commit, Outgoing
 from streams.delivery.routes import Limits
-from tests.unit.streams.delivery.fakes import ROWS, Broker, label, make, record, row
+from tests.unit.streams.delivery.fakes import ROWS, Broker, label, make, record, row, take_over
 from tests.waiting import PATIENCE
 
 COUNT = 40
@@ -57,7 +57,7 @@ class Scene:
         self.broker.generation = self.begun
         self.asked = []
         self.delivery = make(self.broker, self.step, Limits({"label": 3}))
-        await self.delivery.assigned({ROWS: self.committed}, self.begun)
+        await take_over(self.delivery, {ROWS: self.committed}, self.begun)
         self.at = max(self.committed.offset, 0)
 
     async def happen(self, events: list[tuple[str, int]]) -> None:

@@ -17,7 +17,7 @@ from streams.core.outcomes import Reject
 from streams.core.records import Commit, Outgoing, Partition, Record, made_anew
 from streams.core.times import micros_of
 from streams.observability.losses import LossReporter
-from tests.unit.streams.delivery.fakes import NOW, ROWS, Broker, label, make, record, row, settle
+from tests.unit.streams.delivery.fakes import NOW, ROWS, Broker, label, make, record, row, settle, take_over
 
 ID = "00000000-0000-0000-0000-000000000000"
 SEEN = orjson.dumps({"reached": 77}).decode()
@@ -53,7 +53,7 @@ async def test_a_backlog_that_retention_took_is_named_before_what_is_left_is_rea
     broker, reports = Broker(), Reports()
     filled(broker, 9005, 9000)
     delivery = make(broker, report=reports)
-    await delivery.assigned({ROWS: Commit(1000, SEEN)}, 1)
+    await take_over(delivery, {ROWS: Commit(1000, SEEN)}, 1)
     assert reports.told == [(ROWS, ID, 1000, 9000, 77, 1)]
     assert delivery.owed() == {ROWS: 9000}
     assert delivery.commits()[ROWS].offset == 9000
@@ -65,21 +65,28 @@ async def test_a_backlog_that_retention_took_is_named_before_what_is_left_is_rea
 
 
 async def test_nothing_is_taken_over_while_a_loss_is_not_noted() -> None:
-    broker = Broker()
+    broker, reports = Broker(), Reports(fails=2)
     filled(broker, 9005, 9000)
-    delivery = make(broker, report=Reports(fails=1))
-    with pytest.raises(UnavailableError):
-        await delivery.assigned({ROWS: Commit(1000)}, 1)
-    assert delivery.owed() == {}
+    reports.gate.clear()
+    delivery = make(broker, report=reports)
     await delivery.assigned({ROWS: Commit(1000)}, 1)
-    assert delivery.owed() == {ROWS: 9000}
+    delivery.offer(record(9000, "9000"), 1)
+    await settle(delivery)
+    assert delivery.taking_over() == {ROWS}
+    assert delivery.commits() == {}
+    assert broker.rows() == []
+    reports.gate.set()
+    await settle(delivery)
+    assert (ROWS, ID, 1000, 9000, None, 1) in reports.told
+    assert delivery.commits()[ROWS].offset == 9001
+    assert broker.rows() == ["9000"]
 
 
 async def test_what_retention_takes_under_a_running_worker_holds_what_is_behind_it() -> None:
     """The consumer jumps to what is left; nothing of it is taken before the rest is noted."""
     broker, reports = Broker(), Reports(fails=2)
     delivery = make(broker, report=reports)
-    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    await take_over(delivery, {ROWS: Commit(-1)}, 1)
     for offset in range(3):
         delivery.offer(record(offset, str(offset)), 1)
     await settle(delivery)
@@ -99,7 +106,7 @@ async def test_what_retention_takes_under_a_running_worker_holds_what_is_behind_
 async def test_all_of_it_may_be_gone() -> None:
     broker, reports = Broker(), Reports()
     delivery = make(broker, report=reports)
-    await delivery.assigned({ROWS: Commit(2, SEEN)}, 1)
+    await take_over(delivery, {ROWS: Commit(2, SEEN)}, 1)
     filled(broker, 30, 30)
     await delivery.look()
     await settle(delivery)
@@ -118,7 +125,7 @@ async def test_offsets_that_never_held_a_message_are_no_loss() -> None:
     broker, reports = Broker(), Reports()
     filled(broker, 3, 0)
     delivery = make(broker, report=reports)
-    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    await take_over(delivery, {ROWS: Commit(-1)}, 1)
     delivery.offer(record(0, "0"), 1)
     delivery.offer(record(5, "5"), 1)
     await settle(delivery)
@@ -129,7 +136,7 @@ async def test_offsets_that_never_held_a_message_are_no_loss() -> None:
 async def test_a_topic_that_nobody_has_ever_read_loses_what_is_gone() -> None:
     broker, reports = Broker(), Reports()
     filled(broker, 20, 12)
-    await make(broker, report=reports).assigned({ROWS: Commit(-1)}, 1)
+    await take_over(make(broker, report=reports), {ROWS: Commit(-1)}, 1)
     assert reports.told == [(ROWS, ID, 0, 12, None, 1)]
 
 
@@ -139,7 +146,7 @@ async def test_a_group_whose_commits_kafka_forgot_has_lost_nothing() -> None:
     filled(broker, 20, 12)
     await broker.send(Outgoing("labeled", 0, b"1", b"{}", [("message-type", b"labeled")]))
     delivery = make(broker, report=reports)
-    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    await take_over(delivery, {ROWS: Commit(-1)}, 1)
     assert reports.told == []
     assert delivery.owed() == {ROWS: 12}
 
@@ -149,14 +156,14 @@ async def test_a_topic_made_anew_that_was_cut_already() -> None:
     filled(broker, 20, 12)
     metadata = orjson.dumps({"topic-ids": {"rows": "another"}, "reached": 77}).decode()
     assert made_anew(metadata, "rows", ID)
-    await make(broker, report=reports).assigned({ROWS: Commit(5000, metadata)}, 1)
+    await take_over(make(broker, report=reports), {ROWS: Commit(5000, metadata)}, 1)
     assert reports.told == [(ROWS, ID, 0, 12, None, 1)]
 
 
 async def test_a_commit_names_the_time_of_the_last_row_before_it() -> None:
     broker = Broker()
     delivery = make(broker)
-    await delivery.assigned({ROWS: Commit(4, SEEN)}, 1)
+    await take_over(delivery, {ROWS: Commit(4, SEEN)}, 1)
     assert reached_in(delivery.commits()[ROWS].metadata) == 77
     headers = headers_of(row("4"))
     delivery.offer(record(4, "4")._replace(headers=tuple(headers)), 1)
@@ -219,7 +226,7 @@ async def test_what_is_at_work_before_a_loss_holds_the_commit() -> None:
         return await label(message)
 
     delivery = make(broker, slow, report=reports)
-    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    await take_over(delivery, {ROWS: Commit(-1)}, 1)
     for offset in range(2):
         delivery.offer(record(offset, str(offset)), 1)
     filled(broker, 30, 30)
@@ -245,13 +252,13 @@ def found_again(offset: int, row_id: str, by: bytes = b"search") -> Record:
 async def test_a_row_whose_label_is_gone_is_labelled_once_more_and_no_more(restarted: bool) -> None:
     broker = Broker()
     delivery = make(broker)
-    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    await take_over(delivery, {ROWS: Commit(-1)}, 1)
     delivery.offer(record(0, "a")._replace(headers=tuple(headers_of(row("a")))), 1)
     await settle(delivery)
     for offset in (1, 2):
         if restarted:  # it dies before it commits
             delivery = make(broker)
-            await delivery.assigned({ROWS: Commit(0)}, 1)
+            await take_over(delivery, {ROWS: Commit(0)}, 1)
             delivery.offer(record(0, "a")._replace(headers=tuple(headers_of(row("a")))), 1)
             if offset == 2:
                 delivery.offer(found_again(1, "a"), 1)
@@ -267,7 +274,7 @@ async def test_a_row_whose_label_is_gone_is_labelled_once_more_and_no_more(resta
 async def test_of_a_row_that_was_found_again_only_the_wanted_step_works() -> None:
     broker = Broker()
     delivery = make(broker)
-    await delivery.assigned({ROWS: Commit(-1)}, 1)
+    await take_over(delivery, {ROWS: Commit(-1)}, 1)
     delivery.offer(found_again(0, "a", b"search/augment"), 1)
     delivery.offer(found_again(1, "b", b"search/label"), 1)
     await settle(delivery)
@@ -284,7 +291,7 @@ async def test_a_row_that_was_found_again_and_given_up_is_not_tried_once_more() 
 
     for start in (0, 0):
         delivery = make(broker, refuse)
-        await delivery.assigned({ROWS: Commit(start)}, 1)
+        await take_over(delivery, {ROWS: Commit(start)}, 1)
         delivery.offer(found_again(0, "a"), 1)
         await settle(delivery)
     assert len(broker.rows("dead")) == 1

@@ -1,0 +1,60 @@
+"""Calls a step for one message until it decides."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+
+from streams.core.outcomes import Done, Reject, Retry
+from streams.core.records import Record
+from streams.delivery.in_flight import Work
+from streams.delivery.routes import Limits
+
+log = structlog.get_logger()
+
+
+class Asking:
+    """Calls the steps of one delivery. ``counts``: its counts."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        counts: Counter[str],
+        *,
+        unwanted: Callable[[Record], bool],
+        sleep: Callable[[float], Awaitable[None]],
+    ) -> None:
+        """``unwanted`` as in `Flow`."""
+        self._limits = limits
+        self._counts = counts
+        self._unwanted = unwanted
+        self._sleep = sleep
+
+    async def ask(self, work: Work) -> Done[Any] | Reject | None:
+        """Call the step until it decides, or the result is unwanted. Only failures of this message while
+        others succeed count against it. An outage does not, however long it takes.
+        """
+        assert work.message is not None
+        name = work.route.name
+        attempts, pause = 0, 0.0
+        while not self._unwanted(work.record):
+            successes = self._counts[f"done:{name}"]
+            try:
+                outcome = await work.route.step(work.message)
+            except Exception as error:
+                log.exception("step_failed", step=name)
+                outcome = Retry(1.0, f"unexpected {type(error).__name__}: {error}", suspect=True)
+            if not isinstance(outcome, Retry):
+                return outcome
+            self._counts[f"retries:{name}"] += 1
+            pause = min(max(outcome.after, pause * 2, 0.2), max(self._limits.longest_pause, outcome.after))
+            await self._sleep(pause * random.uniform(0.8, 1.2))
+            if outcome.suspect and self._counts[f"done:{name}"] > successes:
+                attempts += 1
+                if attempts >= self._limits.attempts:
+                    return Reject("gave-up", outcome.reason, attempts)
+        return None

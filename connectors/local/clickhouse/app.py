@@ -42,6 +42,7 @@ class Front:
         self._user = user
         self._password = password
         self._inserts = Inserts(engine.spool)
+        self._running: set[str] = set()  # by the ids that clients gave
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="query")
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -65,7 +66,8 @@ class Front:
             request = await read_request(scope, receive)
             query_id = request.query_id
             self._authenticate(request)
-            await self._handle(request, receive, send)
+            with self._only_one(query_id):
+                await self._handle(request, receive, send)
         except ClientGone:
             log.info("client closed the connection", query_id=query_id)
         except EngineError as error:
@@ -73,6 +75,21 @@ class Front:
             if error.code == 516:
                 headers["WWW-Authenticate"] = 'Basic realm="ClickHouse server HTTP API"'
             await plain(send, error.status, error.render(self._engine.version), headers)
+
+    @contextlib.contextmanager
+    def _only_one(self, query_id: str) -> Iterator[None]:
+        """A second statement with the id of one that still runs is refused."""
+        if query_id in self._running:
+            raise EngineError(
+                216,
+                f"Query with id = {query_id} is already running.",
+                "QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING",
+            )
+        self._running.add(query_id)
+        try:
+            yield
+        finally:
+            self._running.discard(query_id)
 
     def _authenticate(self, request: Request) -> None:
         user, password = request.credentials()

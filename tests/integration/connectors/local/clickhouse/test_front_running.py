@@ -254,3 +254,14 @@ def test_a_killed_front_comes_back_with_its_data(tmp_path: Path) -> None:
         assert list((tmp_path / "clickhouse" / "spool").iterdir()) == []
     finally:
         stack.down()
+
+
+def test_one_statement_at_a_time_runs_with_an_id(front: PartStatus, client: Any, numbers: str) -> None:
+    name = f"alone-{numbers}"
+    with open_insert(front, f"INSERT INTO {numbers} FORMAT TSV", b"1\n", name) as connection:
+        until(lambda: listed(client, name))
+        with pytest.raises(DatabaseError, match="Code: 216"):
+            client.command(f"INSERT INTO {numbers} SELECT 2", settings={"query_id": name})
+        assert end(connection) == (200, "")
+    client.command(f"INSERT INTO {numbers} SELECT 2", settings={"query_id": name})
+    assert client.command(f"SELECT sum(id) FROM {numbers}") == 3

@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo unit test soak soak-seeds soak-cluster soak-outages soak-backlog soak-relabel soak-retention soak-tables bench lint format typecheck generate clean
+.PHONY: help setup browser demo unit test soak soak-seeds soak-cluster soak-outages soak-backlog soak-relabel soak-retention soak-tables soak-review bench lint format typecheck generate clean
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -51,6 +51,9 @@ soak-outages: setup  ## Each dependency away for SECONDS (120): how soon work go
 
 soak-backlog: setup  ## Memory of each role with 100,000 and with 1,000,000 waiting rows; half an hour
 	@$(BIN)/python -m tests.faults.backlog $(ARGS)
+
+soak-review: setup  ## 1,000 rows labelled, corrected and undone under faults, then again with an upgrade; ten minutes
+	@$(BIN)/python -m tests.faults.review $(ARGS)
 
 soak-relabel: setup  ## Relabel 50,000 rows beside live ones, with kills; ten minutes (ARGS="--rows 5000")
 	@$(BIN)/python -m tests.integration.relabel $(ARGS)

@@ -1,0 +1,473 @@
+"""People label, correct and undo while sinks are killed and paused, answers are cut, the group is rewound,
+tables are merged, and ClickHouse is killed: each row's last decision stands. ``make soak-review``.
+
+With ``--upgrade`` the tables are those of 0.1.0 at first, and `labelstream init` is killed on its way.
+Prints what was done to the rows and by the faults; exit code 1 if a decision was lost or stored twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+from aiokafka.structs import OffsetAndMetadata
+
+from streams.core.environment import load
+from streams.core.errors import LabelstreamError, RetryableError
+from streams.ports.lookups import Place
+from streams.review.queue import ReviewQueue
+from streams.runtime.result_tables import ResultTables
+from tests.faults.actors import Actor
+from tests.faults.driver import initialise
+from tests.faults.ledger import read_topic
+from tests.faults.outages import READY_SECONDS, Running
+from tests.faults.world import PARTITIONS, World, as_program, world
+from tests.upgrade import dump
+
+T = TypeVar("T")
+
+DESKS = 4
+SINKS = ("sink-1", "sink-2")
+SETTLE_SECONDS = 90.0
+
+
+@dataclass
+class Report:
+    """``wrong``: what is not as it was decided; empty if every decision stands."""
+
+    rows: int
+    done: Counter[str]
+    faults: Counter[str]
+    wrong: list[str]
+    seconds: float
+
+    def line(self) -> str:
+        """For people."""
+        verdict = f"{len(self.wrong)} WRONG" if self.wrong else "each row's last decision stands"
+        done = ", ".join(f"{count} {what}" for what, count in sorted(self.done.items()))
+        faults = ", ".join(f"{count} {what}" for what, count in sorted(self.faults.items()))
+        return f"{self.rows} rows: {verdict}; {done}; faults: {faults}; {self.seconds:.0f} s"
+
+
+@dataclass(frozen=True, order=True)
+class Decision:
+    """A message of a person's label, newest last."""
+
+    labeled_at: datetime
+    offset: int
+    place: tuple[int, int] = field(compare=False)
+    published_at: int = field(compare=False)
+    label: str = field(compare=False)
+    undone: bool = field(compare=False)
+
+
+class Line:
+    """A line to ClickHouse that cuts the answer of the next insert."""
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._cut = False
+        self.cuts = 0
+        self.port = 0
+
+    async def start(self) -> asyncio.Server:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        return server
+
+    def cut_next(self) -> None:
+        self._cut = True
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            to, away = await asyncio.open_connection("127.0.0.1", self._target)
+        except OSError:
+            writer.close()
+            return
+        inserts = False
+
+        async def requests() -> None:
+            nonlocal inserts
+            while data := await reader.read(1 << 16):
+                inserts = inserts or b"INSERT INTO" in data
+                away.write(data)
+                await away.drain()
+
+        async def answers() -> None:
+            nonlocal inserts
+            while data := await to.read(1 << 16):
+                if inserts and self._cut:
+                    self._cut = False
+                    self.cuts += 1
+                    return
+                inserts = False
+                writer.write(data)
+                await writer.drain()
+
+        tasks = [asyncio.create_task(requests()), asyncio.create_task(answers())]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for one in (writer, away):
+            one.close()
+
+
+class ReviewRun:
+    """One run, made from ``seed``. ``name`` becomes the topics' prefix and the database."""
+
+    def __init__(
+        self,
+        parts: World,
+        name: str,
+        folder: Path,
+        *,
+        rows: int,
+        seed: int,
+        seconds: float,
+        upgrade: bool,
+        broker: bool,
+    ) -> None:
+        """``seconds``: about how long people take for all rows, so that faults meet their decisions.
+        ``upgrade``: begin with tables of 0.1.0. ``broker``: kill Kafka too."""
+        self._parts = parts
+        self._name = name
+        self._folder = folder
+        self._rows = rows
+        self._chance = random.Random(seed)
+        self._rest_seconds = DESKS * seconds / rows
+        self._upgrade = upgrade
+        self._broker = broker
+        self._line = Line(parts.clickhouse_port)
+        self._done: Counter[str] = Counter()
+        self._faults: Counter[str] = Counter()
+        # What was answered to each row's reviewers, in order: (label, taken back); None where nobody knows.
+        self._said: dict[str, list[tuple[str, bool] | None]] = {}
+        self._sinks: dict[str, Actor] = {}
+        # When the tables had the new key, by the messages' clock; until then half of the rows are decided on.
+        self._migrated_at = float("inf") if upgrade else 0.0
+        self._most = rows // 2 if upgrade else rows
+
+    async def run(self) -> Report:
+        """From an empty source to the verdict; leaves no process behind."""
+        began = time.monotonic()
+        pipeline = Running(self._parts, self._name, self._folder)
+        server = await self._line.start()
+        environment = self._parts.environment(self._name, CLICKHOUSE_PORT=str(self._line.port))
+        self._sinks = {name: Actor(name, environment, self._folder) for name in SINKS}
+        try:
+            await self._label_rows(pipeline)
+            for sink in self._sinks.values():
+                sink.start()
+            desks = asyncio.ensure_future(self._review())
+            if self._upgrade:
+                await self._init_with_kills(pipeline)
+            await self._strike_until(desks)
+            await desks
+            wrong = await self._verdict()
+            await self._merge()
+            wrong += await self._verdict()
+        finally:
+            for sink in self._sinks.values():
+                sink.ask_to_leave()
+            await asyncio.gather(*(asyncio.to_thread(sink.leave) for sink in self._sinks.values()))
+            server.close()
+        self._faults["cut answers"] = self._line.cuts
+        return Report(self._rows, self._done, self._faults, wrong, time.monotonic() - began)
+
+    async def _label_rows(self, pipeline: Running) -> None:
+        try:
+            await pipeline.start()
+            if self._upgrade:
+                await self._old_tables()
+            ids = await pipeline.insert(self._rows)
+            await pipeline.labeled(ids, READY_SECONDS)
+            await pipeline.stored(ids, READY_SECONDS)
+        finally:
+            await pipeline.stop()
+
+    async def _old_tables(self) -> None:
+        """Put the tables of 0.1.0 in the place of today's, before anything is stored."""
+        saved = dump.load("0.1.0")
+        for table in saved.tables:
+            if table.name in ("logs_labeled", "logs_augmented"):
+                await self._parts.command(f"DROP TABLE {self._name}.{table.name} SYNC")
+                await self._parts.command(table.ddl.replace(saved.name, self._name))
+        await self._parts.command(f"TRUNCATE TABLE {self._name}.schema_migrations")
+
+    # --- people ---
+
+    async def _review(self) -> None:
+        """Reviewers of two queues, as in two processes, until each row was decided on at least once."""
+        settings = load(self._parts.environment(self._name), None)
+        queues = [ReviewQueue(settings, ResultTables(settings)) for _ in range(2)]
+        try:
+            await asyncio.gather(
+                *(self._desk(queues[number % 2], f"person{number}/desk") for number in range(DESKS))
+            )
+        finally:
+            for queue in queues:
+                await queue.close()
+
+    async def _desk(self, queue: ReviewQueue, owner: str) -> None:
+        labels = [one.name for one in await patiently(queue.choices)]
+        while len(self._said) < self._rows:
+            rows = await patiently(lambda: queue.claim(owner, 5)) if len(self._said) < self._most else ()
+            if not rows:
+                await asyncio.sleep(0.2)
+            for row in rows:
+                place = Place(row.created_at, row.row_id)
+                await asyncio.sleep(self._chance.uniform(0.0, 2 * self._rest_seconds))
+                # Label; then perhaps take back; then perhaps label again, which is a correction.
+                done = await self._decide(queue, owner, place, self._chance.choice(labels))
+                if done and self._chance.random() < 0.5:
+                    done = await self._decide(queue, owner, place, None)
+                    if done and self._chance.random() < 0.8:
+                        await self._decide(queue, owner, place, self._chance.choice(labels))
+
+    async def _decide(self, queue: ReviewQueue, owner: str, place: Place, label: str | None) -> bool:
+        """Label a row, or take the label back with None; False where it was refused."""
+        said = self._said.setdefault(place.row_id, [])
+        while True:
+            try:
+                if label is None:
+                    answer = await queue.undo(owner, place)
+                else:
+                    answer = await queue.label(owner, place, label)
+            except RetryableError:
+                said.append(None)  # it may have been published
+                self._done["repeated"] += 1
+                await asyncio.sleep(0.3)
+            except LabelstreamError:
+                self._done["refused"] += 1
+                return False
+            else:
+                said.append((answer.label, label is None))
+                self._done["taken back" if label is None else "labelled"] += 1
+                return True
+
+    # --- faults ---
+
+    async def _strike_until(self, desks: asyncio.Future[None]) -> None:
+        """One fault after the other: each kind once at least, and on until the people are done."""
+        kinds = [self._kill, self._pause, self._cut, self._rewind, self._merge, self._clickhouse]
+        if self._broker:
+            kinds.append(self._kafka)
+        first = True
+        while first or not desks.done():
+            self._chance.shuffle(kinds)
+            for kind in kinds:
+                self._start_sinks()
+                await asyncio.sleep(self._chance.uniform(0.2, 1.0))
+                await kind()
+                if desks.done() and not first:
+                    break
+            first = False
+        self._start_sinks()
+
+    def _start_sinks(self) -> None:
+        for sink in self._sinks.values():
+            sink.start()
+
+    async def _kill(self) -> None:
+        await asyncio.to_thread(self._sinks[self._chance.choice(SINKS)].kill)
+        self._faults["kills"] += 1
+
+    async def _pause(self) -> None:
+        sink = self._sinks[self._chance.choice(SINKS)]
+        process = sink.pause()
+        await asyncio.sleep(self._chance.uniform(7.0, 9.0))
+        sink.resume(process)
+        self._faults["pauses"] += 1
+
+    async def _cut(self) -> None:
+        """Cut the answer of the next insert, if there is one soon."""
+        cuts = self._line.cuts
+        self._line.cut_next()
+        for _ in range(30):
+            if self._line.cuts > cuts:
+                break
+            await asyncio.sleep(0.1)
+
+    async def _rewind(self) -> None:
+        """Set the sinks' group back, as Kafka's own tools do when nobody is in it."""
+        for sink in self._sinks.values():
+            await asyncio.to_thread(sink.kill)
+        places = [TopicPartition(f"{self._name}.labeled", number) for number in range(PARTITIONS)]
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._parts.kafka, group_id=f"{self._name}-sink", enable_auto_commit=False
+        )
+        deadline = time.monotonic() + READY_SECONDS
+        async with consumer:
+            consumer.assign(places)
+            while True:
+                try:
+                    for place in places:
+                        end = await consumer.committed(place) or 0
+                        back = self._chance.choice((0, self._chance.randint(0, end)))
+                        await consumer.commit({place: OffsetAndMetadata(back, "")})
+                    break
+                except KafkaError:  # the dead ones are still members
+                    assert time.monotonic() < deadline
+                    await asyncio.sleep(0.5)
+        self._faults["rewinds"] += 1
+
+    async def _merge(self) -> None:
+        for table in ("logs_labeled", "logs_augmented"):
+            await self._parts.command(f"OPTIMIZE TABLE {self._name}.{table} FINAL")
+        self._faults["merges"] += 1
+
+    async def _clickhouse(self) -> None:
+        await self._parts.kill_clickhouse_in_an_insert(self._name)
+        await asyncio.sleep(self._chance.uniform(0.5, 2.0))
+        await asyncio.to_thread(self._parts.start, "clickhouse")
+        self._faults["kills of ClickHouse"] += 1
+
+    async def _kafka(self) -> None:
+        await asyncio.to_thread(self._parts.kill, "kafka")
+        await asyncio.sleep(self._chance.uniform(0.5, 2.0))
+        await asyncio.to_thread(self._parts.start, "kafka")
+        self._faults["kills of Kafka"] += 1
+
+    async def _init_with_kills(self, pipeline: Running) -> None:
+        """`labelstream init`, killed on its way; then once more, to the end."""
+        actor = pipeline.actors["sink-1"]
+        for _ in range(self._chance.randint(1, 2)):
+            started = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "streams.cli", "init"),
+                env=actor._environment,
+                cwd=self._folder,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.DEVNULL,
+            )
+            try:
+                await asyncio.wait_for(started.wait(), self._chance.uniform(2.0, 10.0))
+            except TimeoutError:
+                started.kill()
+                await started.wait()
+                self._faults["kills of init"] += 1
+        await asyncio.to_thread(initialise, actor, self._folder, self._parts, self._name)
+        keys = await self._parts.query(
+            f"SELECT count() FROM system.tables WHERE database = '{self._name}' "
+            "AND name IN ('logs_labeled', 'logs_augmented') AND endsWith(sorting_key, '_offset')"
+        )
+        assert keys == [(2,)], "init has not migrated the tables"
+        self._migrated_at = time.time() * 1000
+        self._most = self._rows
+
+    # --- the verdict ---
+
+    async def _verdict(self) -> list[str]:
+        """What is not as it was decided, once all is stored."""
+        told = await self._told()
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while True:
+            stored = Counter(
+                await self._parts.query(f"SELECT _partition, _offset FROM {self._name}.logs_labeled")
+            )
+            wanted = {
+                one.place
+                for decisions in told.values()
+                for one in decisions
+                if one is decisions[-1] or one.published_at >= self._migrated_at
+            }
+            if wanted <= stored.keys() or time.monotonic() > deadline:
+                break
+            self._start_sinks()
+            await asyncio.sleep(0.5)
+        wrong = [f"{place} is not in the table" for place in sorted(wanted - stored.keys())]
+        wrong += [f"{place} is {count} times in the table" for place, count in stored.items() if count > 1]
+        current = {
+            row: (label, model.endswith(":undo"))
+            for row, label, model in await self._parts.query(
+                f"SELECT row_id, toString(label), toString(model) FROM {self._name}.logs_labeled_current "
+                "WHERE label_version = 'human'"
+            )
+        }
+        last = {row: (decisions[-1].label, decisions[-1].undone) for row, decisions in told.items()}
+        for row in sorted(last.keys() | current.keys()):
+            if current.get(row) != last.get(row):
+                wrong.append(f"row {row} has {current.get(row)}, the last decision is {last.get(row)}")
+        for row, said in self._said.items():
+            if said and said[-1] is not None and last.get(row) != said[-1]:
+                wrong.append(f"row {row}: {said[-1]} was confirmed, {last.get(row)} was published last")
+        return wrong
+
+    async def _told(self) -> dict[str, list[Decision]]:
+        """The decisions about each row that were published, the newest last."""
+        found: dict[str, list[Decision]] = {}
+        for message in await read_topic(self._parts, f"{self._name}.labeled", "read_uncommitted"):
+            value = json.loads(message.value)
+            if value["label_version"] == "human":
+                decision = Decision(
+                    datetime.fromisoformat(value["labeled_at"]),
+                    message.offset,
+                    (message.partition, message.offset),
+                    message.timestamp,
+                    value["label"],
+                    value["model"].endswith(":undo"),
+                )
+                found.setdefault(value["row_id"], []).append(decision)
+        return {row: sorted(decisions) for row, decisions in found.items()}
+
+
+async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    """The answer of ``ask``, asked again while a part is away."""
+    while True:
+        try:
+            return await ask()
+        except RetryableError:
+            await asyncio.sleep(0.3)
+
+
+def main() -> None:
+    """Parse the arguments and run."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.review", description=__doc__)
+    parser.add_argument("--rows", type=int, default=1000)
+    parser.add_argument("--seconds", type=float, default=180.0, help="about how long people take")
+    parser.add_argument("--seed", type=int, help="this one only; otherwise two fresh ones")
+    parser.add_argument("--upgrade", action="store_true", help="only with tables of 0.1.0 at first")
+    given = parser.parse_args()
+    as_program()
+    chance = random.SystemRandom()
+    seeds = [given.seed] if given.seed is not None else [chance.randrange(1_000_000) for _ in range(2)]
+    wrong = 0
+    with tempfile.TemporaryDirectory(prefix="labelstream-review-") as scratch:
+        folder = Path(scratch)
+        with world(folder / "stack") as parts:
+            for number, seed in enumerate(seeds):
+                upgrade = given.upgrade or number % 2 == 1
+                runs = folder / f"run-{number}"
+                runs.mkdir()
+                run = ReviewRun(
+                    parts,
+                    f"review{number}",
+                    runs,
+                    rows=given.rows,
+                    seed=seed,
+                    seconds=given.seconds,
+                    upgrade=upgrade,
+                    broker=True,
+                )
+                report = asyncio.run(run.run())
+                print(f"seed {seed}{', upgraded from 0.1.0' if upgrade else ''}: {report.line()}", flush=True)
+                print("".join(f"    {one}\n" for one in report.wrong[:40]), end="", flush=True)
+                wrong += len(report.wrong)
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+"""What people decided last stands, whatever happens to the sinks and the tables meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.faults.review import ReviewRun
+from tests.faults.world import World
+
+
+@pytest.mark.timeout(400)
+async def test_each_row_s_last_decision_stands(
+    parts: World, new_name: Callable[[], str], tmp_path: Path
+) -> None:
+    run = ReviewRun(parts, new_name(), tmp_path, rows=60, seed=16, seconds=20, upgrade=False, broker=False)
+    report = await run.run()
+    print(report.line())
+    assert not report.wrong
+    assert report.done["taken back"]
+    kinds = {"kills", "pauses", "rewinds", "merges", "kills of ClickHouse"}
+    assert kinds <= report.faults.keys()

@@ -101,6 +101,14 @@ CREATE TABLE IF NOT EXISTS `esk`.`audit_log` (
 ) ENGINE = MergeTree
 ORDER BY at;
 
+CREATE TABLE IF NOT EXISTS `esk`.`schema_migrations` (
+    `version` UInt32 COMMENT 'the schema version that the migration leads to; 0.1.0 wrote version 1',
+    `name` String COMMENT 'what it does',
+    `state` LowCardinality(String) COMMENT 'begun, exchanged or done',
+    `at` DateTime64(6, 'UTC') DEFAULT now64(6) COMMENT 'when that was'
+) ENGINE = MergeTree
+ORDER BY (version, at);
+
 CREATE VIEW IF NOT EXISTS `esk`.`logs_labeled_current` AS
 WITH (
     SELECT (groupArray(version), groupArray(place))

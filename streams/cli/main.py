@@ -104,7 +104,8 @@ def run(role: Annotated[Role, typer.Argument(help="`all` runs the others as proc
 
 @app.command(epilog=examples("labelstream init", "labelstream init --json"))
 def init(as_json: Json = False) -> None:
-    """Create the topics and the result tables that are missing."""
+    """Create the topics and the result tables that are missing. Tables of an older release are changed, with
+    their rows, while the roles go on."""
     from streams.runtime.local_stack import with_local_stack
     from streams.runtime.provisioning import initialise
 
@@ -116,6 +117,8 @@ def init(as_json: Json = False) -> None:
         return
     console.print(f"topics made: {', '.join(made['topics']) or 'none, all are there'}")
     console.print(f"result tables are in database {made['database']}")
+    for name in made["migrations"]:
+        console.print(f"migrated: {name}")
 
 
 @app.command(epilog=examples("labelstream check", "labelstream check --json"))

@@ -13,6 +13,7 @@ from agents.taxonomy import load_taxonomy
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.poller.bulk_source import BulkSource
 from connectors.clickhouse.schema.grants import missing_tables, refuse_missing_rights
+from connectors.clickhouse.schema.migrations import refuse_other_schema
 from connectors.kafka.admin import Admin, FoundTopic, refuse_other_config, refuse_other_count
 from connectors.kafka.connection import connection, reach
 from connectors.llm.cache import Shared
@@ -164,6 +165,7 @@ async def _results(settings: Settings) -> str:
                 setting="CLICKHOUSE_RESULT_DATABASE",
                 fix="make them: labelstream init",
             )
+        await refuse_other_schema(client, settings.result_database)
         await refuse_missing_rights(client, settings)
         return f"all in {settings.result_database}, may be written"
 

@@ -8,6 +8,8 @@ from typing import Any
 import structlog
 from prometheus_client.metrics_core import Metric
 
+from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.schema.migrations import pending
 from connectors.clickhouse.sink.latency import StoringTime
 from connectors.clickhouse.sink.sink import Sink, writer_for
 from connectors.kafka.admin import Admin
@@ -36,6 +38,7 @@ async def sink(settings: Settings, health: Health) -> None:
     """Store until cancelled."""
     settings, topics = await kafka_ready(settings, health)
     client = await clickhouse_ready(settings, health)
+    await _warn_of_older_tables(client, settings)
     writer = writer_for(settings)
     arguments = connection(settings)
     group = GroupConsumer(arguments, topics.groups.sink)
@@ -94,3 +97,14 @@ async def sink(settings: Settings, health: Health) -> None:
         log.info("sink_ends", **storing.counts)
         await client.close()
         await writer.close()
+
+
+async def _warn_of_older_tables(client: ClickHouseClient, settings: Settings) -> None:
+    left = await until_available("ClickHouse", lambda: pending(client, settings.result_database))
+    if left:
+        log.warning(
+            "tables_of_an_older_release",
+            reason="a corrected label can be lost until they are migrated",
+            migrations=[one.name for one in left],
+            fix="labelstream init",
+        )

@@ -12,7 +12,7 @@ from streams.core.settings import Settings
 
 
 async def initialise(settings: Settings) -> dict[str, Any]:
-    """Create the missing topics and result tables.
+    """Create the missing topics and result tables; migrate tables of an older release.
 
     Raises:
         UnavailableError, ConfigurationError: naming what does not answer, or which right is missing.
@@ -20,5 +20,5 @@ async def initialise(settings: Settings) -> dict[str, Any]:
     await reach(settings)
     made = await Admin(connection(settings)).create_topics(settings)
     async with ClickHouseClient.from_settings(settings) as client:
-        await create_tables(client, settings)
-    return {"topics": made, "database": settings.result_database}
+        migrated = await create_tables(client, settings)
+    return {"topics": made, "database": settings.result_database, "migrations": migrated}

@@ -33,15 +33,15 @@ from streams.runtime.result_tables import ResultTables
 from tests.faults.actors import Actor
 from tests.faults.driver import initialise
 from tests.faults.ledger import read_topic
-from tests.faults.outages import READY_SECONDS, Running
+from tests.faults.outages import Running
 from tests.faults.world import PARTITIONS, World, as_program, world
 from tests.upgrade import dump
+from tests.waiting import Stalled, Watch, eventually
 
 T = TypeVar("T")
 
 DESKS = 4
 SINKS = ("sink-1", "sink-2")
-SETTLE_SECONDS = 90.0
 
 
 @dataclass
@@ -194,8 +194,8 @@ class ReviewRun:
             if self._upgrade:
                 await self._old_tables()
             ids = await pipeline.insert(self._rows)
-            await pipeline.labeled(ids, READY_SECONDS)
-            await pipeline.stored(ids, READY_SECONDS)
+            await pipeline.labeled(ids)
+            await pipeline.stored(ids)
         finally:
             await pipeline.stop()
 
@@ -310,19 +310,20 @@ class ReviewRun:
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._parts.kafka, group_id=f"{self._name}-sink", enable_auto_commit=False
         )
-        deadline = time.monotonic() + READY_SECONDS
+
+        async def set_back() -> bool:
+            try:
+                for place in places:
+                    end = await consumer.committed(place) or 0
+                    back = self._chance.choice((0, self._chance.randint(0, end)))
+                    await consumer.commit({place: OffsetAndMetadata(back, "")})
+            except KafkaError:
+                return False  # the dead ones are still members
+            return True
+
         async with consumer:
             consumer.assign(places)
-            while True:
-                try:
-                    for place in places:
-                        end = await consumer.committed(place) or 0
-                        back = self._chance.choice((0, self._chance.randint(0, end)))
-                        await consumer.commit({place: OffsetAndMetadata(back, "")})
-                    break
-                except KafkaError:  # the dead ones are still members
-                    assert time.monotonic() < deadline
-                    await asyncio.sleep(0.5)
+            await eventually(set_back, "the group is empty", pause=0.5)
         self._faults["rewinds"] += 1
 
     async def _merge(self) -> None:
@@ -373,7 +374,7 @@ class ReviewRun:
     async def _verdict(self) -> list[str]:
         """What is not as it was decided, once all is stored."""
         told = await self._told()
-        deadline = time.monotonic() + SETTLE_SECONDS
+        watch = Watch("every decision is stored")
         while True:
             stored = Counter(
                 await self._parts.query(f"SELECT _partition, _offset FROM {self._name}.logs_labeled")
@@ -384,7 +385,11 @@ class ReviewRun:
                 for one in decisions
                 if one is decisions[-1] or one.published_at >= self._migrated_at
             }
-            if wanted <= stored.keys() or time.monotonic() > deadline:
+            try:
+                watch.look(len(stored))
+            except Stalled:
+                break
+            if wanted <= stored.keys():
                 break
             self._start_sinks()
             await asyncio.sleep(0.5)

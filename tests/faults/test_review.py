@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from tests.faults.review import ReviewRun
 from tests.faults.world import World
 
 
-@pytest.mark.timeout(400)
 async def test_each_row_s_last_decision_stands(
     parts: World, new_name: Callable[[], str], tmp_path: Path
 ) -> None:

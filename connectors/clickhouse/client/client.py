@@ -80,9 +80,15 @@ class ClickHouseClient:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def command(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Any:
-        """Run a statement that returns nothing, or one value."""
-        return await self._run(lambda driver: driver.command(sql, parameters=parameters))
+    async def command(
+        self, sql: str, parameters: Mapping[str, Any] | None = None, *, query_id: str | None = None
+    ) -> Any:
+        """Run a statement that returns nothing, or one value.
+
+        The server runs one statement at a time with a ``query_id``, and refuses a second one: errors.RUNNING.
+        """
+        settings = {} if query_id is None else {"query_id": query_id}
+        return await self._run(lambda driver: driver.command(sql, parameters=parameters, settings=settings))
 
     async def rows(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """The answer's rows."""

@@ -38,6 +38,11 @@ _DATA = {
 }
 
 
+# Another statement with the same id runs.
+RUNNING = 216
+TABLE_EXISTS, TABLE_MISSING = 57, 60
+
+
 def code_of(error: BaseException) -> int | None:
     """ClickHouse's error code in the exception's text."""
     found = _CODE.search(str(error))

@@ -1,1 +1,1 @@
-"""Result tables and their columns: DDL, types, grants."""
+"""Result tables and their columns: DDL, types, grants, migrations."""

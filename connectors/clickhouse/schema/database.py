@@ -8,6 +8,8 @@ from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import qualified, quoted
 from connectors.clickhouse.schema.columns import PLACE, columns_of
 from connectors.clickhouse.schema.current_view import current_view, replace_view
+from connectors.clickhouse.schema.migration_log import MIGRATIONS, migrations_table
+from connectors.clickhouse.schema.migrations import migrate, newer_schema
 from connectors.clickhouse.schema.tables import (
     AUDIT,
     STORED,
@@ -29,6 +31,7 @@ def statements(database: str) -> list[str]:
         *(stored_table(database, name) for name in STORED),
         versions_table(database),
         audit_table(database),
+        migrations_table(database),
         current_view(database),
     ]
 
@@ -38,27 +41,38 @@ def describe_ddl(settings: Settings) -> str:
     return ";\n\n".join(statements(settings.result_database)) + ";\n"
 
 
-async def create_tables(client: ClickHouseClient, settings: Settings) -> None:
-    """Make what is missing: the database, tables, columns that a later release added, the view.
+async def create_tables(client: ClickHouseClient, settings: Settings) -> list[str]:
+    """Make what is missing: the database, tables, columns that a later release added, the view. Tables of an
+    older release are migrated. Returns the names of the migrations.
 
     Raises:
         UnavailableError: ClickHouse does not answer.
         AccessError: the user may not create.
+        ConfigurationError: a table cannot be migrated; the text says what to do.
     """
     database = settings.result_database
     if not await client.rows("SELECT 1 FROM system.databases WHERE name = {name:String}", {"name": database}):
         await client.command(f"CREATE DATABASE IF NOT EXISTS {quoted(database)}")
+    if newer := await newer_schema(client, database):
+        # Its release has made all that this one would.
+        log.warning("schema_is_newer", database=database, schema=newer)
+        return []
     present = await _present(client, database)
+    for name in STORED:
+        if name in present:
+            await _add_columns(client, database, name, present[name])
+    if MIGRATIONS not in present:
+        await client.command(migrations_table(database))
+    migrated = await migrate(client, database)
     for name in STORED:
         if name not in present:
             await client.command(stored_table(database, name))
-        else:
-            await _add_columns(client, database, name, present[name])
     if VERSIONS not in present:
         await client.command(versions_table(database))
     if AUDIT not in present:
         await client.command(audit_table(database))
     await replace_view(client, database)
+    return [one.name for one in migrated]
 
 
 async def _present(client: ClickHouseClient, database: str) -> dict[str, set[str]]:

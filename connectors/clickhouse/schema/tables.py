@@ -6,8 +6,8 @@ a partition is then known as a set of offsets, which is what makes the sink exac
 No PARTITION BY: an insert makes one part and is stored whole or not at all, and no date, however odd,
 can make one fail. ReplacingMergeTree is the last line only: messages are inserted once, and should the
 same one ever be inserted twice, a merge takes the second away. The sorting key therefore ends with the
-message's place. Without it a merge would take a row's earlier or later label for a copy, and the sink would
-find its offset missing and insert it again.
+message's place. Without it a merge would remove one of two labels of a row and version; the sink would then
+find the offset missing and insert that label again.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ LABELED, AUGMENTED, DEAD_LETTERS = "logs_labeled", "logs_augmented", "dead_lette
 VERSIONS = "label_versions"
 AUDIT = "audit_log"
 CURRENT = "logs_labeled_current"
+
+# How long an insert into a stored table may take. Shorter than the group's session of 6 s: what an expelled
+# owner had begun has ended when that is over.
+INSERT_SECONDS = 4
 
 # What each stored table holds, and in which order. A range of times is then a range of the table.
 STORED: dict[str, tuple[type[BaseModel], str]] = {

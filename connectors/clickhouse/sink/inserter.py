@@ -25,7 +25,7 @@ from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.errors import SERVERS_FAULT, code_of
 from connectors.clickhouse.client.sql import literal, qualified
 from connectors.clickhouse.schema.columns import PLACE, TableColumn, columns_of
-from connectors.clickhouse.schema.tables import STORED
+from connectors.clickhouse.schema.tables import INSERT_SECONDS, STORED
 from connectors.clickhouse.sink.batch import Batch, Refused
 from connectors.clickhouse.sink.batcher import FEWEST_ROWS
 from connectors.clickhouse.sink.insert_fence import Fence
@@ -46,8 +46,6 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
-# Shorter than the group's session of 6 s: what an expelled owner had begun has ended when that is over.
-INSERT_SECONDS = 4
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 3.0
 # So often an unknown error of a server that otherwise answers: then the rows may be at fault.
 _STUBBORN = 5

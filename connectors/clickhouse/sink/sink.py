@@ -15,11 +15,11 @@ from uuid import UUID
 import structlog
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.schema.tables import AUGMENTED, DEAD_LETTERS, LABELED
+from connectors.clickhouse.schema.tables import AUGMENTED, DEAD_LETTERS, INSERT_SECONDS, LABELED
 from connectors.clickhouse.sink.batch import Batch, Refused, bare_batch, dead_letter_batch, to_batch
 from connectors.clickhouse.sink.batcher import Batcher
 from connectors.clickhouse.sink.dead_letters import DeadLetters
-from connectors.clickhouse.sink.inserter import INSERT_SECONDS, Inserter, SplitError, StuckError, while_ours
+from connectors.clickhouse.sink.inserter import Inserter, SplitError, StuckError, while_ours
 from connectors.clickhouse.sink.lost_messages import LostMessages, Report, no_report
 from connectors.clickhouse.sink.stored_offsets import OffsetSet
 from streams.core.context import TRACEPARENT, about_row

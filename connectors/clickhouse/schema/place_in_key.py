@@ -1,0 +1,173 @@
+"""The migration that adds the message's place to the end of a stored table's sorting key; why: `tables.py`.
+
+A sorting key cannot be changed in place. So the rows are copied into a second table, and the two exchange
+names (`table_replacement.py`), while sinks of this release or of the one before go on.
+
+The next step follows from which tables exist and how they are sorted (`next_step`); it is looked up before
+each step. So the next process continues where one was killed. A table is dropped only after everything
+that it holds was copied to the one that stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum, auto
+
+import structlog
+
+from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.client.errors import TABLE_EXISTS, TABLE_MISSING, code_of
+from connectors.clickhouse.client.sql import quoted
+from connectors.clickhouse.schema.copy_rows import SLICE_ROWS, slice_statement
+from connectors.clickhouse.schema.migration_log import MigrationLog
+from connectors.clickhouse.schema.schema_lock import SchemaLock
+from connectors.clickhouse.schema.table_replacement import (
+    FoundTable,
+    Names,
+    TableReplacement,
+    columns_in,
+    new_engine,
+)
+from connectors.clickhouse.schema.tables import INSERT_SECONDS, MESSAGE_PLACE, STORED
+from streams.core.errors import LabelstreamError, UnavailableError
+
+log = structlog.get_logger()
+
+_FAILURES, _PAUSE = 5, 1.0
+
+
+class Step(Enum):
+    """What to do next with a table, its next and its former one."""
+
+    NOTHING = auto()
+    CREATE = auto()  # the next table
+    EXCHANGE = auto()  # copy the rows into the next table, and exchange the names
+    RETIRE = auto()  # the next table is the replaced one: rename it to the former one
+    FINISH = auto()  # copy what only the former table holds, and drop it
+    RECALL = auto()  # the former table has the new key: rename it to the next one
+    ADOPT = auto()  # killed between two renames: the next table gets the name
+    RESTORE = auto()  # only the former table is left: it gets the name
+
+
+def next_step(table: bool | None, following: bool | None, former: bool | None) -> Step:
+    """What to do with the three tables. None: it does not exist; else whether it has the new key."""
+    if table is None:
+        if following is not None:
+            return Step.ADOPT
+        return Step.NOTHING if former is None else Step.RESTORE
+    if former is not None:
+        return Step.RECALL if former and not table and following is None else Step.FINISH
+    if table:
+        return Step.NOTHING if following is None else Step.RETIRE
+    if following is None:
+        return Step.CREATE
+    return Step.EXCHANGE if following else Step.RETIRE
+
+
+class PlaceInKey:
+    """One table's migration, to schema ``version``."""
+
+    def __init__(
+        self,
+        version: int,
+        table: str,
+        *,
+        slice_rows: int = SLICE_ROWS,
+        settle_seconds: float = INSERT_SECONDS + 1,
+    ) -> None:
+        """``settle_seconds``: an insert that has begun ends within this time."""
+        self.version = version
+        self.name = f"sort {table} by the message's place too"
+        self._names = Names(table, f"{table}__next", f"{table}__former")
+        self._slice_rows = slice_rows
+        self._settle_seconds = settle_seconds
+
+    def statements(self, database: str) -> list[str]:
+        """What is run for a table of 0.1.0, for people to read. A copy runs for each slice of rows, and again
+        for rows stored meanwhile."""
+        key = STORED[self._names.table][1]
+        full = ", ".join((key, *MESSAGE_PLACE))
+        table, following, former = (f"{quoted(database)}.{quoted(name)}" for name in self._names)
+        where = "created_at >= {first} AND created_at <= {last}"
+
+        def copied(source: str, target: str) -> str:
+            return slice_statement(database, source, target, ["*"], full, where)
+
+        return [
+            f"CREATE TABLE {following} AS {table} ENGINE = "
+            + new_engine(f"ReplacingMergeTree ORDER BY ({key})", key),
+            copied(self._names.table, self._names.following),
+            f"EXCHANGE TABLES {table} AND {following}",
+            f"RENAME TABLE {following} TO {former}",
+            copied(self._names.former, self._names.table),
+            f"DROP TABLE {former}",
+        ]
+
+    async def needed(self, client: ClickHouseClient, database: str) -> bool:
+        """Whether there is anything left to do."""
+        return self._step(await self._look(client, database)) is not Step.NOTHING
+
+    async def run(
+        self, client: ClickHouseClient, database: str, lock: SchemaLock, history: MigrationLog
+    ) -> None:
+        """Do what is left to do.
+
+        Raises:
+            ConfigurationError: no disk space, no right, or a table that has to be changed on several servers.
+            UnavailableError: ClickHouse does not answer, or another process took over. Run it again.
+        """
+        work = TableReplacement(
+            client,
+            database,
+            self._names,
+            lock,
+            history,
+            self.version,
+            self.name,
+            slice_rows=self._slice_rows,
+            settle_seconds=self._settle_seconds,
+        )
+        steps = {
+            Step.CREATE: work.create,
+            Step.EXCHANGE: work.exchange,
+            Step.RETIRE: work.retire,
+            Step.FINISH: work.finish,
+            Step.RECALL: work.recall,
+            Step.ADOPT: work.adopt,
+            Step.RESTORE: work.restore,
+        }
+        failures = 0
+        while True:
+            await lock.hold()
+            found = await self._look(client, database)
+            step = self._step(found)
+            if step is Step.NOTHING:
+                return
+            log.info("migration_step", version=self.version, table=self._names.table, step=step.name.lower())
+            try:
+                await steps[step](found)
+            except LabelstreamError as error:
+                # The answer was lost, or another process was faster: look again.
+                failures += 1
+                moved = code_of(error) in (TABLE_EXISTS, TABLE_MISSING)
+                if failures > _FAILURES or not (moved or isinstance(error, UnavailableError)):
+                    raise
+                await asyncio.sleep(_PAUSE)
+
+    def _step(self, found: dict[str, FoundTable]) -> Step:
+        return next_step(*(_ready(found.get(name)) for name in self._names))
+
+    async def _look(self, client: ClickHouseClient, database: str) -> dict[str, FoundTable]:
+        rows = await client.rows(
+            "SELECT name, engine, engine_full, sorting_key FROM system.tables\n"
+            "WHERE database = {database:String} AND name IN {names:Array(String)}",
+            {"database": database, "names": list(self._names)},
+        )
+        return {name: FoundTable(*described) for name, *described in rows}
+
+
+def _ready(table: FoundTable | None) -> bool | None:
+    """Whether in ``table`` only copies of one message are merged."""
+    if table is None:
+        return None
+    return "Replacing" not in table.engine or set(columns_in(table.key)).issuperset(MESSAGE_PLACE)

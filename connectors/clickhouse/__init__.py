@@ -11,7 +11,7 @@ __all__ = ["ClickHouseConfig", "ClickHouseConnector"]
 
 
 def __getattr__(name: str) -> Any:
-    # Loaded when asked for: the roles need neither of them.
+    # Loaded lazily: the roles need neither of them.
     if name in __all__:
         from connectors.clickhouse.source import connector
 

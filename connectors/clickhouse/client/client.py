@@ -43,7 +43,7 @@ class ClickHouseClient:
             "ca_cert": ca_cert,
             "connect_timeout": connect_seconds,
             "send_receive_timeout": answer_seconds,
-            # Each query stands alone: a session would serialise them.
+            # Without sessions, which would serialise the queries.
             "autogenerate_session_id": False,
             "query_retries": 0,
         }
@@ -91,7 +91,7 @@ class ClickHouseClient:
         return await self._run(lambda driver: driver.command(sql, parameters=parameters, settings=settings))
 
     async def rows(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
-        """The answer's rows."""
+        """The result's rows."""
         rows: list[tuple[Any, ...]] = await self._run(
             lambda driver: list(driver.query(sql, parameters=parameters).result_rows)
         )
@@ -100,7 +100,7 @@ class ClickHouseClient:
     async def columns(
         self, sql: str, parameters: Mapping[str, Any] | None = None, *, strings_as_bytes: bool = False
     ) -> list[Sequence[Any]]:
-        """The answer's columns; with ``strings_as_bytes`` a String is what the table holds, UTF-8 or not."""
+        """The result's columns; with ``strings_as_bytes`` a String is returned as bytes, UTF-8 or not."""
         formats = {"String": "bytes"} if strings_as_bytes else None
 
         def query(driver: Any) -> list[Sequence[Any]]:
@@ -120,7 +120,7 @@ class ClickHouseClient:
         query_id: str | None = None,
         seconds: float | None = None,
     ) -> None:
-        """Insert by columns. ``seconds``: how long the server may take."""
+        """Insert by columns. ``seconds``: the time that the server may take."""
         settings: dict[str, Any] = {"async_insert": 0}
         if query_id is not None:
             settings["query_id"] = query_id
@@ -159,7 +159,7 @@ class ClickHouseClient:
     def _connected(self) -> Any:
         with self._lock:
             if self._driver is None:
-                # A pool of our own: no proxy from the environment can take the data outside.
+                # A pool of our own: no proxy from the environment can receive the data.
                 pool = httputil.get_pool_manager(
                     ca_cert=self._arguments["ca_cert"], verify=True, maxsize=_THREADS, num_pools=4
                 )

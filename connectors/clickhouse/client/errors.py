@@ -1,4 +1,4 @@
-"""clickhouse-connect's exceptions and ClickHouse's codes, told in ours."""
+"""Translates clickhouse-connect's exceptions and ClickHouse's codes to ours."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from streams.core.errors import (
 )
 
 SETTING = "CLICKHOUSE_HOST"
-# As ClickHouse writes it, in the body and in the driver's words: a proxy has codes of its own.
+# As ClickHouse writes it, in the body and in the driver's text; a proxy has codes of its own.
 _CODE = re.compile(r"Code: (\d+)\. DB::|ClickHouse error code (\d+)")
 
 _ACCESS = {192, 193, 194, 195, 497, 516}
 _MISSING_TABLE = {60, 81}
 _MISSING_COLUMN = {10, 16, 47}
-# No room now: too many parts, queries or simultaneous connections, memory, quota, read-only for a while.
+# No capacity now: too many parts, queries or simultaneous connections, memory, quota, temporarily read-only.
 _OVERLOADED = {201, 202, 241, 242, 252, 305, 439}
-# 3, 32, 33: the data broke off, on its way through a proxy for example.
+# 3, 32, 33: the data was cut off, for example by a proxy.
 _AWAY = {3, 32, 33, 159, 160, 198, 203, 209, 210, 225, 236, 279, 285, 319, 394, 999}
-# Space, files, memory, replicas, Poco's network errors: no row has a part in these.
+# Space, files, memory, replicas, Poco's network errors: none of these depends on a row.
 SERVERS_FAULT = _AWAY | {74, 75, 76, 173, 243, 246, 254, 286, 425, 499, 571, 668, 1000}
-# A setting that we send and that the user's profile does not let pass.
+# A setting that we send and that the user's profile does not allow.
 _SETTINGS = {115, 164, 452, 472}
 # The data itself: types, conversions, sizes, constraints. The same row would be refused again.
 _DATA = {
@@ -50,7 +50,7 @@ def code_of(error: BaseException) -> int | None:
 
 
 def translate(error: BaseException) -> LabelstreamError:
-    """Our error for one of the driver's. What is not known to be permanent counts as unavailable."""
+    """Our error for one of the driver. Errors that are not known to be permanent count as unavailable."""
     if isinstance(error, LabelstreamError):
         return error
     text = " ".join(str(error).split())[:500] or type(error).__name__

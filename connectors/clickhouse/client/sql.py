@@ -21,10 +21,10 @@ def result_table(settings: Settings, table: str) -> str:
 
 
 def limited(seconds: int) -> str:
-    """The end of a query that may take the server's time for at most ``seconds``."""
+    """The end of a query that may take at most ``seconds`` on the server."""
     return f"\nSETTINGS max_execution_time = {seconds}"
 
 
 def literal(value: str) -> str:
-    """``value`` as a string of SQL, quotes included."""
+    """``value`` as an SQL string, quotes included."""
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -1,4 +1,6 @@
-"""Old rows of the source table, named as the poller names them, less those that are settled already."""
+"""Old rows of the source table, with the ids that the poller gives them, without those that are already
+processed.
+"""
 
 from __future__ import annotations
 
@@ -33,10 +35,10 @@ def poller_begins(cursor: Cursor, settings: Settings) -> int:
 
 
 class Settled:
-    """Rows that are labelled, given up, or on their way.
+    """Rows that are labelled, dead-lettered, or in flight.
 
-    By id, time and text. Where two rows stand under one id, it depends on the order of their arrival which
-    of them has the plain one: so they are known by the id that they share, and counted.
+    Compared by id, time and text. If two rows have one id, the order of their arrival decides which of them
+    keeps the plain id. So they are compared by the id that they share, and counted.
     """
 
     def __init__(self) -> None:
@@ -44,11 +46,11 @@ class Settled:
         self._seen: Counter[tuple[int, str, str]] = Counter()
 
     def add(self, row_id: str, micros: int, text: str) -> None:
-        """This row is settled."""
+        """Add a row."""
         self._ids.setdefault((micros, text), set()).add(row_id)
 
     def has(self, row: Row) -> bool:
-        """Whether ``row`` is. To be asked once for each row of the source, in order."""
+        """Whether ``row`` is among them. Call it once for each row of the source, in order."""
         micros = micros_of(row.created_at)
         ids = self._ids.get((micros, row.text))
         if ids is None:
@@ -59,7 +61,7 @@ class Settled:
         return row.row_id in ids or self._seen[micros, row.text, plain] <= same
 
     def merged(self, rows: Iterable[tuple[str, int, str]]) -> Settled:
-        """This, with ``rows`` (id, time, text) of one page."""
+        """These, and ``rows`` (id, time, text) of one page."""
         both = Settled()
         both._ids = {key: set(ids) for key, ids in self._ids.items()}
         for row in rows:
@@ -68,7 +70,7 @@ class Settled:
 
 
 class OldRows:
-    """Rows of the source table from ``since`` on and before ``until``, microseconds since 1970."""
+    """Rows of the source table from ``since`` to before ``until``, microseconds since 1970."""
 
     def __init__(
         self,
@@ -80,8 +82,8 @@ class OldRows:
         until: int,
         partitions: Collection[int] | None = None,
     ) -> None:
-        """``partitions``: of the rows topic, to which the rows belong that are asked for; None for all."""
-        self.settled: list[bytes] = []  # the marks of the last page's rows that are
+        """``partitions``: of the rows topic; only rows of these partitions are returned; None for all."""
+        self.settled: list[bytes] = []  # the marks of the settled rows of the last page
         self.counts: Counter[str] = Counter()
         self._client = client
         self._settings = settings
@@ -110,11 +112,11 @@ class OldRows:
     async def pages(
         self, after: int | None, on_the_way: Sequence[tuple[str, int, str]]
     ) -> AsyncGenerator[tuple[list[tuple[Row, bytes]], list[Outgoing], int], None]:
-        """Rows that are not settled, each with its mark (header `CONTENT`); dead letters of those
-        that no topic takes; and the time from which on a next reading should begin.
+        """Rows that are not settled, each with its mark (header `CONTENT`); dead letters of those that no
+        topic takes; and the time from which reading can continue.
 
-        ``after``: such a time. ``on_the_way``: id, time and text of rows that the topics hold and the
-        tables not yet; asked for before the tables are.
+        ``after``: such a time. ``on_the_way``: id, time and text of rows that are on the topics and not in
+        the tables yet; these must be read before the tables.
 
         Raises:
             UnavailableError, ConfigurationError: as `SourceTable`.
@@ -122,7 +124,7 @@ class OldRows:
         begin = self._since if after is None else after
         await self._learn_given_up()
         if begin is not None:
-            # What the poller had in mind as it came to these rows: ids that were taken.
+            # The poller's state when it came to these rows: the ids that were taken.
             async for page in self._source.pages(begin - self._lookback, begin):
                 self._publisher.named(page)
         async for page in _whole_moments(self._source.pages(begin, self._until)):
@@ -167,7 +169,7 @@ class OldRows:
 
 
 class _Nobody:
-    """Sender and lease of one who names rows, and leaves the sending to others."""
+    """A sender and lease for code that only makes messages, and leaves the sending to others."""
 
     generation = -1
 
@@ -188,7 +190,7 @@ class _Nobody:
 
 
 async def _whole_moments(pages: AsyncIterator[list[SourceRow]]) -> AsyncIterator[list[SourceRow]]:
-    """Rows of one time are never apart, so that a reading can begin again between two pages."""
+    """Never splits rows of one time, so that reading can continue between two pages."""
     held: list[SourceRow] = []
     async for page in pages:
         held += page

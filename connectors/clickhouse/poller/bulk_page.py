@@ -1,4 +1,4 @@
-"""A page of many rows by columns: what is compared in arrays, what is sent in lists."""
+"""A page of many rows by columns: numpy arrays for comparisons, lists for the messages."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from streams.core.records import Run
 
 @dataclass(frozen=True, slots=True)
 class BulkPage:
-    """Rows of a source table in no order. Arrays of numpy for what is compared, lists for what is sent.
+    """Rows of a source table in no order. Numpy arrays for what is compared, lists for what is sent.
 
-    ``values``: a plain row's message but for its end; the `parts` of another.
+    ``values``: a plain row's message without its end; the `parts` of another row.
     """
 
     micros: Any  # int64, since 1970
     contents: Any  # uint64, as `Mark.content`
     ids: Any  # uint64, as `Mark.id`
-    texts: Any  # uint64, of which the partition is made
+    texts: Any  # uint64, from which the partition is calculated
     plain: Any  # bool
     keys: Sequence[bytes]
     values: Sequence[bytes]
@@ -41,7 +41,7 @@ class BulkPage:
 
     @classmethod
     def of(cls, columns: Sequence[Sequence[Any]]) -> BulkPage:
-        """``columns`` as `making.COLUMNS`."""
+        """``columns`` as in `message_sql.COLUMNS`."""
         kinds: tuple[Any, ...] = (np.int64, np.uint64, np.uint64, np.uint64, np.bool_)
         compared, sent = columns[: len(kinds)], columns[len(kinds) :]
         arrays: list[Any] = [np.array(column, kind) for column, kind in zip(compared, kinds, strict=True)]
@@ -56,10 +56,11 @@ class BulkPage:
         return int(self.micros.max())
 
     def sorted_out(self, published: Published) -> tuple[Any, Any]:
-        """Two masks: the rows whose message goes as it is, and those that need a look.
+        """Two masks: the rows whose message is sent as it is, and those that must be checked one by one.
 
-        In neither are rows that are settled. A look is due to what is not plain, and to what shares its
-        content with others of the page, or its id with others or with a row that was published.
+        Neither includes rows that were published. To be checked are rows that are not plain, rows that share
+        their content with others of the page, and rows that share their id with others or with a published
+        row.
         """
         known = published.counts(self.contents, int(self.micros.min()), self.newest)
         alone = _alone(self.contents)
@@ -79,7 +80,7 @@ class BulkPage:
         return BulkPage(*(array[mask] for array in arrays), *kept)
 
     def runs(self, topic: str, partitions: int, polled_at: datetime) -> list[tuple[Run, int]]:
-        """The messages, which are all plain rows', for each partition that gets some; and the newest time."""
+        """The messages of a page of plain rows, for each partition that gets some; and their newest time."""
         end = orjson.dumps(polled_at, option=orjson.OPT_UTC_Z)[1:] + b"}"
         numbers = (self.texts % np.uint64(partitions)).astype(np.int64)
         order = np.argsort(numbers, kind="stable")
@@ -110,7 +111,7 @@ class BulkPage:
             yield keys[at], values[at] + end, headers
 
     def rows(self, mask: Any) -> list[SourceRow]:
-        """Those rows as the table holds them, in order of time and tie."""
+        """Those rows as the table has them, in order of time and tie."""
         found = [self._row(at) for at in np.flatnonzero(mask).tolist()]
         return sorted(found, key=lambda row: (row.micros, row.tie))
 
@@ -130,7 +131,7 @@ class BulkPage:
 
 
 def _alone(values: Any) -> Any:
-    """Of each value, whether no other equals it."""
+    """For each value whether it occurs only once."""
     order = np.argsort(values)
     equal = np.diff(values[order]) == 0
     alone = np.ones(len(values), dtype=bool)

@@ -28,7 +28,7 @@ _UNABLE = "ClickHouse cannot make the messages here; the poller does, more slowl
 
 
 class _Range(NamedTuple):
-    """Times from ``begin`` on and before ``end``, microseconds since 1970."""
+    """Times from ``begin`` to before ``end``, microseconds since 1970."""
 
     begin: int | None
     end: int | None
@@ -36,17 +36,17 @@ class _Range(NamedTuple):
 
 
 class BulkSource(SourceTable):
-    """A source table that is read in bulk where there is much to read."""
+    """A source table that is read in bulk if there is much to read."""
 
     _trusted: bool | None = None
 
     async def bulk(
         self, since: int | None, until: int | None = None
     ) -> AsyncGenerator[BulkPage | list[SourceRow], None]:
-        """As `pages`: all rows from ``since`` on and before ``until``, by ranges of times.
+        """As `pages`: all rows from ``since`` to before ``until``, by ranges of times.
 
-        A range of so many rows of one moment that they need an order comes as `pages` has it, and all of
-        them do where the server makes other messages than Python would.
+        A range with too many rows of one moment is read in order, by `pages`. So are all ranges if the server
+        makes other messages than Python would.
         """
         if not await self._trust():
             async for some in self.pages(since, until):
@@ -68,13 +68,13 @@ class BulkSource(SourceTable):
             async for page in pages:
                 if isinstance(page, BulkPage):
                     yield page
-                    del page  # not to be kept while the next is waited for
+                    del page  # not kept while the next one is awaited
                     continue
                 async for some in self._range(await self.shape(), page.begin, page.end):
                     yield some
 
     async def _ranges(self, since: int | None, until: int | None) -> AsyncGenerator[_Range, None]:
-        """Ranges, each of a page's rows as they are now, which together hold all rows."""
+        """Ranges, each with a page's rows at present, which together cover all rows."""
         begin, rows = since, _MOST_ROWS
         while True:
             ahead = await self._ahead(begin, until, rows)
@@ -100,10 +100,10 @@ class BulkSource(SourceTable):
                 yield some
 
     async def _made(self, here: _Range) -> BulkPage | None:
-        """One page; None for no rows, for many more than were counted, and where the server cannot.
+        """One page; None for no rows, for many more than were counted, and if the server cannot make it.
 
         Raises:
-            UnavailableError, OverloadedError, AccessError: it could not be asked.
+            UnavailableError, OverloadedError, AccessError: the query failed.
         """
         most = 2 * _MOST_ROWS
         read = (await self.shape()).select(_MADE_OF, here.begin, here.end, limit=most)
@@ -111,7 +111,7 @@ class BulkSource(SourceTable):
         return BulkPage.of(columns) if columns and len(columns[0]) < most else None
 
     async def _trust(self) -> bool:
-        """Whether this server makes of the samples what Python makes of them; asked once."""
+        """Whether this server makes the same messages of the samples as Python; checked once."""
         if self._trusted is None:
             columns = await self._ask_for(samples(), 0, {})
             if columns is not None:
@@ -123,7 +123,7 @@ class BulkSource(SourceTable):
     async def _ask_for(
         self, rows: str, least_bytes: int, parameters: Mapping[str, Any]
     ) -> list[Sequence[Any]] | None:
-        """The columns that are made of ``rows``; None if the server cannot: then it is not asked again."""
+        """The columns made from ``rows``; None if the server cannot make them: then it is not asked again."""
         try:
             return await self._client.columns(
                 making(rows), {**PARAMETERS, **parameters, "least": least_bytes}, strings_as_bytes=True
@@ -138,8 +138,8 @@ class BulkSource(SourceTable):
 
 
 def _as_python(columns: Sequence[Sequence[Any]]) -> bool:
-    """Whether these are the messages of the samples."""
-    now, many = datetime.now(UTC), 1_000_003  # so many partitions that equal ones are equal digests
+    """Whether these are the right messages of the samples."""
+    now, many = datetime.now(UTC), 1_000_003  # with so many partitions, equal partitions mean equal digests
     quick = QuickRows("", many, 0)
     wanted = {}
     for row in SAMPLES:

@@ -1,8 +1,9 @@
-"""The poller's cursor: how far it has read, and where its memory begins on the topics it writes.
+"""The poller's cursor: how far it has read, and where its look-back window begins on the topics that it
+writes.
 
-After each confirmed page the watermark moves; what may be read again lies within the look-back window
-before it. The cursor names, for each partition that the poller writes, an offset at or below the first
-message of that window: whoever polls next reads from there what was published, by identity.
+After each confirmed page the watermark moves; rows that may be read again are within the look-back window
+before it. For each partition that the poller writes, the cursor has an offset at or below the first message
+of that window. The next poller reads from there which rows were published, by identity.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from streams.core.records import Partition
 from streams.ports.kafka import Tail
 
-# So many rows with times in the future are named in the cursor; with more, the window begins before them.
+# The cursor lists at most so many rows with future times; with more, the window begins before them.
 MOST_AHEAD = 5_000
 _MOST_CHUNKS = 1_000
 _RECENT_CURSORS = 100
 
 
 class Cursor(BaseModel):
-    """What `esk.cursor` holds for a source table (the key). Times in microseconds since 1970.
+    """The value of a source table (the key) on `esk.cursor`. Times in microseconds since 1970.
 
     ``floor``: rows before it are never read. ``coarse``: how much later than its time a row may be written.
     ``starts``: per topic and partition. ``topic_ids``: the incarnations that the offsets belong to.
@@ -47,7 +48,7 @@ class Cursor(BaseModel):
 
     @classmethod
     def decode(cls, value: bytes | None) -> Cursor | None:
-        """The inverse; None for what is no cursor."""
+        """The inverse; None if it is no cursor."""
         try:
             return cls.model_validate_json(value or b"")
         except ValidationError:
@@ -76,13 +77,13 @@ class WindowStarts:
     """Where the look-back window begins on each partition that the poller writes."""
 
     def __init__(self, ends: Mapping[Partition, int]) -> None:
-        """``ends``: the partitions' first unused offsets, for those of which nothing is remembered."""
+        """``ends``: the partitions' first unused offsets, for those without remembered messages."""
         self._ends = dict(ends)
-        # Runs of messages: first offset, newest time in it, the same but no later than when it was written.
+        # Runs of messages: first offset, newest time, and newest time limited to when it was written.
         self._runs: dict[Partition, deque[tuple[int, int, int]]] = {p: deque() for p in ends}
 
     def add(self, where: Partition, first: int, last: int, newest: int, now: int) -> None:
-        """Messages ``first`` to ``last`` were written, the newest row among them of time ``newest``."""
+        """Messages ``first`` to ``last`` were written; the newest row among them has the time ``newest``."""
         runs = self._runs[where]
         runs.append((first, newest, min(newest, now)))
         self._ends[where] = max(self._ends[where], last + 1)
@@ -94,12 +95,13 @@ class WindowStarts:
             )
 
     def remembers(self, topic: str) -> bool:
-        """Whether the last window held messages of ``topic``."""
+        """Whether the last window had messages of ``topic``."""
         return any(runs for where, runs in self._runs.items() if where.topic == topic)
 
     def at(self, begin: int, *, ahead_named: bool) -> dict[str, dict[int, int]]:
-        """The starts for a window that begins at ``begin``. ``ahead_named``: rows of the future are
-        remembered elsewhere and need not be found on the topic."""
+        """The starts for a window that begins at ``begin``. ``ahead_named``: the cursor lists future rows, so
+        they need not be found on the topic.
+        """
         starts: dict[str, dict[int, int]] = {}
         for where, runs in self._runs.items():
             while runs and max(runs[0][1:]) < begin:

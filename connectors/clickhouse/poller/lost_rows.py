@@ -1,9 +1,9 @@
-"""Finds the rows again whose messages retention took unread, and publishes them once more.
+"""Finds the rows of messages that retention removed unread, and publishes them again.
 
-Which rows they were nobody can say any more. But they have no label, they are not on their way, and the last
-message that was read before them says from which time on they must be looked for: rows are published in the
-order of time, up to the look-back window and to the pages in which they are read. So the source table is
-compared with the tables and the topics, once for all losses that are known, a piece between two polls.
+It is unknown which rows they were. But they have no label and are not in flight, and the last message that
+was read before them says from which time on to look: rows are published in the order of time, apart from the
+look-back window and the size of a page. So the source table is compared with the tables and the topics, once
+for all known losses, a piece between two polls.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _KEY = "lost-rows/"
 
 
 class LostRows:
-    """Looks for one time of ownership of the cursor. ``counts``: `recovered` (rows published again)."""
+    """Searches during one ownership of the cursor. ``counts``: `recovered` (rows published again)."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class LostRows:
         generation: int,
         counts: Counter[str],
     ) -> None:
-        """``losses``: followed."""
+        """``losses``: kept up to date."""
         self._client = client
         self._settings = settings
         self._topics = topics
@@ -86,18 +86,18 @@ class LostRows:
         self._search: Search | None = None
         self._way = OnTheWay()
         self._pages: AsyncGenerator[tuple[list[tuple[Row, bytes]], list[Outgoing], int], None] | None = None
-        self._pending: tuple[list[Outgoing], int] | None = None  # found, and the time after them
+        self._pending: tuple[list[Outgoing], int] | None = None  # found messages, and the time after them
         self._until = 0  # where the pages end
-        self._inside = False  # whether they are of the window
+        self._inside = False  # whether they are in the window
         self._one_by_one = False
         self._again_at = 0.0
         self._said = ""
 
     async def step(self, window: Window) -> None:
-        """Look for some seconds, if anything is lost; never while the poller has anything unconfirmed.
+        """Search for some seconds, if anything is lost; never while the poller has unconfirmed messages.
 
         Raises:
-            RetryableError: nobody knows what was written.
+            RetryableError: it is unknown what was written.
             LeaseLostError.
         """
         if not self._losses.open or time.monotonic() < self._again_at:
@@ -131,8 +131,8 @@ class LostRows:
         await self._leave_off()
 
     async def remember(self, published: Published, begin: int, until: int, partitions: int) -> None:
-        """Add to ``published`` the rows from ``begin`` on and before ``until`` that have a label, were given
-        up or are on their way: what the topic no longer tells. ``partitions``: of the rows topic.
+        """Add to ``published`` the rows from ``begin`` to before ``until`` that have a label, are dead
+        letters or are in flight, which the topic no longer shows. ``partitions``: of the rows topic.
 
         Raises:
             UnavailableError, AccessError, ConfigurationError.
@@ -154,13 +154,14 @@ class LostRows:
     def _about_rows(self, loss: Loss) -> bool:
         return loss.topic in (self._topics.rows, self._topics.labeled, self._topics.dead_letter)
 
-    # --- which search ---
+    # --- the current search ---
 
     async def _current(self, wanted: Sequence[Loss], window: Window) -> Search:
         if self._search is None:
             self._search = await self._noted()
         if self._search is None or self._search.done or not self._search.has(wanted):
-            # What an unfinished one published may be among what is lost now: all is looked at again.
+            # Rows that an unfinished search published may be among the lost ones now: search everything
+            # again.
             await self._leave_off()
             self._search = Search(
                 covers={loss.id: loss.end for loss in wanted},
@@ -204,7 +205,7 @@ class LostRows:
         value = orjson.dumps(self._search.model_dump(), option=orjson.OPT_NON_STR_KEYS)
         await self._sender.send(Outgoing(self._topics.cursor, 0, self._key, value))
 
-    # --- looking ---
+    # --- searching ---
 
     async def _look(self, search: Search, window: Window) -> None:
         began = time.monotonic()
@@ -233,8 +234,9 @@ class LostRows:
         return False
 
     async def _open(self, search: Search, window: Window) -> None:
-        """Up to the window the rows are the poller's no more. From there on it publishes those that it has
-        not yet: they are looked at in one go, while it does not."""
+        """Rows before the window are no longer the poller's. In the window the poller publishes new rows
+        itself: these are searched in one go, while it does not poll.
+        """
         self._inside = search.position is not None and search.position >= window.begin
         self._until = window.watermark + 1 if self._inside else min(window.begin, window.watermark + 1)
         self._way = await OnTheWay.seen(self._in_flight, search.partitions)
@@ -251,7 +253,7 @@ class LostRows:
     async def _chosen(
         self, search: Search, rows: Sequence[tuple[Row, bytes]], window: Window
     ) -> list[Outgoing]:
-        """Messages of those of ``rows``, which have no label, whose message is gone."""
+        """Messages of those of ``rows``, which have no label, whose message was removed."""
         marks = [Mark.parse(mark) or Mark(0, 0, 0) for _, mark in rows]
         contents = [mark.content for mark in marks]
         on_the_way = self._way.published.counts(contents).tolist()
@@ -300,7 +302,7 @@ class LostRows:
             if not self._one_by_one:
                 return list(zip(messages, await self._sender.send_many(messages), strict=True))
         except RefusedError as error:
-            self._one_by_one = True  # any part may be written: what is there is left out next time
+            self._one_by_one = True  # any part may be written: that part is left out next time
             raise UnavailableError(f"the topic refuses a row, so they go one by one: {error}") from error
         except LeaseLostError:
             raise
@@ -325,12 +327,12 @@ class LostRows:
     # --- the end ---
 
     async def _close(self, search: Search) -> None:
-        """Once the rows that were published are stored, nothing of the losses is left."""
+        """Once the published rows are stored, the losses are repaired."""
         self._again_at = time.monotonic() + _LOOK_SECONDS
         topics = self._topics
         rows = await self._ends(topics.rows, search)
         if any(rows[number] < end for number, end in search.ends.items()):
-            search.done = True  # the topic was made anew, and what was published is gone
+            search.done = True  # the topic was recreated, and the published messages are gone
             return
         if not await self._passed(topics.groups.agents.name, topics.rows, search.ends):
             return
@@ -361,7 +363,7 @@ class LostRows:
 
 
 class _PublishingError(LabelstreamError):
-    """What was sent may be written or not."""
+    """It is unknown what was written."""
 
     def __init__(self, cause: LabelstreamError) -> None:
         super().__init__(str(cause))

@@ -1,4 +1,4 @@
-"""How far the rows of lost messages were looked for, and what is compared."""
+"""The progress of a search for the rows of lost messages, and what it compares with."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from streams.ports.kafka import InFlight
 
 
 class Window(NamedTuple):
-    """What the poller reads again: rows from ``begin`` on, up to ``watermark`` (microseconds since 1970), of
-    which it has ``published`` those. ``floor``: rows before it are never read."""
+    """The rows that the poller reads again: from ``begin`` to ``watermark`` (microseconds since 1970);
+    ``published``: those that it has published. ``floor``: rows before it are never read.
+    """
 
     begin: int
     watermark: int
@@ -30,11 +31,11 @@ class Window(NamedTuple):
 
 
 class Search(BaseModel):
-    """How far the rows of some losses were looked for; on the cursor topic under ``lost-rows/<source>``.
+    """The progress of a search for the rows of some losses; on the cursor topic under ``lost-rows/<source>``.
 
-    ``covers``: the losses, and up to which offset of each. ``partitions``: of the rows topic. ``position``:
-    rows before this time are settled. ``ends``: by partition, behind the last row that was published.
-    ``labels``: behind the labels of those.
+    ``covers``: the losses, and the end offset of each. ``partitions``: of the rows topic. ``position``: rows
+    before this time are done. ``ends``: by partition, the offset after the last published row. ``labels``:
+    the offsets after their labels.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -51,13 +52,14 @@ class Search(BaseModel):
     done: bool = False
 
     def has(self, losses: Sequence[Loss]) -> bool:
-        """Whether it is about all of these."""
+        """Whether it covers all of these."""
         return all(self.covers.get(loss.id, -1) >= loss.end for loss in losses)
 
 
 class OnTheWay:
-    """What the topics hold and the tables do not: ``published`` by content, ``rows`` (id, time, text) of
-    messages that do not tell it, and the keys of rows whose variants are ``augmented``."""
+    """Messages on the topics that are not in the tables: ``published`` by content, ``rows`` (id, time, text)
+    of messages without content header, and the keys of rows whose variants are ``augmented``.
+    """
 
     def __init__(self) -> None:
         self.published = Published()

@@ -1,9 +1,9 @@
-"""The messages of plain rows, made by ClickHouse as it reads them, to the byte as `quick` makes them.
+"""SQL with which ClickHouse makes the messages of plain rows, to the same bytes as `plain_rows.py`.
 
-Digests, JSON and headers cost Python some 20 us a row, and the server a seventh of that. The SQL here is
-`content_of`, `short_id`, `traceparent_of`, `partition_of` (less its modulo) and `encode`, for rows that
-`is_plain` takes; of the others the row itself comes, as it always does. `SAMPLES` are rows to compare the two
-ways by, which is done before the server's is used (`connectors.clickhouse.poller.bulk_source`).
+Digests, JSON and headers take Python some 20 us a row, and the server a seventh of that. The SQL here is
+equivalent to `content_of`, `short_id`, `traceparent_of`, `partition_of` (without its modulo) and `encode`,
+for rows that `is_plain` accepts. Other rows are returned as they are. `SAMPLES` are rows to compare both
+ways, which is done before the server's is used (`connectors.clickhouse.poller.bulk_source`).
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from connectors.clickhouse.source.table import SourceRow
 from streams.core.messages import Row
 from streams.core.text import PLAIN_RE2
 
-# Longer texts and names are left to Python: what it makes of them may be too large for the topic.
+# Python handles longer texts and names: their messages may be too large for the topic.
 _LONGEST_TEXT = 65_536
 _LONGEST_NAMES = 16_384
-# What needs nothing but its quotes and backslashes escaped in JSON.
+# Characters of which only quotes and backslashes need escaping in JSON.
 _QUIET_RE2 = "^[ -~А-Яа-яЁё«»—]*$"
 
 PARAMETERS = {"plain": PLAIN_RE2, "quiet": _QUIET_RE2}
 
 
 def _quoted(text: str) -> str:
-    # toJSONString escapes / or not, as a setting of the server says.
+    # A setting of the server decides whether toJSONString escapes /.
     return rf"""concat('"', replaceAll(replaceAll({text}, '\\', '\\\\'), '"', '\\"'), '"')"""
 
 
@@ -55,7 +55,7 @@ def _json() -> str:
     return f'concat({", ".join(parts)}, \',"{last}":"\')'
 
 
-# A blank between them: two halves of a letter, each broken, would make a whole one.
+# With a blank between them: two invalid halves of a character could form a valid one.
 _NAMES = ", ' ', ".join(f"ifNull({name}, '')" for name in ("id_", "user_", "session_", "domain_"))
 _PLAIN = " AND ".join(
     [
@@ -97,11 +97,11 @@ COLUMNS = tuple(_SQL)
 
 
 def making(rows: str) -> str:
-    """SQL that makes a row of `COLUMNS` of each of ``rows``: a query for `at` (Int64, microseconds since
-    1970), `id_`, `text_`, `user_`, `session_` and `domain_` (Nullable(String)).
+    """SQL that makes `COLUMNS` of each row of ``rows``: a query for `at` (Int64, microseconds since 1970),
+    `id_`, `text_`, `user_`, `session_` and `domain_` (Nullable(String)).
 
-    `value` is the message of a plain row but for its end, the time of polling; of another it holds those five
-    texts, as `parts` reads them.
+    `value` is the message of a plain row without its end, the time of polling; for another row it holds those
+    five texts, as `parts` reads them.
     """
     columns = ",\n    ".join(f"{sql} AS {name}" for name, sql in _SQL.items())
     return f"""
@@ -154,7 +154,7 @@ SAMPLES = (
 
 
 def samples() -> str:
-    """`SAMPLES` as such a query for rows."""
+    """`SAMPLES` as a query for `making`."""
     return " UNION ALL ".join(
         f"SELECT toInt64({row.micros}) AS at, {_text(row.id)} AS id_, {_text(row.text)} AS text_, "
         f"{_text(row.user)} AS user_, {_text(row.session)} AS session_, {_text(row.domain)} AS domain_"

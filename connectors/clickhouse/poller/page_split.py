@@ -1,4 +1,4 @@
-"""A page in two, where no more than some of its new rows may be published now."""
+"""Splits a page if only some of its new rows may be published now."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Page: TypeAlias = BulkPage | list[SourceRow]
 
 
 def split(page: Page, most: int, published: Published) -> tuple[Page, Page | None]:
-    """The older part of ``page``, with ``most`` rows that may be new or hardly more, and the rest.
+    """The older part of ``page``, with about ``most`` rows that may be new, and the rest.
 
-    Rows that may be equal are never apart: which of them is new is known by their number.
+    Rows that may be equal are never split: which of them is new is known by their number.
     """
     if len(page) <= most:
         return page, None

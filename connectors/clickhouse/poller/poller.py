@@ -1,9 +1,9 @@
-"""The poller: every row of the source table on the rows topic, once.
+"""The poller: publishes every row of the source table on the rows topic, once.
 
-A bare "newer than the last" loses rows: they become visible late and out of order, and many share one
-second. So each poll reads again from a little before the newest row, and the whole look-back window is
-compared with what was published, by content. What was published is learned from the topic itself, from
-the offsets that the cursor names; a crash at any point costs a second reading and doubles nothing.
+Reading only rows "newer than the last" loses rows: they become visible late and out of order, and many share
+one second. So each poll reads again from a little before the newest row, and the whole look-back window is
+compared with what was published, by content. What was published is read from the topic itself, from the
+offsets in the cursor on. After a crash at any point rows are read a second time, and none is published twice.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 _SECOND = 1_000_000
-# How far before the newest row each poll begins: rows of one moment are rarely visible at one moment.
+# How far before the newest row each poll begins: rows of one moment rarely become visible at the same moment.
 _OVERLAP = 2 * _SECOND
 _LOOK_BACK_SECONDS = 3.0
 _SAVE_SECONDS = 5.0
-# A comparison by counts misses a row that came while another left; whole readings, of which each row
-# meets some before it leaves the window, do not.
+# A comparison by counts misses a row that was added while another was deleted. Whole readings do not miss it,
+# and each row is in the window for several of them.
 _WHOLE_READINGS = 4
 _MOST_GAPS = 50
 _AWAY_SECONDS = 1.0
@@ -55,13 +55,13 @@ _REST = 3.0
 
 
 class _SourceAwayError(Exception):
-    """ClickHouse does not answer, or a person must change a setting; nothing is lost by waiting."""
+    """ClickHouse does not answer, or a person must change a setting; waiting loses nothing."""
 
 
 class Poller:
-    """Polls for one time of ownership of the cursor's partition.
+    """Polls during one ownership of the cursor's partition.
 
-    ``counts``: `polls`, `read` (rows looked at), `published`, `skipped:REASON`, `same_id`, `without_time`,
+    ``counts``: `polls`, `read` (rows read), `published`, `skipped:REASON`, `same_id`, `without_time`,
     `dead_letters:REASON`. ``watermark``: how far the table was read, microseconds since 1970. ``polled_at``:
     when it was last read without an error, seconds since 1970.
     """
@@ -84,9 +84,10 @@ class Poller:
         counts: Counter[str] | None = None,
         waited: Series | None = None,
     ) -> None:
-        """``partitions``: how many the rows topic has. ``headroom``: of the rows topic. ``lost``: finds
-        rows again. ``ending``: set when the group takes back. ``waited`` is told how long each row was there
-        before it was read."""
+        """``partitions``: number of partitions of the rows topic. ``headroom``: of the rows topic. ``lost``:
+        finds lost rows. ``ending``: set when the group revokes the ownership. ``waited`` observes how long
+        each row existed before it was read.
+        """
         self.counts: Counter[str] = Counter() if counts is None else counts
         self.watermark: int | None = None
         self.polled_at: float | None = None
@@ -144,10 +145,10 @@ class Poller:
         return int(self._settings.poll_lookback_seconds * _SECOND) + self._coarse
 
     async def run(self) -> None:
-        """Poll until ``ending`` is set; a page that was begun is finished and noted first.
+        """Poll until ``ending`` is set; a page in progress is finished and recorded first.
 
         Raises:
-            RetryableError: Kafka was away; begin again, for nobody knows what was written.
+            RetryableError: Kafka was down; start again, because it is unknown what was written.
         """
         while not self._ending.is_set():
             try:
@@ -184,7 +185,7 @@ class Poller:
                 await _ask(self._unread.check(self._floor))
                 if self._held:
                     await self._wait_for_readers()
-                    # Rows may have come late meanwhile: the window is read before it moves on.
+                    # Rows may have appeared late meanwhile: the window is read before it moves.
                     whole = float("-inf")
             except _SourceAwayError as error:
                 await self._away(error)
@@ -240,7 +241,7 @@ class Poller:
     async def _remember(self, watermark: int) -> None:
         """Retention has removed messages about rows of the window: the tables say which were published.
 
-        The table was not written to for so long, or the topic keeps its messages for less than the window.
+        Either nothing was written for so long, or the topic keeps its messages for less time than the window.
         """
         begin = self._begin if self._begin is not None else watermark - self._lookback
         log.warning("poller_asks_the_tables", reason="retention removed messages of the look-back window")
@@ -262,8 +263,9 @@ class Poller:
         return int(time.time() * _SECOND) + self._skew
 
     def _fast_begin(self) -> int | None:
-        """Where a poll for the newest rows begins. Few rows that are dated in the future do not hide those
-        of the present; many are a clock or a time zone that is wrong, and the newest of them counts."""
+        """Where a poll for the newest rows begins. A few rows with future times do not hide those of the
+        present; many mean a wrong clock or time zone, and then the newest of them counts.
+        """
         if self.watermark is None:
             return self._begin
         newest, now = self.watermark, self._now()
@@ -272,9 +274,9 @@ class Poller:
         return newest - _OVERLAP if self._begin is None else max(newest - _OVERLAP, self._begin)
 
     async def _scan(self, pages: AsyncGenerator[Page, None]) -> None:
-        """Publish ``pages``: while one is confirmed the next is made, and the one after it read.
+        """Publish ``pages``: while one is being confirmed, the next is made, and the one after it is read.
 
-        Ends early where the readers leave no room; nothing of the rest is settled then.
+        Ends early if the readers leave no room; then the rest is not processed.
         """
         if self._held:
             return
@@ -289,7 +291,7 @@ class Poller:
                     if self._ending.is_set():
                         break
                     await self._publish(page)
-                    del page  # not to be kept while the next is waited for
+                    del page  # not kept while the next one is awaited
                     if self._held:
                         break
             await self._reached(await self._publisher.finish())
@@ -314,7 +316,7 @@ class Poller:
             await self._reached(reached)
 
     async def _wait_for_readers(self) -> None:
-        """The rows that were left are read again from the table, and take no memory here."""
+        """The remaining rows are read again from the table later, and need no memory here."""
         asked = time.monotonic()
         while not self._ending.is_set() and not self._headroom.left():
             await self._save()
@@ -327,11 +329,11 @@ class Poller:
         self._held = False
 
     async def _reached(self, micros: int | None) -> None:
-        """Everything up to ``micros`` was read and is settled."""
+        """Everything up to ``micros`` was read and processed."""
         if micros is None:
             return
         self._newest_seen = max(self._newest_seen, micros)
-        # A row dated in the future must not carry the window past those that are still to come.
+        # A row with a future time must not move the window past rows that are still to come.
         reached = min(micros, self._now())
         self.watermark = reached if self.watermark is None else max(self.watermark, reached)
         begin = self._window_begin()
@@ -341,7 +343,7 @@ class Poller:
         await self._save()
 
     async def _fill_gaps(self, until: int | None) -> None:
-        """Read again those seconds of the window that hold another number of rows than are known."""
+        """Read those seconds of the window again whose number of rows differs from the known one."""
         begin = self._begin
         if begin is None or until is None or until <= begin:
             return
@@ -366,9 +368,9 @@ class Poller:
     # --- the cursor ---
 
     async def _save(self, *, now: bool = False) -> None:
-        """Store the cursor, at most once in some seconds. All that it speaks of is confirmed already."""
+        """Save the cursor, at most once in some seconds. Everything that it refers to is confirmed."""
         if self.watermark is None and self._timeless.settled:
-            self.watermark = 0  # not a row with a time so far
+            self.watermark = 0  # no row with a time so far
         if self.watermark is None or not (now or time.monotonic() - self._saved_at > _SAVE_SECONDS):
             return
         published, at = self._publisher.published, self._now()
@@ -394,10 +396,10 @@ class Poller:
             self._saved = cursor
         self._saved_at = time.monotonic()
 
-    # --- a source that is away ---
+    # --- a source that is down ---
 
     async def _away(self, error: _SourceAwayError) -> None:
-        """Say so once, and wait a little."""
+        """Log it once, and wait a little."""
         cause = error.__cause__
         self._refused = str(cause) if isinstance(cause, ConfigurationError) else ""
         kind = f"{type(cause).__name__} {getattr(cause, 'setting', '')}"
@@ -419,7 +421,7 @@ class Poller:
 
 
 async def _ask(answer: Awaitable[T]) -> T:
-    """An answer of the source; what goes wrong in reading is told from what goes wrong in publishing."""
+    """An answer of the source; distinguishes errors of reading from errors of publishing."""
     try:
         return await answer
     except (RetryableError, ConfigurationError) as error:

@@ -1,4 +1,4 @@
-"""What was published of the rows that may be read again: exact up to 64-bit digests, 32 bytes a row."""
+"""The published rows that may be read again: exact up to 64-bit digests, 32 bytes a row."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _CHUNK_ROWS = 200_000
 
 
 class Published:
-    """The marks of published (or skipped) rows within the look-back window, equal ones counted.
+    """The marks of published (or skipped) rows within the look-back window, with the number of equal ones.
 
-    Sorted arrays instead of sets: a million rows cost 32 MB, and a page is looked up at once. They stand in
-    chunks, of which only the last is added to, and of which those that are too old leave as a whole.
+    Sorted arrays instead of sets: a million rows take 32 MB, and a page is compared at once. They are kept in
+    chunks. Only the last one is added to, and chunks that are too old are dropped as a whole.
     """
 
     def __init__(self) -> None:
@@ -26,9 +26,9 @@ class Published:
         return sum(map(len, self._chunks))
 
     def counts(self, contents: Any, since: int | None = None, until: int | None = None) -> Any:
-        """For each content (uint64) how many rows of it are settled, as an array.
+        """For each content (uint64) the number of its rows that are published, as an array.
 
-        ``since``, ``until``: the first and last time of the rows that are asked for, if it is known.
+        ``since``, ``until``: the first and last time of the rows in question, if known.
         """
         there = (
             chunk.contents
@@ -38,12 +38,12 @@ class Published:
         return _counts(list(there), contents)
 
     def ids_taken(self, ids: Any) -> Any:
-        """For each plain id (uint64) whether a row stands under it, as an array."""
+        """For each plain id (uint64) whether a row has it, as an array."""
         asked = np.asarray(ids, dtype=np.uint64)
         return (_counts([chunk.sorted_ids for chunk in self._chunks], asked) > 0) & (asked != 0)
 
     def add(self, marks: Iterable[Mark]) -> None:
-        """These rows are settled."""
+        """Add the marks of published rows."""
         if found := list(marks):
             micros, contents, ids = zip(*found, strict=True)
             self.add_columns(micros, contents, ids)
@@ -57,7 +57,7 @@ class Published:
             self._chunks.append(chunk)
 
     def forget_before(self, micros: int) -> None:
-        """Rows older than this are not read again."""
+        """Drop rows that are older than this: they are not read again."""
         kept = (chunk.since(micros) for chunk in self._chunks)
         self._chunks = [chunk for chunk in kept if len(chunk)]
 
@@ -66,11 +66,11 @@ class Published:
         return [mark for chunk in self._chunks for mark in chunk.since(micros).marks()]
 
     def count_since(self, micros: int) -> int:
-        """How many marks there are from ``micros`` on."""
+        """The number of marks from ``micros`` on."""
         return sum(int((chunk.micros >= micros).sum()) for chunk in self._chunks if chunk.newest >= micros)
 
     def per_second(self, since: int, until: int) -> dict[int, int]:
-        """How many rows each second holds, from ``since`` on and before ``until``."""
+        """The number of rows of each second, from ``since`` to before ``until``."""
         micros = np.concatenate([chunk.micros for chunk in self._chunks] or [np.array([], dtype=np.int64)])
         seconds, counts = np.unique(
             micros[(micros >= since) & (micros < until)] // 1_000_000, return_counts=True
@@ -115,17 +115,17 @@ class _Chunk:
 
 
 def _counts(chunks: list[Any], asked: Any) -> Any:
-    """How often each of ``asked`` stands in the sorted ``chunks``."""
+    """How often each of ``asked`` occurs in the sorted ``chunks``."""
     asked = np.asarray(asked, dtype=np.uint64)
     found = np.zeros(len(asked), dtype=np.intp)
     if not len(asked):
         return found
-    # In order: a search begins where the last one ended, and what it touches is in the cache.
+    # In order: each search begins where the last one ended, so its memory is in the cache.
     order = np.argsort(asked)
     inorder, total = asked[order], found.copy()
     for chunk in chunks:
         left = np.searchsorted(chunk, inorder, "left")
-        # Most are in none: only those that are have to be counted.
+        # Most do not occur; only the others have to be counted.
         hits = np.flatnonzero(np.take(chunk, left, mode="clip") == inorder)
         if len(hits):
             total[hits] += np.searchsorted(chunk, inorder[hits], "right") - left[hits]

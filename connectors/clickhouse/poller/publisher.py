@@ -1,4 +1,4 @@
-"""What the poller does with a page: leaves out what is settled, cleans, names, sends, remembers."""
+"""Processes a page of the poller: skips known rows, cleans, assigns ids, sends, remembers."""
 
 from __future__ import annotations
 
@@ -30,17 +30,20 @@ from streams.ports.kafka import BulkSender, Lease, Tail
 log = structlog.get_logger()
 
 
-# Rows that are younger, microseconds, may be of the future for a cursor that is saved with another clock.
+# Younger rows, in microseconds, may count as future rows for a cursor that is saved with another clock.
 _NOT_OF_NOW = 60_000_000
 
 
 class OneByOneError(Exception):
-    """The topic refuses a row; to find it, the same publisher sends them one by one once it has learned."""
+    """The topic refuses a row. To find it, the publisher reads its memory again and then sends rows one by
+    one.
+    """
 
 
 class _OnTheWay(NamedTuple):
-    """Rows of a page that were handed over and are not confirmed. ``places``: of each run, with its newest
-    time. ``newest``: of the page. ``bulk_waits``, ``row_waits``: seconds of each row, an array and a list."""
+    """Rows of a page that were sent and are not confirmed. ``places``: those of each run, with its newest
+    time. ``newest``: of the page. ``bulk_waits``, ``row_waits``: seconds of each row, as an array and a list.
+    """
 
     confirming: asyncio.Task[list[list[tuple[int, int]]]]
     places: Sequence[tuple[Partition, int]]
@@ -55,7 +58,7 @@ class _OnTheWay(NamedTuple):
 
 
 class Publisher:
-    """Publishes rows of one source table for one time of ownership."""
+    """Publishes rows of one source table during one ownership."""
 
     def __init__(
         self,
@@ -70,7 +73,7 @@ class Publisher:
         waited: Series | None = None,
     ) -> None:
         """``source``: the table's name, for dead letters. ``least_bytes`` as in `why_skipped`. ``waited``
-        is told how long each row was there before it was read.
+        observes how long each row existed before it was read.
         """
         self.published = Published()
         self.starts = WindowStarts({})
@@ -78,7 +81,7 @@ class Publisher:
         self._partitions = partitions
         self._sender = sender
         self._lease = lease
-        self.sent = 0  # messages that were handed over
+        self.sent = 0  # messages that were sent
         self._counts = counts
         self._waited = waited
         self._one_by_one = False
@@ -88,7 +91,7 @@ class Publisher:
 
     @property
     def pending(self) -> int:
-        """Messages that were handed over and are not confirmed."""
+        """Messages that were sent and are not confirmed."""
         return self._way.messages if self._way is not None else 0
 
     @property
@@ -102,7 +105,9 @@ class Publisher:
 
     @property
     def fetched(self) -> list[Partition]:
-        """Where rows lie that were fetched before there was any poller. Later ones are not the poller's."""
+        """The partitions with rows that were fetched before a poller ever ran. Later fetched rows are not the
+        poller's.
+        """
         return [Partition(self._topics.replay, number) for number in range(self._partitions)]
 
     async def learn(
@@ -113,11 +118,11 @@ class Publisher:
         ahead: Sequence[Mark],
         now: int,
     ) -> set[Partition]:
-        """Forget everything; read what was published for rows from ``begin`` on. Returns the partitions of
-        which retention has taken some of it.
+        """Forget everything, and read what was published for rows from ``begin`` on. Returns the partitions
+        from which retention has removed some of it.
 
-        ``starts``: where on the topics to begin. ``ahead``: rows of the future that the cursor names.
-        ``now``: the source's clock, microseconds since 1970.
+        ``starts``: where to begin on the topics. ``ahead``: future rows in the cursor. ``now``: the source's
+        clock, microseconds since 1970.
         """
         self.published, self._unsure = Published(), False
         bounds = await tail.written_many(starts)
@@ -138,15 +143,15 @@ class Publisher:
         return {where for where, start in starts.items() if start < bounds[where][0]}
 
     async def publish(self, page: BulkPage | Sequence[SourceRow], generation: int, now: int) -> int | None:
-        """Settle every row of ``page``: published, dead-lettered, or skipped and counted.
+        """Process every row of ``page``: published, dead-lettered, or skipped and counted.
 
         ``now``: the source's clock, microseconds since 1970. Returns the newest time of the rows that are
-        confirmed with this; None if there are none yet, for a page of old rows is confirmed while the next
-        is made. To be called in the order of time, and to be followed by `finish`, or by `over`.
+        confirmed by now; None if there are none yet, because a page of old rows is confirmed while the next
+        one is made. Call it in the order of time, and `finish` or `over` after it.
 
         Raises:
             OneByOneError: learn, and publish the page again.
-            RetryableError: nobody knows what was written; the same, with a publisher of one's own.
+            RetryableError: it is unknown what was written; do the same, with a new publisher.
         """
         if self._unsure:
             raise RetryableError("nobody knows what was written of an earlier page")
@@ -165,21 +170,21 @@ class Publisher:
         try:
             way = await self._hand_over(bulk, rows, page.newest, generation, now)
         except Exception:
-            await self.finish()  # what went wrong before is told first: it may be why this did
+            await self.finish()  # earlier errors are raised first: they may be the cause of this one
             raise
         before, self._way = self._way, way
         reached = await self._settle(before) if before is not None else None
         return reached if page.newest < now - _NOT_OF_NOW else await self.finish()
 
     async def finish(self) -> int | None:
-        """Wait until all of it is confirmed. Returns and raises as `publish`."""
+        """Wait until everything is confirmed. Returns and raises as `publish`."""
         way, self._way = self._way, None
         return await self._settle(way) if way is not None else None
 
     async def over(self) -> None:
-        """Wait until nothing is on its way any more, whatever becomes of it: before anybody learns.
+        """Wait until nothing is being sent any more, whatever the result, before anything is learned.
 
-        If something was, nothing can be published before it has been learned.
+        If something was being sent, nothing can be published before it has been learned.
         """
         way, self._way = self._way, None
         if way is not None:
@@ -187,7 +192,9 @@ class Publisher:
             await asyncio.gather(way.confirming, return_exceptions=True)
 
     def named(self, page: Sequence[SourceRow]) -> list[Outgoing]:
-        """What `publish` would send for ``page``, which then counts as settled. For a backfill."""
+        """The messages that `publish` would send for ``page``, which then counts as published. For a
+        backfill.
+        """
         messages, skipped = self._messages(page)
         self.published.add([*skipped, *(one.mark for one in messages)])
         return [one.outgoing for one in messages]
@@ -199,10 +206,10 @@ class Publisher:
     async def _hand_over(
         self, bulk: BulkPage, rows: Sequence[SourceRow], newest: int, generation: int, now: int
     ) -> _OnTheWay:
-        """``bulk``, whose rows are all new and plain, and ``rows``, of one page.
+        """Send ``bulk``, whose rows are all new and plain, and ``rows``, both of one page.
 
-        The next page is compared with them before they are confirmed. If they never are, all is learned
-        anew; and no cursor names them, which it does with rows of the future only.
+        The next page is compared with them before they are confirmed. If they never are, everything is
+        learned again. The cursor does not name them, because it only names future rows.
         """
         with _collecting_later():
             messages, skipped = self._messages(rows)
@@ -245,8 +252,8 @@ class Publisher:
     async def _send_rows(self, rows: Sequence[SourceRow], generation: int, now: int) -> None:
         """Send, and remember what was confirmed.
 
-        A refusal leaves open what else was written: then everything is learned anew, and the rows go
-        one by one until the one that is refused has become a dead letter.
+        After a refusal it is unknown what else was written: then everything is learned again, and rows are
+        sent one by one until the refused one has become a dead letter.
         """
         with _collecting_later():
             messages, skipped = self._messages(rows)
@@ -266,7 +273,7 @@ class Publisher:
         self.published.add(skipped)
 
     async def _send_one(self, one: NamedMessage) -> tuple[NamedMessage, int]:
-        """The message, or the dead letter in its place if the topic refuses it, and its offset."""
+        """The message, or a dead letter in its place if the topic refuses it, and its offset."""
         try:
             return one, await self._sender.send(one.outgoing)
         except RefusedError as error:
@@ -299,7 +306,7 @@ class Publisher:
 
 
 def _runs(messages: Sequence[NamedMessage]) -> list[tuple[Run, int]]:
-    """``messages`` by partition, each with its newest time, as `BulkPage.runs`."""
+    """``messages`` by partition, each with its newest time, like `BulkPage.runs`."""
     places: dict[Partition, list[NamedMessage]] = {}
     for one in messages:
         places.setdefault(Partition(*one.outgoing[:2]), []).append(one)
@@ -311,8 +318,9 @@ def _runs(messages: Sequence[NamedMessage]) -> list[tuple[Run, int]]:
 
 @contextlib.contextmanager
 def _collecting_later() -> Iterator[None]:
-    """Without the garbage collector, which would look through a page's many small objects again and again
-    while they are made, for a quarter of the time. To be left without an await."""
+    """Without the garbage collector, which would scan the many small objects of a page again and again while
+    they are made, for a quarter of the time. The block must not await.
+    """
     enabled = gc.isenabled()
     gc.disable()
     try:

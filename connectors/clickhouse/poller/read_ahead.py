@@ -1,4 +1,4 @@
-"""Reading ahead: the next page comes while this one is worked on."""
+"""Reads ahead: the next page is read while this one is processed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ T = TypeVar("T")
 
 
 async def one_ahead(following: Callable[[], Awaitable[T | None]]) -> AsyncGenerator[T, None]:
-    """What ``following`` gives, call by call, until it gives None; one call is always under way.
+    """The results of ``following``, call by call, until it returns None; one call is always running.
 
-    To be closed (`contextlib.aclosing`), which ends that call. What it raises comes when its turn does.
+    Close it (`contextlib.aclosing`), which ends that call. An exception is raised in the order of the calls.
     """
 
     async def call() -> T | None:
@@ -23,7 +23,7 @@ async def one_ahead(following: Callable[[], Awaitable[T | None]]) -> AsyncGenera
         while (page := await coming) is not None:
             coming = asyncio.create_task(call())
             yield page
-            del page  # not to be kept while the next is waited for
+            del page  # not kept while the next one is awaited
     finally:
         coming.cancel()
         await asyncio.wait([coming])

@@ -1,4 +1,4 @@
-"""Which row is which: the plain id where there is one, a digest where there is none."""
+"""The identity of rows: the plain id if there is one, otherwise a digest."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import NamedTuple
 
 from connectors.clickhouse.source.table import SourceRow
 
-# Travels with each published row, so that a later poller knows its source row again without the source.
+# Sent with each published row, so that a later poller recognises its source row without the source.
 CONTENT = "source-row"
 
 
 class Mark(NamedTuple):
-    """What is remembered of a source row: its time (microseconds since 1970) and 64 bits each of its
-    content and of its plain id (0 without one)."""
+    """What is remembered of a source row: its time (microseconds since 1970) and 64 bits each of its content
+    and of its plain id (0 without one).
+    """
 
     micros: int
     content: int
@@ -25,7 +26,7 @@ class Mark(NamedTuple):
 
     @classmethod
     def parse(cls, header: bytes | None) -> Mark | None:
-        """The inverse; None for what is no such header."""
+        """The inverse; None if it is no such header."""
         try:
             micros, content, id_ = (header or b"").split(b"/")
             return cls(int(micros), int(content, 16), int(id_, 16))
@@ -34,9 +35,9 @@ class Mark(NamedTuple):
 
 
 def content_of(row: SourceRow) -> bytes:
-    """Everything by which two rows of the source are told apart, as 16 bytes.
+    """A digest, 16 bytes, of everything that distinguishes two rows of the source.
 
-    SHA-256 here, as in all that is made of a row: ClickHouse has it too (`message_sql.py`).
+    SHA-256 here, as everywhere for rows, because ClickHouse has it too (`message_sql.py`).
     """
     id_, user, text = row.id or b"", row.user or b"", row.text or b""
     lengths = b"%d/%d/%d/" % (len(id_), row.micros, len(user))

@@ -1,4 +1,4 @@
-"""Source rows to messages: which rows are new, under which names, and what is not worth a label."""
+"""From source rows to messages: which rows are new, their ids, and which are not worth a label."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STEP = "poll"
 
 
 class NewRow(NamedTuple):
-    """A row that is not settled, and the how-manieth of its equals it is."""
+    """A row that is not published, and its number among equal rows."""
 
     row: SourceRow
     content: bytes
@@ -36,7 +36,7 @@ class NewRow(NamedTuple):
 
 
 class NamedMessage(NamedTuple):
-    """What is sent for a row. ``waited``: seconds from the row's time to its reading."""
+    """The message of a row. ``waited``: seconds from the row's time to its reading."""
 
     outgoing: Outgoing
     mark: Mark
@@ -58,7 +58,9 @@ class Namer:
         self._counts = counts
 
     def new_of(self, page: Sequence[SourceRow], published: Published) -> list[NewRow]:
-        """The rows that are not settled. Equal rows stand together, so the n-th of them is known by count."""
+        """The rows that are not published. Equal rows come together, so the n-th of them is known by
+        counting.
+        """
         contents = [content_of(row) for row in page]
         marks = [mark_of(row, content) for row, content in zip(page, contents, strict=True)]
         short = [mark.content for mark in marks]
@@ -77,7 +79,7 @@ class Namer:
         return new
 
     def messages(self, new: Sequence[NewRow], published: Published) -> tuple[list[NamedMessage], list[Mark]]:
-        """The messages of ``new``, and the marks of those that get none."""
+        """The messages of ``new``, and the marks of rows without a message."""
         taken = published.ids_taken([one.mark.id for one in new]).tolist()
         here: set[int] = set()
         messages: list[NamedMessage] = []
@@ -102,7 +104,7 @@ class Namer:
                 skipped.append(one.mark)
                 continue
             here.add(one.mark.id)
-            # All of it is checked here: the name and the text hold something, the times are UTC.
+            # No validation is needed: the id and the text are not empty, the times are UTC.
             message = Row.made(
                 row_id=name_row(one.row, one.content, one.ordinal, other),
                 text=text,
@@ -136,8 +138,8 @@ class Namer:
         return Outgoing(self._topics.rows, partition, message.row_id.encode(), value, headers)
 
     def dead_letter(self, message: Row, mark: Mark, size: int) -> Outgoing:
-        """The dead letter of a row whose message has ``size`` bytes, too many for the topic."""
-        # By reference: the bytes are in the source table, and the topic would not take them.
+        """The dead letter of a row whose message has ``size`` bytes, which is too large for the topic."""
+        # By reference: the bytes are in the source table, and too large for the topic.
         letter = DeadLetter(
             row_id=message.row_id,
             step=STEP,

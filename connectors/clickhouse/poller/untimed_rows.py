@@ -1,7 +1,6 @@
-"""Rows whose time is NULL: they have no place in the order of reading, and become dead letters, once.
+"""Rows whose time is NULL: they have no position in the order of reading, and become dead letters, once.
 
-Which of them did is kept in the cursor, by digest; there should be few, and beyond some thousands they
-are counted and left where they are.
+The cursor lists those that did, by digest. There should be few; beyond some thousands they are only counted.
 """
 
 from __future__ import annotations
@@ -57,11 +56,13 @@ class Timeless:
         self._counts = counts
 
     def learn(self, settled: Iterable[str]) -> None:
-        """What the cursor names."""
+        """The digests in the cursor."""
         self.settled = set(settled)
 
     async def settle(self, rows: Sequence[SourceRow]) -> bool:
-        """Give up those of ``rows`` that were not yet. True if there were any: the cursor is to be saved."""
+        """Make dead letters of those of ``rows`` that have none yet. True if there were any: then save the
+        cursor.
+        """
         seen: Counter[bytes] = Counter()
         letters: list[_Letter] = []
         for row in rows:

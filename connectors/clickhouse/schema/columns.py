@@ -1,4 +1,4 @@
-"""The columns of the result tables, made from the message classes: one description for DDL and inserts."""
+"""The columns of the result tables, made from the message classes: one declaration for DDL and inserts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from streams.core.messages import Column
 
 
 def _arrow() -> Any:
-    """Arrow, when its first type is asked for: only those who insert do, and it takes 0.3 s of a start."""
+    """Arrow, imported when its first type is used: only inserts need it, and the import takes 0.3 s."""
     import pyarrow
 
     return pyarrow
@@ -26,7 +26,7 @@ def _arrow() -> Any:
 
 @dataclass(frozen=True)
 class TableColumn:
-    """A column: its type in ClickHouse and in Arrow, and what the message class demands of a value."""
+    """A column: its type in ClickHouse and in Arrow, and the message class's constraints on a value."""
 
     name: str
     type: str
@@ -51,7 +51,7 @@ def _time() -> Any:
     return _arrow().timestamp("us", "UTC")
 
 
-# Where a stored message stood in Kafka. `_stored_at` is the server's: it is not part of an insert.
+# The position of a stored message in Kafka. The server sets `_stored_at`: it is not part of an insert.
 PLACE = (
     TableColumn(
         "_topic", "LowCardinality(String)", lambda: _arrow().string(), "Kafka topic that it was stored from"
@@ -96,7 +96,7 @@ def _column(name: str, field: FieldInfo) -> TableColumn:
 
 
 def _types(annotation: Any) -> tuple[str, Callable[[], Any], bool]:
-    """ClickHouse type, what makes the Arrow type, and whether null is allowed."""
+    """ClickHouse type, a function for the Arrow type, and whether null is allowed."""
     origin = typing.get_origin(annotation)
     if origin is typing.Annotated:
         return _types(typing.get_args(annotation)[0])
@@ -116,7 +116,7 @@ def _types(annotation: Any) -> tuple[str, Callable[[], Any], bool]:
 
 
 def _inner_metadata(annotation: Any) -> list[Any]:
-    """The limits that stand inside a union, as in ``Confidence | None``."""
+    """Constraints inside a union, as in ``Confidence | None``."""
     return [
         entry
         for part in typing.get_args(annotation)

@@ -1,4 +1,6 @@
-"""The view `logs_labeled_current`: each row with its current label. See docs/adr/0005-current-view.md."""
+"""The view `logs_labeled_current`: each row with its current label. See
+docs/internals/adr/0005-current-view.md.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +16,14 @@ from streams.core.messages import Labeled
 
 
 def current_view(database: str, *, replace: bool = False) -> str:
-    """The statement that makes the view."""
+    """The statement that creates the view."""
     body = _body(database)
     verb = "CREATE OR REPLACE VIEW" if replace else "CREATE VIEW IF NOT EXISTS"
     return f"{verb} {qualified(database, CURRENT)} AS\n{body}\nCOMMENT {literal(_digest(body))}"
 
 
 async def replace_view(client: ClickHouseClient, database: str) -> None:
-    """Make the view, or put this release's in its place. A view of the same text is left alone."""
+    """Create the view, or replace it by this release's. A view with the same text is left alone."""
     found = await client.rows(
         "SELECT comment FROM system.tables WHERE database = {database:String} AND name = {name:String}",
         {"database": database, "name": CURRENT},
@@ -32,17 +34,17 @@ async def replace_view(client: ClickHouseClient, database: str) -> None:
 
 
 def _body(database: str) -> str:
-    """The newest promoted version of each row, before all of them what people said; of that the newest.
+    """The newest promoted version of each row, but before all versions human labels, and of these the newest.
 
-    Grouped by the beginning of the sorting key: filters on `created_at` and `row_id` go below the
-    aggregation, on old servers too. One argMax a column, so that only the columns asked for are read,
-    and the rank is a plain number, on which argMax is fast. argMax passes over nulls unless they are
-    wrapped. A version that nobody registered has place 0: its rows are shown where there is no better.
-    Places, not times: versions promoted in the same microsecond must not be mixed in one row.
+    Grouped by the beginning of the sorting key: filters on `created_at` and `row_id` are pushed below the
+    aggregation, on old servers too. One argMax for each column, so that only the selected columns are read,
+    and the rank is a plain number, for which argMax is fast. argMax skips nulls unless they are wrapped. A
+    version that is not registered has rank 0: its rows are shown if there is no better one. Ranks instead of
+    times: versions promoted in the same microsecond must not be mixed in one row.
 
     A view, by measurement (`bench/current_view.py`, 10,000,000 rows and a tenth in a second version): a day's
     rows in 0.07 s, one row 0.05, labels of a month 0.38, count() of all 1.1. A materialised table answers in
-    0.02, 0.03, 0.05 and 0.01, but takes a minute to be made anew at each promotion; FINAL on a table with one
+    0.02, 0.03, 0.05 and 0.01, but takes a minute to rebuild at each promotion; FINAL on a table with one
     label a row takes 0.02, 0.03, 0.16 and 0.46, and keeps no history.
     """
     keys = ("created_at", "row_id")

@@ -1,4 +1,6 @@
-"""The result database as a whole: its statements (`labelstream describe ddl`), and making what is missing."""
+"""The whole result database: its statements (`labelstream describe ddl`), and the creation of what is
+missing.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ log = structlog.get_logger()
 
 
 def statements(database: str) -> list[str]:
-    """Every statement that makes the result database, in order; each is idempotent."""
+    """Every statement that creates the result database, in order; each is idempotent."""
     return [
         f"CREATE DATABASE IF NOT EXISTS {quoted(database)}",
         *(stored_table(database, name) for name in STORED),
@@ -37,7 +39,7 @@ def statements(database: str) -> list[str]:
 
 
 def describe_ddl(settings: Settings) -> str:
-    """All statements, as one would run them by hand."""
+    """All statements, to be run by hand."""
     return ";\n\n".join(statements(settings.result_database)) + ";\n"
 
 
@@ -76,7 +78,7 @@ async def create_tables(client: ClickHouseClient, settings: Settings) -> list[st
 
 
 async def _present(client: ClickHouseClient, database: str) -> dict[str, set[str]]:
-    """The tables that are there, with their columns."""
+    """The existing tables with their columns."""
     rows = await client.rows(
         "SELECT table, name FROM system.columns WHERE database = {database:String}", {"database": database}
     )

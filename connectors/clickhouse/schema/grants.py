@@ -1,4 +1,4 @@
-"""Whether the result tables are there and may be written."""
+"""Checks whether the result tables exist and may be written."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _UNKNOWN_STATEMENT = {62, 48}  # servers before 24.11 have no CHECK GRANT
 
 
 async def missing_tables(client: ClickHouseClient, settings: Settings) -> list[str]:
-    """Those of the result tables and views that are not there."""
+    """The result tables and views that are missing."""
     rows = await client.rows(
         "SELECT name FROM system.tables WHERE database = {database:String}",
         {"database": settings.result_database},
@@ -26,7 +26,7 @@ async def refuse_missing_rights(client: ClickHouseClient, settings: Settings) ->
     """Ask the server whether the user may read and write the result tables.
 
     Raises:
-        AccessError: naming the table and the right.
+        AccessError: names the table and the right.
     """
     for table in (*STORED, VERSIONS, AUDIT):
         name = result_table(settings, table)

@@ -1,7 +1,7 @@
 """The result tables, made from the message classes.
 
-Each stored row keeps its place in Kafka (`_topic_id`, `_partition`, `_offset`): what a table holds of
-a partition is then known as a set of offsets, which is what makes the sink exact.
+Each stored row has its position in Kafka (`_topic_id`, `_partition`, `_offset`). So the content of a table
+for a partition is known as a set of offsets, which makes the sink exact.
 
 No PARTITION BY: an insert makes one part and is stored whole or not at all, and no date, however odd,
 can make one fail. ReplacingMergeTree is the last line only: messages are inserted once, and should the
@@ -34,7 +34,7 @@ STORED: dict[str, tuple[type[BaseModel], str]] = {
     AUGMENTED: (Augmented, "created_at, row_id, label_version, augment_model"),
     DEAD_LETTERS: (DeadLetter, "failed_at"),
 }
-# What tells two messages apart; the end of each stored table's sorting key.
+# The position of a message; the end of each stored table's sorting key.
 MESSAGE_PLACE = ("_topic_id", "_partition", "_offset")
 
 _VERSION_COLUMNS = """\
@@ -56,17 +56,17 @@ _INDEXES = (
 
 
 def column_definition(column: TableColumn) -> str:
-    """A column as CREATE and ALTER TABLE want it."""
+    """A column's definition for CREATE and ALTER TABLE."""
     comment = f" COMMENT {literal(column.comment)}" if column.comment else ""
     return f"{quoted(column.name)} {column.type}{comment}"
 
 
 def stored_table(database: str, name: str) -> str:
-    """The statement that makes one of STORED."""
+    """The statement that creates one of STORED."""
     message, key = STORED[name]
     columns = [*(column_definition(column) for column in (*columns_of(message), *PLACE)), STORED_AT]
     lines = [*(f"    {definition}" for definition in columns), *_INDEXES]
-    # The place tells copies apart when parts are merged; the index in memory does without it.
+    # The position distinguishes copies when parts are merged; the index in memory does not need it.
     primary = "" if name == DEAD_LETTERS else f"PRIMARY KEY ({key})\n"
     return (
         f"CREATE TABLE IF NOT EXISTS {qualified(database, name)} (\n"
@@ -76,8 +76,8 @@ def stored_table(database: str, name: str) -> str:
 
 
 def versions_table(database: str) -> str:
-    """The statement that makes the label versions' log."""
-    # A log of changes: one INSERT is one change, so promotion is atomic, and its history stays.
+    """The statement that creates the log of label versions."""
+    # A log of changes: one INSERT is one change, so a promotion is atomic, and the history is kept.
     return (
         f"CREATE TABLE IF NOT EXISTS {qualified(database, VERSIONS)} (\n{_VERSION_COLUMNS}\n"
         ") ENGINE = MergeTree\nORDER BY (version, changed_at)"
@@ -85,7 +85,7 @@ def versions_table(database: str) -> str:
 
 
 def audit_table(database: str) -> str:
-    """The statement that makes the audit log."""
+    """The statement that creates the audit log."""
     lines = ",\n".join(f"    {column_definition(column)}" for column in columns_of(AuditEntry))
     return (
         f"CREATE TABLE IF NOT EXISTS {qualified(database, AUDIT)} (\n{lines}\n"

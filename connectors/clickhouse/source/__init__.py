@@ -1,1 +1,1 @@
-"""The source table as it is found: its columns, its shape, reading and exporting it."""
+"""The source table: its columns, their types, reading and exporting it."""

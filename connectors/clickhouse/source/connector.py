@@ -8,7 +8,7 @@
         frame = connector.fetch_logs(days=7, limit=10_000)
         connector.export_to_file("data/logs.csv", days=1)
 
-Synchronous, also inside a running event loop. Both ask what the requirements' SQL asks: rows of today and
+Synchronous, also inside a running event loop. Both methods run the requirements' query: rows of today and of
 ``days`` days before (by the server's calendar), texts longer than 3 bytes, newest first.
 """
 
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 T = TypeVar("T")
-# A sort of many rows may take its time before the first of them comes.
+# Sorting many rows may take long before the first of them arrives.
 _ANSWER_SECONDS = 300.0
 
-# The fields of ClickHouseConfig, and the settings they stand for.
+# The fields of ClickHouseConfig, and their settings.
 _SETTINGS = {
     "host": "clickhouse_host",
     "port": "clickhouse_port",
@@ -66,13 +66,13 @@ def _default(field: str) -> Any:
 
 
 class ClickHouseConfig(BaseModel):
-    """Where the logs are. A field that is None, as ``os.getenv`` gives it, has its setting's default.
+    """The location of the logs. A field that is None, as ``os.getenv`` returns it, has its setting's default.
 
-    ``domain_column`` and ``user_id_column`` may be missing in the table unless they are named here;
-    `none` says that there is no such column. ``ca_cert``: a PEM file.
+    ``domain_column`` and ``user_id_column`` may be missing in the table unless they are given here; `none`
+    means that there is no such column. ``ca_cert``: a PEM file.
 
     Raises:
-        ConfigurationError: no host, or a value that cannot be; the text names the field.
+        ConfigurationError: no host, or an invalid value; the text names the field.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -119,16 +119,16 @@ class ClickHouseConfig(BaseModel):
         return cls(**{name: getattr(settings, setting) for name, setting in given.items()})
 
     def settings(self) -> Settings:
-        """The same as settings, those fields set that were given here."""
+        """The same as settings, with the given fields set."""
         return Settings(**{_SETTINGS[name]: getattr(self, name) for name in self.model_fields_set})
 
 
 class ClickHouseConnector:
-    """Reads the logs; never writes to ClickHouse. Connects when it is first asked for something."""
+    """Reads the logs; never writes to ClickHouse. Connects at the first query."""
 
     def __init__(self, config: ClickHouseConfig) -> None:
         self.config = config
-        # Not read here, so nothing needs to be said about them.
+        # Not read here, so no message about them is needed.
         self._settings = config.settings().model_copy(
             update={"clickhouse_id_column": "", "clickhouse_session_id_column": ""}
         )
@@ -144,7 +144,7 @@ class ClickHouseConnector:
         self.close()
 
     def connect(self) -> bool:
-        """Whether ClickHouse answers and lets us in. Why not is logged."""
+        """Whether ClickHouse answers and accepts the user. If not, the reason is logged."""
         try:
             self._client.call(lambda driver: driver.command("SELECT 1"))
         except LabelstreamError as error:
@@ -158,7 +158,7 @@ class ClickHouseConnector:
         return True
 
     def fetch_logs(self, days: int = 7, limit: int | None = None) -> pd.DataFrame:
-        """The logs of today and ``days`` days before, newest first, at most ``limit``.
+        """The logs of today and of ``days`` days before, newest first, at most ``limit``.
 
         Columns: ``text``, ``domain`` and ``user_id`` (str or missing), ``ts`` (datetime64[us, UTC]).
 
@@ -175,10 +175,10 @@ class ClickHouseConnector:
     def export_to_file(
         self, path: str | os.PathLike[str], days: int = 1, format: Format = "csv", limit: int | None = None
     ) -> int:
-        """Write what ``fetch_logs`` would return to ``path``, in blocks; returns the number of rows.
+        """Write the rows of ``fetch_logs`` to ``path``, in blocks; returns the number of rows.
 
-        Makes the folder. UTF-8; times in UTC; a missing value is empty in csv (an empty text is `""`)
-        and null otherwise. The file appears when it is whole, and takes the place of an older one.
+        Creates the folder. UTF-8; times in UTC; a missing value is empty in csv (an empty text is `""`) and
+        null otherwise. The file appears when it is complete, and replaces an older one.
 
         Raises:
             as ``fetch_logs``; ConfigurationError also for an unknown format or an unwritable path.
@@ -188,7 +188,7 @@ class ClickHouseConnector:
                 f"there is no export format {format!r}", fix=f"use one of {', '.join(WRITERS)}"
             )
         target = Path(path)
-        # A name of its own for each export: two of them at once must not write one file.
+        # A name of its own for each export: two of them must not write one file.
         partial = target.with_name(f".{target.name}.{os.getpid()}-{id(object())}.part")
         rows = 0
         with contextlib.ExitStack() as stack:
@@ -216,7 +216,7 @@ class ClickHouseConnector:
         _in_own_loop(self._client.close())
 
     def _read(self, days: int, limit: int | None, take: Callable[[Any], None]) -> None:
-        """Hand the rows to ``take``, an Arrow table of SCHEMA at a time."""
+        """Pass the rows to ``take``, one Arrow table of SCHEMA after the other."""
         for name, number in (("days", days), ("limit", limit)):
             if number is not None and number < 0:
                 raise ConfigurationError(f"{name} is {number}", fix="give a number that is not negative")
@@ -260,7 +260,7 @@ def _file_errors(path: Path) -> Iterator[None]:
 
 
 def _in_own_loop(work: Coroutine[Any, Any, T]) -> T:
-    """The result of ``work``; the caller's thread may well have a running loop already."""
+    """The result of ``work``; the caller's thread may have a running loop."""
     with ThreadPoolExecutor(1, thread_name_prefix="clickhouse-connector") as thread:
         return thread.submit(asyncio.run, work).result()
 

@@ -21,7 +21,7 @@ SCHEMA = pa.schema(
 
 
 class Writer(Protocol):
-    """Writes Arrow tables of SCHEMA to a file that is open; `close` writes what belongs at the end."""
+    """Writes Arrow tables of SCHEMA to an open file; `close` writes the end of the file."""
 
     def write(self, block: Any) -> None: ...
 

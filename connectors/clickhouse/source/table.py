@@ -16,15 +16,16 @@ from streams.core.settings import Settings
 from streams.core.times import micros_of
 
 PAGE_ROWS = 10_000
-PAGE_BYTES = 16_000_000  # about; a page has fewer rows where they are long
+PAGE_BYTES = 16_000_000  # approximately; a page of long rows has fewer rows
 _ROW_BYTES = 200  # without its text
 # Of so many days and more all rows are meant: Date holds days from 1970 on.
 ALL_DAYS = 20_000
 
 
 class SourceRow(NamedTuple):
-    """A row as the table holds it. ``micros``: its time in microseconds since 1970, UTC. ``tie`` orders
-    rows of one time: the id, or a hash of user and text."""
+    """A row as the table has it. ``micros``: its time in microseconds since 1970, UTC. ``tie`` orders rows of
+    one time: the id, or a hash of user and text.
+    """
 
     micros: int
     tie: bytes
@@ -36,8 +37,9 @@ class SourceRow(NamedTuple):
 
 
 class NextRows(NamedTuple):
-    """How many ``rows`` come next. ``first``, ``last``: times, microseconds since 1970. ``size``: about how
-    many bytes. ``full``: there may be more of them."""
+    """The number of the next ``rows``. ``first``, ``last``: times, microseconds since 1970. ``size``:
+    approximate bytes. ``full``: there may be more of them.
+    """
 
     rows: int
     first: int
@@ -163,9 +165,9 @@ class SourceTable:
         return await self._count((await self.shape()).select(("time",), since, until))
 
     async def counts(self, since: int, until: int) -> dict[int, int]:
-        """How many rows each second from ``since`` on and before ``until`` holds, by its number since 1970.
+        """The number of rows of each second from ``since`` to before ``until``, by seconds since 1970.
 
-        Reads the time's column only: a cheap look for rows that came late.
+        Reads the time column only: a cheap check for rows that appeared late.
         """
         read = (await self.shape()).select(("time",), since, until)
         rows = await self._client.rows(
@@ -189,10 +191,10 @@ class SourceTable:
     async def pages(
         self, since: int | None, until: int | None = None
     ) -> AsyncGenerator[list[SourceRow], None]:
-        """All rows from ``since`` on and before ``until``, in order, in lists of some thousands.
+        """All rows from ``since`` to before ``until``, in order, in lists of some thousands.
 
-        Each list is read by a query over its own range of times, so that the server never sorts more
-        than that. Rows that are equal in time and tie are never apart.
+        Each list is read by a query over its own range of times, so that the server never sorts more than
+        that. Rows that are equal in time and tie are never split.
         """
         shape = await self.shape()
         begin = since
@@ -214,7 +216,7 @@ class SourceTable:
         return int(rows[0][0])
 
     async def _page_end(self, since: int | None, until: int | None) -> int | None:
-        """Where a page from ``since`` should end, exclusive; None if no more than a page is left."""
+        """The end of a page from ``since``, exclusive; None if no more than a page is left."""
         ahead = await self._ahead(since, until, PAGE_ROWS)
         return ahead.last + 1 if ahead.full else None
 

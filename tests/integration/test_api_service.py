@@ -221,9 +221,10 @@ def test_the_whole_openapi_document_holds(running: Running, tmp_path: Path) -> N
         *("--exclude-checks", "positive_data_acceptance,use_after_free,ensure_resource_availability"),
         *("--phases", "examples,coverage,fuzzing", "--max-examples", "4", "--generation-deterministic"),
         *("--continue-on-failure", "--no-color", "--warnings", "off", "--suppress-health-check", "all"),
+        *("--request-timeout", str(PATIENCE)),
     ]
     done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=False
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=10 * PATIENCE, check=False
     )
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
     assert "request_broke" not in running.flow.log("api")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.faults.review import ReviewRun
+from tests.faults.review.run import ReviewRun
 from tests.faults.world import World
 
 

@@ -1,23 +1,14 @@
-"""People label, correct and undo while sinks are killed and paused, answers are cut, the group is rewound,
-tables are merged, and ClickHouse is killed: each row's last decision stands. ``make soak-review``.
-
-With ``--upgrade`` the tables are those of 0.1.0 at first, and `labelstream init` is killed on its way.
-Prints what was done to the rows and by the faults; exit code 1 if a decision was lost or stored twice.
-"""
+"""One run: people label, correct and undo while faults strike; then the verdict."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import random
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,11 +23,12 @@ from streams.review.queue import ReviewQueue
 from streams.runtime.result_tables import ResultTables
 from tests.faults.actors import Actor
 from tests.faults.driver import initialise
-from tests.faults.ledger import read_topic
 from tests.faults.outages import Running
-from tests.faults.world import PARTITIONS, World, as_program, world
+from tests.faults.review.line import Line
+from tests.faults.review.verdict import verdict
+from tests.faults.world import PARTITIONS, World
 from tests.upgrade import dump
-from tests.waiting import Stalled, Watch, eventually
+from tests.waiting import eventually
 
 T = TypeVar("T")
 
@@ -60,70 +52,6 @@ class Report:
         done = ", ".join(f"{count} {what}" for what, count in sorted(self.done.items()))
         faults = ", ".join(f"{count} {what}" for what, count in sorted(self.faults.items()))
         return f"{self.rows} rows: {verdict}; {done}; faults: {faults}; {self.seconds:.0f} s"
-
-
-@dataclass(frozen=True, order=True)
-class Decision:
-    """A message of a person's label, newest last."""
-
-    labeled_at: datetime
-    offset: int
-    place: tuple[int, int] = field(compare=False)
-    published_at: int = field(compare=False)
-    label: str = field(compare=False)
-    undone: bool = field(compare=False)
-
-
-class Line:
-    """A line to ClickHouse that cuts the answer of the next insert."""
-
-    def __init__(self, target: int) -> None:
-        self._target = target
-        self._cut = False
-        self.cuts = 0
-        self.port = 0
-
-    async def start(self) -> asyncio.Server:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        return server
-
-    def cut_next(self) -> None:
-        self._cut = True
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            to, away = await asyncio.open_connection("127.0.0.1", self._target)
-        except OSError:
-            writer.close()
-            return
-        inserts = False
-
-        async def requests() -> None:
-            nonlocal inserts
-            while data := await reader.read(1 << 16):
-                inserts = inserts or b"INSERT INTO" in data
-                away.write(data)
-                await away.drain()
-
-        async def answers() -> None:
-            nonlocal inserts
-            while data := await to.read(1 << 16):
-                if inserts and self._cut:
-                    self._cut = False
-                    self.cuts += 1
-                    return
-                inserts = False
-                writer.write(data)
-                await writer.drain()
-
-        tasks = [asyncio.create_task(requests()), asyncio.create_task(answers())]
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for one in (writer, away):
-            one.close()
 
 
 class ReviewRun:
@@ -177,9 +105,9 @@ class ReviewRun:
                 await self._init_with_kills(pipeline)
             await self._strike_until(desks)
             await desks
-            wrong = await self._verdict()
+            wrong = await self._judge()
             await self._merge()
-            wrong += await self._verdict()
+            wrong += await self._judge()
         finally:
             for sink in self._sinks.values():
                 sink.ask_to_leave()
@@ -187,6 +115,15 @@ class ReviewRun:
             server.close()
         self._faults["cut answers"] = self._line.cuts
         return Report(self._rows, self._done, self._faults, wrong, time.monotonic() - began)
+
+    async def _judge(self) -> list[str]:
+        return await verdict(
+            self._parts,
+            self._name,
+            self._said,
+            migrated_at=self._migrated_at,
+            keep_running=self._start_sinks,
+        )
 
     async def _label_rows(self, pipeline: Running) -> None:
         try:
@@ -369,65 +306,6 @@ class ReviewRun:
         self._migrated_at = time.time() * 1000
         self._most = self._rows
 
-    # --- the verdict ---
-
-    async def _verdict(self) -> list[str]:
-        """What is not as it was decided, once all is stored."""
-        told = await self._told()
-        watch = Watch("every decision is stored")
-        while True:
-            stored = Counter(
-                await self._parts.query(f"SELECT _partition, _offset FROM {self._name}.logs_labeled")
-            )
-            wanted = {
-                one.place
-                for decisions in told.values()
-                for one in decisions
-                if one is decisions[-1] or one.published_at >= self._migrated_at
-            }
-            try:
-                watch.look(len(stored))
-            except Stalled:
-                break
-            if wanted <= stored.keys():
-                break
-            self._start_sinks()
-            await asyncio.sleep(0.5)
-        wrong = [f"{place} is not in the table" for place in sorted(wanted - stored.keys())]
-        wrong += [f"{place} is {count} times in the table" for place, count in stored.items() if count > 1]
-        current = {
-            row: (label, model.endswith(":undo"))
-            for row, label, model in await self._parts.query(
-                f"SELECT row_id, toString(label), toString(model) FROM {self._name}.logs_labeled_current "
-                "WHERE label_version = 'human'"
-            )
-        }
-        last = {row: (decisions[-1].label, decisions[-1].undone) for row, decisions in told.items()}
-        for row in sorted(last.keys() | current.keys()):
-            if current.get(row) != last.get(row):
-                wrong.append(f"row {row} has {current.get(row)}, the last decision is {last.get(row)}")
-        for row, said in self._said.items():
-            if said and said[-1] is not None and last.get(row) != said[-1]:
-                wrong.append(f"row {row}: {said[-1]} was confirmed, {last.get(row)} was published last")
-        return wrong
-
-    async def _told(self) -> dict[str, list[Decision]]:
-        """The decisions about each row that were published, the newest last."""
-        found: dict[str, list[Decision]] = {}
-        for message in await read_topic(self._parts, f"{self._name}.labeled", "read_uncommitted"):
-            value = json.loads(message.value)
-            if value["label_version"] == "human":
-                decision = Decision(
-                    datetime.fromisoformat(value["labeled_at"]),
-                    message.offset,
-                    (message.partition, message.offset),
-                    message.timestamp,
-                    value["label"],
-                    value["model"].endswith(":undo"),
-                )
-                found.setdefault(value["row_id"], []).append(decision)
-        return {row: sorted(decisions) for row, decisions in found.items()}
-
 
 async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
     """The answer of ``ask``, asked again while a part is away."""
@@ -436,43 +314,3 @@ async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
             return await ask()
         except RetryableError:
             await asyncio.sleep(0.3)
-
-
-def main() -> None:
-    """Parse the arguments and run."""
-    parser = argparse.ArgumentParser(prog="python -m tests.faults.review", description=__doc__)
-    parser.add_argument("--rows", type=int, default=1000)
-    parser.add_argument("--seconds", type=float, default=180.0, help="about how long people take")
-    parser.add_argument("--seed", type=int, help="this one only; otherwise two fresh ones")
-    parser.add_argument("--upgrade", action="store_true", help="only with tables of 0.1.0 at first")
-    given = parser.parse_args()
-    as_program()
-    chance = random.SystemRandom()
-    seeds = [given.seed] if given.seed is not None else [chance.randrange(1_000_000) for _ in range(2)]
-    wrong = 0
-    with tempfile.TemporaryDirectory(prefix="labelstream-review-") as scratch:
-        folder = Path(scratch)
-        with world(folder / "stack") as parts:
-            for number, seed in enumerate(seeds):
-                upgrade = given.upgrade or number % 2 == 1
-                runs = folder / f"run-{number}"
-                runs.mkdir()
-                run = ReviewRun(
-                    parts,
-                    f"review{number}",
-                    runs,
-                    rows=given.rows,
-                    seed=seed,
-                    seconds=given.seconds,
-                    upgrade=upgrade,
-                    broker=True,
-                )
-                report = asyncio.run(run.run())
-                print(f"seed {seed}{', upgraded from 0.1.0' if upgrade else ''}: {report.line()}", flush=True)
-                print("".join(f"    {one}\n" for one in report.wrong[:40]), end="", flush=True)
-                wrong += len(report.wrong)
-    sys.exit(1 if wrong else 0)
-
-
-if __name__ == "__main__":
-    main()

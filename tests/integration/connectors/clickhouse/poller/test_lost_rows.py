@@ -160,6 +160,7 @@ class Scene:
 async def scene(database: Database, monkeypatch: pytest.MonkeyPatch) -> Scene:
     for pause in ("_LOOK_SECONDS", "_AWAY_SECONDS"):
         monkeypatch.setattr(module, pause, 0.0)
+    monkeypatch.setattr(module, "_STEP_SECONDS", 3600.0)  # a slow machine takes as few steps as a fast one
     scene = Scene(database)
     await scene.make()
     return scene

@@ -33,6 +33,9 @@ class PromptForm:
     logprobs: int
 
 
+_PLAINEST = PromptForm("nothing", 0)
+
+
 async def ask_shorter(text: str, ask: Callable[[str, int], Awaitable[T]]) -> T:
     """The result of ``ask`` (text, how much of it), with less of the text if the model finds it too long.
 
@@ -66,16 +69,27 @@ class JsonAsker:
         return self._form
 
     async def ask(
-        self, messages: Sequence[dict[str, str]], max_tokens: int, *, cut_off: bool = False
+        self,
+        messages: Sequence[dict[str, str]],
+        max_tokens: int,
+        *,
+        check: Callable[[ModelAnswer], None] | None = None,
+        last: bool = True,
+        cut_off: bool = False,
     ) -> ModelAnswer:
-        """One answer. ``cut_off``: the last answer for this row was truncated, so allow many more tokens.
+        """One answer. ``check`` as in `Model.complete`; ``last``: there is no other question to ask.
+        ``cut_off``: the last answer for this row was truncated, so allow many more tokens.
 
         Raises:
-            RefusedError: the endpoint refuses the row in every form.
+            RefusedError: the endpoint refuses the row, and takes others.
+            AnswerError: of ``check``, as far as the row is the reason; always, if not ``last``.
         """
         extra = _THINKING_TOKENS if cut_off else self._thinking_tokens
         while True:
             form = self._form
+            # A form that was never accepted may be the reason of a refusal; then another one is tried.
+            on_trial = not self._taken and form != _PLAINEST
+            at_once = (*((RefusedError,) if on_trial else ()), *(() if last else (AnswerError,)))
             try:
                 completion = await self._model.complete(
                     messages,
@@ -84,11 +98,16 @@ class JsonAsker:
                     max_tokens=max_tokens + extra,
                     temperature=self._temperature,
                     logprobs=form.logprobs,
+                    check=check,
+                    at_once=at_once,
                 )
             except RefusedError as error:
-                if error.reason == TOO_LONG or not self._give_way(form, str(error).lower()):
+                if error.reason == TOO_LONG or not on_trial or not self._give_way(form, str(error).lower()):
                     raise
                 continue
+            except AnswerError:
+                self._taken = self._taken or form == self._form
+                raise
             if form == self._form:
                 self._taken = True
             if cut_off and completion.finish_reason != "length":
@@ -106,20 +125,35 @@ class JsonAsker:
         """What ``read`` finds in the answer to ``query``; if that is None, asked again with ``stricter``.
 
         Raises:
-            AnswerError: it is None again.
+            AnswerError: it is None again and again, and other rows' answers can be read.
             RefusedError: as `ask`.
         """
-        completion = await self.ask([*prompts, {"role": "user", "content": query}], max_tokens)
-        found = read(completion)
-        if found is None:
+        answer: ModelAnswer | None = None
+        found: T | None = None
+
+        def check(given: ModelAnswer) -> None:
+            nonlocal answer, found
+            answer, found = given, read(given)
+            if found is None:
+                raise AnswerError(f"the model answered {given.text[:300]!r}")
+
+        try:
+            completion = await self.ask(
+                [*prompts, {"role": "user", "content": query}], max_tokens, check=check, last=False
+            )
+        except AnswerError:
             # In the same message: Mistral's chat template refuses two user messages in a row.
             again = {"role": "user", "content": f"{query}\n\n{stricter}"}
-            cut_off = completion.finish_reason == "length"
-            completion = await self.ask([*prompts, again], max_tokens, cut_off=cut_off)
-            found = read(completion)
-        if found is None:
-            raise AnswerError(f"the model answered {completion.text[:300]!r}")
-        return found
+            cut_off = answer is not None and answer.finish_reason == "length"
+            try:
+                completion = await self.ask([*prompts, again], max_tokens, check=check, cut_off=cut_off)
+            except AnswerError as error:
+                error.attempts += 1
+                raise
+        # A harmless text may have been checked since.
+        result = found if answer is completion else read(completion)
+        assert result is not None
+        return result
 
     def _give_way(self, refused: PromptForm, why: str) -> bool:
         """Leave out an optional part that this endpoint does not support. False if the row was refused."""
@@ -131,7 +165,7 @@ class JsonAsker:
             self._form = fewer
         elif refused.hold != "nothing" and any(word in why for word in _SCHEMA_WORDS):
             self._form = looser
-        elif self._taken or refused == PromptForm("nothing", 0):
+        elif refused == _PLAINEST:
             return False
         else:  # the refusal does not name the part
             self._form = replace(refused, logprobs=0) if refused.logprobs else looser

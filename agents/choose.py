@@ -50,10 +50,12 @@ class Chooser:
         )
         self._system = (prompt or prompt_text("choice")).format(domains=lines)
         self._held = True
+        self._taken = False  # a request in this form was accepted
         self._logprobs = len(ordered)
 
-    async def choose(self, text: str, longest: int) -> ChosenLabel | None:
-        """The label; None if the answer is no option.
+    async def choose(self, text: str, longest: int, *, trial: bool = False) -> ChosenLabel | None:
+        """The label; None if the answer is no option. ``trial``: it is tried whether the endpoint takes this
+        at all.
 
         Raises:
             RefusedError: the endpoint refuses the row.
@@ -62,7 +64,7 @@ class Chooser:
             {"role": "system", "content": self._system},
             {"role": "user", "content": wrap_query(text, longest)},
         ]
-        completion = await self._ask(messages)
+        completion = await self._ask(messages, trial)
         chances, mass = of_choice(completion.tokens, self.options)
         label = self.options.get(letter_in(completion.text))
         if label is None and mass >= _ENOUGH_ON_OPTIONS:
@@ -76,32 +78,35 @@ class Chooser:
             RetryableError, ConfigurationError: it cannot be asked now.
         """
         try:
-            chosen = await self.choose(_PROBE, len(_PROBE))
+            chosen = await self.choose(_PROBE, len(_PROBE), trial=True)
         except RefusedError as error:
             log.info("choice_not_supported", why=str(error)[:200])
             return False
         confidence = chosen.distribution[0] if chosen is not None else None
         return confidence is not None and self._logprobs > 0
 
-    async def _ask(self, messages: Sequence[dict[str, str]]) -> ModelAnswer:
+    async def _ask(self, messages: Sequence[dict[str, str]], trial: bool) -> ModelAnswer:
         while True:
             held, logprobs = self._held, self._logprobs
+            other = not self._taken and (held or logprobs)
             try:
-                return await self._model.complete(
+                completion = await self._model.complete(
                     messages,
                     choice=list(self._letters) if held else None,
                     max_tokens=1,
                     logprobs=logprobs,
+                    at_once=(RefusedError,) if trial or other else (),
                 )
             except RefusedError as error:
-                if error.reason == TOO_LONG:
+                if error.reason == TOO_LONG or not other:
                     raise
                 why = str(error).lower()
                 if logprobs and "logprobs" in why:
                     self._logprobs = 0
                 elif held and not (logprobs and "top_" in why):
                     self._held = False
-                elif logprobs:
-                    self._logprobs = 0
                 else:
-                    raise
+                    self._logprobs = 0
+            else:
+                self._taken = True
+                return completion

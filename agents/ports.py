@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from streams.core.errors import (
-    AnswerError,
     ConfigurationError,
     LabelstreamError,
     PermanentError,
@@ -55,8 +54,15 @@ class Model(Protocol):
         temperature: float = 0.0,
         logprobs: int = 0,
         plain_json: bool = False,
+        check: Callable[[ModelAnswer], None] | None = None,
+        at_once: tuple[type[PermanentError], ...] = (),
     ) -> ModelAnswer:
-        """One answer; raises our errors. ``logprobs``: number of alternatives for each token."""
+        """One answer; raises our errors. ``logprobs``: number of alternatives for each token.
+
+        ``check`` raises AnswerError for an answer that cannot be used. Such an answer, and a refusal, are
+        judged by what happens to other texts, before they are raised as the fault of this one. ``at_once``:
+        the errors that are raised without that, because the caller has another request to try.
+        """
 
 
 class Answers(Protocol):
@@ -71,10 +77,8 @@ def outcome_of(error: LabelstreamError) -> Reject | Retry:
     refused.
     """
     if isinstance(error, PermanentError):
-        attempts = 2 if isinstance(error, AnswerError) else 1
-        return Reject(error.reason, str(error), attempts)
+        return Reject(error.reason, str(error), error.attempts)
     if isinstance(error, ConfigurationError):
         return Retry(_PERSON_SECONDS, f"{error.setting}: {error}")
     after = error.after if isinstance(error, RetryableError) and error.after is not None else 0.5
-    # It answered, but failed on this request (5xx, invalid answer, timeout): the message may be the reason.
-    return Retry(after, str(error), suspect=type(error) is RetryableError)
+    return Retry(after, str(error))

@@ -8,37 +8,47 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
 from pydantic import SecretStr
 
-from connectors.llm.answer import Completion, completion_in, json_in
-from connectors.llm.errors import is_late
-from connectors.llm.http import Http, until_permitted
-from connectors.llm.limit import Limit, LimitState, Load
-from connectors.llm.load import load_in, metrics_url
+from connectors.llm.answer import Completion, json_in
+from connectors.llm.endpoint import Check, Endpoint, Failure, Form
+from connectors.llm.errors import of_text
+from connectors.llm.http import Http
+from connectors.llm.limit import Limit, LimitState
+from streams.core.context import resting
 from streams.core.errors import (
+    TOO_LONG,
     ConfigurationError,
     LabelstreamError,
     OverloadedError,
+    PermanentError,
     RefusedError,
     RetryableError,
-    UnavailableError,
 )
 from streams.core.settings import Settings
 
-_TRIES = 3
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 3.0
-_ASIDE_SECONDS = 4.0  # for the list of models and the metrics
-_NO_METRICS_SECONDS = 60.0
+# A text is given up when its failures in a row have a smaller probability, if it fails like the others; see
+# `evidence.py`. Who waits for the answer is told sooner: then nothing is lost by an error.
+_GUILTY, _SUSPECTED = math.log(1e6), math.log(10)
+_LEAST_TRIES = 3
+# Pauses between tries: long enough for a passing cause to pass, and short enough that 15 tries, which 30 % of
+# failures among the others may take, end within a minute.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 2.0
+# The steps ask again with less of a longer text.
+_SHORT_TEXT = 1500
+
+
+T = TypeVar("T")
 
 
 class ChatClient:
     """At most ``concurrency`` requests are in flight; a cancelled call frees its slot at once.
 
-    While the endpoint is down, calls wait, and go on when it is back; no row is lost or rejected for it. A
-    request that fails while others succeed raises an error after three tries.
+    While the endpoint is down, or refuses every request, calls wait, and go on when it is back; no row is
+    lost or rejected for it. A text that fails again and again while others are answered is given up.
     """
 
     def __init__(
@@ -54,23 +64,19 @@ class ChatClient:
         patience_seconds: float = math.inf,
     ) -> None:
         """``patience_seconds``: the longest time of a call in all, before its last error is raised."""
-        self.stats: Counter[str] = Counter()
-        # Called with the seconds that each answered request took.
-        self.observe: Callable[[float], None] = _unobserved
         self.concurrency = concurrency
-        self._base_url = base_url
         self._model = model
         self._setting = setting
         self._timeout = timeout_seconds
         self._patience = patience_seconds
-        self._http = Http(
-            base_url, setting=setting, api_key=api_key, connections=concurrency + 8, ca_file=ca_file
+        http = Http(base_url, setting=setting, api_key=api_key, connections=concurrency + 8, ca_file=ca_file)
+        self._endpoint = Endpoint(
+            http,
+            base_url=base_url,
+            setting=setting,
+            concurrency=concurrency,
+            timeout_seconds=timeout_seconds,
         )
-        self._no_metrics_until = 0.0
-        # Asked before each request, and again right before it is written; while it returns False, nothing is
-        # sent. In a worker it tells whether the lease is valid.
-        self.permitted: Callable[[], bool] = lambda: True
-        self.limit = Limit(concurrency, setting=setting, probe=self._reachable, load=self._load)
 
     @classmethod
     def from_settings(
@@ -101,9 +107,32 @@ class ChatClient:
         )
 
     @property
+    def limit(self) -> Limit:
+        """The endpoint's slots."""
+        return self._endpoint.limit
+
+    @property
+    def stats(self) -> Counter[str]:
+        """Counts of calls, failures, retries and tokens."""
+        return self._endpoint.stats
+
+    def watch(
+        self, *, permitted: Callable[[], bool], observe: Callable[[float], None] = lambda seconds: None
+    ) -> None:
+        """``observe`` is called with the seconds of each answered request. While ``permitted`` returns False,
+        nothing is sent.
+        """
+        self._endpoint.observe, self._endpoint.permitted = observe, permitted
+
+    @property
     def available(self) -> bool:
-        """False while the endpoint is down: calls wait."""
+        """False while the endpoint is down, or refuses every request: calls wait."""
         return self.limit.available
+
+    @property
+    def away(self) -> LabelstreamError | None:
+        """Why calls wait; None if they do not."""
+        return self.limit.away
 
     def state(self) -> LimitState:
         """The state of the limit, for metrics and `status`."""
@@ -111,12 +140,11 @@ class ChatClient:
 
     async def close(self) -> None:
         """Close the connection pool."""
-        await self.limit.close()
-        await self._http.close()
+        await self._endpoint.close()
 
     async def models(self) -> list[str]:
         """The names of the models that the endpoint serves. Raises our errors at once."""
-        answer = json_in(await self._http.ask("GET", "/models", seconds=min(self._timeout, 10.0)))
+        answer = json_in(await self._endpoint.http.ask("GET", "/models", seconds=min(self._timeout, 10.0)))
         try:
             return [str(entry["id"]) for entry in answer["data"]]
         except (KeyError, TypeError) as error:
@@ -156,13 +184,17 @@ class ChatClient:
         temperature: float = 0.0,
         logprobs: int = 0,
         plain_json: bool = False,
+        check: Check | None = None,
+        at_once: tuple[type[PermanentError], ...] = (),
     ) -> Completion:
         """One answer, restricted to ``schema`` or to one of ``choice`` if given. ``plain_json`` asks for any
         JSON object instead. ``logprobs``: number of alternatives for each token.
 
+        ``check`` raises AnswerError for an answer that cannot be used. ``at_once``: errors that are raised at
+        once, because the caller has another request to try.
+
         Raises:
-            RetryableError: it failed three times, while others succeeded.
-            RefusedError: the endpoint refuses this request; raised at once.
+            RefusedError, AnswerError: the reason is this text; always, if ``at_once`` has it.
             UnavailableError, OverloadedError, ConfigurationError: only when patience ends.
         """
         body: dict[str, Any] = {
@@ -183,94 +215,62 @@ class ChatClient:
         if logprobs:
             body["logprobs"] = True
             body["top_logprobs"] = logprobs
-        return await self._persist(body)
+        return await self._persist(body, check, at_once)
 
-    async def _persist(self, body: dict[str, Any]) -> Completion:
-        began = time.monotonic()
-        tries = blamed = 0
-        answers = math.inf
+    async def _persist(
+        self, body: dict[str, Any], check: Check | None, at_once: tuple[type[PermanentError], ...]
+    ) -> Completion:
+        began, tries, against = time.monotonic(), 0, 0.0
+        form, text = self._endpoint.form(body, check), hash(body["messages"][-1]["content"])
+        enough = _GUILTY if math.isinf(self._patience) else _SUSPECTED
         while True:
-            completion = await self._once(body, began)
-            if isinstance(completion, Completion):
-                return completion
-            error, tries = completion, tries + 1
-            if not isinstance(error, (OverloadedError, ConfigurationError)):
-                # Others were answered since its last failure: the endpoint is up, and fails on this request.
-                blamed += self.limit.answers > answers
-                answers = self.limit.answers
-                if blamed >= _TRIES - 1:
-                    raise error if type(error) is RetryableError else RetryableError(str(error)) from error
-            pause = random.uniform(0, min(_FIRST_PAUSE * 4 ** min(tries - 1, 5), _LONGEST_PAUSE))
-            after = error.after if isinstance(error, RetryableError) and error.after is not None else 0.0
-            pause = max(pause, after)
-            if time.monotonic() + pause - began > self._patience:
-                raise error
-            self.stats["retries"] += 1
-            await self.limit.rest(pause)
-
-    async def _once(self, body: dict[str, Any], began: float) -> Completion | LabelstreamError:
-        """One request within the limit: an answer, or an error that may be temporary."""
-        await self._enter(began)
-        try:
-            await until_permitted(self.permitted)  # before its time-out begins
-            started = time.monotonic()
-            self.stats["calls"] += 1
-            content = await self._http.ask(
-                "POST", "/chat/completions", body, seconds=self._timeout, permitted=self.permitted
+            await self._within(self.limit.enter(), began)
+            found = await self._endpoint.ask(
+                form, body, text, first=not tries, check=check, quiet=RefusedError in at_once
             )
-            completion = completion_in(content)
-        except RefusedError:
-            self.limit.refused()
-            raise
-        except (RetryableError, ConfigurationError) as error:
-            self.stats["failures"] += 1
-            self.limit.failed(error, late=is_late(error.__cause__))
-            return error
-        except BaseException:
-            self.limit.left()
-            raise
-        self.limit.answered(started, completion.output_tokens)
-        self.stats["output_tokens"] += completion.output_tokens
-        self.stats["input_tokens"] += completion.input_tokens
-        self.observe(time.monotonic() - started)
-        return completion
+            if isinstance(found, Completion):
+                return found
+            error, tries = found.error, tries + 1
+            if isinstance(error, at_once) or _can_be_shortened(error, body):
+                raise error
+            await self._pause(form, text, found, tries, began)
+            against += form.evidence.against(text, found.ended)
+            if tries >= _LEAST_TRIES and against >= enough:
+                raise of_text(error, tries) from error
+            self.stats["retries"] += 1
 
-    async def _enter(self, began: float) -> None:
+    async def _pause(self, form: Form, text: int, found: Failure, tries: int, began: float) -> None:
+        """Let others go first, without a slot, and see how they fare."""
+        error = found.error
+        pause = random.uniform(0.8, 1.2) * min(_FIRST_PAUSE * 2 ** min(tries - 1, 8), _LONGEST_PAUSE)
+        after = error.after if isinstance(error, RetryableError) and error.after is not None else 0.0
+        pause = max(pause, after)
+        if time.monotonic() + pause - began > self._patience:
+            raise self.away or error
+        with resting():
+            await self.limit.rest(pause)
+            if tries > 1:  # most causes have passed by the first other try
+                await self._within(self._endpoint.compare(form, text, found.ended), began, or_else=error)
+
+    async def _within(
+        self, work: Awaitable[T], began: float, *, or_else: LabelstreamError | None = None
+    ) -> T:
+        """The result of ``work``, if it comes before patience ends.
+
+        Raises:
+            LabelstreamError: patience ended: ``or_else``, or why it had to wait.
+        """
         if math.isinf(self._patience):
-            await self.limit.enter()
-            return
+            return await work
         try:
             async with asyncio.timeout(max(0.0, self._patience - (time.monotonic() - began))):
-                await self.limit.enter()
+                return await work
         except TimeoutError:
-            raise self.limit.away or OverloadedError("no place at the endpoint came free in time") from None
-
-    async def _reachable(self) -> bool:
-        try:
-            await self._http.ask("GET", "/models", seconds=_ASIDE_SECONDS)
-        except ConfigurationError as error:
-            # A wrong key, model or path: only a real request can show whether it was corrected.
-            return "certificate" not in str(error)
-        except UnavailableError:
-            return False
-        except LabelstreamError as error:
-            return isinstance(error, RefusedError)
-        return True
-
-    async def _load(self) -> Load | None:
-        if time.monotonic() < self._no_metrics_until:
-            return None
-        try:
-            content = await self._http.ask("GET", metrics_url(self._base_url), seconds=_ASIDE_SECONDS)
-            found = load_in(content.decode("utf-8", "replace"))
-        except LabelstreamError as error:
-            found = None
-            if isinstance(error, RetryableError):
-                return None
-        if found is None:
-            self._no_metrics_until = time.monotonic() + _NO_METRICS_SECONDS
-        return found
+            late = OverloadedError("no place at the endpoint came free in time")
+            raise (self.away or or_else or late) from None
 
 
-def _unobserved(_: float) -> None:
-    """The default: nothing is measured."""
+def _can_be_shortened(error: LabelstreamError, body: dict[str, Any]) -> bool:
+    """Whether a text is too long and has a shorter form, in which the steps ask again."""
+    too_long = isinstance(error, RefusedError) and error.reason == TOO_LONG
+    return too_long and len(body["messages"][-1]["content"]) > _SHORT_TEXT

@@ -13,9 +13,11 @@ import httpx
 from streams.core.errors import (
     TOO_LONG,
     AccessError,
+    AnswerError,
     ConfigurationError,
     LabelstreamError,
     OverloadedError,
+    PermanentError,
     RefusedError,
     RetryableError,
     UnavailableError,
@@ -46,6 +48,16 @@ _LATE = (
 )
 _CONNECTING = (httpx.ConnectTimeout, httpx.PoolTimeout, aiohttp.ConnectionTimeoutError)
 _LONGEST_AFTER = 60.0
+_LONGEST_SHOWN = 1000
+# The reason of a text's refusal, whatever status says it.
+REFUSED = "refused-by-model"
+# Parts of a request that endpoints name when they do not take them.
+_ABOUT_PART = re.compile(
+    r"max_(?:completion_)?tokens|response_format|json_schema|structured_outputs|guided_\w+|top_logprobs"
+    r"|logprobs|temperature|system (?:role|message)",
+    re.IGNORECASE,
+)
+_ABOUT_MONEY = re.compile(r"budget|quota|billing|credit|balance", re.IGNORECASE)
 
 
 def translate(error: Exception, setting: str) -> LabelstreamError:
@@ -80,17 +92,17 @@ def is_late(error: BaseException | None) -> bool:
 
 
 def from_status(status: int, headers: Mapping[str, str], body: str, setting: str) -> LabelstreamError:
-    """Our error for a status other than 200; ``body`` without secrets.
+    """Our error for a status other than 200, if the status alone is known; ``body`` without secrets.
 
-    A wrong key, model or address has to be corrected by a person and is no fault of the message. 400, 413 and
-    422 concern this request. Time-outs, overload and 5xx may be temporary.
+    Whether the text, the form of the requests or the endpoint is the reason, is decided by what happens to
+    other calls: `of_text` and `of_everyone` then say so.
     """
-    text = f"HTTP {status}: {' '.join(body.split())[:300]}".rstrip(": ")
+    text = f"HTTP {status}: {shown(body)}".rstrip(": ")
     prefix = setting.removesuffix("_API_BASE")
     after = retry_after(headers.get("retry-after"))
     if status in (401, 402, 403, 407):
         return AccessError(
-            f"the endpoint refuses the key: {text}", setting=f"{prefix}_API_KEY", fix="set the right key"
+            f"the endpoint denies access: {text}", setting=f"{prefix}_API_KEY", fix="set the right key"
         )
     if 300 <= status < 400:
         return ConfigurationError(
@@ -111,11 +123,46 @@ def from_status(status: int, headers: Mapping[str, str], body: str, setting: str
             f"the gateway cannot reach the endpoint: {text}", setting=setting, after=after
         )
     if 400 <= status < 500 and status not in (408, 409, 425):
-        reason = TOO_LONG if status == 413 or _TOO_LONG.search(body) else "refused-by-model"
+        reason = TOO_LONG if status == 413 or _TOO_LONG.search(body) else REFUSED
         return RefusedError(f"the endpoint refuses the request: {text}", reason=reason)
     if status >= 500 and re.search(r"exceed\w*[ _]context|context[ _](?:length|size)", body, re.IGNORECASE):
         return RefusedError(f"the endpoint refuses the request: {text}", reason=TOO_LONG)
     return RetryableError(f"the endpoint failed: {text}", after=after)
+
+
+def shown(body: str) -> str:
+    """The beginning of an answer's body, in one line."""
+    return " ".join(body.split())[:_LONGEST_SHOWN]
+
+
+def of_text(error: LabelstreamError, tries: int) -> PermanentError:
+    """The error of a call that failed so often while others were answered that its text is the reason."""
+    reason = "gave-up"
+    if isinstance(error, PermanentError):
+        reason = error.reason
+    elif isinstance(error, ConfigurationError):
+        reason = REFUSED
+    kind = AnswerError if isinstance(error, AnswerError) else RefusedError
+    return kind(f"only with this text, not with others: {error}", reason=reason, attempts=tries)
+
+
+def of_everyone(error: LabelstreamError, setting: str) -> LabelstreamError:
+    """The error of a call where every other call fails alike. A refusal, or an answer that cannot be read,
+    then has to be mended by a person.
+    """
+    if not isinstance(error, PermanentError):
+        return error
+    text, prefix = str(error), setting.removesuffix("_API_BASE")
+    if _ABOUT_MONEY.search(text):
+        named, fix = f"{prefix}_API_KEY", "give its account a budget, or set another key"
+    elif named_part := _ABOUT_PART.search(text):
+        part = named_part[0]
+        named, fix = f"{prefix}_MODEL", f"serve a model, or use a server, that takes {part} as it is sent"
+    elif isinstance(error, AnswerError):
+        named, fix = f"{prefix}_MODEL", "serve a model that answers as it is asked"
+    else:
+        named, fix = f"{prefix}_MODEL", "see the endpoint's own words and its log"
+    return ConfigurationError(f"the same for every text: {text}", setting=named, fix=fix)
 
 
 def retry_after(value: str | None) -> float | None:

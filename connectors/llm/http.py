@@ -21,11 +21,11 @@ from httpx_aiohttp.transport import map_aiohttp_exceptions
 from pydantic import SecretStr
 from yarl import URL
 
+from connectors.llm.body import LARGEST, decompressed
 from connectors.llm.errors import FOREIGN, from_status, translate
 from streams.core.errors import ConfigurationError, RetryableError
 
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5.0)
-_LARGEST_ANSWER = 16 * 2**20
 _LOOK_AGAIN = 0.02
 
 
@@ -84,8 +84,8 @@ class _Transport(AiohttpTransport):
                 while chunk := await response.content.readany():
                     chunks.append(chunk)
                     size += len(chunk)
-                    if size > _LARGEST_ANSWER:
-                        raise RetryableError(f"the endpoint's answer is larger than {_LARGEST_ANSWER} bytes")
+                    if size > LARGEST:
+                        raise RetryableError(f"the endpoint's answer is larger than {LARGEST} bytes")
             finally:
                 response.release()  # closes the connection if unread data is left
         return httpx.Response(
@@ -116,7 +116,7 @@ class Http:
         self._connections = connections
         self._ca_file = ca_file
         self._transport: _Transport | None = None
-        # Nothing here decompresses. Without this, aiohttp would offer gzip, and a gateway would use it.
+        # Small answers are not worth compressing. Some gateways compress all the same: see `decompressed`.
         self._headers = {
             "accept": "application/json",
             "accept-encoding": "identity",
@@ -155,11 +155,13 @@ class Http:
         try:
             async with asyncio.timeout(seconds):
                 status, headers, content = await self._once(method, path, body, permitted)
+            content = decompressed(content, headers.get("content-encoding", ""))
         except FOREIGN as error:
             raise translate(error, self._setting) from error
+        if self._secret:
+            content = content.replace(self._secret.encode(), b"***")  # some servers quote it
         if status != 200:
-            text = self._without_secret(content[:2000].decode("utf-8", "replace"))
-            raise from_status(status, headers, text, self._setting)
+            raise from_status(status, headers, content[:4000].decode("utf-8", "replace"), self._setting)
         return content
 
     async def _once(
@@ -172,7 +174,7 @@ class Http:
         request = httpx.Request(method, self._url(path), stream=content, extensions=extensions)
         request.read()
         response = await self._open().handle_async_request(request)
-        stream = response.stream  # as it came: compression is not requested, and nothing is decompressed
+        stream = response.stream
         assert isinstance(stream, httpx.AsyncByteStream)
         return response.status_code, response.headers, b"".join([part async for part in stream])
 
@@ -198,6 +200,3 @@ class Http:
                 trust_env=False,
             )
         return self._transport
-
-    def _without_secret(self, text: str) -> str:
-        return text.replace(self._secret, "***") if self._secret else text

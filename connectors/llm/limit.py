@@ -1,8 +1,8 @@
 """The limit for one endpoint: who may send now, who waits, and when nobody may send.
 
 `pace.py` decides how many requests may be in flight; this module assigns the slots. Live work goes before
-replays, which `behind.py` delays a little. While the endpoint is down the limit is zero: callers wait here.
-Once the endpoint can be reached, one of them is let through every two seconds, to see whether it is back.
+replays, which `behind.py` delays a little. While the endpoint is away the limit is zero: callers wait here,
+and it is probed every two seconds. `endpoint.py` decides when it is away.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from streams.core.errors import (
     ConfigurationError,
     LabelstreamError,
     OverloadedError,
-    UnavailableError,
 )
 
 log = structlog.get_logger()
@@ -39,8 +38,6 @@ _TICK_SECONDS = 0.1
 # One slot in so many goes to a replay although live work waits, so that no replay starves: a live message may
 # wait for a replay's call for the same text.
 _REPLAY_SHARE = 20
-# Consecutive failures that mean an outage: few if nobody is answered, otherwise as many as were in flight.
-_SILENT_IN_A_ROW, _FAILED_IN_A_ROW = 3, 5
 
 
 class Load(NamedTuple):
@@ -64,9 +61,7 @@ class LimitState:
 
 
 class Limit:
-    """Slots at one endpoint. ``enter`` takes one; ``answered``, ``refused``, ``failed`` or ``left`` returns
-    it.
-    """
+    """Slots at one endpoint. ``enter`` takes one; ``answered``, ``failed`` or ``left`` returns it."""
 
     def __init__(
         self,
@@ -79,11 +74,10 @@ class Limit:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """``most``: maximum number of slots. ``setting`` names the endpoint in the log. ``probe``: whether it
-        can be reached; ``load``: None if it reports no figures.
+        answers again; ``load``: None if it reports no figures.
         """
         self.pace = Pace(most)
         self.in_flight = 0
-        self.answers = 0
         self._behind = Behind(self.pace, clock, self._hand_out)
         self._setting = setting
         self._probe = probe
@@ -93,12 +87,9 @@ class Limit:
         self._live: deque[asyncio.Future[None]] = deque()
         self._replay: deque[asyncio.Future[None]] = deque()
         self._turn = 0
-        self._resting = 0
         self._back = asyncio.Event()
         self._away: LabelstreamError | None = None
         self._away_since = 0.0
-        self._in_a_row = 0
-        self._enough_in_a_row = 0
         self._endpoint: Load | None = None
         self._watching: asyncio.Task[None] | None = None
         self._asking: asyncio.Task[None] | None = None
@@ -128,15 +119,20 @@ class Limit:
 
     # --- slots ---
 
-    async def enter(self) -> None:
-        """Take a slot; waits for one. If it is cancelled while waiting, it takes none."""
+    async def enter(self, *, urgent: bool = False) -> None:
+        """Take a slot; waits for one. If it is cancelled while waiting, it takes none. ``urgent``: before all
+        others.
+        """
         if self._watching is None:
             self._watching = _apart(self._watch())
         replay = REPLAY.get()
         if not replay:
             self._behind.live_came()
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        (self._replay if replay else self._live).append(turn)
+        if urgent:
+            self._live.appendleft(turn)
+        else:
+            (self._replay if replay else self._live).append(turn)
         self._hand_out()
         if turn.done():
             return
@@ -150,33 +146,20 @@ class Limit:
     def answered(self, started: float, tokens: int) -> None:
         """The endpoint answered a request, sent at ``started`` (of the clock), with so many tokens."""
         full = self._full
-        self.answers += 1
-        self._in_a_row = 0
-        if self._away is not None:
+        if self._away is not None and started >= self._away_since:
             self._return()
         self.pace.answered(self._clock(), started, tokens, full)
         self.left()
 
-    def refused(self) -> None:
-        """The endpoint refused this particular request, so it is up."""
-        self._in_a_row = 0
-        if self._away is not None:
-            self._return()
-        self.left()
-
     def failed(self, error: LabelstreamError, *, late: bool = False) -> None:
-        """A request failed with one of our errors; ``late``: because no answer came in time."""
+        """A request failed with one of our errors, and its text is not the reason, as far as is known;
+        ``late``: because no answer came in time.
+        """
         now = self._clock()
         if isinstance(error, OverloadedError):
             self.pace.refused(now, self.in_flight - 1)
         elif late:
             self.pace.late(now)
-        if self._in_a_row == 0:
-            self._enough_in_a_row = max(_FAILED_IN_A_ROW, self.pace.limit)
-        self._in_a_row += 1
-        enough = _SILENT_IN_A_ROW if isinstance(error, UnavailableError) else self._enough_in_a_row
-        if self._away is None and (isinstance(error, ConfigurationError) or self._in_a_row >= enough):
-            self._leave(error)
         self.left()
 
     @property
@@ -193,10 +176,9 @@ class Limit:
         while self._away is None and self.in_flight < self.pace.limit and self._admit_one():
             pass
 
-    def _admit_one(self, *, at_once: bool = False) -> bool:
-        """``at_once``: also a replay, whatever slots have to stay free."""
+    def _admit_one(self) -> bool:
         while self._live or self._replay:
-            if not (self._live or at_once or self._behind.may_go(self.in_flight)):
+            if not (self._live or self._behind.may_go(self.in_flight)):
                 return False
             self._turn += 1
             replay = not self._live or (bool(self._replay) and self._turn % _REPLAY_SHARE == 0)
@@ -213,24 +195,26 @@ class Limit:
 
     async def rest(self, seconds: float) -> None:
         """Wait for so long, or until the endpoint is back from an outage."""
-        self._resting += 1
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._back.wait()
-        except TimeoutError:
-            pass
-        finally:
-            self._resting -= 1
 
-    def _leave(self, error: LabelstreamError) -> None:
-        self._away, self._away_since = error, self._clock()
-        of_no_row(
-            log.warning,
-            "the endpoint is away, nothing is sent to it",
-            reason=str(error),
-            setting=getattr(error, "setting", "") or self._setting,
-            fix=getattr(error, "fix", "") or None,
-        )
+    def leave(self, error: LabelstreamError) -> None:
+        """Send nothing until the endpoint answers a probe; ``error`` says why. Each new reason is logged."""
+        before, self._away = self._away, error
+        if before is None:
+            self._away_since = self._clock()
+        setting = getattr(error, "setting", "") or self._setting
+        if before is None or _cause(before) != _cause(error):
+            of_no_row(
+                log.warning,
+                "the endpoint is away, nothing is sent to it"
+                if not isinstance(error, ConfigurationError)
+                else "the endpoint refuses every request, nothing is sent to it",
+                reason=str(error),
+                setting=setting,
+                fix=getattr(error, "fix", "") or None,
+            )
         if self._reopening is None or self._reopening.done():
             self._reopening = _apart(self._reopen())
 
@@ -238,8 +222,8 @@ class Limit:
         now = self._clock()
         of_no_row(log.info, "the endpoint is back", seconds=round(now - self._away_since, 1))
         self._away = None
-        self._wake_the_resting()
-        self._in_a_row = 0
+        self._back.set()
+        self._back = asyncio.Event()
         self.pace.returned(now)
         self._hand_out()
 
@@ -248,12 +232,8 @@ class Limit:
         while self._away is not None:
             await self._sleep(pause * random.uniform(0.8, 1.2))
             pause = _PROBE_SECONDS
-            if not await self._probed() or self._away is None or self._try_one():
-                continue
-            if self._resting:
-                self._wake_the_resting()  # one of them is the next to try
-            else:
-                self._return()  # there is no caller to try it: the next one will
+            if self._away is not None and await self._probed() and self._away is not None:
+                self._return()
 
     async def _probed(self) -> bool:
         try:
@@ -261,13 +241,6 @@ class Limit:
         except Exception:  # whatever it is: otherwise nobody would ever call the endpoint again
             log.exception("endpoint_not_probed")
             return False
-
-    def _try_one(self) -> bool:
-        return self.in_flight >= self.pace.most or self._admit_one(at_once=True)
-
-    def _wake_the_resting(self) -> None:
-        self._back.set()
-        self._back = asyncio.Event()
 
     # --- the endpoint's own figures ---
 
@@ -302,6 +275,11 @@ class Limit:
         for task in tasks:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+
+
+def _cause(error: LabelstreamError) -> tuple[object, ...]:
+    """Equal for errors that need no new line in the log."""
+    return (type(error), getattr(error, "setting", ""), str(error)[:60])
 
 
 def _apart(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -62,8 +62,8 @@ class LabelOnDemand:
         raw = text.encode("utf-8", "surrogatepass")
         if skipped := why_skipped(raw, cleaned, self._settings.min_text_length):
             return OnDemand(cleaned, skipped=skipped)
-        if not model.client.available:
-            raise UnavailableError("the labelling model does not answer", setting="LLM_LABELER_API_BASE")
+        if (away := model.client.away) is not None:
+            raise away.with_traceback(None)  # it says whether a person must change something
         now = datetime.now(UTC)
         row = Row.made(
             row_id="on-demand",
@@ -79,6 +79,8 @@ class LabelOnDemand:
             return OnDemand(cleaned, labeled=outcome.message)
         if isinstance(outcome, Reject):
             return OnDemand(cleaned, error=outcome.reason)
+        if (away := model.client.away) is not None:
+            raise away.with_traceback(None)
         raise UnavailableError(outcome.reason, setting="LLM_LABELER_API_BASE", after=outcome.after)
 
     async def _ready(self) -> _Model:

@@ -6,8 +6,9 @@ a crash has the same trace id. Nothing depends on it: rows are recognised by ide
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from hashlib import sha256
 from typing import Any, Protocol
@@ -21,6 +22,9 @@ class AtWork(Protocol):
     def about(self) -> dict[str, str]:
         """`row_id` and `trace_id`, as far as they are known."""
 
+    def rest(self, resting: bool) -> None:
+        """The step waits, and others may be started in its place; or it goes on."""
+
 
 # Set in the task that processes a message; its calls inherit it. A message costs only this assignment: the
 # value is read when a line is logged.
@@ -29,6 +33,20 @@ AT_WORK: ContextVar[AtWork | None] = ContextVar("AT_WORK", default=None)
 # Whether that message is a replay: live work goes first where both use the same resource. Inherited in the
 # same way.
 REPLAY: ContextVar[bool] = ContextVar("REPLAY", default=False)
+
+
+@contextlib.contextmanager
+def resting() -> Iterator[None]:
+    """The message that is being processed waits before it is tried again, and holds nobody up meanwhile."""
+    work = AT_WORK.get()
+    if work is None:
+        yield
+        return
+    work.rest(True)
+    try:
+        yield
+    finally:
+        work.rest(False)
 
 
 def traceparent_of(row_id: str, created_at: bytes) -> bytes:

@@ -53,12 +53,16 @@ class LeaseLostError(RetryableError):
 
 
 class PermanentError(LabelstreamError):
-    """The same thing will never work. ``reason`` is short and countable, the text is for a person."""
+    """The same thing will never work. ``reason`` is short and countable, the text is for a person.
+
+    ``attempts``: how often it was tried.
+    """
 
     reason = "failed"
 
-    def __init__(self, message: str, *, reason: str | None = None) -> None:
+    def __init__(self, message: str, *, reason: str | None = None, attempts: int = 1) -> None:
         super().__init__(message)
+        self.attempts = attempts
         if reason is not None:
             self.reason = reason
 

@@ -24,6 +24,7 @@ class Places:
         self._limits = limits
         self._replays = replays
         self._asking: Counter[str] = Counter()  # in a step, by kind
+        self._resting: Counter[str] = Counter()  # in a step, waiting before another try
         self._sending: Counter[str] = Counter()  # decided, and not confirmed
         self._leftover = Leftover()
 
@@ -32,6 +33,9 @@ class Places:
         kind = self._kind(record, route)
         most = self._limits.in_flight[route.name]
         if self._asking[kind] >= (most if kind == route.name else self._leftover.allowed(most)):
+            return True
+        # As many again may wait before another try: they use no slot of the endpoint meanwhile.
+        if self._resting[kind] >= most:
             return True
         # Messages that are being sent to Kafka do not count: otherwise the endpoint would be idle meanwhile.
         return self._sending[kind] >= most + _SENDING
@@ -44,14 +48,24 @@ class Places:
             self._leftover.live_came()
         return kind
 
+    def rests(self, work: Work, resting: bool) -> None:
+        """The step waits before it tries the message again, or goes on."""
+        if work.asking and work.resting != resting:
+            work.resting = resting
+            moved = 1 if resting else -1
+            self._asking[work.kind] -= moved
+            self._resting[work.kind] += moved
+
     def decided(self, work: Work) -> None:
         """The step has decided, and can take another message."""
+        self.rests(work, False)
         work.asking = False
         self._asking[work.kind] -= 1
         self._sending[work.kind] += 1
 
     def left(self, work: Work) -> None:
         """The message is finished."""
+        self.rests(work, False)
         (self._asking if work.asking else self._sending)[work.kind] -= 1
 
     def _kind(self, record: Record, route: Route) -> str:

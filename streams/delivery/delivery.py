@@ -240,6 +240,7 @@ class Delivery:
         elif slot is not None:
             kind = self._places.taken(record, route)
             work = Work(state, record, route, slot, self._owned.generation, kind)
+            work.on_rest = self._rests
             task = asyncio.get_running_loop().create_task(self._deliver(work))
             self._running[task] = work
             task.add_done_callback(self._finished)
@@ -261,6 +262,12 @@ class Delivery:
         """The step can take another message."""
         self._places.decided(work)
         self._pump()
+
+    def _rests(self, work: Work, resting: bool) -> None:
+        """The step waits before it tries the message again: another one may start meanwhile."""
+        self._places.rests(work, resting)
+        if resting:
+            self._pump()
 
     # --- one message ---
 

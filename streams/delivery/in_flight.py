@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 from streams.core.codec import created_at_header, decode, digest_of, traceparent_for
 from streams.core.context import TRACEPARENT, about_row
@@ -69,7 +70,9 @@ class Work:
         "identity",
         "kind",
         "message",
+        "on_rest",
         "record",
+        "resting",
         "route",
         "slot",
         "state",
@@ -86,6 +89,8 @@ class Work:
         self.generation = generation
         self.kind = kind
         self.asking = True  # a step is processing it
+        self.resting = False  # the step waits before it tries it again
+        self.on_rest: Callable[[Work, bool], None] | None = None
         self.handed_over = False  # its output was passed to the sender
         self.message: Row | None = None
         self.identity = b""
@@ -113,6 +118,11 @@ class Work:
         """The `traceparent` of the message, or its row's own."""
         came = self.record.header(TRACEPARENT)
         return came or (traceparent_for(self.message) if self.message is not None else None)
+
+    def rest(self, resting: bool) -> None:
+        """The step waits before it tries the message again, or goes on."""
+        if self.on_rest is not None:
+            self.on_rest(self, resting)
 
     def about(self) -> dict[str, str]:
         """The row and its trace, for log lines. For an unreadable message its key is used."""

@@ -112,9 +112,8 @@ async def _deliver(
     lease = GroupLease()
     producer = LeasedProducer(arguments, lease)
     for name, model in models.items():
-        model.observe = call_seconds.series(name).observe
         # A worker that was paused may wake up with calls that another one has made long ago.
-        model.permitted = lease.held
+        model.watch(permitted=lease.held, observe=call_seconds.series(name).observe)
     tail, admin = TailReader(arguments), Admin(arguments)
     readers = ReaderPositions(arguments, topics.groups.readers_of(topics.groups.sink.topics))
     writers = dict.fromkeys((topics.labeled, topics.shadow, topics.dead_letter), Labeled.made_by)

@@ -57,9 +57,13 @@ class FakeModel:
         return self.name
 
     async def complete(self, messages: Sequence[dict[str, str]], **asked: Any) -> Said:
+        check = asked.pop("check", None)
         self.asked.append({"messages": list(messages), **asked})
         said = self.script(self.asked[-1])
-        return Said(said) if isinstance(said, str) else said
+        answer = Said(said) if isinstance(said, str) else said
+        if check is not None:
+            check(answer)
+        return answer
 
 
 class NoMemory:

@@ -100,7 +100,7 @@ async def test_two_invalid_answers_are_a_dead_letter() -> None:
         (AnswerError("odd"), Reject("invalid-answer", "odd", 2)),
         (UnavailableError("away"), Retry(0.5, "away")),
         (OverloadedError("full", after=7.0), Retry(7.0, "full")),
-        (RetryableError("HTTP 500"), Retry(0.5, "HTTP 500", suspect=True)),
+        (RetryableError("HTTP 500"), Retry(0.5, "HTTP 500")),
         (AccessError("key", setting="LLM_KEY"), Retry(5.0, "LLM_KEY: key")),
     ],
 )

@@ -21,6 +21,11 @@ Script = Callable[[dict[str, Any], web.BaseRequest], Awaitable[Reply] | Reply]
 ASK: dict[str, Any] = {"messages": [{"role": "user", "content": "q"}], "max_tokens": 5}
 
 
+def ask(text: object) -> dict[str, Any]:
+    """The same for another text."""
+    return {"messages": [{"role": "user", "content": str(text)}], "max_tokens": 5}
+
+
 def chat(content: Any, *, logprobs: Any = None, finish: str = "stop", **message: Any) -> dict[str, Any]:
     """A completion as vLLM gives it."""
     return {

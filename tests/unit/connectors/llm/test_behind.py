@@ -9,7 +9,6 @@ import pytest
 
 from connectors.llm.behind import Behind
 from connectors.llm.pace import Pace
-from streams.core.errors import UnavailableError
 from tests.unit.connectors.llm.test_limit import Callers, Clock, limit_of, settle
 
 
@@ -106,19 +105,3 @@ async def test_a_live_call_finds_a_place_beside_a_crowd_of_replays() -> None:
         limit.left()
         await settle()
         assert limit.state().waiting_replay == 60 - 29
-
-
-async def test_after_an_outage_a_replay_tries_the_endpoint_although_it_is_too_early() -> None:
-    clock = Clock()
-    async with limit_of(8, clock=clock) as limit:
-        limit.pace._level, limit.pace._latency = 8.0, 4000.0
-        callers = Callers(limit)
-        for number in range(2):
-            await callers.come(f"replay {number}", replay=True)
-        assert callers.got == ["replay 0"]
-        for _ in range(3):
-            limit.in_flight += 1
-            limit.failed(UnavailableError("gone"))
-        limit.left()
-        assert not limit.available
-        await clock.forward_until(lambda: callers.got == ["replay 0", "replay 1"], 10)

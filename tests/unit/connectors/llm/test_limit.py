@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+import structlog
 
 from connectors.llm.limit import Limit, Load
 from streams.core.context import REPLAY
-from streams.core.errors import ConfigurationError, OverloadedError, RetryableError, UnavailableError
+from streams.core.errors import ConfigurationError, UnavailableError
 from tests.unit.connectors.llm.fakes import until
-from tests.waiting import PATIENCE
 
 
 class Clock:
@@ -185,75 +185,58 @@ async def test_a_place_handed_to_a_caller_as_it_is_cancelled_is_not_lost() -> No
         assert limit.in_flight == 1
 
 
-async def test_silence_pauses_everybody_and_one_is_let_through_to_see() -> None:
+async def test_nobody_is_sent_until_the_endpoint_answers_a_probe() -> None:
     clock, up = Clock(), False
     async with limit_of(8, reachable=lambda: up, clock=clock) as limit:
         callers = Callers(limit)
-        for number in range(3):
-            limit.pace._level = 8.0
-            await callers.come(f"failing {number}")
-        for _ in range(3):
-            limit.failed(UnavailableError("refused", setting="LLM"))
+        await callers.come("failing")
+        limit.leave(UnavailableError("refused", setting="LLM"))
+        limit.left()
         assert not limit.available
         assert limit.state().limit == 0
         assert "refused" in limit.state().reason
         for name in "abc":
             await callers.come(name)
         await clock.forward(120)
-        assert callers.got[3:] == []  # it cannot be reached, so nobody is sent
+        assert callers.got == ["failing"]
         up = True
-        await clock.forward_until(lambda: len(callers.got) > 3, 2.5)
-        assert callers.got[3:] == ["a"]  # one, to see
-        limit.failed(RetryableError("HTTP 500"))
-        assert not limit.available
-        await clock.forward_until(lambda: len(callers.got) > 4, 2.5)
-        assert callers.got[3:] == ["a", "b"]
-        limit.answered(clock(), 5)
+        await clock.forward_until(lambda: limit.available, 2.5)
         await settle()
-        assert limit.available
-        assert callers.got[3:] == ["a", "b", "c"]
-        assert limit.in_flight == 1
+        assert callers.got[1] == "a"
 
 
-async def test_nobody_waits_when_the_endpoint_is_back_and_the_next_one_may_go() -> None:
+async def test_an_answer_to_what_was_sent_before_the_outage_does_not_end_it() -> None:
     clock = Clock()
-    async with limit_of(8, clock=clock) as limit:
+    async with limit_of(8, reachable=lambda: False, clock=clock) as limit:
         await limit.enter()
-        limit.failed(ConfigurationError("HTTP 401", setting="LLM_KEY"))
-        assert not limit.available  # the same for everybody: at once
+        await limit.enter()
+        sent = clock()
         await clock.forward(1)
+        limit.leave(UnavailableError("refused", setting="LLM"))
+        limit.answered(sent, 5)
+        assert not limit.available
+        limit.answered(clock(), 5)
         assert limit.available
-        await asyncio.wait_for(limit.enter(), PATIENCE)
 
 
-async def test_failures_among_successes_are_no_outage() -> None:
+async def test_each_reason_of_an_outage_is_logged_once() -> None:
+    clock = Clock()
+    with structlog.testing.capture_logs() as logs:
+        async with limit_of(8, reachable=lambda: False, clock=clock) as limit:
+            for _ in range(3):
+                limit.leave(ConfigurationError("HTTP 400: max_tokens", setting="LLM_MODEL"))
+            limit.leave(ConfigurationError("HTTP 401: key", setting="LLM_KEY"))
+    assert [(entry["event"], entry["setting"]) for entry in logs] == [
+        ("the endpoint refuses every request, nothing is sent to it", "LLM_MODEL"),
+        ("the endpoint refuses every request, nothing is sent to it", "LLM_KEY"),
+    ]
+
+
+async def test_failures_alone_are_no_outage() -> None:
     async with limit_of(4) as limit:
         for _ in range(100):
             await limit.enter()
             limit.failed(UnavailableError("reset"))
-            await limit.enter()
-            limit.failed(RetryableError("HTTP 500"))
-            await limit.enter()
-            limit.answered(0.0, 5)
-        assert limit.available
-
-
-async def test_everything_failing_is_an_outage_whatever_the_status() -> None:
-    for error in (RetryableError("HTTP 500"), OverloadedError("HTTP 503")):
-        async with limit_of(4) as limit:
-            for _ in range(5):
-                await asyncio.wait_for(limit.enter(), PATIENCE)
-                limit.failed(error)
-            assert not limit.available
-
-
-async def test_a_refused_row_proves_that_the_endpoint_is_there() -> None:
-    async with limit_of(4) as limit:
-        for _ in range(20):
-            await limit.enter()
-            limit.failed(RetryableError("HTTP 500"))
-            await limit.enter()
-            limit.refused()
         assert limit.available
         assert limit.in_flight == 0
 
@@ -296,6 +279,7 @@ async def test_close_leaves_no_task_behind(most: int) -> None:
     before = asyncio.all_tasks()
     async with limit_of(most) as limit:
         await limit.enter()
-        limit.failed(ConfigurationError("HTTP 401"))
+        limit.leave(ConfigurationError("HTTP 401"))
+        limit.left()
     await settle()
     assert asyncio.all_tasks() == before

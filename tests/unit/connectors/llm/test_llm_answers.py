@@ -151,7 +151,6 @@ async def test_answers_in_other_servers_shapes() -> None:
             7,
         ),
         (chat(None, reasoning_content='{"label": "x"}'), '{"label": "x"}', 7),
-        (chat(None), "", 7),
         (chat(None, reasoning_content="so {", finish="length"), "", 7),
         ({"choices": [{"message": {"content": "x"}}]}, "x", 0),
         ({"choices": [{"message": {"content": "x"}, "finish_reason": None}], "usage": None}, "x", 0),

@@ -13,7 +13,7 @@ ASK: dict[str, Any] = {"messages": [{"role": "user", "content": "q"}], "max_toke
 async def test_nothing_is_sent_without_permission_and_all_of_it_with() -> None:
     async with serving(lambda *_: chat("ok")) as there, client_of(there.url) as client:
         allowed = False
-        client.permitted = lambda: allowed
+        client.watch(permitted=lambda: allowed)
         asking = asyncio.create_task(client.complete(**ASK))
         await until(lambda: client.limit.in_flight == 1)
         for _ in range(5):
@@ -40,7 +40,7 @@ async def test_permission_is_asked_for_again_as_the_request_is_written() -> None
             looks += 1
             return allowed or looks == 1
 
-        client.permitted = permitted
+        client.watch(permitted=permitted)
         asking = asyncio.create_task(client.complete(**ASK))
         await until(lambda: looks > 3)
         assert there.paths == []

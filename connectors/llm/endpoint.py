@@ -1,0 +1,284 @@
+"""One endpoint: requests within its limit, the evidence of how they ended, and harmless texts to tell whether
+a failure is the endpoint's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from connectors.llm.answer import Completion
+from connectors.llm.body import completion_of
+from connectors.llm.errors import is_late, of_everyone
+from connectors.llm.evidence import Evidence
+from connectors.llm.http import Http, until_permitted
+from connectors.llm.limit import Limit, Load
+from connectors.llm.load import load_in, metrics_url
+from streams.core.context import of_no_row
+from streams.core.errors import (
+    LabelstreamError,
+    RefusedError,
+    RetryableError,
+)
+
+log = structlog.get_logger()
+
+Check = Callable[[Completion], None]
+
+# A harmless text, with a number so that no cache answers it.
+_HARMLESS = "где мой заказ {number}"
+# First calls of other texts that must have ended between two tries of a suspected one.
+_OTHERS = 3
+# Another form was answered so recently that the endpoint is there.
+_RECENT_SECONDS = 30.0
+_ASIDE_SECONDS = 4.0  # for the metrics
+_NO_METRICS_SECONDS = 60.0
+_LEAST_PROBE_SECONDS, _PROBE_LATENCIES = 5.0, 5.0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A call that failed. ``ended``: seconds of a monotonic clock."""
+
+    error: LabelstreamError
+    ended: float
+
+
+@dataclass
+class Form:
+    """What the requests of one kind have in common: all but their text. ``check`` raises AnswerError for
+    an answer that cannot be used; ``body``: the last request.
+    """
+
+    name: str
+    body: dict[str, Any] = field(default_factory=dict)
+    check: Check | None = None
+    evidence: Evidence = field(default_factory=Evidence)
+    trying: asyncio.Task[None] | None = None
+    said: str = ""  # why this form alone waits
+
+
+class Endpoint:
+    """Sends requests to one address. All clients of the endpoint share it."""
+
+    def __init__(
+        self,
+        http: Http,
+        *,
+        base_url: str,
+        setting: str,
+        concurrency: int,
+        timeout_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``setting`` names the endpoint in errors and in the log."""
+        self.http = http
+        self.stats: Counter[str] = Counter()
+        # Called with the seconds that each answered request took.
+        self.observe: Callable[[float], None] = _unobserved
+        self.limit = Limit(concurrency, setting=setting, probe=self._answers, load=self._load)
+        # Asked before each request, and again right before it is written; while it returns False, nothing is
+        # sent. In a worker it tells whether the lease is valid.
+        self.permitted: Callable[[], bool] = lambda: True
+        self._base_url = base_url
+        self._setting = setting
+        self._timeout = timeout_seconds
+        self._clock = clock
+        self._forms: dict[str, Form] = {}
+        self._away: Form | None = None  # the form that is probed while the endpoint is away
+        self._no_metrics_until = 0.0
+
+    def form(self, body: dict[str, Any], check: Check | None) -> Form:
+        """The form of a request."""
+        held = (body.get("response_format") or {}).get("type", "")
+        choice = "choice" if "structured_outputs" in body else ""
+        name = f"{body['model']} {held} {choice} {body.get('top_logprobs', 0)}"
+        form = self._forms.setdefault(name, Form(name))
+        form.body = body
+        form.check = check
+        return form
+
+    async def compare(self, form: Form, text: int, ended: float) -> None:
+        """Wait until some other texts were tried since ``ended``. If nobody does so, harmless ones are."""
+        if form.evidence.others_after(text, ended) < _OTHERS and self.limit.available:
+            await self._try_harmless(form, _OTHERS)
+
+    async def close(self) -> None:
+        """Stop everything, and close the connections."""
+        tasks = [form.trying for form in self._forms.values() if form.trying is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.limit.close()
+        await self.http.close()
+
+    # --- calls ---
+
+    async def ask(
+        self,
+        form: Form,
+        body: dict[str, Any],
+        text: int,
+        *,
+        first: bool = True,
+        check: Check | None = None,
+        quiet: bool = False,
+        seconds: float | None = None,
+    ) -> Completion | Failure:
+        """One request, in a slot of `limit` that the caller has entered, and that is returned. ``text``
+        identifies the text, ``first``: it was not asked before. ``quiet``: a refusal is no evidence, because
+        the caller only finds out which form is taken.
+        """
+        try:
+            await until_permitted(self.permitted)  # before its time-out begins
+            started = self._clock()
+            self.stats["calls"] += 1
+            completion = await self._request(body, check, seconds or self._timeout)
+        except LabelstreamError as error:
+            now = self._clock()
+            self.stats["failures"] += 1
+            counts = first and not (quiet and isinstance(error, RefusedError))
+            # The retries of one text say nothing about the endpoint's room.
+            if counts:
+                self.limit.failed(error, late=is_late(error.__cause__))
+                self._failed(form, text, now, error)
+            else:
+                self.limit.left()
+            return Failure(error, now)
+        except BaseException:
+            self.limit.left()
+            raise
+        self._answered(form, text, first=first)
+        self.limit.answered(started, completion.output_tokens)
+        self.stats["output_tokens"] += completion.output_tokens
+        self.stats["input_tokens"] += completion.input_tokens
+        self.observe(self._clock() - started)
+        return completion
+
+    async def _request(self, body: dict[str, Any], check: Check | None, seconds: float) -> Completion:
+        content = await self.http.ask(
+            "POST", "/chat/completions", body, seconds=seconds, permitted=self.permitted
+        )
+        completion = completion_of(content, self._setting)
+        if check is not None:
+            check(completion)
+        return completion
+
+    # --- evidence ---
+
+    def _answered(self, form: Form, text: int, *, first: bool) -> None:
+        form.evidence.answered(text, self._clock(), first=first)
+        if form.said:
+            form.said = ""
+            of_no_row(log.info, "the endpoint takes these requests again", form=form.name)
+
+    def _failed(self, form: Form, text: int, now: float, error: LabelstreamError) -> None:
+        form.evidence.failed(text, now)
+        if self.limit.available and form.evidence.suspicious and (form.trying is None or form.trying.done()):
+            form.trying = _apart(self._suspect(form))
+
+    async def _suspect(self, form: Form) -> None:
+        """Many failed in a row: if a harmless text fails as well, it is not for their texts."""
+        await self.limit.enter(urgent=True)
+        failure = await self._harmless(form)
+        if failure is None or not form.evidence.suspicious or not self.limit.available:
+            return
+        error = of_everyone(failure.error, self._setting)
+        others = max((one.evidence.answered_at for one in self._forms.values() if one is not form), default=0)
+        if self._clock() - others < _RECENT_SECONDS:
+            # The endpoint answers requests of other forms: they go on, and these are tried now and then.
+            if not form.said:
+                form.said = str(error)
+                of_no_row(
+                    log.warning,
+                    "the endpoint refuses every request of one form",
+                    form=form.name,
+                    reason=str(error),
+                    setting=getattr(error, "setting", "") or self._setting,
+                    fix=getattr(error, "fix", "") or None,
+                )
+            return
+        self._away = form
+        self.limit.leave(error)
+
+    async def _try_harmless(self, form: Form, number: int) -> None:
+        """Harmless texts, shared by all that wait for them."""
+        if form.trying is None or form.trying.done():
+            form.trying = _apart(self._harmless_ones(form, number))
+        await asyncio.shield(form.trying)
+
+    async def _harmless_ones(self, form: Form, number: int) -> None:
+        async def one() -> None:
+            await self.limit.enter()
+            await self._harmless(form)
+
+        await asyncio.gather(*(one() for _ in range(number)))
+        if form.evidence.suspicious and self.limit.available:
+            await self._suspect(form)
+
+    async def _harmless(self, form: Form) -> Failure | None:
+        """Ask for a harmless text, in a slot. None if it was answered."""
+        body, text = harmless(form.body)
+        found = await self.ask(form, body, text, check=form.check, seconds=self._soon)
+        return found if isinstance(found, Failure) else None
+
+    @property
+    def _soon(self) -> float:
+        """Seconds in which a harmless text should be answered."""
+        return min(self._timeout, max(_LEAST_PROBE_SECONDS, _PROBE_LATENCIES * self.limit.pace.latency))
+
+    async def _answers(self) -> bool:
+        """Whether the endpoint, which was away, answers a harmless text."""
+        form = self._away
+        if form is None:
+            return True
+        body, text = harmless(form.body)
+        try:
+            await until_permitted(self.permitted)
+            self.stats["calls"] += 1
+            await self._request(body, form.check, self._soon)
+        except LabelstreamError as error:
+            self.stats["failures"] += 1
+            form.evidence.failed(text, self._clock())
+            self.limit.leave(of_everyone(error, self._setting))
+            return False
+        self._answered(form, text, first=True)
+        return True
+
+    async def _load(self) -> Load | None:
+        if self._clock() < self._no_metrics_until:
+            return None
+        try:
+            content = await self.http.ask("GET", metrics_url(self._base_url), seconds=_ASIDE_SECONDS)
+            found = load_in(content.decode("utf-8", "replace"))
+        except LabelstreamError as error:
+            found = None
+            if isinstance(error, RetryableError):
+                return None
+        if found is None:
+            self._no_metrics_until = self._clock() + _NO_METRICS_SECONDS
+        return found
+
+
+def harmless(body: dict[str, Any]) -> tuple[dict[str, Any], int]:
+    """``body`` with a harmless text as its last message, and the number that identifies it."""
+    content = _HARMLESS.format(number=random.randrange(10_000, 10_000_000))
+    messages: Sequence[dict[str, str]] = body["messages"]
+    return {**body, "messages": [*messages[:-1], {**messages[-1], "content": content}]}, hash(content)
+
+
+def _apart(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """A task that belongs to no row: its log lines name none, and no row's end cancels it."""
+    return asyncio.get_running_loop().create_task(work, context=contextvars.Context())
+
+
+def _unobserved(_: float) -> None:
+    """The default: nothing is measured."""

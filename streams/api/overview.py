@@ -43,10 +43,13 @@ class OverviewBoard:
         tables: ResultTables,
         feed: Feed,
         jobs: Callable[[], Awaitable[list[dict[str, Any]]]],
+        lost: Callable[[], list[dict[str, Any]]],
     ) -> None:
+        """``lost``: what retention removed unread, as `Losses.by_reader`."""
         self._settings = settings
         self._tables = tables
         self._jobs = jobs
+        self._lost = lost
         self._passing = LabelTicker(feed)
         self._roles = RoleProbe(settings.labelstream_data)
         self._flow: TopicProbe | None = None
@@ -241,7 +244,7 @@ class OverviewBoard:
         return await self._tables.ask(ask)
 
     async def _listed(self) -> dict[str, Any]:
-        return {"jobs": (await self._jobs())[:_MOST_JOBS]}
+        return {"jobs": (await self._jobs())[:_MOST_JOBS], "lost": self._lost()}
 
 
 HISTORY_SECONDS = 300

@@ -100,7 +100,9 @@ class RoleProbe:
         self._rates = Rates(10.0)
 
     async def look(self) -> dict[str, Any]:
-        """``roles``, ``endpoints`` and ``source``."""
+        """``roles``, ``endpoints``, ``source``, and ``waits_for``: who writes no more until which group has
+        read.
+        """
         return self._told(await asyncio.to_thread(self._scrape))
 
     def _scrape(self) -> list[tuple[str, str]]:
@@ -118,6 +120,7 @@ class RoleProbe:
         sums: dict[tuple[str, tuple[str, ...]], float] = {}
         reasons: dict[str, str] = {}
         newest: dict[str, float] = {}
+        waits: set[tuple[str, str, str]] = set()
         for role, text in scraped:
             entry = roles.setdefault(role, {"processes": 0, "ready": 0})
             entry["processes"] += 1
@@ -127,6 +130,9 @@ class RoleProbe:
                         entry["ready"] += int(sample.value)
                     elif sample.name == m.LLM_LIMIT_REASON.name:
                         reasons[sample.labels["endpoint"]] = sample.labels["reason"]
+                    elif sample.name == m.WAITS_FOR_READERS.name:
+                        step, topic, group = (sample.labels[one] for one in m.WAITS_FOR_READERS.labels)
+                        waits.add((step, topic, group))
                     elif sample.name in (m.SOURCE_WATERMARK.name, m.SOURCE_POLLED.name):
                         newest[sample.name] = max(newest.get(sample.name, 0.0), sample.value)
                     elif sample.name in _SUMMED:
@@ -143,6 +149,7 @@ class RoleProbe:
                 "polled": newest.get(m.SOURCE_POLLED.name),
                 "active": int(sums.get((m.SOURCE_ACTIVE.name, ()), 0)),
             },
+            "waits_for": [dict(zip(m.WAITS_FOR_READERS.labels, one, strict=True)) for one in sorted(waits)],
         }
 
     def _endpoint(

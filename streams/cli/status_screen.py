@@ -10,6 +10,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from streams.operations.retention import describe_late, describe_lost
+from streams.ports.kafka import WaitsFor
+
 _VERSIONS = 5
 
 
@@ -18,7 +21,7 @@ def picture(found: dict[str, Any], at: datetime) -> RenderableType:
     return Group(
         *_missing(found["parts"]),
         _roles(found["roles"]),
-        *_retention(found["roles"]),
+        *_retention(found),
         _topics(found["topics"], found["groups"]),
         *_endpoints(found["roles"]),
         *_versions(found["versions"]),
@@ -66,14 +69,16 @@ def _roles(roles: list[dict[str, Any]]) -> RenderableType:
     return table
 
 
-def _retention(roles: list[dict[str, Any]]) -> Iterator[RenderableType]:
+def _retention(found: dict[str, Any]) -> Iterator[RenderableType]:
     """Who writes no more until its readers have caught up, and what retention took from them."""
-    for role in roles:
+    for role in found["roles"]:
         for one in role.get("waits_for") or ():
             behind = f"{one['group']} has {one['unread']} messages of {one['topic']} to read"
             yield Text(f"{role['role']} waits for its readers: {behind}", style="yellow")
-        if losses := role.get("losses"):
-            yield Text(f"{role['role']} looks for rows that retention took: {losses} losses", style="red")
+    for one in found["late"]:
+        yield Text(describe_late(WaitsFor(**one)), style="yellow")
+    for one in found["lost"]:
+        yield Text(describe_lost(one), style="red" if one["open"] else "dim")
 
 
 def _at_work(role: dict[str, Any]) -> Text:

@@ -94,15 +94,30 @@ class Losses:
     @property
     def open(self) -> list[Loss]:
         """Losses whose rows were not looked for yet, newest first."""
-        return [loss for loss in self.all if self._closed.get(loss.id, -1) < loss.end]
+        return [loss for loss in self.all if self._is_open(loss)]
+
+    def _is_open(self, loss: Loss) -> bool:
+        return self._closed.get(loss.id, -1) < loss.end
+
+    def by_reader(self) -> list[dict[str, Any]]:
+        """For reports: of each topic and group, how many messages were lost (`messages`), and of how many the
+        rows were not looked for yet (`open`).
+        """
+        found: dict[tuple[str, str], dict[str, Any]] = {}
+        for loss in sorted(self._known.values(), key=lambda loss: (loss.topic, loss.group)):
+            one = found.setdefault(
+                (loss.topic, loss.group), {"topic": loss.topic, "group": loss.group, "messages": 0, "open": 0}
+            )
+            one["messages"] += loss.messages
+            one["open"] += loss.messages if self._is_open(loss) else 0
+        return list(found.values())
 
     def as_dict(self, loss: Loss) -> dict[str, Any]:
         """For reports."""
-        still_open = self._closed.get(loss.id, -1) < loss.end
         return {
             **loss.model_dump(mode="json"),
             "messages": loss.messages,
-            "state": "open" if still_open else "closed",
+            "state": "open" if self._is_open(loss) else "closed",
         }
 
 

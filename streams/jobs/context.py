@@ -5,20 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.kafka.admin import Admin
 from connectors.kafka.connection import connection
 from connectors.kafka.follow import Follower
+from connectors.kafka.headroom import Headroom as ReaderHeadroom
 from connectors.kafka.lag import LagReader
 from connectors.kafka.producer import send_each
+from connectors.kafka.reader_positions import ReaderPositions
 from connectors.kafka.tail import TailReader
-from streams.core.records import Outgoing, Partition, partitions_of
+from streams.core.losses import Losses
+from streams.core.records import Outgoing, Partition, Record, partitions_of
 from streams.core.settings import Settings
 from streams.core.topics import ConsumerGroup, Topics
 from streams.jobs.in_flight_rows import InFlightRows
 from streams.jobs.job import Jobs
+from streams.ports.kafka import Headroom
 
 
 @contextlib.asynccontextmanager
@@ -30,19 +34,34 @@ async def open_context(settings: Settings) -> AsyncIterator[JobContext]:
     """
     arguments, topics = connection(settings), Topics(settings.topic_prefix)
     client = ClickHouseClient.from_settings(settings)
-    jobs = Jobs()
+    jobs, losses = Jobs(), Losses()
+
+    def learn(record: Record) -> None:
+        jobs.learn(record)
+        losses.learn(record)
+
     try:
-        follower = Follower(arguments, topics.cursor, jobs.learn)
+        follower = Follower(arguments, topics.cursor, learn)
         await follower.start()
         following = asyncio.create_task(follower.run())
+        readers = ReaderPositions(arguments, topics.groups.readers_of([topics.replay]))
         try:
             async with LagReader(arguments) as lags:
                 yield JobContext(
-                    settings, topics, client, TailReader(arguments), Admin(arguments), lags, jobs
+                    settings,
+                    topics,
+                    client,
+                    TailReader(arguments),
+                    Admin(arguments),
+                    lags,
+                    jobs,
+                    ReaderHeadroom(readers),
+                    losses,
                 )
         finally:
             following.cancel()
             await asyncio.wait([following])
+            await readers.close()
     finally:
         await client.close()
 
@@ -94,7 +113,9 @@ class JobContext:
     tail: TailReader
     admin: Admin
     lags: LagReader
-    jobs: Jobs  # kept up to date
+    jobs: Jobs  # kept up to date, as the losses are
+    headroom: Headroom  # of the replay topic
+    losses: Losses = field(default_factory=Losses)
 
     @property
     def in_flight(self) -> InFlightRows:

@@ -167,8 +167,9 @@ class Publishing:
     async def _send(self, job: Job, items: list[Item]) -> bool:
         """False if somebody wishes the job to stop."""
         topics = self._context.topics
-        for start in range(0, len(items), _AT_ONCE):
-            while not await self._ahead.room(self._ends):
+        start = 0
+        while start < len(items):
+            while not (room := await self._ahead.room(self._ends)):
                 self._report(job, self._ahead.outstanding)
                 await self._lease.hold(self._generation)
                 await self._touch()
@@ -177,7 +178,8 @@ class Publishing:
                 await asyncio.sleep(_LOOK_SECONDS)
             if self._stopped:
                 return False
-            some = items[start : start + _AT_ONCE]
+            some = items[start : start + room]
+            start += len(some)
             messages = [_message(item, job, topics) for item in some]
             await self._lease.hold(self._generation)
             if self._one_by_one:
@@ -193,6 +195,7 @@ class Publishing:
                 for message, offset in zip(messages, offsets, strict=True):
                     self._ends[message.partition] = max(self._ends[message.partition], offset + 1)
                 job.published += len(messages)
+            self._context.headroom.wrote(len(messages))
             self._report(job, self._ahead.outstanding)
         return True
 
@@ -225,21 +228,25 @@ class Publishing:
 
 
 class Backpressure:
-    """The number of published rows that the workers have not processed, and the allowed number."""
+    """The number of published rows that the workers have not processed, and the allowed number: what they
+    process soon, and never so much that retention could remove rows unread.
+    """
 
     def __init__(self, context: JobContext) -> None:
         self.outstanding = 0
         self._lags = context.lags
+        self._headroom = context.headroom
         self._topic = context.topics.replay
         self._group = context.topics.groups.agents.name
         self._committed: dict[int, int] = {}
         self._looked = float("-inf")
         self._pace = 0.0  # rows a second
 
-    async def room(self, ends: Mapping[int, int]) -> bool:
-        """Whether more may be published. ``ends``: by partition, the offset after the last published
+    async def room(self, ends: Mapping[int, int]) -> int:
+        """How many rows may be published now. ``ends``: by partition, the offset after the last published
         message.
         """
+        await self._headroom.refresh()
         now = time.monotonic()
         if now - self._looked > _LOOK_SECONDS:
             found = await self._lags.positions(self._group, [self._topic])
@@ -249,7 +256,9 @@ class Backpressure:
                 self._pace += 0.3 * (done / (now - self._looked) - self._pace)
             self._committed, self._looked = committed, now
         self.outstanding = sum(max(0, end - self._committed.get(number, 0)) for number, end in ends.items())
-        return self.outstanding < min(max(self._pace * _AHEAD_SECONDS, _LEAST_AHEAD), _MOST_AHEAD)
+        if self.outstanding >= min(max(self._pace * _AHEAD_SECONDS, _LEAST_AHEAD), _MOST_AHEAD):
+            return 0
+        return min(_AT_ONCE, self._headroom.left())
 
 
 def _message(item: Item, job: Job, topics: Topics) -> Outgoing:

@@ -26,6 +26,7 @@ from streams.jobs.context import JobContext, count_unlabeled, open_context
 from streams.jobs.file_source import there
 from streams.jobs.job import Job, Wish
 from streams.jobs.runner import JobRun
+from streams.ports.kafka import WaitsFor
 
 log = structlog.get_logger()
 
@@ -85,6 +86,11 @@ class JobScheduler:
         if self._context is None:
             raise UnavailableError("the jobs are not known yet", setting="KAFKA_BOOTSTRAP_SERVERS", after=2.0)
         return self._context
+
+    @property
+    def waits(self) -> list[WaitsFor]:
+        """The readers of replays that publishing waits for."""
+        return self._context.headroom.waits if self._context is not None else []
 
     @contextlib.asynccontextmanager
     async def at_work(self) -> AsyncIterator[JobScheduler]:

@@ -22,7 +22,7 @@ from prometheus_client.metrics_core import (
 PREFIX = "labelstream"
 
 _POLLER, _AGENTS, _SINK, _ALL = ("poller",), ("agents",), ("sink",), ("all",)
-_API = ("api",)
+_API, _FETCHER = ("api",), ("fetcher",)
 _WORKERS = (*_POLLER, *_AGENTS, *_SINK)
 # Every role with a health endpoint.
 EVERY_ROLE = ("every role",)
@@ -100,7 +100,7 @@ LAG_MESSAGES = _gauge(
 )
 WAITS_FOR_READERS = _gauge(
     "waits_for_readers",
-    (*_POLLER, *_AGENTS),
+    (*_POLLER, *_AGENTS, *_API, *_FETCHER),
     "1 while no more is written to a topic, because retention would take it before this group has read it.",
     "step",
     "topic",

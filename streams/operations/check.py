@@ -23,6 +23,12 @@ from streams.core.messages import Row
 from streams.core.outcomes import Done
 from streams.core.settings import Settings
 from streams.core.topics import Topics
+from streams.operations.retention import (
+    describe_late,
+    describe_lost,
+    find_late_readers,
+    read_cursor_topic,
+)
 
 _PATIENCE_SECONDS = 15.0  # for a model that does not answer
 
@@ -56,6 +62,8 @@ async def check_all(settings: Settings) -> list[Finding]:
     findings.append(await _try("kafka connection", _kafka, settings))
     if findings[-1].ok:
         findings.append(await _try("kafka topics", _topics, settings))
+        if findings[-1].ok:
+            findings.append(await _try("retention", _retention, settings))
     findings.append(await _try("clickhouse connection", _clickhouse, settings))
     if findings[-1].ok:
         findings.append(await _try("source table", _source, settings))
@@ -99,6 +107,14 @@ async def _topics(settings: Settings) -> str:
         refuse_other_count(topic.partitions, wanted[name], settings)
         refuse_other_config(topic, wanted[name])
     return f"{len(found)} topics, {settings.topic_partitions} partitions each, may be read and written"
+
+
+async def _retention(settings: Settings) -> str:
+    _, losses = await read_cursor_topic(settings)
+    # No failure: writers wait, and the poller finds the rows again, so that starting the roles mends it.
+    found = [describe_late(one) for one in await find_late_readers(settings)]
+    found += [describe_lost(one) for one in losses.by_reader()]
+    return "; ".join(found) or "nothing was lost, and no reader is late"
 
 
 async def _with_clickhouse(settings: Settings, use: Callable[[ClickHouseClient], Awaitable[str]]) -> str:

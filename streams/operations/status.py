@@ -13,12 +13,12 @@ from typing import Any
 
 from connectors.kafka.connection import connection
 from connectors.kafka.lag import LagReader
-from connectors.kafka.tail import TailReader
 from streams.core.errors import LabelstreamError, UnavailableError
 from streams.core.records import Partition
 from streams.core.settings import Settings
 from streams.core.topics import Topics
-from streams.jobs.job import UNFINISHED, read_jobs
+from streams.jobs.job import UNFINISHED
+from streams.operations.retention import find_late_readers, read_cursor_topic
 from streams.versions.commands import versions_named
 
 _SECONDS = 2.0
@@ -33,9 +33,10 @@ async def status(settings: Settings) -> dict[str, Any]:
     ``parts``: for Kafka and ClickHouse an empty text, or why they did not answer; then their figures are
     empty. ``topics``: messages, kept, those of the last minute a second (`rate`), for each group lag in
     messages and in seconds. ``groups``: active members. ``versions``: promoted ones first. ``roles``: health
-    and state of those whose notes are below LABELSTREAM_DATA. ``replays``: unfinished ones.
+    and state of those whose notes are below LABELSTREAM_DATA. ``replays``: unfinished ones. ``late``: readers
+    that retention catches up with. ``lost``: what it removed unread, by topic and group.
     """
-    kafka: dict[str, Any] = {"topics": {}, "groups": {}, "replays": []}
+    kafka: dict[str, Any] = {"topics": {}, "groups": {}, "replays": [], "late": [], "lost": []}
     tables: dict[str, Any] = {"versions": []}
     kafka_away, tables_away, roles = await asyncio.gather(
         _asked("Kafka", lambda: _kafka(settings, kafka)),
@@ -89,7 +90,9 @@ async def _kafka(settings: Settings, found: dict[str, Any]) -> None:
     found["topics"] = told
     if not told:
         raise UnavailableError("no topics yet; `labelstream init` makes them", setting="TOPIC_PREFIX")
-    jobs = await read_jobs(settings, TailReader(connection(settings)))
+    jobs, losses = await read_cursor_topic(settings)
+    found["lost"] = losses.by_reader()
+    found["late"] = [one._asdict() for one in await find_late_readers(settings)]
     found["replays"] = [jobs.as_dict(job) for job in jobs.newest_first() if jobs.state(job) in UNFINISHED]
 
 

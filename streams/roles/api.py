@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import structlog
+from prometheus_client.metrics_core import Metric
 
 from connectors.api.access.authentication import is_loopback
 from connectors.api.app import Options, create_app
@@ -21,9 +22,10 @@ from streams.api.page_operations import PageOperations
 from streams.core.api_keys import parse_keys
 from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
+from streams.core.topics import Topics
 from streams.files.service import FileWork
 from streams.jobs.scheduler import JobScheduler
-from streams.observability.collectors import ApiRequests
+from streams.observability.collectors import ApiRequests, waits_metric
 from streams.observability.health import Health, application
 from streams.ports.page import PagePorts
 from streams.review.queue import ReviewQueue
@@ -44,9 +46,17 @@ async def api(settings: Settings, health: Health) -> None:
     with contextlib.closing(listening(settings.api_host, settings.api_port)) as bound:
         port = bound.getsockname()[1]
         async with contextlib.AsyncExitStack() as parts:
-            services, ending = await services_of(settings, health, parts)
+            keeper = JobScheduler(lambda: with_local_stack(settings))
+            await parts.enter_async_context(keeper.at_work())
+            services, ending = await services_of(settings, health, keeper, parts)
             requests = ApiRequests()
-            health.measure = requests.collect
+            replay = Topics(settings.topic_prefix).replay
+
+            def measure() -> Iterable[Metric]:
+                yield from requests.collect()
+                yield waits_metric(keeper.waits, {replay: "replay"})
+
+            health.measure = measure
             async with serving(create_app(services, options, requests.observe), bound, ending) as server:
                 host = f"[{settings.api_host}]" if ":" in settings.api_host else settings.api_host
                 if not options.keys:
@@ -85,9 +95,11 @@ def options_of(settings: Settings) -> Options:
 
 
 async def services_of(
-    settings: Settings, health: Health, parts: contextlib.AsyncExitStack
+    settings: Settings, health: Health, keeper: JobScheduler, parts: contextlib.AsyncExitStack
 ) -> tuple[Services, Callable[[], None]]:
-    """The ports' implementations, which ``parts`` closes, and a function that ends their streams."""
+    """The ports' implementations, which ``parts`` closes, and a function that ends their streams. ``keeper``:
+    at work.
+    """
 
     tables = ResultTables(settings)
     parts.push_async_callback(tables.close)
@@ -98,11 +110,9 @@ async def services_of(
     feed = LabeledFeed(settings)
     parts.push_async_callback(feed.close)
 
-    keeper = JobScheduler(lambda: with_local_stack(settings))
-    await parts.enter_async_context(keeper.at_work())
     files = FileWork(lambda: with_local_stack(settings), keeper)
     operations, review = PageOperations(settings, files), ReviewQueue(settings, tables)
-    board = OverviewBoard(settings, tables, feed, files.jobs)
+    board = OverviewBoard(settings, tables, feed, files.jobs, lambda: keeper.context.losses.by_reader())
     audit = AuditLog(tables)
     for one in (audit, operations, review, board):
         parts.push_async_callback(one.close)

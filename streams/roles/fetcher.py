@@ -17,6 +17,7 @@ from connectors.kafka.tail import TailReader
 from streams.core.settings import Settings
 from streams.files.scheduled_fetch import Fetching
 from streams.jobs.scheduler import JobScheduler
+from streams.observability.collectors import waits_metric
 from streams.observability.health import Health
 from streams.observability.watchdog import Watchdog
 from streams.runtime.lifecycle import membership_owed, watched
@@ -50,6 +51,7 @@ async def fetcher(settings: Settings, health: Health) -> None:
         return "the group has given the fetches to this process, and it does not work on them"
 
     health.state = lambda: dict(told)
+    health.measure = lambda: [waits_metric(keeper.waits, {topics.replay: "replay"})]
     health.working()
     async with keeper.at_work():
         await watched(group.run(work), Watchdog(lambda: told["fetches"], owes))

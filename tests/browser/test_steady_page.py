@@ -16,7 +16,7 @@ from connectors.api.app import Options, create_app
 from connectors.api.server import listening, serving
 from connectors.api.services import Services
 from streams.ports.page import PagePorts
-from tests.browser.desk import chromium, mistakes, watched
+from tests.browser.desk import SECONDS, chromium, mistakes, watched
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -40,6 +40,8 @@ class Fast:
     def __init__(self) -> None:
         self.told = 0
         self.most = BEFORE
+        self.waits_for: list[dict[str, str]] = []
+        self.lost: list[dict[str, Any]] = []
 
     def picture(self, number: int) -> dict[str, Any]:
         rate = 100 + 20 * math.sin(number / 30)
@@ -78,6 +80,8 @@ class Fast:
             },
             "versions": [],
             "jobs": [],
+            "waits_for": self.waits_for,
+            "lost": self.lost,
             "point": [1_800_000_000 + number, *([rate] * len(NAMES))],
             "feed": feed,
         }
@@ -136,4 +140,31 @@ async def test_time_leaves_the_page_as_heavy_as_it_was(
     print(f"{view}: {before:.1f} -> {after:.1f} MB, {nodes_before} -> {nodes_after} nodes")
     assert after < before + 3
     assert nodes_after < nodes_before * 1.5 + 500
+    assert mistakes(at) == []
+
+
+@pytest.mark.parametrize("locale", ["ru-RU", "en-GB"])
+async def test_it_says_who_waits_for_readers_and_what_retention_took(
+    served: tuple[Fast, str], chrome: Browser, locale: str
+) -> None:
+    fast, url = served
+    fast.most = 10**9
+    at = await watched(await chrome.new_context(locale=locale), url)
+    await at.show("flow")
+    notices = at.page.locator("main p.notice")
+    await at.page.wait_for_selector("#tile-labeled_rows", timeout=SECONDS)
+    assert await notices.count() == 0
+    fast.waits_for = [{"step": "poll", "topic": "esk.rows", "group": "esk-agents"}]
+    fast.lost = [
+        {"topic": "esk.rows", "group": "esk-agents", "messages": 812, "open": 34},
+        {"topic": "esk.augmented", "group": "esk-sink", "messages": 5, "open": 0},
+    ]
+    await at.page.wait_for_selector("main p.notice >> nth=1", timeout=SECONDS)
+    waits, lost = await notices.all_inner_texts()
+    for words in ("esk-agents", "esk.rows", "опрос" if locale == "ru-RU" else "poller"):
+        assert words in waits
+    for words in ("esk-agents", "esk.rows", "812", "34"):
+        assert words in lost
+    fast.waits_for, fast.lost = [], []
+    await at.page.wait_for_selector("main p.notice", state="detached", timeout=SECONDS)
     assert mistakes(at) == []

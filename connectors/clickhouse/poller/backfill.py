@@ -122,10 +122,11 @@ class OldRows:
             UnavailableError, ConfigurationError: as `SourceTable`.
         """
         begin = self._since if after is None else after
+        lookback = self._lookback + await self._source.coarseness()
         await self._learn_given_up()
         if begin is not None:
             # The poller's state when it came to these rows: the ids that were taken.
-            async for page in self._source.pages(begin - self._lookback, begin):
+            async for page in self._source.pages(begin - lookback, begin):
                 self._publisher.named(page)
         async for page in _whole_moments(self._source.pages(begin, self._until)):
             first, last = page[0].micros, page[-1].micros
@@ -152,7 +153,7 @@ class OldRows:
                     self.settled.append(mark)
                 else:
                     rows.append((row, mark))
-            self._publisher.published.forget_before(last - self._lookback)
+            self._publisher.published.forget_before(last - lookback)
             yield rows, letters, last + 1
 
     async def _learn_given_up(self) -> None:

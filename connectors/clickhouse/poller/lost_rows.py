@@ -194,7 +194,9 @@ class LostRows:
         known = [since for since in times if since is not None]
         if len(known) < len(times):
             return window.floor
-        since = min(known) - self._lookback - self._lookback // 10 - _SECOND
+        # A row of a date has the time of the day's beginning, and may be written until its end.
+        lookback = self._lookback + await self._source.coarseness()
+        since = min(known) - lookback - lookback // 10 - _SECOND
         before = await self._source.rows_before(since, _PAGES_ROWS)
         begin = since if before is None else before
         return begin if window.floor is None else max(begin, window.floor)

@@ -26,6 +26,8 @@ export const WORDS = {
   stage_poll: ["опрос", "poller"], stage_label: ["разметка", "label"], stage_augment: ["варианты", "augment"], stage_store: ["запись", "sink"], stage_replay: ["повтор", "replay"],
   lag: ["ждут {lag}", "{lag} waiting"], oldest: ["старшая {age}", "oldest {age}"], up_to_date: ["всё сделано", "up to date"],
   polled: ["опрошен {age} назад", "polled {age} ago"], not_polled: ["нет опроса", "not polled"],
+  waits_for: ["{step}: ждёт, пока {group} дочитает {topic}, иначе непрочитанное удалит срок хранения", "{step}: waits until {group} has read more of {topic}, or retention would take it unread"],
+  lost: ["Срок хранения удалил из {topic} {messages} сообщений, не прочитанных {group}. Ищем строки {open} из них.", "Retention took {messages} messages of {topic} before {group} read them. The rows of {open} are looked for."],
   stage: ["Этап", "Stage"], rate: ["Скорость", "Rate"], waiting: ["Ждут", "Waiting"], oldest_row: ["Старшая ждёт", "Oldest waits"], done: ["Сделано", "Done"],
   stages: ["Этапы", "Stages"], throughput: ["Скорость, строк в секунду", "Throughput, rows a second"], lags: ["Очередь этапов, сообщений", "Waiting before each stage, messages"],
   labeled_rows: ["Размечено строк", "Labelled rows"], augmented_rows: ["С вариантами", "With variants"], dead_rows: ["Недоставленных", "Dead letters"], now_rate: ["Сейчас размечается", "Labelled now"],

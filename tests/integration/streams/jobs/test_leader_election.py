@@ -20,6 +20,7 @@ from streams.jobs.context import JobContext
 from streams.jobs.job import Jobs
 from streams.jobs.leader_election import Ownership, PollerSubstitute, ReplayPublisher
 from tests.stack import SharedStack, fresh_name
+from tests.unit.connectors.clickhouse.poller.fakes import FakeHeadroom
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ async def context(servers: str) -> AsyncIterator[JobContext]:
     admin, client = Admin(arguments), ClickHouseClient.from_settings(settings)
     await admin.create_topics(settings)
     async with LagReader(arguments) as lags:
-        yield JobContext(settings, topics, client, TailReader(arguments), admin, lags, Jobs())
+        yield JobContext(settings, topics, client, TailReader(arguments), admin, lags, Jobs(), FakeHeadroom())
     await client.close()
 
 

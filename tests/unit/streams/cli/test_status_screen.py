@@ -55,9 +55,13 @@ FOUND: dict[str, Any] = {
             "ready": "ok",
             "problem": "none of [3] rows has a time",
             "waits_for": [{"topic": "esk.rows", "group": "esk-agents", "unread": 70_000, "why": "age"}],
-            "losses": 2,
         },
         {"role": "sink", "health": "does not answer: refused", "ready": "no"},
+    ],
+    "late": [{"topic": "esk.labeled", "group": "esk-sink", "unread": 7, "why": "age"}],
+    "lost": [
+        {"topic": "esk.rows", "group": "esk-agents", "messages": 8_000, "open": 3_000},
+        {"topic": "esk.augmented", "group": "esk-sink", "messages": 5, "open": 0},
     ],
     "versions": [
         {"version": f"m.{n}", "status": "promoted", "current": n == 1, "model": "m"} for n in range(1, 8)
@@ -88,7 +92,9 @@ def test_everything_that_was_found_is_on_the_screen() -> None:
         "does not answer: refused",
         "publishes nothing: none of [3] rows has a time",
         "poller waits for its readers: esk-agents has 70000 messages of esk.rows to read",
-        "poller looks for rows that retention took: 2 losses",
+        "esk-sink is late in esk.labeled: 7 messages wait",
+        "retention took 8000 messages of esk.rows before esk-agents read them; the rows of 3000 are still",
+        "retention took 5 messages of esk.augmented before esk-sink read them; their rows were looked for",
         "current",
         "and 2 more",
         "20260131-1",
@@ -107,6 +113,8 @@ def test_nothing_found_is_a_screen_too() -> None:
         "roles": [],
         "versions": [],
         "replays": [],
+        "late": [],
+        "lost": [],
     }
     text = shown(nothing)
     assert "kafka is down: away" in text

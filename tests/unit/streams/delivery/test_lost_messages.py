@@ -212,6 +212,10 @@ def test_a_loss_is_closed_up_to_where_it_was_looked_for() -> None:
     assert losses.open == [grown]
     learn(loss.closed_message("cursor"))
     assert losses.open == [grown]
+    other = Loss(group="agents", topic="rows", topic_id=ID, partition=1, start=0, end=3)
+    learn(other.message("cursor"))
+    learn(other.closed_message("cursor"))
+    assert losses.by_reader() == [{"topic": "rows", "group": "agents", "messages": 10, "open": 7}]
     for garbage in (b"", b"{}", b"[]", b"{", None):
         learn(Outgoing("cursor", 0, b"lost/x", garbage))
         learn(Outgoing("cursor", 0, b"lost/x/closed", garbage))

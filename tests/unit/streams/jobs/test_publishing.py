@@ -19,6 +19,7 @@ from streams.jobs.job import Job, Jobs, Wish
 from streams.jobs.leader_election import Ownership
 from streams.jobs.publishing import Publishing
 from streams.jobs.sources import Item, Page
+from tests.unit.connectors.clickhouse.poller.fakes import FakeHeadroom
 
 ITEMS = [
     Item(str(n), datetime(2026, 1, 1, tzinfo=UTC).isoformat().encode(), n, "x", 0, b"{}") for n in range(1200)
@@ -35,6 +36,7 @@ class World:
         self.jobs = Jobs()
         self.dies_after = -1
         self.known: set[tuple[str, int]] = set()
+        self.headroom = FakeHeadroom()
 
     def held(self) -> bool:
         return True
@@ -115,7 +117,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 def publishing(world: World, job: Job) -> Publishing:
     settings = load({"TOPIC_PARTITIONS": "1"}, None)
-    context = JobContext(settings, Topics("esk"), *([world] * 4), world.jobs)  # type: ignore[arg-type]
+    context = JobContext(settings, Topics("esk"), *([world] * 4), world.jobs, world.headroom)  # type: ignore[arg-type]
 
     async def open_source(_: Job, sent: list[str]) -> Any:
         return Feed()
@@ -165,3 +167,28 @@ async def test_a_cancelled_job_stops_and_goes_on_later(world: World) -> None:
     world.jobs.wishes[job.id] = Wish.RUN
     assert (await publishing(world, job).run()).complete
     assert len(published(world)) == 1200
+
+
+@pytest.mark.parametrize("one_by_one", [False, True])
+async def test_no_more_is_published_than_its_readers_read_within_the_retention(
+    world: World, monkeypatch: pytest.MonkeyPatch, one_by_one: bool
+) -> None:
+    monkeypatch.setattr(replay, "_LOOK_SECONDS", 0.0)
+    world.headroom = FakeHeadroom(room=70, frees=30)
+    before = 0
+
+    async def wrote(seconds: float) -> None:
+        nonlocal before
+        if (held := len(published(world))) > before:
+            assert held - before == (70 if not before else 30)
+            before = held
+
+    monkeypatch.setattr(replay.asyncio, "sleep", wrote)
+    job = Job(source="topic", version="v2")
+    await world.send(job.message(Topics("esk")))
+    work = publishing(world, job)
+    work._one_by_one = one_by_one
+    done = await work.run()
+    assert done.complete
+    assert published(world) == [item.row_id for item in ITEMS]
+    assert world.headroom.held > 30

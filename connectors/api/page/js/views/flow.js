@@ -99,7 +99,9 @@ export function flow(app) {
   const roles = el("div");
   const speed = lines(t("throughput"), [[t("rows_topic"), "past"], [t("stage_label"), "one"], [t("stage_augment"), "two"], [t("stage_store"), "three"]]);
   const lag = lines(t("lags"), [[t("stage_label"), "one"], [t("stage_augment"), "two"], [t("stage_store"), "three"]], { format: whole });
-  const root = el("div", null,
+  const notices = el("div", { role: "status" });
+  let told = "";
+  const root = el("div", null, notices,
     el("dl", { class: "tiles" }, rateTile, labeledTile, augmentedTile, deadTile),
     el("section", { class: "card" }, el("h2", null, t("flow_about")), el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": t("flow_about") }, drawn.root)),
     el("div", { class: "grid" }, card(t("throughput"), speed.place), card(t("lags"), lag.place)),
@@ -114,7 +116,19 @@ export function flow(app) {
     drawn.paths[name].setAttribute("class", stage.rate > 0 ? "moving" : "");
   }
 
+  // Who waits for a reader that retention catches up with, and what it took.
+  function retention(found) {
+    const lines = [
+      ...(found.waits_for ?? []).map((one) => t("waits_for", { ...one, step: t(`stage_${one.step}`) })),
+      ...(found.lost ?? []).filter((one) => one.open).map((one) => t("lost", { ...one, messages: whole(one.messages), open: whole(one.open) })),
+    ];
+    if (lines.join("\n") === told) return;
+    told = lines.join("\n");
+    replace(notices, lines.map((line) => el("p", { class: "notice" }, line)));
+  }
+
   function update(found) {
+    retention(found);
     const tables = found.tables ?? {};
     setText(labeled, whole(tables.logs_labeled));
     setText(augmented, whole(tables.logs_augmented));

@@ -207,6 +207,26 @@ async def test_it_begins_before_the_last_row_that_was_read(
     assert scene.published() == once(range(26, ROWS))
 
 
+async def test_of_dates_it_begins_a_day_earlier(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row has the time of its day's beginning: one of the day before may come after those of today."""
+    monkeypatch.setattr(module, "_PAGES_ROWS", 0)
+    database = scene.settings.clickhouse_database
+    await scene.client.command(f"DROP TABLE {database}.logs SYNC")
+    await scene.client.command(
+        f"CREATE TABLE {database}.logs (id UInt64, query_text String, created_at Date, "
+        "user_id Nullable(String)) ENGINE = MergeTree ORDER BY created_at"
+    )
+    first = START.replace(hour=0, minute=0, second=0, microsecond=0)
+    days = [first + timedelta(days=number // 15) for number in range(ROWS)]
+    values = ", ".join(f"({n}, '{text_of(n)}', '{day:%Y-%m-%d}', 'u1')" for n, day in enumerate(days))
+    await scene.client.command(f"INSERT INTO {database}.logs VALUES {values}")
+    scene.window = scene.window._replace(begin=micros_of(days[-1]) + SECOND, watermark=micros_of(days[-1]))
+    for where in range(PARTITIONS):
+        scene.lose(where, 100, micros_of(days[30]))
+    await scene.steps()
+    assert scene.published() == once(range(15, ROWS))
+
+
 async def test_a_loss_is_closed_when_its_rows_are_stored(scene: Scene) -> None:
     loss = scene.lose(0, 100, None)
     finder = await scene.steps()

@@ -30,7 +30,8 @@ _AWAY = {3, 32, 33, 159, 160, 198, 203, 209, 210, 225, 236, 279, 285, 319, 394, 
 # Space, files, memory, replicas, Poco's network errors: none of these depends on a row.
 SERVERS_FAULT = _AWAY | {74, 75, 76, 173, 243, 246, 254, 286, 425, 499, 571, 668, 1000}
 # A setting that we send and that the user's profile does not allow.
-_SETTINGS = {115, 164, 452, 472}
+READONLY = 164
+_SETTINGS = {115, READONLY, 452, 472}
 # The data itself: types, conversions, sizes, constraints. The same row would be refused again.
 _DATA = {
     *(6, 8, 26, 27, 38, 41, 44, 53, 69, 70, 72, 117, 128, 130, 131, 153, 190, 321, 349, 376, 395, 407, 441),

@@ -60,7 +60,7 @@ async def why_nothing(
     """Why no row from ``since`` on (microseconds since 1970) is found; None if the table is empty."""
     there = int((await client.rows(f"SELECT count() FROM {shape.table}"))[0][0])
     if not there:
-        return None
+        return await _why_hidden(client, settings, found)
     column = settings.clickhouse_timestamp_column
     if not await _count(client, shape):
         return ConfigurationError(
@@ -93,6 +93,11 @@ async def notes_on(client: ClickHouseClient, found: FoundTable, shape: Shape, no
             f"its sorting key ({found.key or 'none'}) does not begin with the time, so each poll reads the "
             "whole time column; ORDER BY the time, or PARTITION BY its month, avoids that"
         )
+    if found.indirect and not shape.final:
+        notes.append(
+            "the user may not change the setting final, so a row that was replaced and is not merged yet is "
+            "read as well"
+        )
     if shape.final:
         notes.append(
             "the newest version of each row is read; a version that replaces a published row is published "
@@ -103,6 +108,23 @@ async def notes_on(client: ClickHouseClient, found: FoundTable, shape: Shape, no
     if newest and int(newest[0][0]) > now + 86_400_000_000:
         notes.append("its newest row has a time in the future")
     return notes
+
+
+async def _why_hidden(
+    client: ClickHouseClient, settings: Settings, found: FoundTable
+) -> ConfigurationError | None:
+    rows = await client.rows(
+        "SELECT total_rows FROM system.tables WHERE database = {db:String} AND name = {table:String}",
+        {"db": settings.clickhouse_database, "table": settings.clickhouse_table},
+    )
+    if not rows or not rows[0][0]:
+        return None
+    return ConfigurationError(
+        f"{found.name} stores {rows[0][0]} rows, of which the user sees none: a row policy hides them, or "
+        "they are deleted",
+        setting="CLICKHOUSE_USERNAME",
+        fix="let a row policy show the user the rows: CREATE ROW POLICY ... USING 1 TO ...",
+    )
 
 
 async def _count(client: ClickHouseClient, shape: Shape, since: int | None = None) -> int:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.client.errors import READONLY, code_of
 from connectors.clickhouse.source.diagnosis import notes_on, refuse_unsteady, why_nothing
 from connectors.clickhouse.source.inspection import FoundTable, look_up, shape_of
 from connectors.clickhouse.source.shape import ROW, Select, Shape
@@ -70,8 +72,14 @@ class SourceTable:
         """
         found = await look_up(self._client, self._settings)
         shape = shape_of(self._settings, found)
-        read = shape.select(ROW, limit=0)
-        await self._client.rows(read.sql, read.parameters)
+        try:
+            await self._try(shape)
+        except ConfigurationError as error:
+            if code_of(error) != READONLY or shape.final != "setting":
+                raise
+            # A user who may change no setting. Without it, `notes` says so.
+            shape = replace(shape, final="")
+            await self._try(shape)
         self._found, self._shape = found, shape
         return found
 
@@ -205,6 +213,10 @@ class SourceTable:
             if end is None:
                 return
             begin = end
+
+    async def _try(self, shape: Shape) -> None:
+        read = shape.select(ROW, limit=0)
+        await self._client.rows(read.sql, read.parameters)
 
     async def _clock(self) -> tuple[int, int]:
         """The server's clock, and midnight UTC of its day."""

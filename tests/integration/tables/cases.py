@@ -8,15 +8,15 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from connectors.clickhouse.source.shape import FIELDS
 from streams.core.messages import Augmented, DeadLetter, Labeled, Row
-from tests.integration.tables.server import CLUSTER
 
 _CONNECTOR = Path(__file__).parents[3] / "connectors/clickhouse"
 _SECOND = 1_000_000
@@ -52,6 +52,7 @@ _STRANGE = (
 )  # fmt: skip
 
 
+@cache
 def our_names() -> list[str]:
     """Whatever stands behind AS in the connector's SQL, the fields of the messages, and words of SQL."""
     found = {
@@ -141,8 +142,10 @@ def _change_of_clocks(chance: random.Random, zone: str) -> int:
     return at - at % 86_400
 
 
-# A type, SQL of a value from the number n, and that value as text.
-IDS = {
+ROWS = 45
+_NUMBERS = "Enum16({})".format(", ".join(f"'№ {n}' = {n - 20}" for n in range(ROWS)))
+# A type, SQL of a value from the number n, and the row id that this value gives.
+IDS: dict[str, tuple[str, Callable[[int], str]]] = {
     "UInt64": ("n", lambda n: str(n)),
     "Int128": ("-toInt128(n) * toInt128('100000000000000000000')", lambda n: str(-n * 10**20)),
     "UInt256": ("toUInt256('1' || repeat('0', 70)) + n", lambda n: str(10**70 + n)),
@@ -155,10 +158,20 @@ IDS = {
         lambda n: f"00000000-0000-4000-8000-{n:012}",
     ),
     "FixedString(8)": ("toString(n)", lambda n: str(n)),
-    "FixedString(16)": ("unhex('FF00D0') || leftPad(toString(n), 13, '0')", lambda n: f"\xff\x00\xd0{n:013}"),
+    "FixedString(16)": (
+        "unhex('FF00D0') || leftPad(toString(n), 13, '0')",
+        lambda n: f"0xff00d0{f'{n:013}'.encode().hex()}",
+    ),
     "Decimal(18, 4)": ("toDecimal64(n, 4) + toDecimal64('0.25', 4)", lambda n: f"{n}.25"),
-    "IPv6": ("toIPv6('::' || toString(n + 1))", None),
-    "DateTime": ("toDateTime(1700000000 + n)", None),
+    "IPv4": ("toIPv4('10.0.0.' || toString(n + 1))", lambda n: f"10.0.0.{n + 1}"),
+    "IPv6": ("toIPv6('2001:db8::1:' || toString(n))", lambda n: f"2001:db8::1:{n}"),
+    "Int256": ("-toInt256(n) - 1", lambda n: str(-n - 1)),
+    "LowCardinality(FixedString(8))": ("toString(n)", lambda n: str(n)),
+    _NUMBERS: ("'№ ' || toString(n)", lambda n: f"№ {n}"),
+    "DateTime": (
+        "toDateTime(1700000000 + n)",
+        lambda n: datetime.fromtimestamp(1_700_000_000 + n, UTC).strftime("%Y-%m-%d %H:%M:%S"),
+    ),
 }
 USERS = {
     "String": "'u' || toString(n % 7)",
@@ -171,6 +184,10 @@ USERS = {
     "UInt8": "n % 200",
     "DateTime64(3)": "toDateTime64(n, 3)",
     "Decimal256(9)": "n",
+    "UUID": "toUUID('00000000-0000-4000-8000-00000000000' || toString(n % 7))",
+    "Int128": "-toInt128(n)",
+    "LowCardinality(FixedString(6))": "toString(n % 7)",
+    "Enum16('' = 0, 'два слова' = -300)": "if(n % 2 = 0, '', 'два слова')",
 }
 TEXTS = (
     "String",
@@ -181,11 +198,12 @@ TEXTS = (
     "SimpleAggregateFunction(anyLast, String)",
 )
 STORES = (
-    "MergeTree time", "MergeTree id", "MergeTree", "Memory", "Log", "projection", "Replacing id",
-    "Replacing time", "Collapsing", "View", "View of Replacing", "MaterializedView", "Merge", "Distributed",
-    "ALIAS", "MATERIALIZED",
+    "MergeTree time", "MergeTree id", "MergeTree", "Memory", "Log", "TinyLog", "StripeLog", "projection",
+    "Replacing id", "Replacing time", "Replacing deleted", "Collapsing", "Aggregating", "View",
+    "View of two", "View of Replacing", "MaterializedView", "MaterializedView TO", "Merge", "Buffer",
+    "Buffer of Replacing", "Distributed", "Distributed of Replacing", "ALIAS", "MATERIALIZED",
 )  # fmt: skip
-_DOUBLES = ("Replacing id", "Replacing time", "Collapsing", "View of Replacing")
+_DOUBLES = {store for store in STORES if "Replacing" in store} | {"Collapsing", "Aggregating"}
 
 
 @dataclass
@@ -201,7 +219,8 @@ class Case:
     extra: list[str]
     rows: list[tuple[int, int | None]]
     session_zone: str | None
-    statements: list[str] = field(default_factory=list)
+    database: str
+    table: str
 
     def text(self, number: int) -> str:
         return f"question number {number}"
@@ -214,13 +233,23 @@ class Case:
         )
 
     @property
+    def ids(self) -> Counter[str] | None:
+        """The ids of those rows; None where they have none of their own."""
+        if self.names["id"] == "none":
+            return None
+        named = IDS[self.types["id"]][1]
+        return Counter(named(number) for number, tick in self.rows if tick is not None)
+
+    @property
     def settings(self) -> dict[str, str]:
-        return {f"clickhouse_{part}_column": name for part, name in self.names.items()}
+        columns = {f"clickhouse_{part}_column": name for part, name in self.names.items()}
+        return {"clickhouse_database": self.database, "clickhouse_table": self.table, **columns}
 
     def __str__(self) -> str:
         return (
             f"seed {self.seed}: {self.store}, time {self.declared}, session {self.session_zone}, "
-            f"names {self.names}, types {self.types}, beside {self.extra}"
+            f"table {self.database!r} {self.table!r}, names {self.names}, types {self.types}, "
+            f"beside {self.extra}"
         )
 
 
@@ -240,114 +269,13 @@ def case(seed: int) -> Case:
     types = {"text": chance.choice(TEXTS), "id": chance.choice(list(IDS))}
     types |= {part: chance.choice(list(USERS)) for part in ("user_id", "session_id", "domain")}
     if store in _DOUBLES:
-        types["id"] = chance.choice([one for one in IDS if "Nullable" not in one])
+        types["id"] = chance.choice([one for one in IDS if not one.startswith(("Nullable", "Enum"))])
     if chance.random() < 0.15 and store not in _DOUBLES:
         names["id"] = "none"
-    ticks: list[int | None] = list(moments(chance, time, 45))
+    ticks: list[int | None] = list(moments(chance, time, ROWS))
     if nullable:
         ticks = [None if chance.random() < 0.1 else tick for tick in ticks]
-    made = Case(
+    return Case(
         seed, time, declared, store, names, types, chosen[6:], list(enumerate(ticks)),
-        chance.choice((None, None, *ZONES)),
+        chance.choice((None, None, *ZONES)), f"t {chance.choice(pool)}", chance.choice(pool),
     )  # fmt: skip
-    made.statements = _statements(made)
-    return made
-
-
-def _statements(made: Case) -> list[str]:
-    """To be run in the database `t`. `given` holds the rows: n UInt32, t Nullable(Int64)."""
-    names = {part: _quoted(name) for part, name in made.names.items() if name != "none"}
-    time_type, types = made.declared, {"timestamp": made.declared, **made.types}
-    values = {"timestamp": f"if(isNull(t), NULL, {made.time.sql('assumeNotNull(t)')})"}
-    if "Nullable" not in time_type:
-        values["timestamp"] = made.time.sql("assumeNotNull(t)")
-    values["text"] = "concat('question number ', toString(n))"
-    values["id"] = IDS[made.types["id"]][0]
-    values |= {part: USERS[types[part]] for part in ("user_id", "session_id", "domain")}
-    parts = list(names)
-    columns = [(names[part], types[part]) for part in parts]
-    filling = [values[part] for part in parts]
-    extra = [(_quoted(name), "String") for name in made.extra]
-
-    def table(
-        name: str, engine: str, more: Sequence[tuple[str, str]] = (), renamed: Sequence[str] = ()
-    ) -> str:
-        shown = [(new, kind) for new, (_, kind) in zip(renamed, columns, strict=False)] or columns
-        body = ", ".join(f"{column} {kind}" for column, kind in [*shown, *extra, *more])
-        return f"CREATE TABLE t.{name} ({body}) ENGINE = {engine}"
-
-    def fill(name: str, values: Sequence[str], into: Sequence[str] = (), more: str = "") -> str:
-        target = ", ".join(into or [names[part] for part in parts])
-        return f"INSERT INTO t.{name} ({target}) SELECT {', '.join(values)}{more} FROM t.given"
-
-    key = "SETTINGS allow_nullable_key = 1"
-    id_, time = names.get("id", "tuple()"), names["timestamp"]
-    plain = [f"c{number}" for number in range(len(parts))]
-    shown = ", ".join(f"{column} AS {name}" for column, (name, _) in zip(plain, columns, strict=True))
-    base = [table("base", "MergeTree ORDER BY tuple()", renamed=plain), fill("base", filling, plain)]
-    match made.store:
-        case "MergeTree time":
-            return [table("source", f"MergeTree ORDER BY {time} {key}"), fill("source", filling)]
-        case "MergeTree id":
-            return [table("source", f"MergeTree ORDER BY ({id_}, {time}) {key}"), fill("source", filling)]
-        case "MergeTree":
-            return [table("source", "MergeTree ORDER BY tuple()"), fill("source", filling)]
-        case "Memory" | "Log":
-            return [table("source", made.store), fill("source", filling)]
-        case "projection":
-            projected = f"PROJECTION p (SELECT * ORDER BY {names['text']})"
-            made_ = table("source", f"MergeTree ORDER BY {time} {key}")
-            return [made_.replace(") ENGINE", f", {projected}) ENGINE"), fill("source", filling)]
-        case "Replacing id" | "Replacing time" | "View of Replacing":
-            order = id_ if made.store != "Replacing time" else f"({time}, {id_})"
-            older = list(filling)
-            older[parts.index("text")] = "concat('older number ', toString(n))"
-            if made.store != "Replacing time" and "Nullable" not in time_type:
-                # The version before may be of another time.
-                older[parts.index("timestamp")] = made.time.sql("assumeNotNull(t) - (assumeNotNull(t) > 3)")
-            into = [*(names[part] for part in parts), "`v e r`"]
-            name = "source" if made.store != "View of Replacing" else "replaced"
-            there = [
-                table(name, f"ReplacingMergeTree(`v e r`) ORDER BY {order} {key}", [("`v e r`", "UInt8")]),
-                f"SYSTEM STOP MERGES t.{name}",
-                fill(name, older, into, ", 1"),
-                fill(name, filling, into, ", 2"),
-                fill(name, filling, into, ", 2"),
-            ]
-            return there if name == "source" else [*there, f"CREATE VIEW t.source AS SELECT * FROM t.{name}"]
-        case "Collapsing":
-            into = [*(names[part] for part in parts), "`s i g n`"]
-            engine = f"CollapsingMergeTree(`s i g n`) ORDER BY {id_} {key}"
-            older = [*filling]
-            older[parts.index("text")] = "concat('older number ', toString(n))"
-            return [
-                table("source", engine, [("`s i g n`", "Int8")]),
-                "SYSTEM STOP MERGES t.source",
-                fill("source", older, into, ", 1"),
-                fill("source", older, into, ", -1"),
-                fill("source", filling, into, ", 1"),
-            ]
-        case "View":
-            return [*base, f"CREATE VIEW t.source AS SELECT {shown} FROM t.base"]
-        case "MaterializedView":
-            view = "CREATE MATERIALIZED VIEW t.source ENGINE = MergeTree ORDER BY tuple() AS SELECT"
-            return [base[0], f"{view} {shown} FROM t.base", base[1]]
-        case "Merge":
-            made_ = [table(f"m{number}", "MergeTree ORDER BY tuple()") for number in (1, 2)]
-            halves = [fill(f"m{number}", filling) + f" WHERE n % 2 = {number - 1}" for number in (1, 2)]
-            return [*made_, *halves, "CREATE TABLE t.source AS t.m1 ENGINE = Merge('t', '^m[12]$')"]
-        case "Distributed":
-            there = [table("base", "MergeTree ORDER BY tuple()"), fill("base", filling)]
-            return [*there, f"CREATE TABLE t.source AS t.base ENGINE = Distributed('{CLUSTER}', 't', 'base')"]
-    # Columns that are made of others.
-    place, kind = parts.index("timestamp"), made.store
-    kept = [pair for number, pair in enumerate(columns) if number != place]
-    body = ", ".join(f"{column} {type_}" for column, type_ in [*kept, *extra])
-    source = f"CREATE TABLE t.source (`k e p t` {time_type}, {body}, {time} {time_type} {kind} `k e p t`)"
-    into = ["`k e p t`", *(column for column, _ in kept)]
-    order = [filling[place], *(value for number, value in enumerate(filling) if number != place)]
-    return [f"{source} ENGINE = MergeTree ORDER BY tuple()", fill("source", order, into)]
-
-
-def _quoted(name: str) -> str:
-    return f"`{name}`"

@@ -21,7 +21,13 @@ from connectors.local.processes import free_port
 CLUSTER = "here"
 # The node is known to be this process by its port; nothing listens there.
 _CONFIG = f"""<clickhouse><tcp_port>9000</tcp_port><remote_servers><{CLUSTER}><shard><replica>
-<host>127.0.0.1</host><port>9000</port></replica></shard></{CLUSTER}></remote_servers></clickhouse>"""
+<host>127.0.0.1</host><port>9000</port></replica></shard></{CLUSTER}></remote_servers>
+<users_config>{{users}}</users_config></clickhouse>"""
+# Of the table `policed.source` the user sees the rows that are for everybody.
+_USERS = """<clickhouse><profiles><default/></profiles><quotas><default/></quotas><users><default>
+<password></password><networks><ip>::/0</ip></networks><profile>default</profile><quota>default</quota>
+<databases><policed><source><filter>for_everybody</filter></source></policed></databases>
+</default></users></clickhouse>"""
 _SECONDS = 120
 
 
@@ -30,7 +36,9 @@ def server(folder: Path, zone: str) -> Iterator[tuple[str, int]]:
     """Yields its host and port."""
     folder.mkdir(parents=True, exist_ok=True)
     config, port = folder / "config.xml", free_port()
-    config.write_text(_CONFIG)
+    users = folder / "users.xml"
+    users.write_text(_USERS)
+    config.write_text(_CONFIG.format(users=users))
     arguments = [sys.executable, "-m", __name__, str(config), "--path", str(folder / "store")]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(

@@ -235,6 +235,49 @@ async def test_check_tells_what_to_know_of_a_table(address: Address, client: Cli
         assert note in finding.message
 
 
+# --- what the user may not ---
+
+
+async def test_rows_that_a_policy_hides_are_none(address: Address, client: ClickHouseClient) -> None:
+    await client.command("DROP DATABASE IF EXISTS policed")
+    await client.command("CREATE DATABASE policed")
+    await client.command(
+        "CREATE TABLE policed.source (id UInt64, query_text String, created_at DateTime, for_everybody Bool) "
+        "ENGINE = MergeTree ORDER BY created_at"
+    )
+    insert = "INSERT INTO policed.source SELECT number, 'question', number, "
+    await client.command(f"{insert} 0 FROM numbers(10)")
+    settings = settings_for(address).model_copy(update={"clickhouse_database": "policed"})
+    finding = await source_finding(settings)
+    assert (finding.ok, finding.setting) == (False, "CLICKHOUSE_USERNAME")
+    assert "stores 10 rows" in finding.message
+    await client.command(f"{insert} number % 2 FROM numbers(100)")
+    reading = Reading(client, settings, None, random.Random(1))
+    assert sum((await reading.bulk()).values()) == 50
+    assert await reading.counts() == 50
+    assert (await source_finding(settings)).ok
+
+
+@pytest.mark.parametrize("engine", ["MergeTree ORDER BY id", "ReplacingMergeTree ORDER BY id"])
+async def test_a_user_who_may_change_no_setting_reads_a_view(
+    address: Address, client: ClickHouseClient, engine: str
+) -> None:
+    """Without `final`; a row that was replaced comes as well, and `check` says so."""
+    await client.command(
+        f"CREATE TABLE t.base (id UInt64, query_text String, created_at DateTime) ENGINE = {engine}"
+    )
+    await client.command("CREATE VIEW t.source AS SELECT * FROM t.base")
+    await client.command("INSERT INTO t.base SELECT number, 'question', number FROM numbers(10)")
+    client.call(lambda driver: driver.set_client_setting("readonly", 1))
+    settings = settings_for(address)
+    reading = Reading(client, settings, None, random.Random(1))
+    assert sum((await reading.pages()).values()) == sum((await reading.bulk()).values()) == 10
+    source = SourceTable(client, settings)
+    await source.verify()
+    assert any("may not change the setting final" in note for note in await source.notes())
+    await SourceTable(client, settings.model_copy(update={"clickhouse_table": "base"})).verify()
+
+
 # --- days, and where reading begins ---
 
 

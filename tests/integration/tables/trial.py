@@ -10,12 +10,14 @@ from pathlib import Path
 from unittest.mock import patch
 
 from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.client.sql import quoted
 from connectors.clickhouse.poller import bulk_source
 from connectors.clickhouse.schema.database import create_tables
 from connectors.clickhouse.source import table
 from streams.core.settings import Settings
 from tests.integration.tables.cases import Case
 from tests.integration.tables.readers import Reading, in_zone
+from tests.integration.tables.stores import statements
 
 Address = tuple[str, int]
 _ALLOWED = {
@@ -58,12 +60,14 @@ async def make(address: Address, case: Case) -> None:
     async with _client(address) as client:
         for name, value in _ALLOWED.items():
             client.call(lambda driver, n=name, v=value: driver.set_client_setting(n, v))
-        await client.command("DROP DATABASE IF EXISTS t")
-        await client.command("CREATE DATABASE t")
+        for (old,) in await client.rows("SELECT name FROM system.databases WHERE match(name, '^t( |$)')"):
+            await client.command(f"DROP DATABASE {quoted(old)}")
+        for new in ("t", case.database):
+            await client.command(f"CREATE DATABASE {quoted(new)}")
         await client.command("CREATE TABLE t.given (n UInt32, t Nullable(Int64)) ENGINE = Memory")
         numbers, ticks = zip(*case.rows, strict=True)
         await client.insert("given", ["n", "t"], [numbers, ticks], database="t")
-        for statement in case.statements:
+        for statement in statements(case):
             await client.command(statement)
 
 
@@ -71,8 +75,6 @@ def settings_of(address: Address, case: Case) -> Settings:
     return Settings(
         clickhouse_host=address[0],
         clickhouse_port=address[1],
-        clickhouse_database="t",
-        clickhouse_table="source",
         clickhouse_result_database="results",
         **case.settings,  # type: ignore[arg-type]
     )
@@ -91,8 +93,11 @@ async def troubles(address: Address, case: Case, folder: Path) -> list[str]:
                 told.append(f"{name}: missing {_some(wanted - found)}, too many {_some(found - wanted)}")
         if (count := await reading.counts()) != wanted.total():
             told.append(f"counts: {count} instead of {wanted.total()}")
-        if reading.ids and max(reading.ids.values()) > 1:
+        named = case.ids
+        if max(reading.ids.values(), default=1) > 1:
             told.append(f"ids that stand for several rows: {reading.ids.most_common(2)}")
+        elif named is not None and reading.ids != named:
+            told.append(f"ids: {list(reading.ids - named)[:3]} instead of {list(named - reading.ids)[:3]}")
     return told
 
 

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, OutOfOrderSequenceNumber, ProducerClosed
 
+from connectors.kafka.batch_sizes import BATCH_BYTES, BatchSizes, SizedAccumulator, new_batch, size_of
 from connectors.kafka.errors import translate
 from connectors.kafka.gate import GatedSender
 from streams.core.errors import LabelstreamError, LeaseLostError, RefusedError, UnavailableError
@@ -29,7 +30,6 @@ from streams.ports.kafka import Lease
 log = structlog.get_logger()
 
 LINGER_MS = 5
-BATCH_BYTES = 900_000
 _RETRY_SECONDS = 0.2
 
 
@@ -46,6 +46,7 @@ class LeasedProducer:
         self._disposals: set[asyncio.Task[None]] = set()
         self._open: set[asyncio.Future[Any]] = set()  # running batches and hand-overs
         self._written: dict[str, tuple[int, int]] = {}  # messages and bytes of each topic
+        self._sizes = BatchSizes()
 
     def size_of(self, topic: str) -> float | None:
         """The mean size in bytes of the messages of ``topic`` so far; None without any."""
@@ -86,6 +87,8 @@ class LeasedProducer:
     async def send(self, message: Outgoing) -> int:
         while True:
             producer = await self._producer()
+            await self._sizes.learn(producer.client, message.topic)
+            await self._sizes.refuse_too_large(producer.client, message)
             handed_over = False
             try:
                 future = await producer.send(
@@ -96,9 +99,11 @@ class LeasedProducer:
                     headers=list(message.headers),
                 )
                 handed_over = True
-                self._count(message.topic, 1, _size(message))
+                self._count(message.topic, 1, size_of(message))
                 return int((await asyncio.shield(future)).offset)
             except Exception as error:
+                if _size_refused_by_broker(error) and self._current is producer:
+                    self._sizes.refused(message.topic)
                 await self._recover(producer, error, handed_over)
                 if _size_refused_by_broker(error):
                     return await self._send_alone(message)
@@ -119,9 +124,11 @@ class LeasedProducer:
 
     async def hand_over(self, runs: Sequence[Run]) -> asyncio.Task[list[list[tuple[int, int]]]]:
         producer = await self._producer()
+        for topic in {run.topic for run in runs}:
+            await self._sizes.learn(producer.client, topic)
         try:
             with self._handing_over():
-                batches = await _hand_over(producer, runs, self._open, self._count)
+                batches = await self._hand_over(producer, runs)
         except Exception as error:
             raise await self._failed(producer, error) from error
         return asyncio.get_running_loop().create_task(self._confirmed(producer, batches))
@@ -143,6 +150,9 @@ class LeasedProducer:
         try:
             return await _places(batches)
         except Exception as error:
+            if _size_refused_by_broker(error):
+                for topic in {batch.topic for batch in batches}:
+                    self._sizes.refused(topic)
             raise await self._failed(producer, error) from error
 
     async def _failed(self, producer: AIOKafkaProducer, error: Exception) -> LabelstreamError:
@@ -169,11 +179,21 @@ class LeasedProducer:
                 metadata_max_age_ms=60_000,
             )
             own = producer._sender
+            queue = SizedAccumulator(
+                producer.client.cluster,
+                BATCH_BYTES,
+                0,
+                own._request_timeout_ms / 1000,
+                txn_manager=own._txn_manager,
+                linger_ms=LINGER_MS,
+            )
+            queue.sizes = self._sizes
+            producer._message_accumulator = queue
             gated = GatedSender(
                 own.client,
                 acks=own._acks,
                 txn_manager=own._txn_manager,
-                message_accumulator=own._message_accumulator,
+                message_accumulator=queue,
                 retry_backoff_ms=int(own._retry_backoff * 1000),
                 request_timeout_ms=own._request_timeout_ms,
             )
@@ -240,10 +260,62 @@ class LeasedProducer:
             producer = await self._producer()
             try:
                 alone = Run(message.topic, message.partition, iter([message.content]))
-                return (await _places(await _hand_over(producer, [alone], self._open, self._count)))[0][0][0]
+                return (await _places(await self._hand_over(producer, [alone])))[0][0][0]
             except Exception as error:
                 self._retire(producer)
                 raise translate(error) from error
+
+    async def _hand_over(self, producer: AIOKafkaProducer, runs: Sequence[Run]) -> list[_Batch]:
+        """Send through aiokafka's batch API, which costs a third of a future per message.
+
+        The runs are sent in turn, batch by batch: aiokafka sends one batch of a partition, and waits for it.
+        """
+        batches: list[_Batch] = []
+        waiting = deque(enumerate(runs))
+        over: dict[int, Any] = {}  # messages for which a run's last batch had no room
+        refused: RefusedError | None = None
+        try:
+            while waiting:
+                index, run = waiting.popleft()
+                batch, now = new_batch(self._sizes.batch(run.topic)), int(time.time() * 1000)
+                count = 0
+                # The batch's own append is twice as slow; it also counts, which is done below.
+                append = batch._builder.append
+                messages = chain([over.pop(index)], run.messages) if index in over else run.messages
+                for key, value, headers in messages:
+                    size = len(value or b"") + len(key or b"")
+                    if size > MESSAGE_BYTES:
+                        raise RefusedError(f"too large for the topic: {size} bytes", reason="too-large")
+                    if append(count, now, key, value, headers) is None:
+                        over[index] = (key, value, headers)
+                        waiting.append((index, run))
+                        break
+                    count += 1
+                if not count:
+                    continue
+                try:  # the first message is put into any batch
+                    await self._sizes.refuse_larger(producer.client, run.topic, batch.size())
+                except RefusedError as error:
+                    # Without the rest of its run, which the caller sends again.
+                    refused = error
+                    over.pop(index, None)
+                    waiting = deque(one for one in waiting if one[0] != index)
+                    continue
+                batch._relative_offset = count
+                batch.close()
+                sent = await producer.send_batch(batch, run.topic, partition=run.partition)
+                batches.append(_Batch(index, run.topic, count, sent))
+                self._count(run.topic, count, batch.size())
+                self._open.add(sent)
+                sent.add_done_callback(self._open.discard)
+                await asyncio.sleep(0)  # it can be sent while the next one is made
+            if refused is not None:
+                raise refused
+        except BaseException:
+            # Whatever was passed on will be sent; the caller must not return before the result is known.
+            await asyncio.gather(*(batch.sent for batch in batches), return_exceptions=True)
+            raise
+        return batches
 
 
 async def send_each(connection: dict[str, Any], messages: Sequence[Outgoing]) -> None:
@@ -264,54 +336,9 @@ class _Batch(NamedTuple):
     """A batch that aiokafka has; ``run``: the index of its run, ``messages``: their number."""
 
     run: int
+    topic: str
     messages: int
     sent: asyncio.Future[Any]
-
-
-async def _hand_over(
-    producer: AIOKafkaProducer,
-    runs: Sequence[Run],
-    under_way: set[asyncio.Future[Any]],
-    counted: Callable[[str, int, int], None],
-) -> list[_Batch]:
-    """Send through aiokafka's batch API, which costs a third of a future per message. ``under_way`` has each
-    batch until it is done; ``counted`` is called with its topic, messages and bytes.
-
-    The runs are sent in turn, batch by batch: aiokafka sends one batch of a partition, and waits for it.
-    """
-    batches: list[_Batch] = []
-    waiting = deque(enumerate(runs))
-    over: dict[int, Any] = {}  # messages for which a run's last batch had no room
-    try:
-        while waiting:
-            index, run = waiting.popleft()
-            batch, count, now = producer.create_batch(), 0, int(time.time() * 1000)
-            # The batch's own append is twice as slow; it also counts, which is done below.
-            append = batch._builder.append
-            messages = chain([over.pop(index)], run.messages) if index in over else run.messages
-            for key, value, headers in messages:
-                size = len(value or b"") + len(key or b"")
-                if size > MESSAGE_BYTES:
-                    raise RefusedError(f"too large for the topic: {size} bytes", reason="too-large")
-                if append(count, now, key, value, headers) is None:
-                    over[index] = (key, value, headers)
-                    waiting.append((index, run))
-                    break
-                count += 1
-            batch._relative_offset = count
-            batch.close()
-            if count:
-                sent = await producer.send_batch(batch, run.topic, partition=run.partition)
-                batches.append(_Batch(index, count, sent))
-                counted(run.topic, count, batch.size())
-                under_way.add(sent)
-                sent.add_done_callback(under_way.discard)
-                await asyncio.sleep(0)  # it can be sent while the next one is made
-    except BaseException:
-        # Whatever was passed on will be sent; the caller must not return before the result is known.
-        await asyncio.gather(*(batch.sent for batch in batches), return_exceptions=True)
-        raise
-    return batches
 
 
 async def _places(batches: Sequence[_Batch]) -> list[list[tuple[int, int]]]:
@@ -323,12 +350,6 @@ async def _places(batches: Sequence[_Batch]) -> list[list[tuple[int, int]]]:
             raise outcome
         places.setdefault(batch.run, []).append((int(outcome.offset), batch.messages))
     return [places[index] for index in sorted(places)]
-
-
-def _size(message: Outgoing) -> int:
-    """Approximately: key, value, headers and Kafka's overhead."""
-    headers = sum(len(name) + len(value) + 2 for name, value in message.headers)
-    return len(message.key or b"") + len(message.value or b"") + headers + 16
 
 
 def _size_refused_by_broker(error: Exception) -> bool:

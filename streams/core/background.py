@@ -1,4 +1,4 @@
-"""Background tasks whose exceptions are always handled.
+"""Tasks whose exceptions are always handled, also of those in the background.
 
 asyncio reports an exception that nobody retrieved only when the task is garbage collected, which may be
 never. Meanwhile everything that relies on the task waits.
@@ -7,12 +7,14 @@ never. Meanwhile everything that relies on the task waits.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, TypeVar
 
 import structlog
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 
 def in_background(
@@ -31,3 +33,16 @@ def in_background(
                 failed(error)
 
     return asyncio.get_running_loop().create_task(owned(), name=name)
+
+
+async def gathered(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """The results of ``works``, done at the same time. If some fail, the first error is raised when all have
+    ended.
+    """
+    outcomes = await asyncio.gather(*works, return_exceptions=True)
+    results: list[T] = []
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+        results.append(outcome)
+    return results

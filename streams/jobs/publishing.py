@@ -16,6 +16,7 @@ import structlog
 
 from connectors.clickhouse.queries.label_versions import PROMOTED, list_versions
 from connectors.clickhouse.queries.labelled_rows import count_of, labelled
+from streams.core.background import gathered
 from streams.core.codec import CREATED_AT, LABEL_VERSION, MESSAGE_TYPE, REPLAY_JOB, SCHEMA_VERSION, TO
 from streams.core.context import TRACEPARENT, traceparent_of
 from streams.core.errors import RefusedError, RetryableError
@@ -200,18 +201,21 @@ class Publishing:
         return True
 
     async def _send_each(self, job: Job, messages: list[Outgoing]) -> None:
-        for message in messages:
-            await self._lease.hold(self._generation)
-            try:
-                offset = await self._sender.send(message)
-            except RefusedError as error:
-                log.warning(
-                    "row refused by the topic", row_id=(message.key or b"").decode(), error=str(error)
-                )
+        offsets = await gathered([self._send_one(message) for message in messages])
+        for message, offset in zip(messages, offsets, strict=True):
+            if offset is None:
                 job.unreadable += 1
                 continue
             self._ends[message.partition] = max(self._ends[message.partition], offset + 1)
             job.published += 1
+
+    async def _send_one(self, message: Outgoing) -> int | None:
+        """Its offset; None if the topic refuses it."""
+        try:
+            return await self._sender.send(message)
+        except RefusedError as error:
+            log.warning("row refused by the topic", row_id=(message.key or b"").decode(), error=str(error))
+            return None
 
     async def _save(self, job: Job) -> None:
         """Save the progress: everything before ``position`` is done."""

@@ -18,6 +18,7 @@ from connectors.clickhouse.poller.published_rows import Published
 from connectors.clickhouse.poller.row_identity import CONTENT, Mark
 from connectors.clickhouse.poller.row_messages import NamedMessage, Namer
 from connectors.clickhouse.source.table import SourceRow
+from streams.core.background import gathered
 from streams.core.codec import decode
 from streams.core.context import TRACEPARENT, about_row
 from streams.core.errors import RefusedError, RetryableError
@@ -32,6 +33,7 @@ log = structlog.get_logger()
 
 # Younger rows, in microseconds, may count as future rows for a cursor that is saved with another clock.
 _NOT_OF_NOW = 60_000_000
+_AT_ONCE = 500  # messages on their way where each is confirmed for itself
 
 
 class OneByOneError(Exception):
@@ -265,10 +267,11 @@ class Publisher:
             with _collecting_later():
                 self._remember(messages, offsets, now)
         elif messages:
-            for one in messages:
+            for start in range(0, len(messages), _AT_ONCE):
                 await self._lease.hold(generation)
-                sent, offset = await self._send_one(one)
-                self._remember([sent], [offset], now)
+                some = messages[start : start + _AT_ONCE]
+                sent = await gathered([self._send_one(one) for one in some])
+                self._remember([one for one, _ in sent], [offset for _, offset in sent], now)
             self._one_by_one = False
         self.published.add(skipped)
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
-from aiokafka.producer.message_accumulator import BatchBuilder
 
+from connectors.kafka import batch_sizes
 from connectors.kafka.connection import connection
 from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.tail import TailReader
@@ -78,6 +79,73 @@ async def test_messages_too_large_for_the_topic_harm_no_neighbours(
     assert refused == {number for number in range(200) if number % 20 == 7}
     expected = {b"%d" % number: 1 for number in range(200) if number not in refused}
     assert await written(arguments, topic) == expected
+
+
+async def test_batches_have_the_size_that_the_topic_takes(arguments: dict[str, Any], topic: str) -> None:
+    producer = LeasedProducer(arguments)
+    await producer.start()
+    first = producer._current
+    # Together ten times what a batch may have, alone and in bulk.
+    some = [Outgoing(topic, number % 2, b"a%d" % number, b"x" * 400) for number in range(1_000)]
+    alone = await asyncio.gather(*(producer.send(message) for message in some))
+    assert Counter(alone) == Counter([*range(500), *range(500)])
+    offsets = await producer.send_many([message._replace(key=b"b%d" % at) for at, message in enumerate(some)])
+    assert offsets[::2] == offsets[1::2] == list(range(500, 1_000))
+    assert producer._current is first  # no batch was refused
+    await producer.stop()
+    assert set((await written(arguments, topic)).values()) == {1}
+
+
+async def limit(arguments: dict[str, Any], topic: str, size: int) -> None:
+    """Change how large a batch the topic takes."""
+    admin = AIOKafkaAdminClient(**arguments)
+    await admin.start()
+    changed = ConfigResource(ConfigResourceType.TOPIC, topic, {"max.message.bytes": str(size)})
+    await admin.alter_configs([changed])
+    await admin.close()
+
+
+async def test_a_limit_that_somebody_changes_is_noticed(
+    arguments: dict[str, Any], topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_sizes, "_AGAIN_SECONDS", 0.0)
+    producer = LeasedProducer(arguments)
+
+    async def send(name: str, *sizes: int) -> list[int]:
+        messages = [Outgoing(topic, 0, b"%s%d" % (name.encode(), at), b"x" * n) for at, n in enumerate(sizes)]
+        return await asyncio.gather(*(producer.send(message) for message in messages))
+
+    assert sorted(await send("first", *[400] * 100)) == list(range(100))
+    await limit(arguments, topic, 2_000)
+    assert sorted(await send("smaller", *[400] * 100)) == list(range(100, 200))
+    calm = producer._current
+    assert sorted(await send("calm", *[400] * 100)) == list(range(200, 300))
+    with pytest.raises(RefusedError, match="takes 2000"):
+        await send("large", 5_000)
+    assert producer._current is calm
+    await limit(arguments, topic, 6_000)
+    assert await send("larger", 5_000) == [300]
+    await producer.stop()
+    assert set((await written(arguments, topic)).values()) == {1}
+
+
+async def test_where_nobody_tells_the_limit_a_refusal_does(
+    arguments: dict[str, Any], topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def untold(client: Any, topic: str) -> None: ...
+
+    monkeypatch.setattr(batch_sizes, "_ask", untold)
+    producer = LeasedProducer(arguments)
+    messages = [Outgoing(topic, 0, b"%d" % number, b"x" * 400) for number in range(300)]
+    await asyncio.gather(*(producer.send(message) for message in messages))
+    while producer._sizes.batch(topic) > 20_000:
+        with pytest.raises(RefusedError):
+            await producer.send_many(messages[:100])
+    before = (await written(arguments, topic))[b"299"]
+    assert before == 1
+    await producer.send_many(messages)
+    await producer.stop()
+    assert (await written(arguments, topic))[b"299"] == 2
 
 
 async def test_what_waits_for_the_lease_is_taken_back_by_a_fence(
@@ -207,12 +275,12 @@ class Broker:
     """aiokafka's producer, as far as batches go; a test answers for the broker."""
 
     def __init__(self) -> None:
+        self.client = self  # which knows no broker that it could ask for a topic's limit
         self.sent: list[asyncio.Future[Any]] = []
         self.full = asyncio.Event()  # while it is not set, what comes second waits before it is taken
         self.full.set()
 
-    def create_batch(self) -> BatchBuilder:
-        return BatchBuilder(900_000, 0)
+    def get_random_node(self) -> None: ...
 
     async def send_batch(self, batch: Any, topic: str, partition: int) -> asyncio.Future[Any]:
         await self.full.wait()

@@ -35,6 +35,8 @@ _MEASURE_SECONDS = 2.0
 _AWAY_SECONDS = 2.0
 _FAILED_SECONDS = 30.0
 _PACE_SECONDS = 60.0
+# So long at most the first look takes, before a request is told that the jobs are not known.
+_FIRST_SECONDS = 5.0
 
 
 class JobRates:
@@ -70,6 +72,7 @@ class JobScheduler:
         """``settings``: called at each start, because the addresses of the local stack may change."""
         self._settings = settings
         self._context: JobContext | None = None
+        self._looked = asyncio.Event()
         self._publishing: tuple[str, asyncio.Task[None]] | None = None
         self._finishing: dict[str, asyncio.Task[None]] = {}
         self._failed: dict[str, tuple[float, str]] = {}
@@ -94,9 +97,11 @@ class JobScheduler:
 
     @contextlib.asynccontextmanager
     async def at_work(self) -> AsyncIterator[JobScheduler]:
-        """Run `run` around a block."""
+        """Run `run` around a block, which begins when the jobs are known, or why they are not."""
         task = asyncio.create_task(self.run())
         try:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._looked.wait(), _FIRST_SECONDS)
             yield self
         finally:
             task.cancel()
@@ -109,6 +114,7 @@ class JobScheduler:
             try:
                 async with open_context(self._settings()) as context:
                     self._context, said = context, ""
+                    self._looked.set()
                     await self._keep(context)
             except (RetryableError, ConfigurationError) as error:
                 if str(error) != said:
@@ -118,6 +124,7 @@ class JobScheduler:
                 log.exception("jobs_begin_anew")
             finally:
                 self._context = None
+                self._looked.set()
                 await self._stop()
             await asyncio.sleep(_AWAY_SECONDS)
 

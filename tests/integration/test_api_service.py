@@ -175,6 +175,29 @@ def test_a_stream_that_breaks_again_and_again_loses_nothing(running: Running) ->
     )
 
 
+def test_the_first_request_is_answered(running: Running) -> None:
+    """As soon as the port takes connections, before the jobs have been read."""
+    port = processes.free_port()
+    (api,) = running.flow.start("api", API_PORT=str(port))
+    try:
+        transport = httpx.HTTPTransport(retries=0)
+        with httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", transport=transport, timeout=PATIENCE
+        ) as first:
+
+            def answer() -> httpx.Response | None:
+                try:
+                    return first.get("/jobs", headers={"X-API-Key": READ})
+                except httpx.ConnectError:
+                    return None
+
+            found = until(answer, running.flow.explain, pause=0.001)
+        assert found.status_code == 200, found.text
+    finally:
+        api.terminate()
+        api.wait(PATIENCE)
+
+
 CLICKHOUSE, MODEL, KAFKA = "CLICKHOUSE_HOST", "LLM_LABELER_API_BASE", "KAFKA_BOOTSTRAP_SERVERS"
 
 

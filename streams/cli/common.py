@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import select
 import signal
 import sys
 import threading
@@ -17,7 +19,7 @@ import typer
 from rich.console import Console
 
 from streams.core.environment import load
-from streams.core.errors import ConfigurationError
+from streams.core.errors import ConfigurationError, ReaderGoneError
 from streams.core.settings import Settings
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, last on stdout.")]
@@ -52,8 +54,9 @@ def read_settings() -> Settings:
     return load(env_file=Path(".env"))
 
 
-def until_signal(work: Awaitable[Any], settle: float = SETTLE_SECONDS) -> None:
+def until_signal(work: Awaitable[Any], settle: float = SETTLE_SECONDS, *, while_read: bool = False) -> None:
     """Run ``work``; SIGTERM, SIGINT and SIGHUP cancel it, and it may clean up before the process ends.
+    ``while_read``: so does the end of the program that reads our output.
 
     Only once: a second signal does not interrupt the clean-up. If the clean-up takes longer than ``settle``
     seconds, the process ends without it, which loses no more than a crash would.
@@ -76,12 +79,29 @@ def until_signal(work: Awaitable[Any], settle: float = SETTLE_SECONDS) -> None:
             ending.append(signal.SIGHUP)
         for number in ending:
             loop.add_signal_handler(number, end)
+        if while_read:
+            _when_unread(loop, end)
         try:
             await task
         except asyncio.CancelledError:
             return
 
     _runner()(main_task())
+
+
+def _when_unread(loop: asyncio.AbstractEventLoop, end: Callable[[], None]) -> None:
+    """Call ``end`` when standard output is a pipe that nobody reads any more, also if nothing is written."""
+    if not hasattr(select, "poll"):  # Windows
+        return
+    pipe = select.poll()
+    pipe.register(sys.stdout.fileno(), 0)
+
+    def watch() -> None:
+        pipe.poll()
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(end)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _runner() -> Callable[[Coroutine[Any, Any, None]], None]:
@@ -98,5 +118,15 @@ def print_json(value: object) -> None:
 
 
 def write_line(line: bytes) -> None:
-    sys.stdout.buffer.write(line + b"\n")
-    sys.stdout.flush()
+    """To standard output.
+
+    Raises:
+        ReaderGoneError: nobody reads it any more.
+    """
+    try:
+        sys.stdout.buffer.write(line + b"\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is left in the buffer is written when the process ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise ReaderGoneError("nobody reads the output any more") from None

@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 
 from streams.cli.common import console
-from streams.core.errors import ConfigurationError, LabelstreamError
+from streams.core.errors import ConfigurationError, LabelstreamError, ReaderGoneError
 from streams.observability.watchdog import EXIT_CODE, StalledError
 
 DEBUG = "--debug"
@@ -32,6 +32,8 @@ def guarded(command: Callable[[], object], *, debug: bool) -> int:
         command()
     except KeyboardInterrupt:
         return 130
+    except ReaderGoneError:
+        return 0
     except Exception as error:
         if debug:
             console.print(traceback.format_exc(), markup=False, highlight=False)

@@ -157,7 +157,7 @@ def tap(
     from streams.runtime.local_stack import with_local_stack
 
     settings = with_local_stack(read_settings())
-    until_signal(follow(settings, topic, count=count, beginning=beginning, write=write_line))
+    until_signal(follow(settings, topic, count=count, beginning=beginning, write=write_line), while_read=True)
 
 
 @app.command(

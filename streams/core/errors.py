@@ -11,6 +11,7 @@
     │   ├── UndecodableError      bytes that are not a message
     │   ├── RefusedError          a dependency refuses this very request (400, type mismatch)
     │   └── AnswerError           the model's answer cannot be used
+    ├── ReaderGoneError           whoever read our output has closed it: nothing is left to do
     └── ConfigurationError        nobody's message is at fault: a person must change a setting
         └── AccessError           wrong password, key, certificate or missing right
 
@@ -87,6 +88,10 @@ class AnswerError(PermanentError):
     """A model's answer that cannot be used: no label of the taxonomy, not the asked form."""
 
     reason = "invalid-answer"
+
+
+class ReaderGoneError(LabelstreamError):
+    """Standard output was a pipe, and its reader (`head`) has ended."""
 
 
 class ConfigurationError(LabelstreamError):

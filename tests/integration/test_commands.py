@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -30,9 +31,12 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     run(tmp_path, "local", "down")
 
 
-def run(folder: Path, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
+def run(
+    folder: Path, *words: str, line: str | None = None, **settings: str
+) -> subprocess.CompletedProcess[str]:
+    """A command; ``line``: a line for the shell instead."""
     return subprocess.run(
-        command(*words),
+        command(*words) if line is None else ["bash", "-c", line],
         env=clean(settings),
         cwd=folder,
         capture_output=True,
@@ -93,6 +97,12 @@ async def test_the_demos_figures_are_those_of_topics_tables_and_endpoint(folder:
     lines = [json.loads(line) for line in tapped.stdout.splitlines()]
     assert len(lines) == 5
     assert all(line["value"]["label"] and line["key"] == line["value"]["row_id"] for line in lines)
+    # Whoever reads has had enough, on a topic with more messages and on one where no more come.
+    for topic in ("esk.labeled", "esk.cursor"):
+        tap = shlex.join(command("tap", topic, "--beginning"))
+        piped = run(folder, line=f"set -o pipefail; {tap} | head -n 1")
+        assert (piped.returncode, piped.stderr) == (0, "")
+        assert json.loads(piped.stdout)["topic"] == topic
 
 
 def test_ctrl_c_leaves_nothing_of_the_demo_running(folder: Path) -> None:

@@ -65,7 +65,7 @@ class _Reader:
         return self.limit - self.at.unread
 
 
-class Headroom:
+class ReaderHeadroom:
     """Implements `streams.ports.kafka.Headroom`."""
 
     def __init__(

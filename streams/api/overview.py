@@ -53,7 +53,7 @@ class OverviewBoard:
         self._passing = LabelTicker(feed)
         self._roles = RoleProbe(settings.labelstream_data)
         self._flow: TopicProbe | None = None
-        self._history = History(_LINES)
+        self._history = RateHistory(_LINES)
         self._picture: dict[str, Any] = {}
         self._fresh: dict[str, Any] = {}
         self._parts: dict[str, Any] = {"problems": {}}
@@ -251,7 +251,7 @@ HISTORY_SECONDS = 300
 
 
 @dataclass
-class History:
+class RateHistory:
     """One value a second for the charts, the newest five minutes; as lists, oldest first."""
 
     names: Sequence[str]

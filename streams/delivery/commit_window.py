@@ -64,7 +64,7 @@ class Slot:
             self.lows = {**self.lows, topic: ends.current.get(topic, 0)}
 
 
-class Window:
+class CommitWindow:
     """The messages in flight of one input partition, oldest first."""
 
     def __init__(
@@ -170,7 +170,7 @@ class Known(NamedTuple):
     """What a commit tells the next owner.
 
     ``outputs``: for each topic, from which offset on there may be outputs that ``done`` does not count.
-    Topics that were recreated since are omitted. ``anew``: see `Window`.
+    Topics that were recreated since are omitted. ``anew``: see `CommitWindow`.
     """
 
     outputs: Mapping[str, int]

@@ -11,7 +11,7 @@ from streams.core.errors import UndecodableError
 from streams.core.messages import Row
 from streams.core.outcomes import Reject
 from streams.core.records import Record
-from streams.delivery.commit_window import OutputEnds, Slot, Window
+from streams.delivery.commit_window import CommitWindow, OutputEnds, Slot
 from streams.delivery.deduplication import Memory, bytes_identity, recovered_by, row_identity
 from streams.delivery.history import History
 from streams.delivery.ordered_input import Lost, OrderedInput
@@ -26,7 +26,7 @@ class Input:
 
     intake: OrderedInput
     lost: Lost
-    window: Window
+    window: CommitWindow
     memory: Memory
     ends: OutputEnds
 
@@ -48,7 +48,7 @@ class Input:
         """The time of the row before the position, microseconds since 1970; None if it is not known."""
         return self.window.reached if self.ready else self.reached_before
 
-    def begin(self, window: Window, share: Share, history: History | None) -> None:
+    def begin(self, window: CommitWindow, share: Share, history: History | None) -> None:
         """The work of the former owners is known."""
         self.window = window
         self.memory = share.memory

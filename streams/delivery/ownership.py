@@ -10,7 +10,7 @@ from functools import partial
 from streams.core.background import in_background
 from streams.core.losses import reached_in
 from streams.core.records import Commit, Partition, Record
-from streams.delivery.commit_window import Window, anew_commit, topics_made_anew
+from streams.delivery.commit_window import CommitWindow, anew_commit, topics_made_anew
 from streams.delivery.history import History
 from streams.delivery.in_flight import Input
 from streams.delivery.lost_commits import Finished
@@ -151,7 +151,7 @@ class Ownership:
         forgotten = partition in uncommitted and any(share.ends.current.values())
         if finished.position < first and not forgotten:
             await state.lost(finished.position, first)
-        window = Window(
+        window = CommitWindow(
             max(finished.position, first),
             share.ends,
             ids,

@@ -11,7 +11,7 @@ from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.kafka.admin import Admin
 from connectors.kafka.connection import connection
 from connectors.kafka.follow import Follower
-from connectors.kafka.headroom import Headroom as ReaderHeadroom
+from connectors.kafka.headroom import ReaderHeadroom
 from connectors.kafka.lag import LagReader
 from connectors.kafka.producer import send_each
 from connectors.kafka.reader_positions import ReaderPositions

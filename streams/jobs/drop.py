@@ -22,7 +22,7 @@ from streams.jobs.context import (
     read_ends,
 )
 from streams.jobs.job import Job, Wish, wish_message
-from streams.jobs.leader_election import Ownership, ReplayPublisher
+from streams.jobs.leader_election import Leadership, ReplayPublisher
 from streams.versions.topic import dropped_message
 
 _LOOK_SECONDS = 0.5
@@ -77,7 +77,7 @@ async def drop(context: JobContext, job: str, say: Callable[[str], None]) -> dic
     return {"job": job, "version": version, "rows": rows, "state": "dropped"}
 
 
-async def _do_nothing(_: Ownership) -> None:
+async def _do_nothing(_: Leadership) -> None:
     """The caller only needs to know that nobody else publishes."""
 
 

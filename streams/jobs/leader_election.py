@@ -22,7 +22,7 @@ from streams.ports.kafka import Lease, Sender
 
 
 @dataclass(frozen=True)
-class Ownership:
+class Leadership:
     """The right to write, for one generation of a group. ``sender`` writes only while ``lease`` is valid."""
 
     generation: int
@@ -30,7 +30,7 @@ class Ownership:
     sender: Sender
 
 
-Task = Callable[[Ownership], Awaitable[None]]
+Task = Callable[[Leadership], Awaitable[None]]
 
 
 class ReplayPublisher:
@@ -50,14 +50,14 @@ class ReplayPublisher:
         await _run_until(self._done, self._group.run(self._work))
 
     async def _work(self, session: Session) -> None:
-        await self._task(Ownership(session.generation, self._group.lease, self._group.producer))
+        await self._task(Leadership(session.generation, self._group.lease, self._group.producer))
         self._done.set()
 
 
 class PollerSubstitute:
     """Runs a task for an owner of the replay group that is also the only member of the poller's group."""
 
-    def __init__(self, context: JobContext, owner: Ownership, task: Task) -> None:
+    def __init__(self, context: JobContext, owner: Leadership, task: Task) -> None:
         self._context = context
         self._owner = owner
         self._task = task
@@ -99,7 +99,7 @@ class PollerSubstitute:
     async def _work(self, session: Session) -> None:
         self._lease.begin(session.generation)
         try:
-            await self._task(Ownership(self._owner.generation, self._lease, self._group.producer))
+            await self._task(Leadership(self._owner.generation, self._lease, self._group.producer))
             self._done = True
         except LeaseLostError:
             raise

@@ -26,7 +26,7 @@ from streams.core.topics import Topics
 from streams.jobs.context import JobContext
 from streams.jobs.in_flight_rows import Identity
 from streams.jobs.job import Job, Wish, read_jobs
-from streams.jobs.leader_election import Ownership
+from streams.jobs.leader_election import Leadership
 from streams.jobs.sources import Item, Page, RowSource, in_sample
 
 log = structlog.get_logger()
@@ -47,7 +47,7 @@ class Publishing:
         context: JobContext,
         job: str,
         open_source: Callable[[Job, list[str]], Awaitable[RowSource]],
-        owner: Ownership,
+        owner: Leadership,
         report: Callable[[Job, int], None],
     ) -> None:
         """``open_source`` is called with the job and the ids of its rows that are published and not recorded.

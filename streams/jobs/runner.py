@@ -16,7 +16,7 @@ from streams.core.settings import Settings
 from streams.jobs.context import JobContext, count_unlabeled, count_unstored, note, open_context, read_ends
 from streams.jobs.file_source import open_file_source
 from streams.jobs.job import Job, Wish
-from streams.jobs.leader_election import Ownership, PollerSubstitute, ReplayPublisher
+from streams.jobs.leader_election import Leadership, PollerSubstitute, ReplayPublisher
 from streams.jobs.publishing import Publishing
 from streams.jobs.sources import RowSource, SourceFeed, TableFeed, TopicFeed
 
@@ -104,14 +104,14 @@ class JobRun:
         assert self._published is not None
         return self._published
 
-    async def _publish_as_owner(self, owner: Ownership) -> None:
+    async def _publish_as_owner(self, owner: Leadership) -> None:
         from_source = self._context.jobs.named(self._id).source == "source"
         if from_source and await find_poller_start(self._context) is None:
             await PollerSubstitute(self._context, owner, self._publish_rows).run()
         else:
             await self._publish_rows(owner)
 
-    async def _publish_rows(self, owner: Ownership) -> None:
+    async def _publish_rows(self, owner: Leadership) -> None:
         open_source = partial(open_row_source, self._context)
         publishing = Publishing(self._context, self._id, open_source, owner, self._report)
         self._published = await publishing.run()

@@ -12,14 +12,14 @@ from connectors.llm.limit import LimitState
 from streams.observability import metrics as m
 
 
-class Endpoint(NamedTuple):
+class EndpointReading(NamedTuple):
     """An endpoint's limit, and the client's counts."""
 
     state: LimitState
     counts: Counter[str]
 
 
-def llm_metrics(endpoints: Mapping[str, Endpoint]) -> Iterable[Metric]:
+def llm_metrics(endpoints: Mapping[str, EndpointReading]) -> Iterable[Metric]:
     """``endpoints`` by name."""
     states = {name: one.state for name, one in endpoints.items()}
     yield m.LLM_LIMIT.family(_each(states, "limit"))

@@ -17,7 +17,7 @@ from connectors.kafka.admin import Admin
 from connectors.kafka.backlog import BacklogReader
 from connectors.kafka.connection import connection
 from connectors.kafka.group_view import GroupView
-from connectors.kafka.headroom import Headroom
+from connectors.kafka.headroom import ReaderHeadroom
 from connectors.kafka.lease import GroupLease
 from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.reader_positions import ReaderPositions
@@ -47,7 +47,7 @@ from streams.observability.losses import LossReporter
 from streams.observability.metrics import LABEL_VERSION, LLM_CALL_SECONDS, Histogram
 from streams.observability.watchdog import Watchdog
 from streams.pipeline.label_steps import LabelSteps
-from streams.pipeline.llm_metrics import Endpoint, llm_metrics
+from streams.pipeline.llm_metrics import EndpointReading, llm_metrics
 from streams.pipeline.topology import agents_flow
 from streams.pipeline.worker import AgentsWorker
 from streams.runtime.interpreter_tuning import for_short_waits
@@ -118,7 +118,7 @@ async def _deliver(
     readers = ReaderPositions(arguments, topics.groups.readers_of(topics.groups.sink.topics))
     writers = dict.fromkeys((topics.labeled, topics.shadow, topics.dead_letter), Labeled.made_by)
     writers[topics.augmented] = Augmented.made_by
-    headroom = Headroom(readers, size_of=producer.size_of)
+    headroom = ReaderHeadroom(readers, size_of=producer.size_of)
     losses = LossReporter(group.name, topics.cursor, producer, lease)
     delivery = Delivery(
         flow,
@@ -157,7 +157,9 @@ async def _deliver(
 
     def measure() -> Iterable[Metric]:
         yield from agents_metrics(delivery.counts, delivery.in_flight, delivery.waiting)
-        yield from llm_metrics({name: Endpoint(one.state(), one.stats) for name, one in models.items()})
+        yield from llm_metrics(
+            {name: EndpointReading(one.state(), one.stats) for name, one in models.items()}
+        )
         yield from cache_metrics(answers)
         yield latency.histogram.collect()
         yield call_seconds.collect()

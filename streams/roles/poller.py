@@ -17,7 +17,7 @@ from connectors.kafka.connection import connection
 from connectors.kafka.consumer import GroupConsumer, Session
 from connectors.kafka.follow import Follower
 from connectors.kafka.group_view import GroupView
-from connectors.kafka.headroom import Headroom
+from connectors.kafka.headroom import ReaderHeadroom
 from connectors.kafka.reader_positions import ReaderPositions
 from connectors.kafka.tail import TailReader
 from streams.core.availability import until_available
@@ -45,7 +45,7 @@ async def poller(settings: Settings, health: Health) -> None:
     group = GroupConsumer(arguments, topics.groups.poller)
     view = GroupView(arguments, topics.groups.poller.name)
     readers = ReaderPositions(arguments, topics.groups.readers_of([topics.rows]))
-    headroom = Headroom(readers, most=_MOST_AHEAD, size_of=group.producer.size_of)
+    headroom = ReaderHeadroom(readers, most=_MOST_AHEAD, size_of=group.producer.size_of)
     counts: Counter[str] = Counter()
     latency = Histogram(STAGE_LATENCY)
     active: list[Poller] = []

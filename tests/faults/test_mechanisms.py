@@ -26,7 +26,7 @@ from connectors.clickhouse.sink.sink import Sink
 from connectors.clickhouse.sink.stored_offsets import OffsetSet
 from connectors.kafka.admin import Admin
 from connectors.kafka.connection import connection
-from connectors.kafka.headroom import Headroom
+from connectors.kafka.headroom import ReaderHeadroom
 from connectors.kafka.lease import GroupLease
 from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.reader_positions import ReaderPositions
@@ -39,7 +39,7 @@ from streams.core.records import Commit, Partition, Record
 from streams.core.settings import Settings
 from streams.core.topics import Topics
 from streams.delivery import ownership as ownership_module
-from streams.delivery.commit_window import Slot, Window
+from streams.delivery.commit_window import CommitWindow, Slot
 from streams.delivery.delivery import Delivery
 from streams.delivery.routes import Limits
 from streams.jobs.in_flight_rows import InFlightReader
@@ -83,7 +83,7 @@ class NoLease(GroupLease):
         return None
 
 
-class NoOrder(Window):
+class NoOrder(CommitWindow):
     """Commits past whatever finishes, whether or not what stands before it has."""
 
     def finish(self, slot: Slot) -> None:
@@ -260,7 +260,7 @@ async def test_the_window_keeps_an_unfinished_message_from_being_committed_over(
     scene: Scene, gone: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if gone:
-        monkeypatch.setattr(ownership_module, "Window", NoOrder)
+        monkeypatch.setattr(ownership_module, "CommitWindow", NoOrder)
     rows = Partition(scene.topics.rows, 0)
 
     async def hangs_on_the_first(row: Row) -> Done[Labeled]:
@@ -299,7 +299,7 @@ async def test_the_pollers_memory_keeps_rows_from_being_published_again(scene: S
         for kind in (TailReader, NoTail if gone else TailReader):
             lease, _ = await scene.member()
             ending = asyncio.Event()
-            producer, tail, headroom = scene.producer(lease), scene.tail(kind), Headroom(readers)
+            producer, tail, headroom = scene.producer(lease), scene.tail(kind), ReaderHeadroom(readers)
             lost = LostRows(
                 client,
                 scene.settings,

@@ -22,8 +22,8 @@ from connectors.clickhouse.schema.copy_rows import SLICE_ROWS, slice_statement
 from connectors.clickhouse.schema.migration_log import MigrationLog
 from connectors.clickhouse.schema.schema_lock import SchemaLock
 from connectors.clickhouse.schema.table_replacement import (
-    FoundTable,
     Names,
+    ServerTable,
     TableReplacement,
     columns_in,
     new_engine,
@@ -154,19 +154,19 @@ class PlaceInKey:
                     raise
                 await asyncio.sleep(_PAUSE)
 
-    def _step(self, found: dict[str, FoundTable]) -> Step:
+    def _step(self, found: dict[str, ServerTable]) -> Step:
         return next_step(*(_ready(found.get(name)) for name in self._names))
 
-    async def _look(self, client: ClickHouseClient, database: str) -> dict[str, FoundTable]:
+    async def _look(self, client: ClickHouseClient, database: str) -> dict[str, ServerTable]:
         rows = await client.rows(
             "SELECT name, engine, engine_full, sorting_key FROM system.tables\n"
             "WHERE database = {database:String} AND name IN {names:Array(String)}",
             {"database": database, "names": list(self._names)},
         )
-        return {name: FoundTable(*described) for name, *described in rows}
+        return {name: ServerTable(*described) for name, *described in rows}
 
 
-def _ready(table: FoundTable | None) -> bool | None:
+def _ready(table: ServerTable | None) -> bool | None:
     """Whether in ``table`` only copies of one message are merged."""
     if table is None:
         return None

@@ -57,7 +57,7 @@ class Names(NamedTuple):
 
 
 @dataclass(frozen=True)
-class FoundTable:
+class ServerTable:
     """A table as the server describes it."""
 
     engine: str
@@ -121,7 +121,7 @@ class TableReplacement:
         self._slice_rows = slice_rows
         self._settle_seconds = settle_seconds
 
-    async def create(self, found: dict[str, FoundTable]) -> None:
+    async def create(self, found: dict[str, ServerTable]) -> None:
         """Create the next table, with the columns, settings and TTL that somebody added to this one."""
         table = found[self._names.table]
         await refuse_replicas(self._client, self._database, self._names.table)
@@ -134,7 +134,7 @@ class TableReplacement:
             f"ENGINE = {new_engine(table.engine_full, table.key)}"
         )
 
-    async def exchange(self, found: dict[str, FoundTable]) -> None:
+    async def exchange(self, found: dict[str, ServerTable]) -> None:
         """Copy all rows into the next table, then those stored meanwhile, and exchange the names."""
         table, following, former = self._names
         if await self._columns(table) != await self._columns(following):
@@ -162,23 +162,23 @@ class TableReplacement:
                 f"{self._path(following)} TO {self._path(table)}"
             )
 
-    async def retire(self, found: dict[str, FoundTable]) -> None:
+    async def retire(self, found: dict[str, ServerTable]) -> None:
         """The next table becomes the former one. A late EXCHANGE of another process cannot find it then."""
         await self._rename(self._names.following, self._names.former)
 
-    async def recall(self, found: dict[str, FoundTable]) -> None:
+    async def recall(self, found: dict[str, ServerTable]) -> None:
         """The former table becomes the next one."""
         await self._rename(self._names.former, self._names.following)
 
-    async def adopt(self, found: dict[str, FoundTable]) -> None:
+    async def adopt(self, found: dict[str, ServerTable]) -> None:
         """The next table gets the name, which no table has."""
         await self._rename(self._names.following, self._names.table)
 
-    async def restore(self, found: dict[str, FoundTable]) -> None:
+    async def restore(self, found: dict[str, ServerTable]) -> None:
         """The former table gets its name back, which no table has."""
         await self._rename(self._names.former, self._names.table)
 
-    async def finish(self, found: dict[str, FoundTable]) -> None:
+    async def finish(self, found: dict[str, ServerTable]) -> None:
         """Copy what only the former table has, repeat deletions, then drop it."""
         table, _, former = self._names
         copy = await self._copy(found, former)
@@ -193,7 +193,7 @@ class TableReplacement:
         await self._lock.hold()
         await self._drop(former)
 
-    async def _copy(self, found: dict[str, FoundTable], source: str) -> RowCopy:
+    async def _copy(self, found: dict[str, ServerTable], source: str) -> RowCopy:
         return RowCopy(
             self._client,
             self._database,
@@ -245,7 +245,7 @@ class TableReplacement:
                 "SETTINGS mutations_sync = 0"
             )
 
-    async def _merge_doubles(self, former: FoundTable, since: float) -> None:
+    async def _merge_doubles(self, former: ServerTable, since: float) -> None:
         """A sink that started just then may have found a message missing, and stored it beside the copy."""
         key = ", ".join(_with_place(columns_in(former.key)))
         ((doubled,),) = await self._client.rows(

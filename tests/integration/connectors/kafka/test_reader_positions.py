@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from connectors.kafka.connection import connection
-from connectors.kafka.headroom import Headroom
+from connectors.kafka.headroom import ReaderHeadroom
 from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.reader_positions import ReaderPosition, ReaderPositions, Retention
 from streams.core.records import Outgoing, Partition
@@ -81,7 +81,7 @@ async def test_a_writer_that_keeps_to_its_headroom_loses_nothing_to_retention(
     await made(arguments, "short", **{"retention.ms": "4000", "segment.ms": "500"})
     producer = LeasedProducer(arguments)
     positions = ReaderPositions(arguments, {"short": ["slow"]})
-    headroom = Headroom(positions, size_of=producer.size_of)
+    headroom = ReaderHeadroom(positions, size_of=producer.size_of)
     count, rate = 3000, 250
     read: list[int] = []
 

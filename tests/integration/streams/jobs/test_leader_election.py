@@ -18,7 +18,7 @@ from streams.core.settings import Settings
 from streams.core.topics import Topics
 from streams.jobs.context import JobContext
 from streams.jobs.job import Jobs
-from streams.jobs.leader_election import Ownership, PollerSubstitute, ReplayPublisher
+from streams.jobs.leader_election import Leadership, PollerSubstitute, ReplayPublisher
 from tests.stack import SharedStack, fresh_name
 from tests.unit.connectors.clickhouse.poller.fakes import FakeHeadroom
 
@@ -46,7 +46,7 @@ async def context(servers: str) -> AsyncIterator[JobContext]:
     await client.close()
 
 
-async def write(context: JobContext, owner: Ownership, name: str) -> None:
+async def write(context: JobContext, owner: Leadership, name: str) -> None:
     await owner.lease.hold(owner.generation)
     await owner.sender.send(Outgoing(context.topics.replay, 0, name.encode(), b"{}"))
 
@@ -61,7 +61,7 @@ async def test_two_publish_one_after_the_other(context: JobContext) -> None:
     at_work: list[str] = []
 
     def task(name: str) -> ReplayPublisher:
-        async def publish(owner: Ownership) -> None:
+        async def publish(owner: Leadership) -> None:
             at_work.append(name)
             assert at_work == [name]
             await write(context, owner, name)
@@ -75,7 +75,7 @@ async def test_two_publish_one_after_the_other(context: JobContext) -> None:
 
 
 async def test_a_failure_ends_the_run(context: JobContext) -> None:
-    async def fail(owner: Ownership) -> None:
+    async def fail(owner: Leadership) -> None:
         raise ConfigurationError("the topic was deleted")
 
     with pytest.raises(ConfigurationError, match="deleted"):
@@ -85,19 +85,19 @@ async def test_a_failure_ends_the_run(context: JobContext) -> None:
 async def test_in_the_poller_s_place_it_writes_and_ends_and_a_failure_ends_it_too(
     context: JobContext,
 ) -> None:
-    async def publish(owner: Ownership) -> None:
+    async def publish(owner: Leadership) -> None:
         await write(context, owner, "instead")
 
-    async def fail(owner: Ownership) -> None:
+    async def fail(owner: Leadership) -> None:
         raise ConfigurationError("the table is gone")
 
-    async def as_poller(owner: Ownership) -> None:
+    async def as_poller(owner: Leadership) -> None:
         await PollerSubstitute(context, owner, publish).run()
 
     await ReplayPublisher(context, as_poller).run()
     assert await read_keys(context) == [b"instead"]
 
-    async def fail_as_poller(owner: Ownership) -> None:
+    async def fail_as_poller(owner: Leadership) -> None:
         await PollerSubstitute(context, owner, fail).run()
 
     with pytest.raises(ConfigurationError, match="gone"):
@@ -107,11 +107,11 @@ async def test_in_the_poller_s_place_it_writes_and_ends_and_a_failure_ends_it_to
 async def test_while_a_poller_is_there_it_waits(context: JobContext) -> None:
     told: list[Exception] = []
 
-    async def publish(owner: Ownership) -> None:
+    async def publish(owner: Leadership) -> None:
         raise AssertionError("there is a poller")
 
-    async def beside_a_poller(owner: Ownership) -> None:
-        async def as_second(second: Ownership) -> None:
+    async def beside_a_poller(owner: Leadership) -> None:
+        async def as_second(second: Leadership) -> None:
             try:
                 await PollerSubstitute(context, owner, publish).run()
             except (UnavailableError, LeaseLostError) as error:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 from structlog.testing import capture_logs
 
-from connectors.kafka.headroom import LEAST, Headroom
+from connectors.kafka.headroom import LEAST, ReaderHeadroom
 from connectors.kafka.reader_positions import ReaderPosition, Retention
 from streams.core.errors import AccessError, LabelstreamError, UnavailableError
 from streams.core.records import Partition
@@ -38,13 +38,13 @@ class Topic:
             for n in range(2)
         }
 
-    async def after(self, headroom: Headroom, seconds: float) -> None:
+    async def after(self, headroom: ReaderHeadroom, seconds: float) -> None:
         self.now += seconds
         await headroom.refresh()
 
 
-def made(topic: Topic, *, most: int | None = None, size: float | None = None) -> Headroom:
-    return Headroom(topic, most=most, size_of=lambda _: size, clock=lambda: topic.now)
+def made(topic: Topic, *, most: int | None = None, size: float | None = None) -> ReaderHeadroom:
+    return ReaderHeadroom(topic, most=most, size_of=lambda _: size, clock=lambda: topic.now)
 
 
 async def test_nothing_may_be_written_before_the_readers_were_seen() -> None:

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from streams.core.records import Commit, Partition, made_anew
 from streams.delivery.commit_window import (
+    CommitWindow,
     OutputEnds,
     Slot,
-    Window,
     anew_commit,
     known_from,
     topics_made_anew,
@@ -27,7 +27,7 @@ def finishing(draw: st.DrawFn) -> tuple[list[int], list[int]]:
     return offsets, order[: draw(st.integers(0, len(order)))]
 
 
-def admitted(window: Window, offset: int) -> Slot:
+def admitted(window: CommitWindow, offset: int) -> Slot:
     slot = window.admit(offset)
     assert slot is not None
     return slot
@@ -38,7 +38,7 @@ def test_commit_is_the_contiguous_finished_prefix_and_names_what_is_finished_beh
     case: tuple[list[int], list[int]],
 ) -> None:
     offsets, finished = case
-    window = Window(0, OutputEnds({}), IDS)
+    window = CommitWindow(0, OutputEnds({}), IDS)
     slots = {offset: admitted(window, offset) for offset in offsets}
     done: set[int] = set()
     for offset in finished:
@@ -59,7 +59,7 @@ def test_an_output_that_a_commit_does_not_count_lies_where_the_next_owner_reads(
     """Messages are handed over, written, confirmed and finished; somebody else writes to the topic, too."""
     offsets, order = case
     ends = OutputEnds({"out": 100})
-    window = Window(0, ends, IDS)
+    window = CommitWindow(0, ends, IDS)
     slots = {offset: admitted(window, offset) for offset in offsets}
     written: dict[int, int] = {}
     handed_over: list[int] = []
@@ -96,14 +96,14 @@ def test_a_new_owner_counts_what_the_one_before_it_has_finished(
     first: tuple[list[int], list[int]], second: tuple[list[int], list[int]]
 ) -> None:
     offsets, finished = first
-    window = Window(0, OutputEnds({}), IDS)
+    window = CommitWindow(0, OutputEnds({}), IDS)
     slots = {offset: admitted(window, offset) for offset in offsets}
     for offset in finished:
         window.finish(slots[offset])
     commit = window.commit()
     known = known_from(commit, "in", IDS)
     assert known is not None
-    heir = Window(commit.offset, OutputEnds({}), IDS, done=known.done)
+    heir = CommitWindow(commit.offset, OutputEnds({}), IDS, done=known.done)
     again = known_from(heir.commit(), "in", IDS)
     assert again is not None
     # Before it has read anything it says the same.
@@ -116,7 +116,7 @@ def test_a_new_owner_counts_what_the_one_before_it_has_finished(
 
 def test_what_another_makes_of_the_same_row_may_lie_on_any_output() -> None:
     ends = OutputEnds({"out": 5, "dead": 7})
-    window = Window(0, ends, IDS)
+    window = CommitWindow(0, ends, IDS)
     slot = admitted(window, 0)
     slot.handed_over(ends)
     ends.sent("out", 9)
@@ -134,7 +134,7 @@ def test_the_metadata_of_a_whole_window_has_room() -> None:
     """Kafka takes 4,096 bytes (`offset.metadata.max.bytes`)."""
     topics = [f"{'p' * 60}.{name}" for name in ("rows", "replay", "a", "b", "c", "d")]
     ids = dict.fromkeys(topics, "0" * 36)
-    window = Window(10**12, OutputEnds(dict.fromkeys(topics, 10**12)), ids, anew=10**13)
+    window = CommitWindow(10**12, OutputEnds(dict.fromkeys(topics, 10**12)), ids, anew=10**13)
     slots = [admitted(window, 10**12 + n) for n in range(1000)]
     for slot in slots[1::2]:
         window.finish(slot)
@@ -142,7 +142,7 @@ def test_the_metadata_of_a_whole_window_has_room() -> None:
 
 
 def test_an_offset_read_twice_is_taken_once() -> None:
-    window = Window(5, OutputEnds({}))
+    window = CommitWindow(5, OutputEnds({}))
     assert window.admit(5) is not None
     assert window.admit(5) is None
     assert window.admit(4) is None
@@ -164,7 +164,7 @@ def test_the_floors_of_release_0_1_are_read() -> None:
 
 
 def test_what_was_known_of_a_topic_made_anew_does_not_count() -> None:
-    window = Window(5, OutputEnds({"out": 7, "dead": 3}), IDS)
+    window = CommitWindow(5, OutputEnds({"out": 7, "dead": 3}), IDS)
     commit = window.commit()
     known = known_from(commit, "in", IDS)
     assert known is not None
@@ -180,7 +180,7 @@ def test_what_was_known_of_a_topic_made_anew_does_not_count() -> None:
 
 def test_a_topic_whose_commits_went_with_it_is_told_by_those_of_another() -> None:
     one, other = Partition("in", 0), Partition("other", 0)
-    noted = Window(5, OutputEnds({}), {"in": "i1", "other": "x1"}).commit()
+    noted = CommitWindow(5, OutputEnds({}), {"in": "i1", "other": "x1"}).commit()
     now = {"in": "i2", "other": "x1"}
     assert topics_made_anew({one: Commit(-1), other: noted}, now) == {one}
     assert topics_made_anew({one: Commit(-1), other: noted}, {"in": "i1", "other": "x1"}) == set()

@@ -16,7 +16,7 @@ from streams.core.topics import Topics
 from streams.jobs import publishing as replay
 from streams.jobs.context import JobContext
 from streams.jobs.job import Job, Jobs, Wish
-from streams.jobs.leader_election import Ownership
+from streams.jobs.leader_election import Leadership
 from streams.jobs.publishing import Publishing
 from streams.jobs.sources import Item, Page
 from tests.unit.connectors.clickhouse.poller.fakes import FakeHeadroom
@@ -122,7 +122,7 @@ def publishing(world: World, job: Job) -> Publishing:
     async def open_source(_: Job, sent: list[str]) -> Any:
         return Feed()
 
-    owner = Ownership(1, world, world)  # type: ignore[arg-type]
+    owner = Leadership(1, world, world)  # type: ignore[arg-type]
     return Publishing(context, job.id, open_source, owner, lambda job, left: None)
 
 

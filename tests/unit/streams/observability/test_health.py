@@ -19,7 +19,7 @@ from streams.core.errors import ConfigurationError
 from streams.observability import health as module
 from streams.observability.collectors import agents_metrics, poller_metrics, sink_metrics
 from streams.observability.health import Health, served
-from streams.pipeline.llm_metrics import Endpoint, llm_metrics
+from streams.pipeline.llm_metrics import EndpointReading, llm_metrics
 from tests.waiting import PATIENCE
 
 
@@ -104,7 +104,7 @@ async def test_metrics_are_prometheus_text_and_tell_the_counts(tmp_path: Path) -
     health = Health("agents")
     health.measure = lambda: [
         *agents_metrics(counts, 3, 4),
-        *llm_metrics({"labeler": Endpoint(state, Counter({"calls": 9, "output_tokens": 70}))}),
+        *llm_metrics({"labeler": EndpointReading(state, Counter({"calls": 9, "output_tokens": 70}))}),
         *poller_metrics(
             Counter({"published": 8, "skipped:empty": 2}),
             active=True,

@@ -23,7 +23,7 @@ from streams.core.messages import Labeled
 from streams.core.records import Partition
 from streams.observability.collectors import StageLatency, cache_metrics
 from streams.observability.metrics import METRICS, STAGE_LATENCY, Declared, Histogram
-from streams.pipeline.llm_metrics import Endpoint, llm_metrics
+from streams.pipeline.llm_metrics import EndpointReading, llm_metrics
 from streams.runtime.lag_metrics import Lags
 
 
@@ -122,7 +122,7 @@ def test_live_stages_are_told_apart() -> None:
 
 def test_an_error_s_text_never_becomes_a_label() -> None:
     away = LimitState(0, 0, 0, 0, False, "http://10.0.0.1 does not answer", None)
-    text = text_of(llm_metrics({"labeler": Endpoint(away, Counter())}))
+    text = text_of(llm_metrics({"labeler": EndpointReading(away, Counter())}))
     assert "10.0.0.1" not in text
     assert 'reason="away"' in text
 

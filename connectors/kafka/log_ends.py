@@ -62,7 +62,7 @@ class LogEnds:
     def __init__(
         self, connection: dict[str, Any], partitions: Iterable[Partition], others: Iterable[Partition] = ()
     ) -> None:
-        """For ``others`` only the first offset is requested."""
+        """For ``others`` this does not wait until everything that is written can be read."""
         self._connection = connection
         self._missing = set(partitions)
         self._others = set(others) - self._missing
@@ -78,7 +78,7 @@ class LogEnds:
     async def look(self) -> AsyncIterator[dict[Partition, tuple[int, int]]]:
         """The first offset of each partition, and the one after the last that was written: one after the
         other, each as soon as all that had been written when it was first requested can be read. Ends after
-        the last one.
+        the last one. For the others the second offset is the one after the last that can be read.
 
         Raises:
             AccessError, ConfigurationError: a person must change something.
@@ -123,16 +123,16 @@ class LogEnds:
         unknown = {p: one for p, one in leaders.items() if self._ends.get(p, (-1,))[0] != one.epoch}
         for partition, end in (await self._ask(client, unknown, _log_ends)).items():
             self._ends[partition] = leaders[partition].epoch, end
-        asked = {partition: one for partition, one in leaders.items() if partition in self._ends}
+        asked = others | {partition: one for partition, one in leaders.items() if partition in self._ends}
         visible = await self._ask(client, asked, _latest)
+        reached = {}
         for partition, at in visible.items():
-            if at < self._ends[partition][1]:
-                self._why[partition] = (
-                    f"written up to offset {self._ends[partition][1]}, in all in-sync replicas up to {at}"
-                )
-        reached = {p: asked[p] for p, at in visible.items() if at >= self._ends[p][1]}
-        first = await self._ask(client, reached | others, _earliest)
-        return {partition: (at, visible.get(partition, at)) for partition, at in first.items()}
+            if partition not in others and at < (end := self._ends[partition][1]):
+                self._why[partition] = f"written up to offset {end}, in all in-sync replicas up to {at}"
+            else:
+                reached[partition] = asked[partition]
+        first = await self._ask(client, reached, _earliest)
+        return {partition: (at, visible[partition]) for partition, at in first.items()}
 
     async def _leaders(self, client: AIOKafkaClient) -> dict[Partition, _Leader]:
         """The present leaders. Several brokers are asked, and the newest leader counts: one may hang, and one

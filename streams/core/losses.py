@@ -1,4 +1,5 @@
-"""Messages that a topic's retention removed before a group had read them, recorded on the cursor topic.
+"""Messages that a topic lost before a group had read them, recorded on the cursor topic: retention removed
+them, or the log lost its end (a leader was elected that lacks it, or the topic was restored from a copy).
 
 The reader of the topic writes ``lost/<id>`` before it commits a position after them. The poller finds their
 rows in the source table again, and then writes ``lost/<id>/closed``.
@@ -22,9 +23,9 @@ _REACHED = "reached"  # in a commit's metadata
 
 
 class Loss(BaseModel):
-    """Messages from offset ``start`` to before ``end`` of one incarnation of a topic, all removed by
-    retention. ``group`` had not read them; markers of other producers' transactions may be among these
-    offsets.
+    """Messages from offset ``start`` to before ``end`` of one incarnation of a topic, all gone. ``group`` had
+    not read them; markers of other producers' transactions may be among these offsets. If the log lost its
+    end, the group had read these, and what came after them nobody knows.
 
     ``since``: the row's time, microseconds since 1970, of the last message that the group had read before
     them; None if it is unknown.

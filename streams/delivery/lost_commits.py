@@ -45,6 +45,11 @@ class Finished:
         """What a commit tells."""
         return cls(commit.offset, set(known.done), known.anew)
 
+    def cut(self, end: int) -> None:
+        """The log ends at ``end``: what will be written there is another message."""
+        self.position = min(self.position, end)
+        self.done = {offset for offset in self.done if offset < end}
+
     def add(self, offset: int) -> None:
         """``offset`` is finished as well."""
         if offset >= self.position:

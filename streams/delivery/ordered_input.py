@@ -58,11 +58,11 @@ class OrderedInput:
         self._lost = lost
         self._held: list[Record] = []
         self._filling: asyncio.Task[None] | None = None
-        self._closed = False
+        self.closed = False
 
     def offer(self, record: Record) -> None:
         """A message from the consumer. If it is read twice, it is passed on once."""
-        if self._closed:
+        if self.closed:
             return
         if self._filling is not None:
             self._held.append(record)
@@ -76,7 +76,7 @@ class OrderedInput:
         """The topic begins at ``first``: expected messages before it are lost, although no message comes
         after them.
         """
-        if not self._closed and self._filling is None and first > self.next:
+        if not self.closed and self._filling is None and first > self.next:
             self._begin_to_fill(first)
 
     def _begin_to_fill(self, end: int) -> None:
@@ -85,6 +85,10 @@ class OrderedInput:
     def skip_to(self, offset: int) -> None:
         """All messages before ``offset`` are finished."""
         self.next = max(self.next, offset)
+
+    def cut(self, end: int) -> None:
+        """The log ends at ``end``, before the expected offset."""
+        self.next = min(self.next, end)
 
     @property
     def held(self) -> int:
@@ -95,7 +99,7 @@ class OrderedInput:
         """The partition is no longer owned. Messages that the consumer still reads are not taken: those
         before them were dropped, and a commit would skip them.
         """
-        self._closed = True
+        self.closed = True
         self._held = []
         if self._filling is not None:
             self._filling.cancel()

@@ -7,7 +7,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Set
 from functools import partial
 
+import structlog
+
 from streams.core.background import in_background
+from streams.core.errors import UnavailableError
 from streams.core.losses import reached_in
 from streams.core.records import Commit, Partition, Record
 from streams.delivery.commit_window import CommitWindow, anew_commit, topics_made_anew
@@ -18,6 +21,8 @@ from streams.delivery.ordered_input import OrderedInput
 from streams.delivery.recovery import Recall, Share, Takeover
 from streams.delivery.routes import Flow, Limits
 from streams.ports.kafka import Tail, TopicIds
+
+log = structlog.get_logger()
 
 Report = Callable[[Partition, str, int, int, int | None, int], Awaitable[None]]
 
@@ -110,9 +115,14 @@ class Ownership:
 
     async def look(self) -> None:
         """See `Delivery.look`."""
-        owned = {partition: state for partition, state in self.inputs.items() if state.ready}
-        for partition, first in (await self._tail.firsts(list(owned))).items():
-            owned[partition].intake.look(first)
+        owned = {partition: state.intake for partition, state in self.inputs.items() if state.ready}
+        expected = {partition: intake.next for partition, intake in owned.items()}
+        for partition, (first, end) in (await self._tail.bounds_many(list(owned))).items():
+            if end < expected[partition] and not owned[partition].closed:
+                # Taking the partition over again finds out what is lost.
+                self._failed(UnavailableError(f"{partition} ends at {end}, before {expected[partition]}"))
+                return
+            owned[partition].look(first)
 
     def _input(
         self, partition: Partition, commit: Commit, anew: bool, topic_id: str, generation: int
@@ -142,10 +152,16 @@ class Ownership:
         partition: Partition,
         finished: Finished,
         share: Share,
-        first: int,
+        bounds: tuple[int, int],
     ) -> None:
-        """Everything is known of ``partition``. ``first``: its first existing offset."""
-        state = self.inputs[partition]
+        """Everything is known of ``partition``. ``bounds``: its first offset, and the one after the last."""
+        state, (first, end) = self.inputs[partition], bounds
+        if cut := finished.position > end:
+            # A leader without the last messages was elected, or the topic was restored from a copy.
+            log.error("commit_beyond_end", partition=partition, committed=finished.position, end=end)
+            await state.lost(end, finished.position)
+            state.intake.cut(end)
+        finished.cut(end)
         # Without a commit, outputs show that the partition was read: the group was idle for so long that
         # Kafka deleted its commits.
         forgotten = partition in uncommitted and any(share.ends.current.values())
@@ -161,6 +177,6 @@ class Ownership:
         )
         before = state.intake.next
         state.begin(window, share, History(share, self._tail) if finished.anew else None)
-        if state.intake.next > before:
+        if cut or state.intake.next > before:
             self._moved[partition] = state.intake.next
         self._resume()

@@ -46,8 +46,8 @@ class Share:
     memory: Memory = field(default_factory=Memory)
 
 
-# Called with an input, what is finished of it, its number's share, and the first existing offset.
-Ready = Callable[[Partition, Finished, Share, int], Awaitable[None]]
+# Called with an input, what is finished of it, its number's share, and its first and its next offset.
+Ready = Callable[[Partition, Finished, Share, tuple[int, int]], Awaitable[None]]
 
 
 class Recall:
@@ -117,7 +117,7 @@ class Takeover:
         self._missing = set(committed)
         self._numbers = {partition.partition for partition in committed}
         self._shares: dict[int, Share] = {}
-        self._firsts: dict[Partition, int] = {}
+        self._bounds: dict[Partition, tuple[int, int]] = {}  # of the inputs
         self._looking = asyncio.Semaphore(_AT_ONCE)
 
     async def run(self) -> None:
@@ -160,7 +160,7 @@ class Takeover:
             found |= some
             whole = {n for n in left if all(one in found for one in (*outputs[n], *inputs[n]))}
             left -= whole
-            self._firsts |= {one: found[one][0] for number in whole for one in inputs[number]}
+            self._bounds |= {one: found[one] for number in whole for one in inputs[number]}
             if whole:
                 yield {one: found[one] for number in whole for one in outputs[number]}
 
@@ -236,5 +236,5 @@ class Takeover:
                 await self._told(one, found[one], share)
 
     async def _told(self, one: Partition, finished: Finished, share: Share) -> None:
-        await self._ready(one, finished, share, self._firsts[one])
+        await self._ready(one, finished, share, self._bounds[one])
         self._missing.discard(one)

@@ -66,5 +66,5 @@ class LossReporter:
             start=start,
             end=end,
             messages=loss.messages,
-            reason="the topic's retention took them before they were read; their rows are looked for again",
+            reason="the topic lost them, to its retention or with its end; their rows are looked for again",
         )

@@ -88,7 +88,8 @@ class Tail(Protocol):
     ) -> AsyncIterator[dict[Partition, tuple[int, int]]]:
         """The first existing offset, and the one after the last that was written, for each of ``partitions``:
         one after the other, each as soon as all of it can be read. Waits for as long as that takes.
-        For ``others`` only the first offset is requested; both values are that one.
+        For ``others`` the second value is the offset after the last that subscribers can see. It never
+        decreases, except if the log lost its end.
 
         Raises:
             AccessError, ConfigurationError: a person must change something.

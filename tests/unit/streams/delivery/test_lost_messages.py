@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from streams.core.codec import RECOVERED, encode, headers_of
 from streams.core.errors import UnavailableError
@@ -299,3 +300,62 @@ async def test_a_row_that_was_found_again_and_given_up_is_not_tried_once_more() 
         delivery.offer(found_again(0, "a"), 1)
         await settle(delivery)
     assert len(broker.rows("dead")) == 1
+
+
+def cut(broker: Broker, end: int) -> None:
+    """The rows topic ends at ``end``: its new leader does not have the rest."""
+    del broker.logs["rows", 0][end:]
+
+
+async def test_a_log_that_ends_before_the_commit_is_read_from_its_end() -> None:
+    broker, reports = Broker(), Reports()
+    filled(broker, 50, 0)
+    metadata = orjson.dumps(
+        {"topic-ids": {"rows": ID}, "outputs": {}, "done": "", "reached": 77}
+    ).decode()
+    cut(broker, 30)
+    delivery = make(broker, report=reports)
+    with capture_logs() as logs:
+        await take_over(delivery, {ROWS: Commit(40, metadata)}, 1)
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == ["commit_beyond_end"]
+    assert reports.told == [(ROWS, ID, 30, 40, 77, 1)]
+    assert delivery.owed() == delivery.moved() == {ROWS: 30}
+    assert delivery.commits()[ROWS].offset == 30
+    for offset in range(30, 45):
+        delivery.offer(record(offset, f"new {offset}"), 1)
+    await settle(delivery)
+    assert broker.rows() == [f"new {offset}" for offset in range(30, 45)]
+    assert delivery.commits()[ROWS].offset == 45
+
+
+async def test_what_was_finished_behind_the_end_is_not_taken_for_what_is_written_there() -> None:
+    """Messages after the commit were finished, as the outputs say, and lost with the log's end."""
+    broker, reports = Broker(), Reports()
+    delivery = make(broker, report=reports)
+    filled(broker, 10, 0)
+    await take_over(delivery, {ROWS: Commit(0)}, 1)
+    at_first = delivery.commits()[ROWS]
+    for offset in range(10):
+        delivery.offer(record(offset, str(offset)), 1)
+    await settle(delivery)
+    cut(broker, 4)
+    second = make(broker, report=reports)
+    await take_over(second, {ROWS: at_first}, 2)
+    broker.generation = 2
+    assert second.owed() == {ROWS: 4}
+    for offset in range(4, 8):
+        second.offer(record(offset, f"new {offset}"), 2)
+    await settle(second)
+    assert broker.rows()[10:] == [f"new {offset}" for offset in range(4, 8)]
+
+
+async def test_a_log_that_loses_its_end_under_a_running_worker_ends_the_worker() -> None:
+    broker = Broker()
+    filled(broker, 10, 0)
+    delivery = make(broker)
+    await take_over(delivery, {ROWS: Commit(10)}, 1)
+    await delivery.look()
+    assert not delivery.unsure
+    cut(broker, 4)
+    await delivery.look()
+    assert "ends at 4, before 10" in delivery.unsure

@@ -30,6 +30,7 @@ from streams.ports.kafka import Lease, Sender, Tail
 log = structlog.get_logger()
 
 STEP = "store"
+CUT = "cut"
 _DEAD_LETTER_ID = "dead-letter-id"
 _AT_ONCE = 200
 
@@ -104,10 +105,12 @@ class DeadLetters:
                 trace_ids=[trace_id_in(one.record.header(TRACEPARENT)) for one in new[:5]],
             )
 
-    def metadata(self, partition: Partition, position: int, reached: int | None = None) -> str:
+    def metadata(self, partition: Partition, position: int, reached: int | None = None, cut: int = 0) -> str:
         """What a later owner of ``partition`` must know if ``position`` is committed. ``reached``: the time
-        of the row before it."""
+        of the row before it. ``cut``: offsets below it were those of other messages before."""
         known: dict[str, Any] = {TOPIC_ID: str(self._ids[partition.topic])}
+        if cut > position:
+            known[CUT] = cut
         if partition in self._sent:
             sent = self._sent[partition]
             for identity in [one for one in sent if one[1] < position]:

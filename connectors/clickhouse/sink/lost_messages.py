@@ -1,4 +1,8 @@
-"""Finds what retention took before the sink had read it: noted before anything behind it is committed."""
+"""Finds what was gone before the sink had read it: noted before anything behind it is committed.
+
+Retention takes the oldest messages. A leader that is elected without the newest ones, or a topic that is
+restored from a copy, lacks the end of the log; new messages get the offsets of those that are gone.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,24 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
+import structlog
+
 from connectors.clickhouse.sink.inserter import while_ours
 from streams.core.losses import reached_in, time_of
 from streams.core.records import Commit, Partition, Record
 from streams.ports.kafka import Lease, Tail
+
+log = structlog.get_logger()
 
 Report = Callable[[Partition, str, int, int, int | None, int], Awaitable[None]]
 
 
 async def no_report(*_: object) -> None:
     """Told of no loss."""
+
+
+class CutError(Exception):
+    """A log ends before what was read of it."""
 
 
 class Jump(NamedTuple):
@@ -52,20 +64,77 @@ class LostMessages:
         self._generation, self._ids, self.passed = generation, ids, {}
         self._next = {partition: commit.offset for partition, commit in positions.items()}
         self._reached = {partition: reached_in(commit.metadata) for partition, commit in positions.items()}
-        await self.look()
+        for partition, first in (await self._firsts(list(self._next))).items():
+            await self._gone(partition, first)
+
+    async def ends(self, positions: Mapping[Partition, int], generation: int) -> dict[Partition, int]:
+        """The ends of those logs that end before the given positions: they lost their end.
+
+        Raises:
+            LeaseLostError: the partitions are no longer ours.
+        """
+
+        async def ask() -> dict[Partition, int]:
+            bounds = await self._tail.bounds_many(list(positions))
+            doubtful = [where for where, (_, end) in bounds.items() if end < positions[where]]
+            # A leader that does not know that it is none any more may have said so: its epoch tells.
+            sure: dict[Partition, int] = {}
+            if doubtful:
+                async for found in self._tail.written((), doubtful):
+                    sure |= {where: end for where, (_, end) in found.items() if end < positions[where]}
+            return sure
+
+        return await while_ours(self._lease, generation, "Kafka", ask)
+
+    async def cut(
+        self, partition: Partition, end: int, commit: Commit, topic_id: UUID, generation: int
+    ) -> None:
+        """Record that the log of ``partition`` ends at ``end``, before ``commit``.
+
+        Raises:
+            LeaseLostError: it is no longer ours.
+        """
+        log.error("commit_beyond_end", partition=partition, committed=commit.offset, end=end)
+        since = reached_in(commit.metadata)
+        await while_ours(
+            self._lease,
+            generation,
+            "Kafka",
+            lambda: self._report(partition, str(topic_id), end, commit.offset, since, generation),
+        )
+
+    async def refuse_cut(self, records: Mapping[Partition, Sequence[Record]]) -> None:
+        """Messages that come again may be others: the client begins anew where a log ends before its
+        position.
+
+        Raises:
+            LeaseLostError, CutError: as `look`.
+        """
+        again = {
+            where: self._next[where]
+            for where, found in records.items()
+            if found[0].offset < self._next[where]
+        }
+        if again and (cut := await self.ends(again, self._generation)):
+            raise CutError(str(sorted(cut)))
 
     async def look(self) -> None:
         """What is owed and gone, though nothing comes behind it.
 
         Raises:
             LeaseLostError: as `begin`.
+            CutError: a log ends before what was read of it.
         """
+        if cut := await self.ends(self._next, self._generation):
+            raise CutError(str(sorted(cut)))
         for partition, first in (await self._firsts(list(self._next))).items():
-            if first > self._next[partition]:
-                await self._tell(
-                    Jump(partition, self._next[partition], first, self._reached[partition]), first
-                )
-                self._next[partition] = self.passed[partition] = first
+            await self._gone(partition, first)
+
+    async def _gone(self, partition: Partition, first: int) -> None:
+        start = self._next[partition]
+        if first > start:
+            await self._tell(Jump(partition, start, first, self._reached[partition]), first)
+            self._next[partition] = self.passed[partition] = first
 
     async def check(self, records: Mapping[Partition, Sequence[Record]]) -> None:
         """Before ``records`` are committed, which ascend in each partition.

@@ -18,13 +18,13 @@ from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.schema.tables import AUGMENTED, DEAD_LETTERS, INSERT_SECONDS, LABELED
 from connectors.clickhouse.sink.batch import Batch, Refused, bare_batch, dead_letter_batch, to_batch
 from connectors.clickhouse.sink.batcher import Batcher
-from connectors.clickhouse.sink.dead_letters import DeadLetters
+from connectors.clickhouse.sink.dead_letters import CUT, DeadLetters
 from connectors.clickhouse.sink.inserter import Inserter, SplitError, StuckError, while_ours
-from connectors.clickhouse.sink.lost_messages import LostMessages, Report, no_report
+from connectors.clickhouse.sink.lost_messages import CutError, LostMessages, Report, no_report
 from connectors.clickhouse.sink.stored_offsets import OffsetSet
 from streams.core.context import TRACEPARENT, about_row
 from streams.core.messages import Augmented, Labeled
-from streams.core.records import Commit, Partition, Record, made_anew
+from streams.core.records import Commit, Partition, Record, known_in, made_anew
 from streams.core.settings import Settings
 from streams.core.topics import Topics
 from streams.ports.kafka import GroupInput, Lease, Sender, Tail, TopicIds
@@ -96,6 +96,9 @@ class Sink:
         self._generation = -1
         self._ids: dict[str, UUID] = {}
         self._stored: dict[Partition, OffsetSet] = {}
+        # Of logs that have lost their end: what the table holds below this offset are other messages.
+        self._cut: dict[Partition, int] = {}
+        self._rewound: dict[Partition, int] = {}  # where to go on with them
         self._intake: Batcher | None = None
 
     @property
@@ -119,11 +122,16 @@ class Sink:
             while True:
                 await self._pass_over(intake, positions, generation)
                 batch = await intake.batch()
-                if not batch:
-                    await self._lost.look()
-                    continue
                 try:
+                    if not batch:
+                        await self._lost.look()
+                        continue
                     reached = await self.store(batch)
+                except CutError as error:
+                    log.warning("sink_begins_again", reason=f"a log ends before what was read: {error}")
+                    await intake.stop()
+                    await self._begin(intake, positions, generation)
+                    continue
                 except _MadeAnewError as made_anew:
                     await intake.stop()
                     positions |= {p: Commit(-1) for p in positions if p.topic in made_anew.topics}
@@ -155,7 +163,7 @@ class Sink:
             return
         held = intake.ends
         passed = {
-            partition: Commit(at, self._letters.metadata(partition, at, self._lost.reached(partition)))
+            partition: Commit(at, self._metadata(partition, at))
             for partition, at in self._lost.passed.items()
             if partition not in held
         }
@@ -182,6 +190,8 @@ class Sink:
             if made_anew(commit.metadata, partition.topic, str(self._ids[partition.topic]))
         )
         starts = {p: Commit(0) if p in anew else commit for p, commit in committed.items()}
+        self._cut = {p: found for p, c in starts.items() if (found := known_in(c.metadata).get(CUT, 0))}
+        await self._find_cut(starts, generation)
         self._stored = {}
         for topic in sorted({partition.topic for partition in starts}):
             spans = {
@@ -191,11 +201,17 @@ class Sink:
             }
             stored = await self._inserter.stored(self._tables[topic], self._ids[topic], spans, generation)
             self._stored |= {Partition(topic, number): offsets for number, offsets in stored.items()}
+        for partition, end in self._rewound.items():
+            # What the table holds of these offsets are the messages that are gone.
+            self._cut[partition] = max(self._cut[partition], self._stored[partition].end, end)
+        for partition, cut in self._cut.items():
+            self._stored[partition] = self._stored[partition].since(cut)
         await self._letters.learn(starts, self._ids, generation)
         # Without a commit, what is stored was read: the group was idle until Kafka forgot where it was.
         owed = {p: c if c.offset >= 0 else Commit(self._stored[p].end) for p, c in starts.items()}
         held = self._intake.ends if self._intake is not None else {}
-        owed |= {p: Commit(held[p], c.metadata) for p, c in owed.items() if p in held and p not in anew}
+        kept = held.keys() - anew - self._rewound.keys()
+        owed |= {p: Commit(held[p], c.metadata) for p, c in owed.items() if p in kept}
         await self._lost.begin(owed, self._ids, generation)
         log.info("sink_assigned", partitions=len(starts), already_stored=sum(map(len, self._stored.values())))
         return anew
@@ -207,11 +223,13 @@ class Sink:
 
         Raises:
             LeaseLostError: the partitions are no longer ours.
+            CutError: a log has lost its end; take the partitions over again.
             SplitError, StuckError: give fewer, or the same again with others; see `Inserter.insert`.
             With each of these any part of them may be stored.
         """
         by_partition = _by_partition(records)
         await self._compare_ids({partition.topic for partition in by_partition})
+        await self._lost.refuse_cut(by_partition)
         for topic in dict.fromkeys(partition.topic for partition in by_partition):
             mine = {partition: found for partition, found in by_partition.items() if partition.topic == topic}
             new: list[Record] = []
@@ -238,9 +256,22 @@ class Sink:
         positions: dict[Partition, Commit] = {}
         for partition, found in by_partition.items():
             position = found[-1].offset + 1
-            metadata = self._letters.metadata(partition, position, self._lost.reached(partition))
-            positions[partition] = Commit(position, metadata)
+            positions[partition] = Commit(position, self._metadata(partition, position))
         return positions
+
+    def _metadata(self, partition: Partition, position: int) -> str:
+        reached, cut = self._lost.reached(partition), self._cut.get(partition, 0)
+        return self._letters.metadata(partition, position, reached, cut)
+
+    async def _find_cut(self, starts: dict[Partition, Commit], generation: int) -> None:
+        """Go back to the end of those logs that end before ``starts``, which are changed."""
+        committed = {partition: commit.offset for partition, commit in starts.items() if commit.offset > 0}
+        self._rewound = await self._lost.ends(committed, generation)
+        for partition, end in self._rewound.items():
+            commit = starts[partition]
+            await self._lost.cut(partition, end, commit, self._ids[partition.topic], generation)
+            self._cut[partition] = max(self._cut.get(partition, 0), commit.offset)
+            starts[partition] = commit._replace(offset=end)
 
     async def _look_again(self, topic: str, records: Mapping[Partition, Sequence[Record]]) -> None:
         """Learn what the table holds of ``records`` after an insert that went wrong."""
@@ -278,6 +309,12 @@ class Sink:
         if anew:
             positions |= {partition: Commit(-1) for partition in anew}
             self._from_the_beginning(intake, anew)
+        if self._rewound:
+            rewound = {p: Commit(end, self._metadata(p, end)) for p, end in self._rewound.items()}
+            await while_ours(self._lease, generation, "Kafka", lambda: intake.source.commit(rewound))
+            positions |= rewound
+            intake.drop(lambda record: Partition(record.topic, record.partition) in rewound)
+            intake.source.seek(self._rewound)
         intake.start()
 
     def _from_the_beginning(self, intake: Batcher, partitions: Collection[Partition]) -> None:

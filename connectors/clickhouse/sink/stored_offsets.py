@@ -48,6 +48,10 @@ class OffsetSet:
     def __len__(self) -> int:
         return sum(self._ends) - sum(self._starts)
 
+    def since(self, offset: int) -> OffsetSet:
+        """Those from ``offset`` on."""
+        return OffsetSet((max(start, offset), end) for start, end in self if end > offset)
+
     def __or__(self, other: OffsetSet) -> OffsetSet:
         return OffsetSet([*self, *other])
 

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterable
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.schema.database import create_tables
+from connectors.clickhouse.sink.lost_messages import Report, no_report
 from connectors.clickhouse.sink.sink import Sink
 from streams.core.settings import Settings
 from tests.stack import fresh_name
@@ -44,6 +45,7 @@ def sink_for(
     *,
     lease: FakeLease | None = None,
     writer: ClickHouseClient | None = None,
+    report: Report = no_report,
 ) -> Sink:
     return Sink(
         client,
@@ -54,6 +56,7 @@ def sink_for(
         topic_ids=kafka,
         lease=lease or FakeLease(),
         writer=writer,
+        report=report,
     )
 
 

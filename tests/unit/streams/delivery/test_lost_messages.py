@@ -310,9 +310,7 @@ def cut(broker: Broker, end: int) -> None:
 async def test_a_log_that_ends_before_the_commit_is_read_from_its_end() -> None:
     broker, reports = Broker(), Reports()
     filled(broker, 50, 0)
-    metadata = orjson.dumps(
-        {"topic-ids": {"rows": ID}, "outputs": {}, "done": "", "reached": 77}
-    ).decode()
+    metadata = orjson.dumps({"topic-ids": {"rows": ID}, "outputs": {}, "done": "", "reached": 77}).decode()
     cut(broker, 30)
     delivery = make(broker, report=reports)
     with capture_logs() as logs:

@@ -195,6 +195,53 @@ async def test_a_topic_made_again_under_a_running_sink(database: Database, rows:
     assert await ids(database) == each_once(range(20), range(100, 100 + rows))
 
 
+@pytest.mark.parametrize("running", [False, True])
+async def test_what_is_written_at_offsets_that_a_log_has_lost_is_stored(
+    database: Database, running: bool
+) -> None:
+    """A leader was elected that lacks the last messages, which are stored already."""
+    client, settings = database
+    kafka, told = FakeKafka(), list[tuple[object, ...]]()
+
+    async def report(*loss: object) -> None:
+        told.append(loss)
+
+    for number in range(20):
+        kafka.publish(labeled(number), TOPICS.labeled)
+    commits: dict[Partition, Commit] = {}
+    task: asyncio.Task[None] | None = None
+
+    async def store(end: int) -> None:
+        nonlocal task
+        if task is None:
+            source = FakeInput(kafka, [L0], commits)
+            sink = sink_for(client, settings, kafka, report=report)
+            task = asyncio.create_task(sink.run(source, source.committed, 1))
+        await eventually(lambda: commits.get(L0, Commit(-1)).offset == end)
+        if not running:
+            task.cancel()
+            await asyncio.wait([task])
+            task = None
+
+    await store(20)
+    kafka.cut(L0, 12)
+    kafka.publish(labeled(200), TOPICS.labeled)
+    await store(13)
+    for number in range(201, 206):  # still at offsets of which the table holds others
+        kafka.publish(labeled(number), TOPICS.labeled)
+    await store(18)
+    for number in range(206, 220):
+        kafka.publish(labeled(number), TOPICS.labeled)
+    await store(32)
+    if task is not None:
+        task.cancel()
+        await asyncio.wait([task])
+    # 200 was there before anybody looked: its row is looked for, because of what is told.
+    assert await ids(database) == each_once(range(20), range(201, 220))
+    ((where, _, start, stop, _, _),) = told
+    assert (where, start, stop) == (L0, 13, 20)
+
+
 async def test_equal_offsets_of_other_partitions_and_topics_are_not_taken_for_stored(
     database: Database,
 ) -> None:

@@ -61,6 +61,7 @@ class FakeKafka:
         self.largest = largest
         self.reads: list[tuple[int, int]] = []
         self.first: dict[Partition, int] = {}  # what retention has left
+        self.stale: dict[Partition, int] = {}  # the ends that a former leader tells
 
     def put(
         self,
@@ -84,6 +85,10 @@ class FakeKafka:
         for partition in [one for one in self.logs if one.topic == topic]:
             self.logs[partition] = []
 
+    def cut(self, where: Partition, end: int) -> None:
+        """A leader is elected that lacks what is from ``end`` on."""
+        del self.logs[where][end:]
+
     async def send(self, message: Outgoing) -> int:
         if len(message.value or b"") > self.largest:
             raise RefusedError("too large", reason="too-large")
@@ -97,6 +102,17 @@ class FakeKafka:
 
     async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         return 0, len(self.logs.get(Partition(topic, partition), []))
+
+    async def bounds_many(self, partitions: Sequence[Partition]) -> dict[Partition, tuple[int, int]]:
+        return {
+            where: (0, self.stale[where]) if where in self.stale else await self.bounds(*where)
+            for where in partitions
+        }
+
+    async def written(
+        self, partitions: Iterable[Partition], others: Iterable[Partition] = ()
+    ) -> AsyncIterator[dict[Partition, tuple[int, int]]]:
+        yield {where: await self.bounds(*where) for where in (*partitions, *others)}
 
     async def written_many(self, partitions: Iterable[Partition]) -> dict[Partition, tuple[int, int]]:
         return {where: await self.bounds(*where) for where in partitions}

@@ -10,7 +10,7 @@ import pytest
 
 from connectors.clickhouse.sink import batcher as batchers
 from connectors.clickhouse.sink.batcher import Batcher
-from connectors.clickhouse.sink.lost_messages import LostMessages
+from connectors.clickhouse.sink.lost_messages import CutError, LostMessages
 from streams.core.errors import LeaseLostError, UnavailableError
 from streams.core.records import Commit, Record
 from streams.core.times import micros_of
@@ -118,3 +118,24 @@ async def test_one_who_waits_for_messages_looks_now_and_then(monkeypatch: pytest
     intake.start()
     assert await intake.batch() == []
     await intake.stop()
+
+
+async def test_a_log_that_lost_its_end_is_told_apart_from_a_leader_that_is_none() -> None:
+    scene = Scene()
+    assert await scene.lost.ends({L0: 20}, 1) == {}
+    scene.kafka.cut(L0, 12)
+    assert await scene.lost.ends({L0: 20, L1: 0}, 1) == {L0: 12}
+    scene.kafka.stale = {L0: 5}
+    assert await scene.lost.ends({L0: 12}, 1) == {}
+
+
+async def test_messages_that_come_again_of_a_log_that_lost_its_end_are_refused() -> None:
+    scene = Scene()
+    await scene.lost.begin({L0: Commit(20)}, IDS, 1)
+    await scene.lost.look()
+    await scene.lost.refuse_cut({L0: scene.records(3, 4)})
+    scene.kafka.cut(L0, 12)
+    with pytest.raises(CutError):
+        await scene.lost.look()
+    with pytest.raises(CutError):
+        await scene.lost.refuse_cut({L0: scene.records(3, 4)})

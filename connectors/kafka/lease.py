@@ -6,6 +6,12 @@ before every write it checks the age of its last accepted heartbeat: while that 
 the brokers cannot have reassigned its partitions. What remains is a pause between this check and the write to
 the socket.
 
+A virtual machine that is stunned (for a snapshot, or moved to another host) does not count that time: with
+kvm-clock even CLOCK_BOOTTIME stands still. Afterwards the hypervisor's tools or the time daemon set the wall
+clock forward. So the age is the larger one by both clocks; a wall clock that was set for another reason only
+costs the time until the next heartbeat. Between the resumption and that moment nothing on this machine tells
+of the pause, and no answer of Kafka's protocol has the broker's time.
+
 After a restart, a coordinator that is still loading its groups answers every heartbeat with success. So after
 more than a session without heartbeats, an answer proves nothing: then the group is asked whether it has this
 member.
@@ -49,7 +55,14 @@ class GroupLease:
     It observes the heartbeats of an aiokafka coordinator, which may be in another thread.
     """
 
-    def __init__(self, session_seconds: float = SESSION_SECONDS, clock: Callable[[], float] = _clock) -> None:
+    def __init__(
+        self,
+        session_seconds: float = SESSION_SECONDS,
+        clock: Callable[[], float] = _clock,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._wall = wall
+        self._renewed_wall = float("-inf")
         self._session = session_seconds
         self._allowed = session_seconds * SHARE
         self._clock = clock
@@ -66,10 +79,11 @@ class GroupLease:
 
         async def heard() -> bool:
             # The broker's time starts when it receives the request, which is after it was sent.
-            sent_at = self._clock()
+            sent_at, sent_wall = self._clock(), self._wall()
             succeeded: bool = await heartbeat()
             if succeeded and (self.age < self._session or await _is_member(coordinator)):
-                self._renewed_at = max(self._renewed_at, sent_at)
+                if sent_at >= self._renewed_at:
+                    self._renewed_at, self._renewed_wall = sent_at, sent_wall
                 if coordinator.generation != self._last_generation:
                     self._last_generation = coordinator.generation
                     self.joined += 1
@@ -94,7 +108,7 @@ class GroupLease:
     @property
     def age(self) -> float:
         """Seconds since the last accepted heartbeat was sent."""
-        return self._clock() - self._renewed_at
+        return max(self._clock() - self._renewed_at, self._wall() - self._renewed_wall)
 
     def held(self) -> bool:
         return self.generation != -1 and self.age < self._allowed

@@ -52,7 +52,8 @@ class Scene:
     def __init__(self) -> None:
         self.now = 100.0
         self.coordinator = Coordinator()
-        self.lease = GroupLease(SESSION, clock=lambda: self.now)
+        self.wall = 1_700_000_000.0
+        self.lease = GroupLease(SESSION, clock=lambda: self.now, wall=lambda: self.wall)
         self.lease.attach(SimpleNamespace(_coordinator=self.coordinator))
 
     def wait_long(self) -> None:
@@ -115,3 +116,34 @@ async def test_an_answer_that_comes_after_a_session_proves_nothing() -> None:
     assert await scene.coordinator._do_heartbeat()
     scene.now -= 8.0
     assert scene.lease.age == 2.0
+
+
+async def test_a_stunned_machine_holds_nothing_once_its_wall_clock_is_set() -> None:
+    """A virtual machine stood still for 9 s, and no clock that cannot be set counted it."""
+    scene = Scene()
+    assert await scene.heartbeat(1.0)
+    scene.coordinator.members = ["another"]
+    assert scene.lease.held()  # a known limit: nothing tells of it yet
+    scene.wall += 9.0
+    assert not scene.lease.held()
+    scene.coordinator.loading = True  # so that the answer alone proves nothing
+    assert not await scene.heartbeat(0.5)
+    assert scene.lease.age >= 9.0
+    scene.coordinator.loading = False
+    scene.coordinator.members = ["me"]
+    assert await scene.heartbeat(1.0)
+
+
+async def test_a_wall_clock_that_is_set_costs_no_more_than_a_heartbeat() -> None:
+    scene = Scene()
+    assert await scene.heartbeat(1.0)
+    scene.wall += 3600.0
+    assert not scene.lease.held()
+    assert await scene.heartbeat(1.0)
+    scene.wall -= 7200.0
+    assert scene.lease.held()
+    scene.now += 4.0
+    assert not scene.lease.held()
+    assert await scene.heartbeat(1.0)
+    scene.wall += 4.0
+    assert not scene.lease.held()

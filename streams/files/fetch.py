@@ -38,7 +38,8 @@ _KEPT_FILES = 100
 @dataclass(frozen=True)
 class Fetched:
     """``since`` (None: the first row) and ``until``: the requested range, in microseconds since 1970.
-    ``oldest``: the time of the oldest row in the file.
+    ``oldest``: the time of the oldest row in the file. ``coarse``: how much later than its time a row may be
+    written, microseconds.
     """
 
     rows: int
@@ -46,6 +47,7 @@ class Fetched:
     since: int | None
     until: int
     oldest: int | None
+    coarse: int = 0
 
 
 async def export(settings: Settings, *, days: int, limit: int | None, name: str = "clickhouse") -> Fetched:
@@ -58,7 +60,7 @@ async def export(settings: Settings, *, days: int, limit: int | None, name: str 
     """
     async with ClickHouseClient.from_settings(settings) as client:
         source = SourceTable(client, settings)
-        since, until = await source.begin(days), await source.now()
+        since, until, coarse = await source.begin(days), await source.now(), await source.coarseness()
     folder = settings.labelstream_data / "exports"
     path = folder / f"{name}_{datetime.now(UTC):%Y%m%d_%H%M%S}_{secrets.token_hex(2)}.csv"
 
@@ -72,7 +74,7 @@ async def export(settings: Settings, *, days: int, limit: int | None, name: str 
         raise RefusedError("there are no rows in that time", reason=NO_ROWS)
     oldest = await asyncio.to_thread(_oldest_in, path) if rows == limit else None
     await asyncio.to_thread(_forget_older, folder, name)
-    return Fetched(rows, path, since, until, oldest)
+    return Fetched(rows, path, since, until, oldest, coarse)
 
 
 async def fetch_job(

@@ -97,7 +97,8 @@ class Fetching:
             return await self._note(Watermark(until=until, at=began))
         begins = fetched.since
         if since is not None and begins is not None:
-            begins = min(since, begins)
+            # A row of a date has the time of its day's beginning, and may come until its end.
+            begins = min(since - fetched.coarse, begins)
         job = await fetch_job(context, fetched, limit=None, since=begins)
         assert job.until is not None
         await begin(context, job)

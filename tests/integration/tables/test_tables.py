@@ -15,15 +15,19 @@ from typing import Any
 import pytest
 
 from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.poller.backfill import OldRows, poller_begins
 from connectors.clickhouse.poller.bulk_source import BulkSource
+from connectors.clickhouse.poller.cursor import Cursor
 from connectors.clickhouse.source.table import SourceTable
 from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
+from streams.files.fetch import export
 from streams.operations.check import Finding, check_all
 from tests.integration.tables.cases import ZONES, case
 from tests.integration.tables.readers import Reading
 from tests.integration.tables.server import server
 from tests.integration.tables.trial import Address, prepare, small_pages, troubles
+from tests.unit.connectors.clickhouse.poller.fakes import TOPICS
 
 _FIRST_SEED = random.SystemRandom().randrange(10**9)
 EAST = "Asia/Vladivostok"
@@ -307,6 +311,59 @@ async def test_rows_of_now_are_neither_of_the_future_nor_before_the_start(
         assert await source.count(await source.begin(0), None) == 1, kind
         assert await source.count(await source.begin(1), await source.begin(0)) == 0, kind
         assert await source.begin(20_000) is None
+
+
+@pytest.mark.parametrize("days", [0, 1])
+@pytest.mark.parametrize("kind", ["Date", "Date32", "DateTime", "DateTime64(6, 'America/New_York')"])
+async def test_a_fetch_and_its_job_read_the_days_of_the_server(
+    address: Address, client: ClickHouseClient, tmp_path: Path, kind: str, days: int
+) -> None:
+    """The file and the backfill have the same rows: today's, and those of the days before."""
+    await client.command(
+        f"CREATE TABLE t.source (id UInt64, query_text String, created_at {kind}) "
+        "ENGINE = MergeTree ORDER BY created_at"
+    )
+    await client.command(
+        "INSERT INTO t.source SELECT number, concat('question ', toString(number)), "
+        "if(number < 10, today() - number, now())::DateTime FROM numbers(11)"
+    )
+    settings = settings_for(address, labelstream_data=tmp_path)
+    fetched = await export(settings, days=days, limit=None)
+    wanted = {str(number) for number in (*range(days + 1), 10)}
+    assert fetched.rows == len(wanted)
+    old = OldRows(client, settings, TOPICS, since=fetched.since, until=fetched.until + 1)
+    found = [row.row_id async for rows, _, _ in old.pages(None, ()) for row, _ in rows]
+    assert Counter(found) == Counter(wanted)
+    assert await old.count() == len(wanted)
+    # Where a poller begins it may still be a row of a day that is not over.
+    coarse = await SourceTable(client, settings).coarseness()
+    assert fetched.coarse == coarse == (86_400_000_000 if kind.startswith("Date3") or kind == "Date" else 0)
+
+
+async def test_a_backfill_of_dates_ends_where_the_rows_of_the_poller_begin(
+    address: Address, client: ClickHouseClient
+) -> None:
+    """Whatever the watermark is: a day belongs to one of the two."""
+    await client.command(
+        "CREATE TABLE t.source (id UInt64, query_text String, created_at Date) ENGINE = MergeTree ORDER BY id"
+    )
+    await client.command(
+        "INSERT INTO t.source SELECT number, concat('question ', toString(number)), "
+        "toDate('2026-01-01') + intDiv(number, 2) FROM numbers(20)"
+    )
+    settings = settings_for(address, poll_lookback_seconds=600.0)
+    source = SourceTable(client, settings)
+    day = 86_400_000_000
+    first = 1_767_225_600_000_000
+    for watermark in (first + 3 * day, first + 5 * day - 1, first + 6 * day):
+        begins = poller_begins(Cursor(watermark=watermark, coarse=await source.coarseness()), settings)
+        old = OldRows(client, settings, TOPICS, since=None, until=begins)
+        filled = {row.row_id async for rows, _, _ in old.pages(None, ()) for row, _ in rows}
+        polled = {(row.id or b"").decode() async for page in source.pages(begins) for row in page}
+        assert filled | polled == set(map(str, range(20)))
+        assert not filled & polled
+        # A row of the watermark's day may still come, and the poller must find it.
+        assert begins <= watermark - day
 
 
 # --- versions of a row ---

@@ -23,6 +23,7 @@ from aiokafka.structs import OffsetAndMetadata
 from connectors.kafka.connection import member_arguments
 from connectors.kafka.errors import SETTING, translate
 from connectors.kafka.lease import GroupLease
+from connectors.kafka.membership import request_positions_at_once
 from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.tail import to_record
 from streams.core.errors import LeaseLostError, RetryableError, UnavailableError
@@ -172,6 +173,7 @@ class GroupConsumer:
             try:
                 await consumer.start()
                 self.lease.attach(consumer)
+                request_positions_at_once(consumer)
                 consumer.subscribe(list(self._topics), listener=_Listener(self, consumer))
             except Exception as error:
                 raise translate(error) from error

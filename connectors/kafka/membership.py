@@ -1,4 +1,4 @@
-"""Keeps a group membership when an answer for a former membership arrives.
+"""Corrects aiokafka's group membership: stale refusals, and positions requested one by one.
 
 Heartbeats and commits name the membership under which they are sent. aiokafka applies a refusal to the
 present membership: it forgets generation and member id, and joins again. A commit may wait at the broker
@@ -10,9 +10,12 @@ fault, and now compare the two (apache/kafka pull request 7312, librdkafka pull 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
 from contextvars import ContextVar
 from typing import Any
+
+from aiokafka.consumer.fetcher import OffsetResetStrategy
 
 _Membership = tuple[int, str]
 _ASKED_AS: ContextVar[_Membership | None] = ContextVar("ASKED_AS", default=None)
@@ -51,3 +54,29 @@ def ignore_stale_answers(coordinator: Any) -> None:
     coordinator.request_rejoin = heeded(rejoin)
     coordinator._do_heartbeat = named(coordinator._do_heartbeat)
     coordinator._do_commit_offsets = named(coordinator._do_commit_offsets)
+
+
+def request_positions_at_once(consumer: Any) -> None:
+    """Make ``consumer`` (aiokafka's, started) request the commits of all new partitions together. It waits
+    for each before it requests the next: 4,096 requests for 4 topics of 1,024 partitions.
+    """
+    fetcher = consumer._fetcher
+    one_by_one = fetcher._update_fetch_positions
+
+    async def update(assignment: Any, node_id: int, places: Collection[Any]) -> Any:
+        states = [assignment.state_value(place) for place in places]
+        new = [one for one in states if not (one.has_valid_position or one.awaiting_reset)]
+        committed = [one.fetch_committed() for one in new]  # they are requested when this task waits
+        if committed:
+            await asyncio.wait(committed)
+        for state, found in zip(new, committed, strict=True):
+            if state.has_valid_position or state.awaiting_reset:
+                continue  # somebody has set it meanwhile
+            if found.result().offset >= 0:
+                state.reset_to(found.result().offset)
+            elif fetcher._default_reset_strategy != OffsetResetStrategy.NONE:
+                state.await_reset(fetcher._default_reset_strategy)
+        # Now only those are left for which a broker's offset is needed: one request for all.
+        return await one_by_one(assignment, node_id, places)
+
+    fetcher._update_fetch_positions = update

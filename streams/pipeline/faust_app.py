@@ -22,6 +22,7 @@ from faust.transport.drivers import aiokafka as driver
 from connectors.kafka.connection import HEARTBEAT_SECONDS, POLL_INTERVAL_MS, SESSION_SECONDS, member_arguments
 from connectors.kafka.consumer import LOOK_SECONDS, raise_failed_tasks
 from connectors.kafka.lease import GroupLease
+from connectors.kafka.membership import request_positions_at_once
 from connectors.kafka.tail import to_record
 from streams.core.records import Commit, Partition, Record
 from streams.pipeline.fair_fetch import Turns
@@ -77,6 +78,7 @@ class _Thread(driver.AIOKafkaConsumerThread):
     async def on_start(self) -> None:
         await super().on_start()
         self.app.agents_worker.lease.attach(self._consumer)
+        request_positions_at_once(self._consumer)
         self.add_future(self._watch_client())
 
     async def _watch_client(self) -> None:

@@ -59,7 +59,7 @@ class FakeConsumer:
 
     def __init__(self, **_: Any) -> None:
         self._coordinator = FakeCoordinator()
-        self._fetcher = SimpleNamespace(_fetch_task=None)
+        self._fetcher = SimpleNamespace(_fetch_task=None, _update_fetch_positions=None)
         self._client = SimpleNamespace(_sync_task=None)
         self.records: list[Record] = []
         self.stopped = False

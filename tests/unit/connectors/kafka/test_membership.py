@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka.consumer.fetcher import Fetcher, OffsetResetStrategy
 from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.consumer.subscription_state import Assignment
 from aiokafka.errors import IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
-from connectors.kafka.membership import ignore_stale_answers
+from connectors.kafka.membership import ignore_stale_answers, request_positions_at_once
 
 PLACE = TopicPartition("rows", 0)
 REFUSALS = [IllegalGenerationError, UnknownMemberIdError, RebalanceInProgressError]
@@ -82,3 +85,76 @@ async def test_who_asks_for_no_membership_is_heeded() -> None:
     coordinator.reset_generation()
     assert coordinator.generation == -1
     assert coordinator._rejoin_needed_fut.done()
+
+
+EVERY = [TopicPartition(topic, number) for topic in ("a", "b", "c", "d") for number in range(1024)]
+
+
+class Brokers:
+    """Answer an owner of all partitions, of which every second one has a commit, and count its requests."""
+
+    def __init__(self) -> None:
+        self.requests: Counter[str] = Counter()
+        self.coordinator: Any = GroupCoordinator.__new__(GroupCoordinator)
+        self.coordinator.group_id, self.coordinator._retry_backoff_ms = "group", 100
+        self.coordinator._send_req = self.commits
+        self.fetcher: Any = Fetcher.__new__(Fetcher)
+        self.fetcher._default_reset_strategy = OffsetResetStrategy.EARLIEST
+        self.fetcher._proc_offset_request = self.firsts
+
+    async def commits(self, request: Any) -> Any:
+        self.requests["OffsetFetch"] += 1
+        return SimpleNamespace(
+            topics=[
+                (topic, [(number, 7 if number % 2 else -1, "", 0) for number in numbers])
+                for topic, numbers in request._topics
+            ]
+        )
+
+    async def firsts(self, node_id: int, topics: Any) -> Any:
+        self.requests["ListOffsets"] += 1
+        return {
+            TopicPartition(topic, number): (3, None) for topic, found in topics.items() for number, _ in found
+        }
+
+    async def assign(self) -> dict[TopicPartition, int]:
+        """The positions, when all are known."""
+        assignment = Assignment(EVERY)
+        refreshing = asyncio.create_task(self.coordinator._commit_refresh_routine(assignment))
+        await self.fetcher._update_fetch_positions(assignment, 1, EVERY)
+        refreshing.cancel()
+        await asyncio.wait([refreshing])
+        return {place: assignment.state_value(place).position for place in EVERY}
+
+
+async def test_a_new_owner_asks_for_all_positions_with_one_request_of_each_kind() -> None:
+    brokers = Brokers()
+    request_positions_at_once(SimpleNamespace(_fetcher=brokers.fetcher))
+    found = await brokers.assign()
+    assert found == {place: 7 if place.partition % 2 else 3 for place in EVERY}
+    assert brokers.requests == {"OffsetFetch": 1, "ListOffsets": 1}
+
+
+async def test_aiokafka_alone_asks_for_one_position_at_a_time() -> None:
+    """If this fails, the correction is needed no more."""
+    brokers = Brokers()
+    assert len(await brokers.assign()) == len(EVERY)
+    assert brokers.requests["OffsetFetch"] == len(EVERY)
+
+
+async def test_a_position_that_is_set_meanwhile_stays() -> None:
+    brokers = Brokers()
+    request_positions_at_once(SimpleNamespace(_fetcher=brokers.fetcher))
+    assignment = Assignment(EVERY[:4])
+    commits = brokers.commits
+
+    async def sought(request: Any) -> Any:
+        assignment.state_value(EVERY[1]).seek(20)
+        return await commits(request)
+
+    brokers.coordinator._send_req = sought
+    refreshing = asyncio.create_task(brokers.coordinator._commit_refresh_routine(assignment))
+    await brokers.fetcher._update_fetch_positions(assignment, 1, EVERY[:4])
+    refreshing.cancel()
+    await asyncio.wait([refreshing])
+    assert [assignment.state_value(place).position for place in EVERY[:4]] == [3, 20, 3, 7]

@@ -75,18 +75,19 @@ async def find_finished(
     flow: Flow,
     inputs: Mapping[Partition, Commit],
     *,
+    bounds: Mapping[Partition, tuple[int, int]],
     outputs: Mapping[Partition, int],
     anew: Set[Partition],
     span: int,
 ) -> dict[Partition, Finished]:
-    """What is finished of ``inputs``, all of one partition number. ``outputs``: those of the number, each
-    with the offset before which to search. ``anew``: the inputs whose topic is known to be recreated.
+    """What is finished of ``inputs``, all of one partition number. ``bounds``: of the inputs and outputs.
+    ``outputs``: those of the number, each with the offset before which to search. ``anew``: the inputs whose
+    topic is known to be recreated.
 
     Raises:
         UnavailableError, AccessError: Kafka does not answer.
     """
     newest = {one: _Newest() for one in inputs}
-    bounds = await tail.bounds_many([*inputs, *outputs])
     for place, end in outputs.items():
         await _look_back(tail, flow, place, bounds[place][0], end, newest, span)
     found: dict[Partition, Finished] = {}

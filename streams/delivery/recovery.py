@@ -117,7 +117,7 @@ class Takeover:
         self._missing = set(committed)
         self._numbers = {partition.partition for partition in committed}
         self._shares: dict[int, Share] = {}
-        self._bounds: dict[Partition, tuple[int, int]] = {}  # of the inputs
+        self._bounds: dict[Partition, tuple[int, int]] = {}  # of inputs and outputs
         self._looking = asyncio.Semaphore(_AT_ONCE)
 
     async def run(self) -> None:
@@ -160,7 +160,7 @@ class Takeover:
             found |= some
             whole = {n for n in left if all(one in found for one in (*outputs[n], *inputs[n]))}
             left -= whole
-            self._bounds |= {one: found[one] for number in whole for one in inputs[number]}
+            self._bounds |= {one: found[one] for n in whole for one in (*inputs[n], *outputs[n])}
             if whole:
                 yield {one: found[one] for number in whole for one in outputs[number]}
 
@@ -228,6 +228,7 @@ class Takeover:
                     self._tail,
                     self._flow,
                     {one: self._committed[one] for one in rest},
+                    bounds=self._bounds,
                     outputs=share.tail,
                     anew=self._anew,
                     span=self._span,

@@ -67,17 +67,8 @@ class DeadLetters:
         for partition, commit in inputs.items():
             floor = self._floor_in(commit.metadata)
             floors[partition.partition] = min(floor, floors.get(partition.partition, floor))
-        await asyncio.gather(
-            *(
-                while_ours(
-                    self._lease,
-                    generation,
-                    "Kafka",
-                    lambda number=number, floor=floor: self._read(number, floor, inputs),  # type: ignore[misc]
-                )
-                for number, floor in floors.items()
-            )
-        )
+        starts = {Partition(self._topic, number): floor for number, floor in floors.items()}
+        await while_ours(self._lease, generation, "Kafka", lambda: self._read(starts, inputs))
 
     async def send(self, refused: Sequence[Refused], generation: int) -> None:
         """Send those of ``refused`` that were not sent yet; returns when all are confirmed.
@@ -119,19 +110,19 @@ class DeadLetters:
             known[_DEAD_LETTER_ID] = str(self._ids[self._topic])
         return orjson.dumps(with_reached(known, reached)).decode()
 
-    async def _read(self, number: int, floor: int, inputs: Mapping[Partition, Commit]) -> None:
-        where = Partition(self._topic, number)
-        bounds = await self._tail.written_many([where])
-        async for records in self._tail.read_many({where: floor}, bounds):
+    async def _read(self, starts: Mapping[Partition, int], inputs: Mapping[Partition, Commit]) -> None:
+        bounds = await self._tail.written_many(starts)
+        async for records in self._tail.read_many(starts, bounds):
             for record in records:
-                self._remember(record, number, inputs)
-        self._ends[number] = max(bounds[where][1], self._ends.get(number, 0))
+                self._remember(record, inputs)
+        for where, (_, end) in bounds.items():
+            self._ends[where.partition] = max(end, self._ends.get(where.partition, 0))
 
-    def _remember(self, record: Record, number: int, inputs: Mapping[Partition, Commit]) -> None:
+    def _remember(self, record: Record, inputs: Mapping[Partition, Commit]) -> None:
         if record.header("step") != STEP.encode():
             return
         try:
-            origin = Partition((record.header("topic") or b"").decode(), number)
+            origin = Partition((record.header("topic") or b"").decode(), record.partition)
             offset = int(record.header("offset") or b"-1")
             topic_id = (record.header(TOPIC_ID) or b"").decode()
         except ValueError:

@@ -107,7 +107,7 @@ class Brokers:
         return SimpleNamespace(
             topics=[
                 (topic, [(number, 7 if number % 2 else -1, "", 0) for number in numbers])
-                for topic, numbers in request._topics
+                for topic, numbers in request._partitions
             ]
         )
 
@@ -117,28 +117,30 @@ class Brokers:
             TopicPartition(topic, number): (3, None) for topic, found in topics.items() for number, _ in found
         }
 
-    async def assign(self) -> dict[TopicPartition, int]:
+    async def assign(self, assignment: Assignment) -> list[int]:
         """The positions, when all are known."""
-        assignment = Assignment(EVERY)
-        refreshing = asyncio.create_task(self.coordinator._commit_refresh_routine(assignment))
-        await self.fetcher._update_fetch_positions(assignment, 1, EVERY)
+        places = sorted(assignment.tps)
+        refreshing = asyncio.ensure_future(self.coordinator._commit_refresh_routine(assignment))
+        updating = asyncio.ensure_future(self.fetcher._update_fetch_positions(assignment, 1, places))
+        await asyncio.wait([refreshing, updating], return_when=asyncio.FIRST_COMPLETED)
+        if refreshing.done():
+            refreshing.result()
         refreshing.cancel()
         await asyncio.wait([refreshing])
-        return {place: assignment.state_value(place).position for place in EVERY}
+        return [assignment.state_value(place).position for place in places]
 
 
 async def test_a_new_owner_asks_for_all_positions_with_one_request_of_each_kind() -> None:
     brokers = Brokers()
     request_positions_at_once(SimpleNamespace(_fetcher=brokers.fetcher))
-    found = await brokers.assign()
-    assert found == {place: 7 if place.partition % 2 else 3 for place in EVERY}
+    assert await brokers.assign(Assignment(EVERY)) == [3, 7] * (len(EVERY) // 2)
     assert brokers.requests == {"OffsetFetch": 1, "ListOffsets": 1}
 
 
 async def test_aiokafka_alone_asks_for_one_position_at_a_time() -> None:
     """If this fails, the correction is needed no more."""
     brokers = Brokers()
-    assert len(await brokers.assign()) == len(EVERY)
+    assert await brokers.assign(Assignment(EVERY)) == [3, 7] * (len(EVERY) // 2)
     assert brokers.requests["OffsetFetch"] == len(EVERY)
 
 
@@ -153,8 +155,4 @@ async def test_a_position_that_is_set_meanwhile_stays() -> None:
         return await commits(request)
 
     brokers.coordinator._send_req = sought
-    refreshing = asyncio.create_task(brokers.coordinator._commit_refresh_routine(assignment))
-    await brokers.fetcher._update_fetch_positions(assignment, 1, EVERY[:4])
-    refreshing.cancel()
-    await asyncio.wait([refreshing])
-    assert [assignment.state_value(place).position for place in EVERY[:4]] == [3, 20, 3, 7]
+    assert await brokers.assign(assignment) == [3, 20, 3, 7]

@@ -23,6 +23,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -100,22 +101,24 @@ def run(words: Sequence[str], env: Mapping[str, str], cwd: Path) -> subprocess.C
 
 
 _server: tuple[subprocess.Popen[bytes], socket.socket] | None = None
+_starting = threading.Lock()
 
 
 def _line() -> socket.socket:
     """The line to this process's server, which is started when it is first needed."""
     global _server
-    if _server is None or _server[0].poll() is not None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _REQUEST)
-        env = {**os.environ, "PYTHONPATH": str(_REPOSITORY), **_THREADLESS}
-        command = [sys.executable, "-m", "tests.fork_server", str(theirs.fileno())]
-        process = subprocess.Popen(
-            command, env=env, cwd=_REPOSITORY, pass_fds=[theirs.fileno()], start_new_session=True
-        )
-        theirs.close()
-        _server = process, ours
-        atexit.register(_end, process, ours)
+    with _starting:
+        if _server is None or _server[0].poll() is not None:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _REQUEST)
+            env = {**os.environ, "PYTHONPATH": str(_REPOSITORY), **_THREADLESS}
+            command = [sys.executable, "-m", "tests.fork_server", str(theirs.fileno())]
+            process = subprocess.Popen(
+                command, env=env, cwd=_REPOSITORY, pass_fds=[theirs.fileno()], start_new_session=True
+            )
+            theirs.close()
+            _server = process, ours
+            atexit.register(_end, process, ours)
     return _server[1]
 
 

@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar, Protocol
 
 import psutil
 
@@ -19,8 +20,34 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 LEAVE_SECONDS = 10.0
 
 
+class Process(Protocol):
+    """What is used of `subprocess.Popen`."""
+
+    @property
+    def pid(self) -> int: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, number: int, /) -> None: ...
+    def kill(self) -> None: ...
+
+
+def launch(words: Sequence[str], environment: Mapping[str, str], folder: Path, log: int) -> Process:
+    """Start `labelstream` with the words; ``log``: the file descriptor for what it writes."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "streams.cli", *words],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+    )
+
+
 class Actor:
     """One place for a process of a role; ``name`` is the role and a number."""
+
+    # Tests fork processes, which takes less CPU; programs that tell a role's memory do not.
+    launch: ClassVar[Callable[[Sequence[str], Mapping[str, str], Path, int], Process]] = staticmethod(launch)
 
     def __init__(self, name: str, environment: Mapping[str, str], folder: Path) -> None:
         self.name = name
@@ -35,7 +62,7 @@ class Actor:
             "LABELSTREAM_DATA": str(self._folder),
             **environment,
         }
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
 
     def start(self) -> None:
         """Start the process unless it runs."""
@@ -44,15 +71,18 @@ class Actor:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        self._process = self._launched("run", self.role)
+
+    def run(self, *words: str) -> tuple[int, str]:
+        """A command in the same environment, to its end: its exit code and what the log has then."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        process = self._launched(*words)
+        return process.wait(), self.log.read_text("utf-8", "replace")
+
+    def _launched(self, *words: str) -> Process:
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "streams.cli", "run", self.role],
-                cwd=self._folder,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+            return type(self).launch(words, self._environment, self._folder, log.fileno())
 
     @property
     def pid(self) -> int | None:

@@ -46,7 +46,7 @@ async def one(
     environment = parts.environment(name, POLL_LOOKBACK_SECONDS="600", LLM_TIMEOUT_SECONDS="30")
     roles = {role: Actor(f"{role}-1", environment, folder) for role in ("poller", "agents", "sink")}
     await asyncio.to_thread(folder.mkdir, parents=True)
-    await asyncio.to_thread(initialise, roles["poller"], folder, parts, name)
+    await asyncio.to_thread(initialise, roles["poller"])
     sizes: dict[str, list[float]] = {}
 
     ends = {

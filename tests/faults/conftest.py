@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import pytest
 
 from tests.cluster import Cluster, cluster_in
+from tests.faults.actors import Actor
 from tests.faults.world import World, world
+from tests.fork_server import Forked
 
 _numbers = itertools.count()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forks() -> Iterator[None]:
+    """Roles are forked from a process that has imported everything."""
+
+    def launch(words: Sequence[str], environment: Mapping[str, str], folder: Path, log: int) -> Forked:
+        return Forked(words, environment, folder, log, log)
+
+    before, Actor.launch = Actor.launch, staticmethod(launch)
+    yield
+    Actor.launch = before
 
 
 @pytest.fixture(scope="session")

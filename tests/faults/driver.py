@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -134,7 +132,7 @@ class Driver:
             f"created_at {self._plan.time_type}, user_id Nullable(String), session_id Nullable(String), "
             "confidence Nullable(Float32)) ENGINE = MergeTree ORDER BY created_at"
         )
-        await asyncio.to_thread(initialise, self.actors["sink-1"], self._folder, self._world, self._name)
+        await asyncio.to_thread(initialise, self.actors["sink-1"])
         await self._world.keep_doubles(self._name)
 
     async def _at(self, at: float, act: Callable[[], Awaitable[None]]) -> None:
@@ -277,14 +275,7 @@ class Driver:
                 self._breaches.append(f"{actor.name} did not end within 10 s of SIGTERM")
 
 
-def initialise(actor: Actor, folder: Path, world: World, name: str) -> None:
+def initialise(actor: Actor) -> None:
     """`labelstream init` for a run."""
-    done = subprocess.run(
-        [sys.executable, "-m", "streams.cli", "init"],
-        env=actor._environment,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    code, log = actor.run("init")
+    assert code == 0, log

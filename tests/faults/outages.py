@@ -60,7 +60,7 @@ class Running:
             f"CREATE TABLE {self.name}.logs (id UInt64, query_text String, created_at DateTime, "
             "user_id Nullable(String)) ENGINE = MergeTree ORDER BY created_at"
         )
-        await asyncio.to_thread(initialise, self.actors["sink-1"], self.folder, self.parts, self.name)
+        await asyncio.to_thread(initialise, self.actors["sink-1"])
         await self._consumer.start()
         self._consumer.assign([TopicPartition(f"{self.name}.labeled", n) for n in range(PARTITIONS)])
         for actor in self.actors.values():

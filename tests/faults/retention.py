@@ -71,7 +71,7 @@ async def backlog(
     )
     names = ("poller-1", *(f"agents-{number + 1}" for number in range(agents)), "sink-1")
     actors = {one: Actor(one, environment, folder) for one in names}
-    await asyncio.to_thread(initialise, actors["sink-1"], folder, parts, name)
+    await asyncio.to_thread(initialise, actors["sink-1"])
     await parts.keep_doubles(name)
     for topic in TOPICS:
         await keep(parts.kafka, f"{name}.{topic}", seconds)

@@ -37,7 +37,7 @@ async def test_history_is_published_once_through_kills_and_a_pause(
         Actor(f"poller-{number}", parts.environment(name, POLL_LOOKBACK_SECONDS="600"), tmp_path)
         for number in (1, 2)
     ]
-    await asyncio.to_thread(initialise, pollers[0], tmp_path, parts, name)
+    await asyncio.to_thread(initialise, pollers[0])
     places = [TopicPartition(f"{name}.rows", number) for number in range(PARTITIONS)]
     consumer = AIOKafkaConsumer(bootstrap_servers=parts.kafka, enable_auto_commit=False)
     await consumer.start()

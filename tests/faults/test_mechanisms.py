@@ -131,7 +131,7 @@ class Scene:
     async def prepare(self) -> None:
         await self.parts.command(f"CREATE DATABASE IF NOT EXISTS {self.name}")
         actor = Actor("sink-1", self.parts.environment(self.name), self._folder)
-        await asyncio.to_thread(initialise, actor, self._folder, self.parts, self.name)
+        await asyncio.to_thread(initialise, actor)
         await self.parts.keep_doubles(self.name)
 
     async def member(self, kind: type[GroupLease] = GroupLease) -> tuple[GroupLease, Group]:

@@ -59,7 +59,7 @@ async def test_poison_is_isolated(parts: World, new_name: Callable[[], str], tmp
     environment = parts.environment(name)
     actors = [Actor(one, environment, tmp_path) for one in ("agents-1", "sink-1")]
     await parts.command(f"CREATE DATABASE IF NOT EXISTS {name}")
-    await asyncio.to_thread(initialise, actors[0], tmp_path, parts, name)
+    await asyncio.to_thread(initialise, actors[0])
     await _allow_large_messages(parts, f"{name}.rows", f"{name}.labeled")
     places = await _send(parts, name)
     try:

@@ -297,7 +297,7 @@ class ReviewRun:
                 started.kill()
                 await started.wait()
                 self._faults["kills of init"] += 1
-        await asyncio.to_thread(initialise, actor, self._folder, self._parts, self._name)
+        await asyncio.to_thread(initialise, actor)
         keys = await self._parts.query(
             f"SELECT count() FROM system.tables WHERE database = '{self._name}' "
             "AND name IN ('logs_labeled', 'logs_augmented') AND endsWith(sorting_key, '_offset')"

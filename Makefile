@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo unit test soak soak-seeds soak-cluster soak-outages soak-backlog soak-relabel soak-retention soak-tables soak-review bench lint format typecheck generate clean
+.PHONY: help setup browser demo unit test soak soak-seeds soak-cluster soak-outages soak-backlog soak-relabel soak-retention soak-tables soak-strangers soak-review bench lint format typecheck generate clean
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -63,6 +63,9 @@ soak-retention: setup  ## A backlog of three times what the topics keep; some mi
 
 soak-tables: setup  ## Source tables by chance, read in each way, for SECONDS (600)
 	@$(BIN)/python -m tests.integration.tables.soak --seconds $(or $(SECONDS),600) $(ARGS)
+
+soak-strangers: setup  ## ROUNDS (20) against a model server that forbids texts, refuses all, aborts; 20 minutes
+	@$(BIN)/python -m tests.faults.strangers --rounds $(or $(ROUNDS),20) $(ARGS)
 
 bench: setup  ## Measure against raw clients, some twelve minutes (ARGS="--only label poller --json")
 	@$(BIN)/python -m bench $(ARGS)

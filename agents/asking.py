@@ -102,8 +102,10 @@ class JsonAsker:
                     at_once=at_once,
                 )
             except RefusedError as error:
-                if error.reason == TOO_LONG or not on_trial or not self._give_way(form, str(error).lower()):
+                if not on_trial or error.attempts > 1 or error.reason == TOO_LONG:
                     raise
+                if not self._taken:  # otherwise it was accepted for another row, and this one is asked again
+                    self._give_way(form, str(error).lower())
                 continue
             except AnswerError:
                 self._taken = self._taken or form == self._form
@@ -155,18 +157,16 @@ class JsonAsker:
         assert result is not None
         return result
 
-    def _give_way(self, refused: PromptForm, why: str) -> bool:
-        """Leave out an optional part that this endpoint does not support. False if the row was refused."""
+    def _give_way(self, refused: PromptForm, why: str) -> None:
+        """Leave out an optional part that this endpoint may not support."""
         if refused != self._form:
-            return True  # another row has met the same refusal
+            return  # another row has met the same refusal
         fewer = replace(refused, logprobs=_FEWER_LOGPROBS.get(refused.logprobs, 0))
         looser = replace(refused, hold="json" if refused.hold == "schema" else "nothing")
         if refused.logprobs and "logprobs" in why:
             self._form = fewer
         elif refused.hold != "nothing" and any(word in why for word in _SCHEMA_WORDS):
             self._form = looser
-        elif refused == _PLAINEST:
-            return False
         else:  # the refusal does not name the part
             self._form = replace(refused, logprobs=0) if refused.logprobs else looser
         log.warning(
@@ -175,4 +175,3 @@ class JsonAsker:
             held_to=self._form.hold,
             why=why[:200],
         )
-        return True

@@ -98,8 +98,10 @@ class Chooser:
                     at_once=(RefusedError,) if trial or other else (),
                 )
             except RefusedError as error:
-                if error.reason == TOO_LONG or not other:
+                if error.reason == TOO_LONG or error.attempts > 1 or not other:
                     raise
+                if self._taken:
+                    continue  # it was accepted for another row, and this one is asked again
                 why = str(error).lower()
                 if logprobs and "logprobs" in why:
                     self._logprobs = 0

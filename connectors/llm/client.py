@@ -231,7 +231,7 @@ class ChatClient:
             if isinstance(found, Completion):
                 return found
             error, tries = found.error, tries + 1
-            if isinstance(error, at_once) or _can_be_shortened(error, body):
+            if _can_be_shortened(error, body) or (isinstance(error, at_once) and not _is_too_long(error)):
                 raise error
             await self._pause(form, text, found, tries, began)
             against += form.evidence.against(text, found.ended)
@@ -272,5 +272,8 @@ class ChatClient:
 
 def _can_be_shortened(error: LabelstreamError, body: dict[str, Any]) -> bool:
     """Whether a text is too long and has a shorter form, in which the steps ask again."""
-    too_long = isinstance(error, RefusedError) and error.reason == TOO_LONG
-    return too_long and len(body["messages"][-1]["content"]) > _SHORT_TEXT
+    return _is_too_long(error) and len(body["messages"][-1]["content"]) > _SHORT_TEXT
+
+
+def _is_too_long(error: LabelstreamError) -> bool:
+    return isinstance(error, RefusedError) and error.reason == TOO_LONG

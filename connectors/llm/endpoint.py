@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import math
 import random
 import time
 from collections import Counter
@@ -25,6 +26,7 @@ from connectors.llm.load import load_in, metrics_url
 from streams.core.context import of_no_row
 from streams.core.errors import (
     LabelstreamError,
+    OverloadedError,
     RefusedError,
     RetryableError,
 )
@@ -36,11 +38,12 @@ Check = Callable[[Completion], None]
 # A harmless text, with a number so that no cache answers it.
 _HARMLESS = "где мой заказ {number}"
 # First calls of other texts that must have ended between two tries of a suspected one.
-_OTHERS = 3
+_OTHERS = 5
 # Another form was answered so recently that the endpoint is there.
 _RECENT_SECONDS = 30.0
 _ASIDE_SECONDS = 4.0  # for the metrics
 _NO_METRICS_SECONDS = 60.0
+_CROWDED_SECONDS = 1.0
 _LEAST_PROBE_SECONDS, _PROBE_LATENCIES = 5.0, 5.0
 
 
@@ -93,6 +96,8 @@ class Endpoint:
         self._timeout = timeout_seconds
         self._clock = clock
         self._forms: dict[str, Form] = {}
+        # The last text for which there was no room, and when; the same for time-outs.
+        self._crowded = {False: (0, -math.inf), True: (0, -math.inf)}
         self._away: Form | None = None  # the form that is probed while the endpoint is away
         self._no_metrics_until = 0.0
 
@@ -146,10 +151,11 @@ class Endpoint:
             now = self._clock()
             self.stats["failures"] += 1
             counts = first and not (quiet and isinstance(error, RefusedError))
-            # The retries of one text say nothing about the endpoint's room.
             if counts:
-                self.limit.failed(error, late=is_late(error.__cause__))
-                self._failed(form, text, now, error)
+                self._failed(form, text, now)
+            late = is_late(error.__cause__)
+            if counts and self._lacks_room(error, text, now, late=late):
+                self.limit.failed(error, late=late)
             else:
                 self.limit.left()
             return Failure(error, now)
@@ -180,7 +186,19 @@ class Endpoint:
             form.said = ""
             of_no_row(log.info, "the endpoint takes these requests again", form=form.name)
 
-    def _failed(self, form: Form, text: int, now: float, error: LabelstreamError) -> None:
+    def _lacks_room(self, error: LabelstreamError, text: int, now: float, *, late: bool) -> bool:
+        """Whether the endpoint has no room, or is slow, and not only for this text: it says when to return,
+        or it was the same for another text shortly before.
+        """
+        if not late and not isinstance(error, OverloadedError):
+            return False
+        if isinstance(error, OverloadedError) and error.after is not None:
+            return True
+        (other, at), self._crowded[late] = self._crowded[late], (text, now)
+        seconds = self._timeout if late else max(_CROWDED_SECONDS, self.limit.pace.latency)
+        return other != text and now - at < seconds
+
+    def _failed(self, form: Form, text: int, now: float) -> None:
         form.evidence.failed(text, now)
         if self.limit.available and form.evidence.suspicious and (form.trying is None or form.trying.done()):
             form.trying = _apart(self._suspect(form))

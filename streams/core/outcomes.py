@@ -36,9 +36,9 @@ class Reject:
 class Retry:
     """Not now. ``after``: seconds to wait, at least; ``reason`` is for the log.
 
-    ``suspect``: the dependency answered, and failed on this message, so that the message may be the reason.
-    Only suspect failures can end in a dead letter, and only while other messages succeed: an outage never
-    uses up a message's attempts.
+    ``suspect``: the step failed in a way that it does not know, so that the message may be the reason. Only
+    suspect failures are counted, and can end in a dead letter, while other messages succeed. What a model's
+    endpoint fails with is judged by its connector.
     """
 
     after: float

@@ -258,5 +258,8 @@ async def test_an_answer_that_does_not_come_in_time_fails() -> None:
 
     async with serving(trickle) as there, client_of(there.url, timeout_seconds=0.3) as client:
         with pytest.raises(RetryableError, match="in time"):
-            await client.complete(**ASK)
+            await client.complete(**ask("a long text"))
+        assert client.state().reason == "start"  # it may be for its text
+        with pytest.raises(RetryableError, match="in time"):
+            await client.complete(**ask("another text"))
         assert client.state().reason == "time-out"

@@ -21,6 +21,7 @@ from connectors.llm.limit import Limit, LimitState
 from streams.core.context import resting
 from streams.core.errors import (
     TOO_LONG,
+    AnswerError,
     ConfigurationError,
     LabelstreamError,
     OverloadedError,
@@ -221,13 +222,12 @@ class ChatClient:
         self, body: dict[str, Any], check: Check | None, at_once: tuple[type[PermanentError], ...]
     ) -> Completion:
         began, tries, against = time.monotonic(), 0, 0.0
-        form, text = self._endpoint.form(body, check), hash(body["messages"][-1]["content"])
+        form = self._endpoint.form(body, check, last=AnswerError not in at_once)
+        text = hash(body["messages"][-1]["content"])
         enough = _GUILTY if math.isinf(self._patience) else _SUSPECTED
         while True:
             await self._within(self.limit.enter(), began)
-            found = await self._endpoint.ask(
-                form, body, text, first=not tries, check=check, quiet=RefusedError in at_once
-            )
+            found = await self._endpoint.ask(form, body, text, first=not tries, check=check, at_once=at_once)
             if isinstance(found, Completion):
                 return found
             error, tries = found.error, tries + 1

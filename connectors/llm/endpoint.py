@@ -25,6 +25,7 @@ from connectors.llm.limit import Limit, Load
 from connectors.llm.load import load_in, metrics_url
 from streams.core.context import of_no_row
 from streams.core.errors import (
+    AnswerError,
     LabelstreamError,
     OverloadedError,
     RefusedError,
@@ -58,7 +59,7 @@ class Failure:
 @dataclass
 class Form:
     """What the requests of one kind have in common: all but their text. ``check`` raises AnswerError for
-    an answer that cannot be used; ``body``: the last request.
+    an answer that cannot be used; ``body``: a late request.
     """
 
     name: str
@@ -99,16 +100,17 @@ class Endpoint:
         # The last text for which there was no room, and when; the same for time-outs.
         self._crowded = {False: (0, -math.inf), True: (0, -math.inf)}
         self._away: Form | None = None  # the form that is probed while the endpoint is away
+        self._unreadable = False  # it is away because its answers cannot be used
         self._no_metrics_until = 0.0
 
-    def form(self, body: dict[str, Any], check: Check | None) -> Form:
-        """The form of a request."""
+    def form(self, body: dict[str, Any], check: Check | None, *, last: bool) -> Form:
+        """The form of a request. ``last``: if its answer cannot be used, the caller has no other question."""
         held = (body.get("response_format") or {}).get("type", "")
         choice = "choice" if "structured_outputs" in body else ""
         name = f"{body['model']} {held} {choice} {body.get('top_logprobs', 0)}"
         form = self._forms.setdefault(name, Form(name))
-        form.body = body
-        form.check = check
+        if last or not form.body:
+            form.body, form.check = body, check
         return form
 
     async def compare(self, form: Form, text: int, ended: float) -> None:
@@ -135,12 +137,12 @@ class Endpoint:
         *,
         first: bool = True,
         check: Check | None = None,
-        quiet: bool = False,
+        at_once: tuple[type[LabelstreamError], ...] = (),
         seconds: float | None = None,
     ) -> Completion | Failure:
         """One request, in a slot of `limit` that the caller has entered, and that is returned. ``text``
-        identifies the text, ``first``: it was not asked before. ``quiet``: a refusal is no evidence, because
-        the caller only finds out which form is taken.
+        identifies the text, ``first``: not asked before. ``at_once``: the errors after which the caller
+        has another request to try. A refusal is no evidence then: it is only found out which form is taken.
         """
         try:
             await until_permitted(self.permitted)  # before its time-out begins
@@ -150,9 +152,9 @@ class Endpoint:
         except LabelstreamError as error:
             now = self._clock()
             self.stats["failures"] += 1
-            counts = first and not (quiet and isinstance(error, RefusedError))
+            counts = first and not (RefusedError in at_once and isinstance(error, RefusedError))
             if counts:
-                self._failed(form, text, now)
+                self._failed(form, text, now, in_a_row=not isinstance(error, at_once))
             late = is_late(error.__cause__)
             if counts and self._lacks_room(error, text, now, late=late):
                 self.limit.failed(error, late=late)
@@ -198,8 +200,8 @@ class Endpoint:
         seconds = self._timeout if late else max(_CROWDED_SECONDS, self.limit.pace.latency)
         return other != text and now - at < seconds
 
-    def _failed(self, form: Form, text: int, now: float) -> None:
-        form.evidence.failed(text, now)
+    def _failed(self, form: Form, text: int, now: float, *, in_a_row: bool) -> None:
+        form.evidence.failed(text, now, in_a_row=in_a_row)
         if self.limit.available and form.evidence.suspicious and (form.trying is None or form.trying.done()):
             form.trying = _apart(self._suspect(form))
 
@@ -224,7 +226,7 @@ class Endpoint:
                     fix=getattr(error, "fix", "") or None,
                 )
             return
-        self._away = form
+        self._away, self._unreadable = form, isinstance(failure.error, AnswerError)
         self.limit.leave(error)
 
     async def _try_harmless(self, form: Form, number: int) -> None:
@@ -262,7 +264,7 @@ class Endpoint:
         try:
             await until_permitted(self.permitted)
             self.stats["calls"] += 1
-            await self._request(body, form.check, self._soon)
+            await self._request(body, form.check if self._unreadable else None, self._soon)
         except LabelstreamError as error:
             self.stats["failures"] += 1
             form.evidence.failed(text, self._clock())

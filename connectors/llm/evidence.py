@@ -50,9 +50,10 @@ class Evidence:
         if first:
             self._calls.append(Call(text, now, True))
 
-    def failed(self, text: int, now: float) -> None:
-        """The first call of a text failed."""
-        self._in_a_row.add(text)
+    def failed(self, text: int, now: float, *, in_a_row: bool = True) -> None:
+        """The first call of a text failed. ``in_a_row``: it may be that all fail."""
+        if in_a_row:
+            self._in_a_row.add(text)
         self._calls.append(Call(text, now, False))
 
     @property

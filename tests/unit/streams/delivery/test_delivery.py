@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from streams.core.codec import encode
+from streams.core.context import resting
 from streams.core.messages import Row
 from streams.core.outcomes import Retry
 from streams.core.records import Commit, Outgoing, Partition
@@ -333,3 +334,49 @@ async def test_nothing_is_begun_whose_output_is_full_until_there_is_room(full: s
     delivery.resume()
     await settle(delivery)
     assert broker.rows() == ["0", "1", "2", "3", "4"]
+
+
+async def test_no_more_than_twice_as_many_messages_are_started_if_all_wait_for_another_try() -> None:
+    broker = Broker()
+    go_on = asyncio.Event()
+    asked: list[str] = []
+
+    async def failing(message: Row) -> Any:
+        asked.append(message.row_id)
+        with resting():
+            await go_on.wait()
+        return await label(message)
+
+    delivery = make(broker, failing, Limits({"label": 3}))
+    await take_over(delivery, {ROWS: Commit(-1)}, 1)
+    for offset in range(20):
+        delivery.offer(record(offset, str(offset)), 1)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert 3 <= len(asked) < 6
+    go_on.set()
+    await settle(delivery)
+    assert sorted(map(int, broker.rows())) == list(range(20))
+
+
+async def test_messages_that_wait_keep_no_others_out() -> None:
+    broker = Broker()
+    go_on = asyncio.Event()
+
+    async def first_two_fail(message: Row) -> Any:
+        if message.row_id in "01":
+            with resting():
+                await go_on.wait()
+        return await label(message)
+
+    delivery = make(broker, first_two_fail, Limits({"label": 3}))
+    await take_over(delivery, {ROWS: Commit(-1)}, 1)
+    for offset in range(20):
+        delivery.offer(record(offset, str(offset)), 1)
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert sorted(map(int, broker.rows())) == list(range(2, 20))
+    go_on.set()
+    await settle(delivery)
+    assert len(broker.rows()) == 20
+    assert delivery.in_flight == 0

@@ -197,7 +197,7 @@ class Endpoint:
         if isinstance(error, OverloadedError) and error.after is not None:
             return True
         (other, at), self._crowded[late] = self._crowded[late], (text, now)
-        seconds = self._timeout if late else max(_CROWDED_SECONDS, self.limit.pace.latency)
+        seconds = 2 * self._timeout if late else max(_CROWDED_SECONDS, self.limit.pace.latency)
         return other != text and now - at < seconds
 
     def _failed(self, form: Form, text: int, now: float, *, in_a_row: bool) -> None:

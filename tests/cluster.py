@@ -272,9 +272,12 @@ class Cluster:
             f"leaders of {topic}",
         )
 
-    async def reassign(self, replicas: Mapping[str, Sequence[int]]) -> None:
-        """Give every partition of each topic these replicas; returns when it has begun."""
-        partitions = {topic: sorted(self.places(topic)) for topic in replicas}
+    async def reassign(
+        self, replicas: Mapping[str, Sequence[int]], only: Sequence[int] | None = None
+    ) -> None:
+        """Give every partition of each topic these replicas, or the partitions in ``only``; returns when it
+        has begun."""
+        partitions = {topic: sorted(self.places(topic) if only is None else only) for topic in replicas}
         wanted = {topic: (partitions[topic], brokers) for topic, brokers in replicas.items()}
         client = AIOKafkaClient(bootstrap_servers=self.address)
         await client.bootstrap()
@@ -296,7 +299,8 @@ class Cluster:
         """Set one of the topic's settings."""
         entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
         resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
-        for done in self.admin().incremental_alter_configs([resource]).values():
+        admin = self.admin()  # kept: an admin that is gone fails what it was asked
+        for done in admin.incremental_alter_configs([resource]).values():
             done.result(60)
 
     def _launch(self, broker: int) -> None:

@@ -267,10 +267,13 @@ class GroupConsumer:
                     return
                 # Still a member of the same generation: no partition was lost.
                 log.warning("work_resumed", reason=str(lost))
-                await asyncio.sleep(WORK_PAUSE / 5)
+                pause = WORK_PAUSE / 5
             except RetryableError as error:
                 log.warning("work_resumed", reason=str(error))
-                await asyncio.sleep(error.after or WORK_PAUSE)
+                pause = error.after or WORK_PAUSE
+            # What the next try does not find written must not be written behind its back.
+            self.producer.fence_unconfirmed()
+            await asyncio.sleep(pause)
 
     async def _end_session(self) -> None:
         session, self._session = self._session, None
@@ -286,14 +289,11 @@ class GroupConsumer:
                 self.producer.fence()
             # A removed member has nothing to finish: others have its partitions.
             await asyncio.wait([task], timeout=SETTLE_SECONDS if owner else 0.1)
-            if not task.done():
-                task.cancel()
-                await asyncio.wait([task], timeout=SETTLE_SECONDS)
-                self.producer.fence()
         finally:
             if not task.done():
                 task.cancel()
                 await asyncio.wait([task], timeout=SETTLE_SECONDS)
+            self.producer.fence_unconfirmed()
 
 
 def raise_failed_tasks(consumer: AIOKafkaConsumer) -> None:

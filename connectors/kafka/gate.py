@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
 from aiokafka.client import ConnectionGroup
 from aiokafka.errors import NodeNotReadyError
-from aiokafka.producer.sender import Sender as AioSender
 
-from streams.core.errors import LeaseLostError
-from streams.ports.kafka import Lease
-
-_LOOK_AGAIN = 0.02
 _PRODUCE = b"\x00\x00"
 
 
-class _LeaseAwayError(Exception):
+class LeaseAwayError(Exception):
     """Nothing was written. It is no Kafka error, so that aiokafka does not handle it."""
 
 
@@ -37,17 +30,17 @@ class _LastLook:
         self._held = held
 
     def write(self, data: bytes) -> None:
-        """Raises _LeaseAwayError for a produce request that may not be sent."""
+        """Raises LeaseAwayError for a produce request that may not be sent."""
         # Four bytes of size, then the kind of the request.
         if data[4:6] == _PRODUCE and not self._held():
-            raise _LeaseAwayError
+            raise LeaseAwayError
         self._write(data)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._writer, name)
 
 
-class _GatedClient:
+class GatedClient:
     """aiokafka's client for a sender: before a produce request is written, the lease is checked."""
 
     def __init__(self, client: Any, held: Callable[[], bool]) -> None:
@@ -67,30 +60,3 @@ class _GatedClient:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
-
-
-class GatedSender(AioSender):
-    """aiokafka's sender, which checks the lease before a request is made and when it is written."""
-
-    client: Any
-    lease: Lease | None = None
-    fenced = False
-
-    async def _send_produce_req(self, node_id: int, batches: dict[Any, Any]) -> None:
-        while not self.fenced:
-            if not self._may_send():
-                await asyncio.sleep(_LOOK_AGAIN)
-                continue
-            with contextlib.suppress(_LeaseAwayError):
-                await super()._send_produce_req(node_id, batches)
-                return
-        for batch in batches.values():
-            batch.failure(exception=LeaseLostError("taken back before it was sent"))
-
-    def watch(self, lease: Lease | None) -> None:
-        """Send only while ``lease`` is valid; None: always."""
-        self.lease = lease
-        self.client = _GatedClient(self.client, self._may_send)
-
-    def _may_send(self) -> bool:
-        return not self.fenced and (self.lease is None or self.lease.held())

@@ -10,20 +10,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import deque
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextvars import Context
 from itertools import chain
 from typing import Any, NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, OutOfOrderSequenceNumber, ProducerClosed
+from aiokafka.errors import (
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    OutOfOrderSequenceNumber,
+    ProducerClosed,
+)
 
 from connectors.kafka.batch_sizes import BATCH_BYTES, BatchSizes, SizedAccumulator, new_batch, size_of
-from connectors.kafka.errors import translate
-from connectors.kafka.gate import GatedSender
+from connectors.kafka.errors import SETTING, translate
+from connectors.kafka.sending.partition_sender import PartitionSender
 from streams.core.errors import LabelstreamError, LeaseLostError, RefusedError, UnavailableError
-from streams.core.records import Outgoing, Run
+from streams.core.records import Outage, Outgoing, Partition, Run
 from streams.core.topics import MESSAGE_BYTES
 from streams.ports.kafka import Lease
 
@@ -31,20 +37,31 @@ log = structlog.get_logger()
 
 LINGER_MS = 5
 _RETRY_SECONDS = 0.2
+_REQUEST_SECONDS = 10.0
+_STOP_SECONDS = 5.0
+_PATIENCE_SECONDS = 40.0
+_LOOK_SECONDS = 0.05
 
 
 class LeasedProducer:
-    """Implements `streams.ports.kafka.Sender`. With ``lease=None`` it always sends (tools, tests)."""
+    """Implements `streams.ports.kafka.Sender`. With ``lease=None`` it always sends (commands, API)."""
 
-    def __init__(self, connection: dict[str, Any], lease: Lease | None = None) -> None:
+    def __init__(
+        self, connection: dict[str, Any], lease: Lease | None = None, *, patience: float = _PATIENCE_SECONDS
+    ) -> None:
+        """``patience``: seconds. Without a lease a person waits for the answer: a send that takes longer
+        raises UnavailableError, though what was handed over may still be written.
+        """
         self._connection = connection
         self._lease = lease
+        self._patience = patience if lease is None else None
         self._current: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
-        self._alone = asyncio.Lock()
+        self.outages: dict[Partition, Outage] = {}  # of all its producers
+        self._turns: dict[Partition, asyncio.Lock] = {}  # runs of one partition go out one after the other
+        self._alone: dict[Partition, asyncio.Lock] = {}
         self._retired: set[AIOKafkaProducer] = set()
         self._disposals: set[asyncio.Task[None]] = set()
-        self._open: set[asyncio.Future[Any]] = set()  # running batches and hand-overs
         self._written: dict[str, tuple[int, int]] = {}  # messages and bytes of each topic
         self._sizes = BatchSizes()
 
@@ -66,25 +83,52 @@ class LeasedProducer:
         await self._producer()
 
     async def stop(self) -> None:
-        """Send the waiting messages, then close."""
-        producer, self._current = self._current, None
-        if producer is not None:
-            await producer.stop()
-        await asyncio.gather(*self._disposals, return_exceptions=True)
+        """Send what is waiting, then close. What waits for a partition that cannot be written is given up."""
+        if self._current is not None:
+            self._retire(self._current)
+        if self._disposals:
+            await asyncio.wait(self._disposals, timeout=_STOP_SECONDS)
+        if self._disposals:
+            self.fence()
+            await asyncio.wait(self._disposals, timeout=_STOP_SECONDS)
 
     def fence(self) -> None:
         """Drop everything that is not confirmed: it fails with LeaseLostError and is not sent.
 
         Only what is being written to the broker at this moment may still be stored.
         """
-        producers = [*self._retired, *([self._current] if self._current is not None else [])]
-        self._current = None
+        producers, self._current = self._every, None
         for producer in producers:
-            producer._sender.fenced = True
-            producer._message_accumulator.fail_all(LeaseLostError("taken back before it was confirmed"))
+            producer._sender.fence()
             self._in_background(_dispose(producer))
 
+    def fence_unconfirmed(self) -> None:
+        """As `fence`, if anything is not confirmed."""
+        accumulators = [one._message_accumulator for one in self._every]
+        if any(one._batches or one._pending_batches for one in accumulators):
+            self.fence()
+
+    @property
+    def _every(self) -> list[AIOKafkaProducer]:
+        return [*self._retired, *([self._current] if self._current is not None else [])]
+
     async def send(self, message: Outgoing) -> int:
+        if self._patience is None:
+            return await self._send(message)
+        async with self._bounded():
+            return await self._send(message)
+
+    @contextlib.asynccontextmanager
+    async def _bounded(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._patience):
+                yield
+        except TimeoutError:
+            held = [f"{where.topic}/{where.partition}: {one.why}" for where, one in self.outages.items()]
+            reason = f"nobody knows whether it was written: {', '.join(held[:3]) or 'no answer'}"
+            raise UnavailableError(reason, setting=SETTING) from None
+
+    async def _send(self, message: Outgoing) -> int:
         while True:
             producer = await self._producer()
             await self._sizes.learn(producer.client, message.topic)
@@ -98,6 +142,7 @@ class LeasedProducer:
                     partition=message.partition,
                     headers=list(message.headers),
                 )
+                future.add_done_callback(_retrieved)
                 handed_over = True
                 self._count(message.topic, 1, size_of(message))
                 return int((await asyncio.shield(future)).offset)
@@ -116,59 +161,96 @@ class LeasedProducer:
             Run(*where, (messages[index].content for index in indices)) for where, indices in by_place.items()
         ]
         offsets = [0] * len(messages)
-        for indices, batches in zip(by_place.values(), await (await self.hand_over(runs)), strict=True):
+        async with self._bounded():
+            sending = await self.hand_over(runs)
+            # Whoever is told of a failure looks at what was written: then nothing may be under way any more.
+            outcomes = await asyncio.gather(*sending, return_exceptions=True)
+        for indices, batches in zip(by_place.values(), outcomes, strict=True):
+            if isinstance(batches, BaseException):
+                raise batches
             found = (base + at for base, count in batches for at in range(count))
             for index, offset in zip(indices, found, strict=True):
                 offsets[index] = offset
         return offsets
 
-    async def hand_over(self, runs: Sequence[Run]) -> asyncio.Task[list[list[tuple[int, int]]]]:
+    async def hand_over(self, runs: Sequence[Run]) -> list[asyncio.Task[list[tuple[int, int]]]]:
         producer = await self._producer()
         for topic in {run.topic for run in runs}:
             await self._sizes.learn(producer.client, topic)
-        try:
-            with self._handing_over():
-                batches = await self._hand_over(producer, runs)
-        except Exception as error:
-            raise await self._failed(producer, error) from error
-        return asyncio.get_running_loop().create_task(self._confirmed(producer, batches))
+        loop = asyncio.get_running_loop()
+        taken = [(Partition(run.topic, run.partition), loop.create_future()) for run in runs]
+        tasks = []
+        for run, (_, last) in zip(runs, taken, strict=True):
+            task = loop.create_task(self._send_run(producer, run, last))
+            task.add_done_callback(_retrieved)
+            tasks.append(task)
+        while wait_for := [one for where, one in taken if not one.done() and where not in self.outages]:
+            await asyncio.wait(wait_for, timeout=_LOOK_SECONDS)
+        return tasks
 
-    @contextlib.contextmanager
-    def _handing_over(self) -> Iterator[None]:
-        """Delay failures until this is over."""
-        handing = asyncio.get_running_loop().create_future()
-        self._open.add(handing)
+    async def _send_run(
+        self, producer: AIOKafkaProducer, run: Run, last: asyncio.Future[None]
+    ) -> list[tuple[int, int]]:
+        """``last`` is set when the last message is in a batch, or none will be."""
+        where = Partition(run.topic, run.partition)
         try:
-            yield
-        finally:
-            self._open.discard(handing)
-            handing.set_result(None)
-
-    async def _confirmed(
-        self, producer: AIOKafkaProducer, batches: Sequence[_Batch]
-    ) -> list[list[tuple[int, int]]]:
-        try:
+            try:
+                async with self._turns.setdefault(where, asyncio.Lock()):
+                    batches = await self._hand_over(producer, run)
+            finally:
+                last.set_result(None)
             return await _places(batches)
         except Exception as error:
             if _size_refused_by_broker(error):
-                for topic in {batch.topic for batch in batches}:
-                    self._sizes.refused(topic)
-            raise await self._failed(producer, error) from error
+                self._sizes.refused(run.topic)
+            if not isinstance(error, LabelstreamError):
+                # A batch that was refused leaves a hole in its partition's sequence numbers.
+                self._retire(producer)
+            raise translate(error) from error
 
-    async def _failed(self, producer: AIOKafkaProducer, error: Exception) -> LabelstreamError:
-        failed = translate(error)
-        if not isinstance(failed, LeaseLostError) and not isinstance(error, LabelstreamError):
-            while self._open:  # other batches are either written or not before anybody reads
-                await asyncio.wait(self._open)
-            self._drop(producer)
-        return failed
+    async def _hand_over(self, producer: AIOKafkaProducer, run: Run) -> list[_Batch]:
+        """Send through aiokafka's batch API, which costs a third of a future per message."""
+        batches: list[_Batch] = []
+        over: list[Any] = []  # what the last batch had no room for
+        messages = iter(run.messages)
+        try:
+            while True:
+                batch, now = new_batch(self._sizes.batch(run.topic)), int(time.time() * 1000)
+                count = 0
+                # The batch's own append is twice as slow; it also counts, which is done below.
+                append = batch._builder.append
+                left = chain([over.pop()], messages) if over else messages
+                for key, value, headers in left:
+                    size = len(value or b"") + len(key or b"")
+                    if size > MESSAGE_BYTES:
+                        raise RefusedError(f"too large for the topic: {size} bytes", reason="too-large")
+                    if append(count, now, key, value, headers) is None:
+                        over.append((key, value, headers))
+                        break
+                    count += 1
+                if count:
+                    # The first message is put into any batch. Without the rest, which the caller sends again.
+                    await self._sizes.refuse_larger(producer.client, run.topic, batch.size())
+                    batch._relative_offset = count
+                    batch.close()
+                    batches.append(_Batch(count, await _sent(producer, batch, run)))
+                    self._count(run.topic, count, batch.size())
+                    await asyncio.sleep(0)  # it can go out while the next is made
+                if not over:
+                    return batches
+        except BaseException:
+            # Whatever was passed on will be sent; the caller must not return before the result is known.
+            await asyncio.gather(*(batch.sent for batch in batches), return_exceptions=True)
+            raise
 
     async def _producer(self) -> AIOKafkaProducer:
-        if self._current is not None:
+        if self._current is not None and _alive(self._current):
             return self._current
         async with self._starting:
             if self._current is not None:
-                return self._current
+                if _alive(self._current):
+                    return self._current
+                self.fence()
             producer = AIOKafkaProducer(
                 **self._connection,
                 enable_idempotence=True,
@@ -177,30 +259,23 @@ class LeasedProducer:
                 max_batch_size=BATCH_BYTES,
                 max_request_size=MESSAGE_BYTES,
                 metadata_max_age_ms=60_000,
+                # A broker that stands still is given up for another leader.
+                request_timeout_ms=int(_REQUEST_SECONDS * 1000),
             )
-            own = producer._sender
             queue = SizedAccumulator(
                 producer.client.cluster,
                 BATCH_BYTES,
                 0,
-                own._request_timeout_ms / 1000,
-                txn_manager=own._txn_manager,
+                _REQUEST_SECONDS,
+                txn_manager=producer._sender._txn_manager,
                 linger_ms=LINGER_MS,
             )
             queue.sizes = self._sizes
-            producer._message_accumulator = queue
-            gated = GatedSender(
-                own.client,
-                acks=own._acks,
-                txn_manager=own._txn_manager,
-                message_accumulator=queue,
-                retry_backoff_ms=int(own._retry_backoff * 1000),
-                request_timeout_ms=own._request_timeout_ms,
-            )
-            gated.watch(self._lease)
-            producer._sender = gated
+            producer._message_accumulator = producer._sender._message_accumulator = queue
+            producer._sender = PartitionSender.take_over(producer._sender, self._lease, self.outages)
             try:
-                await producer.start()
+                # Its tasks outlive the message that is sent first: their log lines are not about its row.
+                await asyncio.get_running_loop().create_task(producer.start(), context=Context())
             except BaseException as error:
                 producer._closed = True
                 await producer.client.close()
@@ -209,10 +284,6 @@ class LeasedProducer:
                 raise
             self._current = producer
             return producer
-
-    def _drop(self, producer: AIOKafkaProducer) -> None:
-        if self._current is producer:
-            self.fence()
 
     def _retire(self, producer: AIOKafkaProducer) -> None:
         """Continue with a new producer; the old one sends its messages, because other partitions are in
@@ -255,67 +326,18 @@ class LeasedProducer:
         await asyncio.sleep(_RETRY_SECONDS)
 
     async def _send_alone(self, message: Outgoing) -> int:
-        """The broker refused a batch for its size. Sent alone, each message shows whether it is too large."""
-        async with self._alone:
-            producer = await self._producer()
-            try:
-                alone = Run(message.topic, message.partition, iter([message.content]))
-                return (await _places(await self._hand_over(producer, [alone])))[0][0][0]
-            except Exception as error:
-                self._retire(producer)
-                raise translate(error) from error
-
-    async def _hand_over(self, producer: AIOKafkaProducer, runs: Sequence[Run]) -> list[_Batch]:
-        """Send through aiokafka's batch API, which costs a third of a future per message.
-
-        The runs are sent in turn, batch by batch: aiokafka sends one batch of a partition, and waits for it.
-        """
-        batches: list[_Batch] = []
-        waiting = deque(enumerate(runs))
-        over: dict[int, Any] = {}  # messages for which a run's last batch had no room
-        refused: RefusedError | None = None
-        try:
-            while waiting:
-                index, run = waiting.popleft()
-                batch, now = new_batch(self._sizes.batch(run.topic)), int(time.time() * 1000)
-                count = 0
-                # The batch's own append is twice as slow; it also counts, which is done below.
-                append = batch._builder.append
-                messages = chain([over.pop(index)], run.messages) if index in over else run.messages
-                for key, value, headers in messages:
-                    size = len(value or b"") + len(key or b"")
-                    if size > MESSAGE_BYTES:
-                        raise RefusedError(f"too large for the topic: {size} bytes", reason="too-large")
-                    if append(count, now, key, value, headers) is None:
-                        over[index] = (key, value, headers)
-                        waiting.append((index, run))
-                        break
-                    count += 1
-                if not count:
-                    continue
-                try:  # the first message is put into any batch
-                    await self._sizes.refuse_larger(producer.client, run.topic, batch.size())
-                except RefusedError as error:
-                    # Without the rest of its run, which the caller sends again.
-                    refused = error
-                    over.pop(index, None)
-                    waiting = deque(one for one in waiting if one[0] != index)
-                    continue
-                batch._relative_offset = count
-                batch.close()
-                sent = await producer.send_batch(batch, run.topic, partition=run.partition)
-                batches.append(_Batch(index, run.topic, count, sent))
-                self._count(run.topic, count, batch.size())
-                self._open.add(sent)
-                sent.add_done_callback(self._open.discard)
-                await asyncio.sleep(0)  # it can be sent while the next one is made
-            if refused is not None:
-                raise refused
-        except BaseException:
-            # Whatever was passed on will be sent; the caller must not return before the result is known.
-            await asyncio.gather(*(batch.sent for batch in batches), return_exceptions=True)
-            raise
-        return batches
+        """The broker refused a batch for its size. Alone, each message learns whether it was its own."""
+        run = Run(message.topic, message.partition, iter([message.content]))
+        async with self._alone.setdefault(Partition(*message[:2]), asyncio.Lock()):
+            while True:
+                producer, last = await self._producer(), asyncio.get_running_loop().create_future()
+                try:
+                    return (await self._send_run(producer, run, last))[0][0]
+                except UnavailableError as error:
+                    # A batch before it was refused, and left a gap: then it was not written.
+                    if not isinstance(error.__cause__, OutOfOrderSequenceNumber):
+                        raise
+                    run = Run(message.topic, message.partition, iter([message.content]))
 
 
 async def send_each(connection: dict[str, Any], messages: Sequence[Outgoing]) -> None:
@@ -333,23 +355,41 @@ async def send_each(connection: dict[str, Any], messages: Sequence[Outgoing]) ->
 
 
 class _Batch(NamedTuple):
-    """A batch that aiokafka has; ``run``: the index of its run, ``messages``: their number."""
+    """A batch that aiokafka has, and how many ``messages`` it has."""
 
-    run: int
-    topic: str
     messages: int
     sent: asyncio.Future[Any]
 
 
-async def _places(batches: Sequence[_Batch]) -> list[list[tuple[int, int]]]:
-    """For each run the offsets where its batches begin, and their numbers of messages."""
+async def _sent(producer: AIOKafkaProducer, batch: Any, run: Run) -> asyncio.Future[Any]:
+    """Hand over a batch, which waits for the one before it, however long."""
+    while True:
+        with contextlib.suppress(KafkaTimeoutError):
+            sent: asyncio.Future[Any] = await producer.send_batch(batch, run.topic, partition=run.partition)
+            return sent
+
+
+async def _places(batches: Sequence[_Batch]) -> list[tuple[int, int]]:
+    """Where the batches begin, and how many messages they have."""
     outcomes = await asyncio.gather(*(batch.sent for batch in batches), return_exceptions=True)
-    places: dict[int, list[tuple[int, int]]] = {}
+    places: list[tuple[int, int]] = []
     for batch, outcome in zip(batches, outcomes, strict=True):
         if isinstance(outcome, BaseException):
             raise outcome
-        places.setdefault(batch.run, []).append((int(outcome.offset), batch.messages))
-    return [places[index] for index in sorted(places)]
+        places.append((int(outcome.offset), batch.messages))
+    return places
+
+
+def _alive(producer: AIOKafkaProducer) -> bool:
+    """Whether aiokafka's tasks run: what they fail with is told to nobody who sends later."""
+    tasks = (producer._sender.sender_task, producer.client._sync_task)
+    return not any(task is not None and task.done() for task in tasks)
+
+
+def _retrieved(future: asyncio.Future[Any]) -> None:
+    """Whoever waited for it may be gone."""
+    if not future.cancelled():
+        future.exception()
 
 
 def _size_refused_by_broker(error: Exception) -> bool:

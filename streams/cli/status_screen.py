@@ -21,6 +21,7 @@ def picture(found: dict[str, Any], at: datetime) -> RenderableType:
     return Group(
         *_missing(found["parts"]),
         _roles(found["roles"]),
+        *_outages(found["roles"]),
         *_retention(found),
         _topics(found["topics"], found["groups"]),
         *_endpoints(found["roles"]),
@@ -67,6 +68,13 @@ def _roles(roles: list[dict[str, Any]]) -> RenderableType:
             _counts(role),
         )
     return table
+
+
+def _outages(roles: list[dict[str, Any]]) -> Iterator[RenderableType]:
+    for role in roles:
+        for one in role.get("outages") or ():
+            where = f"{one['topic']}/{one['partition']}"
+            yield Text(f"{role['role']} cannot write {where} since {one['since']}: {one['why']}", style="red")
 
 
 def _retention(found: dict[str, Any]) -> Iterator[RenderableType]:

@@ -60,6 +60,13 @@ class Outgoing(NamedTuple):
         return self.key, self.value, list(self.headers)
 
 
+class Outage(NamedTuple):
+    """An output partition that cannot be written now: ``since`` when (seconds since 1970), and ``why``."""
+
+    since: float
+    why: str
+
+
 # In a commit's metadata: the incarnation of its topic, or of several by name.
 TOPIC_ID, TOPIC_IDS = "topic-id", "topic-ids"
 

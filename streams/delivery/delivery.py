@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 import structlog
 
@@ -19,6 +20,7 @@ from streams.core.context import AT_WORK, REPLAY
 from streams.core.errors import LeaseLostError, RetryableError
 from streams.core.losses import time_of
 from streams.core.messages import Row
+from streams.core.outcomes import Done, Reject
 from streams.core.records import Commit, Partition, Record
 from streams.delivery.asking import Asking
 from streams.delivery.commit_window import FURTHEST
@@ -91,7 +93,8 @@ class Delivery:
             failed=self._broken,
         )
         self._running: dict[asyncio.Task[None], Work] = {}
-        self._places = Places(limits, flow.replays)
+        self._sender = sender
+        self._places = Places(limits, flow.replays, sender)
         self._underway: dict[tuple[int, bytes], asyncio.Future[None]] = {}
 
     # --- ownership ---
@@ -118,19 +121,26 @@ class Delivery:
         """
         self._owned.stop()
         ends = asyncio.get_running_loop().time() + seconds
-        if owner and self._running:
+        if owner and (waits := self._settling()):
             # Their calls are running: the next owner of the partitions would have to repeat them.
-            await asyncio.wait(list(self._running), timeout=min(_FINISH_SECONDS, seconds / 2))
+            await asyncio.wait(waits, timeout=min(_FINISH_SECONDS, seconds / 2))
         for task, work in list(self._running.items()):
             if not (owner and work.handed_over):
                 task.cancel()
-        if self._running:
+        if waits := self._settling():
             left = ends - asyncio.get_running_loop().time()
-            await asyncio.wait(list(self._running), timeout=max(left, 0.1))
+            await asyncio.wait(waits, timeout=max(left, 0.1))
         settled = owner and not self._running
         for task in list(self._running):
             task.cancel()
         return settled
+
+    def _settling(self) -> list[asyncio.Task[None]]:
+        """What is at work, without the results that no leader takes now."""
+        outages = self._sender.outages
+        return [
+            task for task, work in self._running.items() if not (work.handed_over and work.output in outages)
+        ]
 
     def forget(self) -> None:
         """After the last commit: no partition is owned any more."""
@@ -228,8 +238,10 @@ class Delivery:
     def _held_back(self, state: Input) -> bool:
         record, route = state.waiting[0]
         outputs = (route.output, self.flow.dead_letter)
-        return state.window.span(record.offset) >= min(self._limits.span, FURTHEST) or any(
-            self._full(Partition(topic, record.partition)) for topic in outputs
+        return (
+            state.window.span(record.offset) >= min(self._limits.span, FURTHEST)
+            or Partition(route.output, record.partition) in self._sender.outages
+            or any(self._full(Partition(topic, record.partition)) for topic in outputs)
         )
 
     def _begin(self, state: Input) -> None:
@@ -258,9 +270,11 @@ class Delivery:
         """A message or a partition cannot go on: no commit will pass it."""
         self.unsure = f"unexpected {type(error).__name__}: {error}"
 
-    def _decided(self, work: Work) -> None:
+    def _decided(self, work: Work, output: Done[Any] | Reject | None) -> None:
         """The step can take another message."""
-        self._places.decided(work)
+        topic = work.route.output if isinstance(output, Done) else self.flow.dead_letter
+        where = Partition(topic, work.record.partition) if output is not None else None
+        self._places.decided(work, where)
         self._pump()
 
     def _rests(self, work: Work, resting: bool) -> None:
@@ -281,7 +295,10 @@ class Delivery:
             # The same row twice at a time (a live one and its replay): the second waits for the first.
             while (other := self._underway.get(key)) is not None:
                 work.slot.handed_over(work.state.ends)
+                self._places.paused(work)
+                self._pump()
                 await asyncio.wait([other])
+                self._places.resumed(work)
             if self._known(work):
                 self.counts[f"known:{work.route.name}"] += 1
                 work.state.window.finish(work.slot)
@@ -290,7 +307,7 @@ class Delivery:
             self._underway[key] = done
             try:
                 output = broken or await self._asking.ask(work)
-                self._decided(work)
+                self._decided(work, output)
                 if output is None or self.flow.unwanted(work.record):
                     self.counts[f"unwanted:{work.route.name}"] += 1
                 else:

@@ -10,7 +10,7 @@ from streams.core.context import TRACEPARENT, about_row
 from streams.core.errors import UndecodableError
 from streams.core.messages import Row
 from streams.core.outcomes import Reject
-from streams.core.records import Record
+from streams.core.records import Partition, Record
 from streams.delivery.commit_window import CommitWindow, OutputEnds, Slot
 from streams.delivery.deduplication import Memory, bytes_identity, recovered_by, row_identity
 from streams.delivery.history import History
@@ -71,6 +71,7 @@ class Work:
         "kind",
         "message",
         "on_rest",
+        "output",
         "record",
         "resting",
         "route",
@@ -91,6 +92,7 @@ class Work:
         self.asking = True  # a step is processing it
         self.resting = False  # the step waits before it tries it again
         self.on_rest: Callable[[Work, bool], None] | None = None
+        self.output: Partition | None = None  # where its result goes, once that is known
         self.handed_over = False  # its output was passed to the sender
         self.message: Row | None = None
         self.identity = b""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import platform
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import Protocol
+from typing import Any, Protocol
 
 from prometheus_client.metrics_core import Metric
 
 from streams.core.messages import Augmented, Labeled, Row
+from streams.core.records import Outage, Partition
 from streams.observability import metrics as m
 from streams.observability.losses import LossReporter
 from streams.ports.kafka import WaitsFor
@@ -95,6 +98,27 @@ def waits_metric(waits: Iterable[WaitsFor], steps: Mapping[str, str]) -> Metric:
     return m.WAITS_FOR_READERS.family(
         {(steps.get(wait.topic, ""), wait.topic, wait.group): 1.0 for wait in waits}
     )
+
+
+def outage_metric(outages: Mapping[Partition, Outage]) -> Metric:
+    """Output partitions that cannot be written."""
+    now = time.time()
+    return m.PARTITION_OUTAGE.family(
+        {(where.topic, str(where.partition)): now - outage.since for where, outage in dict(outages).items()}
+    )
+
+
+def outages_of(outages: Mapping[Partition, Outage]) -> list[dict[str, Any]]:
+    """The same for a role's state."""
+    return [
+        {
+            "topic": where.topic,
+            "partition": where.partition,
+            "since": datetime.fromtimestamp(outage.since, UTC).isoformat(timespec="seconds"),
+            "why": outage.why,
+        }
+        for where, outage in sorted(dict(outages).items())
+    ]
 
 
 def lost_metrics(losses: LossReporter) -> Iterable[Metric]:

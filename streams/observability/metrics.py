@@ -120,6 +120,13 @@ LOST_AT = _gauge(
     "topic",
     "group",
 )
+PARTITION_OUTAGE = _gauge(
+    "partition_outage_seconds",
+    _WORKERS,
+    "For how long an output partition has not been writable, while something waits to be written to it.",
+    "topic",
+    "partition",
+)
 LAG_SECONDS = _gauge(
     "lag_seconds", (*_AGENTS, *_SINK), "Age of the oldest of them; 0 without any.", "step", "topic"
 )

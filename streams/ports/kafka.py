@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mappi
 from typing import Literal, NamedTuple, Protocol
 from uuid import UUID
 
-from streams.core.records import Commit, Outgoing, Partition, Record, Run
+from streams.core.records import Commit, Outage, Outgoing, Partition, Record, Run
 
 
 class Lease(Protocol):
@@ -37,7 +37,15 @@ class Lease(Protocol):
 
 
 class Sender(Protocol):
-    """The idempotent, non-transactional producer; every request to the broker checks the lease."""
+    """The idempotent, non-transactional producer; every request to the broker checks the lease.
+
+    A partition that cannot be written (it has no leader, or too few replicas) delays only what is sent to it;
+    that waits for as long as it takes.
+    """
+
+    @property
+    def outages(self) -> Mapping[Partition, Outage]:
+        """The partitions that cannot be written now."""
 
     async def send(self, message: Outgoing) -> int:
         """Send, wait for the broker's confirmation, return the offset.
@@ -58,12 +66,12 @@ class Sender(Protocol):
 class BulkSender(Sender, Protocol):
     """A sender whose confirmations can be awaited later."""
 
-    async def hand_over(self, runs: Sequence[Run]) -> Task[list[list[tuple[int, int]]]]:
-        """As ``send_many``, but returns when the last message is in a batch.
+    async def hand_over(self, runs: Sequence[Run]) -> Sequence[Task[list[tuple[int, int]]]]:
+        """As ``send_many``, but returns when the last message of each run is in a batch, or its partition
+        cannot be written now.
 
-        The task waits for the confirmations; its result is, for each run, where its batches begin and how
-        many messages they have. Both this method and the task raise as ``send_many``, this one only after
-        everything passed before is settled.
+        The task of each run waits for the confirmations; its result is where the run's batches begin and how
+        many messages they have. It raises as ``send_many``, once the run is settled.
         """
 
 

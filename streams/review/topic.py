@@ -11,7 +11,7 @@ from connectors.kafka.producer import LeasedProducer
 from streams.core.codec import REPLAY_JOB, encode, headers_of
 from streams.core.errors import UnavailableError
 from streams.core.messages import Labeled
-from streams.core.records import Outgoing, Record
+from streams.core.records import Outgoing, Partition, Record
 from streams.core.settings import Settings
 from streams.core.topics import Topics, partition_of
 from streams.review.leases import JOB, Reviews
@@ -55,6 +55,13 @@ class _Wire:
     async def publish(self, message: Labeled, partitions: int) -> None:
         """To the partition of the row's text, where the model's label of the row is."""
         partition = partition_of(message.text, partitions)
+        if (outage := self.producer.outages.get(Partition(self.topics.labeled, partition))) is not None:
+            # At once: each try would be one more message that waits there.
+            raise UnavailableError(
+                f"{self.topics.labeled}/{partition} cannot be written: {outage.why}",
+                setting="KAFKA_BOOTSTRAP_SERVERS",
+                after=2.0,
+            )
         headers = [*headers_of(message), (REPLAY_JOB, JOB)]
         outgoing = Outgoing(self.topics.labeled, partition, message.row_id.encode(), encode(message), headers)
         try:

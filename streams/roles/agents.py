@@ -40,6 +40,8 @@ from streams.observability.collectors import (
     cache_metrics,
     lost_metrics,
     member_metrics,
+    outage_metric,
+    outages_of,
     waits_metric,
 )
 from streams.observability.health import Health
@@ -165,6 +167,7 @@ async def _deliver(
         yield call_seconds.collect()
         yield from lags.measure()
         yield waits_metric(headroom.waits, writers)
+        yield outage_metric(producer.outages)
         yield from lost_metrics(losses)
         yield from member_metrics(lease)
         yield LABEL_VERSION.one(1.0, live.version, live.model)
@@ -177,6 +180,7 @@ async def _deliver(
             "taking_over": sorted(f"{one.topic}/{one.partition}" for one in delivery.taking_over()),
             "lost": dict(losses.counts),
             "waits_for": [wait._asdict() for wait in headroom.waits],
+            "outages": outages_of(producer.outages),
             "endpoints": {name: vars(model.state()) for name, model in models.items()},
         }
 
@@ -188,7 +192,7 @@ async def _deliver(
             return problem
         if not all(model.available for model in models.values()) or headroom.waits:
             return ""  # it waits for Kafka; the log says so
-        return await lag_owed(view, lease, delivery.taking_over())
+        return await lag_owed(view, lease, {*delivery.taking_over(), *producer.outages})
 
     health.measure, health.state = measure, state
     for_short_waits()

@@ -24,7 +24,13 @@ from streams.core.availability import until_available
 from streams.core.losses import Losses
 from streams.core.settings import Settings
 from streams.jobs.in_flight_rows import InFlightReader
-from streams.observability.collectors import member_metrics, poller_metrics, waits_metric
+from streams.observability.collectors import (
+    member_metrics,
+    outage_metric,
+    outages_of,
+    poller_metrics,
+    waits_metric,
+)
 from streams.observability.health import Health
 from streams.observability.metrics import CREATED_TO_POLLED, STAGE_LATENCY, Histogram
 from streams.observability.watchdog import Watchdog
@@ -102,6 +108,7 @@ async def poller(settings: Settings, health: Health) -> None:
             unread=bool(poller and poller.problem),
         )
         yield waits_metric(headroom.waits, {topics.rows: "poll"})
+        yield outage_metric(group.producer.outages)
         yield latency.collect()
         yield from member_metrics(group.lease)
 
@@ -110,6 +117,8 @@ async def poller(settings: Settings, health: Health) -> None:
             return problem
         if not await view.assigned(group.lease.member):
             return ""  # it stands by
+        if group.producer.outages:
+            return ""  # its page waits for a partition; the log says so
         await client.command("SELECT 1")
         return "the source table has not been looked at"
 
@@ -120,6 +129,7 @@ async def poller(settings: Settings, health: Health) -> None:
             "counts": dict(counts),
             "waits_for": waits,
             "losses": len(losses.open),
+            "outages": outages_of(group.producer.outages),
             "problem": active[0].problem if active else "",
         }
 

@@ -21,7 +21,13 @@ from connectors.kafka.group_view import GroupView
 from connectors.kafka.tail import TailReader
 from streams.core.availability import until_available
 from streams.core.settings import Settings
-from streams.observability.collectors import lost_metrics, member_metrics, sink_metrics
+from streams.observability.collectors import (
+    lost_metrics,
+    member_metrics,
+    outage_metric,
+    outages_of,
+    sink_metrics,
+)
 from streams.observability.health import Health
 from streams.observability.losses import LossReporter
 from streams.observability.metrics import STAGE_LATENCY, Histogram
@@ -72,17 +78,21 @@ async def sink(settings: Settings, health: Health) -> None:
         yield latency.collect()
         yield from lags.measure()
         yield from lost_metrics(losses)
+        yield outage_metric(group.producer.outages)
         yield from member_metrics(group.lease)
 
     async def owes() -> str:
         if problem := await membership_owed(settings, group.lease):
             return problem
+        if group.producer.outages:
+            return ""  # its dead letters wait for a partition; the log says so
         if owed := await lag_owed(view, group.lease):
             await client.command("SELECT 1")  # if it does not answer, nothing is owed
         return owed
 
     def state() -> dict[str, Any]:
-        return {"counts": dict(storing.counts), "lost": dict(losses.counts)}
+        outages = outages_of(group.producer.outages)
+        return {"counts": dict(storing.counts), "lost": dict(losses.counts), "outages": outages}
 
     health.measure, health.state = measure, state
     health.working()

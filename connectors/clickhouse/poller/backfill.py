@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Mapping, Sequence
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.poller.cursor import Cursor
@@ -18,7 +18,7 @@ from connectors.clickhouse.source.table import SourceRow, SourceTable
 from streams.core.codec import decode
 from streams.core.errors import LeaseLostError, UndecodableError
 from streams.core.messages import Row
-from streams.core.records import Outgoing, Run
+from streams.core.records import Outage, Outgoing, Partition, Run
 from streams.core.settings import Settings
 from streams.core.times import micros_of
 from streams.core.topics import Topics
@@ -173,6 +173,7 @@ class _Nobody:
     """A sender and lease for code that only makes messages, and leaves the sending to others."""
 
     generation = -1
+    outages: Mapping[Partition, Outage] = {}
 
     def held(self) -> bool:
         return False
@@ -186,7 +187,7 @@ class _Nobody:
     async def send_many(self, messages: Sequence[Outgoing]) -> list[int]:
         raise LeaseLostError("nothing is sent from here")
 
-    async def hand_over(self, runs: Sequence[Run]) -> asyncio.Task[list[list[tuple[int, int]]]]:
+    async def hand_over(self, runs: Sequence[Run]) -> Sequence[asyncio.Task[list[tuple[int, int]]]]:
         raise LeaseLostError("nothing is sent from here")
 
 

@@ -47,7 +47,7 @@ class _OnTheWay(NamedTuple):
     time. ``newest``: of the page. ``bulk_waits``, ``row_waits``: seconds of each row, as an array and a list.
     """
 
-    confirming: asyncio.Task[list[list[tuple[int, int]]]]
+    confirming: Sequence[asyncio.Task[list[tuple[int, int]]]]
     places: Sequence[tuple[Partition, int]]
     newest: int
     now: int
@@ -191,7 +191,7 @@ class Publisher:
         way, self._way = self._way, None
         if way is not None:
             self._unsure = True
-            await asyncio.gather(way.confirming, return_exceptions=True)
+            await asyncio.gather(*way.confirming, return_exceptions=True)
 
     def named(self, page: Sequence[SourceRow]) -> list[Outgoing]:
         """The messages that `publish` would send for ``page``, which then counts as published. For a
@@ -233,7 +233,7 @@ class Publisher:
 
     async def _settle(self, way: _OnTheWay) -> int:
         with self._refusals():
-            confirmed = await way.confirming
+            confirmed = await _confirmed(way.confirming)
         for (where, latest), batches in zip(way.places, confirmed, strict=True):
             (first, _), (last, count) = batches[0], batches[-1]
             self._note(where, first, last + count - 1, latest, way.now, sum(count for _, count in batches))
@@ -306,6 +306,17 @@ class Publisher:
         """``count`` messages are confirmed, from offset ``first`` to ``last``."""
         self._counts["published" if where.topic == self._topics.rows else "dead_letters:too-large"] += count
         self.starts.add(where, first, last, newest, now)
+
+
+async def _confirmed(sending: Sequence[asyncio.Task[list[tuple[int, int]]]]) -> list[list[tuple[int, int]]]:
+    """Of each run; raises the first failure once all are settled."""
+    outcomes = await asyncio.gather(*sending, return_exceptions=True)
+    places = []
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+        places.append(outcome)
+    return places
 
 
 def _runs(messages: Sequence[NamedMessage]) -> list[tuple[Run, int]]:

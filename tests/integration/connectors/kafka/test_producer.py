@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError
 
 from connectors.kafka import batch_sizes
 from connectors.kafka.connection import connection
@@ -244,7 +243,7 @@ async def test_runs_take_turns_and_keep_their_order(arguments: dict[str, Any], t
 
         return Run(run.topic, run.partition, messages())
 
-    places = await (await producer.hand_over([watched(run) for run in runs]))
+    places = await asyncio.gather(*await producer.hand_over([watched(run) for run in runs]))
     await producer.stop()
     assert places[1] == [(0, 3)]
     assert len(places[0]) > 2
@@ -265,75 +264,52 @@ async def test_a_run_that_is_refused_leaves_the_others_written(arguments: dict[s
         Run(topic, 0, iter([(b"large", b"x" * 50_000, [])])),
         Run(topic, 1, iter([(b"small", b"x", [])])),
     ]
+    large, small = await producer.hand_over(runs)
     with pytest.raises(RefusedError):
-        await (await producer.hand_over(runs))
+        await large
+    assert await small == [(0, 1)]
     await producer.stop()
     assert await written(arguments, topic) == {b"small": 1}
 
 
-class Broker:
-    """aiokafka's producer, as far as batches go; a test answers for the broker."""
-
-    def __init__(self) -> None:
-        self.client = self  # which knows no broker that it could ask for a topic's limit
-        self.sent: list[asyncio.Future[Any]] = []
-        self.full = asyncio.Event()  # while it is not set, what comes second waits before it is taken
-        self.full.set()
-
-    def get_random_node(self) -> None: ...
-
-    async def send_batch(self, batch: Any, topic: str, partition: int) -> asyncio.Future[Any]:
-        await self.full.wait()
-        self.sent.append(asyncio.get_running_loop().create_future())
-        return self.sent[-1]
+async def test_a_failure_of_many_is_told_when_all_are_settled(arguments: dict[str, Any], topic: str) -> None:
+    """Who hears of it looks at what was written: nothing may come later."""
+    producer = LeasedProducer(arguments)
+    large = Outgoing(topic, 0, b"large", b"x" * 50_000)
+    small = [Outgoing(topic, 1, b"%d" % number, b"x") for number in range(200)]
+    with pytest.raises(RefusedError):
+        await producer.send_many([large, *small])
+    assert (await written(arguments, topic)).total() == 200
+    await producer.stop()
 
 
-WRITTEN = type("Written", (), {"offset": 7})
-
-
-async def test_a_failure_is_told_when_nothing_else_is_on_its_way(
-    arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+async def test_runs_of_one_partition_go_out_in_the_order_of_their_handing_over(
+    arguments: dict[str, Any], topic: str
 ) -> None:
-    """Who hears of it learns what is written: what was handed over later is there by then, or never."""
-    producer, broker = LeasedProducer(arguments), Broker()
-    producer._current = broker
-    dropped: list[bool] = []
-    monkeypatch.setattr(producer, "_drop", lambda _: dropped.append(broker.sent[1].done()))
-    first = await producer.hand_over([Run("t", 0, iter([(b"1", b"x", [])]))])
-    second = await producer.hand_over([Run("t", 1, iter([(b"2", b"x", [])]))])
-    broker.sent[0].set_exception(KafkaError("no"))
-    await asyncio.sleep(0.05)
-    assert not first.done()
-    broker.sent[1].set_result(WRITTEN)
+    producer = LeasedProducer(arguments)
+    every = [[(b"%d" % (100 * first + at), b"x", []) for at in range(100)] for first in range(4)]
+    runs = [Run(topic, 0, iter(messages)) for messages in every]
+    sending = [task for run in runs for task in await producer.hand_over([run])]
+    places = await asyncio.gather(*sending)
+    await producer.stop()
+    assert [sum(count for _, count in some) for some in places] == [100] * 4
+    found = [record.key async for records in TailReader(arguments).read(topic, 0, 0) for record in records]
+    assert found == [b"%d" % number for number in range(400)]
+
+
+async def test_a_producer_whose_task_has_failed_is_replaced(arguments: dict[str, Any], topic: str) -> None:
+    """aiokafka tells whoever waits, and nobody who comes later."""
+    producer = LeasedProducer(arguments)
+    await producer.send(Outgoing(topic, 0, b"before", b"x"))
+    assert producer._current is not None
+    sender: Any = producer._current._sender
+
+    def broken(now: float) -> None:
+        raise RuntimeError("impossible")
+
+    sender._drained = broken
     with pytest.raises(LabelstreamError):
-        await first
-    assert dropped == [True]
-    assert await second == [[(7, 1)]]
-
-
-async def test_a_failure_waits_for_what_is_being_handed_over(
-    arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    producer, broker = LeasedProducer(arguments), Broker()
-    producer._current = broker
-    dropped: list[int] = []
-    monkeypatch.setattr(producer, "_drop", lambda _: dropped.append(sum(one.done() for one in broker.sent)))
-    first = await producer.hand_over([Run("t", 0, iter([(b"1", b"x", [])]))])
-    runs = [Run("t", number, iter([(b"2", b"x", [])])) for number in (1, 2)]
-    handing = asyncio.create_task(producer.hand_over(runs))
-    while len(broker.sent) < 2:
-        await asyncio.sleep(0)
-    broker.full.clear()  # the second run's batch waits
-    broker.sent[0].set_exception(KafkaError("no"))
-    broker.sent[1].set_result(WRITTEN)
-    await asyncio.sleep(0.05)
-    assert not first.done()
-    broker.full.set()
-    second = await handing
-    await asyncio.sleep(0.05)
-    assert not first.done()
-    broker.sent[2].set_exception(KafkaError("nor this"))
-    for failed in (first, second):
-        with pytest.raises(LabelstreamError):
-            await failed
-    assert dropped == [3, 3]
+        await producer.send(Outgoing(topic, 0, b"lost", b"x"))
+    await producer.send(Outgoing(topic, 0, b"after", b"x"))
+    await producer.stop()
+    assert await written(arguments, topic) == {b"before": 1, b"after": 1}

@@ -32,7 +32,7 @@ class Member:
         self.group = GroupConsumer(
             {},
             ConsumerGroup("group", {"store": ("labeled",)}),
-            producer=SimpleNamespace(fence=self._fence),  # type: ignore[arg-type]
+            producer=SimpleNamespace(fence=self._fence, fence_unconfirmed=lambda: None),  # type: ignore[arg-type]
         )
         self.running = asyncio.create_task(self.group.join(self._work))
 

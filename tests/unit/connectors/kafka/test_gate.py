@@ -9,7 +9,7 @@ import pytest
 from aiokafka.client import ConnectionGroup
 from aiokafka.errors import NodeNotReadyError
 
-from connectors.kafka.gate import _GatedClient, _LeaseAwayError
+from connectors.kafka.gate import GatedClient, LeaseAwayError
 
 PRODUCE = b"\x00\x00\x00\x09\x00\x00 a request"
 METADATA = b"\x00\x00\x00\x09\x00\x03 a request"
@@ -47,14 +47,14 @@ async def test_a_connection_that_is_lost_as_it_is_made_is_not_written_to(
     connection: Connection | None,
 ) -> None:
     with pytest.raises(NodeNotReadyError):  # aiokafka tries again, with the same sequence numbers
-        await _GatedClient(Client(connection), lambda: True).send(0, PRODUCE)
+        await GatedClient(Client(connection), lambda: True).send(0, PRODUCE)
 
 
 async def test_messages_go_out_with_the_lease_alone_and_whatever_else_always() -> None:
     connection, held = Connection(), [True, False]
-    client = _GatedClient(Client(connection), lambda: held.pop(0))
+    client = GatedClient(Client(connection), lambda: held.pop(0))
     await client.send(0, PRODUCE)
-    with pytest.raises(_LeaseAwayError):
+    with pytest.raises(LeaseAwayError):
         await client.send(0, PRODUCE)
     await client.send(0, METADATA)
     assert connection.written == [PRODUCE, METADATA]

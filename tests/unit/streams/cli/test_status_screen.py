@@ -48,6 +48,14 @@ FOUND: dict[str, Any] = {
                     "reason": "[it] does not answer",
                 }
             },
+            "outages": [
+                {
+                    "topic": "esk.labeled",
+                    "partition": 3,
+                    "since": "2026-01-31T09:00:00+00:00",
+                    "why": "it has no leader",
+                }
+            ],
         },
         {
             "role": "poller",
@@ -90,6 +98,7 @@ def test_everything_that_was_found_is_on_the_screen() -> None:
         "done label 90",
         "[it] does not answer",  # what others say is no markup
         "does not answer: refused",
+        "agents cannot write esk.labeled/3 since 2026-01-31T09:00:00+00:00: it has no leader",
         "publishes nothing: none of [3] rows has a time",
         "poller waits for its readers: esk-agents has 70000 messages of esk.rows to read",
         "esk-sink is late in esk.labeled: 7 messages wait",

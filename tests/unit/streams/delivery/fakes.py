@@ -13,7 +13,7 @@ from streams.core.codec import encode
 from streams.core.errors import LeaseLostError, RefusedError
 from streams.core.messages import Labeled, Row
 from streams.core.outcomes import Done, Reject, Retry
-from streams.core.records import Commit, Outgoing, Partition, Record
+from streams.core.records import Commit, Outage, Outgoing, Partition, Record
 from streams.delivery.delivery import Delivery, _nobody
 from streams.delivery.ownership import Report
 from streams.delivery.routes import Flow, Limits, Route
@@ -28,6 +28,7 @@ class Broker:
 
     def __init__(self) -> None:
         self.logs: dict[tuple[str, int], list[Outgoing]] = {}
+        self.outages: dict[Partition, Outage] = {}
         self.generation = 1
         self.incarnations: dict[str, int] = {}
         self.may_write = asyncio.Event()

@@ -79,6 +79,14 @@ class Life:
         raise NotImplementedError
 
 
+class FakeProducer:
+    """What a group asks of its producer."""
+
+    def fence(self) -> None: ...
+
+    def fence_unconfirmed(self) -> None: ...
+
+
 class GroupLife(Life):
     """A role over a `GroupConsumer`."""
 
@@ -89,7 +97,7 @@ class GroupLife(Life):
         self.fault.watch(consumer._coordinator, "fetch_committed_offsets")
         self.fault.watch(consumer, "getmany", "commit", "seek")
         self.monkeypatch.setattr(consumers, "AIOKafkaConsumer", lambda **_: consumer)
-        fence = self.fault.watch(SimpleNamespace(fence=lambda: None), "fence")
+        fence = self.fault.watch(FakeProducer(), "fence", "fence_unconfirmed")
         self.group = GroupConsumer({}, ConsumerGroup("group", {"s": ("t",)}), producer=fence)
         self.fault.watch(self.group.lease, "renew")
         running = asyncio.create_task(self.group.join(self.work))
@@ -292,7 +300,9 @@ class AgentsLife(Life):
         self.fault.watch(broker, *TAIL, *SENDER)
         self.fault.watch(app._thread, "renew_lease", "committed", "commit_positions")
         self.fault.watch(app, "start")
-        producer = self.fault.watch(SimpleNamespace(fence=lambda: None), "fence")
+        producer = self.fault.watch(
+            SimpleNamespace(fence=lambda: None, fence_unconfirmed=lambda: None), "fence"
+        )
         lease = GroupLease()
         work = delivery.make(broker)
         work._lease = work._outbox._lease = lease

@@ -24,7 +24,7 @@ from connectors.clickhouse.source.table import SourceRow
 from streams.core.codec import CREATED_AT
 from streams.core.context import TRACEPARENT
 from streams.core.errors import ConfigurationError, LeaseLostError, RefusedError, UnavailableError
-from streams.core.records import Outgoing, Partition, Record, Run
+from streams.core.records import Outage, Outgoing, Partition, Record, Run
 from streams.core.settings import Settings
 from streams.core.times import micros_of, moment
 from streams.core.topics import Topics
@@ -40,6 +40,7 @@ class FakeKafka:
 
     def __init__(self) -> None:
         self.logs: dict[Partition, list[Record]] = {}
+        self.outages: dict[Partition, Outage] = {}
         self.ids: dict[str, uuid.UUID] = {}
         self.fail_after: int | None = None
         self.largest = 1_000_000
@@ -66,17 +67,13 @@ class FakeKafka:
     async def send_many(self, messages: Sequence[Outgoing]) -> list[int]:
         return [await self.send(message) for message in messages]
 
-    async def hand_over(self, runs: Sequence[Run]) -> asyncio.Task[list[list[tuple[int, int]]]]:
-        async def sent() -> list[list[tuple[int, int]]]:
+    async def hand_over(self, runs: Sequence[Run]) -> list[asyncio.Task[list[tuple[int, int]]]]:
+        async def sent(run: Run) -> list[tuple[int, int]]:
             return [
-                [
-                    (await self.send(Outgoing(run.topic, run.partition, *message)), 1)
-                    for message in run.messages
-                ]
-                for run in runs
+                (await self.send(Outgoing(run.topic, run.partition, *message)), 1) for message in run.messages
             ]
 
-        return asyncio.create_task(sent())
+        return [asyncio.create_task(sent(run)) for run in runs]
 
     async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         where = Partition(topic, partition)

@@ -51,18 +51,19 @@ class SlowKafka(FakeKafka):
             if not gate.done():
                 gate.set_result(None)
 
-    async def hand_over(self, runs: Sequence[Run]) -> asyncio.Task[list[list[tuple[int, int]]]]:
+    async def hand_over(self, runs: Sequence[Run]) -> list[asyncio.Task[list[tuple[int, int]]]]:
         gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.gates.append(gate)
         if self._open:
             gate.set_result(None)
-        held = [Run(run.topic, run.partition, iter(list(run.messages))) for run in runs]
 
-        async def later() -> list[list[tuple[int, int]]]:
+        async def later(run: Run) -> list[tuple[int, int]]:
             await gate
-            return await (await FakeKafka.hand_over(self, held))
+            (sending,) = await FakeKafka.hand_over(self, [run])
+            return await sending
 
-        return asyncio.create_task(later())
+        held = [Run(run.topic, run.partition, iter(list(run.messages))) for run in runs]
+        return [asyncio.create_task(later(run)) for run in held]
 
 
 async def publisher_to(kafka: FakeKafka) -> Publisher:

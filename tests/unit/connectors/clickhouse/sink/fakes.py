@@ -11,7 +11,7 @@ from typing import Any
 from streams.core.codec import encode, headers_of
 from streams.core.errors import LeaseLostError, RefusedError
 from streams.core.messages import Alternative, Augmented, Labeled, Message, RejectedVariant
-from streams.core.records import Commit, Outgoing, Partition, Record
+from streams.core.records import Commit, Outage, Outgoing, Partition, Record
 from streams.core.topics import Topics
 
 TOPICS = Topics("esk")
@@ -57,6 +57,7 @@ class FakeKafka:
 
     def __init__(self, largest: int = 1_000_000) -> None:
         self.logs: dict[Partition, list[Record]] = {}
+        self.outages: dict[Partition, Outage] = {}
         self.ids: dict[str, uuid.UUID] = {}
         self.largest = largest
         self.reads: list[tuple[int, int]] = []

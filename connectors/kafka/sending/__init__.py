@@ -1,0 +1,1 @@
+"""How the producer hands batches to the brokers: a partition that cannot be written waits alone."""

@@ -14,7 +14,8 @@ import structlog
 
 from agents.ports import Model, ModelAnswer
 from agents.prompting import LONGEST, SHORTER
-from streams.core.errors import TOO_LONG, AnswerError, RefusedError
+from agents.reading import is_refusal
+from streams.core.errors import REFUSAL, TOO_LONG, AnswerError, RefusedError
 
 log = structlog.get_logger()
 
@@ -127,7 +128,8 @@ class JsonAsker:
         """What ``read`` finds in the answer to ``query``; if that is None, asked again with ``stricter``.
 
         Raises:
-            AnswerError: it is None again and again, and other rows' answers can be read.
+            AnswerError: it is None again and again, and other rows' answers can be read. Its reason says
+                whether the model refuses.
             RefusedError: as `ask`.
         """
         answer: ModelAnswer | None = None
@@ -137,7 +139,11 @@ class JsonAsker:
             nonlocal answer, found
             answer, found = given, read(given)
             if found is None:
-                raise AnswerError(f"the model answered {given.text[:300]!r}")
+                refused = given.finish_reason == REFUSAL or is_refusal(given.text)
+                raise AnswerError(
+                    f"the model {'refuses' if refused else 'answered'}: {given.text[:300]!r}",
+                    reason=REFUSAL if refused else None,
+                )
 
         try:
             completion = await self.ask(

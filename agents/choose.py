@@ -12,6 +12,7 @@ import structlog
 from agents.distribution import Distribution, choice_distribution, letter_in, of_choice
 from agents.ports import Model, ModelAnswer
 from agents.prompting import prompt_text, wrap_query
+from agents.reading import without_thoughts
 from agents.taxonomy import Taxonomy
 from streams.core.errors import TOO_LONG, RefusedError
 
@@ -66,7 +67,7 @@ class Chooser:
         ]
         completion = await self._ask(messages, trial)
         chances, mass = of_choice(completion.tokens, self.options)
-        label = self.options.get(letter_in(completion.text))
+        label = self.options.get(letter_in(without_thoughts(completion.text)))
         if label is None and mass >= _ENOUGH_ON_OPTIONS:
             label = max(chances, key=lambda name: chances[name])
         return ChosenLabel(label, choice_distribution(chances, label)) if label is not None else None

@@ -1,7 +1,9 @@
 """From logprobs to a distribution over labels.
 
-Some servers (llama-server, vLLM by default) take logprobs before the schema is applied, so they also report
-tokens that the schema would not allow. Therefore probabilities are renormalised over the labels.
+Servers differ in what they report: some take logprobs before the schema is applied, so that most of the
+probability may be on tokens that are no label; some report few alternatives, or none. A label's confidence
+is the probability that was reported for its own tokens. It is never scaled up to make the reported labels
+sum to 1: what is not reported is not known. It is None where nothing was reported.
 """
 
 from __future__ import annotations
@@ -16,77 +18,108 @@ from agents.ports import AnswerToken
 # The label's probability, None if the endpoint does not report it, and those of other labels, highest first.
 Distribution = tuple[float | None, tuple[tuple[str, float], ...]]
 
+UNKNOWN: Distribution = (None, ())
 _MOST_ALTERNATIVES = 5
 _LEAST = 1e-6
+# OpenAI and vLLM write -9999 for a token of which they report nothing.
+_NOT_REPORTED = -9000.0
+# Logits instead of logprobs, or a constant: then the numbers are no probabilities. The margin is for
+# rounding.
+_MARGIN = 0.01
 _BEFORE_VALUE = re.compile(r'"label"\s*:\s*"')
 _IN_NAME = re.compile(r"[A-Za-z0-9_.-]")
+_LETTER = re.compile(r"[^\w]*([A-Za-z])(?:[^\w]*|[).:\]]\s.*)", re.DOTALL)
 
 
-def of_object(tokens: Sequence[AnswerToken] | None, label: str, names: tuple[str, ...]) -> Distribution:
-    """The probability of the label among ``names``, and those of the others, from the answer's tokens.
+def of_object(
+    tokens: Sequence[AnswerToken] | None, label: str, names: tuple[str, ...], written: str | None = None
+) -> Distribution:
+    """The reported probability of the label, and those of the others among ``names``, from the answer's
+    tokens.
 
-    At each token of the label's value, the alternative tokens are assigned to the labels that they would
-    begin or continue. If a label is a prefix of another one, the token after it decides. (None, ()) without
-    logprobs.
+    The label's is the product over its own tokens. At each of them, an alternative counts for the one label
+    that it would begin or continue; if it fits several labels, it tells nothing about any of them. If a label
+    is a prefix of another one, the token after it decides. ``written``: the label as it is in the answer, if
+    not by its name.
     """
-    start = _value_start(tokens, label) if tokens else None
-    if start is None or tokens is None:
-        return None, ()
-    index, before = start
-    chances = dict.fromkeys(names, 0.0)
-    share, written = 1.0, ""
-    for token in tokens[index:]:
-        by_piece = _by_piece(token, before, first=not written)
-        fitting = {piece: _members(names, written, *piece) for piece in by_piece}
-        own = _piece(token.token, before, first=not written)
-        total = sum(weight for piece, weight in by_piece.items() if fitting[piece])
-        if len(by_piece) < 2:
-            total = 1.0  # no alternatives are reported: use the probability as it is
-        if total <= 0 or label not in fitting.get(own, ()):
-            break
-        for piece, members in fitting.items():
-            if piece != own:
-                for name in members:
-                    chances[name] += share * by_piece[piece] / total / len(members)
-        share *= by_piece[own] / total
-        written += own[0]
-        before = ""
-        if own[1] or len(fitting[own]) == 1:
-            break
-    chances[label] += share
-    return _sorted(chances, label)
+    written = label if written is None else written
+    if not tokens or written.casefold() != label.casefold():
+        return UNKNOWN  # no logprobs, or they are those of other words
+    if written == label:
+        return _along(tokens, label, label, names)
+    folded = {name.casefold(): name for name in names}
+    if len(folded) < len(names):
+        return UNKNOWN
+    confidence, others = _along(tokens, written, label.casefold(), tuple(folded), fold=True)
+    return confidence, tuple((folded[name], chance) for name, chance in others)
 
 
 def of_choice(
     tokens: Sequence[AnswerToken] | None, options: dict[str, str]
 ) -> tuple[dict[str, float], float]:
-    """The probability of each label from the first token, and the share of all labels together.
+    """The reported probability of each label from the token of the letter, and of all labels together.
 
     ``options``: letter to label. Empty without logprobs.
     """
-    if not tokens:
+    share = 1.0
+    for token in tokens or ():
+        reported = _reported(token)
+        if token.token.strip():
+            break
+        share *= reported.get(token.token, 0.0)  # a blank before the letter
+    else:
         return {}, 0.0
     masses: dict[str, float] = {}
-    for text, logprob in _texts(tokens[0]).items():
+    for text, chance in reported.items():
         label = options.get(letter_in(text))
-        if label is not None:
-            masses[label] = masses.get(label, 0.0) + math.exp(min(logprob, 0.0))
-    total = sum(masses.values())
-    if total <= 0:
-        return {}, 0.0
-    return {label: mass / total for label, mass in masses.items()}, min(total, 1.0)
+        if label is not None and chance > 0:
+            masses[label] = masses.get(label, 0.0) + share * chance
+    return masses, min(sum(masses.values()), 1.0)
 
 
 def choice_distribution(chances: dict[str, float], label: str) -> Distribution:
     """The same as `of_object`, for the result of `of_choice`."""
     if label not in chances:
-        return None, ()
+        return UNKNOWN
     return _sorted(chances, label)
 
 
 def letter_in(text: str) -> str:
-    """The letter in a one-token answer, without surrounding characters."""
-    return text.strip(" \t\n\"'`.():*").upper()
+    """The letter in a one-token answer: alone, or with a bracket or full stop. Empty if there is none."""
+    match = _LETTER.fullmatch(text)
+    return match.group(1).upper() if match else ""
+
+
+def _along(
+    tokens: Sequence[AnswerToken], written: str, label: str, names: tuple[str, ...], *, fold: bool = False
+) -> Distribution:
+    start = _value_start(tokens, written)
+    if start is None:
+        return UNKNOWN
+    index, before = start
+    chances = dict.fromkeys(names, 0.0)
+    share, done = 1.0, ""
+    for token in tokens[index:]:
+        if not token.token:
+            continue
+        reported = _reported(token)
+        own, first = token.token, not done
+        piece = _piece(own, before, first=first, fold=fold)
+        if own not in reported or label not in _members(names, done, *piece):
+            return UNKNOWN
+        for text, chance in reported.items():
+            other = _piece(text, before, first=first, fold=fold)
+            fitting = _members(names, done, *other) if text != own and any(other) else ()
+            # The label's own other spellings count only if they are reported to its end.
+            if len(fitting) == 1 and (fitting[0] != label or len(done) + len(other[0]) >= len(label)):
+                chances[fitting[0]] += share * chance
+        share *= reported[own]
+        done += piece[0]
+        before = ""
+        if piece[1] or (len(done) >= len(label) and len(_members(names, done, "", False)) < 2):
+            chances[label] += share
+            return _sorted(chances, label)
+    return UNKNOWN  # the answer ends before it is clear which label it is
 
 
 def _sorted(chances: dict[str, float], label: str) -> Distribution:
@@ -100,24 +133,22 @@ def _sorted(chances: dict[str, float], label: str) -> Distribution:
 
 
 def _rounded(chance: float) -> float:
-    return min(max(round(chance, 6), 0.0), 1.0)
+    """At six digits, not above ``chance`` but for errors of floating point."""
+    return min(max(math.floor(chance * 1e6 + 1e-3) / 1e6, 0.0), 1.0)
 
 
-def _texts(token: AnswerToken) -> dict[str, float]:
-    """The alternatives at this token with log probabilities, including the token itself."""
-    return {**dict(token.top), token.token: token.logprob}
+def _reported(token: AnswerToken) -> dict[str, float]:
+    """The probabilities of the alternatives at this token, itself among them; empty if they are none."""
+    chances: dict[str, float] = {}
+    for text, logprob in (*token.top, (token.token, token.logprob)):
+        if logprob > _MARGIN:
+            return {}
+        if logprob > _NOT_REPORTED:
+            chances[text] = max(chances.get(text, 0.0), math.exp(min(logprob, 0.0)))
+    return chances if sum(chances.values()) <= 1 + _MARGIN else {}
 
 
-def _by_piece(token: AnswerToken, before: str, *, first: bool) -> dict[tuple[str, bool], float]:
-    weights: dict[tuple[str, bool], float] = {}
-    for text, logprob in _texts(token).items():
-        piece = _piece(text, before, first=first)
-        if piece[0] or piece[1]:
-            weights[piece] = weights.get(piece, 0.0) + math.exp(min(logprob, 0.0))
-    return weights
-
-
-def _piece(text: str, before: str, *, first: bool) -> tuple[str, bool]:
+def _piece(text: str, before: str, *, first: bool, fold: bool) -> tuple[str, bool]:
     """The part of the value in a token, and whether the token ends the value. ``before``: the part of the
     ``first`` token before the value.
     """
@@ -126,7 +157,7 @@ def _piece(text: str, before: str, *, first: bool) -> tuple[str, bool]:
     elif first:
         text = text.lstrip(' \n\t":{')
     value, quote, _ = text.partition('"')
-    return value, bool(quote)
+    return value.casefold() if fold else value, bool(quote)
 
 
 @lru_cache(maxsize=16_384)

@@ -17,6 +17,7 @@ from agents.choose import MOST_OPTIONS, Chooser
 from agents.distribution import of_object
 from agents.ports import Answers, Model, ModelAnswer, outcome_of
 from agents.prompting import parse_answer, prompt_text, wrap_query
+from agents.reading import LabelReader, without_thoughts
 from agents.taxonomy import Taxonomy
 from streams.core.errors import ConfigurationError, LabelstreamError
 from streams.core.label_version import LabelSpec
@@ -158,7 +159,7 @@ class Labeler:
     ) -> None:
         self._name = name
         self._names = taxonomy.names
-        self._known = frozenset(taxonomy.names)
+        self._labels = LabelReader(taxonomy)
         self._version = version
         self._answers = answers
         self._chooser = chooser
@@ -209,7 +210,10 @@ class Labeler:
         )
 
     def _read_decision(self, completion: ModelAnswer) -> Decision | None:
-        label = parse_answer(completion.text, "label")
-        if not isinstance(label, str) or label not in self._known:
+        said = parse_answer(completion.text, "label")
+        if said is None:
+            said = without_thoughts(completion.text)  # it may be the bare label
+        label = self._labels.meant(said) if isinstance(said, str) else None
+        if label is None or not isinstance(said, str):
             return None
-        return Decision(label, *of_object(completion.tokens, label, self._names))
+        return Decision(label, *of_object(completion.tokens, label, self._names, said.strip()))

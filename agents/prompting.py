@@ -10,11 +10,11 @@ from typing import Any
 
 import orjson
 
+from agents.reading import without_thoughts
+
 LONGEST = 4000
 SHORTER = 1000  # for a model whose context is too small
 _MARK = " […] "
-# Thoughts end before the answer; if they were cut off, there is no answer.
-_THOUGHT = re.compile(r"^.*</think>|<think>.*$", re.DOTALL | re.IGNORECASE)
 _MOST_OBJECTS = 64
 _TO_ESCAPE = re.compile("[<>&\u2028\u2029]")
 _ESCAPES = str.maketrans({character: f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"})
@@ -57,7 +57,7 @@ def parse_answer(text: str, key: str) -> Any:
     if isinstance(found, dict):
         return found.get(key)
     value = None
-    text = _THOUGHT.sub("", text)
+    text = without_thoughts(text)
     decoder = json.JSONDecoder()
     at = text.find("{")
     for _ in range(_MOST_OBJECTS):

@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from streams.core.errors import RetryableError
+from streams.core.errors import REFUSAL, RetryableError
+
+_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 class TokenChance:
@@ -24,20 +27,18 @@ class TokenChance:
 
     @property
     def token(self) -> str:
-        return str(self._entry.get("token", ""))
+        return _token(self._entry)
 
     @property
     def logprob(self) -> float:
-        return _number(self._entry.get("logprob"))
+        return _logprob(self._entry)
 
     @property
     def top(self) -> tuple[tuple[str, float], ...]:
-        found = self._entry.get("top_logprobs")
+        found = self._entry.get("top_logprobs", self._entry.get("top_probs"))
         if not isinstance(found, list):
             return ()
-        return tuple(
-            (str(one.get("token", "")), _number(one.get("logprob"))) for one in found if isinstance(one, dict)
-        )
+        return tuple((_token(one), _logprob(one)) for one in found if isinstance(one, dict))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +66,13 @@ def completion_in(body: bytes) -> Completion:
         usage = answer.get("usage")
         used = usage.get("completion_tokens") if isinstance(usage, dict) else None
         read = usage.get("prompt_tokens") if isinstance(usage, dict) else None
+        message, finish = choice["message"], str(choice.get("finish_reason") or "")
+        refusal = message.get("refusal")
+        refused = isinstance(refusal, str) and bool(refusal.strip())
         return Completion(
-            text=_text(choice["message"], whole=choice.get("finish_reason") != "length"),
+            text=refusal if refused else _text(message, whole=finish != "length"),
             model=str(answer.get("model", "")),
-            finish_reason=str(choice.get("finish_reason") or ""),
+            finish_reason=REFUSAL if refused else finish,
             tokens=tokens,
             output_tokens=used if isinstance(used, int) else len(tokens or ()),
             input_tokens=read if isinstance(read, int) else 0,
@@ -95,16 +99,25 @@ def json_in(body: bytes) -> Any:
 
 
 def _text(message: dict[str, Any], *, whole: bool) -> str:
-    """The content. Some servers put the whole answer of a reasoning model into its reasoning field."""
+    """The content. Some servers put the whole answer of a reasoning model into its reasoning field: it is one
+    if it is a JSON object. Otherwise the field holds thoughts, which are no answer.
+    """
     for name in ("content", "reasoning_content", "reasoning") if whole else ("content",):
         content = message.get(name)
         if isinstance(content, list):
             content = "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
-        if isinstance(content, str) and content.strip():
+        if isinstance(content, str) and content.strip() and (name == "content" or _is_object(content)):
             return content
     if "content" in message:
         return ""
     raise KeyError("content")
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(orjson.loads(text), dict)
+    except orjson.JSONDecodeError:
+        return False
 
 
 def _tokens(logprobs: Any) -> tuple[TokenChance, ...] | None:
@@ -114,6 +127,28 @@ def _tokens(logprobs: Any) -> tuple[TokenChance, ...] | None:
     return tuple(TokenChance(entry) for entry in content if isinstance(entry, dict)) or None
 
 
-def _number(value: Any) -> float:
-    """A log probability; anything invalid counts as impossible."""
-    return value if isinstance(value, (int, float)) and not math.isnan(value) else -math.inf
+def _token(entry: dict[str, Any]) -> str:
+    """The text of a token. Some servers give the vocabulary's own spelling, or a part of a character."""
+    text = str(entry.get("token", ""))
+    if text.isascii() and not text.startswith("<0x"):
+        return text
+    octets = entry.get("bytes")
+    if isinstance(octets, list) and octets:
+        try:
+            return bytes(octets).decode()
+        except (ValueError, TypeError):
+            return text
+    if (piece := _BYTE.fullmatch(text)) is not None:
+        return chr(int(piece.group(1), 16))
+    return text.replace("\u2581", " ").replace("\u0120", " ").replace("\u010a", "\n")
+
+
+def _logprob(entry: dict[str, Any]) -> float:
+    """A log probability; -infinity if none is given. llama-server gives probabilities after sampling."""
+    value = entry.get("logprob")
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return -math.inf if math.isnan(value) else value
+    chance = entry.get("prob")
+    if isinstance(chance, (int, float)) and not isinstance(chance, bool) and 0 < chance <= 1:
+        return math.log(chance)
+    return -math.inf

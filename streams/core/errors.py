@@ -90,6 +90,10 @@ class AnswerError(PermanentError):
     reason = "invalid-answer"
 
 
+# The reason of an AnswerError in which the model says that it will not answer.
+REFUSAL = "refusal"
+
+
 class ReaderGoneError(LabelstreamError):
     """Standard output was a pipe, and its reader (`head`) has ended."""
 

@@ -13,6 +13,7 @@ from connectors.llm.cache import Shared
 from streams.core.codec import decode, encode
 from streams.core.environment import load
 from streams.core.errors import (
+    REFUSAL,
     TOO_LONG,
     AccessError,
     AnswerError,
@@ -69,7 +70,7 @@ async def test_without_logprobs_there_is_no_confidence() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", ["", "refund", '{"label": "no_such"}', '{"label": 5}', '{"label": ["refund"]}']
+    "bad", ["", "refund or payment", '{"label": "no_such"}', '{"label": 5}', '{"label": ["refund"]}']
 )
 async def test_an_invalid_answer_gets_one_stricter_try(bad: str) -> None:
     answers = [bad, '{"label": "refund"}']
@@ -91,6 +92,44 @@ async def test_two_invalid_answers_are_a_dead_letter() -> None:
     assert (outcome.reason, outcome.attempts) == ("invalid-answer", 2)
     assert "не знаю" in outcome.error
     assert len(model.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "finish"),
+    [("I'm sorry, but I can't help with that.", "stop"), ("It may be used to do harm.", REFUSAL)],
+)
+async def test_a_refusal_has_its_own_reason(said: str, finish: str) -> None:
+    outcome = await labeler(FakeModel(lambda asked: Said(said, finish_reason=finish))).label(row())
+    assert isinstance(outcome, Reject)
+    assert (outcome.reason, outcome.attempts) == ("refusal", 2)
+    assert said[:20] in outcome.error
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "refund",
+        "Refund.",
+        '"refund"',
+        '{"label": "REFUND"}',
+        '{"label": " refund. "}',
+        '{"label": "«refund»"}',
+    ],
+)
+async def test_a_label_that_is_meant_is_taken_at_once(said: str) -> None:
+    model = FakeModel(lambda asked: said)
+    assert (await labeled(model)).label == "refund"
+    assert len(model.asked) == 1
+
+
+async def test_a_label_in_other_case_has_the_confidence_of_its_own_tokens() -> None:
+    tokens = [Token('{"label": "'), Token("REFUND", {"REFUND": 0.5, "PAYMENT": 0.25}), Token('"}')]
+    message = await labeled(FakeModel(lambda asked: Said('{"label": "REFUND"}', tokens)))
+    assert (message.label, message.confidence) == ("refund", 0.5)
+    tokens = [Token('{"label": "'), Token("Возврат"), Token('"}')]
+    title = next(one.title for one in taxonomy().domains if one.name == "refund")
+    message = await labeled(FakeModel(lambda asked: Said(f'{{"label": "{title}"}}', tokens)))
+    assert (message.label, message.confidence) == ("refund", None)
 
 
 @pytest.mark.parametrize(

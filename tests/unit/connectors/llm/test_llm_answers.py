@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ import structlog
 from aiohttp import web
 
 from connectors.llm import client as client_module
+from connectors.llm.answer import TokenChance
 from streams.core.errors import (
+    REFUSAL,
     AccessError,
     ConfigurationError,
     RetryableError,
@@ -152,6 +155,8 @@ async def test_answers_in_other_servers_shapes() -> None:
         ),
         (chat(None, reasoning_content='{"label": "x"}'), '{"label": "x"}', 7),
         (chat(None, reasoning_content="so {", finish="length"), "", 7),
+        (chat("", reasoning_content='Maybe {"label": "x"}? No'), "", 7),
+        (chat(None, reasoning='Maybe {"label": "x"}'), "", 7),
         ({"choices": [{"message": {"content": "x"}}]}, "x", 0),
         ({"choices": [{"message": {"content": "x"}, "finish_reason": None}], "usage": None}, "x", 0),
         (chat("x", logprobs={"content": None}), "x", 7),
@@ -174,6 +179,42 @@ async def test_impossible_tokens_are_told_in_many_ways() -> None:
     assert answer.tokens is not None
     assert answer.tokens[0].logprob == float("-inf")
     assert answer.tokens[0].top == (("b", float("-inf")),)
+
+
+async def test_a_refusal_in_its_own_field_is_the_answer() -> None:
+    async with serving(lambda *_: chat(None, refusal="I will not.")) as there, client_of(there.url) as client:
+        answer = await client.complete(**ASK)
+    assert (answer.text, answer.finish_reason) == ("I will not.", REFUSAL)
+
+
+@pytest.mark.parametrize(
+    ("entry", "text"),
+    [
+        ({"token": "\u2581A"}, " A"),
+        ({"token": "\u0120A"}, " A"),
+        ({"token": "\u010a"}, "\n"),
+        ({"token": "<0x41>"}, "A"),
+        ({"token": "<0x41>", "bytes": [65]}, "A"),
+        ({"token": "\u0120A", "bytes": [32, 65]}, " A"),
+        ({"token": "\ufffd", "bytes": [208]}, "\ufffd"),  # a part of a Cyrillic letter
+        ({"token": "Ж", "bytes": [208, 150]}, "Ж"),
+        ({"token": "A", "bytes": None}, "A"),
+    ],
+)
+def test_tokens_in_the_spelling_of_a_vocabulary(entry: dict[str, Any], text: str) -> None:
+    assert TokenChance(entry).token == text
+
+
+def test_llama_server_tells_probabilities_after_sampling_by_other_names() -> None:
+    entry = {
+        "token": "A",
+        "prob": 0.5,
+        "top_probs": [{"token": "A", "prob": 0.5}, {"token": "B", "prob": 0.0}],
+    }
+    told = TokenChance(entry)
+    assert (told.logprob, told.top) == (math.log(0.5), (("A", math.log(0.5)), ("B", -math.inf)))
+    assert TokenChance({"token": "A", "logprob": None}).logprob == -math.inf
+    assert TokenChance({"token": "A", "logprob": True}).logprob == -math.inf
 
 
 async def test_metrics_are_asked_for_beside_v1_and_left_alone_where_there_are_none() -> None:

@@ -1,40 +1,20 @@
-"""Ask for a JSON object: with a schema and with logprobs, if the endpoint supports them.
-
-When an endpoint refuses a request, optional parts of it are left out one by one, for all later rows too.
-Once a form of the request was accepted, a refusal concerns the row.
-"""
+"""Ask for a JSON object, and once more, more strictly, if the answer is none."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
-
-import structlog
+from typing import Any, TypeVar
 
 from agents.ports import Model, ModelAnswer
 from agents.prompting import LONGEST, SHORTER
 from agents.reading import is_refusal
 from streams.core.errors import REFUSAL, TOO_LONG, AnswerError, RefusedError
 
-log = structlog.get_logger()
-
 T = TypeVar("T")
 
-_SCHEMA_WORDS = ("response_format", "json_schema", "json_object", "guided", "grammar", "schema", "structured")
-_FEWER_LOGPROBS = {20: 5, 5: 0}
+# As many as endpoints usually tell of.
+MOST_LOGPROBS = 20
 _THINKING_TOKENS = 2048
-
-
-@dataclass(frozen=True)
-class PromptForm:
-    """The optional parts of a request, beside the messages."""
-
-    hold: Literal["schema", "json", "nothing"]
-    logprobs: int
-
-
-_PLAINEST = PromptForm("nothing", 0)
 
 
 async def ask_shorter(text: str, ask: Callable[[str, int], Awaitable[T]]) -> T:
@@ -60,14 +40,8 @@ class JsonAsker:
         self._model = model
         self._schema = schema
         self._temperature = temperature
-        self._form = PromptForm("schema", 20 if logprobs else 0)
-        self._taken = False
+        self._logprobs = MOST_LOGPROBS if logprobs else 0
         self._thinking_tokens = 0
-
-    @property
-    def form(self) -> PromptForm:
-        """The form that the endpoint accepts, as far as is known."""
-        return self._form
 
     async def ask(
         self,
@@ -86,36 +60,18 @@ class JsonAsker:
             AnswerError: of ``check``, as far as the row is the reason; always, if not ``last``.
         """
         extra = _THINKING_TOKENS if cut_off else self._thinking_tokens
-        while True:
-            form = self._form
-            # A form that was never accepted may be the reason of a refusal; then another one is tried.
-            on_trial = not self._taken and form != _PLAINEST
-            at_once = (*((RefusedError,) if on_trial else ()), *(() if last else (AnswerError,)))
-            try:
-                completion = await self._model.complete(
-                    messages,
-                    schema=self._schema if form.hold == "schema" else None,
-                    plain_json=form.hold == "json",
-                    max_tokens=max_tokens + extra,
-                    temperature=self._temperature,
-                    logprobs=form.logprobs,
-                    check=check,
-                    at_once=at_once,
-                )
-            except RefusedError as error:
-                if not on_trial or error.attempts > 1 or error.reason == TOO_LONG:
-                    raise
-                if not self._taken:  # otherwise it was accepted for another row, and this one is asked again
-                    self._give_way(form, str(error).lower())
-                continue
-            except AnswerError:
-                self._taken = self._taken or form == self._form
-                raise
-            if form == self._form:
-                self._taken = True
-            if cut_off and completion.finish_reason != "length":
-                self._thinking_tokens = _THINKING_TOKENS  # it thinks before it answers, and will do so again
-            return completion
+        completion = await self._model.complete(
+            messages,
+            schema=self._schema,
+            max_tokens=max_tokens + extra,
+            temperature=self._temperature,
+            logprobs=self._logprobs,
+            check=check,
+            at_once=() if last else (AnswerError,),
+        )
+        if cut_off and completion.finish_reason != "length":
+            self._thinking_tokens = _THINKING_TOKENS  # it thinks before it answers, and will do so again
+        return completion
 
     async def ask_until_readable(
         self,
@@ -162,22 +118,3 @@ class JsonAsker:
         result = found if answer is completion else read(completion)
         assert result is not None
         return result
-
-    def _give_way(self, refused: PromptForm, why: str) -> None:
-        """Leave out an optional part that this endpoint may not support."""
-        if refused != self._form:
-            return  # another row has met the same refusal
-        fewer = replace(refused, logprobs=_FEWER_LOGPROBS.get(refused.logprobs, 0))
-        looser = replace(refused, hold="json" if refused.hold == "schema" else "nothing")
-        if refused.logprobs and "logprobs" in why:
-            self._form = fewer
-        elif refused.hold != "nothing" and any(word in why for word in _SCHEMA_WORDS):
-            self._form = looser
-        else:  # the refusal does not name the part
-            self._form = replace(refused, logprobs=0) if refused.logprobs else looser
-        log.warning(
-            "the endpoint refuses a part of the request, which is left out",
-            logprobs=self._form.logprobs,
-            held_to=self._form.hold,
-            why=why[:200],
-        )

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
 import structlog
 
+from agents.asking import MOST_LOGPROBS
 from agents.distribution import Distribution, choice_distribution, letter_in, of_choice
-from agents.ports import Model, ModelAnswer
+from agents.ports import Model
 from agents.prompting import prompt_text, wrap_query
 from agents.reading import without_thoughts
 from agents.taxonomy import Taxonomy
-from streams.core.errors import TOO_LONG, RefusedError
+from streams.core.errors import RefusedError
 
 log = structlog.get_logger()
 
-MOST_OPTIONS = 20  # endpoints usually return the probabilities of at most so many tokens
+MOST_OPTIONS = MOST_LOGPROBS
 # An answer that is no option is usable if the options have at least this share of the probability.
 _ENOUGH_ON_OPTIONS = 0.5
+# Then each row would take two calls.
+_MOST_MISSED = 3
 _PROBE = "где мой заказ"
 
 
@@ -43,73 +45,51 @@ class Chooser:
         ordered = sorted(
             taxonomy.domains, key=lambda d: blake2b(f"{seed}\n{d.name}".encode(), digest_size=8).digest()
         )
-        self._letters = string.ascii_uppercase[: len(ordered)]
+        self._letters = list(string.ascii_uppercase[: len(ordered)])
         self.options = dict(zip(self._letters, (domain.name for domain in ordered), strict=True))
         lines = "\n".join(
             f"{letter}. {taxonomy.line(domain)}"
             for letter, domain in zip(self._letters, ordered, strict=True)
         )
         self._system = (prompt or prompt_text("choice")).format(domains=lines)
-        self._held = True
-        self._taken = False  # a request in this form was accepted
-        self._logprobs = len(ordered)
+        self._missed = 0  # answers in a row that were no option
 
-    async def choose(self, text: str, longest: int, *, trial: bool = False) -> ChosenLabel | None:
-        """The label; None if the answer is no option. ``trial``: it is tried whether the endpoint takes this
-        at all.
+    async def choose(self, text: str, longest: int) -> ChosenLabel | None:
+        """The label; None if the answer is no option, or the endpoint's answers are not held to options.
 
         Raises:
             RefusedError: the endpoint refuses the row.
         """
+        if self._missed >= _MOST_MISSED or not await self._model.holds_choice(self._letters):
+            return None
         messages = [
             {"role": "system", "content": self._system},
             {"role": "user", "content": wrap_query(text, longest)},
         ]
-        completion = await self._ask(messages, trial)
+        completion = await self._model.complete(
+            messages, choice=self._letters, max_tokens=1, logprobs=len(self._letters)
+        )
         chances, mass = of_choice(completion.tokens, self.options)
         label = self.options.get(letter_in(without_thoughts(completion.text)))
         if label is None and mass >= _ENOUGH_ON_OPTIONS:
             label = max(chances, key=lambda name: chances[name])
+        self._missed = 0 if label is not None else self._missed + 1
+        if self._missed == _MOST_MISSED:
+            log.warning(
+                "choice_not_used",
+                why=f"the last {_MOST_MISSED} answers were no options, such as {completion.text[:40]!r}",
+            )
         return ChosenLabel(label, choice_distribution(chances, label)) if label is not None else None
 
-    async def supported(self) -> bool:
-        """Whether the endpoint answers with one letter and returns the probabilities of all letters.
+    async def supported(self, *, told: bool) -> bool:
+        """Whether the endpoint holds its answers to one letter; ``told``: and tells its probability.
 
         Raises:
             RetryableError, ConfigurationError: it cannot be asked now.
         """
         try:
-            chosen = await self.choose(_PROBE, len(_PROBE), trial=True)
+            chosen = await self.choose(_PROBE, len(_PROBE))
         except RefusedError as error:
             log.info("choice_not_supported", why=str(error)[:200])
             return False
-        confidence = chosen.distribution[0] if chosen is not None else None
-        return confidence is not None and self._logprobs > 0
-
-    async def _ask(self, messages: Sequence[dict[str, str]], trial: bool) -> ModelAnswer:
-        while True:
-            held, logprobs = self._held, self._logprobs
-            other = not self._taken and (held or logprobs)
-            try:
-                completion = await self._model.complete(
-                    messages,
-                    choice=list(self._letters) if held else None,
-                    max_tokens=1,
-                    logprobs=logprobs,
-                    at_once=(RefusedError,) if trial or other else (),
-                )
-            except RefusedError as error:
-                if error.reason == TOO_LONG or error.attempts > 1 or not other:
-                    raise
-                if self._taken:
-                    continue  # it was accepted for another row, and this one is asked again
-                why = str(error).lower()
-                if logprobs and "logprobs" in why:
-                    self._logprobs = 0
-                elif held and not (logprobs and "top_" in why):
-                    self._held = False
-                else:
-                    self._logprobs = 0
-            else:
-                self._taken = True
-                return completion
+        return chosen is not None and (not told or chosen.distribution[0] is not None)

@@ -109,11 +109,14 @@ async def label_spec(
     prompts = {"label": prompt_text("label")} | ({} if mode == "json" else {"choice": prompt_text("choice")})
     if prompt is not None:
         prompts["label" if mode == "json" else "choice"] = prompt
-    if mode == "auto":
+    if mode != "json":
         chooser = Chooser(model, taxonomy, seed=_seed(name, taxonomy), prompt=prompts["choice"])
-        mode = "choice" if await chooser.supported() else "json"
-        if mode == "json":
-            prompts = {"label": prompt or prompts["label"]}
+        if not await chooser.supported(told=mode == "auto"):
+            say = log.warning if mode == "choice" else log.info
+            say("the endpoint cannot be asked for a letter, asking for JSON", model=name, wanted=mode)
+            mode, prompts = "json", {"label": prompt or prompts["label"]}
+        else:
+            mode = "choice"
     deciding = prompts["choice" if mode == "choice" else "label"]
     return LabelSpec(
         version=version or settings.label_version or label_version(name, deciding, taxonomy, mode),

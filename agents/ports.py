@@ -53,16 +53,19 @@ class Model(Protocol):
         max_tokens: int,
         temperature: float = 0.0,
         logprobs: int = 0,
-        plain_json: bool = False,
         check: Callable[[ModelAnswer], None] | None = None,
-        at_once: tuple[type[PermanentError], ...] = (),
+        at_once: tuple[type[LabelstreamError], ...] = (),
     ) -> ModelAnswer:
-        """One answer; raises our errors. ``logprobs``: number of alternatives for each token.
+        """One answer; raises our errors. ``logprobs``: number of alternatives for each token. What the model
+        does not take is left out.
 
         ``check`` raises AnswerError for an answer that cannot be used. Such an answer, and a refusal, are
         judged by what happens to other texts, before they are raised as the fault of this one. ``at_once``:
         the errors that are raised without that, because the caller has another request to try.
         """
+
+    async def holds_choice(self, options: Sequence[str]) -> bool:
+        """Whether its answers are held to one of ``options``, if asked for."""
 
 
 class Answers(Protocol):

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from pydantic import SecretStr
 
 from connectors.llm.answer import Completion, json_in
+from connectors.llm.capabilities import Asked, Capabilities, ChoiceForm, RequestForm
 from connectors.llm.endpoint import Check, Endpoint, Failure, Form
 from connectors.llm.errors import of_text
 from connectors.llm.http import Http
@@ -25,7 +26,6 @@ from streams.core.errors import (
     ConfigurationError,
     LabelstreamError,
     OverloadedError,
-    PermanentError,
     RefusedError,
     RetryableError,
 )
@@ -40,6 +40,7 @@ _LEAST_TRIES = 3
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 2.0
 # The steps ask again with less of a longer text.
 _SHORT_TEXT = 1500
+_PROBE = [{"role": "user", "content": "Сколько будет два плюс два? Ответь одной цифрой."}]
 
 
 T = TypeVar("T")
@@ -78,6 +79,7 @@ class ChatClient:
             concurrency=concurrency,
             timeout_seconds=timeout_seconds,
         )
+        self._capabilities: dict[str, Capabilities] = {}
 
     @classmethod
     def from_settings(
@@ -184,12 +186,13 @@ class ChatClient:
         max_tokens: int,
         temperature: float = 0.0,
         logprobs: int = 0,
-        plain_json: bool = False,
+        choice_form: ChoiceForm | None = None,
         check: Check | None = None,
-        at_once: tuple[type[PermanentError], ...] = (),
+        at_once: tuple[type[LabelstreamError], ...] = (),
     ) -> Completion:
-        """One answer, restricted to ``schema`` or to one of ``choice`` if given. ``plain_json`` asks for any
-        JSON object instead. ``logprobs``: number of alternatives for each token.
+        """One answer, restricted to ``schema`` or to one of ``choice`` if given. ``logprobs``: number of
+        alternatives for each token. Parts that the endpoint does not take are left out. ``choice_form``: how
+        it is held to ``choice``, if not as was found by `holds_choice`.
 
         ``check`` raises AnswerError for an answer that cannot be used. ``at_once``: errors that are raised at
         once, because the caller has another request to try.
@@ -198,28 +201,48 @@ class ChatClient:
             RefusedError, AnswerError: the reason is this text; always, if ``at_once`` has it.
             UnavailableError, OverloadedError, ConfigurationError: only when patience ends.
         """
-        body: dict[str, Any] = {
-            "model": self._model or await self.model(),
-            "messages": messages,
-            "max_tokens": max_tokens,
-            "temperature": temperature,
-        }
-        if schema is not None:
-            body["response_format"] = {
-                "type": "json_schema",
-                "json_schema": {"name": "answer", "strict": True, "schema": schema},
-            }
-        elif plain_json:
-            body["response_format"] = {"type": "json_object"}
-        if choice is not None:
-            body["structured_outputs"] = {"choice": choice}
-        if logprobs:
-            body["logprobs"] = True
-            body["top_logprobs"] = logprobs
-        return await self._persist(body, check, at_once)
+        model = self._model or await self.model()
+        takes = self.capabilities(model)
+        choice_form = choice_form or takes.choice or None
+        asked = Asked(messages, max_tokens, temperature, schema, choice, logprobs, choice_form)
+
+        async def send(form: RequestForm, trial: bool) -> Completion:
+            return await self._persist(
+                form.body(model, asked), check, (*at_once, RefusedError) if trial else at_once
+            )
+
+        return await takes.ask(asked, send)
+
+    async def holds_choice(self, options: Sequence[str]) -> bool:
+        """Whether answers are held to one of ``options``, in any form. Tried once, with a question that none
+        of them answers.
+
+        Raises:
+            as `complete`; RetryableError if the endpoint refuses every request.
+        """
+
+        async def probe(form: ChoiceForm | None) -> bool:
+            choice = options if form is not None else None
+            at_once = (RefusedError, AnswerError, RetryableError)
+            answer = await self.complete(
+                _PROBE, choice=choice, max_tokens=1, choice_form=form, at_once=at_once
+            )
+            return answer.text.strip() in options
+
+        takes = self.capabilities(await self.model())
+        return bool(takes.choice) or await takes.holds_choice(probe, await self._owner())
+
+    def capabilities(self, model: str) -> Capabilities:
+        """What is known of how the endpoint takes requests for ``model``."""
+        return self._capabilities.setdefault(model, Capabilities())
+
+    async def _owner(self) -> str:
+        answer = json_in(await self._endpoint.http.ask("GET", "/models", seconds=min(self._timeout, 10.0)))
+        data = answer.get("data") if isinstance(answer, dict) else None
+        return str(data[0].get("owned_by")) if isinstance(data, list) and data else ""
 
     async def _persist(
-        self, body: dict[str, Any], check: Check | None, at_once: tuple[type[PermanentError], ...]
+        self, body: dict[str, Any], check: Check | None, at_once: tuple[type[LabelstreamError], ...]
     ) -> Completion:
         began, tries, against = time.monotonic(), 0, 0.0
         form = self._endpoint.form(body, check, last=AnswerError not in at_once)

@@ -48,13 +48,17 @@ Script = Callable[[dict[str, Any]], Said | str]
 class FakeModel:
     """``script`` gets what was asked and answers, or raises."""
 
-    def __init__(self, script: Script, name: str = "mistral-7b") -> None:
+    def __init__(self, script: Script, name: str = "mistral-7b", *, holds: bool = True) -> None:
         self.script = script
         self.name = name
+        self.holds = holds
         self.asked: list[dict[str, Any]] = []
 
     async def model(self) -> str:
         return self.name
+
+    async def holds_choice(self, options: Sequence[str]) -> bool:
+        return self.holds
 
     async def complete(self, messages: Sequence[dict[str, str]], **asked: Any) -> Said:
         check = asked.pop("check", None)

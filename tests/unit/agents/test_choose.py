@@ -6,9 +6,10 @@ import re
 from typing import Any
 
 import pytest
+import structlog
 
 from agents.choose import Chooser
-from agents.label import make_labeler
+from agents.label import label_spec, labeler_of, make_labeler
 from streams.core.environment import load
 from streams.core.errors import RefusedError, RetryableError
 from streams.core.outcomes import Done, Reject
@@ -45,8 +46,8 @@ async def test_one_token_gives_the_label_and_its_distribution() -> None:
     message = outcome.message
     assert (message.label, message.confidence) == ("payment", 0.8)
     assert [(one.label, one.confidence) for one in message.alternatives] == [("refund", 0.2)]
-    assert len(model.asked) == 1
-    asked = model.asked[0]
+    assert len(model.asked) == 2  # one of them at the start
+    asked = model.asked[1]
     assert asked["max_tokens"] == 1
     assert set(asked["choice"]) == set(letters_of(asked).values())
     assert set(letters_of(asked)) == set(taxonomy().names)
@@ -68,15 +69,16 @@ async def test_an_answer_that_is_no_option_is_read_from_its_distribution_or_aske
         letters = letters_of(asked)
         if not letters:
             return '{"label": "other"}'
-        sure = 0.9 if "уверенно" in asked["messages"][1]["content"] else 0.1
+        sure = 0.1 if "никак" in asked["messages"][1]["content"] else 0.9
         letter = letters["payment"]
         return Said("Ответ", [Token("Ответ", {"Ответ": 1 - sure, letter: sure})], "length")
 
     model = FakeModel(script)
     step, _ = await make_labeler(CHOICE, model, taxonomy(), NoMemory())
+    model.asked.clear()
     sure = await step(row("уверенно"))
     assert isinstance(sure, Done)
-    assert sure.message.label == "payment"
+    assert (sure.message.label, sure.message.confidence) == ("payment", 0.9)
     assert len(model.asked) == 1
     unsure = await step(row("никак"))
     assert isinstance(unsure, Done)
@@ -84,32 +86,55 @@ async def test_an_answer_that_is_no_option_is_read_from_its_distribution_or_aske
     assert len(model.asked) == 3
 
 
-async def test_without_logprobs_the_letter_is_the_label_without_confidence() -> None:
+async def test_a_mode_that_takes_two_calls_a_row_is_given_up_and_said_once() -> None:
+    """The options were held to at the start, and are no longer."""
+
     def script(asked: dict[str, Any]) -> Said | str:
-        if asked["logprobs"]:
-            raise RefusedError("logprobs are not supported")
-        return letters_of(asked)["payment"]
+        return "<" if letters_of(asked) and len(model.asked) > 1 else picking("payment")(asked)
 
     model = FakeModel(script)
+    step, _ = await make_labeler(CHOICE, model, taxonomy(), NoMemory())
+    with structlog.testing.capture_logs() as logs:
+        for number in range(10):
+            outcome = await step(row(f"вопрос {number}"))
+            assert isinstance(outcome, Done)
+            assert outcome.message.label == "other"
+    assert [one["event"] for one in logs if one["log_level"] == "warning"] == ["choice_not_used"]
+    assert len(model.asked) == 1 + 3 + 10
+
+
+async def test_without_logprobs_the_letter_is_the_label_without_confidence() -> None:
+    model = FakeModel(lambda asked: letters_of(asked).get("payment", ""))
     step, _ = await make_labeler(CHOICE, model, taxonomy(), NoMemory())
     outcome = await step(row())
     assert isinstance(outcome, Done)
     assert (outcome.message.label, outcome.message.confidence) == ("payment", None)
 
 
-async def test_an_endpoint_that_does_not_know_choices_is_asked_without() -> None:
-    def script(asked: dict[str, Any]) -> Said | str:
-        if asked["choice"] is not None:
-            raise RefusedError("extra inputs are not permitted: structured_outputs")
-        return picking("payment")(asked)
-
-    model = FakeModel(script)
-    step, _ = await make_labeler(CHOICE, model, taxonomy(), NoMemory())
+async def test_an_endpoint_that_does_not_hold_answers_to_a_choice_is_asked_for_json_and_says_so_once() -> (
+    None
+):
+    model = FakeModel(picking("payment"), holds=False)
+    with structlog.testing.capture_logs() as logs:
+        step, version = await make_labeler(CHOICE, model, taxonomy(), NoMemory())
+    assert [one["log_level"] for one in logs] == ["warning"]
+    assert version == (await make_labeler(load({}, None), model, taxonomy(), NoMemory()))[1]
     for _ in range(2):
         outcome = await step(row())
         assert isinstance(outcome, Done)
-        assert outcome.message.label == "payment"
-    assert len(model.asked) == 3
+        assert outcome.message.label == "other"
+    assert len(model.asked) == 2
+    assert all(asked["schema"] is not None for asked in model.asked)
+
+
+async def test_a_version_of_letters_on_an_endpoint_that_no_longer_holds_them_takes_one_call_a_row() -> None:
+    spec = await label_spec(CHOICE, FakeModel(picking("payment")), taxonomy())
+    assert spec.mode == "choice"
+    model = FakeModel(picking("payment"), holds=False)
+    outcome = await labeler_of(spec, model, NoMemory()).label(row())
+    assert isinstance(outcome, Done)
+    assert outcome.message.label == "other"
+    assert len(model.asked) == 1
 
 
 async def test_more_labels_than_probabilities_are_told_for_means_json() -> None:
@@ -148,9 +173,10 @@ async def test_auto_does_not_guess_while_the_endpoint_is_away() -> None:
         await make_labeler(AUTO, FakeModel(script), taxonomy(), NoMemory())
 
 
-async def test_refused_whatever_is_left_out_is_a_dead_letter() -> None:
+async def test_a_row_that_is_refused_is_a_dead_letter() -> None:
     def script(asked: dict[str, Any]) -> str:
         raise RefusedError("no", reason="refused-by-model")
 
-    step, _ = await make_labeler(CHOICE, FakeModel(script), taxonomy(), NoMemory())
+    spec = await label_spec(CHOICE, FakeModel(picking("payment")), taxonomy())
+    step = labeler_of(spec, FakeModel(script), NoMemory()).label
     assert await step(row()) == Reject("refused-by-model", "no")

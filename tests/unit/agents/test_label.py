@@ -148,7 +148,6 @@ async def test_what_each_error_means_for_the_row(error: Exception, outcome: obje
         raise error
 
     step = labeler(FakeModel(script))
-    step._json._taken = True  # this form was taken before: a refusal is about the row
     assert await step.label(row()) == outcome
 
 
@@ -173,67 +172,6 @@ async def test_a_text_too_long_for_the_model_is_tried_once_more_shortened() -> N
         assert isinstance(outcome, Reject)
         assert outcome.reason == TOO_LONG
         assert len(model.asked) == tries
-
-
-@pytest.mark.parametrize(
-    ("refuses", "said", "schema", "logprobs"),
-    [
-        (lambda a: a["logprobs"] > 5, "greater than max allowed logprobs: 5", True, 5),
-        (lambda a: a["logprobs"] > 0, "`logprobs` is not supported", True, 0),
-        (lambda a: a["schema"] is not None, "unknown field response_format", False, 20),
-        (lambda a: a["schema"] is not None or a["plain_json"], "unknown field response_format", False, 20),
-        (lambda a: a["schema"] is not None or a["logprobs"], "extra inputs are not permitted", False, 0),
-    ],
-)
-async def test_what_an_endpoint_refuses_is_left_out_from_then_on(
-    refuses: Any, said: str, schema: bool, logprobs: int
-) -> None:
-    def script(asked: dict[str, Any]) -> str:
-        if refuses(asked):
-            raise RefusedError(f"HTTP 400: {said}", reason="refused-by-model")
-        return '```json\n{"label": "refund"}\n```'
-
-    model = FakeModel(script)
-    step = labeler(model)
-    for number in range(3):
-        outcome = await step.label(row(f"вопрос {number}"))
-        assert isinstance(outcome, Done)
-    assert (model.asked[-1]["schema"] is not None, model.asked[-1]["logprobs"]) == (schema, logprobs)
-    before = len(model.asked)
-    await step.label(row("ещё"))
-    assert len(model.asked) == before + 1
-
-
-async def test_many_rows_that_meet_the_same_refusal_at_once_step_down_once() -> None:
-    async def slowly(asked: dict[str, Any]) -> None:
-        await asyncio.sleep(0.01)
-
-    class Slow(FakeModel):
-        async def complete(self, messages: Any, **asked: Any) -> Said:
-            await slowly(asked)
-            return await super().complete(messages, **asked)
-
-    def script(asked: dict[str, Any]) -> str:
-        if asked["logprobs"] > 5:
-            raise RefusedError("logprobs: at most 5", reason="refused-by-model")
-        return '{"label": "refund"}'
-
-    step = labeler(Slow(script))
-    outcomes = await asyncio.gather(*(step.label(row(f"вопрос {n}")) for n in range(20)))
-    assert all(isinstance(outcome, Done) for outcome in outcomes)
-    assert (step._json.form.hold, step._json.form.logprobs) == ("schema", 5)
-
-
-async def test_a_row_that_is_refused_after_others_were_taken_costs_nobody_the_schema() -> None:
-    def script(asked: dict[str, Any]) -> str:
-        if "яд" in asked["messages"][1]["content"]:
-            raise RefusedError("HTTP 400: cannot be processed", reason="refused-by-model")
-        return '{"label": "refund"}'
-
-    step = labeler(FakeModel(script))
-    assert isinstance(await step.label(row("верните деньги")), Done)
-    assert await step.label(row("яд")) == Reject("refused-by-model", "HTTP 400: cannot be processed")
-    assert step._json.form.hold == "schema"
 
 
 async def test_a_model_that_thinks_first_gets_the_tokens_for_it() -> None:

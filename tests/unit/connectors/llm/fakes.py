@@ -84,6 +84,7 @@ class Endpoint:
     hung_up: int = 0
     models: tuple[str, ...] = ("m",)
     models_status: int = 200
+    owner: str = ""
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         self.paths.append(request.path)
@@ -91,7 +92,7 @@ class Endpoint:
         if request.path.endswith("/models"):
             if self.models_status != 200:
                 return web.Response(status=self.models_status)
-            return web.json_response({"data": [{"id": name} for name in self.models]})
+            return web.json_response({"data": [{"id": name, "owned_by": self.owner} for name in self.models]})
         if not request.path.endswith("/chat/completions"):
             return web.Response(status=404)
         body = await request.read()

@@ -27,6 +27,10 @@ _BY_OWNER: dict[str, ChoiceForm] = {"llamacpp": "grammar", "sglang": "regex"}
 Part = Literal["logprobs", "schema", "system", "tokens", "temperature"]
 # In the order in which they are left out if the refusal names none of them.
 _PARTS: tuple[Part, ...] = ("logprobs", "schema", "tokens", "temperature", "system")
+SYSTEM_ROLE = re.compile(
+    r"system\W{0,2}\s*(?:role|message|prompt)|role\W+system|roles must alternate|only user and assistant",
+    re.IGNORECASE,
+)
 _NAMES: dict[Part, re.Pattern[str]] = {
     "logprobs": re.compile("logprob", re.IGNORECASE),
     "schema": re.compile(
@@ -34,7 +38,7 @@ _NAMES: dict[Part, re.Pattern[str]] = {
     ),
     "tokens": re.compile("max_tokens", re.IGNORECASE),
     "temperature": re.compile("temperature", re.IGNORECASE),
-    "system": re.compile(r"system\W{0,2}\s*(?:role|message|prompt)|role\W+system", re.IGNORECASE),
+    "system": SYSTEM_ROLE,
 }
 _FEWER_LOGPROBS = {20: 5, 5: 0}
 _QUIET_SECONDS = 10.0
@@ -53,6 +57,7 @@ class Asked:
     choice: Sequence[str] | None = None
     logprobs: int = 0
     choice_form: ChoiceForm | None = None
+    seed: int | None = None
 
     @property
     def kind(self) -> tuple[bool, bool, bool]:
@@ -80,6 +85,8 @@ class RequestForm:
         body: dict[str, Any] = {"model": model, "messages": messages, self.tokens: asked.max_tokens}
         if self.temperature:
             body["temperature"] = asked.temperature
+        if asked.seed is not None:
+            body["seed"] = asked.seed
         if asked.schema is not None and self.schema == "json_schema":
             body["response_format"] = {
                 "type": "json_schema",
@@ -161,9 +168,9 @@ class Capabilities:
                     return found
         return self._took(asked, await send(self.form, False))
 
-    async def holds_choice(self, probe: Callable[[ChoiceForm | None], Awaitable[bool]], owner: str) -> bool:
-        """Whether answers are held to a choice: ``probe`` tries a form, which is done once for each, or asks
-        without one. ``owner``: `owned_by` in the endpoint's list of models.
+    async def find_choice(self, probe: Callable[[ChoiceForm | None], Awaitable[bool]], owner: str) -> None:
+        """Set ``choice``: ``probe`` tries a form, which is done once for each, or asks without one.
+        ``owner``: `owned_by` in the endpoint's list of models.
 
         Raises:
             RetryableError: the endpoint refuses every request, so that this cannot be known now.
@@ -184,7 +191,6 @@ class Capabilities:
                     except AnswerError:
                         pass  # it is taken, whatever the answer
                     self.choice = False
-        return bool(self.choice)
 
     def _on_trial(self, asked: Asked) -> bool:
         return asked.kind not in self._taken and time.monotonic() >= self._quiet_until.get(asked.kind, 0.0)

@@ -19,6 +19,7 @@ from connectors.llm.endpoint import Check, Endpoint, Failure, Form
 from connectors.llm.errors import of_text
 from connectors.llm.http import Http
 from connectors.llm.limit import Limit, LimitState
+from connectors.llm.server import Server, owner_of, server_at
 from streams.core.context import resting
 from streams.core.errors import (
     TOO_LONG,
@@ -186,6 +187,7 @@ class ChatClient:
         max_tokens: int,
         temperature: float = 0.0,
         logprobs: int = 0,
+        seed: int | None = None,
         choice_form: ChoiceForm | None = None,
         check: Check | None = None,
         at_once: tuple[type[LabelstreamError], ...] = (),
@@ -204,7 +206,7 @@ class ChatClient:
         model = self._model or await self.model()
         takes = self.capabilities(model)
         choice_form = choice_form or takes.choice or None
-        asked = Asked(messages, max_tokens, temperature, schema, choice, logprobs, choice_form)
+        asked = Asked(messages, max_tokens, temperature, schema, choice, logprobs, choice_form, seed)
 
         async def send(form: RequestForm, trial: bool) -> Completion:
             return await self._persist(
@@ -229,17 +231,19 @@ class ChatClient:
             )
             return answer.text.strip() in options
 
-        takes = self.capabilities(await self.model())
-        return bool(takes.choice) or await takes.holds_choice(probe, await self._owner())
+        model = await self.model()
+        takes = self.capabilities(model)
+        if takes.choice is None:
+            await takes.find_choice(probe, await owner_of(self._endpoint.look, model))
+        return bool(takes.choice)
 
     def capabilities(self, model: str) -> Capabilities:
         """What is known of how the endpoint takes requests for ``model``."""
         return self._capabilities.setdefault(model, Capabilities())
 
-    async def _owner(self) -> str:
-        answer = json_in(await self._endpoint.http.ask("GET", "/models", seconds=min(self._timeout, 10.0)))
-        data = answer.get("data") if isinstance(answer, dict) else None
-        return str(data[0].get("owned_by")) if isinstance(data, list) and data else ""
+    async def server(self) -> Server:
+        """The server that answers, as far as it tells."""
+        return await server_at(self._endpoint.look, await self.model())
 
     async def _persist(
         self, body: dict[str, Any], check: Check | None, at_once: tuple[type[LabelstreamError], ...]

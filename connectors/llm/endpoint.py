@@ -18,6 +18,7 @@ import structlog
 
 from connectors.llm.answer import Completion
 from connectors.llm.body import completion_of
+from connectors.llm.capabilities import CHOICE_FORMS
 from connectors.llm.errors import is_late, of_everyone
 from connectors.llm.evidence import Evidence
 from connectors.llm.http import Http, until_permitted
@@ -106,7 +107,7 @@ class Endpoint:
     def form(self, body: dict[str, Any], check: Check | None, *, last: bool) -> Form:
         """The form of a request. ``last``: if its answer cannot be used, the caller has no other question."""
         held = (body.get("response_format") or {}).get("type", "")
-        choice = "choice" if "structured_outputs" in body else ""
+        choice = "choice" if any(field in body for field in CHOICE_FORMS) else ""
         name = f"{body['model']} {held} {choice} {body.get('top_logprobs', 0)}"
         form = self._forms.setdefault(name, Form(name))
         if last or not form.body:
@@ -117,6 +118,15 @@ class Endpoint:
         """Wait until some other texts were tried since ``ended``. If nobody does so, harmless ones are."""
         if form.evidence.others_after(text, ended) < _OTHERS and self.limit.available:
             await self._try_harmless(form, _OTHERS)
+
+    async def look(self, path: str) -> bytes:
+        """What is at ``path``: `/models` below the address, others beside it.
+
+        Raises:
+            LabelstreamError: as `Http.ask`.
+        """
+        url = path if path == "/models" else self._base_url.rstrip("/").removesuffix("/v1") + path
+        return await self.http.ask("GET", url, seconds=_ASIDE_SECONDS)
 
     async def close(self) -> None:
         """Stop everything, and close the connections."""
@@ -290,8 +300,11 @@ class Endpoint:
 
 def harmless(body: dict[str, Any]) -> tuple[dict[str, Any], int]:
     """``body`` with a harmless text as its last message, and the number that identifies it."""
-    content = _HARMLESS.format(number=random.randrange(10_000, 10_000_000))
     messages: Sequence[dict[str, str]] = body["messages"]
+    text = _HARMLESS.format(number=random.randrange(10_000, 10_000_000))
+    # A model without a system role has its instructions before the query.
+    before, query, _ = messages[-1]["content"].rpartition("<query>\n")
+    content = f'{before}{query}"{text}"\n</query>' if query else text
     return {**body, "messages": [*messages[:-1], {**messages[-1], "content": content}]}, hash(content)
 
 

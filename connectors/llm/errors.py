@@ -10,6 +10,7 @@ from email.utils import parsedate_to_datetime
 import aiohttp
 import httpx
 
+from connectors.llm.capabilities import SYSTEM_ROLE
 from streams.core.errors import (
     TOO_LONG,
     AccessError,
@@ -127,6 +128,8 @@ def from_status(status: int, headers: Mapping[str, str], body: str, setting: str
         return RefusedError(f"the endpoint refuses the request: {text}", reason=reason)
     if status >= 500 and re.search(r"exceed\w*[ _]context|context[ _](?:length|size)", body, re.IGNORECASE):
         return RefusedError(f"the endpoint refuses the request: {text}", reason=TOO_LONG)
+    if status >= 500 and SYSTEM_ROLE.search(body):  # of the model's chat template; no 400 on some servers
+        return RefusedError(f"the endpoint refuses the request: {text}", reason=REFUSED)
     return RetryableError(f"the endpoint failed: {text}", after=after)
 
 

@@ -121,15 +121,23 @@ def init(as_json: Json = False) -> None:
         console.print(f"migrated: {name}")
 
 
-@app.command(epilog=examples("labelstream check", "labelstream check --json"))
-def check(as_json: Json = False) -> None:
+@app.command(epilog=examples("labelstream check", "labelstream check --endpoint", "labelstream check --json"))
+def check(
+    endpoint: Annotated[
+        bool,
+        typer.Option("--endpoint", help="Try what the models' endpoints take and tell, with some calls."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Try every connection, column, model, topic and right, and say what to do about each failure."""
-    from streams.operations import check as checks
+    from streams.operations.check import check_all
+    from streams.operations.endpoint_check import check_endpoints
     from streams.runtime.local_stack import with_local_stack
 
     settings = with_local_stack(read_settings())
-    with working("trying connections, columns, models and rights"):
-        findings = asyncio.run(checks.check_all(settings))
+    what = "what the endpoints take and tell" if endpoint else "connections, columns, models and rights"
+    with working(f"trying {what}"):
+        findings = asyncio.run((check_endpoints if endpoint else check_all)(settings))
     failed = [finding for finding in findings if not finding.ok]
     if as_json:
         print_json({"ok": not failed, "findings": [finding.as_dict() for finding in findings]})

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from agents.label import make_labeler
 from agents.taxonomy import load_taxonomy
@@ -23,6 +21,7 @@ from streams.core.messages import Row
 from streams.core.outcomes import Done
 from streams.core.settings import Settings
 from streams.core.topics import Topics
+from streams.operations.finding import Finding
 from streams.operations.retention import (
     describe_late,
     describe_lost,
@@ -31,29 +30,6 @@ from streams.operations.retention import (
 )
 
 _PATIENCE_SECONDS = 15.0  # for a model that does not answer
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One check and its result. ``setting`` and ``fix`` say what to change."""
-
-    name: str
-    ok: bool
-    message: str
-    setting: str = ""
-    fix: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        """For `--json`."""
-        return asdict(self)
-
-    def line(self) -> str:
-        """For a terminal; two lines if there is something to do."""
-        text = f"{'ok  ' if self.ok else 'FAIL'} {self.name}: {self.message}"
-        if self.ok:
-            return text
-        advice = " — ".join(part for part in (self.setting, self.fix) if part)
-        return f"{text}\n     {advice}" if advice else text
 
 
 async def check_all(settings: Settings) -> list[Finding]:
@@ -207,6 +183,8 @@ async def _model(settings: Settings, which: str) -> str:
 async def _label(settings: Settings) -> str:
     client = ChatClient.from_settings(settings, "labeler", patience_seconds=_PATIENCE_SECONDS)
     try:
+        # A body that is no JSON, a wrong key: this says what is wrong with the endpoint, not with the model.
+        await client.complete([{"role": "user", "content": "1"}], max_tokens=1)
         step, version = await make_labeler(settings, client, load_taxonomy(settings.taxonomy_path), Shared())
         now = datetime.now(UTC)
         outcome = await step(Row(row_id="check", text="не могу войти", created_at=now, polled_at=now))
@@ -224,7 +202,7 @@ async def _label(settings: Settings) -> str:
         + (
             f"confidence {sure:.2f}"
             if sure is not None
-            else "without confidence: the endpoint gives no logprobs"
+            else "without confidence: the endpoint tells no logprobs of it"
         )
         + f"; label version {version}"
     )

@@ -22,7 +22,8 @@ from connectors.clickhouse.source.table import SourceTable
 from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
 from streams.files.fetch import export
-from streams.operations.check import Finding, check_all
+from streams.operations.check import check_all
+from streams.operations.finding import Finding
 from tests.integration.tables.cases import ZONES, case
 from tests.integration.tables.readers import Reading
 from tests.integration.tables.server import server

@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from connectors.llm.capabilities import CHOICE_FORMS
-from streams.core.errors import RefusedError, RetryableError
+from streams.core.errors import AnswerError, RefusedError, RetryableError
 from tests.unit.connectors.llm.fakes import chat, client_of, serving, status
 
 pytestmark = pytest.mark.usefixtures("short_pauses")
@@ -92,6 +92,40 @@ async def test_what_an_endpoint_refuses_is_left_out_from_then_on(
         assert len(there.asked) == before + 1
         assert len([one for one in logs if one["log_level"] == "warning"]) == 1
         assert said[:40] in logs[0]["why"]
+
+
+async def test_a_chat_template_without_a_system_role_may_answer_500() -> None:
+    def script(body: dict[str, Any], _: Any) -> Any:
+        system = body["messages"][0]["role"] == "system"
+        return status(500, '{"error": {"message": "System role not supported"}}') if system else chat("ok")
+
+    async with serving(script) as there, client_of(there.url) as client:
+        for _ in range(2):
+            assert (await client.complete(**LABEL)).text == "ok"
+        assert len(there.asked) == 3
+
+
+async def test_a_form_is_found_by_an_answer_that_cannot_be_read() -> None:
+    def unreadable(_: Any) -> None:
+        raise AnswerError("no label")
+
+    script = refusing(lambda b: b.get("top_logprobs", 0) > 5, "Bad Request")
+    async with serving(script) as there, client_of(there.url) as client:
+        with pytest.raises(AnswerError):
+            await client.complete(**LABEL, check=unreadable, at_once=(AnswerError,))
+        await client.complete(**LABEL)
+        assert [body["top_logprobs"] for body in there.asked] == [20, 5, 5]
+
+
+async def test_a_server_that_fails_with_a_field_that_it_does_not_know_is_asked_in_the_next_form() -> None:
+    def script(body: dict[str, Any], _: Any) -> Any:
+        return (
+            status(500, "unexpected keyword") if "structured_outputs" in body else holding("regex")(body, _)
+        )
+
+    async with serving(script) as there, client_of(there.url) as client:
+        assert await client.holds_choice(["A", "B"])
+        assert "regex" in there.asked[-1]
 
 
 async def test_many_requests_that_meet_the_same_refusal_find_out_once() -> None:

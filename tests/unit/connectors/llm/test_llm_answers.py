@@ -16,6 +16,7 @@ from connectors.llm.answer import TokenChance
 from streams.core.errors import (
     REFUSAL,
     AccessError,
+    AnswerError,
     ConfigurationError,
     RetryableError,
     UnavailableError,
@@ -155,8 +156,8 @@ async def test_answers_in_other_servers_shapes() -> None:
         ),
         (chat(None, reasoning_content='{"label": "x"}'), '{"label": "x"}', 7),
         (chat(None, reasoning_content="so {", finish="length"), "", 7),
-        (chat("", reasoning_content='Maybe {"label": "x"}? No'), "", 7),
-        (chat(None, reasoning='Maybe {"label": "x"}'), "", 7),
+        (chat("", reasoning_content='Maybe {"label": "x"}? No', finish="length"), "", 7),
+        (chat("", reasoning_content='{"label": "x"}', finish="length"), "", 7),
         ({"choices": [{"message": {"content": "x"}}]}, "x", 0),
         ({"choices": [{"message": {"content": "x"}, "finish_reason": None}], "usage": None}, "x", 0),
         (chat("x", logprobs={"content": None}), "x", 7),
@@ -168,6 +169,14 @@ async def test_answers_in_other_servers_shapes() -> None:
         for _, text, tokens in shapes:
             answer = await client.complete(**ASK)
             assert (answer.text, answer.output_tokens) == (text, tokens)
+
+
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+async def test_what_was_only_thought_is_an_empty_answer(field: str) -> None:
+    thought: dict[str, Any] = {field: 'Maybe {"label": "x"}? No'}
+    async with serving(lambda *_: chat(None, **thought)) as there, client_of(there.url) as client:
+        with pytest.raises(AnswerError, match="empty"):
+            await client.complete(**ASK)
 
 
 async def test_impossible_tokens_are_told_in_many_ways() -> None:

@@ -14,7 +14,7 @@ from agents.ports import Model
 from agents.prompting import prompt_text, wrap_query
 from agents.reading import without_thoughts
 from agents.taxonomy import Taxonomy
-from streams.core.errors import RefusedError
+from streams.core.errors import AnswerError, RefusedError
 
 log = structlog.get_logger()
 
@@ -66,20 +66,31 @@ class Chooser:
             {"role": "system", "content": self._system},
             {"role": "user", "content": wrap_query(text, longest)},
         ]
-        completion = await self._model.complete(
-            messages, choice=self._letters, max_tokens=1, logprobs=len(self._letters)
-        )
+        try:
+            completion = await self._model.complete(
+                messages,
+                choice=self._letters,
+                max_tokens=1,
+                logprobs=len(self._letters),
+                at_once=(AnswerError,),
+            )
+        except AnswerError as error:  # it is empty
+            self._count(None, str(error))
+            return None
         chances, mass = of_choice(completion.tokens, self.options)
         label = self.options.get(letter_in(without_thoughts(completion.text)))
         if label is None and mass >= _ENOUGH_ON_OPTIONS:
             label = max(chances, key=lambda name: chances[name])
+        self._count(label, completion.text)
+        return ChosenLabel(label, choice_distribution(chances, label)) if label is not None else None
+
+    def _count(self, label: str | None, answer: str) -> None:
         self._missed = 0 if label is not None else self._missed + 1
         if self._missed == _MOST_MISSED:
             log.warning(
                 "choice_not_used",
-                why=f"the last {_MOST_MISSED} answers were no options, such as {completion.text[:40]!r}",
+                why=f"the last {_MOST_MISSED} answers were no options, such as {answer[:80]!r}",
             )
-        return ChosenLabel(label, choice_distribution(chances, label)) if label is not None else None
 
     async def supported(self, *, told: bool) -> bool:
         """Whether the endpoint holds its answers to one letter; ``told``: and tells its probability.

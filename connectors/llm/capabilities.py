@@ -27,6 +27,8 @@ _BY_OWNER: dict[str, ChoiceForm] = {"llamacpp": "grammar", "sglang": "regex"}
 Part = Literal["logprobs", "schema", "system", "tokens", "temperature"]
 # In the order in which they are left out if the refusal names none of them.
 _PARTS: tuple[Part, ...] = ("logprobs", "schema", "tokens", "temperature", "system")
+# In the order in which parts that are named are left out: first those that cost nothing.
+_LIGHT_FIRST: tuple[Part, ...] = ("tokens", "temperature", "system", "logprobs", "schema")
 SYSTEM_ROLE = re.compile(
     r"system\W{0,2}\s*(?:role|message|prompt)|role\W+system|roles must alternate|only user and assistant",
     re.IGNORECASE,
@@ -144,6 +146,19 @@ class Capabilities:
         self._taken: set[tuple[bool, bool, bool]] = set()
         self._quiet_until: dict[tuple[bool, bool, bool], float] = {}
 
+    @property
+    def told(self) -> str:
+        """For a person: what requests hold. Empty until one was accepted."""
+        if not self._taken:
+            return ""
+        form = self.form
+        parts = [form.schema if form.schema != "none" else "no schema", f"{form.logprobs} logprobs"]
+        parts += [f"choice as {self.choice}"] if self.choice else []
+        parts += [form.tokens] if form.tokens != "max_tokens" else []
+        parts += [] if form.temperature else ["no temperature"]
+        parts += [] if form.system else ["no system role"]
+        return ", ".join(parts)
+
     async def ask(self, asked: Asked, send: Send[T]) -> T:
         """The answer to a request, in a form that the endpoint takes.
 
@@ -253,7 +268,7 @@ class _Others:
         """The form to try after ``form`` was refused; None if there is none."""
         named = [
             form.without(part)
-            for part in _PARTS
+            for part in _LIGHT_FIRST
             if form.uses(part, self._asked) and _NAMES[part].search(str(error))
         ]
         for other in itertools.chain(named, self._rest):

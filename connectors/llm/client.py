@@ -138,6 +138,11 @@ class ChatClient:
         """Why calls wait; None if they do not."""
         return self.limit.away
 
+    @property
+    def form(self) -> str:
+        """What requests hold, as far as it was found out; empty before that."""
+        return self.capabilities(self._model).told if self._model is not None else ""
+
     def state(self) -> LimitState:
         """The state of the limit, for metrics and `status`."""
         return self.limit.state()

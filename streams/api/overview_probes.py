@@ -119,6 +119,7 @@ class RoleProbe:
         roles: dict[str, dict[str, int]] = {}
         sums: dict[tuple[str, tuple[str, ...]], float] = {}
         reasons: dict[str, str] = {}
+        forms: dict[str, str] = {}
         newest: dict[str, float] = {}
         waits: set[tuple[str, str, str]] = set()
         for role, text in scraped:
@@ -133,6 +134,8 @@ class RoleProbe:
                     elif sample.name == m.WAITS_FOR_READERS.name:
                         step, topic, group = (sample.labels[one] for one in m.WAITS_FOR_READERS.labels)
                         waits.add((step, topic, group))
+                    elif sample.name == m.LLM_FORM.name:
+                        forms[sample.labels["endpoint"]] = sample.labels["form"]
                     elif sample.name in (m.SOURCE_WATERMARK.name, m.SOURCE_POLLED.name):
                         newest[sample.name] = max(newest.get(sample.name, 0.0), sample.value)
                     elif sample.name in _SUMMED:
@@ -141,7 +144,7 @@ class RoleProbe:
         return {
             "roles": [{"role": role, **entry} for role, entry in sorted(roles.items())],
             "endpoints": [
-                self._endpoint(name, sums, reasons.get(name, ""), at)
+                {**self._endpoint(name, sums, reasons.get(name, ""), at), "form": forms.get(name, "")}
                 for name in sorted({labels[0] for name, labels in sums if name == m.LLM_LIMIT.name})
             ],
             "source": {

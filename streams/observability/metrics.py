@@ -183,6 +183,9 @@ LLM_LIMIT_REASON = _gauge(
     "endpoint",
     "reason",
 )
+LLM_FORM = _gauge(
+    "llm_form", _AGENTS, "What requests hold, as far as the endpoint takes it; always 1.", "endpoint", "form"
+)
 LLM_IN_FLIGHT = _gauge("llm_in_flight", _AGENTS, "Requests in flight.", "endpoint")
 LLM_AVAILABLE = _gauge("llm_available", _AGENTS, "1 while the endpoint answers.", "endpoint")
 LLM_QUEUE = _gauge("llm_queue", _AGENTS, "Requests that wait here for a place.", "endpoint", "class")

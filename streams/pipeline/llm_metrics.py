@@ -13,10 +13,11 @@ from streams.observability import metrics as m
 
 
 class EndpointReading(NamedTuple):
-    """An endpoint's limit, and the client's counts."""
+    """An endpoint's limit, the client's counts, and what its requests hold."""
 
     state: LimitState
     counts: Counter[str]
+    form: str = ""
 
 
 def llm_metrics(endpoints: Mapping[str, EndpointReading]) -> Iterable[Metric]:
@@ -41,6 +42,7 @@ def llm_metrics(endpoints: Mapping[str, EndpointReading]) -> Iterable[Metric]:
     yield m.LLM_LIMIT_REASON.family(
         {(name, state.reason if state.available else "away"): 1.0 for name, state in states.items()}
     )
+    yield m.LLM_FORM.family({(name, one.form): 1.0 for name, one in endpoints.items() if one.form})
     for declared, key in (
         (m.LLM_CALLS, "calls"),
         (m.LLM_FAILURES, "failures"),

@@ -160,7 +160,7 @@ async def _deliver(
     def measure() -> Iterable[Metric]:
         yield from agents_metrics(delivery.counts, delivery.in_flight, delivery.waiting)
         yield from llm_metrics(
-            {name: EndpointReading(one.state(), one.stats) for name, one in models.items()}
+            {name: EndpointReading(one.state(), one.stats, one.form) for name, one in models.items()}
         )
         yield from cache_metrics(answers)
         yield latency.histogram.collect()

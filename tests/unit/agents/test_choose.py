@@ -11,7 +11,7 @@ import structlog
 from agents.choose import Chooser
 from agents.label import label_spec, labeler_of, make_labeler
 from streams.core.environment import load
-from streams.core.errors import RefusedError, RetryableError
+from streams.core.errors import AnswerError, RefusedError, RetryableError
 from streams.core.outcomes import Done, Reject
 from tests.unit.agents.fakes import FakeModel, NoMemory, Said, Token, row, taxonomy
 
@@ -86,11 +86,16 @@ async def test_an_answer_that_is_no_option_is_read_from_its_distribution_or_aske
     assert len(model.asked) == 3
 
 
-async def test_a_mode_that_takes_two_calls_a_row_is_given_up_and_said_once() -> None:
-    """The options were held to at the start, and are no longer."""
+@pytest.mark.parametrize("answer", ["<", None])
+async def test_a_mode_that_takes_two_calls_a_row_is_given_up_and_said_once(answer: str | None) -> None:
+    """The options were held to at the start, and are no longer; ``None``: the answers are empty."""
 
     def script(asked: dict[str, Any]) -> Said | str:
-        return "<" if letters_of(asked) and len(model.asked) > 1 else picking("payment")(asked)
+        if not letters_of(asked) or len(model.asked) == 1:
+            return picking("payment")(asked)
+        if answer is None:
+            raise AnswerError("the answer is empty")
+        return answer
 
     model = FakeModel(script)
     step, _ = await make_labeler(CHOICE, model, taxonomy(), NoMemory())

@@ -155,6 +155,7 @@ def test_every_metric_but_few_is_looked_at() -> None:
         "labelstream_source_active",
         "labelstream_answer_cache_entries",
         "labelstream_sink_inserts_total",
+        "labelstream_llm_form",
     }
 
 

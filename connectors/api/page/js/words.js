@@ -34,7 +34,7 @@ export const WORDS = {
   endpoint: ["Модель: {name}", "Model: {name}"], labeler: ["разметка", "labelling"], augmenter: ["варианты", "variants"],
   limit: ["Предел запросов", "Request limit"], in_flight: ["В работе", "In flight"], queue: ["Ждут здесь", "Queued here"], endpoint_queue: ["Ждут у модели", "Queued at the model"],
   calls: ["Запросов", "Calls"], errors: ["Ошибок", "Errors"], tokens_in: ["Токенов на входе", "Tokens read"], tokens_out: ["Токенов на выходе", "Tokens written"], saved: ["Сбережено вызовов", "Calls saved"],
-  available: ["отвечает", "answers"], unavailable: ["не отвечает", "away"], no_endpoint: ["Агенты не сообщают о себе на этой машине.", "No agents report on this machine."], reason: ["Причина предела", "Why this limit"],
+  available: ["отвечает", "answers"], unavailable: ["не отвечает", "away"], no_endpoint: ["Агенты не сообщают о себе на этой машине.", "No agents report on this machine."], reason: ["Причина предела", "Why this limit"], form: ["Что в запросах", "Requests hold"],
   roles: ["Процессы", "Processes"], role: ["Роль", "Role"], ready: ["Готовы", "Ready"], processes: ["Процессов", "Processes"],
 
   distribution: ["Метки: последние сутки и неделя до них", "Labels: the last day and the week before"], last_day: ["сутки", "last day"], last_week: ["неделя до них", "week before"],

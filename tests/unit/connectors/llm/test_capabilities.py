@@ -128,6 +128,20 @@ async def test_a_server_that_fails_with_a_field_that_it_does_not_know_is_asked_i
         assert "regex" in there.asked[-1]
 
 
+async def test_what_was_found_out_is_told_in_a_line() -> None:
+    def refuses(body: dict[str, Any]) -> bool:
+        return body.get("top_logprobs", 0) > 5 or "temperature" in body
+
+    script = refusing(refuses, "top_logprobs and temperature are not supported")
+    async with serving(script) as there, client_of(there.url) as client:
+        assert client.form == ""
+        await client.complete(**LABEL)
+        assert client.form == "json_schema, 5 logprobs, no temperature"
+        there.script = holding("grammar")
+        assert await client.holds_choice(["A", "B"])
+        assert client.form == "json_schema, 5 logprobs, choice as grammar, no temperature"
+
+
 async def test_many_requests_that_meet_the_same_refusal_find_out_once() -> None:
     async def script(body: dict[str, Any], _: Any) -> Any:
         await asyncio.sleep(0.01)

@@ -104,7 +104,9 @@ async def test_metrics_are_prometheus_text_and_tell_the_counts(tmp_path: Path) -
     health = Health("agents")
     health.measure = lambda: [
         *agents_metrics(counts, 3, 4),
-        *llm_metrics({"labeler": EndpointReading(state, Counter({"calls": 9, "output_tokens": 70}))}),
+        *llm_metrics(
+            {"labeler": EndpointReading(state, Counter({"calls": 9, "output_tokens": 70}), "json_schema")}
+        ),
         *poller_metrics(
             Counter({"published": 8, "skipped:empty": 2}),
             active=True,
@@ -129,6 +131,7 @@ async def test_metrics_are_prometheus_text_and_tell_the_counts(tmp_path: Path) -
         ("labelstream_llm_limit", (("endpoint", "labeler"),)): 64,
         ("labelstream_llm_queue", (("class", "replay"), ("endpoint", "labeler"))): 1,
         ("labelstream_llm_limit_reason", (("endpoint", "labeler"), ("reason", "grows"))): 1,
+        ("labelstream_llm_form", (("endpoint", "labeler"), ("form", "json_schema"))): 1,
         ("labelstream_llm_calls_total", (("endpoint", "labeler"),)): 9,
         ("labelstream_source_rows_skipped_total", (("reason", "empty"),)): 2,
         ("labelstream_source_watermark_timestamp_seconds", ()): 1_800_000_000,

@@ -80,7 +80,7 @@ function endpoint(one) {
       fact("calls", `${whole(one.calls)} · ${perSecond(one.calls_rate)}`),
       fact("errors", `${whole(one.failures)} · ${perSecond(one.failures_rate)}`, one.failures_rate > 0 ? "bad" : ""),
       fact("tokens_in", perSecond(one.input_rate)), fact("tokens_out", perSecond(one.output_rate)),
-      fact("saved", `${whole(one.saved)} · ${percent(one.saved_share)}`)),
+      fact("form", one.form || "–"), fact("saved", `${whole(one.saved)} · ${percent(one.saved_share)}`)),
   );
 }
 

@@ -16,7 +16,7 @@ from connectors.kafka.admin import Admin, FoundTopic, refuse_other_config, refus
 from connectors.kafka.connection import connection, reach
 from connectors.llm.cache import Shared
 from connectors.llm.client import ChatClient
-from streams.core.errors import ConfigurationError, LabelstreamError, UnavailableError
+from streams.core.errors import ConfigurationError, LabelstreamError, PermanentError, UnavailableError
 from streams.core.messages import Row
 from streams.core.outcomes import Done
 from streams.core.settings import Settings
@@ -184,7 +184,8 @@ async def _label(settings: Settings) -> str:
     client = ChatClient.from_settings(settings, "labeler", patience_seconds=_PATIENCE_SECONDS)
     try:
         # A body that is no JSON, a wrong key: this says what is wrong with the endpoint, not with the model.
-        await client.complete([{"role": "user", "content": "1"}], max_tokens=1)
+        with contextlib.suppress(PermanentError):
+            await client.complete([{"role": "user", "content": "1"}], max_tokens=1)
         step, version = await make_labeler(settings, client, load_taxonomy(settings.taxonomy_path), Shared())
         now = datetime.now(UTC)
         outcome = await step(Row(row_id="check", text="не могу войти", created_at=now, polled_at=now))

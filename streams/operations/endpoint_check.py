@@ -16,7 +16,7 @@ from agents.taxonomy import load_taxonomy
 from connectors.llm.answer import Completion
 from connectors.llm.client import ChatClient
 from connectors.llm.server import Server
-from streams.core.errors import LabelstreamError, RefusedError
+from streams.core.errors import AnswerError, LabelstreamError, RefusedError
 from streams.core.settings import Settings
 from streams.operations.finding import Finding
 
@@ -70,8 +70,9 @@ class _Trial:
 
     async def run(self) -> list[Finding]:
         """Every try; if the endpoint does not answer, the first one says why."""
-        client = self._client()
+        client: ChatClient | None = None
         try:
+            client = self._client()
             for attempt in (
                 self._server,
                 self._form,
@@ -88,7 +89,8 @@ class _Trial:
             setting = getattr(error, "setting", "") or f"{self._prefix}_API_BASE"
             self._say("answers", str(error), setting, getattr(error, "fix", ""), ok=False)
         finally:
-            await client.close()
+            if client is not None:
+                await client.close()
         return self._findings
 
     def _client(self) -> ChatClient:
@@ -185,9 +187,9 @@ class _Trial:
         self._say("logprobs", message, fix=fix)
 
     async def _stable(self, client: ChatClient) -> None:
-        answers = [
-            await client.complete(_SUM, schema=_SCHEMA, max_tokens=64, logprobs=20, seed=1) for _ in range(2)
-        ]
+        answers, seed = [], 1 if await self._takes_seed(client) else None
+        for _ in range(2):
+            answers.append(await client.complete(_SUM, schema=_SCHEMA, max_tokens=64, logprobs=20, seed=seed))
         same = answers[0].text == answers[1].text
         apart = _apart(*answers)
         if same and (apart is None or apart < 1e-3):
@@ -199,8 +201,18 @@ class _Trial:
                 "the same text twice",
                 "gets different answers at temperature 0: labels of equal texts may differ",
             )
-        seeded = client.capabilities(await client.model()).form.temperature
-        self._say("temperature", "0 is taken" if seeded else "only the model's own is taken")
+        taken = client.capabilities(await client.model()).form.temperature
+        words = "0 is taken" if taken else "only the model's own is taken"
+        self._say("temperature and seed", f"{words}, a seed is {'taken' if seed else 'refused'}")
+
+    async def _takes_seed(self, client: ChatClient) -> bool:
+        try:
+            await client.complete(_SUM, max_tokens=1, seed=1, at_once=(RefusedError,))
+        except RefusedError:
+            return False
+        except AnswerError:
+            pass  # it is taken, whatever the answer
+        return True
 
     async def _at_a_time(self, client: ChatClient) -> None:
         """Calls at a time, from clients of their own: one client begins with few."""

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from typing import Any
 
 import pytest
+import structlog
+from aiohttp import web
 
 from agents.distribution import choice_distribution, letter_in, of_choice, of_object
+from agents.label import make_labeler
 from agents.prompting import parse_answer
 from connectors.llm.answer import completion_in
-from tests.unit.agents.fakes import REPOSITORY, taxonomy
+from streams.core.environment import load
+from streams.core.outcomes import Done
+from tests.unit.agents.fakes import REPOSITORY, NoMemory, row, taxonomy
+from tests.unit.connectors.llm.fakes import client_of, serving
 
 EXCHANGES = json.loads((REPOSITORY / "tests/data/llm_exchanges.json").read_text("utf-8"))
 LETTERS = {letter: letter for letter in "ABCDEFGHIJKL"}
@@ -49,3 +56,41 @@ def _told(response: dict[str, Any]) -> float:
         if len(chances) > 1:
             least = min(least, sum(chances.values()))
     return least if entries else 0.0
+
+
+class LlamaServer:
+    """Answers as it was recorded: a schema is held, `structured_outputs` is not known. ``grammar``: held."""
+
+    def __init__(self, *, grammar: bool) -> None:
+        self.grammar = grammar
+        self.by_mode = {one["mode"]: one["response"] for one in EXCHANGES if "recorded" in one["source"]}
+
+    def __call__(self, body: dict[str, Any], _: web.BaseRequest) -> dict[str, Any]:
+        if "response_format" in body:
+            return self.by_mode["json"]
+        free = copy.deepcopy(self.by_mode["choice"])
+        if self.grammar and "grammar" in body:
+            choice = free["choices"][0]
+            choice["message"]["content"] = "G"
+            # Its own logprob is told, although it is not among the first; those are before the grammar.
+            choice["logprobs"]["content"][0] |= {"token": "G", "bytes": [71], "logprob": -7.25}
+        return free
+
+
+@pytest.mark.parametrize("grammar", [False, True])
+async def test_choice_on_llama_server_is_one_call_a_row_and_sure_of_nothing(grammar: bool) -> None:
+    async with serving(LlamaServer(grammar=grammar)) as there, client_of(there.url) as client:
+        there.owner = "llamacpp"
+        with structlog.testing.capture_logs() as logs:
+            settings = load({"LLM_LABELER_MODE": "choice"}, None)
+            step, _ = await make_labeler(settings, client, taxonomy(), NoMemory())
+            before = len(there.asked)
+            outcomes = [await step(row(f"вопрос {number}")) for number in range(20)]
+    assert len(there.asked) == before + 20
+    labels = [outcome.message for outcome in outcomes if isinstance(outcome, Done)]
+    assert len(labels) == 20
+    most = math.exp(-7.25) if grammar else 1e-10
+    assert all(one.confidence is not None and one.confidence <= most + 1e-6 for one in labels)
+    warnings = [one["event"] for one in logs if one["log_level"] == "warning"]
+    assert len(warnings) == (0 if grammar else 1)
+    assert there.asked[-1]["max_tokens"] == (1 if grammar else 60)

@@ -84,11 +84,13 @@ async def test_the_mode_that_is_used(mode: str) -> None:
 
 
 async def test_what_a_server_lacks_is_said_with_what_to_set() -> None:
-    said = await found(Server(before=True, tops=5, refuses=("max_tokens", "temperature"), longest=8000))
+    said = await found(
+        Server(before=True, tops=5, refuses=("max_tokens", "temperature", "seed"), longest=8000)
+    )
     assert "temperature, max_tokens (max_completion_tokens is sent)" in said["requests"][1]
     assert "taken before the choice is applied" in said["logprobs"][1]
     assert "--logprobs-mode processed_logprobs" in said["logprobs"][1]
-    assert "only the model's own" in said["temperature"][1]
+    assert "only the model's own is taken, a seed is refused" in said["temperature and seed"][1]
     assert "shortened to 1000" in said["longest prompt"][1]
     said = await found(Server(schema=False, tops=0, thinks=True, refuses=("logprobs",)))
     assert "not held to the schema: '4'" in said["schema"][1]
@@ -96,6 +98,11 @@ async def test_what_a_server_lacks_is_said_with_what_to_set() -> None:
     assert "mode json, without confidence" in said["what is used"][1]
     said = await found(Server(thinks=True))
     assert "turn thinking off" in said["thinking"][1]
+
+
+async def test_without_an_address_each_model_says_what_to_set() -> None:
+    findings = await check_endpoints(load({}, None))
+    assert [(one.ok, one.setting) for one in findings] == [(False, "LLM_LABELER_API_BASE")]
 
 
 async def test_an_endpoint_that_does_not_answer_is_one_failure_that_says_why() -> None:

@@ -30,6 +30,7 @@ RUNS: dict[str, list[str]] = {
     "label": [],
     "calls": [],
     "limit": [],
+    "endpoints": ["--seconds", "20"],
     "tokens": [],
     "classes": [],
     "workers": [],

@@ -192,12 +192,13 @@ class _Connection(asyncio.Protocol):
 
 @contextlib.contextmanager
 def endpoint(
-    *, slots: int = -1, seconds: float = 0.005, queue: int = 1_000_000, spread: float = 0.0
+    *, slots: int = -1, seconds: float = 0.005, queue: int = 1_000_000, spread: float = 0.0, port: int = 0
 ) -> Iterator[str]:
-    """A running stand-in; yields its base URL, ending in /v1."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    """A running stand-in; yields its base URL, ending in /v1. ``port`` 0: any free one."""
+    if not port:
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", 0))
+            port = found.getsockname()[1]
     words = ["--port", str(port), "--slots", str(slots), "--seconds", str(seconds)]
     words += ["--queue", str(queue), "--spread", str(spread)]
     process = subprocess.Popen([sys.executable, "-m", "bench.endpoint", *words])

@@ -9,13 +9,14 @@ import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import SecretStr
 
-from connectors.llm.answer import Completion, json_in
+from connectors.llm.answer import Completion
 from connectors.llm.capabilities import Asked, Capabilities, ChoiceForm, RequestForm
 from connectors.llm.endpoint import Check, Endpoint, Failure, Form
+from connectors.llm.endpoints import Endpoints, place_of
 from connectors.llm.errors import of_text
 from connectors.llm.http import Http
 from connectors.llm.limit import Limit, LimitState
@@ -57,7 +58,7 @@ class ChatClient:
     def __init__(
         self,
         *,
-        base_url: str,
+        base_urls: Sequence[str],
         model: str | None,
         setting: str,
         api_key: SecretStr | None = None,
@@ -67,18 +68,24 @@ class ChatClient:
         patience_seconds: float = math.inf,
     ) -> None:
         """``patience_seconds``: the longest time of a call in all, before its last error is raised."""
-        self.concurrency = concurrency
+        self.concurrency = concurrency * len(base_urls)
         self._model = model
         self._setting = setting
         self._timeout = timeout_seconds
         self._patience = patience_seconds
-        http = Http(base_url, setting=setting, api_key=api_key, connections=concurrency + 8, ca_file=ca_file)
-        self._endpoint = Endpoint(
-            http,
-            base_url=base_url,
+        self._endpoints = Endpoints(
+            [
+                Endpoint(
+                    Http(url, setting=setting, api_key=api_key, connections=concurrency + 8, ca_file=ca_file),
+                    base_url=url,
+                    setting=setting,
+                    concurrency=concurrency,
+                    timeout_seconds=timeout_seconds,
+                    name=place_of(url) if len(base_urls) > 1 else None,
+                )
+                for url in base_urls
+            ],
             setting=setting,
-            concurrency=concurrency,
-            timeout_seconds=timeout_seconds,
         )
         self._capabilities: dict[str, Capabilities] = {}
 
@@ -92,15 +99,15 @@ class ChatClient:
             ConfigurationError: there is no address.
         """
         setting = f"LLM_{which.upper()}_API_BASE"
-        base_url = getattr(settings, f"llm_{which}_api_base")
-        if not base_url:
+        base_urls = settings.api_bases(which)
+        if not base_urls:
             raise ConfigurationError(
                 f"{setting} is not set and the local stack does not run",
                 setting=setting,
                 fix="set it to your endpoint's URL, or start the local stack: labelstream local up",
             )
         return cls(
-            base_url=base_url,
+            base_urls=base_urls,
             model=getattr(settings, f"llm_{which}_model"),
             setting=setting,
             api_key=getattr(settings, f"llm_{which}_api_key"),
@@ -112,13 +119,13 @@ class ChatClient:
 
     @property
     def limit(self) -> Limit:
-        """The endpoint's slots."""
-        return self._endpoint.limit
+        """The slots of the first endpoint."""
+        return self._endpoints.all[0].limit
 
     @property
     def stats(self) -> Counter[str]:
         """Counts of calls, failures, retries and tokens."""
-        return self._endpoint.stats
+        return self._endpoints.stats
 
     def watch(
         self, *, permitted: Callable[[], bool], observe: Callable[[float], None] = lambda seconds: None
@@ -126,17 +133,18 @@ class ChatClient:
         """``observe`` is called with the seconds of each answered request. While ``permitted`` returns False,
         nothing is sent.
         """
-        self._endpoint.observe, self._endpoint.permitted = observe, permitted
+        for one in self._endpoints.all:
+            one.observe, one.permitted = observe, permitted
 
     @property
     def available(self) -> bool:
-        """False while the endpoint is down, or refuses every request: calls wait."""
-        return self.limit.available
+        """False while the endpoint, or each of them, is down or refuses every request: calls wait."""
+        return self._endpoints.away is None
 
     @property
     def away(self) -> LabelstreamError | None:
         """Why calls wait; None if they do not."""
-        return self.limit.away
+        return self._endpoints.away
 
     @property
     def form(self) -> str:
@@ -145,40 +153,38 @@ class ChatClient:
 
     def state(self) -> LimitState:
         """The state of the limit, for metrics and `status`."""
-        return self.limit.state()
+        return self._endpoints.state()
 
     async def close(self) -> None:
-        """Close the connection pool."""
-        await self._endpoint.close()
+        """Close the connection pools."""
+        await self._endpoints.close()
 
     async def models(self) -> list[str]:
-        """The names of the models that the endpoint serves. Raises our errors at once."""
-        answer = json_in(await self._endpoint.http.ask("GET", "/models", seconds=min(self._timeout, 10.0)))
-        try:
-            return [str(entry["id"]) for entry in answer["data"]]
-        except (KeyError, TypeError) as error:
-            raise RetryableError("the endpoint's list of models is not one") from error
+        """The names of the models that each endpoint serves. Raises our errors at once."""
+        return await self._endpoints.models()
 
     async def model(self) -> str:
         """The model in use: the configured one, or the only one that is served.
 
         Raises:
-            ConfigurationError: several are served and none is configured.
+            ConfigurationError: several are served and none is configured, or not every endpoint serves it.
         """
-        if self._model is None:
-            offered = await self.models()
-            if len(offered) != 1:
-                name = self._setting.replace("_API_BASE", "_MODEL")
-                raise ConfigurationError(
-                    f"the endpoint offers {len(offered)} models: {', '.join(offered) or 'none'}",
-                    setting=name,
-                    fix=f"set {name} to one of them",
-                )
-            self._model = offered[0]
+        if self._model is None or not self._endpoints.agreed:
+            self._model = await self._endpoints.agree(self._model)
         return self._model
 
+    async def agree(self) -> None:
+        """Check that several endpoints serve the same model; nothing is asked of a single one.
+
+        Raises:
+            ConfigurationError: they do not.
+            LabelstreamError: none of them answers.
+        """
+        if not self._endpoints.agreed:
+            await self.model()
+
     def asking(self, model: str) -> ChatClient:
-        """A client for another model of the same endpoint, with the same limit and connection pool."""
+        """A client for another model of the same endpoints, with the same limits and connection pools."""
         other = copy.copy(self)
         other._model = model
         return other
@@ -208,7 +214,7 @@ class ChatClient:
             RefusedError, AnswerError: the reason is this text; always, if ``at_once`` has it.
             UnavailableError, OverloadedError, ConfigurationError: only when patience ends.
         """
-        model = self._model or await self.model()
+        model = await self.model()
         takes = self.capabilities(model)
         choice_form = choice_form or takes.choice or None
         asked = Asked(messages, max_tokens, temperature, schema, choice, logprobs, choice_form, seed)
@@ -221,13 +227,20 @@ class ChatClient:
         return await takes.ask(asked, send)
 
     async def holds_choice(self, options: Sequence[str]) -> bool:
-        """Whether answers are held to one of ``options``, in any form. Tried once, with a question that none
-        of them answers.
+        """Whether answers are held to one of ``options``, in any form, and of several endpoints in the same.
+        Tried once, with a question that none of them answers.
 
         Raises:
             as `complete`; RetryableError if the endpoint refuses every request.
         """
+        takes = self.capabilities(await self.model())
+        if takes.choice is None:
+            alone = self._each() if len(self._endpoints.all) > 1 else [self]
+            forms = {await one._find_choice(options) for one in alone}
+            takes.choice = forms.pop() if len(forms) == 1 else False
+        return bool(takes.choice)
 
+    async def _find_choice(self, options: Sequence[str]) -> ChoiceForm | Literal[False] | None:
         async def probe(form: ChoiceForm | None) -> bool:
             choice = options if form is not None else None
             at_once = (RefusedError, AnswerError, RetryableError)
@@ -238,9 +251,23 @@ class ChatClient:
 
         model = await self.model()
         takes = self.capabilities(model)
-        if takes.choice is None:
-            await takes.find_choice(probe, await owner_of(self._endpoint.look, model))
-        return bool(takes.choice)
+        await takes.find_choice(probe, await owner_of(self._endpoints.all[0].look, model))
+        return takes.choice
+
+    def _each(self) -> list[ChatClient]:
+        """A client for each endpoint that is available, which learns by itself what that one takes.
+
+        Raises:
+            LabelstreamError: none is.
+        """
+        if (away := self.away) is not None:
+            raise away
+        made = []
+        for endpoint in self._endpoints.all:
+            if endpoint.limit.available:
+                made.append(copy.copy(self))
+                made[-1]._endpoints, made[-1]._capabilities = self._endpoints.only(endpoint), {}
+        return made
 
     def capabilities(self, model: str) -> Capabilities:
         """What is known of how the endpoint takes requests for ``model``."""
@@ -248,30 +275,35 @@ class ChatClient:
 
     async def server(self) -> Server:
         """The server that answers, as far as it tells."""
-        return await server_at(self._endpoint.look, await self.model())
+        return await server_at(self._endpoints.all[0].look, await self.model())
 
     async def _persist(
         self, body: dict[str, Any], check: Check | None, at_once: tuple[type[LabelstreamError], ...]
     ) -> Completion:
         began, tries, against = time.monotonic(), 0, 0.0
-        form = self._endpoint.form(body, check, last=AnswerError not in at_once)
-        text = hash(body["messages"][-1]["content"])
+        text, tried = hash(body["messages"][-1]["content"]), set[Endpoint]()
         enough = _GUILTY if math.isinf(self._patience) else _SUSPECTED
         while True:
-            await self._within(self.limit.enter(), began)
-            found = await self._endpoint.ask(form, body, text, first=not tries, check=check, at_once=at_once)
+            endpoint = await self._within(self._endpoints.enter(body["model"]), began)
+            form = endpoint.form(body, check, last=AnswerError not in at_once)
+            found = await endpoint.ask(
+                form, body, text, first=endpoint not in tried, check=check, at_once=at_once
+            )
+            tried.add(endpoint)
             if isinstance(found, Completion):
                 return found
             error, tries = found.error, tries + 1
             if _can_be_shortened(error, body) or (isinstance(error, at_once) and not _is_too_long(error)):
                 raise error
-            await self._pause(form, text, found, tries, began)
+            await self._pause(endpoint, form, text, found, tries, began)
             against += form.evidence.against(text, found.ended)
             if tries >= _LEAST_TRIES and against >= enough:
                 raise of_text(error, tries) from error
             self.stats["retries"] += 1
 
-    async def _pause(self, form: Form, text: int, found: Failure, tries: int, began: float) -> None:
+    async def _pause(
+        self, endpoint: Endpoint, form: Form, text: int, found: Failure, tries: int, began: float
+    ) -> None:
         """Let others go first, without a slot, and see how they fare."""
         error = found.error
         pause = random.uniform(0.8, 1.2) * min(_FIRST_PAUSE * 2 ** min(tries - 1, 8), _LONGEST_PAUSE)
@@ -280,9 +312,9 @@ class ChatClient:
         if time.monotonic() + pause - began > self._patience:
             raise self.away or error
         with resting():
-            await self.limit.rest(pause)
+            await endpoint.limit.rest(pause)
             if tries > 1:  # most causes have passed by the first other try
-                await self._within(self._endpoint.compare(form, text, found.ended), began, or_else=error)
+                await self._within(endpoint.compare(form, text, found.ended), began, or_else=error)
 
     async def _within(
         self, work: Awaitable[T], began: float, *, or_else: LabelstreamError | None = None

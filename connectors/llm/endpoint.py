@@ -10,13 +10,13 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 
-from connectors.llm.answer import Completion
+from connectors.llm.answer import Completion, json_in
 from connectors.llm.body import completion_of
 from connectors.llm.capabilities import CHOICE_FORMS
 from connectors.llm.errors import is_late, of_everyone
@@ -46,6 +46,7 @@ _RECENT_SECONDS = 30.0
 _ASIDE_SECONDS = 4.0  # for the metrics
 _NO_METRICS_SECONDS = 60.0
 _CROWDED_SECONDS = 1.0
+_MODELS_SECONDS = 10.0
 _LEAST_PROBE_SECONDS, _PROBE_LATENCIES = 5.0, 5.0
 
 
@@ -82,14 +83,18 @@ class Endpoint:
         setting: str,
         concurrency: int,
         timeout_seconds: float,
+        name: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``setting`` names the endpoint in errors and in the log."""
+        """``setting``, and ``name`` if there are several, name the endpoint in errors and in the log."""
         self.http = http
+        self.name = name
         self.stats: Counter[str] = Counter()
         # Called with the seconds that each answered request took.
         self.observe: Callable[[float], None] = _unobserved
-        self.limit = Limit(concurrency, setting=setting, probe=self._answers, load=self._load)
+        # Asked when it answers again after an outage: whether it may be used.
+        self.verify: Callable[[], Awaitable[bool]] = _accepted
+        self.limit = Limit(concurrency, setting=setting, name=name, probe=self._answers, load=self._load)
         # Asked before each request, and again right before it is written; while it returns False, nothing is
         # sent. In a worker it tells whether the lease is valid.
         self.permitted: Callable[[], bool] = lambda: True
@@ -127,6 +132,14 @@ class Endpoint:
         """
         url = path if path == "/models" else self._base_url.rstrip("/").removesuffix("/v1") + path
         return await self.http.ask("GET", url, seconds=_ASIDE_SECONDS)
+
+    async def models(self) -> list[str]:
+        """The names of the models that it serves. Raises our errors at once."""
+        answer = json_in(await self.http.ask("GET", "/models", seconds=min(self._timeout, _MODELS_SECONDS)))
+        try:
+            return [str(entry["id"]) for entry in answer["data"]]
+        except (KeyError, TypeError) as error:
+            raise RetryableError("the endpoint's list of models is not one") from error
 
     async def close(self) -> None:
         """Stop everything, and close the connections."""
@@ -269,7 +282,7 @@ class Endpoint:
         """Whether the endpoint, which was away, answers a harmless text."""
         form = self._away
         if form is None:
-            return True
+            return await self.verify()
         body, text = harmless(form.body)
         try:
             await until_permitted(self.permitted)
@@ -281,7 +294,7 @@ class Endpoint:
             self.limit.leave(of_everyone(error, self._setting))
             return False
         self._answered(form, text, first=True)
-        return True
+        return await self.verify()
 
     async def _load(self) -> Load | None:
         if self._clock() < self._no_metrics_until:
@@ -311,6 +324,10 @@ def harmless(body: dict[str, Any]) -> tuple[dict[str, Any], int]:
 def _apart(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     """A task that belongs to no row: its log lines name none, and no row's end cancels it."""
     return asyncio.get_running_loop().create_task(work, context=contextvars.Context())
+
+
+async def _accepted() -> bool:
+    return True
 
 
 def _unobserved(_: float) -> None:

@@ -60,6 +60,10 @@ class LimitState:
     endpoint_waiting: float | None
 
 
+# Has the limit that granted it as its result, which by then counts it as in flight.
+Turn = asyncio.Future["Limit"]
+
+
 class Limit:
     """Slots at one endpoint. ``enter`` takes one; ``answered``, ``failed`` or ``left`` returns it."""
 
@@ -68,24 +72,27 @@ class Limit:
         most: int,
         *,
         setting: str = "",
+        name: str | None = None,
         probe: Callable[[], Awaitable[bool]],
         load: Callable[[], Awaitable[Load | None]],
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """``most``: maximum number of slots. ``setting`` names the endpoint in the log. ``probe``: whether it
+        """``most``: maximum number of slots. ``setting``, and ``name`` if there are several, name the
+        endpoint in the log. ``probe``: whether it
         answers again; ``load``: None if it reports no figures.
         """
         self.pace = Pace(most)
         self.in_flight = 0
         self._behind = Behind(self.pace, clock, self._hand_out)
         self._setting = setting
+        self._name = name
         self._probe = probe
         self._load = load
         self._clock = clock
         self._sleep = sleep
-        self._live: deque[asyncio.Future[None]] = deque()
-        self._replay: deque[asyncio.Future[None]] = deque()
+        self._live: deque[Turn] = deque()
+        self._replay: deque[Turn] = deque()
         self._turn = 0
         self._back = asyncio.Event()
         self._away: LabelstreamError | None = None
@@ -94,6 +101,12 @@ class Limit:
         self._watching: asyncio.Task[None] | None = None
         self._asking: asyncio.Task[None] | None = None
         self._reopening: asyncio.Task[None] | None = None
+
+    @property
+    def load(self) -> float:
+        """What runs for us, and what waits at the endpoint as it says, for each slot."""
+        waiting = self._endpoint.waiting if self._endpoint is not None else 0.0
+        return (self.in_flight + waiting) / self.pace.limit
 
     @property
     def available(self) -> bool:
@@ -123,25 +136,29 @@ class Limit:
         """Take a slot; waits for one. If it is cancelled while waiting, it takes none. ``urgent``: before all
         others.
         """
+        turn: Turn = asyncio.get_running_loop().create_future()
+        self.queue(turn, urgent=urgent)
+        await granted(turn)
+
+    def queue(self, turn: Turn, *, urgent: bool = False) -> None:
+        """Let ``turn`` wait for a slot. It may wait at several limits: the first with a slot grants it."""
         if self._watching is None:
             self._watching = _apart(self._watch())
         replay = REPLAY.get()
         if not replay:
             self._behind.live_came()
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._forget_the_granted()
         if urgent:
             self._live.appendleft(turn)
         else:
             (self._replay if replay else self._live).append(turn)
         self._hand_out()
-        if turn.done():
-            return
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.left()  # the slot was assigned just as the caller was cancelled
-            raise
+
+    def _forget_the_granted(self) -> None:
+        """Turns that another limit granted, or that were cancelled; they come in about the same order."""
+        for waiting in (self._live, self._replay):
+            while waiting and waiting[0].done():
+                waiting.popleft()
 
     def answered(self, started: float, tokens: int) -> None:
         """The endpoint answered a request, sent at ``started`` (of the clock), with so many tokens."""
@@ -165,6 +182,7 @@ class Limit:
     @property
     def _full(self) -> bool:
         """Whether every slot that may be used is taken; waiting replays do not count as a sign of it."""
+        self._forget_the_granted()
         return bool(self._live) or self.in_flight >= 0.9 * self._behind.limit
 
     def left(self) -> None:
@@ -186,7 +204,7 @@ class Limit:
             if not turn.done():
                 if replay:
                     self._behind.went()
-                turn.set_result(None)
+                turn.set_result(self)
                 self.in_flight += 1
                 return True
         return False
@@ -212,6 +230,7 @@ class Limit:
                 if not isinstance(error, ConfigurationError)
                 else "the endpoint refuses every request, nothing is sent to it",
                 reason=str(error),
+                endpoint=self._name,
                 setting=setting,
                 fix=getattr(error, "fix", "") or None,
             )
@@ -220,7 +239,9 @@ class Limit:
 
     def _return(self) -> None:
         now = self._clock()
-        of_no_row(log.info, "the endpoint is back", seconds=round(now - self._away_since, 1))
+        of_no_row(
+            log.info, "the endpoint is back", endpoint=self._name, seconds=round(now - self._away_since, 1)
+        )
         self._away = None
         self._back.set()
         self._back = asyncio.Event()
@@ -252,6 +273,7 @@ class Limit:
                 await self._sleep(_TICK_SECONDS)
                 late = max(0.0, self._clock() - began - _TICK_SECONDS)
                 self.pace.lag += 0.2 * (late - self.pace.lag)
+                self._forget_the_granted()
                 idle = 0 if self.in_flight or self._live or self._replay else idle + 1
                 if self.in_flight and ticks <= 0 and (self._asking is None or self._asking.done()):
                     ticks = round(_LOAD_SECONDS / _TICK_SECONDS)
@@ -275,6 +297,16 @@ class Limit:
         for task in tasks:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+
+
+async def granted(turn: Turn) -> Limit:
+    """The limit that granted ``turn``. If it is cancelled while it waits, it takes no slot."""
+    try:
+        return turn.result() if turn.done() else await turn
+    except asyncio.CancelledError:
+        if turn.done() and not turn.cancelled():
+            turn.result().left()  # the slot was assigned just as the caller was cancelled
+        raise
 
 
 def _cause(error: LabelstreamError) -> tuple[object, ...]:

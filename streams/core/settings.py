@@ -18,7 +18,8 @@ from streams.core.label_version import HUMAN
 
 Name = Annotated[str, StringConstraints(pattern=r"^[^`'\"\\;\x00-\x1f]{1,200}$")]
 OptionalName = Annotated[str, StringConstraints(pattern=r"^[^`'\"\\;\x00-\x1f]{0,200}$")]
-Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+(/.*)?$")]
+_URL = r"https?://[^\s/,]+(?:/[^\s,]*)?"
+Urls = Annotated[str, StringConstraints(pattern=rf"^\s*{_URL}(?:\s*,\s*{_URL})*\s*$")]
 
 
 class Settings(BaseSettings):
@@ -107,9 +108,10 @@ class Settings(BaseSettings):
     )
 
     # --- LLM endpoints (OpenAI-compatible) ---
-    llm_labeler_api_base: Url | None = Field(
+    llm_labeler_api_base: Urls | None = Field(
         default=None,
-        description="Base URL of the labelling model, ending in /v1. Unset: the local stand-in, if it runs.",
+        description="Base URL of the labelling model, ending in /v1, or several, comma separated, that serve "
+        "the same model under one name. Unset: the local stand-in, if it runs.",
     )
     llm_labeler_model: str | None = Field(
         default=None, description="Model name. Unset: the only model that the endpoint offers."
@@ -118,7 +120,10 @@ class Settings(BaseSettings):
         default=None, description="Bearer key, if the endpoint asks for one."
     )
     llm_labeler_concurrency: int = Field(
-        default=64, ge=1, le=4096, description="Most labelling requests in flight in one worker."
+        default=64,
+        ge=1,
+        le=4096,
+        description="Most labelling requests in flight in one worker, for each endpoint.",
     )
     llm_labeler_mode: Literal["json", "choice", "auto"] = Field(
         default="json",
@@ -126,8 +131,10 @@ class Settings(BaseSettings):
         "`choice`, an option's letter in one token (at most 20 labels, else json); `auto` asks the endpoint "
         "at the start and takes choice where it works. Part of the label version.",
     )
-    llm_augmenter_api_base: Url | None = Field(
-        default=None, description="Base URL of the augmenting model. Unset: the local stand-in, if it runs."
+    llm_augmenter_api_base: Urls | None = Field(
+        default=None,
+        description="Base URL of the augmenting model, or several, as for the labelling model. Unset: the "
+        "local stand-in, if it runs.",
     )
     llm_augmenter_model: str | None = Field(
         default=None, description="Model name. Unset: the only model that the endpoint offers."
@@ -136,7 +143,10 @@ class Settings(BaseSettings):
         default=None, description="Bearer key, if the endpoint asks for one."
     )
     llm_augmenter_concurrency: int = Field(
-        default=32, ge=1, le=4096, description="Most augmenting requests in flight in one worker."
+        default=32,
+        ge=1,
+        le=4096,
+        description="Most augmenting requests in flight in one worker, for each endpoint.",
     )
     llm_augmenter_mode: Literal["json"] = Field(default="json", description="How the variants are asked for.")
     llm_timeout_seconds: float = Field(
@@ -283,6 +293,11 @@ class Settings(BaseSettings):
     def result_database(self) -> str:
         """The database of the result tables."""
         return self.clickhouse_result_database or self.clickhouse_database
+
+    def api_bases(self, which: str) -> list[str]:
+        """The base URLs of the ``labeler`` or the ``augmenter``; none if they are not set."""
+        given: str = getattr(self, f"llm_{which}_api_base") or ""
+        return list(dict.fromkeys(url.strip() for url in given.split(",") if url.strip()))
 
     @classmethod
     def settings_customise_sources(

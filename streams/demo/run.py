@@ -235,8 +235,8 @@ class _Demo:
         return {topic: found[topic] for topic in watched if topic in found}
 
     async def _calls(self) -> int | None:
-        bases = {self._settings.llm_labeler_api_base, self._settings.llm_augmenter_api_base}
-        counts = [await standin_calls(base) for base in bases if base]
+        bases = {*self._settings.api_bases("labeler"), *self._settings.api_bases("augmenter")}
+        counts = [await standin_calls(base) for base in bases]
         return None if None in counts else sum(count for count in counts if count is not None)
 
 

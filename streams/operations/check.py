@@ -167,6 +167,7 @@ async def _results(settings: Settings) -> str:
 async def _model(settings: Settings, which: str) -> str:
     client = ChatClient.from_settings(settings, which)
     try:
+        await client.agree()
         offered = await client.models()
         name = await client.model()
         if name not in offered:
@@ -175,7 +176,8 @@ async def _model(settings: Settings, which: str) -> str:
                 setting=f"LLM_{which.upper()}_MODEL",
                 fix="set it to one of them",
             )
-        return f"model {name}"
+        places = len(settings.api_bases(which))
+        return f"model {name}" if places == 1 else f"model {name}, served by each of {places} endpoints"
     finally:
         await client.close()
 

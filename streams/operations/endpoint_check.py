@@ -15,6 +15,7 @@ from agents.reading import without_thoughts
 from agents.taxonomy import load_taxonomy
 from connectors.llm.answer import Completion
 from connectors.llm.client import ChatClient
+from connectors.llm.endpoints import place_of
 from connectors.llm.server import Server
 from streams.core.errors import AnswerError, LabelstreamError, RefusedError
 from streams.core.settings import Settings
@@ -47,22 +48,27 @@ class _Seen:
 
 
 async def check_endpoints(settings: Settings) -> list[Finding]:
-    """Try the labelling and the augmenting model; one endpoint with one model is tried once."""
+    """Try each endpoint of the labelling and of the augmenting model; one with one model is tried once."""
     findings: list[Finding] = []
     tried = set()
     for which in ("labeler", "augmenter"):
-        asked = getattr(settings, f"llm_{which}_api_base"), getattr(settings, f"llm_{which}_model")
-        if asked not in tried:
-            tried.add(asked)
-            findings += await _Trial(settings, which).run()
+        bases: list[str | None] = [*settings.api_bases(which)] or [None]
+        for base in bases:
+            asked = base, getattr(settings, f"llm_{which}_model")
+            if asked not in tried:
+                tried.add(asked)
+                one = settings.model_copy(update={f"llm_{which}_api_base": base})
+                name = f"{which} endpoint" + (f" {place_of(base)}" if base and len(bases) > 1 else "")
+                findings += await _Trial(one, which, name).run()
     return findings
 
 
 class _Trial:
     """The tries of one endpoint and model."""
 
-    def __init__(self, settings: Settings, which: str) -> None:
+    def __init__(self, settings: Settings, which: str, name: str) -> None:
         self._settings = settings
+        self._name = name
         self._which = which
         self._prefix = f"LLM_{which.upper()}"
         self._seen = _Seen()
@@ -97,7 +103,7 @@ class _Trial:
         return ChatClient.from_settings(self._settings, self._which, patience_seconds=_PATIENCE_SECONDS)
 
     def _say(self, name: str, message: str, setting: str = "", fix: str = "", *, ok: bool = True) -> None:
-        self._findings.append(Finding(f"{self._which} endpoint, {name}", ok, message, setting, fix))
+        self._findings.append(Finding(f"{self._name}, {name}", ok, message, setting, fix))
 
     async def _server(self, client: ChatClient) -> None:
         model = await client.model()

@@ -130,8 +130,8 @@ async def _deliver(
         lease=lease,
         limits=Limits(
             in_flight={
-                Labeled.made_by: settings.llm_labeler_concurrency,
-                Augmented.made_by: settings.llm_augmenter_concurrency,
+                Labeled.made_by: models["labeler"].concurrency,
+                Augmented.made_by: models["augmenter"].concurrency,
             }
         ),
         observe=latency.observe,

@@ -68,10 +68,18 @@ async def clickhouse_ready(settings: Settings, health: Health) -> ClickHouseClie
 
 @contextlib.asynccontextmanager
 async def chat_ready(settings: Settings, which: str, health: Health) -> AsyncIterator[ChatClient]:
-    """A client for the ``labeler`` or the ``augmenter``, as soon as its address is known."""
+    """A client for the ``labeler`` or the ``augmenter``, as soon as its address is known, and several
+    addresses have the same model.
+    """
 
     async def attempt() -> ChatClient:
-        return ChatClient.from_settings(with_local_stack(settings), which)
+        found = ChatClient.from_settings(with_local_stack(settings), which)
+        try:
+            await found.agree()
+        except BaseException:
+            await found.close()
+            raise
+        return found
 
     health.wait_for(f"the {which}'s endpoint")
     client = await until_available(f"the {which} endpoint", attempt)

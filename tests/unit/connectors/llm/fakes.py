@@ -136,7 +136,7 @@ async def client_of(url: str, **options: Any) -> AsyncIterator[ChatClient]:
     options = {"model": "m", "setting": "LLM_LABELER_API_BASE", "patience_seconds": 0.0} | options
     if isinstance(options.get("api_key"), str):
         options["api_key"] = SecretStr(options["api_key"])
-    client = ChatClient(base_url=url, **options)
+    client = ChatClient(base_urls=url.split(","), **options)
     try:
         yield client
     finally:

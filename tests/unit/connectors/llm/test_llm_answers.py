@@ -102,7 +102,7 @@ def test_a_key_that_cannot_be_sent_is_refused_by_its_name() -> None:
     for key in ("ключ", "a\r\nb"):
         with pytest.raises(ConfigurationError) as caught:
             client_module.ChatClient(
-                base_url="http://127.0.0.1:9/v1",
+                base_urls=["http://127.0.0.1:9/v1"],
                 model="m",
                 setting="LLM_LABELER_API_BASE",
                 api_key=client_module.SecretStr(key),

@@ -91,6 +91,7 @@ class Job(BaseModel):
     replay_starts: dict[int, int] = Field(default_factory=dict)
     replay_ends: dict[int, int] = Field(default_factory=dict)
     replay_topic_id: str = ""
+    lost: dict[int, int] = Field(default_factory=dict)
     read: int = 0
     published: int = 0
     settled: int = 0

@@ -1,7 +1,8 @@
 """More history than the topics keep: ``python -m tests.faults.retention --rows 20000 --seconds 20``.
 
 Topics that keep some seconds, a table that the model takes several times as long to label, and all roles at
-work: every row must be labelled once, and the poller must say whom it waits for. Exit code 1 if not.
+work: every row must be labelled once, and the poller must say whom it waits for. The agents come so late that
+the first rows are gone. Exit code 1 if not.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,28 +32,37 @@ PATIENCE_SECONDS = 300.0
 @dataclass
 class Outcome:
     """What became of a backlog. ``deleted``: messages of the rows topic that retention took. ``waited``: the
-    log lines that say for whom."""
+    log lines that say for whom. ``lost``: those of the agents that say what they had not read."""
 
     rows: int
     kept_seconds: float
     seconds: float
     deleted: int
     waited: list[str]
+    lost: list[str]
     wrong: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         share = self.seconds / self.kept_seconds
         head = (
             f"{self.rows} rows in {self.seconds:.0f} s, {share:.1f} times the {self.kept_seconds:.0f} s that "
-            f"are kept; {self.deleted} messages were deleted, {len(self.waited)} times the log said who waits"
+            f"are kept; {self.deleted} messages were deleted; the log said {len(self.waited)} times who "
+            f"waits, {len(self.lost)} times what is lost"
         )
         return "\n".join([head, *self.wrong, *(self.waited[:3] if self.wrong else ())])
 
 
 async def backlog(
-    parts: World, name: str, folder: Path, *, rows: int, seconds: float, agents: int = 2
+    parts: World,
+    name: str,
+    folder: Path,
+    *,
+    rows: int,
+    seconds: float,
+    agents: int = 2,
+    topics: Sequence[str] = TOPICS,
 ) -> Outcome:
-    """Let the roles work off ``rows`` rows over topics that keep ``seconds``."""
+    """Let the roles work off ``rows`` rows over ``topics`` that keep ``seconds``."""
     await parts.command(f"CREATE DATABASE {name}")
     await parts.command(
         f"CREATE TABLE {name}.logs (id UInt64, query_text String, created_at DateTime64(3, 'UTC')) "
@@ -73,10 +84,15 @@ async def backlog(
     actors = {one: Actor(one, environment, folder) for one in names}
     await asyncio.to_thread(initialise, actors["sink-1"])
     await parts.keep_doubles(name)
-    for topic in TOPICS:
+    for topic in topics:
         await keep(parts.kafka, f"{name}.{topic}", seconds)
     began = time.monotonic()
     try:
+        actors["poller-1"].start()
+        while not await first_offsets(parts, f"{name}.rows"):
+            if time.monotonic() - began > PATIENCE_SECONDS:
+                raise TimeoutError("the topic has lost nothing")
+            await asyncio.sleep(0.1)
         for actor in actors.values():
             actor.start()
         found = 0
@@ -95,7 +111,10 @@ async def backlog(
         await asyncio.gather(*(asyncio.to_thread(actor.leave) for actor in actors.values()))
     deleted = await first_offsets(parts, f"{name}.rows")
     waited = actors["poller-1"].log_lines("waits_for_readers", 1000)
-    outcome = Outcome(rows, seconds, took, deleted, waited)
+    lost = [
+        line for number in range(agents) for line in actors[f"agents-{number + 1}"].log_lines("messages_lost")
+    ]
+    outcome = Outcome(rows, seconds, took, deleted, waited, lost)
     for table in ("logs_labeled", "logs_augmented"):
         counts = Counter(
             dict(await parts.query(f"SELECT row_id, count() FROM {name}.{table} GROUP BY row_id"))
@@ -109,6 +128,8 @@ async def backlog(
         outcome.wrong.append(f"{letters} dead letters")
     if not waited:
         outcome.wrong.append("nobody said that it waits")
+    if not lost:
+        outcome.wrong.append("nobody said what is lost")
     return outcome
 
 

@@ -64,7 +64,8 @@ class Job(BaseModel):
     the source continues. ``replay_starts``: offsets on the replay topic from which on messages may have been
     published after ``position`` was saved; ``replay_ends``: the offsets after the last message. ``settled``:
     rows left out because they were labelled already or in flight. ``skipped``: rows whose text is too short.
-    ``export``: the file with the rows of a fetch.
+    ``export``: the file with the rows of a fetch. ``lost``: messages that topics lost
+    while it ran, by the id of the `Loss`: its end, up to which the rows were published again.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -91,7 +92,7 @@ class Job(BaseModel):
     replay_starts: dict[int, int] = Field(default_factory=dict)
     replay_ends: dict[int, int] = Field(default_factory=dict)
     replay_topic_id: str = ""
-    lost: dict[int, int] = Field(default_factory=dict)
+    lost: dict[str, int] = Field(default_factory=dict)
     read: int = 0
     published: int = 0
     settled: int = 0

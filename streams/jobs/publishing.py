@@ -17,7 +17,15 @@ import structlog
 from connectors.clickhouse.queries.label_versions import PROMOTED, list_versions
 from connectors.clickhouse.queries.labelled_rows import count_of, labelled
 from streams.core.background import gathered
-from streams.core.codec import CREATED_AT, LABEL_VERSION, MESSAGE_TYPE, REPLAY_JOB, SCHEMA_VERSION, TO
+from streams.core.codec import (
+    CREATED_AT,
+    LABEL_VERSION,
+    MESSAGE_TYPE,
+    RECOVERED,
+    REPLAY_JOB,
+    SCHEMA_VERSION,
+    TO,
+)
 from streams.core.context import TRACEPARENT, traceparent_of
 from streams.core.errors import RefusedError, RetryableError
 from streams.core.messages import Row
@@ -274,6 +282,9 @@ def _message(item: Item, job: Job, topics: Topics) -> Outgoing:
         (TRACEPARENT, traceparent_of(item.row_id, item.created_at)),
         *item.headers,
     ]
+    if job.lost:
+        # The worker may remember a label that the topic has lost.
+        headers.append((RECOVERED, f"{job.id}-{sum(job.lost.values())}".encode()))
     if job.version is not None:
         headers += [(LABEL_VERSION, job.version.encode()), (TO, job.to.encode())]
     return Outgoing(topics.replay, item.partition, item.row_id.encode(), item.value, headers)

@@ -7,11 +7,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
+import structlog
+
 from connectors.clickhouse.poller.backfill import OldRows, poller_begins
 from connectors.clickhouse.poller.cursor import read_cursor
 from connectors.clickhouse.queries.relabel_rows import Condition, LabelledRows
 from streams.core.availability import until_available
 from streams.core.errors import ConfigurationError
+from streams.core.losses import Losses
 from streams.core.settings import Settings
 from streams.jobs.context import JobContext, count_unlabeled, count_unstored, note, open_context, read_ends
 from streams.jobs.file_source import open_file_source
@@ -20,7 +23,10 @@ from streams.jobs.leader_election import Leadership, PollerSubstitute, ReplayPub
 from streams.jobs.publishing import Publishing
 from streams.jobs.sources import RowSource, SourceFeed, TableFeed, TopicFeed
 
+log = structlog.get_logger()
+
 Report = Callable[[Job, int], None]
+_COUNTS = ("read", "published", "settled", "unreadable", "skipped")
 _LOOK_SECONDS = 0.5
 
 
@@ -128,6 +134,12 @@ class JobRun:
         ends = await read_ends(context, context.topics.shadow if shadow else context.topics.labeled)
         if not await self._wait_for(job, partial(count_unstored, context, ends)):
             return job
+        lost = await until_available("Kafka", partial(self._find_lost, job))
+        if lost:
+            # What is labelled is left out, so these are the rows that were lost.
+            log.warning("job_publishes_lost_rows", job=job.id, losses=len(lost))
+            again = {"complete": False, "position": None, "replay_topic_id": "", "lost": job.lost | lost}
+            return await self._save(job.model_copy(update=again | dict.fromkeys(_COUNTS, 0)))
         job = await self._save(job.model_copy(update={"done": True}))
         self._report(job, 0)
         return job
@@ -145,6 +157,21 @@ class JobRun:
         if not await self._is_same_topic(job):
             return 0
         return await count_unlabeled(self._context, job.replay_ends)
+
+    async def _find_lost(self, job: Job) -> dict[str, int]:
+        """What topics have lost of the job's messages, or of others meanwhile, and was not published again."""
+        if job.limit is not None:
+            return {}  # other rows would be published for those that are labelled
+        topics, losses = self._context.topics, Losses()
+        async for records in self._context.tail.read(topics.cursor, 0, 0):
+            for record in records:
+                losses.learn(record)
+        made = {topics.replay, topics.shadow if job.to == "shadow" else topics.labeled}
+        return {
+            loss.id: loss.end
+            for loss in losses.all
+            if loss.topic in made and loss.found_at > job.begun_at and loss.end > job.lost.get(loss.id, 0)
+        }
 
     async def _is_same_topic(self, job: Job) -> bool:
         """Whether the replay topic is still the one where the rows were published."""

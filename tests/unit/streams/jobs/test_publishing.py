@@ -192,3 +192,11 @@ async def test_no_more_is_published_than_its_readers_read_within_the_retention(
     assert done.complete
     assert published(world) == [item.row_id for item in ITEMS]
     assert world.headroom.held > 30
+
+
+async def test_what_is_published_again_is_no_known_row_for_the_workers(world: World) -> None:
+    job = Job(source="topic", version="v2", lost={"loss": 7})
+    await world.send(job.message(Topics("esk")))
+    await publishing(world, job).run()
+    found = {dict(message.headers)["recovered"] for message in world.logs["esk.replay"]}
+    assert found == {f"{job.id}-7".encode()}

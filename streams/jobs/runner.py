@@ -159,7 +159,7 @@ class JobRun:
         return await count_unlabeled(self._context, job.replay_ends)
 
     async def _find_lost(self, job: Job) -> dict[str, int]:
-        """What topics have lost of the job's messages, or of others meanwhile, and was not published again."""
+        """What its topics have lost while it ran, of this job or another, and it has not published again."""
         if job.limit is not None:
             return {}  # other rows would be published for those that are labelled
         topics, losses = self._context.topics, Losses()

@@ -110,6 +110,7 @@ async def backlog(
     finally:
         await asyncio.gather(*(asyncio.to_thread(actor.leave) for actor in actors.values()))
     deleted = await first_offsets(parts, f"{name}.rows")
+    again = await offsets(parts, f"{name}.rows", end=True) - rows
     waited = actors["poller-1"].log_lines("waits_for_readers", 1000)
     lost = [
         line for number in range(agents) for line in actors[f"agents-{number + 1}"].log_lines("messages_lost")
@@ -128,6 +129,8 @@ async def backlog(
         outcome.wrong.append(f"{letters} dead letters")
     if not waited:
         outcome.wrong.append("nobody said that it waits")
+    if again > 0.8 * rows:
+        outcome.wrong.append(f"the poller did not wait: {again} rows were lost, and published again")
     if not lost:
         outcome.wrong.append("nobody said what is lost")
     return outcome
@@ -135,11 +138,17 @@ async def backlog(
 
 async def first_offsets(parts: World, topic: str) -> int:
     """Messages of ``topic`` that are there no more."""
+    return await offsets(parts, topic)
+
+
+async def offsets(parts: World, topic: str, *, end: bool = False) -> int:
+    """The sum of the first, or of the next, offsets of its partitions."""
     consumer = AIOKafkaConsumer(bootstrap_servers=parts.kafka)
     await consumer.start()
     try:
         places = [TopicPartition(topic, number) for number in range(PARTITIONS)]
-        return sum((await consumer.beginning_offsets(places)).values())
+        found = await (consumer.end_offsets(places) if end else consumer.beginning_offsets(places))
+        return sum(found.values())
     finally:
         await consumer.stop()
 

@@ -37,6 +37,14 @@ async def topics(
         await asyncio.to_thread(cluster.create, f"{name}.{topic}", where, settings or {})
 
 
+async def fill(cluster: Cluster, topic: str, count: int) -> None:
+    """So many rows in each partition, as `Feed` gives them: what a takeover finds where it is to go on."""
+    producer = LeasedProducer({"bootstrap_servers": cluster.address})
+    rows = [(number, encode(row(f"{number}-{at}"))) for number in range(_COUNT) for at in range(count)]
+    await producer.send_many([Outgoing(topic, number, b"", value) for number, value in rows])
+    await producer.stop()
+
+
 @asynccontextmanager
 async def worker(
     cluster: Cluster, name: str, generation: int = 1, committed: Mapping[Partition, Commit] | None = None
@@ -154,6 +162,7 @@ async def test_a_takeover_meanwhile_waits_for_that_partition_alone(
 ) -> None:
     name = new_name()
     await topics(cluster, name, *OUTAGES["no-leader"])
+    await fill(cluster, f"{name}.rows", 3 * _STEP)
     others = [n for n in range(_COUNT) if n != _LOST]
     async with worker(cluster, name) as (delivery, producer):
         feed = Feed(delivery, name)

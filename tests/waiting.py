@@ -16,6 +16,8 @@ from typing import Any
 
 # Also for calls that take a timeout and would otherwise hang: no promise, only an end.
 PATIENCE = 300.0
+# A pause between two looks is a tenth longer than the one before: what many tests look at costs CPU.
+_LONGER, _LONGEST_PAUSE = 1.1, 0.5
 
 
 class Stalled(AssertionError):
@@ -51,11 +53,12 @@ def until(
     patience: float = PATIENCE,
     pause: float = 0.05,
 ) -> Any:
-    """Wait until ``condition()`` is true, and return what it is."""
+    """Wait until ``condition()`` is true, and return what it is. ``pause``: seconds between the first looks."""
     watch = Watch(what, patience)
     while not (found := condition()):
         watch.look(measure())
         time.sleep(pause)
+        pause = _longer(pause)
     return found
 
 
@@ -77,6 +80,11 @@ async def eventually(
             return found
         watch.look(measure())
         await asyncio.sleep(pause)
+        pause = _longer(pause)
+
+
+def _longer(pause: float) -> float:
+    return max(pause, min(_LONGER * pause, _LONGEST_PAUSE))
 
 
 class MachineClock:

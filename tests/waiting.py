@@ -53,7 +53,7 @@ def until(
     patience: float = PATIENCE,
     pause: float = 0.05,
 ) -> Any:
-    """Wait until ``condition()`` is true, and return what it is. ``pause``: seconds between the first looks."""
+    """Wait until ``condition()`` is true, and return what it is. ``pause``: seconds after the first look."""
     watch = Watch(what, patience)
     while not (found := condition()):
         watch.look(measure())

@@ -18,7 +18,7 @@ from connectors.kafka.protocol.log_ends import LATEST
 from connectors.kafka.tail import TailReader
 from streams.core.errors import LeaseLostError
 from streams.core.messages import Labeled, Row
-from streams.core.records import Commit, Partition
+from streams.core.records import Commit, Outgoing, Partition
 from streams.delivery.delivery import Delivery
 from streams.delivery.routes import Flow, Limits, Route
 from tests.cluster import Cluster
@@ -94,12 +94,16 @@ async def test_a_takeover_waits_for_what_a_slow_follower_lacks(
     for topic in ("rows", "labeled", "dead"):
         place = [leader, follower, slow] if topic == "labeled" else [follower, slow, leader]
         await asyncio.to_thread(cluster.create, f"{name}.{topic}", {0: place})
+    records = [record(n, str(n), rows.topic) for n in range(_ALL)]
+    producer = LeasedProducer(arguments)
+    await producer.send_many([Outgoing(rows.topic, 0, b"", one.value) for one in records])
+    await producer.stop()
     async with worker(arguments, name, 1) as first, worker(arguments, name, 2) as heir:
         await first.assigned({rows: Commit(-1)}, 1)
-        first.offer_all([record(n, str(n), rows.topic) for n in range(_FEW)], 1)
+        first.offer_all(records[:_FEW], 1)
         await until(lambda: first.counts["done:label"] == _FEW)
         await asyncio.to_thread(cluster.cut_follower, slow)
-        first.offer_all([record(n, str(n), rows.topic) for n in range(_FEW, _ALL)], 1)
+        first.offer_all(records[_FEW:], 1)
         for broker in (leader, follower):
             while await log_end(cluster, broker, labels) < _ALL:
                 await asyncio.sleep(0.05)
@@ -116,7 +120,7 @@ async def test_a_takeover_waits_for_what_a_slow_follower_lacks(
         else:
             assert (await tail.bounds_many([labels]))[labels] == (0, _FEW)
         await heir.assigned(committed, 2)
-        heir.offer_all([record(n, str(n), rows.topic) for n in range(_FEW, _ALL)], 2)
+        heir.offer_all(records[_FEW:], 2)
         await asyncio.sleep(2.0)
         assert heir.taking_over() == {rows}
         await asyncio.to_thread(cluster.mend_follower, slow)

@@ -35,7 +35,7 @@ from streams.core.environment import load
 from streams.core.losses import Losses
 from streams.core.messages import Labeled, Row
 from streams.core.outcomes import Done
-from streams.core.records import Commit, Partition, Record
+from streams.core.records import Commit, Outgoing, Partition, Record
 from streams.core.settings import Settings
 from streams.core.topics import Topics
 from streams.delivery import ownership as ownership_module
@@ -172,6 +172,13 @@ class Scene:
         messages = await read_topic(self.parts, topic, "read_uncommitted")
         return Counter((message.key or b"").decode() for message in messages)
 
+    async def fill(self) -> None:
+        """Put `records` on their topic: a takeover looks whether it holds what was committed."""
+        producer = LeasedProducer(self.connection)
+        rows = [Outgoing(self.topics.rows, 0, b"", record.value) for record in self.records()]
+        await producer.send_many(rows)
+        await producer.stop()
+
     def records(self) -> list[Record]:
         return [_record(self.topics.rows, offset) for offset in range(ROWS)]
 
@@ -261,6 +268,7 @@ async def test_the_window_keeps_an_unfinished_message_from_being_committed_over(
 ) -> None:
     if gone:
         monkeypatch.setattr(ownership_module, "CommitWindow", NoOrder)
+    await scene.fill()
     rows = Partition(scene.topics.rows, 0)
 
     async def hangs_on_the_first(row: Row) -> Done[Labeled]:

@@ -14,7 +14,7 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "_LONGEST_PAUSE", 0.3)
 
 
-@pytest.mark.parametrize("manner", ["forbidden", "aborted", "errors"])
+@pytest.mark.parametrize("manner", ["forbidden", "aborted", "errors", "capitals"])
 async def test_forbidden_texts_are_given_up_and_no_other(manner: str) -> None:
     outcome = await play(manner, rows=400, seconds=0.05, seed=1)
     assert outcome.faults == []

@@ -173,7 +173,7 @@ async def play(
     with structlog.testing.capture_logs() as logs:
         async with serving(stranger):
             client = ChatClient(
-                base_url=stranger.url, model="m", setting="LLM_LABELER_API_BASE", concurrency=SLOTS
+                base_urls=[stranger.url], model="m", setting="LLM_LABELER_API_BASE", concurrency=SLOTS
             )
             try:
                 return await _deliver(stranger, client, taxonomy, texts, logs)

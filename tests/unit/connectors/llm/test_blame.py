@@ -19,6 +19,7 @@ from tests.waiting import PATIENCE
 pytestmark = pytest.mark.usefixtures("short_pauses")
 
 HARMLESS = "где мой заказ"
+MOST_FORMS = 6
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +73,8 @@ async def test_a_text_that_fails_alone_is_given_up_whatever_the_way(way: str) ->
         assert "only with this text" in str(error)
         assert client.available
         asked = [text_of(body) for body in there.asked]
-        assert asked.count("bad") == error.attempts
+        # Whether the endpoint takes another form of the request is tried once, beside these tries.
+        assert error.attempts <= asked.count("bad") <= error.attempts + MOST_FORMS
         assert all(HARMLESS in text for text in asked if text != "bad")
         assert len(set(asked)) > len(asked) / 2  # no cache could have answered
 
@@ -217,7 +219,7 @@ async def test_what_is_refused_on_trial_is_raised_at_once_and_is_no_evidence() -
         for number in range(5):
             with pytest.raises(RefusedError):
                 await client.complete(**ask(number), at_once=(RefusedError,))
-        assert len(there.asked) == 5
+        assert 5 <= len(there.asked) <= 5 + MOST_FORMS
         assert client.available
 
 

@@ -1,8 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo unit test soak soak-seeds soak-cluster soak-outages soak-backlog soak-relabel soak-retention soak-tables soak-strangers soak-review bench lint format typecheck generate clean
-.PHONY: help setup browser demo unit test soak soak-seeds soak-cluster soak-outages soak-backlog soak-relabel soak-retention soak-tables soak-review real-endpoint bench lint format typecheck generate clean
+.PHONY: help setup browser demo unit test soak soak-seeds soak-cluster soak-outages soak-backlog soak-relabel soak-retention soak-tables soak-strangers soak-review real-endpoint bench lint format typecheck generate clean
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin

@@ -215,8 +215,8 @@ class LostRows:
             if self._pages is None:
                 await self._open(search, window)
             if self._pending is None and not await self._next(search, window):
-                if search.complete:
-                    return
+                if search.complete or self._until < window.begin:
+                    return  # all is searched that the poller has come to
             elif self._pending is not None and not await self._publish(search):
                 if self._inside:
                     await self._leave_off()

@@ -27,6 +27,7 @@ _ORDER = (
     "unit",
     "browser",
     "integration/test_",
+    "integration/replays",
     "faults",
     "integration",
     "security",

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.faults.cluster_runs import ClusterDriver, ClusterWorld, cluster_world_in, make_cluster_plan
+from tests.faults.cluster.runs import ClusterDriver, ClusterWorld, cluster_world_in, make_cluster_plan
 from tests.faults.driver import Driver, Outcome
 from tests.faults.plan import make_plan
 from tests.faults.world import World, as_program, world

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import Cluster
-from tests.faults.cluster_runs import (
+from tests.faults.cluster.runs import (
     ClusterDriver,
     cluster_world,
     make_cluster_plan,

@@ -20,7 +20,7 @@ from streams.core.records import Commit, Outgoing, Partition, Record
 from streams.delivery.delivery import Delivery
 from streams.delivery.routes import Flow, Limits, Route
 from tests.cluster import Cluster
-from tests.faults.test_cluster import HandedLease, until
+from tests.faults.cluster.test_takeovers import HandedLease, until
 from tests.unit.streams.delivery.fakes import label, row
 
 _COUNT = 4

@@ -16,7 +16,7 @@ from streams.core.errors import UnavailableError
 from streams.core.records import Partition
 from tests.cluster import BROKERS, Cluster
 from tests.faults.actors import Actor
-from tests.faults.cluster_runs import ClusterWorld, cluster_world
+from tests.faults.cluster.runs import ClusterWorld, cluster_world
 from tests.faults.driver import initialise
 from tests.faults.world import PARTITIONS
 from tests.waiting import eventually

@@ -6,6 +6,7 @@ process that got the id of a dead child.
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import sys
@@ -17,6 +18,8 @@ from pathlib import Path
 import psutil
 
 _LARGE_LOG = 10_000_000
+_LOWEST_PORT = 10_000
+_SYSTEM_RANDOM = random.SystemRandom()  # equal in no two processes, whatever seeds the usual one
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +95,23 @@ def python_module(module: str, *arguments: str) -> list[str]:
 
 
 def free_port(avoid: Sequence[int] = ()) -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
+    """A port of 127.0.0.1 that nobody listens on now.
+
+    It is below those that the kernel gives to connections, and to servers that ask for any port: one of these
+    could take it before the server that it is meant for.
+    """
     while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if port not in avoid:
+        port = _SYSTEM_RANDOM.randrange(_LOWEST_PORT, max(_lowest_given(), _LOWEST_PORT + 1000))
+        if port not in avoid and port_is_free(port):
             return port
+
+
+def _lowest_given() -> int:
+    """The lowest port that the kernel gives by itself."""
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text("ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        return 49152  # of the range that IANA recommends
 
 
 def port_is_free(port: int) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
@@ -14,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from connectors.local.processes import free_port
 from tests.fork_server import Forked
 from tests.integration.pipeline import Pipeline
 from tests.integration.replaying import V1, texts
@@ -65,9 +65,7 @@ class Service:
 @pytest.fixture
 def service(make: Callable[..., Pipeline]) -> Iterator[Service]:
     """A pipeline with an empty source table, and an API that is not started yet."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     flow = make(API_PORT=str(port), **V1)
     flow.create()
     made = Service(flow, port)

@@ -20,6 +20,7 @@ from typing import Any
 import clickhouse_connect
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from connectors.local.processes import free_port
 from connectors.local.stack import StackStatus
 from tests.fork_server import Forked, run
 from tests.waiting import PATIENCE, until
@@ -163,9 +164,7 @@ class Door:
     def __init__(self, target: str) -> None:
         host, _, port = target.rpartition(":")
         self._target = (host, int(port))
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         self._server: socket.socket | None = None
 
     def open(self) -> None:

@@ -17,7 +17,6 @@ import csv
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -33,6 +32,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from connectors.local.processes import free_port
 from tests.faults.world import as_program
 from tests.integration.pipeline import Pipeline
 from tests.stack import stack_in
@@ -93,9 +93,7 @@ def _bounded(slots: int) -> dict[str, str]:
 def served(cores: int) -> Iterator[str]:
     """The address of a llama-server with the model, on a free port of 127.0.0.1."""
     server, model = built(cores)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     words = ["-m", str(model), "-c", "16384", "-np", "4", "-t", str(cores), "--metrics"]
     with (HOME / "server.log").open("wb") as log:
         process = subprocess.Popen(

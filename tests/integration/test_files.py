@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import shutil
-import socket
 import subprocess
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from connectors.local.processes import free_port
 from tests.integration.file_service import Service, csv_of, insert, on_topic, stored
 from tests.integration.pipeline import Door
 from tests.integration.replaying import texts
@@ -128,9 +128,7 @@ async def test_two_apis_work_one_job_once_and_it_can_be_stopped(
     flow.start("agents", "sink", LLM_LABELER_CONCURRENCY="2")
     first = service.start()
     file = service.upload(csv_of([[text, "", "2026-01-05", "u"] for text in texts(ROWS, "t")]))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     second = Service(flow, port)
     request.addfinalizer(second.client.close)
     second.start(API_PORT=str(port))

@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import socket
 import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -22,6 +21,7 @@ import httpx
 import yaml
 from aiokafka import AIOKafkaProducer
 
+from connectors.local.processes import free_port
 from tests.integration.file_service import Service, csv_of
 from tests.integration.pipeline import ROOT, Pipeline
 from tests.integration.replaying import told
@@ -223,9 +223,7 @@ def in_flight(maker: Maker, roles: dict[str, Any]) -> dict[str, list[str]]:
 
 def make(folder: Path, where: Path) -> None:
     """Run it all in ``where``, and write the dump into ``folder``."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     settings = {
         "LABEL_VERSION": "v1",
         "API_PORT": str(port),

@@ -42,7 +42,8 @@ _LEAST_TRIES = 3
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 2.0
 # The steps ask again with less of a longer text.
 _SHORT_TEXT = 1500
-_PROBE = [{"role": "user", "content": "Сколько будет два плюс два? Ответь одной цифрой."}]
+# Of no label, and no row: for tries of what an endpoint takes and tells.
+NEUTRAL_QUESTION = [{"role": "user", "content": "Сколько будет два плюс два? Ответь одной цифрой."}]
 
 
 T = TypeVar("T")
@@ -245,7 +246,7 @@ class ChatClient:
             choice = options if form is not None else None
             at_once = (RefusedError, AnswerError, RetryableError)
             answer = await self.complete(
-                _PROBE, choice=choice, max_tokens=1, choice_form=form, at_once=at_once
+                NEUTRAL_QUESTION, choice=choice, max_tokens=1, choice_form=form, at_once=at_once
             )
             return answer.text.strip() in options
 

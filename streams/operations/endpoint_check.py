@@ -14,7 +14,7 @@ from agents.prompting import LONGEST, parse_answer
 from agents.reading import without_thoughts
 from agents.taxonomy import load_taxonomy
 from connectors.llm.answer import Completion
-from connectors.llm.client import ChatClient
+from connectors.llm.client import NEUTRAL_QUESTION, ChatClient
 from connectors.llm.endpoints import place_of
 from connectors.llm.server import Server
 from streams.core.errors import AnswerError, LabelstreamError, RefusedError
@@ -22,7 +22,6 @@ from streams.core.settings import Settings
 from streams.operations.finding import Finding
 
 _PATIENCE_SECONDS = 60.0
-_SUM = [{"role": "user", "content": "Сколько будет два плюс два? Ответь одной цифрой."}]
 _GREEK = ("alpha", "beta", "gamma")
 _SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -118,7 +117,7 @@ class _Trial:
     async def _form(self, client: ChatClient) -> None:
         """The first request finds out what is taken."""
         self._answer = await client.complete(
-            [{"role": "system", "content": "Отвечай одним объектом JSON."}, *_SUM],
+            [{"role": "system", "content": "Отвечай одним объектом JSON."}, *NEUTRAL_QUESTION],
             schema=_SCHEMA,
             max_tokens=64,
             logprobs=20,
@@ -168,7 +167,7 @@ class _Trial:
     async def _logprobs(self, client: ChatClient) -> None:
         answer = self._answer
         if self._seen.choice:
-            answer = await client.complete(_SUM, choice=_LETTERS, max_tokens=1, logprobs=20)
+            answer = await client.complete(NEUTRAL_QUESTION, choice=_LETTERS, max_tokens=1, logprobs=20)
         tokens = answer.tokens or ()
         self._seen.told = max((len(token.top) for token in tokens), default=0)
         if not self._seen.told:
@@ -195,7 +194,9 @@ class _Trial:
     async def _stable(self, client: ChatClient) -> None:
         answers, seed = [], 1 if await self._takes_seed(client) else None
         for _ in range(2):
-            answers.append(await client.complete(_SUM, schema=_SCHEMA, max_tokens=64, logprobs=20, seed=seed))
+            answers.append(
+                await client.complete(NEUTRAL_QUESTION, schema=_SCHEMA, max_tokens=64, logprobs=20, seed=seed)
+            )
         same = answers[0].text == answers[1].text
         apart = _apart(*answers)
         if same and (apart is None or apart < 1e-3):
@@ -213,7 +214,7 @@ class _Trial:
 
     async def _takes_seed(self, client: ChatClient) -> bool:
         try:
-            await client.complete(_SUM, max_tokens=1, seed=1, at_once=(RefusedError,))
+            await client.complete(NEUTRAL_QUESTION, max_tokens=1, seed=1, at_once=(RefusedError,))
         except RefusedError:
             return False
         except AnswerError:
@@ -277,7 +278,7 @@ class _Trial:
 
 async def _seconds(client: ChatClient) -> float:
     began = time.monotonic()
-    await client.complete(_SUM, schema=_SCHEMA, max_tokens=64)
+    await client.complete(NEUTRAL_QUESTION, schema=_SCHEMA, max_tokens=64)
     return time.monotonic() - began
 
 

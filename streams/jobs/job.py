@@ -16,6 +16,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from streams.core.errors import ConfigurationError
+from streams.core.losses import Losses
 from streams.core.records import Outgoing, Record
 from streams.core.settings import Settings
 from streams.core.topics import Topics
@@ -199,14 +200,25 @@ class Jobs:
         return {**told, "state": self.state(job)}
 
 
+async def read_cursor_topic(topics: Topics, tail: Tail) -> tuple[Jobs, Losses]:
+    """The jobs and the losses that are recorded on the cursor topic, which is read once.
+
+    Raises:
+        UnavailableError, AccessError.
+    """
+    jobs, losses = Jobs(), Losses()
+    async for records in tail.read(topics.cursor, 0, 0):
+        for record in records:
+            jobs.learn(record)
+            losses.learn(record)
+    return jobs, losses
+
+
 async def read_jobs(settings: Settings, tail: Tail) -> Jobs:
     """The jobs on the cursor topic.
 
     Raises:
         UnavailableError, AccessError.
     """
-    jobs = Jobs()
-    async for records in tail.read(Topics(settings.topic_prefix).cursor, 0, 0):
-        for record in records:
-            jobs.learn(record)
+    jobs, _ = await read_cursor_topic(Topics(settings.topic_prefix), tail)
     return jobs

@@ -14,11 +14,10 @@ from connectors.clickhouse.poller.cursor import read_cursor
 from connectors.clickhouse.queries.relabel_rows import Condition, LabelledRows
 from streams.core.availability import until_available
 from streams.core.errors import ConfigurationError
-from streams.core.losses import Losses
 from streams.core.settings import Settings
 from streams.jobs.context import JobContext, count_unlabeled, count_unstored, note, open_context, read_ends
 from streams.jobs.file_source import open_file_source
-from streams.jobs.job import Job, Wish
+from streams.jobs.job import Job, Wish, read_cursor_topic
 from streams.jobs.leader_election import Leadership, PollerSubstitute, ReplayPublisher
 from streams.jobs.publishing import Publishing
 from streams.jobs.sources import RowSource, SourceFeed, TableFeed, TopicFeed
@@ -162,10 +161,8 @@ class JobRun:
         """What its topics have lost while it ran, of this job or another, and it has not published again."""
         if job.limit is not None:
             return {}  # other rows would be published for those that are labelled
-        topics, losses = self._context.topics, Losses()
-        async for records in self._context.tail.read(topics.cursor, 0, 0):
-            for record in records:
-                losses.learn(record)
+        topics = self._context.topics
+        _, losses = await read_cursor_topic(topics, self._context.tail)
         made = {topics.replay, topics.shadow if job.to == "shadow" else topics.labeled}
         return {
             loss.id: loss.end

@@ -14,6 +14,7 @@ from connectors.clickhouse.schema.grants import missing_tables, refuse_missing_r
 from connectors.clickhouse.schema.migrations import refuse_other_schema
 from connectors.kafka.admin import Admin, FoundTopic, refuse_other_config, refuse_other_count
 from connectors.kafka.connection import connection, reach
+from connectors.kafka.tail import TailReader
 from connectors.llm.cache import Shared
 from connectors.llm.client import ChatClient
 from streams.core.errors import ConfigurationError, LabelstreamError, PermanentError, UnavailableError
@@ -21,12 +22,12 @@ from streams.core.messages import Row
 from streams.core.outcomes import Done
 from streams.core.settings import Settings
 from streams.core.topics import Topics
+from streams.jobs.job import read_cursor_topic
 from streams.operations.finding import Finding
 from streams.operations.retention import (
     describe_late,
     describe_lost,
     find_late_readers,
-    read_cursor_topic,
 )
 
 _PATIENCE_SECONDS = 15.0  # for a model that does not answer
@@ -86,7 +87,7 @@ async def _topics(settings: Settings) -> str:
 
 
 async def _retention(settings: Settings) -> str:
-    _, losses = await read_cursor_topic(settings)
+    _, losses = await read_cursor_topic(Topics(settings.topic_prefix), TailReader(connection(settings)))
     # No failure: writers wait, and the poller finds the rows again, so that starting the roles mends it.
     found = [describe_late(one) for one in await find_late_readers(settings)]
     found += [describe_lost(one) for one in losses.by_reader()]

@@ -7,27 +7,9 @@ from typing import Any
 from connectors.kafka.connection import connection
 from connectors.kafka.headroom import SHARE
 from connectors.kafka.reader_positions import ReaderPositions
-from connectors.kafka.tail import TailReader
-from streams.core.losses import Losses
 from streams.core.settings import Settings
 from streams.core.topics import Topics
-from streams.jobs.job import Jobs
 from streams.ports.kafka import WaitsFor
-
-
-async def read_cursor_topic(settings: Settings) -> tuple[Jobs, Losses]:
-    """The jobs and the losses that are recorded on the cursor topic, which is read once.
-
-    Raises:
-        UnavailableError, AccessError.
-    """
-    jobs, losses = Jobs(), Losses()
-    tail = TailReader(connection(settings))
-    async for records in tail.read(Topics(settings.topic_prefix).cursor, 0, 0):
-        for record in records:
-            jobs.learn(record)
-            losses.learn(record)
-    return jobs, losses
 
 
 async def find_late_readers(settings: Settings) -> list[WaitsFor]:

@@ -13,12 +13,13 @@ from typing import Any
 
 from connectors.kafka.connection import connection
 from connectors.kafka.lag import LagReader
+from connectors.kafka.tail import TailReader
 from streams.core.errors import LabelstreamError, UnavailableError
 from streams.core.records import Partition
 from streams.core.settings import Settings
 from streams.core.topics import Topics
-from streams.jobs.job import UNFINISHED
-from streams.operations.retention import find_late_readers, read_cursor_topic
+from streams.jobs.job import UNFINISHED, read_cursor_topic
+from streams.operations.retention import find_late_readers
 from streams.versions.commands import versions_named
 
 _SECONDS = 2.0
@@ -90,7 +91,7 @@ async def _kafka(settings: Settings, found: dict[str, Any]) -> None:
     found["topics"] = told
     if not told:
         raise UnavailableError("no topics yet; `labelstream init` makes them", setting="TOPIC_PREFIX")
-    jobs, losses = await read_cursor_topic(settings)
+    jobs, losses = await read_cursor_topic(Topics(settings.topic_prefix), TailReader(connection(settings)))
     found["lost"] = losses.by_reader()
     found["late"] = [one._asdict() for one in await find_late_readers(settings)]
     found["replays"] = [jobs.as_dict(job) for job in jobs.newest_first() if jobs.state(job) in UNFINISHED]

@@ -130,14 +130,17 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Try every connection, column, model, topic and right, and say what to do about each failure."""
-    from streams.operations.check import check_all
-    from streams.operations.endpoint_check import check_endpoints
     from streams.runtime.local_stack import with_local_stack
+
+    if endpoint:
+        from streams.operations.endpoint_check import check_endpoints as check_them
+    else:
+        from streams.operations.check import check_all as check_them
 
     settings = with_local_stack(read_settings())
     what = "what the endpoints take and tell" if endpoint else "connections, columns, models and rights"
     with working(f"trying {what}"):
-        findings = asyncio.run((check_endpoints if endpoint else check_all)(settings))
+        findings = asyncio.run(check_them(settings))
     failed = [finding for finding in findings if not finding.ok]
     if as_json:
         print_json({"ok": not failed, "findings": [finding.as_dict() for finding in findings]})

@@ -20,7 +20,8 @@ from streams.core.records import Commit, Outgoing, Partition, Record
 from streams.delivery.delivery import Delivery
 from streams.delivery.routes import Flow, Limits, Route
 from tests.cluster import Cluster
-from tests.faults.cluster.test_takeovers import HandedLease, until
+from tests.faults.cluster.test_takeovers import until
+from tests.unit.connectors.clickhouse.sink.fakes import FakeLease
 from tests.unit.streams.delivery.fakes import label, row
 
 _COUNT = 4
@@ -51,7 +52,7 @@ async def worker(
 ) -> AsyncIterator[tuple[Delivery, LeasedProducer]]:
     """The owner of all partitions. ``committed``: by the one before it."""
     arguments: dict[str, Any] = {"bootstrap_servers": cluster.address}
-    lease = HandedLease(generation)
+    lease = FakeLease(generation)
     producer = LeasedProducer(arguments, lease)
     route = Route(Row, Labeled, label, f"{name}.labeled", "v1")
     delivery = Delivery(

@@ -16,36 +16,22 @@ from connectors.kafka.admin import Admin
 from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.protocol.log_ends import LATEST
 from connectors.kafka.tail import TailReader
-from streams.core.errors import LeaseLostError
 from streams.core.messages import Labeled, Row
 from streams.core.records import Commit, Outgoing, Partition
 from streams.delivery.delivery import Delivery
 from streams.delivery.routes import Flow, Limits, Route
 from tests.cluster import Cluster
+from tests.unit.connectors.clickhouse.sink.fakes import FakeLease
 from tests.unit.streams.delivery.fakes import label, record
 
 _FEW, _ALL = 10, 60
 _DEBUGGING_REPLICA = -2
 
 
-class HandedLease:
-    """A lease that the test gives and takes."""
-
-    def __init__(self, generation: int) -> None:
-        self.generation = generation
-
-    def held(self) -> bool:
-        return True
-
-    async def hold(self, generation: int) -> None:
-        if generation != self.generation:
-            raise LeaseLostError("over")
-
-
 @asynccontextmanager
 async def worker(arguments: dict[str, Any], name: str, generation: int) -> AsyncIterator[Delivery]:
     """A delivery of rows to labels on the topics of ``name``, with a producer of its own."""
-    lease = HandedLease(generation)
+    lease = FakeLease(generation)
     producer = LeasedProducer(arguments, lease)
     route = Route(Row, Labeled, label, f"{name}.labeled", "v1")
     try:

@@ -28,6 +28,7 @@ from aiokafka.errors import (
 from connectors.kafka.batch_sizes import BATCH_BYTES, BatchSizes, SizedAccumulator, new_batch, size_of
 from connectors.kafka.errors import SETTING, translate
 from connectors.kafka.sending.partition_sender import PartitionSender
+from streams.core.background import gathered
 from streams.core.errors import LabelstreamError, LeaseLostError, RefusedError, UnavailableError
 from streams.core.records import Outage, Outgoing, Partition, Run
 from streams.core.topics import MESSAGE_BYTES
@@ -164,10 +165,8 @@ class LeasedProducer:
         async with self._bounded():
             sending = await self.hand_over(runs)
             # Whoever is told of a failure looks at what was written: then nothing may be under way any more.
-            outcomes = await asyncio.gather(*sending, return_exceptions=True)
-        for indices, batches in zip(by_place.values(), outcomes, strict=True):
-            if isinstance(batches, BaseException):
-                raise batches
+            written = await gathered(sending)
+        for indices, batches in zip(by_place.values(), written, strict=True):
             found = (base + at for base, count in batches for at in range(count))
             for index, offset in zip(indices, found, strict=True):
                 offsets[index] = offset
@@ -371,13 +370,8 @@ async def _sent(producer: AIOKafkaProducer, batch: Any, run: Run) -> asyncio.Fut
 
 async def _places(batches: Sequence[_Batch]) -> list[tuple[int, int]]:
     """Where the batches begin, and how many messages they have."""
-    outcomes = await asyncio.gather(*(batch.sent for batch in batches), return_exceptions=True)
-    places: list[tuple[int, int]] = []
-    for batch, outcome in zip(batches, outcomes, strict=True):
-        if isinstance(outcome, BaseException):
-            raise outcome
-        places.append((int(outcome.offset), batch.messages))
-    return places
+    written = await gathered(batch.sent for batch in batches)
+    return [(int(one.offset), batch.messages) for batch, one in zip(batches, written, strict=True)]
 
 
 def _alive(producer: AIOKafkaProducer) -> bool:

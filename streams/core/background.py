@@ -7,7 +7,7 @@ never. Meanwhile everything that relies on the task waits.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 import structlog
@@ -35,7 +35,7 @@ def in_background(
     return asyncio.get_running_loop().create_task(owned(), name=name)
 
 
-async def gathered(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+async def gathered(works: Iterable[Awaitable[T]]) -> list[T]:
     """The results of ``works``, done at the same time. If some fail, the first error is raised when all have
     ended.
     """

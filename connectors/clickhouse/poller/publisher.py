@@ -233,7 +233,7 @@ class Publisher:
 
     async def _settle(self, way: _OnTheWay) -> int:
         with self._refusals():
-            confirmed = await _confirmed(way.confirming)
+            confirmed = await gathered(way.confirming)
         for (where, latest), batches in zip(way.places, confirmed, strict=True):
             (first, _), (last, count) = batches[0], batches[-1]
             self._note(where, first, last + count - 1, latest, way.now, sum(count for _, count in batches))
@@ -306,17 +306,6 @@ class Publisher:
         """``count`` messages are confirmed, from offset ``first`` to ``last``."""
         self._counts["published" if where.topic == self._topics.rows else "dead_letters:too-large"] += count
         self.starts.add(where, first, last, newest, now)
-
-
-async def _confirmed(sending: Sequence[asyncio.Task[list[tuple[int, int]]]]) -> list[list[tuple[int, int]]]:
-    """Of each run; raises the first failure once all are settled."""
-    outcomes = await asyncio.gather(*sending, return_exceptions=True)
-    places = []
-    for outcome in outcomes:
-        if isinstance(outcome, BaseException):
-            raise outcome
-        places.append(outcome)
-    return places
 
 
 def _runs(messages: Sequence[NamedMessage]) -> list[tuple[Run, int]]:

@@ -7,7 +7,6 @@ reads the tail of that partition, from the floor that the last commit's metadata
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ import structlog
 
 from connectors.clickhouse.sink.batch import Refused
 from connectors.clickhouse.sink.inserter import while_ours
+from streams.core.background import gathered
 from streams.core.codec import LABEL_VERSION, PAYLOAD_DIGEST, digest_of, encode_dead_letter
 from streams.core.context import TRACEPARENT, trace_id_in
 from streams.core.errors import ConfigurationError, RefusedError
@@ -80,10 +80,7 @@ class DeadLetters:
         self._counts["dead_letters_known"] += len(refused) - len(new)
         for start in range(0, len(new), _AT_ONCE):
             sends = [self._send(one, generation) for one in new[start : start + _AT_ONCE]]
-            outcomes = await asyncio.gather(*sends, return_exceptions=True)
-            for outcome in outcomes:
-                if isinstance(outcome, BaseException):
-                    raise outcome
+            await gathered(sends)
         if new:
             log.warning(
                 "dead_letters",

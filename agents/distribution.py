@@ -63,7 +63,7 @@ def of_choice(
     """
     share = 1.0
     for token in tokens or ():
-        reported = _reported(token)
+        reported = {} if _is_placeholder(token) else _reported(token)
         if token.token.strip():
             break
         share *= reported.get(token.token, 0.0)  # a blank before the letter
@@ -107,6 +107,8 @@ def _along(
         piece = _piece(own, before, first=first, fold=fold)
         if own not in reported or label not in _members(names, done, *piece):
             return UNKNOWN
+        if _is_placeholder(token) and len(_members(names, done, "", False)) > 1:
+            return UNKNOWN  # it decides between labels
         for text, chance in reported.items():
             other = _piece(text, before, first=first, fold=fold)
             fitting = _members(names, done, *other) if text != own and any(other) else ()
@@ -135,6 +137,13 @@ def _sorted(chances: dict[str, float], label: str) -> Distribution:
 def _rounded(chance: float) -> float:
     """At six digits, not above ``chance`` but for errors of floating point."""
     return min(max(math.floor(chance * 1e6 + 1e-3) / 1e6, 0.0), 1.0)
+
+
+def _is_placeholder(token: AnswerToken) -> bool:
+    """Whether a token is certain and has no alternatives, although they were asked for: so llama-server says
+    that it does not know, for tokens that a draft model has guessed.
+    """
+    return token.logprob == 0.0 and not token.top
 
 
 def _reported(token: AnswerToken) -> dict[str, float]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -32,6 +33,11 @@ class TokenChance:
     @property
     def logprob(self) -> float:
         return _logprob(self._entry)
+
+    @property
+    def after_sampling(self) -> bool:
+        """Whether they are llama-server's probabilities after grammar and temperature."""
+        return "prob" in self._entry
 
     @property
     def top(self) -> tuple[tuple[str, float], ...]:
@@ -80,6 +86,17 @@ def completion_in(body: bytes) -> Completion:
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         shown = body[:200].decode("utf-8", "replace")
         raise RetryableError(f"the endpoint's answer is not a completion: {shown}") from error
+
+
+def likeliest(found: Completion, options: Sequence[str]) -> Completion:
+    """An answer that was sampled at temperature 1, with the option as its text that is told to be the most
+    probable; with no text if no probabilities after sampling are told.
+    """
+    first = next(iter(found.tokens or ()), None)
+    told: dict[str, float] = {}
+    if first is not None and first.after_sampling:
+        told = {text: one for text, one in (*first.top, (first.token, first.logprob)) if text in options}
+    return replace(found, text=max(sorted(told), key=lambda text: told[text]) if told else "")
 
 
 def json_in(body: bytes) -> Any:

@@ -20,9 +20,13 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 # How servers are told that the answer is one of several texts: vLLM, older vLLM, llama-server, SGLang.
-ChoiceForm = Literal["structured_outputs", "guided_choice", "grammar", "regex"]
+# `post_sampling_probs` is the grammar of a llama-server that tells probabilities after it.
+ChoiceForm = Literal["structured_outputs", "guided_choice", "grammar", "regex", "post_sampling_probs"]
 CHOICE_FORMS: tuple[ChoiceForm, ...] = ("structured_outputs", "guided_choice", "grammar", "regex")
 _BY_OWNER: dict[str, ChoiceForm] = {"llamacpp": "grammar", "sglang": "regex"}
+# llama-server applies a grammar only if the token that it sampled does not fit: otherwise the probabilities
+# are those before the grammar. With the options raised alike, they are always those among the options.
+_RAISED = 100.0
 
 Part = Literal["logprobs", "schema", "system", "tokens", "temperature"]
 # In the order in which they are left out if the refusal names none of them.
@@ -68,6 +72,8 @@ class Asked:
 
     def names_choice(self, error: RefusedError) -> bool:
         """Whether a refusal names the field of the choice, which is never left out."""
+        if self.choice_form == "post_sampling_probs":
+            return any(name in str(error) for name in _choice(self.choice or (), self.choice_form))
         return self.choice_form is not None and self.choice_form in str(error)
 
 
@@ -128,6 +134,8 @@ class RequestForm:
                 return replace(self, temperature=False)
 
 
+# Tries a form of choice, or asks without one: the form to which the answer was held, None if it was not.
+Probe = Callable[[ChoiceForm | None], Awaitable[ChoiceForm | None]]
 # Sends a request in a form. On trial, a refusal is raised at once: another form may be taken.
 Send = Callable[[RequestForm, bool], Awaitable[T]]
 
@@ -183,7 +191,7 @@ class Capabilities:
                     return found
         return self._took(asked, await send(self.form, False))
 
-    async def find_choice(self, probe: Callable[[ChoiceForm | None], Awaitable[bool]], owner: str) -> None:
+    async def find_choice(self, probe: Probe, owner: str) -> None:
         """Set ``choice``: ``probe`` tries a form, which is done once for each, or asks without one.
         ``owner``: `owned_by` in the endpoint's list of models.
 
@@ -195,8 +203,8 @@ class Capabilities:
             if self.choice is None:
                 first = _BY_OWNER.get(owner, CHOICE_FORMS[0])
                 for form in sorted(CHOICE_FORMS, key=lambda form: form != first):
-                    if await _held(probe, form):
-                        self.choice = form
+                    if (held := await _held(probe, form)) is not None:
+                        self.choice = held
                         break
                 else:
                     try:
@@ -243,15 +251,20 @@ class Capabilities:
         )
 
 
-async def _held(probe: Callable[[ChoiceForm | None], Awaitable[bool]], form: ChoiceForm) -> bool:
-    try:
-        return await probe(form)
-    except (RefusedError, AnswerError):
-        return False
-    except RetryableError as error:
-        if type(error) is RetryableError:
-            return False  # some servers fail with a field that they do not know
-        raise
+async def _held(probe: Probe, form: ChoiceForm) -> ChoiceForm | None:
+    """``form`` if answers are held to it, with the probabilities after it if it is a grammar and they are
+    told; None if they are not.
+    """
+    for tried in ("post_sampling_probs", form) if form == "grammar" else (form,):
+        try:
+            return await probe(tried)
+        except (RefusedError, AnswerError, RetryableError) as error:
+            # Some servers fail with a field that they do not know.
+            if isinstance(error, RetryableError) and type(error) is not RetryableError:
+                raise
+            if form in str(error):
+                break
+    return None
 
 
 class _Others:
@@ -302,6 +315,15 @@ def _choice(options: Sequence[str], form: ChoiceForm) -> dict[str, Any]:
             return {"guided_choice": list(options)}
         case "grammar":
             return {"grammar": "root ::= " + " | ".join(f'"{option}"' for option in options)}
+        case "post_sampling_probs":
+            # At temperature 0, or with the default samplers, all but the first option would have none.
+            return _choice(options, "grammar") | {
+                "post_sampling_probs": True,
+                "temperature": 1.0,
+                "samplers": ["temperature"],
+                "mirostat": 0,
+                "logit_bias": [[option, _RAISED] for option in options],
+            }
         case "regex":
             return {"regex": "(" + "|".join(re.escape(option) for option in options) + ")"}
 

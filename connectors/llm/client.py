@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import SecretStr
 
-from connectors.llm.answer import Completion
+from connectors.llm.answer import Completion, likeliest
 from connectors.llm.capabilities import Asked, Capabilities, ChoiceForm, RequestForm
 from connectors.llm.endpoint import Check, Endpoint, Failure, Form
 from connectors.llm.endpoints import Endpoints, place_of
@@ -217,15 +217,18 @@ class ChatClient:
         """
         model = await self.model()
         takes = self.capabilities(model)
-        choice_form = choice_form or takes.choice or None
-        asked = Asked(messages, max_tokens, temperature, schema, choice, logprobs, choice_form, seed)
+        form_of_choice = choice_form or takes.choice or None
+        asked = Asked(messages, max_tokens, temperature, schema, choice, logprobs, form_of_choice, seed)
 
         async def send(form: RequestForm, trial: bool) -> Completion:
             return await self._persist(
                 form.body(model, asked), check, (*at_once, RefusedError) if trial else at_once
             )
 
-        return await takes.ask(asked, send)
+        found = await takes.ask(asked, send)
+        if choice is not None and choice_form is None and form_of_choice == "post_sampling_probs":
+            return likeliest(found, choice)
+        return found
 
     async def holds_choice(self, options: Sequence[str]) -> bool:
         """Whether answers are held to one of ``options``, in any form, and of several endpoints in the same.
@@ -242,13 +245,20 @@ class ChatClient:
         return bool(takes.choice)
 
     async def _find_choice(self, options: Sequence[str]) -> ChoiceForm | Literal[False] | None:
-        async def probe(form: ChoiceForm | None) -> bool:
-            choice = options if form is not None else None
-            at_once = (RefusedError, AnswerError, RetryableError)
+        async def probe(form: ChoiceForm | None) -> ChoiceForm | None:
+            after = form == "post_sampling_probs"
             answer = await self.complete(
-                NEUTRAL_QUESTION, choice=choice, max_tokens=1, choice_form=form, at_once=at_once
+                NEUTRAL_QUESTION,
+                choice=options if form is not None else None,
+                max_tokens=1,
+                logprobs=len(options) if after else 0,
+                choice_form=form,
+                at_once=(RefusedError, AnswerError, RetryableError),
             )
-            return answer.text.strip() in options
+            if answer.text.strip() not in options:
+                return None
+            told = any(token.after_sampling for token in answer.tokens or ())
+            return "grammar" if after and not told else form
 
         model = await self.model()
         takes = self.capabilities(model)

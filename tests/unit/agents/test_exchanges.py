@@ -14,7 +14,7 @@ from aiohttp import web
 from agents.distribution import choice_distribution, letter_in, of_choice, of_object
 from agents.label import make_labeler
 from agents.prompting import parse_answer
-from connectors.llm.answer import completion_in
+from connectors.llm.answer import completion_in, likeliest
 from streams.core.environment import load
 from streams.core.outcomes import Done
 from tests.unit.agents.fakes import REPOSITORY, NoMemory, row, taxonomy
@@ -29,6 +29,8 @@ def test_the_confidence_is_what_was_told_for_the_label(exchange: dict[str, Any])
     answer = completion_in(json.dumps(exchange["response"]).encode())
     label = exchange["label"]
     if exchange["mode"] == "choice":
+        if "sampled" in exchange["source"]:
+            answer = likeliest(answer, [*LETTERS])
         assert letter_in(answer.text) == (label or "")
         chances, mass = of_choice(answer.tokens, LETTERS)
         confidence, others = choice_distribution(chances, label)
@@ -59,10 +61,14 @@ def _told(response: dict[str, Any]) -> float:
 
 
 class LlamaServer:
-    """Answers as it was recorded: a schema is held, `structured_outputs` is not known. ``grammar``: held."""
+    """Answers as it was recorded: a schema is held, `structured_outputs` is not known. ``grammar``: held;
+    ``after``: `post_sampling_probs` is known as well. Then it samples among the letters, as its source does:
+    the temperature, and samplers that are on by default, leave probabilities only to those that they keep.
+    """
 
-    def __init__(self, *, grammar: bool) -> None:
+    def __init__(self, *, grammar: bool, after: bool) -> None:
         self.grammar = grammar
+        self.after = after
         self.by_mode = {one["mode"]: one["response"] for one in EXCHANGES if "recorded" in one["source"]}
 
     def __call__(self, body: dict[str, Any], _: web.BaseRequest) -> dict[str, Any]:
@@ -73,13 +79,36 @@ class LlamaServer:
             choice = free["choices"][0]
             choice["message"]["content"] = "G"
             # Its own logprob is told, although it is not among the first; those are before the grammar.
-            choice["logprobs"]["content"][0] |= {"token": "G", "bytes": [71], "logprob": -7.25}
+            choice["logprobs"] = {"content": [{"token": "G", "bytes": [71], "logprob": -7.25}]}
+            choice["logprobs"]["content"][0]["top_logprobs"] = self._free_tops()
+            if self.after and body.get("post_sampling_probs"):
+                choice["message"]["content"] = "K"  # sampled
+                choice["logprobs"] = {"content": [self._sampled(body)]}
+            if not body.get("logprobs"):
+                del choice["logprobs"]
         return free
 
+    def _free_tops(self) -> Any:
+        return self.by_mode["choice"]["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
 
-@pytest.mark.parametrize("grammar", [False, True])
-async def test_choice_on_llama_server_is_one_call_a_row_and_sure_of_nothing(grammar: bool) -> None:
-    async with serving(LlamaServer(grammar=grammar)) as there, client_of(there.url) as client:
+    def _sampled(self, body: dict[str, Any]) -> dict[str, Any]:
+        chances = {"A": 0.1, "G": 0.6, "K": 0.3}
+        if body.get("temperature", 0.8) == 0 or body.get("samplers") != ["temperature"]:
+            chances = {"K": 1.0}
+        elif {option for option, _ in body.get("logit_bias", [])} < set(chances):
+            # Before the grammar, because the sampled token fits.
+            chances = {"<": 0.9} | {letter: chance / 10 for letter, chance in chances.items()}
+        tops = [{"id": 1, "token": letter, "prob": chance} for letter, chance in chances.items()]
+        return {"id": 1, "token": "K", "bytes": [75], "prob": chances["K"], "top_probs": tops}
+
+
+@pytest.mark.parametrize(
+    ("grammar", "after", "told"), [(False, False, 1e-10), (True, False, math.exp(-7.25)), (True, True, 0.6)]
+)
+async def test_choice_on_llama_server_is_one_call_a_row_and_as_sure_as_was_told(
+    grammar: bool, after: bool, told: float
+) -> None:
+    async with serving(LlamaServer(grammar=grammar, after=after)) as there, client_of(there.url) as client:
         there.owner = "llamacpp"
         with structlog.testing.capture_logs() as logs:
             settings = load({"LLM_LABELER_MODE": "choice"}, None)
@@ -89,8 +118,9 @@ async def test_choice_on_llama_server_is_one_call_a_row_and_sure_of_nothing(gram
     assert len(there.asked) == before + 20
     labels = [outcome.message for outcome in outcomes if isinstance(outcome, Done)]
     assert len(labels) == 20
-    most = math.exp(-7.25) if grammar else 1e-10
-    assert all(one.confidence is not None and one.confidence <= most + 1e-6 for one in labels)
+    assert all(one.confidence is not None and one.confidence <= told + 1e-6 for one in labels)
+    if after:
+        assert all(one.confidence == pytest.approx(0.6) and len(one.alternatives) == 2 for one in labels)
     warnings = [one["event"] for one in logs if one["log_level"] == "warning"]
     assert len(warnings) == (0 if grammar else 1)
     assert there.asked[-1]["max_tokens"] == (1 if grammar else 60)

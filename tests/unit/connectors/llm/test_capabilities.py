@@ -244,3 +244,48 @@ async def test_a_known_server_is_asked_in_its_own_form_first() -> None:
         there.owner = "llamacpp"
         assert await client.holds_choice(["A", "B"])
         assert len(there.asked) == 1
+
+
+@pytest.mark.parametrize("refused", [True, False])
+async def test_a_grammar_without_probabilities_after_it_is_asked_for_alone(refused: bool) -> None:
+    """Of llama-cpp-python, which takes another `logit_bias`, and of servers that ignore unknown fields."""
+
+    def script(body: dict[str, Any], _: Any) -> Any:
+        if refused and "logit_bias" in body:
+            return status(
+                422, '[{"loc": ["body", "logit_bias"], "msg": "Input should be a valid dictionary"}]'
+            )
+        return holding("grammar")(body, _)
+
+    async with serving(script) as there, client_of(there.url) as client:
+        there.owner = "llamacpp"
+        assert await client.holds_choice(["A", "B"])
+        assert len(there.asked) == 1 + refused
+        await client.complete(**LABEL | {"schema": None, "max_tokens": 1}, choice=["A", "B"])
+        sent = there.asked[-1]
+        assert (sent["grammar"], sent["temperature"]) == ('root ::= "A" | "B"', 0.0)
+        assert "post_sampling_probs" not in sent
+        assert "logit_bias" not in sent
+
+
+async def test_an_answer_without_probabilities_is_none_where_it_was_sampled() -> None:
+    told = {
+        "token": "B",
+        "prob": 0.25,
+        "top_probs": [{"token": "A", "prob": 0.75}, {"token": "B", "prob": 0.25}],
+    }
+
+    def script(body: dict[str, Any], _: Any) -> Any:
+        return chat("B", finish="length", logprobs=logprobs)
+
+    logprobs: Any = {"content": [told]}
+    async with serving(script) as there, client_of(there.url) as client:
+        there.owner = "llamacpp"
+        assert await client.holds_choice(["A", "B"])
+        for text in ("A", ""):
+            answer = await client.complete(
+                **LABEL | {"schema": None, "max_tokens": 1, "logprobs": 2}, choice=["A", "B"]
+            )
+            assert answer.text == text
+            logprobs = None
+        assert there.asked[-1]["temperature"] == 1.0

@@ -55,6 +55,15 @@ class BulkPage:
         """The latest time, microseconds since 1970."""
         return int(self.micros.max())
 
+    @property
+    def oldest(self) -> int:
+        """The earliest time."""
+        return int(self.micros.min())
+
+    def numbers(self, partitions: int) -> Any:
+        """The partition of each plain row's message."""
+        return (self.texts % np.uint64(partitions)).astype(np.int64)
+
     def sorted_out(self, published: Published) -> tuple[Any, Any]:
         """Two masks: the rows whose message is sent as it is, and those that must be checked one by one.
 
@@ -62,7 +71,7 @@ class BulkPage:
         their content with others of the page, and rows that share their id with others or with a published
         row.
         """
-        known = published.counts(self.contents, int(self.micros.min()), self.newest)
+        known = published.counts(self.contents, self.oldest, self.newest)
         alone = _alone(self.contents)
         new = (known == 0) | ~alone
         taken = published.ids_taken(self.ids) | ~(_alone(self.ids) | (self.ids == 0))
@@ -82,7 +91,7 @@ class BulkPage:
     def runs(self, topic: str, partitions: int, polled_at: datetime) -> list[tuple[Run, int]]:
         """The messages of a page of plain rows, for each partition that gets some; and their newest time."""
         end = orjson.dumps(polled_at, option=orjson.OPT_UTC_Z)[1:] + b"}"
-        numbers = (self.texts % np.uint64(partitions)).astype(np.int64)
+        numbers = self.numbers(partitions)
         order = np.argsort(numbers, kind="stable")
         numbers = numbers[order]
         first = np.flatnonzero(np.diff(numbers, prepend=-1))

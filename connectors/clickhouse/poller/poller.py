@@ -101,7 +101,7 @@ class Poller:
         self._headroom = headroom
         self._lost = lost
         self._partitions = partitions
-        self._held = False  # the readers are so far behind that rows were left in the table
+        self._held = False  # readers or partitions leave no room, so that rows were left in the table
         self._generation = generation
         self._ending = ending
         self._publisher = Publisher(
@@ -170,6 +170,7 @@ class Poller:
             try:
                 self._skew = await _ask(self._source.now()) - int(time.time() * _SECOND)
                 await self._find_lost()
+                await self._read_again()
                 if began - whole > max(5.0, self._settings.poll_lookback_seconds / _WHOLE_READINGS):
                     await self._scan(self._source.bulk(self._begin))
                     await self._give_up_timeless()
@@ -184,7 +185,7 @@ class Poller:
                 self.polled_at = time.time()
                 await _ask(self._unread.check(self._floor))
                 if self._held:
-                    await self._wait_for_readers()
+                    await self._wait_for_room()
                     # Rows may have appeared late meanwhile: the window is read before it moves.
                     whole = float("-inf")
             except _SourceAwayError as error:
@@ -198,7 +199,8 @@ class Poller:
             await self._save(now=True)
 
     async def _find_lost(self) -> None:
-        if self.watermark is not None:
+        """Not while rows are held: they are neither labelled nor on the topic, and not lost."""
+        if self.watermark is not None and self._publisher.held.oldest is None:
             begin = self._begin if self._begin is not None else self.watermark - self._lookback
             await self._lost.step(Window(begin, self.watermark, self._floor, self._publisher.published))
 
@@ -250,10 +252,16 @@ class Poller:
     async def _first_floor(self) -> int | None:
         return await _ask(self._source.floor(self._settings.poll_start))
 
+    @property
+    def _settled(self) -> int | None:
+        """As ``watermark``, but not past rows that are held."""
+        held = self._publisher.held.oldest
+        return self.watermark if self.watermark is None or held is None else min(self.watermark, held)
+
     def _window_begin(self) -> int | None:
-        if self.watermark is None:
+        if (settled := self._settled) is None:
             return self._floor
-        begin = self.watermark - self._lookback
+        begin = settled - self._lookback
         return begin if self._floor is None else max(begin, self._floor)
 
     # --- reading ---
@@ -273,18 +281,28 @@ class Poller:
             newest = self._newest_seen
         return newest - _OVERLAP if self._begin is None else max(newest - _OVERLAP, self._begin)
 
-    async def _scan(self, pages: AsyncGenerator[Page, None]) -> None:
+    async def _read_again(self) -> None:
+        """Publish the rows that were left in the table, of partitions that can be written again."""
+        self._publisher.settle_held()
+        held = self._publisher.held
+        begin = held.take_back()
+        if begin is not None and await self._scan(self._source.bulk(begin)):
+            held.read_again()
+
+    async def _scan(self, pages: AsyncGenerator[Page, None]) -> bool:
         """Publish ``pages``: while one is being confirmed, the next is made, and the one after it is read.
 
-        Ends early if the readers leave no room; then the rest is not processed.
+        Ends early, and returns False, if there is no room or the ownership ends; then the rest is not
+        processed.
         """
         if self._held:
-            return
+            return False
 
         async def following() -> Page | None:
             return await _next(pages)
 
         found: AsyncGenerator[Page, None] = one_ahead(following)
+        whole = False
         try:
             async with contextlib.aclosing(pages), contextlib.aclosing(found):
                 async for page in found:
@@ -294,7 +312,10 @@ class Poller:
                     del page  # not kept while the next one is awaited
                     if self._held:
                         break
+                else:
+                    whole = True
             await self._reached(await self._publisher.finish())
+            return whole
         except _SourceAwayError:
             await self._reached(await self._publisher.finish())
             raise
@@ -306,7 +327,7 @@ class Poller:
         while rest is not None:
             await self._headroom.refresh(pending=self._publisher.pending)
             left = self._headroom.left()
-            if not left:
+            if not left or self._publisher.held.full:
                 self._held = True
                 return
             part, rest = split(rest, left, self._publisher.published)
@@ -315,13 +336,18 @@ class Poller:
             self._headroom.wrote(self._publisher.sent - sent)
             await self._reached(reached)
 
-    async def _wait_for_readers(self) -> None:
+    async def _wait_for_room(self) -> None:
         """The remaining rows are read again from the table later, and need no memory here."""
-        asked = time.monotonic()
-        while not self._ending.is_set() and not self._headroom.left():
+        asked, held, said = time.monotonic(), self._publisher.held, False
+        while not self._ending.is_set() and (held.full or not self._headroom.left()):
+            if held.full and not said:
+                said = True
+                places = [f"{where.topic}/{where.partition}" for where in sorted(held.stopped())[:10]]
+                log.warning("waits_for_partitions", partitions=places, reason="too many rows wait for them")
             await self._save()
             await _wait(self._ending, _HELD_SECONDS)
             await self._headroom.refresh()
+            self._publisher.settle_held()
             if time.monotonic() - asked > _LOOK_BACK_SECONDS:
                 self._skew = await _ask(self._source.now()) - int(time.time() * _SECOND)
                 self.polled_at = time.time()
@@ -329,7 +355,7 @@ class Poller:
         self._held = False
 
     async def _reached(self, micros: int | None) -> None:
-        """Everything up to ``micros`` was read and processed."""
+        """Everything up to ``micros`` was read and processed, or is held."""
         if micros is None:
             return
         self._newest_seen = max(self._newest_seen, micros)
@@ -374,10 +400,14 @@ class Poller:
         if self.watermark is None or not (now or time.monotonic() - self._saved_at > _SAVE_SECONDS):
             return
         published, at = self._publisher.published, self._now()
+        if self._publisher.held.newer_than(at):
+            return  # a cursor names future rows as published
+        settled = self._settled
+        assert settled is not None
         named = published.count_since(at) <= MOST_AHEAD
-        begin = self._begin if self._begin is not None else self.watermark - self._lookback
+        begin = self._begin if self._begin is not None else settled - self._lookback
         cursor = Cursor(
-            watermark=self.watermark,
+            watermark=settled,
             floor=self._floor,
             coarse=self._coarse,
             starts={

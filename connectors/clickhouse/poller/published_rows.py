@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from connectors.clickhouse.poller.row_identity import Mark
+from streams.core.records import Partition
 
 _CHUNK_ROWS = 200_000
 
@@ -17,22 +18,25 @@ class Published:
 
     Sorted arrays instead of sets: a million rows take 32 MB, and a page is compared at once. They are kept in
     chunks. Only the last one is added to, and chunks that are too old are dropped as a whole.
+
+    Rows that are left in the table for now, because their partition cannot be written, are known as well.
     """
 
     def __init__(self) -> None:
         self._chunks: list[_Chunk] = []
+        self._left: dict[Partition, Published] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self._chunks))
 
     def counts(self, contents: Any, since: int | None = None, until: int | None = None) -> Any:
-        """For each content (uint64) the number of its rows that are published, as an array.
+        """For each content (uint64) the number of its rows that are published or left, as an array.
 
         ``since``, ``until``: the first and last time of the rows in question, if known.
         """
         there = (
             chunk.contents
-            for chunk in self._chunks
+            for chunk in self._known
             if (since is None or chunk.newest >= since) and (until is None or chunk.oldest <= until)
         )
         return _counts(list(there), contents)
@@ -61,8 +65,27 @@ class Published:
         kept = (chunk.since(micros) for chunk in self._chunks)
         self._chunks = [chunk for chunk in kept if len(chunk)]
 
+    @property
+    def _known(self) -> list[_Chunk]:
+        return [*self._chunks, *(chunk for rows in self._left.values() for chunk in rows._chunks)]
+
+    def leave(self, where: Partition, micros: Any, contents: Any) -> None:
+        """Add rows of the partition ``where`` that are left in the table: int64 and uint64. Their ids are
+        free for other rows."""
+        if len(micros):
+            rows = self._left.setdefault(where, Published())
+            rows.add_columns(micros, contents, np.zeros(len(micros), np.uint64))
+
+    def left(self) -> dict[Partition, int]:
+        """The oldest time of the rows of each partition that are left."""
+        return {where: min(chunk.oldest for chunk in rows._chunks) for where, rows in self._left.items()}
+
+    def take_back(self, where: Partition) -> None:
+        """Forget the rows of ``where`` that are left: they are to be published."""
+        del self._left[where]
+
     def since(self, micros: int) -> list[Mark]:
-        """The marks from ``micros`` on."""
+        """The marks of published rows from ``micros`` on."""
         return [mark for chunk in self._chunks for mark in chunk.since(micros).marks()]
 
     def count_since(self, micros: int) -> int:
@@ -70,8 +93,8 @@ class Published:
         return sum(int((chunk.micros >= micros).sum()) for chunk in self._chunks if chunk.newest >= micros)
 
     def per_second(self, since: int, until: int) -> dict[int, int]:
-        """The number of rows of each second, from ``since`` to before ``until``."""
-        micros = np.concatenate([chunk.micros for chunk in self._chunks] or [np.array([], dtype=np.int64)])
+        """The number of rows of each second, left ones too, from ``since`` to before ``until``."""
+        micros = np.concatenate([chunk.micros for chunk in self._known] or [np.array([], dtype=np.int64)])
         seconds, counts = np.unique(
             micros[(micros >= since) & (micros < until)] // 1_000_000, return_counts=True
         )

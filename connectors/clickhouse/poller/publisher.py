@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ import structlog
 
 from connectors.clickhouse.poller.bulk_page import BulkPage
 from connectors.clickhouse.poller.cursor import WindowStarts
+from connectors.clickhouse.poller.held_rows import HeldRows, HeldRun, Sending
 from connectors.clickhouse.poller.published_rows import Published
 from connectors.clickhouse.poller.row_identity import CONTENT, Mark
 from connectors.clickhouse.poller.row_messages import NamedMessage, Namer
@@ -43,14 +43,12 @@ class OneByOneError(Exception):
 
 
 class _OnTheWay(NamedTuple):
-    """Rows of a page that were sent and are not confirmed. ``places``: those of each run, with its newest
-    time. ``newest``: of the page. ``bulk_waits``, ``row_waits``: seconds of each row, as an array and a list.
+    """Rows of a page that were sent and are not confirmed. ``newest``: of the page. ``bulk_waits``,
+    ``row_waits``: seconds of each row, as an array and a list.
     """
 
-    confirming: Sequence[asyncio.Task[list[tuple[int, int]]]]
-    places: Sequence[tuple[Partition, int]]
+    runs: Sequence[HeldRun]
     newest: int
-    now: int
     bulk_waits: Any
     row_waits: Sequence[float]
 
@@ -78,6 +76,7 @@ class Publisher:
         observes how long each row existed before it was read.
         """
         self.published = Published()
+        self.held = HeldRows(sender, self.published)
         self.starts = WindowStarts({})
         self._topics = topics
         self._partitions = partitions
@@ -126,7 +125,9 @@ class Publisher:
         ``starts``: where to begin on the topics. ``ahead``: future rows in the cursor. ``now``: the source's
         clock, microseconds since 1970.
         """
+        await self.held.over()
         self.published, self._unsure = Published(), False
+        self.held = HeldRows(self._sender, self.published)
         bounds = await tail.written_many(starts)
         self.starts = WindowStarts({where: end for where, (_, end) in bounds.items()})
         self.published.add(ahead)
@@ -145,11 +146,11 @@ class Publisher:
         return {where for where, start in starts.items() if start < bounds[where][0]}
 
     async def publish(self, page: BulkPage | Sequence[SourceRow], generation: int, now: int) -> int | None:
-        """Process every row of ``page``: published, dead-lettered, or skipped and counted.
+        """Process every row of ``page``: published, dead-lettered, or skipped and counted; or `held`.
 
         ``now``: the source's clock, microseconds since 1970. Returns the newest time of the rows that are
-        confirmed by now; None if there are none yet, because a page of old rows is confirmed while the next
-        one is made. Call it in the order of time, and `finish` or `over` after it.
+        confirmed or held by now; None if there are none yet, because a page of old rows is confirmed while
+        the next one is made. Call it in the order of time, and `finish` or `over` after it.
 
         Raises:
             OneByOneError: learn, and publish the page again.
@@ -158,25 +159,34 @@ class Publisher:
         if self._unsure:
             raise RetryableError("nobody knows what was written of an earlier page")
         self._counts["read"] += len(page)
-        if not isinstance(page, BulkPage):
-            await self.finish()
-            await self._send_rows(page, generation, now)
-            return page[-1].micros
+        self.settle_held()
+        stopped = self.held.stopped()
+        bulk: BulkPage | None = None
         with _collecting_later():
-            ready, rest = page.sorted_out(self.published)
-            bulk, rows = page.only(ready), page.rows(rest)
-        if self._one_by_one or not bulk:
+            if not isinstance(page, BulkPage):
+                rows: Sequence[SourceRow] = page
+            else:
+                ready, rest = page.sorted_out(self.published)
+                if self._one_by_one:
+                    rest, ready = ready | rest, ready & False
+                elif stopped:
+                    ready = self._leave_of(page, ready, stopped)
+                bulk, rows = page.only(ready), page.rows(rest)
+        newest = page.newest if isinstance(page, BulkPage) else page[-1].micros
+        oldest = page.oldest if isinstance(page, BulkPage) else page[0].micros
+        if not bulk:
             await self.finish()
-            await self._send_rows(page.rows(ready | rest), generation, now)
-            return page.newest
+            if self._one_by_one:
+                await self._send_rows(rows, stopped, generation, now)
+                return newest
         try:
-            way = await self._hand_over(bulk, rows, page.newest, generation, now)
+            way = await self._hand_over(bulk, rows, (oldest, newest), stopped, generation, now)
         except Exception:
             await self.finish()  # earlier errors are raised first: they may be the cause of this one
             raise
         before, self._way = self._way, way
         reached = await self._settle(before) if before is not None else None
-        return reached if page.newest < now - _NOT_OF_NOW else await self.finish()
+        return reached if bulk and newest < now - _NOT_OF_NOW else await self.finish()
 
     async def finish(self) -> int | None:
         """Wait until everything is confirmed. Returns and raises as `publish`."""
@@ -184,14 +194,22 @@ class Publisher:
         return await self._settle(way) if way is not None else None
 
     async def over(self) -> None:
-        """Wait until nothing is being sent any more, whatever the result, before anything is learned.
+        """Wait until nothing is being sent any more, whatever the result, before anything is learned. `learn`
+        waits for what is held.
 
         If something was being sent, nothing can be published before it has been learned.
         """
         way, self._way = self._way, None
         if way is not None:
             self._unsure = True
-            await asyncio.gather(*way.confirming, return_exceptions=True)
+            await self.held.wait([(run.sending, run.where) for run in way.runs])
+            self.held.runs += [run for run in way.runs if not run.sending.done()]
+
+    def settle_held(self) -> None:
+        """Record what was held and is confirmed now. Raises as `publish`."""
+        for run in self.held.confirmed():
+            with self._refusals():
+                self._confirm(run)
 
     def named(self, page: Sequence[SourceRow]) -> list[Outgoing]:
         """The messages that `publish` would send for ``page``, which then counts as published. For a
@@ -205,43 +223,87 @@ class Publisher:
         new = self._namer.new_of(rows, self.published) if rows else []
         return self._namer.messages(new, self.published) if new else ([], [])
 
+    def _leave_of(self, page: BulkPage, ready: Any, stopped: Collection[Partition]) -> Any:
+        """Leave those of the rows ``ready`` that belong to partitions that are ``stopped``; the others."""
+        numbers = page.numbers(self._partitions)
+        for where in stopped:
+            if where.topic == self._topics.rows:
+                mine = ready & (numbers == where.partition)
+                self.held.leave(where, page.micros[mine], page.contents[mine])
+                ready = ready & ~mine
+        return ready
+
+    def _sendable(
+        self, rows: Sequence[SourceRow], stopped: Collection[Partition]
+    ) -> tuple[list[NamedMessage], list[Mark]]:
+        """As `_messages`, without those for partitions that are ``stopped``: these are left."""
+        messages, skipped = self._messages(rows)
+        for where in stopped:
+            left = [one.mark for one in messages if one.outgoing[:2] == where]
+            self.held.leave(where, [mark.micros for mark in left], [mark.content for mark in left])
+        return [one for one in messages if one.outgoing[:2] not in stopped] if stopped else messages, skipped
+
     async def _hand_over(
-        self, bulk: BulkPage, rows: Sequence[SourceRow], newest: int, generation: int, now: int
+        self,
+        bulk: BulkPage | None,
+        rows: Sequence[SourceRow],
+        times: tuple[int, int],
+        stopped: Collection[Partition],
+        generation: int,
+        now: int,
     ) -> _OnTheWay:
-        """Send ``bulk``, whose rows are all new and plain, and ``rows``, both of one page.
+        """Send ``bulk``, whose rows are all new and plain, and ``rows``, both of one page with these oldest
+        and newest ``times``, without those for partitions that are ``stopped``.
 
         The next page is compared with them before they are confirmed. If they never are, everything is
         learned again. The cursor does not name them, because it only names future rows.
         """
         with _collecting_later():
-            messages, skipped = self._messages(rows)
-        await self._lease.hold(generation)
+            messages, skipped = self._sendable(rows, stopped)
         polled_at = datetime.now(UTC)
-        runs = [
-            *bulk.runs(self._topics.rows, self._partitions, polled_at),
-            *_runs(messages),
-        ]
-        with self._refusals():
-            confirming = await self._sender.hand_over([run for run, _ in runs])
-        self.published.add_columns(bulk.micros, bulk.contents, bulk.ids)
+        runs = bulk.runs(self._topics.rows, self._partitions, polled_at) if bulk else []
+        runs += _runs(messages)
+        confirming: Sequence[Sending] = ()
+        if runs:
+            await self._lease.hold(generation)
+            with self._refusals():
+                confirming = await self._sender.hand_over([run for run, _ in runs])
+        waited: Any = ()
+        if bulk:
+            self.published.add_columns(bulk.micros, bulk.contents, bulk.ids)
+            waited = polled_at.timestamp() - bulk.micros / 1e6
         self.published.add([*skipped, *(one.mark for one in messages)])
-        places = [(Partition(run.topic, run.partition), latest) for run, latest in runs]
-        waited = polled_at.timestamp() - bulk.micros / 1e6
-        way = _OnTheWay(confirming, places, newest, now, waited, [one.waited for one in messages])
+        sent = [
+            HeldRun(sending, Partition(run.topic, run.partition), latest, times[0], now)
+            for sending, (run, latest) in zip(confirming, runs, strict=True)
+        ]
+        way = _OnTheWay(sent, times[1], waited, [one.waited for one in messages])
         self.sent += way.messages
+        self.held.read_on(way.messages)
         return way
 
     async def _settle(self, way: _OnTheWay) -> int:
+        """Wait until ``way`` is confirmed, or held."""
+        await self.held.wait([(run.sending, run.where) for run in way.runs])
+        held = {run.where for run in self.held.runs}
+        waiting = [run for run in way.runs if run.where in held or not run.sending.done()]
+        self.held.runs += waiting
         with self._refusals():
-            confirmed = await gathered(way.confirming)
-        for (where, latest), batches in zip(way.places, confirmed, strict=True):
-            (first, _), (last, count) = batches[0], batches[-1]
-            self._note(where, first, last + count - 1, latest, way.now, sum(count for _, count in batches))
+            for run in way.runs:
+                if run not in waiting:
+                    self._confirm(run)
         if self._waited is not None:
             self._waited.observe_all(way.bulk_waits)
             for seconds in way.row_waits:
                 self._waited.observe(seconds)
         return way.newest
+
+    def _confirm(self, run: HeldRun) -> None:
+        batches = run.sending.result()
+        (first, _), (last, count) = batches[0], batches[-1]
+        self._note(
+            run.where, first, last + count - 1, run.newest, run.now, sum(count for _, count in batches)
+        )
 
     @contextlib.contextmanager
     def _refusals(self) -> Iterator[None]:
@@ -251,28 +313,21 @@ class Publisher:
             self._one_by_one = True
             raise OneByOneError(f"the topic refuses a row, so they go one by one: {error}") from error
 
-    async def _send_rows(self, rows: Sequence[SourceRow], generation: int, now: int) -> None:
-        """Send, and remember what was confirmed.
-
-        After a refusal it is unknown what else was written: then everything is learned again, and rows are
-        sent one by one until the refused one has become a dead letter.
+    async def _send_rows(
+        self, rows: Sequence[SourceRow], stopped: Collection[Partition], generation: int, now: int
+    ) -> None:
+        """Send one by one, and remember what was confirmed: after a refusal it was unknown what else was
+        written, and everything was learned again. The refused one becomes a dead letter.
         """
         with _collecting_later():
-            messages, skipped = self._messages(rows)
+            messages, skipped = self._sendable(rows, stopped)
         self.sent += len(messages)
-        if messages and not self._one_by_one:
+        for start in range(0, len(messages), _AT_ONCE):
             await self._lease.hold(generation)
-            with self._refusals():
-                offsets = await self._sender.send_many([one.outgoing for one in messages])
-            with _collecting_later():
-                self._remember(messages, offsets, now)
-        elif messages:
-            for start in range(0, len(messages), _AT_ONCE):
-                await self._lease.hold(generation)
-                some = messages[start : start + _AT_ONCE]
-                sent = await gathered([self._send_one(one) for one in some])
-                self._remember([one for one, _ in sent], [offset for _, offset in sent], now)
-            self._one_by_one = False
+            some = messages[start : start + _AT_ONCE]
+            sent = await gathered([self._send_one(one) for one in some])
+            self._remember([one for one, _ in sent], [offset for _, offset in sent], now)
+        self._one_by_one = self._one_by_one and not messages
         self.published.add(skipped)
 
     async def _send_one(self, one: NamedMessage) -> tuple[NamedMessage, int]:

@@ -106,6 +106,48 @@ class FakeKafka:
         return {topic: await self.topic_id(topic) for topic in topics}
 
 
+class HeldKafka(FakeKafka):
+    """Partitions can be ``dead``: what is sent to them waits for `mend`, or for `fence`, which drops it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dead: set[Partition] = set()
+        self._waiting: list[tuple[Outgoing, asyncio.Future[None]]] = []
+
+    def kill(self, number: int, topic: str = TOPICS.rows) -> Partition:
+        where = Partition(topic, number)
+        self.dead.add(where)
+        return where
+
+    def mend(self, where: Partition) -> None:
+        """It can be written again, and what waits for it is."""
+        self.dead.discard(where)
+        self.outages.pop(where, None)
+        for message, turn in self._waiting:
+            if message[:2] == where and not turn.done():
+                turn.set_result(None)
+
+    async def write_unconfirmed(self) -> None:
+        """What waits is written, and nobody is told."""
+        for message, _ in self._waiting:
+            await super().send(message)
+
+    def fence(self) -> None:
+        """As the producer's of a former owner. The outages are known to the next one once it sends."""
+        for _, turn in self._waiting:
+            if not turn.done():
+                turn.set_exception(LeaseLostError("taken back before it was confirmed"))
+        self.outages.clear()
+
+    async def send(self, message: Outgoing) -> int:
+        if message[:2] in self.dead:
+            self.outages[Partition(*message[:2])] = Outage(0.0, "it has no leader")
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append((message, turn))
+            await turn
+        return await super().send(message)
+
+
 class FakeLease:
     generation = 1
 

@@ -1,0 +1,129 @@
+"""Rows for partitions that cannot be written now: these wait, and all others are published.
+
+What was sent when such an outage began stays with the sender, unconfirmed. Later rows of the partition are
+left in the source table, and remembered by their marks. The look-back window, and with it the cursor, stays
+before the oldest of them, so that no crash loses them. When the partition is written again, the table is
+read from there on once more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from connectors.clickhouse.poller.published_rows import Published
+from streams.core.records import Partition
+from streams.ports.kafka import Sender
+
+# Rows that are read past the oldest one that waits: they are remembered, and read again after a crash.
+MOST_ROWS = 500_000
+# An election is waited for: the table need not be read again after it.
+_GRACE_SECONDS = 1.0
+_LOOK_SECONDS = 0.1
+
+Sending = asyncio.Task[list[tuple[int, int]]]
+
+
+class HeldRun(NamedTuple):
+    """Rows of one page that were sent to a partition and are not confirmed: their newest time, the page's
+    oldest one, and the source's clock when they were read."""
+
+    sending: Sending
+    where: Partition
+    newest: int
+    oldest: int
+    now: int
+
+
+class HeldRows:
+    """Of one publisher, from one learning to the next."""
+
+    def __init__(self, sender: Sender, published: Published) -> None:
+        """``published``: remembers the rows that are left in the table."""
+        self.runs: list[HeldRun] = []
+        self._sender = sender
+        self._published = published
+        self._again: int | None = None  # from this time on the table must be read again
+        self._rows = 0
+
+    @property
+    def oldest(self) -> int | None:
+        """The oldest time of the rows that wait, or an older one; None if none waits."""
+        times = [run.oldest for run in self.runs] + list(self._published.left().values())
+        return min(times if self._again is None else [*times, self._again], default=None)
+
+    def stopped(self) -> set[Partition]:
+        """The partitions that get no more rows now."""
+        now = time.time()
+        return {run.where for run in self.runs} | {
+            where
+            for where, outage in dict(self._sender.outages).items()
+            if now - outage.since >= _GRACE_SECONDS
+        }
+
+    def newer_than(self, micros: int) -> bool:
+        """Whether an unconfirmed row may have this time or a newer one."""
+        return any(run.newest >= micros for run in self.runs)
+
+    # --- what was sent ---
+
+    async def wait(self, sending: Sequence[tuple[Sending, Partition]]) -> None:
+        """Wait until each is confirmed, or failed, or its partition is stopped."""
+        while waiting := self._unsettled(sending):
+            await asyncio.wait(waiting, timeout=_LOOK_SECONDS)
+        for task, _ in sending:
+            if task.done() and not task.cancelled():
+                task.exception()  # of several that fail one is raised
+
+    def _unsettled(self, sending: Sequence[tuple[Sending, Partition]]) -> list[Sending]:
+        unsettled = [(task, where) for task, where in sending if not task.done()]
+        stopped = self.stopped() if unsettled and self._sender.outages else set()
+        return [task for task, where in unsettled if where not in stopped]
+
+    def confirmed(self) -> Iterator[HeldRun]:
+        """Those that are no longer held, because they are confirmed or have failed. A run never overtakes
+        an earlier one of its partition: the cursor's starts depend on their order."""
+        waiting: set[Partition] = set()
+        for run in list(self.runs):
+            if run.where in waiting or not run.sending.done():
+                waiting.add(run.where)
+            else:
+                self.runs.remove(run)
+                yield run
+
+    async def over(self) -> None:
+        """Wait until nothing is being sent any more, whatever the result."""
+        await asyncio.gather(*(run.sending for run in self.runs), return_exceptions=True)
+
+    # --- what is left in the table ---
+
+    def leave(self, where: Partition, micros: Any, contents: Any) -> None:
+        """Leave rows in the table, by columns: int64 and uint64."""
+        self._published.leave(where, micros, contents)
+
+    def read_on(self, rows: int) -> None:
+        """So many new rows were read."""
+        self._rows = self._rows + rows if self.oldest is not None else 0
+
+    @property
+    def full(self) -> bool:
+        """Whether no more rows may be read, because too many would have to be remembered."""
+        if self._rows < MOST_ROWS:
+            return False
+        return not self.stopped().isdisjoint([run.where for run in self.runs] + list(self._published.left()))
+
+    def take_back(self) -> int | None:
+        """The time from which on the table must be read again, because partitions are written again whose
+        rows were left; None for no such. Call `read_again` after that."""
+        stopped, left = self.stopped(), self._published.left()
+        for where, oldest in left.items():
+            if where not in stopped:
+                self._published.take_back(where)
+                self._again = oldest if self._again is None else min(self._again, oldest)
+        return self._again
+
+    def read_again(self) -> None:
+        """The table was read again, to its end."""
+        self._again = None

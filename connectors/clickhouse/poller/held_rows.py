@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from connectors.clickhouse.poller.published_rows import Published
@@ -37,6 +37,26 @@ class HeldRun(NamedTuple):
     now: int
 
 
+def stopped_partitions(sender: Sender) -> set[Partition]:
+    """Those that could not be written for longer than an election takes."""
+    now = time.time()
+    return {where for where, one in dict(sender.outages).items() if now - one.since >= _GRACE_SECONDS}
+
+
+async def settled(
+    sending: Sequence[tuple[Sending, Partition]], stopped: Callable[[], Collection[Partition]]
+) -> None:
+    """Wait until each is confirmed, or has failed, or its partition is ``stopped``."""
+    while unsettled := [(task, where) for task, where in sending if not task.done()]:
+        held = stopped()
+        if not (waiting := [task for task, where in unsettled if where not in held]):
+            break
+        await asyncio.wait(waiting, timeout=_LOOK_SECONDS)
+    for task, _ in sending:
+        if task.done() and not task.cancelled():
+            task.exception()  # of several that fail one is raised
+
+
 class HeldRows:
     """Of one publisher, from one learning to the next."""
 
@@ -56,12 +76,7 @@ class HeldRows:
 
     def stopped(self) -> set[Partition]:
         """The partitions that get no more rows now."""
-        now = time.time()
-        return {run.where for run in self.runs} | {
-            where
-            for where, outage in dict(self._sender.outages).items()
-            if now - outage.since >= _GRACE_SECONDS
-        }
+        return {run.where for run in self.runs} | stopped_partitions(self._sender)
 
     def newer_than(self, micros: int) -> bool:
         """Whether an unconfirmed row may have this time or a newer one."""
@@ -69,18 +84,9 @@ class HeldRows:
 
     # --- what was sent ---
 
-    async def wait(self, sending: Sequence[tuple[Sending, Partition]]) -> None:
+    async def wait(self, runs: Sequence[HeldRun]) -> None:
         """Wait until each is confirmed, or failed, or its partition is stopped."""
-        while waiting := self._unsettled(sending):
-            await asyncio.wait(waiting, timeout=_LOOK_SECONDS)
-        for task, _ in sending:
-            if task.done() and not task.cancelled():
-                task.exception()  # of several that fail one is raised
-
-    def _unsettled(self, sending: Sequence[tuple[Sending, Partition]]) -> list[Sending]:
-        unsettled = [(task, where) for task, where in sending if not task.done()]
-        stopped = self.stopped() if unsettled and self._sender.outages else set()
-        return [task for task, where in unsettled if where not in stopped]
+        await settled([(run.sending, run.where) for run in runs], self.stopped)
 
     def confirmed(self) -> Iterator[HeldRun]:
         """Those that are no longer held, because they are confirmed or have failed. A run never overtakes

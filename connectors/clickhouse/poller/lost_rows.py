@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 
 import orjson
 import structlog
@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.poller.backfill import OldRows
+from connectors.clickhouse.poller.held_rows import Sending, settled, stopped_partitions
 from connectors.clickhouse.poller.lost_search import OnTheWay, Search, Window
 from connectors.clickhouse.poller.published_rows import Published
 from connectors.clickhouse.poller.row_identity import Mark
@@ -33,11 +34,11 @@ from streams.core.errors import (
 )
 from streams.core.losses import Loss, Losses
 from streams.core.messages import Labeled, Row
-from streams.core.records import Outgoing, Partition
+from streams.core.records import Outgoing, Partition, Run
 from streams.core.settings import Settings
 from streams.core.times import micros_of
 from streams.core.topics import Topics, partition_of
-from streams.ports.kafka import Headroom, InFlight, Lease, Sender, Tail
+from streams.ports.kafka import BulkSender, Headroom, InFlight, Lease, Tail
 
 log = structlog.get_logger()
 
@@ -62,7 +63,7 @@ class LostRows:
         *,
         in_flight: InFlight,
         tail: Tail,
-        sender: Sender,
+        sender: BulkSender,
         lease: Lease,
         headroom: Headroom,
         generation: int,
@@ -87,6 +88,7 @@ class LostRows:
         self._way = OnTheWay()
         self._pages: AsyncGenerator[tuple[list[tuple[Row, bytes]], list[Outgoing], int], None] | None = None
         self._pending: tuple[list[Outgoing], int] | None = None  # found messages, and the time after them
+        self._sending: list[tuple[Sending, Partition]] = []  # what was sent and is not confirmed
         self._until = 0  # where the pages end
         self._inside = False  # whether they are in the window
         self._one_by_one = False
@@ -95,6 +97,7 @@ class LostRows:
 
     async def step(self, window: Window) -> None:
         """Search for some seconds, if anything is lost; never while the poller has unconfirmed messages.
+        What was found for a partition that cannot be written delays the search, and not the poller.
 
         Raises:
             RetryableError: it is unknown what was written.
@@ -103,6 +106,10 @@ class LostRows:
         if not self._losses.open or time.monotonic() < self._again_at:
             return
         try:
+            if self._sending and self._search is not None:
+                if not await self._confirmed(self._search):
+                    return
+                await self._leave_off()  # the poller has gone on meanwhile: what follows is read anew
             wanted = [loss for loss in self._losses.open if self._about_rows(loss)]
             for loss in self._losses.open:
                 if loss not in wanted:
@@ -279,16 +286,14 @@ class LostRows:
         return Outgoing(self._topics.rows, partition, row.row_id.encode(), encode(row), headers)
 
     async def _publish(self, search: Search) -> bool:
-        """Send what was found; False if the readers leave no room for all of it."""
+        """Send what was found; False if the readers leave no room for all of it, or some has to wait."""
         assert self._pending is not None
         messages, reached = self._pending
         await self._headroom.refresh()
         some = messages[: self._headroom.left()]
-        for message, offset in await self._sent(some):
-            search.ends[message.partition] = max(search.ends.get(message.partition, 0), offset + 1)
-            search.published += 1
-            self._counts["recovered"] += 1
         self._headroom.wrote(len(some))
+        if not await self._send(search, some):
+            return False
         if len(some) < len(messages):
             self._pending = messages[len(some) :], reached
             return False
@@ -296,13 +301,49 @@ class LostRows:
         await self._save()
         return True
 
-    async def _sent(self, messages: Sequence[Outgoing]) -> list[tuple[Outgoing, int]]:
+    async def _send(self, search: Search, messages: Sequence[Outgoing]) -> bool:
+        """False if some are not confirmed, because their partition cannot be written now."""
         if not messages:
-            return []
+            return True
         await self._lease.hold(self._generation)
+        if not self._one_by_one:
+            places: dict[Partition, list[Outgoing]] = {}
+            for message in messages:
+                places.setdefault(Partition(*message[:2]), []).append(message)
+            runs = [Run(*where, iter([one.content for one in some])) for where, some in places.items()]
+            with self._failures():
+                self._sending = list(zip(await self._sender.hand_over(runs), places, strict=True))
+            return await self._confirmed(search)
+        for message in messages:
+            await self._lease.hold(self._generation)
+            try:
+                self._note(search, message.partition, await self._sender.send(message), 1)
+            except RefusedError as error:
+                row_id = (message.key or b"").decode()
+                log.warning("row refused by the topic", row_id=row_id, error=str(error))
+        return True
+
+    async def _confirmed(self, search: Search) -> bool:
+        """Whether all that was sent is confirmed."""
+        await settled(self._sending, lambda: stopped_partitions(self._sender))
+        if not all(task.done() for task, _ in self._sending):
+            return False
+        sent, self._sending = self._sending, []
+        with self._failures():
+            for task, where in sent:
+                for first, count in task.result():
+                    self._note(search, where.partition, first + count - 1, count)
+        return True
+
+    def _note(self, search: Search, number: int, last: int, count: int) -> None:
+        search.ends[number] = max(search.ends.get(number, 0), last + 1)
+        search.published += count
+        self._counts["recovered"] += count
+
+    @contextlib.contextmanager
+    def _failures(self) -> Iterator[None]:
         try:
-            if not self._one_by_one:
-                return list(zip(messages, await self._sender.send_many(messages), strict=True))
+            yield
         except RefusedError as error:
             self._one_by_one = True  # any part may be written: that part is left out next time
             raise UnavailableError(f"the topic refuses a row, so they go one by one: {error}") from error
@@ -310,15 +351,6 @@ class LostRows:
             raise
         except LabelstreamError as error:
             raise _PublishingError(error) from error
-        sent = []
-        for message in messages:
-            await self._lease.hold(self._generation)
-            try:
-                sent.append((message, await self._sender.send(message)))
-            except RefusedError as error:
-                row_id = (message.key or b"").decode()
-                log.warning("row refused by the topic", row_id=row_id, error=str(error))
-        return sent
 
     async def _leave_off(self) -> None:
         pages, self._pages, self._pending, self._way = self._pages, None, None, OnTheWay()

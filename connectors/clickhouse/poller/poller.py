@@ -47,6 +47,7 @@ _SAVE_SECONDS = 5.0
 # A comparison by counts misses a row that was added while another was deleted. Whole readings do not miss it,
 # and each row is in the window for several of them.
 _WHOLE_READINGS = 4
+_WHOLE_SECONDS = 5.0
 _MOST_GAPS = 50
 _AWAY_SECONDS = 1.0
 _HELD_SECONDS = 0.25
@@ -171,7 +172,9 @@ class Poller:
                 self._skew = await _ask(self._source.now()) - int(time.time() * _SECOND)
                 await self._find_lost()
                 await self._read_again()
-                if began - whole > max(5.0, self._settings.poll_lookback_seconds / _WHOLE_READINGS):
+                if began - whole > max(
+                    _WHOLE_SECONDS, self._settings.poll_lookback_seconds / _WHOLE_READINGS
+                ):
                     await self._scan(self._source.bulk(self._begin))
                     await self._give_up_timeless()
                     whole = looked_back = began
@@ -386,7 +389,7 @@ class Poller:
     async def _give_up_timeless(self) -> None:
         rows = await _ask(self._source.timeless(MOST))
         self.counts["without_time"] = len(rows)
-        if rows and not self._ending.is_set():
+        if not self._ending.is_set():
             await self._lease.hold(self._generation)
             if await self._timeless.settle(rows):
                 await self._save(now=True)

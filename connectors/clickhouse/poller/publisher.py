@@ -202,7 +202,7 @@ class Publisher:
         way, self._way = self._way, None
         if way is not None:
             self._unsure = True
-            await self.held.wait([(run.sending, run.where) for run in way.runs])
+            await self.held.wait(way.runs)
             self.held.runs += [run for run in way.runs if not run.sending.done()]
 
     def settle_held(self) -> None:
@@ -284,7 +284,7 @@ class Publisher:
 
     async def _settle(self, way: _OnTheWay) -> int:
         """Wait until ``way`` is confirmed, or held."""
-        await self.held.wait([(run.sending, run.where) for run in way.runs])
+        await self.held.wait(way.runs)
         held = {run.where for run in self.held.runs}
         waiting = [run for run in way.runs if run.where in held or not run.sending.done()]
         self.held.runs += waiting

@@ -1,6 +1,7 @@
 """Rows whose time is NULL: they have no position in the order of reading, and become dead letters, once.
 
 The cursor lists those that did, by digest. There should be few; beyond some thousands they are only counted.
+Nobody waits for them: a partition that cannot be written delays only its own.
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ from typing import NamedTuple
 import orjson
 import structlog
 
+from connectors.clickhouse.poller.held_rows import Sending, settled, stopped_partitions
 from connectors.clickhouse.poller.row_identity import content_of, name_row
 from connectors.clickhouse.source.table import SourceRow
 from streams.core.codec import encode_dead_letter
 from streams.core.context import TRACEPARENT, traceparent_of
 from streams.core.messages import DeadLetter
-from streams.core.records import Outgoing
+from streams.core.records import Outgoing, Partition, Run
 from streams.core.text import why_skipped
 from streams.core.topics import partition_of
-from streams.ports.kafka import Sender
+from streams.ports.kafka import BulkSender
 
 log = structlog.get_logger()
 
@@ -43,7 +45,7 @@ class Timeless:
         *,
         partitions: int,
         least_bytes: int,
-        sender: Sender,
+        sender: BulkSender,
         counts: Counter[str],
     ) -> None:
         """``topic``: for dead letters. ``least_bytes`` as in `why_skipped`."""
@@ -54,17 +56,22 @@ class Timeless:
         self._least_bytes = least_bytes
         self._sender = sender
         self._counts = counts
+        self._sending: list[tuple[Sending, Partition, list[str]]] = []  # with their marks
 
     def learn(self, settled: Iterable[str]) -> None:
         """The digests in the cursor."""
         self.settled = set(settled)
 
     async def settle(self, rows: Sequence[SourceRow]) -> bool:
-        """Make dead letters of those of ``rows`` that have none yet. True if there were any: then save the
-        cursor.
+        """Make dead letters of those of ``rows`` that have none yet. True if some are confirmed: then save
+        the cursor. Those of a partition that cannot be written are confirmed in a later call.
+
+        Raises:
+            RetryableError: it is unknown what was written.
         """
         seen: Counter[bytes] = Counter()
         letters: list[_Letter] = []
+        known = self.settled.union(*(marks for _, _, marks in self._sending))
         for row in rows:
             text = (row.text or b"").decode("utf-8", "replace")
             if why_skipped(row.text, text.strip(), self._least_bytes) is not None:
@@ -72,16 +79,35 @@ class Timeless:
             content = content_of(row)
             seen[content] += 1
             mark = f"{content.hex()[:16]}{seen[content]}"
-            if mark not in self.settled:
+            if mark not in known:
                 letters.append(_Letter(mark, self._outgoing(row, text, content, seen[content])))
-        letters = letters[: max(0, MOST - len(self.settled))]
+        await self._hand_over(letters[: max(0, MOST - len(known))])
+        sending = [(task, where) for task, where, _ in self._sending]
+        await settled(sending, lambda: stopped_partitions(self._sender))
+        return self._confirmed()
+
+    async def _hand_over(self, letters: Sequence[_Letter]) -> None:
         if not letters:
-            return False
-        await self._sender.send_many([letter.outgoing for letter in letters])
-        self.settled.update(letter.mark for letter in letters)
-        self._counts["dead_letters:no-time"] += len(letters)
-        log.warning("rows without a time are dead letters", count=len(letters))
-        return True
+            return
+        places: dict[Partition, list[_Letter]] = {}
+        for letter in letters:
+            places.setdefault(Partition(*letter.outgoing[:2]), []).append(letter)
+        runs = [Run(*where, iter([one.outgoing.content for one in some])) for where, some in places.items()]
+        tasks = await self._sender.hand_over(runs)
+        marks = ([one.mark for one in some] for some in places.values())
+        self._sending += zip(tasks, places, marks, strict=True)
+
+    def _confirmed(self) -> bool:
+        done = [(task, marks) for task, _, marks in self._sending if task.done()]
+        self._sending = [one for one in self._sending if not one[0].done()]
+        for task, _ in done:
+            task.result()
+        marks = [mark for _, some in done for mark in some]
+        if marks:
+            self.settled.update(marks)
+            self._counts["dead_letters:no-time"] += len(marks)
+            log.warning("rows without a time are dead letters", count=len(marks))
+        return bool(marks)
 
     def _outgoing(self, row: SourceRow, text: str, content: bytes, ordinal: int) -> Outgoing:
         row_id = name_row(row, content, ordinal, False)

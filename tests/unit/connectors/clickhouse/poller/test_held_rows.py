@@ -66,11 +66,11 @@ async def until(condition: Callable[[], bool]) -> None:
 
 @asynccontextmanager
 async def polling(
-    source: FakeSource, kafka: HeldKafka, lost: NoLosses | None = None
+    source: FakeSource, kafka: HeldKafka, lost: NoLosses | None = None, **settings: object
 ) -> AsyncIterator[tuple[Poller, asyncio.Task[None], asyncio.Event]]:
     """A poller that runs until the block ends, and is fenced then, as the group does it."""
     ending = asyncio.Event()
-    poller = make_poller(source, kafka, ending, lost=lost)
+    poller = make_poller(source, kafka, ending, lost=lost, **settings)
     task = asyncio.create_task(poller.run())
     try:
         yield poller, task, ending
@@ -210,6 +210,25 @@ async def test_lost_rows_are_not_looked_for_while_rows_are_held() -> None:
         await until(lambda: lost.looks > looks + 2)
 
 
+async def test_dead_letters_of_rows_without_a_time_keep_nothing_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("connectors.clickhouse.poller.poller._WHOLE_SECONDS", 0.0)
+    source, kafka = FakeSource(clock=NOW), HeldKafka()
+    lost = kafka.kill(1, TOPICS.dead_letter)
+    source.without_time = [row_to(number, 0, number) for number in range(PARTITIONS)]
+    async with polling(source, kafka, poll_lookback_seconds=0):
+        await until(lambda: len(letters(kafka)) == 1)
+        source.rows = rows_between(0, 4, NOW - 9 * SECOND)
+        await until(lambda: len(kafka.rows()) == 4)
+        kafka.mend(lost)
+        await until(lambda: len(letters(kafka)) == 2)
+        await until(lambda: len(cursor_of(kafka).timeless) == 2)
+    await poll_once(source, kafka)
+    assert {one.header("row-id") for one in letters(kafka)} == {b"0", b"1"}
+    assert len(letters(kafka)) == 2
+
+
 async def test_an_id_that_a_held_row_has_is_told_apart() -> None:
     source, kafka = FakeSource(clock=NOW), HeldKafka()
     lost = kafka.kill(1)
@@ -269,7 +288,9 @@ def test_each_row_is_published_once_whatever_is_away(
         found = Counter(record.header(CONTENT) for record in kafka.rows())
         assert found == Counter(mark_of(row, content_of(row)).header() for row in source.rows)
 
-    asyncio.run(scenario())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(held_rows, "_LOOK_SECONDS", 0.0)
+        asyncio.run(scenario())
 
 
 async def over(task: asyncio.Task[None], ending: asyncio.Event | None, *, crash: bool = False) -> None:

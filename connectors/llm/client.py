@@ -9,17 +9,20 @@ import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Literal, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from pydantic import SecretStr
 
 from connectors.llm.answer import Completion, likeliest
-from connectors.llm.capabilities import Asked, Capabilities, ChoiceForm, RequestForm
-from connectors.llm.endpoint import Check, Endpoint, Failure, Form
+from connectors.llm.calls import Check, Failure
+from connectors.llm.capabilities import Capabilities
+from connectors.llm.endpoint import Endpoint
 from connectors.llm.endpoints import Endpoints, place_of
 from connectors.llm.errors import of_text
 from connectors.llm.http import Http
 from connectors.llm.limit import Limit, LimitState
+from connectors.llm.request import Asked, ChoiceForm, RequestForm
 from connectors.llm.server import Server, owner_of, server_at
 from streams.core.context import resting
 from streams.core.errors import (
@@ -44,9 +47,23 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 2.0
 _SHORT_TEXT = 1500
 # Of no label, and no row: for tries of what an endpoint takes and tells.
 NEUTRAL_QUESTION = [{"role": "user", "content": "Сколько будет два плюс два? Ответь одной цифрой."}]
+# For finding out what one of several endpoints takes: it may go away meanwhile.
+_ALONE_SECONDS = 30.0
 
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One of the calls for a text."""
+
+    endpoint: Endpoint
+    asked: Asked
+    text: int
+    first: bool
+    check: Check | None
+    at_once: tuple[type[LabelstreamError], ...]
 
 
 class ChatClient:
@@ -88,7 +105,8 @@ class ChatClient:
             ],
             setting=setting,
         )
-        self._capabilities: dict[str, Capabilities] = {}
+        # Of each model, since it was asked whether its answers are held to them.
+        self._options: dict[str, Sequence[str]] = {}
 
     @classmethod
     def from_settings(
@@ -150,7 +168,12 @@ class ChatClient:
     @property
     def form(self) -> str:
         """What requests hold, as far as it was found out; empty before that."""
-        return self.capabilities(self._model).told if self._model is not None else ""
+        if self._model is None:
+            return ""
+        told = {one.name: one.takes(self._model).told for one in self._endpoints.all}
+        if len(set(told.values())) == 1:
+            return next(iter(told.values()))
+        return "; ".join(f"{name}: {form}" for name, form in told.items() if form)
 
     def state(self) -> LimitState:
         """The state of the limit, for metrics and `status`."""
@@ -216,38 +239,64 @@ class ChatClient:
             UnavailableError, OverloadedError, ConfigurationError: only when patience ends.
         """
         model = await self.model()
-        takes = self.capabilities(model)
-        form_of_choice = choice_form or takes.choice or None
-        asked = Asked(messages, max_tokens, temperature, schema, choice, logprobs, form_of_choice, seed)
-
-        async def send(form: RequestForm, trial: bool) -> Completion:
-            return await self._persist(
-                form.body(model, asked), check, (*at_once, RefusedError) if trial else at_once
-            )
-
-        found = await takes.ask(asked, send)
-        if choice is not None and choice_form is None and form_of_choice == "post_sampling_probs":
-            return likeliest(found, choice)
-        return found
+        asked = Asked(messages, max_tokens, temperature, schema, choice, logprobs, choice_form, seed)
+        began, tries, against = time.monotonic(), 0, 0.0
+        text, tried = hash(messages[-1]["content"]), set[Endpoint]()
+        enough = _GUILTY if math.isinf(self._patience) else _SUSPECTED
+        while True:
+            endpoint = await self._within(self._endpoints.enter(model), began)
+            call = _Call(endpoint, asked, text, endpoint not in tried, check, at_once)
+            if not await self._knows_choice(call, model, began):
+                continue  # it has left
+            found = await self._ask(call, model, began)
+            tried.add(endpoint)
+            if isinstance(found, Completion):
+                return found
+            error, tries = found.error, tries + 1
+            if _can_be_shortened(error, messages) or (isinstance(error, at_once) and not _is_too_long(error)):
+                raise error
+            await self._pause(endpoint, found, text, tries, began)
+            against += found.form.evidence.against(text, found.ended)
+            if tries >= _LEAST_TRIES and against >= enough:
+                raise of_text(error, tries) from error
+            self.stats["retries"] += 1
 
     async def holds_choice(self, options: Sequence[str]) -> bool:
         """Whether answers are held to one of ``options``, in any form, and of several endpoints in the same.
-        Tried once, with a question that none of them answers.
+        Tried once for each endpoint, with a question that none of them answers.
 
         Raises:
             as `complete`; RetryableError if the endpoint refuses every request.
         """
-        takes = self.capabilities(await self.model())
-        if takes.choice is None:
-            alone = self._each() if len(self._endpoints.all) > 1 else [self]
-            forms = {await one._find_choice(options) for one in alone}
-            takes.choice = forms.pop() if len(forms) == 1 else False
-        return bool(takes.choice)
+        model = await self.model()
+        self._options[model] = options
+        available = [one for one in self._endpoints.all if one.limit.available]
+        for one in available or self._endpoints.all:
+            try:
+                await self._find_choice(one, model, options)
+            except LabelstreamError:
+                if self.away is not None or len(self._endpoints.all) == 1:
+                    raise
+        forms = {one.takes(model).choice for one in self._endpoints.all} - {None}
+        return len(forms) == 1 and False not in forms
 
-    async def _find_choice(self, options: Sequence[str]) -> ChoiceForm | Literal[False] | None:
+    async def _find_choice(self, endpoint: Endpoint, model: str, options: Sequence[str]) -> None:
+        """Find out in which form one endpoint holds answers to a choice, if it is not known. If that fails,
+        and there are others, it leaves.
+        """
+        takes = endpoint.takes(model)
+        if takes.choice is not None:
+            return
+        if (away := endpoint.limit.away) is not None and len(self._endpoints.all) > 1:
+            raise away
+        alone = copy.copy(self)
+        alone._endpoints, alone._options = self._endpoints.only(endpoint), {}
+        if len(self._endpoints.all) > 1:
+            alone._patience = min(self._patience, _ALONE_SECONDS)
+
         async def probe(form: ChoiceForm | None) -> ChoiceForm | None:
             after = form == "post_sampling_probs"
-            answer = await self.complete(
+            answer = await alone.complete(
                 NEUTRAL_QUESTION,
                 choice=options if form is not None else None,
                 max_tokens=1,
@@ -260,61 +309,74 @@ class ChatClient:
             told = any(token.after_sampling for token in answer.tokens or ())
             return "grammar" if after and not told else form
 
-        model = await self.model()
-        takes = self.capabilities(model)
-        await takes.find_choice(probe, await owner_of(self._endpoints.all[0].look, model))
-        return takes.choice
-
-    def _each(self) -> list[ChatClient]:
-        """A client for each endpoint that is available, which learns by itself what that one takes.
-
-        Raises:
-            LabelstreamError: none is.
-        """
-        if (away := self.away) is not None:
-            raise away
-        made = []
-        for endpoint in self._endpoints.all:
-            if endpoint.limit.available:
-                made.append(copy.copy(self))
-                made[-1]._endpoints, made[-1]._capabilities = self._endpoints.only(endpoint), {}
-        return made
+        try:
+            await takes.find_choice(probe, await owner_of(endpoint.look, model))
+        except LabelstreamError as error:
+            if len(self._endpoints.all) > 1:
+                endpoint.leave(error)
+            raise
 
     def capabilities(self, model: str) -> Capabilities:
-        """What is known of how the endpoint takes requests for ``model``."""
-        return self._capabilities.setdefault(model, Capabilities())
+        """What is known of how the first endpoint takes requests for ``model``."""
+        return self._endpoints.all[0].takes(model)
 
     async def server(self) -> Server:
         """The server that answers, as far as it tells."""
         return await server_at(self._endpoints.all[0].look, await self.model())
 
-    async def _persist(
-        self, body: dict[str, Any], check: Check | None, at_once: tuple[type[LabelstreamError], ...]
-    ) -> Completion:
-        began, tries, against = time.monotonic(), 0, 0.0
-        text, tried = hash(body["messages"][-1]["content"]), set[Endpoint]()
-        enough = _GUILTY if math.isinf(self._patience) else _SUSPECTED
-        while True:
-            endpoint = await self._within(self._endpoints.enter(body["model"]), began)
-            form = endpoint.form(body, check, last=AnswerError not in at_once)
-            found = await endpoint.ask(
-                form, body, text, first=endpoint not in tried, check=check, at_once=at_once
-            )
-            tried.add(endpoint)
-            if isinstance(found, Completion):
-                return found
-            error, tries = found.error, tries + 1
-            if _can_be_shortened(error, body) or (isinstance(error, at_once) and not _is_too_long(error)):
-                raise error
-            await self._pause(endpoint, form, text, found, tries, began)
-            against += form.evidence.against(text, found.ended)
-            if tries >= _LEAST_TRIES and against >= enough:
-                raise of_text(error, tries) from error
-            self.stats["retries"] += 1
+    async def _knows_choice(self, call: _Call, model: str, began: float) -> bool:
+        """Whether the endpoint, in whose slot the call is, may be asked for a choice. Another server may
+        answer since it was tried, or it has just come: then it is tried now. If that fails, it leaves.
 
-    async def _pause(
-        self, endpoint: Endpoint, form: Form, text: int, found: Failure, tries: int, began: float
-    ) -> None:
+        Raises:
+            AnswerError: its answers are not held to a choice.
+        """
+        takes, options = call.endpoint.takes(model), self._options.get(model)
+        if call.asked.choice is None or call.asked.choice_form is not None or options is None or takes.choice:
+            return True
+        call.endpoint.limit.left()
+        try:
+            await self._find_choice(call.endpoint, model, options)
+        except LabelstreamError:
+            if len(self._endpoints.all) == 1:
+                raise
+            return False
+        if not takes.choice:
+            raise AnswerError("the endpoint's answers are not held to a choice")
+        await self._within(call.endpoint.limit.enter(), began)
+        return True
+
+    async def _ask(self, call: _Call, model: str, began: float) -> Completion | Failure:
+        """One call in a slot that was entered, in the form that the endpoint takes; more of them, if that has
+        to be found out.
+        """
+        endpoint, asked, takes = call.endpoint, call.asked, call.endpoint.takes(model)
+        if asked.choice is not None and asked.choice_form is None:
+            asked = replace(asked, choice_form=takes.choice or None)
+        entered = True
+
+        async def send(request: RequestForm, trial: bool) -> Completion | Failure:
+            nonlocal entered
+            if not entered:
+                await self._within(endpoint.limit.enter(), began)
+            entered = False
+            last = AnswerError not in call.at_once
+            return await endpoint.ask(
+                endpoint.form(model, request, asked, call.check, last=last),
+                request.body(model, asked),
+                call.text,
+                first=call.first,
+                check=call.check,
+                at_once=(*call.at_once, RefusedError) if trial else call.at_once,
+            )
+
+        found = await takes.ask(asked, send)
+        sampled = call.asked.choice_form is None and asked.choice_form == "post_sampling_probs"
+        if sampled and asked.choice is not None and isinstance(found, Completion):
+            return likeliest(found, asked.choice)
+        return found
+
+    async def _pause(self, endpoint: Endpoint, found: Failure, text: int, tries: int, began: float) -> None:
         """Let others go first, without a slot, and see how they fare."""
         error = found.error
         pause = random.uniform(0.8, 1.2) * min(_FIRST_PAUSE * 2 ** min(tries - 1, 8), _LONGEST_PAUSE)
@@ -325,7 +387,7 @@ class ChatClient:
         with resting():
             await endpoint.limit.rest(pause)
             if tries > 1:  # most causes have passed by the first other try
-                await self._within(endpoint.compare(form, text, found.ended), began, or_else=error)
+                await self._within(endpoint.compare(found.form, text, found.ended), began, or_else=error)
 
     async def _within(
         self, work: Awaitable[T], began: float, *, or_else: LabelstreamError | None = None
@@ -345,9 +407,9 @@ class ChatClient:
             raise (self.away or or_else or late) from None
 
 
-def _can_be_shortened(error: LabelstreamError, body: dict[str, Any]) -> bool:
+def _can_be_shortened(error: LabelstreamError, messages: Sequence[dict[str, str]]) -> bool:
     """Whether a text is too long and has a shorter form, in which the steps ask again."""
-    return _is_too_long(error) and len(body["messages"][-1]["content"]) > _SHORT_TEXT
+    return _is_too_long(error) and len(messages[-1]["content"]) > _SHORT_TEXT
 
 
 def _is_too_long(error: LabelstreamError) -> bool:

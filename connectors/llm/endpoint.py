@@ -10,20 +10,22 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 import structlog
 
 from connectors.llm.answer import Completion, json_in
 from connectors.llm.body import completion_of
-from connectors.llm.capabilities import CHOICE_FORMS
+from connectors.llm.calls import Check, Failure, Form
+from connectors.llm.capabilities import Capabilities
 from connectors.llm.errors import is_late, of_everyone
-from connectors.llm.evidence import Evidence
 from connectors.llm.http import Http, until_permitted
 from connectors.llm.limit import Limit, Load
 from connectors.llm.load import load_in, metrics_url
+from connectors.llm.request import Asked, RequestForm
+from connectors.llm.server import Server, server_at
 from streams.core.context import of_no_row
 from streams.core.errors import (
     AnswerError,
@@ -31,11 +33,10 @@ from streams.core.errors import (
     OverloadedError,
     RefusedError,
     RetryableError,
+    UnavailableError,
 )
 
 log = structlog.get_logger()
-
-Check = Callable[[Completion], None]
 
 # A harmless text, with a number so that no cache answers it.
 _HARMLESS = "где мой заказ {number}"
@@ -48,28 +49,10 @@ _NO_METRICS_SECONDS = 60.0
 _CROWDED_SECONDS = 1.0
 _MODELS_SECONDS = 10.0
 _LEAST_PROBE_SECONDS, _PROBE_LATENCIES = 5.0, 5.0
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A call that failed. ``ended``: seconds of a monotonic clock."""
-
-    error: LabelstreamError
-    ended: float
-
-
-@dataclass
-class Form:
-    """What the requests of one kind have in common: all but their text. ``check`` raises AnswerError for
-    an answer that cannot be used; ``body``: a late request.
-    """
-
-    name: str
-    body: dict[str, Any] = field(default_factory=dict)
-    check: Check | None = None
-    evidence: Evidence = field(default_factory=Evidence)
-    trying: asyncio.Task[None] | None = None
-    said: str = ""  # why this form alone waits
+# What the endpoint takes is not explored again more often than this, if all is refused.
+_EXPLORE_SECONDS = 60.0
+# The same for which server answers, after single failures to reach it.
+_LOOK_SECONDS = 30.0
 
 
 class Endpoint:
@@ -103,20 +86,34 @@ class Endpoint:
         self._timeout = timeout_seconds
         self._clock = clock
         self._forms: dict[str, Form] = {}
+        self._tables: dict[str, Capabilities] = {}
+        self._server: Server | None = None  # as it was when it was last looked at
+        self._looking: asyncio.Task[None] | None = None
+        self._look_from = -math.inf  # inf: there is no reason to look at it again
+        self._looked = -math.inf
+        self._explored = -math.inf
         # The last text for which there was no room, and when; the same for time-outs.
         self._crowded = {False: (0, -math.inf), True: (0, -math.inf)}
         self._away: Form | None = None  # the form that is probed while the endpoint is away
         self._unreadable = False  # it is away because its answers cannot be used
         self._no_metrics_until = 0.0
 
-    def form(self, body: dict[str, Any], check: Check | None, *, last: bool) -> Form:
+    def takes(self, model: str) -> Capabilities:
+        """What is known of how requests for ``model`` are taken."""
+        return self._tables.setdefault(model, Capabilities())
+
+    def form(
+        self, model: str, request: RequestForm, asked: Asked, check: Check | None, *, last: bool
+    ) -> Form:
         """The form of a request. ``last``: if its answer cannot be used, the caller has no other question."""
-        held = (body.get("response_format") or {}).get("type", "")
-        choice = "choice" if any(field in body for field in CHOICE_FORMS) else ""
-        name = f"{body['model']} {held} {choice} {body.get('top_logprobs', 0)}"
-        form = self._forms.setdefault(name, Form(name))
-        if last or not form.body:
-            form.body, form.check = body, check
+        held = request.schema if asked.schema is not None else ""
+        choice = "choice" if asked.choice is not None else ""
+        name = f"{model} {held} {choice} {min(asked.logprobs, request.logprobs)}"
+        form = self._forms.get(name)
+        if form is None:
+            form = self._forms[name] = Form(name, model, asked, check)
+        if last:
+            form.asked, form.check = asked, check
         return form
 
     async def compare(self, form: Form, text: int, ended: float) -> None:
@@ -141,9 +138,15 @@ class Endpoint:
         except (KeyError, TypeError) as error:
             raise RetryableError("the endpoint's list of models is not one") from error
 
+    def leave(self, error: LabelstreamError) -> None:
+        """Send nothing until a harmless text is answered."""
+        self._away = next((one for one in self._forms.values() if one.asked.choice is None), None)
+        self.limit.leave(error)
+
     async def close(self) -> None:
         """Stop everything, and close the connections."""
         tasks = [form.trying for form in self._forms.values() if form.trying is not None]
+        tasks += [self._looking] if self._looking is not None else []
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -175,6 +178,9 @@ class Endpoint:
         except LabelstreamError as error:
             now = self._clock()
             self.stats["failures"] += 1
+            if isinstance(error, UnavailableError):
+                # It may have been started anew.
+                self._look_from = min(self._look_from, self._looked + _LOOK_SECONDS)
             counts = first and not (RefusedError in at_once and isinstance(error, RefusedError))
             if counts:
                 self._failed(form, text, now, in_a_row=not isinstance(error, at_once))
@@ -183,7 +189,7 @@ class Endpoint:
                 self.limit.failed(error, late=late)
             else:
                 self.limit.left()
-            return Failure(error, now)
+            return Failure(error, now, form)
         except BaseException:
             self.limit.left()
             raise
@@ -210,6 +216,9 @@ class Endpoint:
         if form.said:
             form.said = ""
             of_no_row(log.info, "the endpoint takes these requests again", form=form.name)
+        if self._clock() >= self._look_from and (self._looking is None or self._looking.done()):
+            self._look_from, self._looked = math.inf, self._clock()
+            self._looking = _apart(self._look_at_server(form.model))
 
     def _lacks_room(self, error: LabelstreamError, text: int, now: float, *, late: bool) -> bool:
         """Whether the endpoint has no room, or is slow, and not only for this text: it says when to return,
@@ -234,6 +243,8 @@ class Endpoint:
         failure = await self._harmless(form)
         if failure is None or not form.evidence.suspicious or not self.limit.available:
             return
+        if await self._explore(form, failure.error):
+            return
         error = of_everyone(failure.error, self._setting)
         others = max((one.evidence.answered_at for one in self._forms.values() if one is not form), default=0)
         if self._clock() - others < _RECENT_SECONDS:
@@ -250,6 +261,7 @@ class Endpoint:
                 )
             return
         self._away, self._unreadable = form, isinstance(failure.error, AnswerError)
+        self._look_from = -math.inf
         self.limit.leave(error)
 
     async def _try_harmless(self, form: Form, number: int) -> None:
@@ -269,7 +281,7 @@ class Endpoint:
 
     async def _harmless(self, form: Form) -> Failure | None:
         """Ask for a harmless text, in a slot. None if it was answered."""
-        body, text = harmless(form.body)
+        body, text = self._harmless_body(form)
         found = await self.ask(form, body, text, check=form.check, seconds=self._soon)
         return found if isinstance(found, Failure) else None
 
@@ -283,18 +295,77 @@ class Endpoint:
         form = self._away
         if form is None:
             return await self.verify()
-        body, text = harmless(form.body)
+        body, text = self._harmless_body(form)
         try:
             await until_permitted(self.permitted)
             self.stats["calls"] += 1
             await self._request(body, form.check if self._unreadable else None, self._soon)
         except LabelstreamError as error:
             self.stats["failures"] += 1
-            form.evidence.failed(text, self._clock())
-            self.limit.leave(of_everyone(error, self._setting))
-            return False
+            if not await self._explore(form, error):
+                form.evidence.failed(text, self._clock())
+                self.limit.leave(of_everyone(error, self._setting))
+                return False
         self._answered(form, text, first=True)
         return await self.verify()
+
+    def _harmless_body(self, form: Form) -> tuple[dict[str, Any], int]:
+        """A harmless text in the form that is asked in now, and the number that identifies it."""
+        takes = self.takes(form.model)
+        asked, text = harmless(replace(form.asked, choice_form=takes.choice or form.asked.choice_form))
+        return takes.form.body(form.model, asked), text
+
+    # --- what it takes ---
+
+    async def _explore(self, form: Form, error: LabelstreamError) -> bool:
+        """Requests are refused that were taken before: find out, with harmless texts, what is taken now.
+        Whether something has changed, so that calls can go on.
+        """
+        now = self._clock()
+        if not isinstance(error, RefusedError) or now - self._explored < _EXPLORE_SECONDS:
+            return False
+        self._explored = now
+
+        async def send(request: RequestForm, asked: Asked) -> Completion | Failure:
+            body = request.body(form.model, harmless(asked)[0])
+            try:
+                await until_permitted(self.permitted)
+                self.stats["calls"] += 1
+                return await self._request(body, None, self._soon)
+            except LabelstreamError as failed:
+                self.stats["failures"] += 1
+                return Failure(failed, self._clock(), form)
+
+        takes = self.takes(form.model)
+        changed = await takes.explore(form.asked, send, error)
+        if changed:
+            of_no_row(
+                log.warning,
+                "the endpoint refuses what it took before, and is asked otherwise from now on",
+                endpoint=self.name,
+                why=str(error)[:200],
+                takes=takes.told
+                if takes.choice is not None or form.asked.choice is None
+                else "no such choice",
+            )
+        return changed
+
+    async def _look_at_server(self, model: str) -> None:
+        """If another server answers than before, what it takes is found out again."""
+        found = await server_at(self.look, model)
+        if not found.models:
+            return  # it does not tell
+        before, self._server = self._server, found
+        if before is not None and found.identity != before.identity:
+            for table in self._tables.values():
+                table.forget()
+            of_no_row(
+                log.warning,
+                "another server or model answers at the endpoint: what it takes is found out again",
+                endpoint=self.name,
+                before=before.told,
+                now=found.told,
+            )
 
     async def _load(self) -> Load | None:
         if self._clock() < self._no_metrics_until:
@@ -311,14 +382,13 @@ class Endpoint:
         return found
 
 
-def harmless(body: dict[str, Any]) -> tuple[dict[str, Any], int]:
-    """``body`` with a harmless text as its last message, and the number that identifies it."""
-    messages: Sequence[dict[str, str]] = body["messages"]
+def harmless(asked: Asked) -> tuple[Asked, int]:
+    """``asked`` with a harmless text as its last message, and the number that identifies it."""
     text = _HARMLESS.format(number=random.randrange(10_000, 10_000_000))
-    # A model without a system role has its instructions before the query.
-    before, query, _ = messages[-1]["content"].rpartition("<query>\n")
-    content = f'{before}{query}"{text}"\n</query>' if query else text
-    return {**body, "messages": [*messages[:-1], {**messages[-1], "content": content}]}, hash(content)
+    last = asked.messages[-1]
+    _, query, _ = last["content"].rpartition("<query>\n")
+    content = f'{query}"{text}"\n</query>' if query else text
+    return replace(asked, messages=[*asked.messages[:-1], {**last, "content": content}]), hash(content)
 
 
 def _apart(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 import aiohttp
 import httpx
 
-from connectors.llm.capabilities import SYSTEM_ROLE
+from connectors.llm.request import SYSTEM_ROLE
 from streams.core.errors import (
     TOO_LONG,
     AccessError,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from connectors.llm.answer import json_in
@@ -23,11 +23,30 @@ class Server:
     version: str | None = None
     context: int | None = None
     slots: int | None = None
+    models: tuple[str, ...] = ()
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """If it changes, other requests may be taken."""
+        return self.name, self.version, self.models
+
+    @property
+    def told(self) -> str:
+        """For a person."""
+        return f"{self.name} {self.version or '(version not told)'} with {', '.join(self.models)}"
 
 
 async def server_at(look: Look, model: str) -> Server:
-    """The server of ``model``. What cannot be found out is left unknown."""
-    entry = await _entry(look, model)
+    """The server of ``model``. What cannot be found out is left unknown; ``models`` is empty if the server
+    does not answer.
+    """
+    models = await _json(look, "/models")
+    found = await _server_of(look, _entry(models, model))
+    names = {str(one["id"]) for one in _list(models.get("data")) if isinstance(one, dict) and "id" in one}
+    return replace(found, models=tuple(sorted(names)))
+
+
+async def _server_of(look: Look, entry: dict[str, Any]) -> Server:
     owner, context = str(entry.get("owned_by") or ""), _whole(entry.get("max_model_len"))
     if owner == "llamacpp":
         props = await _json(look, "/props")
@@ -51,11 +70,10 @@ async def server_at(look: Look, model: str) -> Server:
 
 async def owner_of(look: Look, model: str) -> str:
     """`owned_by` in the list of models: names the server, for some; empty if it is not told."""
-    return str((await _entry(look, model)).get("owned_by") or "")
+    return str(_entry(await _json(look, "/models"), model).get("owned_by") or "")
 
 
-async def _entry(look: Look, model: str) -> dict[str, Any]:
-    models = await _json(look, "/models")
+def _entry(models: dict[str, Any], model: str) -> dict[str, Any]:
     entries = [one for one in _list(models.get("data")) if isinstance(one, dict)]
     return next((one for one in entries if one.get("id") == model), entries[0] if entries else {})
 

@@ -10,7 +10,7 @@ from typing import Any
 import cramjam
 
 from connectors.llm.answer import Completion, completion_in, json_in
-from connectors.llm.errors import REFUSED, from_status, shown
+from connectors.llm.errors import FILTERED, REFUSED, from_status, shown
 from streams.core.errors import (
     AnswerError,
     ConfigurationError,
@@ -38,6 +38,12 @@ def decompressed(content: bytes, encoding: str) -> bytes:
     encoding = encoding.strip().lower()
     if encoding in ("", "identity") and not content.startswith(_GZIP):
         return content
+    for one in reversed(encoding.split(",")):
+        content = _once_decompressed(content, one.strip())
+    return content
+
+
+def _once_decompressed(content: bytes, encoding: str) -> bytes:
     try:
         if encoding in _INTO:
             buffer = bytearray(LARGEST)
@@ -75,9 +81,9 @@ def completion_of(content: bytes, setting: str) -> Completion:
     try:
         found = completion_in(content)
     except RetryableError as error:
-        raise _instead(content, setting) or error from error
+        raise _instead(content, setting) or _quoting(error, content) from error
     if found.finish_reason == "content_filter":
-        raise RefusedError(f"the endpoint filtered the answer: {shown(_text(content))}", reason=REFUSED)
+        raise RefusedError(f"{FILTERED}: {shown(_text(content))}", reason=REFUSED)
     if found.finish_reason in _FAILED_ENDS:
         raise RetryableError(
             f"the endpoint ended the answer with {found.finish_reason}: {shown(_text(content))}"
@@ -87,10 +93,16 @@ def completion_of(content: bytes, setting: str) -> Completion:
     return found
 
 
+def _quoting(error: RetryableError, content: bytes) -> RetryableError:
+    """``error`` with the beginning of the body, if it is not quoted yet."""
+    said, body = str(error), shown(_text(content))
+    return RetryableError(f"{said}: {body}" if body and body[:40] not in said else said)
+
+
 def _instead(content: bytes, setting: str) -> LabelstreamError | None:
     """What a body is that is no completion; None if it is just not understood."""
     start = content[:200].lstrip().lower()
-    if start.startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
+    if start.startswith(b"<"):
         return ConfigurationError(
             f"the endpoint answers with a web page instead of JSON: {shown(_text(content))}",
             setting=setting,
@@ -108,6 +120,8 @@ def _instead(content: bytes, setting: str) -> LabelstreamError | None:
     except RetryableError:
         return None
     error = answer.get("error") if isinstance(answer, dict) else None
+    if isinstance(answer, dict) and answer.get("object") == "error":
+        error = answer  # as vLLM wrote it
     if not error:
         return None
     status = _status_in(error)

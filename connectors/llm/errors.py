@@ -52,6 +52,7 @@ _LONGEST_AFTER = 60.0
 _LONGEST_SHOWN = 1000
 # The reason of a text's refusal, whatever status says it.
 REFUSED = "refused-by-model"
+FILTERED = "the endpoint filtered the answer"
 # Parts of a request that endpoints name when they do not take them.
 _ABOUT_PART = re.compile(
     r"max_(?:completion_)?tokens|response_format|json_schema|structured_outputs|guided_\w+|top_logprobs"
@@ -156,13 +157,15 @@ def of_everyone(error: LabelstreamError, setting: str) -> LabelstreamError:
     if not isinstance(error, PermanentError):
         return error
     text, prefix = str(error), setting.removesuffix("_API_BASE")
-    if _ABOUT_MONEY.search(text):
+    if isinstance(error, AnswerError):  # what it quotes are the model's words
+        named, fix = f"{prefix}_MODEL", "serve a model that answers as it is asked"
+    elif text.startswith(FILTERED):
+        named, fix = f"{prefix}_MODEL", "see the rules of the filter before the model"
+    elif _ABOUT_MONEY.search(text):
         named, fix = f"{prefix}_API_KEY", "give its account a budget, or set another key"
     elif named_part := _ABOUT_PART.search(text):
         part = named_part[0]
         named, fix = f"{prefix}_MODEL", f"serve a model, or use a server, that takes {part} as it is sent"
-    elif isinstance(error, AnswerError):
-        named, fix = f"{prefix}_MODEL", "serve a model that answers as it is asked"
     else:
         named, fix = f"{prefix}_MODEL", "see the endpoint's own words and its log"
     return ConfigurationError(f"the same for every text: {text}", setting=named, fix=fix)

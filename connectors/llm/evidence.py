@@ -28,11 +28,14 @@ _RATE_CALLS = 256
 
 
 class Call(NamedTuple):
-    """The first call of a text. ``text`` identifies it; ``ended`` in seconds of a monotonic clock."""
+    """The first call of a text. ``text`` identifies it; ``ended`` in seconds of a monotonic clock. ``last``:
+    there is no other question to ask for it.
+    """
 
     text: int
     ended: float
     answered: bool
+    last: bool = True
 
 
 class Evidence:
@@ -54,7 +57,7 @@ class Evidence:
         """The first call of a text failed. ``in_a_row``: it may be that all fail."""
         if in_a_row:
             self._in_a_row.add(text)
-        self._calls.append(Call(text, now, False))
+        self._calls.append(Call(text, now, False, in_a_row))
 
     @property
     def suspicious(self) -> bool:
@@ -62,7 +65,10 @@ class Evidence:
         failed = len(self._in_a_row)
         if failed < _FEWEST_IN_A_ROW:
             return False
-        before = list(itertools.islice(reversed(self._calls), failed, failed + _RATE_CALLS))
+        # Answers to a first question that cannot be read tell nothing: there are models that only answer the
+        # second one, and where that is not answered either, all fail.
+        deciding = (call for call in reversed(self._calls) if call.answered or call.last)
+        before = list(itertools.islice(deciding, failed, failed + _RATE_CALLS))
         rate = sum(not call.answered for call in before) / max(len(before), 1)
         return rate**failed < _CHANCE_OF_SUSPICION
 

@@ -155,12 +155,14 @@ class Http:
         try:
             async with asyncio.timeout(seconds):
                 status, headers, content = await self._once(method, path, body, permitted)
-            content = decompressed(content, headers.get("content-encoding", ""))
+            # Some gateways decompress an answer, and leave the header.
+            if content[:1] != b"{":
+                content = decompressed(content, headers.get("content-encoding", ""))
         except FOREIGN as error:
             raise translate(error, self._setting) from error
         if self._secret:
             content = content.replace(self._secret.encode(), b"***")  # some servers quote it
-        if status != 200:
+        if not 200 <= status < 300:
             raise from_status(status, headers, content[:4000].decode("utf-8", "replace"), self._setting)
         return content
 

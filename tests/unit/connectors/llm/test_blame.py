@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -195,6 +196,28 @@ async def test_answers_that_cannot_be_used_are_a_texts_fault_only_if_others_can(
         await asyncio.wait_for(asyncio.gather(*calls), PATIENCE)
         error = await given_up(client, "bad", check=readable)
         assert isinstance(error, AnswerError)
+
+
+@pytest.mark.parametrize("answer", [None, "well...", "<think>maybe"])
+async def test_answers_to_neither_question_are_no_texts_fault(answer: str | None) -> None:
+    broken = True
+
+    def script(body: dict[str, Any], _: Any) -> Any:
+        return chat(answer) if broken else chat("ok")
+
+    async def row(number: int) -> None:
+        with contextlib.suppress(AnswerError):
+            await client.complete(**ask(number), check=readable, at_once=(AnswerError,))
+            return
+        await client.complete(**ask(f"{number} strictly"), check=readable)
+
+    async with patient(script, concurrency=4) as (_, client):
+        rows = asyncio.gather(*(row(number) for number in range(20)))
+        await until(lambda: not client.available)
+        assert client.away is not None
+        assert client.away.fix == "serve a model that answers as it is asked"  # type: ignore[attr-defined]
+        broken = False
+        await asyncio.wait_for(rows, PATIENCE)
 
 
 async def test_a_model_that_answers_the_second_question_only_is_no_reason_to_wait() -> None:

@@ -42,6 +42,7 @@ RAW_DEFLATE = zlib.compressobj(wbits=-zlib.MAX_WBITS)
         (RAW_DEFLATE.compress(TEXT) + RAW_DEFLATE.flush(), "deflate"),
         (bytes(cramjam.brotli.compress(TEXT)), "br"),
         (bytes(cramjam.zstd.compress(TEXT)), "zstd"),
+        (bytes(cramjam.brotli.compress(gzip.compress(TEXT))), "gzip, br"),
     ],
 )
 def test_compressed_bodies_are_read(content: bytes, encoding: str) -> None:
@@ -82,7 +83,8 @@ def body(found: Any) -> bytes:
         ({"choices": None}, RetryableError, "not a completion"),
         ({"choices": []}, RetryableError, "not a completion"),
         ({"choices": [{"message": None}]}, RetryableError, "not a completion"),
-        (b'{"choices": [{"mess', RetryableError, "cut off"),
+        (b'{"choices": [{"mess', RetryableError, "cut off or not JSON: {.choices.: .{.mess"),
+        (b"upstream connect error", RetryableError, "not JSON: upstream connect error"),
         (b"", RetryableError, "cut off"),
         ({"error": "out of memory"}, RetryableError, "out of memory"),
         ({"error": {"message": "busy", "code": 429}}, OverloadedError, "busy"),
@@ -92,6 +94,8 @@ def body(found: Any) -> bytes:
         ({"error": {"message": "no", "code": "invalid"}}, RetryableError, "status 200"),
         (b"<!DOCTYPE html><html>login</html>", ConfigurationError, "web page"),
         (b" <HTML>blocked</HTML>", ConfigurationError, "web page"),
+        (b"<!-- portal --><div>blocked</div>", ConfigurationError, "web page"),
+        ({"object": "error", "message": "no such model", "code": 404}, ConfigurationError, "no such model"),
         (b'data: {"choices": []}\n\ndata: [DONE]', ConfigurationError, "stream of events"),
         (b'event: message\ndata: {"choices": []}\n', ConfigurationError, "stream of events"),
     ],

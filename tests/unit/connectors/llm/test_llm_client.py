@@ -59,6 +59,14 @@ async def test_a_gateway_that_compresses_where_it_may() -> None:
         assert (await client.complete(**ASK)).text == "ok" * 500
 
 
+async def test_a_gateway_that_decompresses_and_leaves_the_header_and_creates_answers() -> None:
+    def left(*_: Any) -> web.Response:
+        return web.json_response(chat("ok"), status=201, headers={"content-encoding": "br"})
+
+    async with serving(left) as there, client_of(there.url) as client:
+        assert (await client.complete(**ASK)).text == "ok"
+
+
 @pytest.mark.parametrize("code", [408, 425, 429, 500, 502, 503, 504])
 async def test_what_may_heal_is_tried_again(code: int) -> None:
     replies = [status(code, retry_after="0"), status(code), chat("ok")]

@@ -34,6 +34,7 @@ _NAMES: dict[Part, re.Pattern[str]] = {
     "system": SYSTEM_ROLE,
 }
 _QUIET_SECONDS = 10.0
+_PROBES = 3
 
 # Tries a form of choice, or asks without one: the form to which the answer was held, None if it was not.
 Probe = Callable[[ChoiceForm | None], Awaitable[ChoiceForm | None]]
@@ -205,14 +206,26 @@ async def _held(probe: Probe, form: ChoiceForm) -> ChoiceForm | None:
     """
     for tried in ("post_sampling_probs", form) if form == "grammar" else (form,):
         try:
-            return await probe(tried)
+            return await _asked_again(probe, tried)
         except (RefusedError, AnswerError, RetryableError) as error:
-            # Some servers fail with a field that they do not know.
             if isinstance(error, RetryableError) and type(error) is not RetryableError:
                 raise
             if form in str(error):
                 break
     return None
+
+
+async def _asked_again(probe: Probe, form: ChoiceForm) -> ChoiceForm | None:
+    """The result of ``probe``. Some servers fail with a field that they do not know, others now and then: by
+    one failure alone the mode, and with it the label version, would be another one.
+    """
+    for _ in range(_PROBES - 1):
+        try:
+            return await probe(form)
+        except RetryableError as error:
+            if type(error) is not RetryableError:
+                raise
+    return await probe(form)
 
 
 class _Others:

@@ -13,7 +13,7 @@ from agents.distribution import letter_in
 from agents.prompting import LONGEST, parse_answer
 from agents.reading import without_thoughts
 from agents.taxonomy import load_taxonomy
-from connectors.llm.answer import Completion
+from connectors.llm.answer import Completion, TokenChance
 from connectors.llm.client import NEUTRAL_QUESTION, ChatClient
 from connectors.llm.endpoints import place_of
 from connectors.llm.server import Server
@@ -169,7 +169,7 @@ class _Trial:
         if self._seen.choice:
             answer = await client.complete(NEUTRAL_QUESTION, choice=_LETTERS, max_tokens=1, logprobs=20)
         tokens = answer.tokens or ()
-        self._seen.told = max((len(token.top) for token in tokens), default=0)
+        self._seen.told = max((_number_told(token) for token in tokens), default=0)
         if not self._seen.told:
             self._say(
                 "logprobs",
@@ -280,6 +280,11 @@ async def _seconds(client: ChatClient) -> float:
     began = time.monotonic()
     await client.complete(NEUTRAL_QUESTION, schema=_SCHEMA, max_tokens=64)
     return time.monotonic() - began
+
+
+def _number_told(token: TokenChance) -> int:
+    """The number of alternatives with a probability that can be read."""
+    return sum(logprob > -math.inf for _, logprob in token.top)
 
 
 def _outside(answer: Completion) -> float:

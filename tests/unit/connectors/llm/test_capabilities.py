@@ -128,6 +128,18 @@ async def test_a_server_that_fails_with_a_field_that_it_does_not_know_is_asked_i
         assert "regex" in there.asked[-1]
 
 
+async def test_one_failure_does_not_change_the_form_of_choice() -> None:
+    failures = [status(500, "out of memory"), chat("", finish="abort")]
+
+    def script(body: dict[str, Any], request: Any) -> Any:
+        return failures.pop() if failures else holding("structured_outputs")(body, request)
+
+    async with serving(script) as there, client_of(there.url) as client:
+        assert await client.holds_choice(["A", "B"])
+        assert client.capabilities("m").choice == "structured_outputs"
+        assert len(there.asked) == 3
+
+
 async def test_what_was_found_out_is_told_in_a_line() -> None:
     def refuses(body: dict[str, Any]) -> bool:
         return body.get("top_logprobs", 0) > 5 or "temperature" in body

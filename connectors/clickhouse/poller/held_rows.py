@@ -9,19 +9,16 @@ read from there on once more.
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from connectors.clickhouse.poller.published_rows import Published
+from streams.core.outages import settled, stopped
 from streams.core.records import Partition
 from streams.ports.kafka import Sender
 
 # Rows that are read past the oldest one that waits: they are remembered, and read again after a crash.
 MOST_ROWS = 500_000
-# An election is waited for: the table need not be read again after it.
-_GRACE_SECONDS = 1.0
-_LOOK_SECONDS = 0.1
 
 Sending = asyncio.Task[list[tuple[int, int]]]
 
@@ -35,26 +32,6 @@ class HeldRun(NamedTuple):
     newest: int
     oldest: int
     now: int
-
-
-def stopped_partitions(sender: Sender) -> set[Partition]:
-    """Those that could not be written for longer than an election takes."""
-    now = time.time()
-    return {where for where, one in dict(sender.outages).items() if now - one.since >= _GRACE_SECONDS}
-
-
-async def settled(
-    sending: Sequence[tuple[Sending, Partition]], stopped: Callable[[], Collection[Partition]]
-) -> None:
-    """Wait until each is confirmed, or has failed, or its partition is ``stopped``."""
-    while unsettled := [(task, where) for task, where in sending if not task.done()]:
-        held = stopped()
-        if not (waiting := [task for task, where in unsettled if where not in held]):
-            break
-        await asyncio.wait(waiting, timeout=_LOOK_SECONDS)
-    for task, _ in sending:
-        if task.done() and not task.cancelled():
-            task.exception()  # of several that fail one is raised
 
 
 class HeldRows:
@@ -76,7 +53,7 @@ class HeldRows:
 
     def stopped(self) -> set[Partition]:
         """The partitions that get no more rows now."""
-        return {run.where for run in self.runs} | stopped_partitions(self._sender)
+        return {run.where for run in self.runs} | stopped(self._sender.outages)
 
     def newer_than(self, micros: int) -> bool:
         """Whether an unconfirmed row may have this time or a newer one."""
@@ -123,9 +100,9 @@ class HeldRows:
     def take_back(self) -> int | None:
         """The time from which on the table must be read again, because partitions are written again whose
         rows were left; None for no such. Call `read_again` after that."""
-        stopped, left = self.stopped(), self._published.left()
+        held, left = self.stopped(), self._published.left()
         for where, oldest in left.items():
-            if where not in stopped:
+            if where not in held:
                 self._published.take_back(where)
                 self._again = oldest if self._again is None else min(self._again, oldest)
         return self._again

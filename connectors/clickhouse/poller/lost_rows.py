@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.poller.backfill import OldRows
-from connectors.clickhouse.poller.held_rows import Sending, settled, stopped_partitions
+from connectors.clickhouse.poller.held_rows import Sending
 from connectors.clickhouse.poller.lost_search import OnTheWay, Search, Window
 from connectors.clickhouse.poller.published_rows import Published
 from connectors.clickhouse.poller.row_identity import Mark
@@ -34,6 +34,7 @@ from streams.core.errors import (
 )
 from streams.core.losses import Loss, Losses
 from streams.core.messages import Labeled, Row
+from streams.core.outages import settled, stopped
 from streams.core.records import Outgoing, Partition, Run
 from streams.core.settings import Settings
 from streams.core.times import micros_of
@@ -325,7 +326,7 @@ class LostRows:
 
     async def _confirmed(self, search: Search) -> bool:
         """Whether all that was sent is confirmed."""
-        await settled(self._sending, lambda: stopped_partitions(self._sender))
+        await settled(self._sending, lambda: stopped(self._sender.outages))
         if not all(task.done() for task, _ in self._sending):
             return False
         sent, self._sending = self._sending, []

@@ -14,12 +14,13 @@ from typing import NamedTuple
 import orjson
 import structlog
 
-from connectors.clickhouse.poller.held_rows import Sending, settled, stopped_partitions
+from connectors.clickhouse.poller.held_rows import Sending
 from connectors.clickhouse.poller.row_identity import content_of, name_row
 from connectors.clickhouse.source.table import SourceRow
 from streams.core.codec import encode_dead_letter
 from streams.core.context import TRACEPARENT, traceparent_of
 from streams.core.messages import DeadLetter
+from streams.core.outages import settled, stopped
 from streams.core.records import Outgoing, Partition, Run
 from streams.core.text import why_skipped
 from streams.core.topics import partition_of
@@ -83,7 +84,7 @@ class Timeless:
                 letters.append(_Letter(mark, self._outgoing(row, text, content, seen[content])))
         await self._hand_over(letters[: max(0, MOST - len(known))])
         sending = [(task, where) for task, where, _ in self._sending]
-        await settled(sending, lambda: stopped_partitions(self._sender))
+        await settled(sending, lambda: stopped(self._sender.outages))
         return self._confirmed()
 
     async def _hand_over(self, letters: Sequence[_Letter]) -> None:

@@ -3,10 +3,13 @@
 What it cannot store goes to the dead-letter topic, to the partition with its input's number. A crash
 between that send and the commit of the input must not send it again: before it begins, a new owner
 reads the tail of that partition, from the floor that the last commit's metadata names.
+
+While a partition cannot be written, what is sent to it waits, and the commits of its input stay before it.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -18,12 +21,12 @@ import structlog
 
 from connectors.clickhouse.sink.batch import Refused
 from connectors.clickhouse.sink.inserter import while_ours
-from streams.core.background import gathered
 from streams.core.codec import LABEL_VERSION, PAYLOAD_DIGEST, digest_of, encode_dead_letter
 from streams.core.context import TRACEPARENT, trace_id_in
 from streams.core.errors import ConfigurationError, RefusedError
 from streams.core.losses import with_reached
 from streams.core.messages import DeadLetter
+from streams.core.outages import settled, stopped
 from streams.core.records import TOPIC_ID, Commit, Outgoing, Partition, Record, known_in
 from streams.ports.kafka import Lease, Sender, Tail
 
@@ -51,11 +54,13 @@ class DeadLetters:
         self._sent: dict[Partition, dict[Identity, int]] = {}
         self._ends: dict[int, int] = {}
         self._ids: Mapping[str, UUID] = {}
+        self._waiting: dict[Partition, dict[Identity, asyncio.Task[None]]] = {}
 
     async def learn(
         self, committed: Mapping[Partition, Commit], ids: Mapping[str, UUID], generation: int
     ) -> None:
-        """Read what was already sent for the uncommitted part of the partitions in ``committed``.
+        """Read what was already sent for the uncommitted part of the partitions in ``committed``. Nothing may
+        be waiting: see `over` and `stop`.
 
         ``ids``: the incarnations of their topics, and of the dead-letter topic.
         """
@@ -71,16 +76,29 @@ class DeadLetters:
         await while_ours(self._lease, generation, "Kafka", lambda: self._read(starts, inputs))
 
     async def send(self, refused: Sequence[Refused], generation: int) -> None:
-        """Send those of ``refused`` that were not sent yet; returns when all are confirmed.
+        """Send those of ``refused`` that were not sent yet; returns when all are confirmed, apart from those
+        that are `waiting`.
 
         Raises:
             LeaseLostError: the partitions are no longer ours.
         """
-        new = [one for one in refused if self._identity(one.record) not in self._sent[_partition(one.record)]]
+        self._end_waits()
+        new = [one for one in refused if not self._knows(one.record)]
         self._counts["dead_letters_known"] += len(refused) - len(new)
         for start in range(0, len(new), _AT_ONCE):
-            sends = [self._send(one, generation) for one in new[start : start + _AT_ONCE]]
-            await gathered(sends)
+            sending = [
+                (one, asyncio.create_task(self._send(one, generation)))
+                for one in new[start : start + _AT_ONCE]
+            ]
+            for one, task in sending:
+                self._waiting.setdefault(_partition(one.record), {})[self._identity(one.record)] = task
+            await settled(
+                [(task, Partition(self._topic, one.record.partition)) for one, task in sending],
+                lambda: stopped(self._sender.outages),
+            )
+            self._end_waits()
+            if sum(map(len, self._waiting.values())) >= _AT_ONCE:
+                await self.over()
         if new:
             log.warning(
                 "dead_letters",
@@ -92,6 +110,43 @@ class DeadLetters:
                 rows=[_row_of(one) for one in new[:5]],
                 trace_ids=[trace_id_in(one.record.header(TRACEPARENT)) for one in new[:5]],
             )
+
+    def waiting(self, partition: Partition) -> int | None:
+        """The first offset of ``partition`` whose dead letter is not confirmed; None for none.
+
+        Raises:
+            LeaseLostError: as `send`.
+        """
+        self._end_waits()
+        return min((offset for _, offset, _ in self._waiting.get(partition, ())), default=None)
+
+    async def over(self) -> None:
+        """Wait until all are confirmed. Raises as `send`."""
+        tasks = [task for some in self._waiting.values() for task in some.values()]
+        if tasks:
+            await asyncio.wait(tasks)
+        self._end_waits()
+
+    def stop(self) -> None:
+        """Wait for nothing any more: the producer is fenced, or will be."""
+        for task in [task for some in self._waiting.values() for task in some.values()]:
+            task.cancel()
+        self._waiting = {}
+
+    def _knows(self, record: Record) -> bool:
+        identity, partition = self._identity(record), _partition(record)
+        return identity in self._sent[partition] or identity in self._waiting.get(partition, ())
+
+    def _end_waits(self) -> None:
+        ended = []
+        for partition, some in list(self._waiting.items()):
+            ended += [task for task in some.values() if task.done()]
+            left = {identity: task for identity, task in some.items() if not task.done()}
+            self._waiting[partition] = left
+            if not left:
+                del self._waiting[partition]
+        for task in ended:
+            task.result()
 
     def metadata(self, partition: Partition, position: int, reached: int | None = None, cut: int = 0) -> str:
         """What a later owner of ``partition`` must know if ``position`` is committed. ``reached``: the time

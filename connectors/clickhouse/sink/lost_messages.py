@@ -6,7 +6,9 @@ restored from a copy, lacks the end of the log; new messages get the offsets of 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
@@ -18,6 +20,9 @@ from streams.core.records import Commit, Partition, Record
 from streams.ports.kafka import Lease, Tail
 
 log = structlog.get_logger()
+
+# A partition without a leader is not waited for: nothing comes from it meanwhile.
+_PATIENCE_SECONDS = 2.0
 
 Report = Callable[[Partition, str, int, int, int | None, int], Awaitable[None]]
 
@@ -64,27 +69,36 @@ class LostMessages:
         self._generation, self._ids, self.passed = generation, ids, {}
         self._next = {partition: commit.offset for partition, commit in positions.items()}
         self._reached = {partition: reached_in(commit.metadata) for partition, commit in positions.items()}
-        for partition, first in (await self._firsts(list(self._next))).items():
+        bounds = await self._bounds(self._next, generation, _PATIENCE_SECONDS)
+        for partition, (first, _) in bounds.items():
             await self._gone(partition, first)
 
     async def ends(self, positions: Mapping[Partition, int], generation: int) -> dict[Partition, int]:
-        """The ends of those logs that end before the given positions: they lost their end.
+        """The ends of those logs that end before the given positions: they lost their end. Partitions that
+        cannot be read now are left out: what comes of them later is compared again.
 
         Raises:
             LeaseLostError: the partitions are no longer ours.
         """
+        bounds = await self._bounds(positions, generation, _PATIENCE_SECONDS)
+        return _cut(bounds, positions)
 
-        async def ask() -> dict[Partition, int]:
-            bounds = await self._tail.bounds_many(list(positions))
-            doubtful = [where for where, (_, end) in bounds.items() if end < positions[where]]
-            # A leader that does not know that it is none any more may have said so: its epoch tells.
-            sure: dict[Partition, int] = {}
-            if doubtful:
-                async for found in self._tail.written((), doubtful):
-                    sure |= {where: end for where, (_, end) in found.items() if end < positions[where]}
-            return sure
+    async def _bounds(
+        self, partitions: Iterable[Partition], generation: int, patience: float | None
+    ) -> dict[Partition, tuple[int, int]]:
+        """The first offset and the end of each, as its present leader tells; of those that answer within
+        ``patience`` seconds."""
+        found: dict[Partition, tuple[int, int]] = {}
 
-        return await while_ours(self._lease, generation, "Kafka", ask)
+        async def ask() -> None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience):
+                    async for some in self._tail.written((), partitions):
+                        found.update(some)
+
+        partitions = list(partitions)
+        await while_ours(self._lease, generation, "Kafka", ask)
+        return found
 
     async def cut(
         self, partition: Partition, end: int, commit: Commit, topic_id: UUID, generation: int
@@ -115,7 +129,7 @@ class LostMessages:
             for where, found in records.items()
             if found[0].offset < self._next[where]
         }
-        if again and (cut := await self.ends(again, self._generation)):
+        if again and (cut := _cut(await self._bounds(again, self._generation, None), again)):
             raise CutError(str(sorted(cut)))
 
     async def look(self) -> None:
@@ -125,9 +139,10 @@ class LostMessages:
             LeaseLostError: as `begin`.
             CutError: a log ends before what was read of it.
         """
-        if cut := await self.ends(self._next, self._generation):
+        bounds = await self._bounds(self._next, self._generation, _PATIENCE_SECONDS)
+        if cut := _cut(bounds, self._next):
             raise CutError(str(sorted(cut)))
-        for partition, first in (await self._firsts(list(self._next))).items():
+        for partition, (first, _) in bounds.items():
             await self._gone(partition, first)
 
     async def _gone(self, partition: Partition, first: int) -> None:
@@ -183,3 +198,10 @@ class LostMessages:
 
     async def _firsts(self, partitions: list[Partition]) -> dict[Partition, int]:
         return await while_ours(self._lease, self._generation, "Kafka", lambda: self._tail.firsts(partitions))
+
+
+def _cut(
+    bounds: Mapping[Partition, tuple[int, int]], positions: Mapping[Partition, int]
+) -> dict[Partition, int]:
+    """The ends that are before the positions."""
+    return {where: end for where, (_, end) in bounds.items() if end < positions[where]}

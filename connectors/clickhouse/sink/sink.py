@@ -100,6 +100,7 @@ class Sink:
         self._cut: dict[Partition, int] = {}
         self._rewound: dict[Partition, int] = {}  # where to go on with them
         self._intake: Batcher | None = None
+        self._capped: dict[Partition, int] = {}  # where to commit once their dead letters are confirmed
 
     @property
     def waiting(self) -> int:
@@ -125,15 +126,18 @@ class Sink:
                 try:
                     if not batch:
                         await self._lost.look()
-                        continue
-                    reached = await self.store(batch)
+                    reached = await self.store(batch) if batch else self._caught_up()
                 except CutError as error:
                     log.warning("sink_begins_again", reason=f"a log ends before what was read: {error}")
                     await intake.stop()
+                    await self._letters.over()
+                    positions |= self._caught_up()
                     await self._begin(intake, positions, generation)
                     continue
                 except _MadeAnewError as made_anew:
                     await intake.stop()
+                    await self._letters.over()
+                    positions |= self._caught_up()
                     positions |= {p: Commit(-1) for p in positions if p.topic in made_anew.topics}
                     self._from_the_beginning(intake, {p for p in positions if p.topic in made_anew.topics})
                     await self._begin(intake, positions, generation)
@@ -155,13 +159,21 @@ class Sink:
                 intake.done(len(batch))
         finally:
             await intake.stop()
+            self._letters.stop()
+            self._capped = {}
+
+    def _caught_up(self) -> dict[Partition, Commit]:
+        """What may be committed now, because its dead letters are confirmed."""
+        free = [partition for partition in self._capped if self._letters.waiting(partition) is None]
+        ends = {partition: self._capped.pop(partition) for partition in free}
+        return {partition: Commit(end, self._metadata(partition, end)) for partition, end in ends.items()}
 
     async def _pass_over(self, intake: Batcher, positions: dict[Partition, Commit], generation: int) -> None:
         """Commit behind what is lost, where nothing comes behind it: who asks what is not stored yet must
         know that it is not on its way."""
         if not self._lost.passed:
             return
-        held = intake.ends
+        held = intake.ends.keys() | self._capped.keys()
         passed = {
             partition: Commit(at, self._metadata(partition, at))
             for partition, at in self._lost.passed.items()
@@ -219,7 +231,8 @@ class Sink:
     async def store(self, records: Sequence[Record]) -> dict[Partition, Commit]:
         """Store ``records``, in order of offset within each partition; returns what may be committed.
 
-        When it returns, each of them is in its table, or on the dead-letter topic.
+        When it returns, each of them is in its table, or on the dead-letter topic. Those behind which the
+        dead-letter partition cannot be written wait for that: nothing behind them may be committed.
 
         Raises:
             LeaseLostError: the partitions are no longer ours.
@@ -256,8 +269,11 @@ class Sink:
         positions: dict[Partition, Commit] = {}
         for partition, found in by_partition.items():
             position = found[-1].offset + 1
+            self._capped.pop(partition, None)
+            if (waiting := self._letters.waiting(partition)) is not None:
+                self._capped[partition], position = position, waiting
             positions[partition] = Commit(position, self._metadata(partition, position))
-        return positions
+        return positions | self._caught_up()
 
     def _metadata(self, partition: Partition, position: int) -> str:
         reached, cut = self._lost.reached(partition), self._cut.get(partition, 0)

@@ -27,6 +27,7 @@ from tests.unit.connectors.clickhouse.sink.fakes import (
     FakeKafka,
     labeled,
 )
+from tests.waiting import eventually
 
 
 async def letters(database: Database) -> list[dict[str, Any]]:
@@ -225,3 +226,55 @@ async def test_a_missing_table_pauses_and_gives_nothing_up(database: Database) -
     await task
     assert await ids(database) == each_once([1])
     assert sink.counts["dead_letters"] == 0
+
+
+@pytest.mark.parametrize("crash", [False, True])
+async def test_letters_that_cannot_be_written_hold_back_only_the_commits_of_their_partition(
+    database: Database, crash: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.clickhouse.sink.batcher.IDLE_SECONDS", 0.1)
+    client, settings = database
+    kafka = FakeKafka()
+    d1 = Partition(TOPICS.dead_letter, 1)
+    kafka.silent = {d1}
+    numbers = iter(range(100))
+
+    def publish(where: Partition) -> None:
+        kafka.publish(labeled(next(numbers)), *where)
+
+    for where in (L0, L1):
+        publish(where)
+        kafka.put(*where, f"garbage of {where.partition}".encode())
+        publish(where)
+    source = FakeInput(kafka, [L0, L1], {})
+    sink = sink_for(client, settings, kafka)
+    running = asyncio.create_task(sink.run(source, source.committed, 1))
+
+    async def committed(*offsets: int) -> None:
+        def reached() -> bool:
+            assert not running.done()
+            return [source.commits[one].offset if one in source.commits else 0 for one in (L0, L1)] == [
+                *offsets
+            ]
+
+        await eventually(reached, f"commits of {offsets}", measure=lambda: dict(source.commits))
+
+    await committed(3, 1)
+    for where in (L0, L1):
+        publish(where)
+        kafka.put(*where, b"more garbage")
+    await committed(5, 1)
+    assert await ids(database) == each_once(range(6))
+    if crash:
+        running.cancel()
+        await asyncio.wait([running])
+        kafka.mend()
+        await run_until_stored(sink_for(client, settings, kafka), FakeInput(kafka, [L0, L1], source.commits))
+    else:
+        kafka.mend()
+        await committed(5, 5)
+        running.cancel()
+        await asyncio.wait([running])
+    assert [record.value for record in kafka.logs[d1]] == [b"garbage of 1", b"more garbage"]
+    assert [record.value for record in kafka.logs[D0]] == [b"garbage of 0", b"more garbage"]
+    assert await ids(database) == each_once(range(6))

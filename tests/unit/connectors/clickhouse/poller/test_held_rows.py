@@ -289,7 +289,7 @@ def test_each_row_is_published_once_whatever_is_away(
         assert found == Counter(mark_of(row, content_of(row)).header() for row in source.rows)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(held_rows, "_LOOK_SECONDS", 0.0)
+        patch.setattr("streams.core.outages._LOOK_SECONDS", 0.0)
         asyncio.run(scenario())
 
 

@@ -63,6 +63,8 @@ class FakeKafka:
         self.reads: list[tuple[int, int]] = []
         self.first: dict[Partition, int] = {}  # what retention has left
         self.stale: dict[Partition, int] = {}  # the ends that a former leader tells
+        self.silent: set[Partition] = set()  # without a leader
+        self.mended = asyncio.Event()
 
     def put(
         self,
@@ -91,9 +93,17 @@ class FakeKafka:
         del self.logs[where][end:]
 
     async def send(self, message: Outgoing) -> int:
+        if message[:2] in self.silent:
+            self.outages[Partition(*message[:2])] = Outage(0.0, "it has no leader")
+            await self.mended.wait()
         if len(message.value or b"") > self.largest:
             raise RefusedError("too large", reason="too-large")
         return self.put(message.topic, message.partition, message.value, message.headers, message.key).offset
+
+    def mend(self) -> None:
+        """Every partition has a leader, and gets what waits for it."""
+        self.silent, self.outages = set(), {}
+        self.mended.set()
 
     async def send_many(self, messages: Sequence[Outgoing]) -> list[int]:
         return [await self.send(message) for message in messages]
@@ -113,7 +123,12 @@ class FakeKafka:
     async def written(
         self, partitions: Iterable[Partition], others: Iterable[Partition] = ()
     ) -> AsyncIterator[dict[Partition, tuple[int, int]]]:
-        yield {where: await self.bounds(*where) for where in (*partitions, *others)}
+        asked = {*partitions, *others}
+        found = {where: (self.first.get(where, 0), (await self.bounds(*where))[1]) for where in asked}
+        yield {where: found[where] for where in asked - self.silent}
+        if asked & self.silent:
+            await self.mended.wait()
+            yield {where: found[where] for where in asked & self.silent}
 
     async def written_many(self, partitions: Iterable[Partition]) -> dict[Partition, tuple[int, int]]:
         return {where: await self.bounds(*where) for where in partitions}

@@ -51,6 +51,22 @@ def time_of(number: int) -> int:
     return min(micros_of(START + timedelta(seconds=number, microseconds=123456)), 1_772_366_400_000_000)
 
 
+async def test_a_partition_without_a_leader_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("connectors.clickhouse.sink.lost_messages._PATIENCE_SECONDS", 0.05)
+    scene = Scene()
+    scene.kafka.silent = {L1}
+    scene.kafka.first = {L0: 9}
+    assert await scene.lost.ends({L0: 21, L1: 3}, 1) == {L0: 20}
+    await scene.lost.begin({L0: Commit(4, SEEN), L1: Commit(3)}, IDS, 1)
+    scene.kafka.first = {L0: 12}
+    await scene.lost.look()
+    assert [told[2:4] for told in scene.told] == [(4, 9), (9, 12)]
+    scene.kafka.mend()
+    scene.kafka.first = {L1: 5}
+    await scene.lost.check({L1: [scene.records(0)[0]._replace(partition=1, offset=6)]})
+    assert scene.told[-1][:1] + scene.told[-1][2:4] == (L1, 3, 5)
+
+
 async def test_what_is_gone_is_told_at_the_beginning() -> None:
     scene = Scene()
     scene.kafka.first = {L0: 9, L1: 3}

@@ -24,8 +24,8 @@ Sending = asyncio.Task[list[tuple[int, int]]]
 
 
 class HeldRun(NamedTuple):
-    """Rows of one page that were sent to a partition and are not confirmed: their newest time, the page's
-    oldest one, and the source's clock when they were read."""
+    """Rows of one page that were sent to a partition and are not confirmed: their newest time, the oldest
+    one of the page's new rows, and the source's clock when they were read."""
 
     sending: Sending
     where: Partition

@@ -257,9 +257,11 @@ class Poller:
 
     @property
     def _settled(self) -> int | None:
-        """As ``watermark``, but not past rows that are held."""
+        """As ``watermark``, but rows that are held stay in the window before it."""
         held = self._publisher.held.oldest
-        return self.watermark if self.watermark is None or held is None else min(self.watermark, held)
+        if self.watermark is None or held is None:
+            return self.watermark
+        return min(self.watermark, held + self._lookback)
 
     def _window_begin(self) -> int | None:
         if (settled := self._settled) is None:

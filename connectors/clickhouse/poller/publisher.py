@@ -173,14 +173,13 @@ class Publisher:
                     ready = self._leave_of(page, ready, stopped)
                 bulk, rows = page.only(ready), page.rows(rest)
         newest = page.newest if isinstance(page, BulkPage) else page[-1].micros
-        oldest = page.oldest if isinstance(page, BulkPage) else page[0].micros
         if not bulk:
             await self.finish()
             if self._one_by_one:
                 await self._send_rows(rows, stopped, generation, now)
                 return newest
         try:
-            way = await self._hand_over(bulk, rows, (oldest, newest), stopped, generation, now)
+            way = await self._hand_over(bulk, rows, newest, stopped, generation, now)
         except Exception:
             await self.finish()  # earlier errors are raised first: they may be the cause of this one
             raise
@@ -247,13 +246,13 @@ class Publisher:
         self,
         bulk: BulkPage | None,
         rows: Sequence[SourceRow],
-        times: tuple[int, int],
+        newest: int,
         stopped: Collection[Partition],
         generation: int,
         now: int,
     ) -> _OnTheWay:
-        """Send ``bulk``, whose rows are all new and plain, and ``rows``, both of one page with these oldest
-        and newest ``times``, without those for partitions that are ``stopped``.
+        """Send ``bulk``, whose rows are all new and plain, and ``rows``, both of a page with this ``newest``
+        time, without those for partitions that are ``stopped``.
 
         The next page is compared with them before they are confirmed. If they never are, everything is
         learned again. The cursor does not name them, because it only names future rows.
@@ -273,11 +272,12 @@ class Publisher:
             self.published.add_columns(bulk.micros, bulk.contents, bulk.ids)
             waited = polled_at.timestamp() - bulk.micros / 1e6
         self.published.add([*skipped, *(one.mark for one in messages)])
+        times = [one.mark.micros for one in messages] + ([bulk.oldest] if bulk else [])
         sent = [
-            HeldRun(sending, Partition(run.topic, run.partition), latest, times[0], now)
+            HeldRun(sending, Partition(run.topic, run.partition), latest, min(times), now)
             for sending, (run, latest) in zip(confirming, runs, strict=True)
         ]
-        way = _OnTheWay(sent, times[1], waited, [one.waited for one in messages])
+        way = _OnTheWay(sent, newest, waited, [one.waited for one in messages])
         self.sent += way.messages
         self.held.read_on(way.messages)
         return way

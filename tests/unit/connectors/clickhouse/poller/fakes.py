@@ -73,7 +73,10 @@ class FakeKafka:
                 (await self.send(Outgoing(run.topic, run.partition, *message)), 1) for message in run.messages
             ]
 
-        return [asyncio.create_task(sent(run)) for run in runs]
+        tasks = [asyncio.create_task(sent(run)) for run in runs]
+        for task in tasks:
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())  # as the producer does
+        return tasks
 
     async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         where = Partition(topic, partition)

@@ -12,6 +12,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder, MessageAccumulat
 from aiokafka.protocol.admin import DescribeConfigsRequest
 from aiokafka.structs import TopicPartition
 
+from connectors.kafka.connection import from_any_broker
 from streams.core.errors import RefusedError
 from streams.core.records import Outgoing
 
@@ -115,10 +116,10 @@ def size_of(message: Outgoing) -> int:
 async def _ask(client: Any, topic: str) -> int | None:
     """None if the broker does not tell it."""
     request = DescribeConfigsRequest([(ConfigResourceType.TOPIC, topic, [_SETTING])], False)
-    if (node := client.get_random_node()) is None:
+    if not client.cluster.brokers():
         raise NodeNotReadyError("no broker is known")
     try:
-        answer = await client.send(node, request)
+        answer = await from_any_broker(client, lambda: client.send(client.get_random_node(), request))
     except (IncompatibleBrokerVersion, UnsupportedVersionError):
         return None
     for error_code, _, _, _, entries in answer.resources:

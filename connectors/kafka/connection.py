@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer
+from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection, collect_hosts
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError, NodeNotReadyError
 from aiokafka.protocol.metadata import MetadataRequest
 
 from connectors.kafka.errors import SETTING, translate
 from streams.core.errors import ConfigurationError, LabelstreamError, UnavailableError
 from streams.core.settings import Settings
+
+T = TypeVar("T")
 
 # One session time-out for all groups: after it a dead member's partitions are reassigned.
 SESSION_SECONDS = 6.0
@@ -78,6 +82,22 @@ def ungrouped_consumer(connection: dict[str, Any], **more: Any) -> AIOKafkaConsu
     """
     arguments = {"auto_offset_reset": "earliest", "isolation_level": "read_uncommitted"} | more
     return AIOKafkaConsumer(**connection, group_id=None, enable_auto_commit=False, **arguments)
+
+
+async def from_any_broker(client: AIOKafkaClient, ask: Callable[[], Awaitable[T]]) -> T:
+    """The answer to a question that any broker can answer.
+
+    aiokafka asks one that it picks by chance, and one that has just ended is among them for a while. Raises
+    what ``ask`` raises, a lost connection only when several brokers have been tried.
+    """
+    left = 2 * len(client.cluster.brokers())
+    while True:
+        try:
+            return await ask()
+        except (NodeNotReadyError, KafkaConnectionError):
+            left -= 1
+            if left <= 0:
+                raise
 
 
 def _ssl_context(settings: Settings) -> ssl.SSLContext:

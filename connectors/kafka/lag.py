@@ -11,7 +11,7 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from connectors.kafka.backlog import Backlog, BacklogReader
-from connectors.kafka.connection import ungrouped_consumer
+from connectors.kafka.connection import from_any_broker, ungrouped_consumer
 from connectors.kafka.errors import translate
 from connectors.kafka.protocol.describe_group import DescribeGroup
 from streams.core.records import Commit, Partition
@@ -97,7 +97,8 @@ class LagReader:
             UnavailableError, AccessError.
         """
         try:
-            there = await self._admin.describe_topics(list(topics))
+            names = list(topics)
+            there = await from_any_broker(self._admin._client, lambda: self._admin.describe_topics(names))
             committed = await self._admin.list_consumer_group_offsets(group)
         except Exception as error:
             raise translate(error) from error

@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from connectors.kafka.connection import ungrouped_consumer
+from connectors.kafka.connection import from_any_broker, ungrouped_consumer
 from connectors.kafka.errors import translate
 from streams.core.records import Partition
 
@@ -170,7 +170,7 @@ async def _places(admin: AIOKafkaAdminClient, topics: list[str]) -> list[TopicPa
     """All partitions that have a leader; one without would delay the others."""
     return [
         TopicPartition(one["topic"], part["partition"])
-        for one in await admin.describe_topics(topics)
+        for one in await from_any_broker(admin._client, lambda: admin.describe_topics(topics))
         for part in one["partitions"]
         if part["leader"] >= 0
     ]
@@ -180,7 +180,7 @@ async def _retention(admin: AIOKafkaAdminClient, topics: list[str]) -> dict[str,
     asked = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in topics]
     return {
         resource[3]: Retention.of({entry[0]: entry[1] for entry in resource[4]})
-        for response in await admin.describe_configs(asked)
+        for response in await from_any_broker(admin._client, lambda: admin.describe_configs(asked))
         for resource in response.resources
     }
 

@@ -65,7 +65,7 @@ class Fast:
         return {
             "at": 1_800_000_000 + number,
             "problems": {},
-            "tables": {"logs_labeled": number * 100, "logs_augmented": number * 99, "dead_letters": 0},
+            "tables": {"logs_labeled": number * 100, "logs_augmented": number * 99, "dead_letters": number},
             "topics": {name: {"messages": number * 100, "rate": rate} for name in TOPICS},
             "stages": {name: stage for name in STAGES},  # noqa: C420
             "endpoints": [
@@ -130,8 +130,12 @@ async def test_time_leaves_the_page_as_heavy_as_it_was(
     async def shown(number: int) -> None:
         fast.most = number
         await eventually(lambda: fast.told >= number, measure=lambda: fast.told)
-        # Whatever is on its way to the page.
-        await at.page.wait_for_timeout(1000)
+        # What is told is on its way to the page until its newest number is there.
+        await at.page.wait_for_function(
+            "want => document.querySelector('#count-letters').textContent.replace(/\\D/g, '') == want",
+            arg=number,
+            timeout=SECONDS,
+        )
 
     await shown(BEFORE)
     before, nodes_before = await weight(session)

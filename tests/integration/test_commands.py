@@ -9,15 +9,17 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
+import clickhouse_connect
 import psutil
 import pytest
 
+from connectors.local.stack import StackStatus
 from tests.integration.contract_reader import judge
 from tests.integration.pipeline import ROOT, Pipeline
-from tests.stack import shared_jars
+from tests.stack import fresh_name, shared_jars
 from tests.waiting import PATIENCE, until
 
 
@@ -69,20 +71,17 @@ async def test_the_demos_figures_are_those_of_topics_tables_and_endpoint(folder:
     # What was running before the demo still runs after it, with the data of the run.
     status = json.loads(run(folder, "local", "status", "--json").stdout.strip().splitlines()[-1])
     assert [status[part]["state"] for part in ("kafka", "clickhouse", "llm")] == ["running"] * 3
-    flow = Pipeline.__new__(Pipeline)
-    flow.kafka, flow.prefix, flow.clickhouse_port = (
-        status["kafka"]["address"],
-        "esk",
-        status["clickhouse"]["port"],
-    )
-    assert [
-        flow.rows(f"SELECT count(), uniqExact(row_id) FROM esk.{table}")[0]
-        for table in ("logs", "logs_labeled", "logs_labeled_current", "logs_augmented")
-        if table != "logs"
-    ] == [(500, 500)] * 3
-    assert flow.rows("SELECT count() FROM esk.logs") == [(500,)]
-    distinct = flow.rows("SELECT uniqExact(lower(text)) FROM esk.logs_labeled")[0][0]
+    client = clickhouse_connect.get_client(host="127.0.0.1", port=status["clickhouse"]["port"])
+
+    def counted(figures: str, table: str) -> list[int]:
+        return list(client.query(f"SELECT {figures} FROM esk.{table}").result_rows[0])
+
+    for table in ("logs_labeled", "logs_labeled_current", "logs_augmented"):
+        assert counted("count(), uniqExact(row_id)", table) == [500, 500]
+    assert counted("count()", "logs") == [500]
+    (distinct,) = counted("uniqExact(lower(text))", "logs_labeled")
     assert 2 * distinct >= calls >= distinct
+    client.close()
 
     # A subscriber who knows the published contract alone finds nothing to complain about.
     judged = judge(status["kafka"]["address"], "esk", 10_000)
@@ -148,8 +147,12 @@ def test_check_names_what_is_wrong_and_what_to_do(
     failed = "\n".join(part for part in done.stdout.split("\n") if part.startswith(("FAIL", "  ")))
     assert all(word in failed for word in words), done.stdout
     assert "wrong-password" not in done.stdout + done.stderr
-    as_json = json.loads(checked.command("check", "--json", **settings).stdout.strip().splitlines()[-1])
-    assert as_json["ok"] is False
+
+
+def test_check_as_json_says_that_something_is_wrong(checked: Pipeline) -> None:
+    done = checked.command("check", "--json", CLICKHOUSE_TABLE="nope")
+    assert done.returncode == 1
+    assert json.loads(done.stdout.strip().splitlines()[-1])["ok"] is False
 
 
 def test_check_is_content_with_what_is_right(checked: Pipeline) -> None:
@@ -158,9 +161,9 @@ def test_check_is_content_with_what_is_right(checked: Pipeline) -> None:
     assert "FAIL" not in done.stdout
 
 
-@pytest.fixture
-def checked(make: Callable[..., Pipeline]) -> Pipeline:
-    flow = make()
+@pytest.fixture(scope="module")
+def checked(stack: StackStatus, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    flow = Pipeline(stack, fresh_name("checked"), tmp_path_factory.mktemp("checked"))
     client = flow.clickhouse()
     client.command(f"CREATE DATABASE {flow.database}")
     client.command(

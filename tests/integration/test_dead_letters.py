@@ -13,7 +13,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from tests.integration.pipeline import Pipeline, keys
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, until
 
 
 def faults(flow: Pipeline, *given: dict[str, Any]) -> None:
@@ -162,7 +162,10 @@ def test_status_shows_lag_members_and_the_roles_health(flow: Pipeline) -> None:
         found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
         return found
 
-    flow.wait(lambda: all(lag == 0 for t in told()["topics"].values() for lag in t["lag"].values()), "no lag")
+    def nothing_waits() -> bool:
+        return all(lag == 0 for topic in told()["topics"].values() for lag in topic["lag"].values())
+
+    until(nothing_waits, flow.explain, pause=2)  # each look is a command
     found = told()
     assert found["groups"] == {f"{flow.prefix}-{role}": 1 for role in ("poller", "agents", "sink")}
     assert found["topics"][f"{flow.prefix}.labeled"]["messages"] == 2

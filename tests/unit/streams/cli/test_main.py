@@ -21,6 +21,7 @@ from streams.cli.progress import counting, working
 from streams.cli.reference import cli_page, commands, examples_of
 from streams.core.errors import ConfigurationError, UnavailableError
 from streams.observability.watchdog import StalledError
+from tests import fork_server
 from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -30,15 +31,7 @@ OURS = ("CLICKHOUSE_", "KAFKA_", "LLM_", "TOPIC_", "LABELSTREAM_", "LOG_")
 
 def run(folder: Path, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-    return subprocess.run(
-        [sys.executable, "-m", "streams.cli", *words],
-        env={**kept, "PYTHONPATH": str(ROOT), **settings},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    return fork_server.run(words, {**kept, "PYTHONPATH": str(ROOT), **settings}, folder)
 
 
 def test_every_command_and_group_is_found() -> None:

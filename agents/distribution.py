@@ -111,7 +111,7 @@ def _along(
             return UNKNOWN  # it decides between labels
         for text, chance in reported.items():
             other = _piece(text, before, first=first, fold=fold)
-            fitting = _members(names, done, *other) if text != own and any(other) else ()
+            fitting = _members(names, done, *other, plain=True) if text != own and any(other) else ()
             # The label's own other spellings count only if they are reported to its end.
             if len(fitting) == 1 and (fitting[0] != label or len(done) + len(other[0]) >= len(label)):
                 chances[fitting[0]] += share * chance
@@ -170,19 +170,28 @@ def _piece(text: str, before: str, *, first: bool, fold: bool) -> tuple[str, boo
 
 
 @lru_cache(maxsize=16_384)
-def _members(names: tuple[str, ...], written: str, value: str, closed: bool) -> tuple[str, ...]:
-    """The labels that begin with ``written`` and can continue with ``value``."""
+def _members(
+    names: tuple[str, ...], written: str, value: str, closed: bool, *, plain: bool = False
+) -> tuple[str, ...]:
+    """The labels that begin with ``written`` and can continue with ``value``. ``plain``: only blanks and a
+    brace may follow the label. Nobody knows how an answer goes on that was not given.
+    """
     return tuple(
-        name for name in names if name.startswith(written) and _fits(name[len(written) :], value, closed)
+        name
+        for name in names
+        if name.startswith(written) and _fits(name[len(written) :], value, closed, plain)
     )
 
 
-def _fits(rest: str, value: str, closed: bool) -> bool:
+def _fits(rest: str, value: str, closed: bool, plain: bool) -> bool:
     if closed:
         return value == rest
     if rest.startswith(value):
         return True
-    return bool(rest) and value.startswith(rest) and not _IN_NAME.match(value[len(rest) :])
+    if not rest or not value.startswith(rest):
+        return False
+    after = value[len(rest) :]
+    return not after.strip(" \n\t}") if plain else not _IN_NAME.match(after)
 
 
 def _value_start(tokens: Sequence[AnswerToken], label: str) -> tuple[int, str] | None:

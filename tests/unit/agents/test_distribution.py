@@ -194,6 +194,15 @@ def test_a_label_that_is_cut_off_before_it_is_clear_is_told_nothing_of() -> None
     assert of_object(tokens, "card", names) == (None, ())
 
 
+def test_a_way_on_that_need_not_end_with_the_label_tells_nothing_of_it() -> None:
+    tokens = [
+        Token('{"label":"paymen'),
+        Token("t", {"t": 0.5, "t:": 0.25, 't"': 0.125}),
+        Token('"}'),
+    ]
+    assert of_object(tokens, "payment", NAMES) == (0.625, ())
+
+
 pieces = st.text(alphabet='{}"label: deivrypaymnt_\n', max_size=6)
 
 

@@ -11,10 +11,12 @@ million with a probability below 1e-6, however often it is looked at (Ville's in
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
+import operator
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import NamedTuple
 
 # The nearest calls on each side follow a change of the endpoint; the wide range averages over changes that
@@ -81,24 +83,20 @@ class Evidence:
         """How much a failure of ``text`` that ended at ``ended`` speaks against it, as a natural logarithm: 0
         if others failed as well. To be called once, when the text is about to be tried again.
         """
-        after: list[Call] = []
-        before: list[Call] = []
-        for call in reversed(self._calls):
-            if call.ended > ended:
-                after.append(call)
-            elif len(before) >= _WIDE or call.ended < ended - _RECENT_SECONDS:
-                break
-            else:
-                before.append(call)
-        after.reverse()
-        sides = [[call for call in side if call.text != text] for side in (before, after)]
-        return -math.log(max(_bound(side[:most]) for side in sides for most in (_NEAR, _WIDE)))
+        calls = list(self._calls)
+        end = bisect.bisect_right(calls, ended, key=_ended)
+        begin = bisect.bisect_left(calls, ended - _RECENT_SECONDS, hi=end, key=_ended)
+        sides = calls[max(begin, end - _WIDE) : end][::-1], calls[end : end + _WIDE]
+        return -math.log(max(_bound(side, text) for side in sides))
 
 
-def _bound(calls: Iterable[Call]) -> float:
-    """A conservative failure rate: as if one more call had failed."""
-    number = failed = 0
-    for call in calls:
-        number += 1
-        failed += not call.answered
-    return (failed + 1) / (number + 1)
+_ended = operator.attrgetter("ended")
+
+
+def _bound(side: Sequence[Call], text: int) -> float:
+    """A conservative failure rate among the calls of other texts, the nearest call first: as if one more had
+    failed.
+    """
+    answers = [call.answered for call in side if call.text != text]
+    near = answers[:_NEAR]
+    return max((some.count(False) + 1) / (len(some) + 1) for some in (near, answers))

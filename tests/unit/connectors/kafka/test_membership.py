@@ -140,8 +140,9 @@ async def test_a_new_owner_asks_for_all_positions_with_one_request_of_each_kind(
 async def test_aiokafka_alone_asks_for_one_position_at_a_time() -> None:
     """If this fails, the correction is needed no more."""
     brokers = Brokers()
-    assert await brokers.assign(Assignment(EVERY)) == [3, 7] * (len(EVERY) // 2)
-    assert brokers.requests["OffsetFetch"] == len(EVERY)
+    some = EVERY[:200]
+    assert await brokers.assign(Assignment(some)) == [3, 7] * (len(some) // 2)
+    assert brokers.requests["OffsetFetch"] == len(some)
 
 
 async def test_a_position_that_is_set_meanwhile_stays() -> None:

@@ -11,15 +11,17 @@ import signal
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import clickhouse_connect
 
 from connectors.local.stack import LocalStack, StackStatus
 from tests.stack import shared_jars
 from tests.waiting import PATIENCE, until
+
+T = TypeVar("T")
 
 TAXONOMY = Path(__file__).resolve().parents[2] / "taxonomy.yaml"
 PARTITIONS = 8
@@ -37,6 +39,7 @@ class World:
         self.clickhouse_port = status.clickhouse.port
         self.kafka = status.kafka.address
         self.llm_port = status.llm.port
+        self._clients: list[Any] = []  # that are not in use; a new one asks four questions
 
     def environment(self, name: str, **more: str) -> dict[str, str]:
         """The settings of a run's roles. ``name``: its topics' prefix and its database."""
@@ -61,27 +64,32 @@ class World:
     # --- ClickHouse ---
 
     async def query(self, sql: str, parameters: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
-        """Rows, over a connection of its own."""
-
-        def ask() -> list[tuple[Any, ...]]:
-            with contextlib.closing(self._client()) as client:
-                return list(client.query(sql, parameters=parameters).result_rows)
-
-        return await asyncio.to_thread(ask)
+        """Rows."""
+        return await asyncio.to_thread(
+            self._ask, lambda client: list(client.query(sql, parameters=parameters).result_rows)
+        )
 
     async def command(self, sql: str) -> None:
-        def tell() -> None:
-            with contextlib.closing(self._client()) as client:
-                client.command(sql)
-
-        await asyncio.to_thread(tell)
+        await asyncio.to_thread(self._ask, lambda client: client.command(sql))
 
     async def insert(self, table: str, rows: Sequence[Sequence[Any]], names: Sequence[str]) -> None:
-        def put() -> None:
-            with contextlib.closing(self._client()) as client:
-                client.insert(table, rows, column_names=names)
+        await asyncio.to_thread(self._ask, lambda client: client.insert(table, rows, column_names=names))
 
-        await asyncio.to_thread(put)
+    def _ask(self, question: Callable[[Any], T]) -> T:
+        """With a client of its own for the time; one that has failed is not used again."""
+        client = self._clients.pop() if self._clients else self._client()
+        try:
+            answer = question(client)
+        except BaseException:
+            client.close()
+            raise
+        self._clients.append(client)
+        return answer
+
+    def close(self) -> None:
+        """Close the clients."""
+        while self._clients:
+            self._clients.pop().close()
 
     def _client(self) -> Any:
         return clickhouse_connect.get_client(
@@ -156,7 +164,8 @@ def world(folder: Path) -> Iterator[World]:
     """The local stack in ``folder``, stopped at the end whatever happens."""
     stack = LocalStack(folder, jars_dir=shared_jars())
     try:
-        yield World(stack, stack.up(llm_args=LLM_ARGS, taxonomy=TAXONOMY))
+        with contextlib.closing(World(stack, stack.up(llm_args=LLM_ARGS, taxonomy=TAXONOMY))) as running:
+            yield running
     finally:
         stack.down()
 

@@ -82,7 +82,8 @@ def cluster_world(folder: Path, cluster: Cluster) -> Iterator[ClusterWorld]:
     """ClickHouse and the stand-in in ``folder`` beside ``cluster``, stopped at the end whatever happens."""
     stack = LocalStack(folder, jars_dir=shared_jars())
     try:
-        yield ClusterWorld(stack, cluster)
+        with contextlib.closing(ClusterWorld(stack, cluster)) as running:
+            yield running
     finally:
         stack.down()
 

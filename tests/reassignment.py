@@ -1,11 +1,24 @@
-"""Kafka's request for other replicas of partitions (api key 45, version 0), which no client from pip has."""
+"""Kafka's requests for other replicas and for the preferred leaders of partitions (api keys 45 and 43).
+
+No client from pip has the first; confluent-kafka has the second, but its call fails in each of its forms.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from aiokafka.protocol.api import Request, RequestStruct, Response
-from aiokafka.protocol.types import CompactArray, CompactString, Int16, Int32, Schema, TaggedFields
+from aiokafka.protocol.types import (
+    Array,
+    CompactArray,
+    CompactString,
+    Int8,
+    Int16,
+    Int32,
+    Schema,
+    String,
+    TaggedFields,
+)
 
 _TIMEOUT_MS = 60_000
 
@@ -77,3 +90,46 @@ class AlterPartitionReassignments(Request[AlterPartitionReassignmentsRequest_v0]
             for topic, (numbers, replicas) in self._wanted.items()
         ]
         return request_struct_class(_TIMEOUT_MS, topics, {})
+
+
+class ElectLeadersResponse_v1(Response):
+    API_KEY = 43
+    API_VERSION = 1
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        ("error_code", Int16),
+        (
+            "results",
+            Array(
+                ("topic", String("utf-8")),
+                (
+                    "partitions",
+                    Array(("partition", Int32), ("error_code", Int16), ("error_message", String("utf-8"))),
+                ),
+            ),
+        ),
+    )
+
+
+class ElectLeadersRequest_v1(RequestStruct):
+    API_KEY = 43
+    API_VERSION = 1
+    RESPONSE_TYPE = ElectLeadersResponse_v1
+    SCHEMA = Schema(
+        ("election_type", Int8),
+        ("topics", Array(("topic", String("utf-8")), ("partitions", Array(Int32)))),
+        ("timeout_ms", Int32),
+    )
+
+
+class ElectPreferredLeaders(Request[ElectLeadersRequest_v1]):
+    """The first replica of each of ``partitions``, by topic, shall lead it."""
+
+    API_KEY = 43
+
+    def __init__(self, partitions: Mapping[str, Sequence[int]]) -> None:
+        self._partitions = partitions
+
+    def build(self, request_struct_class: type[ElectLeadersRequest_v1]) -> ElectLeadersRequest_v1:
+        topics = [(topic, list(numbers)) for topic, numbers in self._partitions.items()]
+        return request_struct_class(0, topics, _TIMEOUT_MS)

@@ -18,7 +18,7 @@ from connectors.kafka.lease import GroupLease
 from connectors.kafka.producer import LeasedProducer
 from streams.core.errors import LeaseLostError, UnavailableError
 from streams.jobs.context import JobContext
-from streams.ports.kafka import Lease, Sender
+from streams.ports.kafka import BulkSender, Lease
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Leadership:
 
     generation: int
     lease: Lease
-    sender: Sender
+    sender: BulkSender
 
 
 Task = Callable[[Leadership], Awaitable[None]]

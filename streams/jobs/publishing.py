@@ -3,13 +3,16 @@
 One process publishes at a time, in a consumer group of its own, like the poller: with its lease nobody else
 changes what it compares with. What a predecessor published after it last saved its position is read from the
 replay topic. Only a few rows are published ahead of the workers, so that a cancelled job stops soon.
+
+Rows for a partition that cannot be written wait, and the others go on. Until they are confirmed the saved
+position stays before them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 import structlog
@@ -29,7 +32,8 @@ from streams.core.codec import (
 from streams.core.context import TRACEPARENT, traceparent_of
 from streams.core.errors import RefusedError, RetryableError
 from streams.core.messages import Row
-from streams.core.records import Outgoing, Partition, partitions_of
+from streams.core.outages import settled, stopped
+from streams.core.records import Outgoing, Partition, Run, partitions_of
 from streams.core.topics import Topics
 from streams.jobs.context import JobContext
 from streams.jobs.in_flight_rows import Identity
@@ -45,6 +49,8 @@ _AHEAD_SECONDS, _LEAST_AHEAD, _MOST_AHEAD = 10.0, 1_000, 20_000
 _LOOK_SECONDS = 0.5
 _AWAY_SECONDS = 1.0
 _NOTE_SECONDS = 10.0
+# Messages that wait for partitions that cannot be written, and rows that are published past them.
+_MOST_HELD, _MOST_PAST = 10_000, 500_000
 
 
 class Publishing:
@@ -77,6 +83,7 @@ class Publishing:
         self._one_by_one = False
         self._noted: Job | None = None
         self._noted_at = 0.0
+        self._sending: dict[asyncio.Task[list[tuple[int, int]]], tuple[Partition, int]] = {}
 
     async def run(self) -> Job:
         """Publish until everything is published, or somebody wishes otherwise.
@@ -94,6 +101,9 @@ class Publishing:
                 await asyncio.sleep(_AWAY_SECONDS)
 
     async def _publish(self) -> Job:
+        if self._sending:  # it must not be written behind the back of what is learned now
+            await asyncio.wait(self._sending)
+            self._sending = {}
         job = (await read_jobs(self._context.settings, self._context.tail)).named(self._id)
         if job.complete or self._stopped:
             return job
@@ -106,20 +116,25 @@ class Publishing:
             items = await self._select(job, page, chosen)
             left = job.limit - job.published if job.limit is not None else len(items)
             if not await self._send(job, items[:left]):
+                await self._all_confirmed()
                 return job
-            for letter in page.letters:
-                await self._lease.hold(self._generation)
-                await self._sender.send(letter)
+            await self._hand_over(page.letters)
             job.read += len(page.items) + page.unreadable + page.settled + page.skipped
             job.unreadable += page.unreadable
             job.settled += page.settled
             job.skipped += page.skipped
             job.position = page.position
             job.replay_starts = dict(self._ends)
-            self._sent.clear()
-            await self._save(job)
+            self._sent -= {item.identity for item in page.items}
+            if self._holds_too_many(job):
+                await self._all_confirmed()
+            if self._sending:
+                await self._touch()
+            else:
+                await self._save(job)
             if left <= len(items) and job.limit is not None:
                 break
+        await self._all_confirmed()
         job.complete, job.replay_ends = True, dict(self._ends)
         await self._save(job)
         return job
@@ -190,23 +205,60 @@ class Publishing:
             some = items[start : start + room]
             start += len(some)
             messages = [_message(item, job, topics) for item in some]
-            await self._lease.hold(self._generation)
             if self._one_by_one:
+                await self._lease.hold(self._generation)
                 await self._send_each(job, messages)
             else:
-                try:
-                    offsets = await self._sender.send_many(messages)
-                except RefusedError as error:
-                    self._one_by_one = True
-                    raise RetryableError(
-                        f"the topic refuses a row, so they go one by one: {error}"
-                    ) from error
-                for message, offset in zip(messages, offsets, strict=True):
-                    self._ends[message.partition] = max(self._ends[message.partition], offset + 1)
+                await self._hand_over(messages)
                 job.published += len(messages)
             self._context.headroom.wrote(len(messages))
             self._report(job, self._ahead.outstanding)
         return True
+
+    async def _hand_over(self, messages: Sequence[Outgoing]) -> None:
+        """Send, and wait for the confirmations, apart from partitions that cannot be written now."""
+        if not messages:
+            return
+        places: dict[Partition, list[Outgoing]] = {}
+        for message in messages:
+            places.setdefault(Partition(*message[:2]), []).append(message)
+        await self._lease.hold(self._generation)
+        runs = [Run(*where, iter([one.content for one in some])) for where, some in places.items()]
+        tasks = await self._sender.hand_over(runs)
+        self._sending |= {
+            task: (where, len(some)) for task, (where, some) in zip(tasks, places.items(), strict=True)
+        }
+        await self._confirm()
+
+    async def _confirm(self) -> None:
+        await settled(
+            [(task, where) for task, (where, _) in self._sending.items()],
+            lambda: stopped(self._sender.outages),
+        )
+        done = {task: self._sending.pop(task)[0] for task in list(self._sending) if task.done()}
+        try:
+            for task, where in done.items():
+                for first, count in task.result():
+                    if where.topic == self._context.topics.replay:
+                        end = self._ends.get(where.partition, 0)
+                        self._ends[where.partition] = max(end, first + count)
+        except RefusedError as error:
+            self._one_by_one = True
+            raise RetryableError(f"the topic refuses a row, so they go one by one: {error}") from error
+
+    def _holds_too_many(self, job: Job) -> bool:
+        """Held messages keep their bytes; what was published after the saved position is read again after a
+        crash."""
+        past = len(self._sent) + job.published - (self._noted.published if self._noted is not None else 0)
+        return sum(count for _, count in self._sending.values()) > _MOST_HELD or past > _MOST_PAST
+
+    async def _all_confirmed(self) -> None:
+        while self._sending:
+            await self._confirm()
+            if self._sending:
+                await self._lease.hold(self._generation)
+                await self._touch()
+                await asyncio.sleep(_LOOK_SECONDS)
 
     async def _send_each(self, job: Job, messages: list[Outgoing]) -> None:
         offsets = await gathered([self._send_one(message) for message in messages])

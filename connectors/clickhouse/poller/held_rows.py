@@ -85,9 +85,10 @@ class HeldRows:
     def leave(self, where: Partition, micros: Any, contents: Any) -> None:
         """Leave rows in the table, by columns: int64 and uint64."""
         self._published.leave(where, micros, contents)
+        self._rows += len(micros)
 
     def read_on(self, rows: int) -> None:
-        """So many new rows were read."""
+        """So many new rows were sent."""
         self._rows = self._rows + rows if self.oldest is not None else 0
 
     @property

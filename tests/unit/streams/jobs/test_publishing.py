@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +14,7 @@ import pytest
 
 from streams.core.environment import load
 from streams.core.errors import LeaseLostError
-from streams.core.records import Commit, Outgoing, Partition, Record
+from streams.core.records import Commit, Outage, Outgoing, Partition, Record, Run
 from streams.core.topics import Topics
 from streams.jobs import publishing as replay
 from streams.jobs.context import JobContext
@@ -20,6 +23,7 @@ from streams.jobs.leader_election import Leadership
 from streams.jobs.publishing import Publishing
 from streams.jobs.sources import Item, Page
 from tests.unit.connectors.clickhouse.poller.fakes import FakeHeadroom
+from tests.waiting import eventually
 
 ITEMS = [
     Item(str(n), datetime(2026, 1, 1, tzinfo=UTC).isoformat().encode(), n, "x", 0, b"{}") for n in range(1200)
@@ -37,6 +41,13 @@ class World:
         self.dies_after = -1
         self.known: set[tuple[str, int]] = set()
         self.headroom = FakeHeadroom()
+        self.outages: dict[Partition, Outage] = {}
+        self.dead: set[Partition] = set()
+        self.mended = asyncio.Event()
+
+    def mend(self) -> None:
+        self.dead, self.outages = set(), {}
+        self.mended.set()
 
     def held(self) -> bool:
         return True
@@ -49,12 +60,20 @@ class World:
         self.jobs.learn(Record(message.topic, 0, 0, 0, message.key, message.value))
         return len(log) - 1
 
-    async def send_many(self, messages: Sequence[Outgoing]) -> list[int]:
-        offsets = [await self.send(message) for message in messages]
+    async def hand_over(self, runs: Sequence[Run]) -> list[asyncio.Task[list[tuple[int, int]]]]:
         self.dies_after -= 1
-        if self.dies_after == 0:
-            raise LeaseLostError("killed after it was written")
-        return offsets
+        dies = self.dies_after == 0
+
+        async def sent(run: Run) -> list[tuple[int, int]]:
+            if (where := Partition(run.topic, run.partition)) in self.dead:
+                self.outages[where] = Outage(0.0, "it has no leader")
+                await self.mended.wait()
+            offsets = [await self.send(Outgoing(*where, *message)) for message in run.messages]
+            if dies:
+                raise LeaseLostError("killed after it was written")
+            return [(offset, 1) for offset in offsets]
+
+        return [asyncio.create_task(sent(run)) for run in runs]
 
     async def bounds_many(self, partitions: Sequence[Partition]) -> dict[Partition, tuple[int, int]]:
         return {where: (0, len(self.logs.get(where.topic, []))) for where in partitions}
@@ -82,12 +101,17 @@ class World:
 
 
 class Feed:
+    def __init__(self, items: Sequence[Item], letters: Sequence[Outgoing] = ()) -> None:
+        self.items = items
+        self.letters = letters
+
     async def count(self) -> int:
-        return len(ITEMS)
+        return len(self.items)
 
     async def pages(self, position: Any) -> AsyncIterator[Page]:
-        for start in range(position or 0, len(ITEMS), 300):
-            yield Page(ITEMS[start : start + 300], start + 300)
+        for start in range(position or 0, len(self.items), 300):
+            letters = [] if start else list(self.letters)
+            yield Page(list(self.items[start : start + 300]), start + 300, letters)
 
 
 @pytest.fixture
@@ -115,19 +139,22 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     return made
 
 
-def publishing(world: World, job: Job) -> Publishing:
-    settings = load({"TOPIC_PARTITIONS": "1"}, None)
+def publishing(
+    world: World, job: Job, items: Sequence[Item] = ITEMS, letters: Sequence[Outgoing] = ()
+) -> Publishing:
+    partitions = 1 + max(item.partition for item in items)
+    settings = load({"TOPIC_PARTITIONS": str(partitions)}, None)
     context = JobContext(settings, Topics("esk"), *([world] * 4), world.jobs, world.headroom)  # type: ignore[arg-type]
 
     async def open_source(_: Job, sent: list[str]) -> Any:
-        return Feed()
+        return Feed(items, letters)
 
     owner = Leadership(1, world, world)  # type: ignore[arg-type]
     return Publishing(context, job.id, open_source, owner, lambda job, left: None)
 
 
 def published(world: World) -> list[str]:
-    return [(message.key or b"").decode() for message in world.logs["esk.replay"]]
+    return [(message.key or b"").decode() for message in world.logs.get("esk.replay", ())]
 
 
 @pytest.mark.parametrize("dies_after", [1, 2, 3, 4])
@@ -200,3 +227,55 @@ async def test_what_is_published_again_is_no_known_row_for_the_workers(world: Wo
     await publishing(world, job).run()
     found = {dict(message.headers)["recovered"] for message in world.logs["esk.replay"]}
     assert found == {f"{job.id}-7".encode()}
+
+
+@pytest.mark.parametrize("crash", [False, True])
+async def test_a_partition_that_cannot_be_written_keeps_no_other_rows_waiting(
+    world: World, crash: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay, "_LOOK_SECONDS", 0.0)
+    items = [dataclasses.replace(item, partition=n % 2) for n, item in enumerate(ITEMS)]
+    letters = [Outgoing("esk.dead-letter", number, b"l", b"letter") for number in (0, 1)]
+    world.dead = {Partition("esk.replay", 1), Partition("esk.dead-letter", 1)}
+    job = Job(source="topic", version="v2")
+    await world.send(job.message(Topics("esk")))
+    running = asyncio.create_task(publishing(world, job, items, letters).run())
+    await eventually(lambda: running.done() or len(published(world)) == 600, "the rows of the others")
+    assert published(world) == [item.row_id for item in items[::2]]
+    assert len(world.logs["esk.dead-letter"]) == 1
+    assert not running.done()
+    assert world.jobs.named(job.id).position is None
+    if crash:
+        running.cancel()
+        await asyncio.wait([running])
+        world.mended = asyncio.Event()  # what the producer had not written is dropped
+        world.mend()
+        done = await publishing(world, job, items).run()
+    else:
+        world.mend()
+        done = await running
+        assert len(world.logs["esk.dead-letter"]) == 2
+    assert done.complete
+    assert Counter(published(world)) == Counter(item.row_id for item in items)
+    assert (done.published, done.read) == (1200, 1200)
+
+
+@pytest.mark.parametrize("bound", ["_MOST_HELD", "_MOST_PAST"])
+async def test_no_more_is_published_than_can_be_learned_again(
+    world: World, bound: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(replay, bound, 200)
+    items = [dataclasses.replace(item, partition=n % 2) for n, item in enumerate(ITEMS)]
+    world.dead = {Partition("esk.replay", 1)}
+    job = Job(source="topic", version="v2")
+    await world.send(job.message(Topics("esk")))
+    work = publishing(world, job, items)
+    running = asyncio.create_task(work.run())
+    await eventually(lambda: running.done() or len(published(world)) >= 150, "the rows of the others")
+    for _ in range(1000):
+        await asyncio.sleep(0)
+    assert len(published(world)) <= 300
+    world.mend()
+    assert (await running).complete
+    assert Counter(published(world)) == Counter(item.row_id for item in items)

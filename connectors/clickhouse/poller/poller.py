@@ -43,8 +43,6 @@ _SECOND = 1_000_000
 # How far before the newest row each poll begins: rows of one moment rarely become visible at the same moment.
 _OVERLAP = 2 * _SECOND
 _LOOK_BACK_SECONDS = 3.0
-# How long the difference to the server's clock is taken for the same: a question less for most polls.
-_CLOCK_SECONDS = 3.0
 _SAVE_SECONDS = 5.0
 # A comparison by counts misses a row that was added while another was deleted. Whole readings do not miss it,
 # and each row is in the window for several of them.
@@ -131,8 +129,7 @@ class Poller:
         self._floor: int | None = None
         self._begin: int | None = None  # of the look-back window; None: at the table's first row
         self._newest_seen = 0
-        self._skew = 0  # the server's clock minus ours, as it was at the monotonic time `_compared`
-        self._compared = float("-inf")
+        self._skew = 0  # the server's clock minus ours
         self._ids: dict[str, str] = {}
         self._saved: Cursor | None = None
         self._saved_at = 0.0
@@ -172,8 +169,7 @@ class Poller:
         while not self._ending.is_set():
             began = time.monotonic()
             try:
-                if began - self._compared > _CLOCK_SECONDS:
-                    await self._compare_clocks()
+                self._skew = await _ask(self._source.now()) - int(time.time() * _SECOND)
                 await self._find_lost()
                 await self._read_again()
                 if began - whole > max(
@@ -218,7 +214,7 @@ class Poller:
         self._coarse = await _ask(self._source.coarseness())
 
     async def _learn(self) -> None:
-        await self._compare_clocks()
+        self._skew = await _ask(self._source.now()) - int(time.time() * _SECOND)
         cursor = self._saved = await read_cursor(self._tail, self._topics.cursor, self._source.name)
         written = self._publisher.written
         if cursor is None or self._topics.replay in cursor.starts:
@@ -274,10 +270,6 @@ class Poller:
         return begin if self._floor is None else max(begin, self._floor)
 
     # --- reading ---
-
-    async def _compare_clocks(self) -> None:
-        self._skew = await _ask(self._source.now()) - int(time.time() * _SECOND)
-        self._compared = time.monotonic()
 
     def _now(self) -> int:
         """The server's clock, microseconds since 1970."""
@@ -362,7 +354,7 @@ class Poller:
             await self._headroom.refresh()
             self._publisher.settle_held()
             if time.monotonic() - asked > _LOOK_BACK_SECONDS:
-                await self._compare_clocks()
+                self._skew = await _ask(self._source.now()) - int(time.time() * _SECOND)
                 self.polled_at = time.time()
                 asked = time.monotonic()
         self._held = False

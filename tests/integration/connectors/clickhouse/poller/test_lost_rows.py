@@ -23,7 +23,13 @@ from streams.core.records import Outgoing, Partition, Record
 from streams.core.times import micros_of
 from streams.core.topics import partition_of
 from tests.integration.connectors.clickhouse.engine import Database, run_until_stored, sink_for
-from tests.unit.connectors.clickhouse.poller.fakes import PARTITIONS, TOPICS, FakeHeadroom, FakeKafka
+from tests.unit.connectors.clickhouse.poller.fakes import (
+    PARTITIONS,
+    TOPICS,
+    FakeHeadroom,
+    FakeKafka,
+    HeldKafka,
+)
 from tests.unit.connectors.clickhouse.poller.fakes import FakeLease as Lease
 from tests.unit.connectors.clickhouse.sink import fakes as sink_parts
 from tests.unit.connectors.clickhouse.sink.fakes import START, augmented, labeled
@@ -80,7 +86,7 @@ class Scene:
         self.settings = self.settings.model_copy(
             update={"topic_partitions": PARTITIONS, "poll_lookback_seconds": 5.0}
         )
-        self.kafka, self.headroom = FakeKafka(), FakeHeadroom()
+        self.kafka, self.headroom = HeldKafka(), FakeHeadroom()
         self.flight, self.losses = Flight(self.kafka), Losses()
         self.counts: Counter[str] = Counter()
         self.window = self.window_from(ROWS + 100)
@@ -187,6 +193,24 @@ async def test_what_has_no_label_and_is_not_on_its_way_is_published_again(scene:
     assert len({record.header(RECOVERED) for record in found}) == 1
     assert all(record.header(CONTENT) is None for record in found)
     assert scene.counts["recovered"] == ROWS - 30
+
+
+@pytest.mark.parametrize("inside", [False, True])
+async def test_what_a_dead_partition_lost_waits_without_the_rest(scene: Scene, inside: bool) -> None:
+    """``inside`` the window the poller goes on meanwhile, and what follows is read anew."""
+    if inside:
+        marks = [mark for text in (await scene.marks()).values() if (mark := Mark.parse(text))]
+        scene.window = scene.window_from(0, marks)
+    dead = scene.kafka.kill(1)
+    for where in range(PARTITIONS):
+        scene.lose(where, 100, None)
+    finder = await scene.steps()
+    # The first page has all rows but the last, whose moment could go on.
+    assert scene.published() == once(n for n in range(ROWS - 1) if partition(n) == 0)
+    scene.kafka.mend(dead)
+    await scene.steps(finder)
+    assert scene.published() == once(EVERY)
+    assert scene.counts["recovered"] == ROWS
 
 
 async def test_only_partitions_that_lost_something_are_looked_at(scene: Scene) -> None:

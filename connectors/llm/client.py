@@ -19,7 +19,7 @@ from connectors.llm.calls import Check, Failure
 from connectors.llm.capabilities import Capabilities
 from connectors.llm.endpoint import Endpoint
 from connectors.llm.endpoints import Endpoints, place_of
-from connectors.llm.errors import of_text
+from connectors.llm.errors import of_everyone, of_text
 from connectors.llm.http import Http
 from connectors.llm.limit import Limit, LimitState
 from connectors.llm.request import Asked, ChoiceForm, RequestForm
@@ -243,8 +243,9 @@ class ChatClient:
         began, tries, against = time.monotonic(), 0, 0.0
         text, tried = hash(messages[-1]["content"]), set[Endpoint]()
         enough = _GUILTY if math.isinf(self._patience) else _SUSPECTED
+        reason: LabelstreamError | None = None
         while True:
-            endpoint = await self._within(self._endpoints.enter(model), began)
+            endpoint = await self._within(self._endpoints.enter(model), began, or_else=reason)
             call = _Call(endpoint, asked, text, endpoint not in tried, check, at_once)
             if not await self._knows_choice(call, model, began):
                 continue  # it has left
@@ -256,6 +257,7 @@ class ChatClient:
             if _can_be_shortened(error, messages) or (isinstance(error, at_once) and not _is_too_long(error)):
                 raise error
             await self._pause(endpoint, found, text, tries, began)
+            reason = self._reason(found)
             against += found.form.evidence.against(text, found.ended)
             if tries >= _LEAST_TRIES and against >= enough:
                 raise of_text(error, tries) from error
@@ -383,11 +385,16 @@ class ChatClient:
         after = error.after if isinstance(error, RetryableError) and error.after is not None else 0.0
         pause = max(pause, after)
         if time.monotonic() + pause - began > self._patience:
-            raise self.away or error
+            raise self._reason(found)
         with resting():
             await endpoint.limit.rest(pause)
             if tries > 1:  # most causes have passed by the first other try
-                await self._within(endpoint.compare(found.form, text, found.ended), began, or_else=error)
+                compared = endpoint.compare(found.form, text, found.ended)
+                await self._within(compared, began, or_else=self._reason(found))
+
+    def _reason(self, found: Failure) -> LabelstreamError:
+        """Why a call ends with the patience: the endpoint, the form of the requests, or what it met last."""
+        return self.away or (of_everyone(found.error, self._setting) if found.form.said else found.error)
 
     async def _within(
         self, work: Awaitable[T], began: float, *, or_else: LabelstreamError | None = None

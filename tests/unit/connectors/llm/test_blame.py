@@ -176,6 +176,22 @@ async def test_a_form_that_is_refused_stops_no_other_form() -> None:
     assert said()[0]["setting"] == "LLM_LABELER_MODEL"
 
 
+async def test_who_waits_is_told_of_a_form_that_is_refused_beside_another_that_is_not() -> None:
+    def script(body: dict[str, Any], _: Any) -> Any:
+        return status(400, "no such adapter") if body["model"] == "gone" else chat("ok")
+
+    async with serving(script) as there, client_of(there.url, patience_seconds=PATIENCE) as client:
+        await client.complete(**ask("of another form"))
+        gone = client.asking("gone")
+        with structlog.testing.capture_logs() as logs:
+            waiting = asyncio.gather(*(gone.complete(**ask(n)) for n in range(4)), return_exceptions=True)
+            await until(lambda: any("one form" in entry["event"] for entry in logs))
+            gone._patience = 0.0
+            errors = await asyncio.wait_for(waiting, PATIENCE)
+        assert {type(error) for error in errors} == {ConfigurationError}
+        assert "no such adapter" in str(errors[0])
+
+
 def readable(answer: Any) -> None:
     if answer.text != "ok":
         raise AnswerError(f"the model answered {answer.text!r}")

@@ -227,9 +227,10 @@ async def test_answers_to_neither_question_are_no_texts_fault(answer: str | None
             return
         await client.complete(**ask(f"{number} strictly"), check=readable)
 
-    async with patient(script, concurrency=4) as (_, client):
+    async with patient(script, concurrency=4) as (there, client):
         rows = asyncio.gather(*(row(number) for number in range(20)))
         await until(lambda: not client.available)
+        assert len(there.asked) < 100
         assert client.away is not None
         assert client.away.fix == "serve a model that answers as it is asked"  # type: ignore[attr-defined]
         broken = False

@@ -223,3 +223,34 @@ async def test_each_of_several_endpoints_is_asked_in_the_form_that_it_takes() ->
     assert len(asked_of(one)) + len(asked_of(other)) < 80 + 30
     assert "0 logprobs; " in told
     assert told.endswith("20 logprobs, no temperature")
+
+
+@pytest.mark.parametrize("late", ["guided_choice", "none"])
+async def test_an_endpoint_that_comes_later_is_tried_for_a_choice_before_it_is_asked_for_one(
+    late: str,
+) -> None:
+    async def choose(number: int) -> str:
+        question = [{"role": "user", "content": str(number)}]
+        options = {"choice": ["A", "B"], "max_tokens": 1, "logprobs": 2, "at_once": (AnswerError,)}
+        try:
+            return (await client.complete(question, **options)).text  # type: ignore[arg-type]
+        except AnswerError:
+            return "asked otherwise"
+
+    async with (
+        serving(holding("guided_choice", refuse=False)) as one,
+        serving(holding(late, refuse=False)) as other,
+        client_of(f"{one.url},{other.url}", patience_seconds=float("inf"), concurrency=4) as client,
+    ):
+        other.models_status = 503
+        assert await client.holds_choice(["A", "B"])
+        assert not other.asked
+        other.models_status = 200
+        await until(lambda: client._endpoints.all[1].limit.available)
+        texts = await asyncio.wait_for(asyncio.gather(*(choose(number) for number in range(40))), PATIENCE)
+        assert set(texts) <= {"A", "asked otherwise"}
+        assert ("asked otherwise" in texts) is (late == "none")
+        assert await client.holds_choice(["A", "B"]) is (late == "guided_choice")
+        rows = [body for body in other.asked if body["messages"][-1]["content"].isdigit()]
+        assert bool(rows) is (late == "guided_choice")
+        assert all("guided_choice" in body for body in rows)

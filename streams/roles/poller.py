@@ -22,6 +22,7 @@ from connectors.kafka.reader_positions import ReaderPositions
 from connectors.kafka.tail import TailReader
 from streams.core.availability import until_available
 from streams.core.losses import Losses
+from streams.core.records import partitions_of
 from streams.core.settings import Settings
 from streams.jobs.in_flight_rows import InFlightReader
 from streams.observability.collectors import (
@@ -55,6 +56,11 @@ async def poller(settings: Settings, health: Health) -> None:
     counts: Counter[str] = Counter()
     latency = Histogram(STAGE_LATENCY)
     active: list[Poller] = []
+    written = [
+        where
+        for topic in (topics.rows, topics.dead_letter)
+        for where in partitions_of(topic, settings.topic_partitions)
+    ]
 
     losses = Losses()
     follower = Follower(arguments, topics.cursor, losses.learn)
@@ -118,8 +124,10 @@ async def poller(settings: Settings, health: Health) -> None:
         if not await view.assigned(group.lease.member):
             return ""  # it stands by
         if group.producer.outages:
-            return ""  # its page waits for a partition; the log says so
+            return ""  # it may wait for a partition; the log says so
         await client.command("SELECT 1")
+        # One that begins waits for every partition that it must read first.
+        await TailReader(arguments).bounds_many(written)
         return "the source table has not been looked at"
 
     def state() -> dict[str, Any]:

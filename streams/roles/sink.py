@@ -20,6 +20,7 @@ from connectors.kafka.follow import Follower
 from connectors.kafka.group_view import GroupView
 from connectors.kafka.tail import TailReader
 from streams.core.availability import until_available
+from streams.core.records import partitions_of
 from streams.core.settings import Settings
 from streams.observability.collectors import (
     lost_metrics,
@@ -88,6 +89,8 @@ async def sink(settings: Settings, health: Health) -> None:
             return ""  # its dead letters wait for a partition; the log says so
         if owed := await lag_owed(view, group.lease):
             await client.command("SELECT 1")  # if it does not answer, nothing is owed
+            # One that takes over waits for the dead letters that it must read first.
+            await tail.bounds_many(partitions_of(topics.dead_letter, settings.topic_partitions))
         return owed
 
     def state() -> dict[str, Any]:

@@ -150,7 +150,8 @@ class Publishing:
         context = self._context
         replay_id = str(await context.admin.topic_id(context.topics.replay))
         where = partitions_of(context.topics.replay, context.settings.topic_partitions)
-        bounds = await context.tail.bounds_many(where)
+        # Also what the owner before wrote and nobody can see yet, because a replica is slow.
+        bounds = await context.tail.written_many(where)
         self._ends = {place.partition: end for place, (_, end) in bounds.items()}
         self._sent = set()
         if job.replay_topic_id != replay_id:
@@ -162,7 +163,7 @@ class Publishing:
             job.replay_topic_id, job.replay_starts = replay_id, dict(self._ends)
         else:
             own = {Partition(context.topics.replay, n): at for n, at in job.replay_starts.items()}
-            async for records in context.tail.read_many(own):
+            async for records in context.tail.read_many(own, bounds):
                 for record in records:
                     if record.header(REPLAY_JOB) == job.id.encode():
                         key = (record.key or b"").decode()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from uuid import UUID
 
 import pytest
@@ -34,7 +34,7 @@ class Kafka:
     async def topic_ids(self, topics: Sequence[str]) -> dict[str, UUID]:
         return {topic: UUID(int=1) for topic in topics}
 
-    async def bounds_many(self, partitions: Sequence[Partition]) -> dict[Partition, tuple[int, int]]:
+    async def written_many(self, partitions: Iterable[Partition]) -> dict[Partition, tuple[int, int]]:
         return dict.fromkeys(partitions, (5, 10))
 
     async def read_many(

@@ -30,6 +30,9 @@ ITEMS = [
 ]
 
 
+_HIDDEN = 3
+
+
 class World:
     """Kafka in lists. ``dies_after``: so many sends, then the owner is gone."""
 
@@ -76,16 +79,22 @@ class World:
         return [asyncio.create_task(sent(run)) for run in runs]
 
     async def bounds_many(self, partitions: Sequence[Partition]) -> dict[Partition, tuple[int, int]]:
+        """A slow replica hides the newest messages."""
+        written = await self.written_many(partitions)
+        return {where: (first, max(first, end - _HIDDEN)) for where, (first, end) in written.items()}
+
+    async def written_many(self, partitions: Sequence[Partition]) -> dict[Partition, tuple[int, int]]:
         return {where: (0, len(self.logs.get(where.topic, []))) for where in partitions}
 
     async def read_many(
         self, starts: Mapping[Partition, int], bounds: Mapping[Partition, tuple[int, int]] | None = None
     ) -> AsyncIterator[list[Record]]:
+        ends = await self.bounds_many(list(starts)) if bounds is None else bounds
         for where, start in starts.items():
             log = self.logs.get(where.topic, [])
             yield [
                 Record(where.topic, 0, n, 0, m.key, m.value, tuple(m.headers))
-                for n, m in enumerate(log)
+                for n, m in enumerate(log[: ends[where][1]])
                 if n >= start
             ]
 

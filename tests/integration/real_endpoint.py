@@ -35,6 +35,7 @@ from connectors.local.processes import free_port
 from tests.faults.world import as_program
 from tests.integration.pipeline import Pipeline
 from tests.stack import stack_in
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 HOME = ROOT / ".labelstream" / "real-endpoint"
@@ -178,10 +179,11 @@ def label_all(flow: Pipeline, mode: str, asked: list[tuple[str, str]], calls: Re
     client.close()
     before, began = calls.calls, time.monotonic()
     flow.start("poller", "sink", "agents")
-    flow.wait(
-        lambda: flow.count("logs_labeled") + flow.count("dead_letters") >= len(asked),
-        f"{len(asked)} rows labelled in mode {mode}",
-    )
+
+    def done() -> int:
+        return flow.count("logs_labeled") + flow.count("dead_letters")
+
+    until(lambda: done() >= len(asked), flow.explain, measure=done, pause=1)
     took, made = time.monotonic() - began, calls.calls - before
     found = flow.rows(f"SELECT row_id, toString(label), confidence FROM {flow.database}.logs_labeled")
     dead = flow.count("dead_letters")

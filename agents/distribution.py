@@ -27,6 +27,7 @@ _NOT_REPORTED = -9000.0
 # rounding.
 _MARGIN = 0.01
 _BEFORE_VALUE = re.compile(r'"label"\s*:\s*"')
+_AFTER = " \n\t},"  # what may follow the value of an object
 _IN_NAME = re.compile(r"[A-Za-z0-9_.-]")
 _LETTER = re.compile(r"[^\w]*([A-Za-z])(?:[^\w]*|[).:\]]\s.*)", re.DOTALL)
 
@@ -104,21 +105,23 @@ def _along(
             continue
         reported = _reported(token)
         own, first = token.token, not done
-        piece = _piece(own, before, first=first, fold=fold)
-        if own not in reported or label not in _members(names, done, *piece):
+        written_on, closed, _ = _piece(own, before, first=first, fold=fold)
+        if own not in reported or label not in _members(names, done, written_on, closed):
             return UNKNOWN
         if _is_placeholder(token) and len(_members(names, done, "", False)) > 1:
             return UNKNOWN  # it decides between labels
         for text, chance in reported.items():
-            other = _piece(text, before, first=first, fold=fold)
-            fitting = _members(names, done, *other, plain=True) if text != own and any(other) else ()
+            value, ends, after = _piece(text, before, first=first, fold=fold)
+            if text == own or not (value or ends) or after.strip(_AFTER):
+                continue
+            fitting = _members(names, done, value, ends, plain=True)
             # The label's own other spellings count only if they are reported to its end.
-            if len(fitting) == 1 and (fitting[0] != label or len(done) + len(other[0]) >= len(label)):
+            if len(fitting) == 1 and (fitting[0] != label or len(done) + len(value) >= len(label)):
                 chances[fitting[0]] += share * chance
         share *= reported[own]
-        done += piece[0]
+        done += written_on
         before = ""
-        if piece[1] or (len(done) >= len(label) and len(_members(names, done, "", False)) < 2):
+        if closed or (len(done) >= len(label) and len(_members(names, done, "", False)) < 2):
             chances[label] += share
             return _sorted(chances, label)
     return UNKNOWN  # the answer ends before it is clear which label it is
@@ -157,16 +160,16 @@ def _reported(token: AnswerToken) -> dict[str, float]:
     return chances if sum(chances.values()) <= 1 + _MARGIN else {}
 
 
-def _piece(text: str, before: str, *, first: bool, fold: bool) -> tuple[str, bool]:
-    """The part of the value in a token, and whether the token ends the value. ``before``: the part of the
-    ``first`` token before the value.
+def _piece(text: str, before: str, *, first: bool, fold: bool) -> tuple[str, bool, str]:
+    """The part of the value in a token, whether the token ends the value, and what is after that. ``before``:
+    the part of the ``first`` token before the value.
     """
     if before and text.startswith(before):
         text = text[len(before) :]
     elif first:
         text = text.lstrip(' \n\t":{')
-    value, quote, _ = text.partition('"')
-    return value.casefold() if fold else value, bool(quote)
+    value, quote, after = text.partition('"')
+    return value.casefold() if fold else value, bool(quote), after
 
 
 @lru_cache(maxsize=16_384)
@@ -191,7 +194,7 @@ def _fits(rest: str, value: str, closed: bool, plain: bool) -> bool:
     if not rest or not value.startswith(rest):
         return False
     after = value[len(rest) :]
-    return not after.strip(" \n\t}") if plain else not _IN_NAME.match(after)
+    return not after.strip(_AFTER) if plain else not _IN_NAME.match(after)
 
 
 def _value_start(tokens: Sequence[AnswerToken], label: str) -> tuple[int, str] | None:

@@ -198,7 +198,7 @@ def test_a_way_on_that_need_not_end_with_the_label_tells_nothing_of_it() -> None
     tokens = [
         Token('{"label":"'),
         Token("paymen", {"paymen": 0.8}),
-        Token("t", {"t": 0.5, "t:": 0.25, 't"': 0.125}),
+        Token("t", {"t": 0.5, "t:": 0.25, 't":': 0.0625, 't"': 0.125}),
         Token('"}'),
     ]
     assert of_object(tokens, "payment", NAMES) == (0.5, ())
@@ -215,7 +215,7 @@ def told_for(tokens: list[Token], label: str) -> float:
     for token in tokens:
         for text, told in token.top:
             written = (done + text).lstrip(" ")
-            if text != token.token and written.startswith(label) and not written[len(label) :].strip('" }'):
+            if text != token.token and written.startswith(label) and not written[len(label) :].strip('" }\n'):
                 total += share * math.exp(told)
         share *= math.exp(token.logprob)
         done += token.token

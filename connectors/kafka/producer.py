@@ -30,7 +30,7 @@ from connectors.kafka.errors import SETTING, translate
 from connectors.kafka.sending.partition_sender import PartitionSender
 from streams.core.background import gathered
 from streams.core.errors import LabelstreamError, LeaseLostError, RefusedError, UnavailableError
-from streams.core.records import Outage, Outgoing, Partition, Run
+from streams.core.records import Outage, Outgoing, Partition, Run, by_partition
 from streams.core.topics import MESSAGE_BYTES
 from streams.ports.kafka import Lease
 
@@ -155,20 +155,16 @@ class LeasedProducer:
                     return await self._send_alone(message)
 
     async def send_many(self, messages: Sequence[Outgoing]) -> list[int]:
-        by_place: dict[tuple[str, int], list[int]] = {}
-        for index, message in enumerate(messages):
-            by_place.setdefault(message[:2], []).append(index)
-        runs = [
-            Run(*where, (messages[index].content for index in indices)) for where, indices in by_place.items()
-        ]
+        places = by_partition(enumerate(messages), lambda numbered: numbered[1])
+        runs = [Run.of(where, [message for _, message in found]) for where, found in places.items()]
         offsets = [0] * len(messages)
         async with self._bounded():
             sending = await self.hand_over(runs)
             # Whoever is told of a failure looks at what was written: then nothing may be under way any more.
             written = await gathered(sending)
-        for indices, batches in zip(by_place.values(), written, strict=True):
-            found = (base + at for base, count in batches for at in range(count))
-            for index, offset in zip(indices, found, strict=True):
+        for found, batches in zip(places.values(), written, strict=True):
+            taken = (base + at for base, count in batches for at in range(count))
+            for (index, _), offset in zip(found, taken, strict=True):
                 offsets[index] = offset
         return offsets
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
+
+T = TypeVar("T")
 
 
 def partitions_of(topic: str, count: int) -> list[Partition]:
@@ -102,3 +104,16 @@ class Run(NamedTuple):
     topic: str
     partition: int
     messages: Iterator[tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]]
+
+    @classmethod
+    def of(cls, where: Partition, messages: Iterable[Outgoing]) -> Run:
+        """The run of ``messages``, all for one partition."""
+        return cls(*where, (message.content for message in messages))
+
+
+def by_partition(found: Iterable[T], message_of: Callable[[T], Outgoing]) -> dict[Partition, list[T]]:
+    """``found`` by the partition that the message of each is for, in order."""
+    places: dict[Partition, list[T]] = {}
+    for one in found:
+        places.setdefault(Partition(*message_of(one)[:2]), []).append(one)
+    return places

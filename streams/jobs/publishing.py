@@ -33,7 +33,7 @@ from streams.core.context import TRACEPARENT, traceparent_of
 from streams.core.errors import RefusedError, RetryableError
 from streams.core.messages import Row
 from streams.core.outages import settled, stopped
-from streams.core.records import Outgoing, Partition, Run, partitions_of
+from streams.core.records import Outgoing, Partition, Run, by_partition, partitions_of
 from streams.core.topics import Topics
 from streams.jobs.context import JobContext
 from streams.jobs.in_flight_rows import Identity
@@ -220,12 +220,9 @@ class Publishing:
         """Send, and wait for the confirmations, apart from partitions that cannot be written now."""
         if not messages:
             return
-        places: dict[Partition, list[Outgoing]] = {}
-        for message in messages:
-            places.setdefault(Partition(*message[:2]), []).append(message)
+        places = by_partition(messages, lambda message: message)
         await self._lease.hold(self._generation)
-        runs = [Run(*where, iter([one.content for one in some])) for where, some in places.items()]
-        tasks = await self._sender.hand_over(runs)
+        tasks = await self._sender.hand_over([Run.of(*one) for one in places.items()])
         self._sending |= {
             task: (where, len(some)) for task, (where, some) in zip(tasks, places.items(), strict=True)
         }

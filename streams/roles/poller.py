@@ -12,6 +12,7 @@ from prometheus_client.metrics_core import Metric
 from connectors.clickhouse.poller.bulk_source import BulkSource
 from connectors.clickhouse.poller.lost_rows import LostRows
 from connectors.clickhouse.poller.poller import Poller
+from connectors.clickhouse.poller.publisher import written_partitions
 from connectors.kafka.admin import Admin
 from connectors.kafka.connection import connection
 from connectors.kafka.consumer import GroupConsumer, Session
@@ -22,7 +23,6 @@ from connectors.kafka.reader_positions import ReaderPositions
 from connectors.kafka.tail import TailReader
 from streams.core.availability import until_available
 from streams.core.losses import Losses
-from streams.core.records import partitions_of
 from streams.core.settings import Settings
 from streams.jobs.in_flight_rows import InFlightReader
 from streams.observability.collectors import (
@@ -56,11 +56,7 @@ async def poller(settings: Settings, health: Health) -> None:
     counts: Counter[str] = Counter()
     latency = Histogram(STAGE_LATENCY)
     active: list[Poller] = []
-    written = [
-        where
-        for topic in (topics.rows, topics.dead_letter)
-        for where in partitions_of(topic, settings.topic_partitions)
-    ]
+    written = written_partitions(topics, settings.topic_partitions)
 
     losses = Losses()
     follower = Follower(arguments, topics.cursor, losses.learn)

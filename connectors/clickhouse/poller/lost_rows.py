@@ -35,7 +35,7 @@ from streams.core.errors import (
 from streams.core.losses import Loss, Losses
 from streams.core.messages import Labeled, Row
 from streams.core.outages import settled, stopped
-from streams.core.records import Outgoing, Partition, Run
+from streams.core.records import Outgoing, Partition, Run, by_partition
 from streams.core.settings import Settings
 from streams.core.times import micros_of
 from streams.core.topics import Topics, partition_of
@@ -308,10 +308,8 @@ class LostRows:
             return True
         await self._lease.hold(self._generation)
         if not self._one_by_one:
-            places: dict[Partition, list[Outgoing]] = {}
-            for message in messages:
-                places.setdefault(Partition(*message[:2]), []).append(message)
-            runs = [Run(*where, iter([one.content for one in some])) for where, some in places.items()]
+            places = by_partition(messages, lambda message: message)
+            runs = [Run.of(*one) for one in places.items()]
             with self._failures():
                 self._sending = list(zip(await self._sender.hand_over(runs), places, strict=True))
             return await self._confirmed(search)

@@ -23,7 +23,7 @@ from streams.core.codec import decode
 from streams.core.context import TRACEPARENT, about_row
 from streams.core.errors import RefusedError, RetryableError
 from streams.core.messages import Row
-from streams.core.records import Outgoing, Partition, Run
+from streams.core.records import Outgoing, Partition, Run, by_partition, partitions_of
 from streams.core.topics import Topics
 from streams.observability.metrics import Series
 from streams.ports.kafka import BulkSender, Lease, Tail
@@ -98,18 +98,14 @@ class Publisher:
     @property
     def written(self) -> list[Partition]:
         """The partitions that the poller writes rows and dead letters to."""
-        return [
-            Partition(topic, number)
-            for topic in (self._topics.rows, self._topics.dead_letter)
-            for number in range(self._partitions)
-        ]
+        return written_partitions(self._topics, self._partitions)
 
     @property
     def fetched(self) -> list[Partition]:
         """The partitions with rows that were fetched before a poller ever ran. Later fetched rows are not the
         poller's.
         """
-        return [Partition(self._topics.replay, number) for number in range(self._partitions)]
+        return partitions_of(self._topics.replay, self._partitions)
 
     async def learn(
         self,
@@ -345,16 +341,14 @@ class Publisher:
             return one._replace(outgoing=letter), await self._sender.send(letter)
 
     def _remember(self, sent: Sequence[NamedMessage], offsets: Sequence[int], now: int) -> None:
-        places: dict[Partition, list[tuple[int, int]]] = {}
-        for one, offset in zip(sent, offsets, strict=True):
-            places.setdefault(Partition(*one.outgoing[:2]), []).append((offset, one.mark.micros))
+        places = by_partition(zip(sent, offsets, strict=True), lambda pair: pair[0].outgoing)
         if self._waited is not None:
             for one in sent:
                 self._waited.observe(one.waited)
         for where, found in places.items():
-            self._note(
-                where, min(found)[0], max(found)[0], max(micros for _, micros in found), now, len(found)
-            )
+            taken = [offset for _, offset in found]
+            newest = max(one.mark.micros for one, _ in found)
+            self._note(where, min(taken), max(taken), newest, now, len(found))
         self.published.add([one.mark for one in sent])
 
     def _note(self, where: Partition, first: int, last: int, newest: int, now: int, count: int) -> None:
@@ -363,14 +357,16 @@ class Publisher:
         self.starts.add(where, first, last, newest, now)
 
 
+def written_partitions(topics: Topics, count: int) -> list[Partition]:
+    """The partitions that a poller writes rows and dead letters to."""
+    return [where for topic in (topics.rows, topics.dead_letter) for where in partitions_of(topic, count)]
+
+
 def _runs(messages: Sequence[NamedMessage]) -> list[tuple[Run, int]]:
     """``messages`` by partition, each with its newest time, like `BulkPage.runs`."""
-    places: dict[Partition, list[NamedMessage]] = {}
-    for one in messages:
-        places.setdefault(Partition(*one.outgoing[:2]), []).append(one)
     return [
-        (Run(*where, iter([one.outgoing.content for one in found])), max(one.mark.micros for one in found))
-        for where, found in places.items()
+        (Run.of(where, [one.outgoing for one in found]), max(one.mark.micros for one in found))
+        for where, found in by_partition(messages, lambda one: one.outgoing).items()
     ]
 
 

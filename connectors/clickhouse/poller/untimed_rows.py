@@ -21,7 +21,7 @@ from streams.core.codec import encode_dead_letter
 from streams.core.context import TRACEPARENT, traceparent_of
 from streams.core.messages import DeadLetter
 from streams.core.outages import settled, stopped
-from streams.core.records import Outgoing, Partition, Run
+from streams.core.records import Outgoing, Partition, Run, by_partition
 from streams.core.text import why_skipped
 from streams.core.topics import partition_of
 from streams.ports.kafka import BulkSender
@@ -90,10 +90,8 @@ class Timeless:
     async def _hand_over(self, letters: Sequence[_Letter]) -> None:
         if not letters:
             return
-        places: dict[Partition, list[_Letter]] = {}
-        for letter in letters:
-            places.setdefault(Partition(*letter.outgoing[:2]), []).append(letter)
-        runs = [Run(*where, iter([one.outgoing.content for one in some])) for where, some in places.items()]
+        places = by_partition(letters, lambda letter: letter.outgoing)
+        runs = [Run.of(where, [one.outgoing for one in some]) for where, some in places.items()]
         tasks = await self._sender.hand_over(runs)
         marks = ([one.mark for one in some] for some in places.values())
         self._sending += zip(tasks, places, marks, strict=True)

@@ -28,7 +28,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from connectors.kafka.connection import from_any_broker
+from connectors.kafka.connection import send_to_any_broker
 from connectors.local import processes
 from connectors.local.jars import ensure_jars
 from connectors.local.kafka import KafkaNode, kafka_answers
@@ -299,7 +299,7 @@ class Cluster:
         client = AIOKafkaClient(bootstrap_servers=self.address)
         await client.bootstrap()
         try:
-            return await from_any_broker(client, lambda: client.send(client.get_random_node(), request))
+            return await send_to_any_broker(client, request)
         finally:
             await client.close()
 

@@ -15,7 +15,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
-from connectors.kafka.connection import from_any_broker
+from connectors.kafka.connection import from_any_broker, send_to_any_broker
 from connectors.kafka.errors import translate
 from connectors.kafka.protocol.topic_ids import TopicIdRequest
 from streams.core.errors import AccessError, ConfigurationError, UnavailableError
@@ -53,7 +53,7 @@ class Admin:
 
     async def topic_ids(self, topics: Sequence[str]) -> dict[str, UUID]:
         async with self._client() as client:
-            response = await _described(client, TopicIdRequest(list(topics)))
+            response = await send_to_any_broker(client, TopicIdRequest(list(topics)))
         found: dict[str, UUID] = {}
         for error_code, name, topic_id, _, _, _, _ in response.topics:
             if error_code != 0:
@@ -68,7 +68,7 @@ class Admin:
         """Those of ``names`` that exist."""
         found: dict[str, FoundTopic] = {}
         async with self._client() as client:
-            response = await _described(client, TopicIdRequest(list(names), rights=True))
+            response = await send_to_any_broker(client, TopicIdRequest(list(names), rights=True))
         async with self._admin() as admin:
             for error_code, name, topic_id, _, partitions, allowed, _ in response.topics:
                 if error_code != 0:
@@ -197,10 +197,6 @@ def refuse_other_config(found: FoundTopic, topic: Topic) -> None:
             setting="KAFKA_SASL_USERNAME",
             fix="grant the user READ and WRITE on all topics of the prefix",
         )
-
-
-async def _described(client: AIOKafkaClient, request: TopicIdRequest) -> Any:
-    return await from_any_broker(client, lambda: client.send(client.get_random_node(), request))
 
 
 async def _config(admin: AIOKafkaAdminClient, name: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder, MessageAccumulat
 from aiokafka.protocol.admin import DescribeConfigsRequest
 from aiokafka.structs import TopicPartition
 
-from connectors.kafka.connection import from_any_broker
+from connectors.kafka.connection import send_to_any_broker
 from streams.core.errors import RefusedError
 from streams.core.records import Outgoing
 
@@ -119,7 +119,7 @@ async def _ask(client: Any, topic: str) -> int | None:
     if not client.cluster.brokers():
         raise NodeNotReadyError("no broker is known")
     try:
-        answer = await from_any_broker(client, lambda: client.send(client.get_random_node(), request))
+        answer = await send_to_any_broker(client, request)
     except (IncompatibleBrokerVersion, UnsupportedVersionError):
         return None
     for error_code, _, _, _, entries in answer.resources:

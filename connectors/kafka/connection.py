@@ -84,6 +84,11 @@ def ungrouped_consumer(connection: dict[str, Any], **more: Any) -> AIOKafkaConsu
     return AIOKafkaConsumer(**connection, group_id=None, enable_auto_commit=False, **arguments)
 
 
+async def send_to_any_broker(client: AIOKafkaClient, request: Any) -> Any:
+    """The answer to a request that any broker can answer, as `from_any_broker`."""
+    return await from_any_broker(client, lambda: client.send(client.get_random_node(), request))
+
+
 async def from_any_broker(client: AIOKafkaClient, ask: Callable[[], Awaitable[T]]) -> T:
     """The answer to a question that any broker can answer.
 

@@ -129,15 +129,11 @@ class Sink:
                     reached = await self.store(batch) if batch else self._caught_up()
                 except CutError as error:
                     log.warning("sink_begins_again", reason=f"a log ends before what was read: {error}")
-                    await intake.stop()
-                    await self._letters.over()
-                    positions |= self._caught_up()
+                    await self._stop_reading(intake, positions)
                     await self._begin(intake, positions, generation)
                     continue
                 except _MadeAnewError as made_anew:
-                    await intake.stop()
-                    await self._letters.over()
-                    positions |= self._caught_up()
+                    await self._stop_reading(intake, positions)
                     positions |= {p: Commit(-1) for p in positions if p.topic in made_anew.topics}
                     self._from_the_beginning(intake, {p for p in positions if p.topic in made_anew.topics})
                     await self._begin(intake, positions, generation)
@@ -161,6 +157,12 @@ class Sink:
             await intake.stop()
             self._letters.stop()
             self._capped = {}
+
+    async def _stop_reading(self, intake: Batcher, positions: dict[Partition, Commit]) -> None:
+        """Before the sink begins again: nothing may be on its way. Advances ``positions``."""
+        await intake.stop()
+        await self._letters.over()
+        positions |= self._caught_up()
 
     def _caught_up(self) -> dict[Partition, Commit]:
         """What may be committed now, because its dead letters are confirmed."""

@@ -176,8 +176,8 @@ def _piece(text: str, before: str, *, first: bool, fold: bool) -> tuple[str, boo
 def _members(
     names: tuple[str, ...], written: str, value: str, closed: bool, *, plain: bool = False
 ) -> tuple[str, ...]:
-    """The labels that begin with ``written`` and can continue with ``value``. ``plain``: only blanks and a
-    brace may follow the label. Nobody knows how an answer goes on that was not given.
+    """The labels that begin with ``written`` and can continue with ``value``. ``plain``: only what ends
+    an object's value may follow the label. Nobody knows how an answer goes on that was not given.
     """
     return tuple(
         name

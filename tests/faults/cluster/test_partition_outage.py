@@ -95,6 +95,16 @@ class Run:
             )
         )
 
+    @asynccontextmanager
+    async def coordinated_by_others(self) -> AsyncIterator[None]:
+        """Meanwhile the broker that is killed coordinates no group; then all are whole again."""
+        await self.coordinators(*(one for one in BROKERS if one != _BROKER))
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(self._world.cluster.repair)
+            await self.coordinators(*BROKERS)
+
     async def _until(self, condition: Callable[[], bool]) -> None:
         await asyncio.to_thread(self._world.cluster.wait_for, condition, "these replicas")
 
@@ -172,8 +182,7 @@ async def test_a_partition_without_a_leader_stops_neither_worker_nor_group(
         async with run.at_work():
             await run.insert()
             await run.labelled(*range(PARTITIONS))
-            await run.coordinators(*(one for one in BROKERS if one != _BROKER))
-            try:
+            async with run.coordinated_by_others():
                 await run.insert()
                 await run.labelled(*range(PARTITIONS))
                 pids, assignments = {a.name: a.pid for a in run.actors.values()}, run.assignments()
@@ -190,9 +199,6 @@ async def test_a_partition_without_a_leader_stops_neither_worker_nor_group(
                 await run.stored("logs_augmented")
                 assert {a.name: a.pid for a in run.actors.values() if a.running} == pids
                 assert run.assignments() == assignments
-            finally:
-                await asyncio.to_thread(cluster.repair)
-                await run.coordinators(*BROKERS)
     assert await run.keys() == Counter(str(n).encode() for n in range(run.rows))
 
 
@@ -208,8 +214,7 @@ async def test_a_partition_of_the_rows_without_a_leader_keeps_no_other_rows_in_t
         async with run.at_work():
             await run.insert()
             await run.published(*range(PARTITIONS))
-            await run.coordinators(*(one for one in BROKERS if one != _BROKER))
-            try:
+            async with run.coordinated_by_others():
                 pid = poller.pid
                 await asyncio.to_thread(cluster.kill, _BROKER)
                 for _ in range(4):
@@ -231,7 +236,4 @@ async def test_a_partition_of_the_rows_without_a_leader_keeps_no_other_rows_in_t
                 await asyncio.to_thread(cluster.start, _BROKER)
                 poller.start()
                 await run.published(*range(PARTITIONS))
-            finally:
-                await asyncio.to_thread(cluster.repair)
-                await run.coordinators(*BROKERS)
     assert await run.keys() == Counter(str(n).encode() for n in range(run.rows))

@@ -31,11 +31,8 @@ from tests.unit.connectors.clickhouse.poller.fakes import (
     poll_once,
     source_row,
 )
-from tests.unit.connectors.clickhouse.poller.test_poller import arrivals
+from tests.unit.connectors.clickhouse.poller.test_poller import NOW, SECOND, arrivals
 from tests.waiting import PATIENCE
-
-SECOND = 1_000_000
-NOW = 1_800_000_000 * SECOND
 
 
 def row_to(number: int, micros: int, id_: int) -> SourceRow:

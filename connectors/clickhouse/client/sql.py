@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
 from streams.core.settings import Settings
+
+T = TypeVar("T")
+
+# A bound value is a field of a form, which a server takes up to 128 KiB (http_max_field_value_size).
+MOST_BOUND_BYTES = 60_000
+# At least so many for each item: another array that is bound beside it, of numbers, is no longer than its.
+_LEAST_ITEM_BYTES = 24
+_ESCAPED = frozenset("\\'`\t\n")
 
 
 def quoted(name: str) -> str:
@@ -23,6 +34,31 @@ def result_table(settings: Settings, table: str) -> str:
 def limited(seconds: int) -> str:
     """The end of a query that may take at most ``seconds`` on the server."""
     return f"\nSETTINGS max_execution_time = {seconds}"
+
+
+def bound_batches(items: Sequence[T], text_of: Callable[[T], str]) -> Iterator[list[T]]:
+    """``items`` in lists, in order. The texts of each list fit into one bound `Array(String)`.
+
+    An item whose text fits into no parameter is left out: no query can ask for it.
+    """
+    batch: list[T] = []
+    size = 0
+    for item in items:
+        needed = max(_bound_bytes(text_of(item)), _LEAST_ITEM_BYTES)
+        if needed > MOST_BOUND_BYTES:
+            continue
+        if size + needed > MOST_BOUND_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(item)
+        size += needed
+    if batch:
+        yield batch
+
+
+def _bound_bytes(text: str) -> int:
+    """The size of ``text`` in a bound array: quotes and a separator, and a backslash before some letters."""
+    return len(text.encode("utf-8", "surrogatepass")) + sum(map(text.count, _ESCAPED)) + 4
 
 
 def literal(value: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import result_table
+from connectors.clickhouse.client.sql import bound_batches, result_table
 from connectors.clickhouse.schema.tables import AUGMENTED, DEAD_LETTERS, LABELED
 from connectors.clickhouse.sink.stored_offsets import OffsetSet
 from streams.core.settings import Settings
@@ -15,7 +15,6 @@ from streams.core.settings import Settings
 # A row as the tables know it: its id, and its time in microseconds since 1970.
 Key = tuple[str, int]
 
-_IDS = 2_000
 _RANGES = 500
 _FROM = "created_at >= fromUnixTimestamp64Micro({first:Int64}, 'UTC')"
 _TO = "created_at <= fromUnixTimestamp64Micro({last:Int64}, 'UTC')"
@@ -35,8 +34,7 @@ async def labelled(
 ) -> set[Key]:
     """Those of ``keys`` that are labelled under ``version``."""
     found: set[Key] = set()
-    for start in range(0, len(keys), _IDS):
-        some = keys[start : start + _IDS]
+    for some in bound_batches(keys, lambda key: key[0]):
         rows = await client.rows(
             f"SELECT row_id, toUnixTimestamp64Micro(created_at) FROM {_labeled(settings)}\n"
             f"WHERE label_version = {{version:String}} AND {_FROM} AND {_TO}\n"
@@ -67,8 +65,7 @@ async def labelled_between(
 async def augmented(client: ClickHouseClient, settings: Settings, keys: Sequence[Key]) -> set[Key]:
     """Those of ``keys`` that have variants, under whatever version."""
     found: set[Key] = set()
-    for start in range(0, len(keys), _IDS):
-        some = keys[start : start + _IDS]
+    for some in bound_batches(keys, lambda key: key[0]):
         rows = await client.rows(
             "SELECT row_id, toUnixTimestamp64Micro(created_at) "
             f"FROM {result_table(settings, AUGMENTED)}\n"

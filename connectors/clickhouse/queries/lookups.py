@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import limited, quoted, result_table
+from connectors.clickhouse.client.sql import bound_batches, limited, quoted, result_table
 from connectors.clickhouse.queries.dead_letters import list_letters
 from connectors.clickhouse.schema.columns import columns_of
 from connectors.clickhouse.schema.newest import newest_first
@@ -123,8 +123,15 @@ async def _counting(
     client: ClickHouseClient, settings: Settings, query: LabelQuery, candidates: Sequence[Labeled]
 ) -> list[Labeled]:
     """Those of the candidates' rows whose label that counts fits, with it."""
-    if not candidates:
-        return []
+    found: list[Labeled] = []
+    for some in bound_batches(candidates, lambda one: one.row_id):
+        found += await _counting_of(client, settings, query, some)
+    return found
+
+
+async def _counting_of(
+    client: ClickHouseClient, settings: Settings, query: LabelQuery, candidates: Sequence[Labeled]
+) -> list[Labeled]:
     conditions, given = _conditions(query)
     rows = f"{_AT.format('>=', 'first')} AND {_AT.format('<=', 'last')} AND row_id IN {{ids:Array(String)}}"
     source = f"{result_table(settings, CURRENT)} WHERE {rows}"

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import result_table
+from connectors.clickhouse.client.sql import bound_batches, result_table
 from connectors.clickhouse.queries.dead_letters import list_letters
 from connectors.clickhouse.schema.tables import AUGMENTED, DEAD_LETTERS, LABELED
 from connectors.clickhouse.sink.batch import to_batch
@@ -17,8 +17,6 @@ from streams.core.errors import UndecodableError
 from streams.core.messages import Augmented, DeadLetter, Labeled
 from streams.core.records import Record
 from streams.core.settings import Settings
-
-_BATCH = 10_000
 
 
 @dataclass(frozen=True)
@@ -44,12 +42,12 @@ async def resolved_letters(
     for table, column in ((LABELED, "labeled_at"), (AUGMENTED, "augmented_at")):
         ids = sorted({one.row_id for one in letters if one.row_id})
         rows: list[tuple[Any, ...]] = []
-        for start in range(0, len(ids), _BATCH):
+        for some in bound_batches(ids, str):
             rows += await client.rows(
                 f"SELECT row_id, max({column}), max(_stored_at) "
                 f"FROM {result_table(settings, table)} "
                 "WHERE row_id IN {ids:Array(String)} GROUP BY row_id",
-                {"ids": ids[start : start + _BATCH]},
+                {"ids": some},
             )
         found[table] = {row_id: made for row_id, made, _ in rows}
         found[f"{table} stored"] = {row_id: stored for row_id, _, stored in rows}

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import limited, result_table
+from connectors.clickhouse.client.sql import bound_batches, limited, result_table
 from connectors.clickhouse.queries.lookups import messages_of
 from connectors.clickhouse.schema.newest import newness
 from connectors.clickhouse.schema.tables import CURRENT, LABELED
@@ -48,23 +48,23 @@ async def current_of(
     Raises:
         UnavailableError, ConfigurationError: as the client.
     """
-    if not places:
-        return {}
-    micros = [micros_of(place.created_at) for place in places]
-    given: dict[str, Any] = {
-        "first": min(micros),
-        "last": max(micros),
-        "ids": sorted({place.row_id for place in places}),
-    }
-    found = await messages_of(
-        client,
-        Labeled,
-        f"{result_table(settings, CURRENT)}\n"
-        "WHERE created_at >= fromUnixTimestamp64Micro({first:Int64}, 'UTC')\n"
-        "    AND created_at <= fromUnixTimestamp64Micro({last:Int64}, 'UTC')\n"
-        "    AND row_id IN {ids:Array(String)}",
-        given,
-    )
+    found: list[Labeled] = []
+    for some in bound_batches(places, lambda place: place.row_id):
+        micros = [micros_of(place.created_at) for place in some]
+        given: dict[str, Any] = {
+            "first": min(micros),
+            "last": max(micros),
+            "ids": sorted({place.row_id for place in some}),
+        }
+        found += await messages_of(
+            client,
+            Labeled,
+            f"{result_table(settings, CURRENT)}\n"
+            "WHERE created_at >= fromUnixTimestamp64Micro({first:Int64}, 'UTC')\n"
+            "    AND created_at <= fromUnixTimestamp64Micro({last:Int64}, 'UTC')\n"
+            "    AND row_id IN {ids:Array(String)}",
+            given,
+        )
     wanted = set(places)
     at = {Place(one.created_at, one.row_id): one for one in found}
     return {place: one for place, one in at.items() if place in wanted and not (by_models and is_human(one))}
@@ -123,14 +123,14 @@ async def labels_under(
     """The labels of ``version`` of rows with these ids, by id and time. Raises as `least_sure`."""
     found: dict[str, dict[datetime, str]] = {}
     ids = sorted(set(row_ids))
-    for start in range(0, len(ids), _PAGE):
+    for some in bound_batches(ids, str):
         rows = await client.rows(
             "SELECT row_id, toUnixTimestamp64Micro(created_at), "
             f"argMax(toString(label), {newness('labeled_at')})\n"
             f"FROM {result_table(settings, LABELED)}\n"
             "WHERE label_version = {version:String} AND row_id IN {ids:Array(String)}\n"
             f"GROUP BY row_id, created_at{_LIMITS}",
-            {"version": version, "ids": ids[start : start + _PAGE]},
+            {"version": version, "ids": some},
         )
         for row_id, at, label in rows:
             found.setdefault(str(row_id), {})[moment(int(at))] = str(label)

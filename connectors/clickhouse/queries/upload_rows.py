@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import quoted, result_table
+from connectors.clickhouse.client.sql import bound_batches, quoted, result_table
 from connectors.clickhouse.queries.label_versions import PROMOTED
 from connectors.clickhouse.schema.newest import newest_first
 from connectors.clickhouse.schema.tables import AUGMENTED, DEAD_LETTERS, LABELED, VERSIONS
@@ -102,18 +102,16 @@ async def labels_of(
     Raises:
         UnavailableError, AccessError.
     """
-    if not rows:
-        return {}
-    only, given = "", _range(rows)
-    if version is not None:
-        only, given = "AND label_version = {version:String}", {**given, "version": version}
-    answer = await client.rows(
-        "SELECT row_id, toString(label), confidence, toString(label_version), toString(model),\n"
-        f"    toUnixTimestamp64Micro(labeled_at) FROM {result_table(settings, LABELED)}\n"
-        f"WHERE {_IN_RANGE} {only}\n"
-        f"ORDER BY {newest_first('labeled_at')} LIMIT 1 BY created_at, row_id, label_version",
-        given,
-    )
+    only = "" if version is None else "AND label_version = {version:String}"
+    answer: list[tuple[Any, ...]] = []
+    for some in bound_batches(rows, _id_of):
+        answer += await client.rows(
+            "SELECT row_id, toString(label), confidence, toString(label_version), toString(model),\n"
+            f"    toUnixTimestamp64Micro(labeled_at) FROM {result_table(settings, LABELED)}\n"
+            f"WHERE {_IN_RANGE} {only}\n"
+            f"ORDER BY {newest_first('labeled_at')} LIMIT 1 BY created_at, row_id, label_version",
+            _range(some) | ({} if version is None else {"version": version}),
+        )
     found: dict[str, Label] = {}
     for row_id, *fields in answer:
         label = Label(*fields)
@@ -134,14 +132,14 @@ async def variants_of(
     Raises:
         UnavailableError, AccessError.
     """
-    if not rows:
-        return {}
-    answer = await client.rows(
-        "SELECT row_id, toString(label_version), variants "
-        f"FROM {result_table(settings, AUGMENTED)} WHERE {_IN_RANGE}\n"
-        f"ORDER BY {newest_first('augmented_at')} LIMIT 1 BY created_at, row_id, label_version",
-        _range(rows),
-    )
+    answer: list[tuple[Any, ...]] = []
+    for some in bound_batches(rows, _id_of):
+        answer += await client.rows(
+            "SELECT row_id, toString(label_version), variants "
+            f"FROM {result_table(settings, AUGMENTED)} WHERE {_IN_RANGE}\n"
+            f"ORDER BY {newest_first('augmented_at')} LIMIT 1 BY created_at, row_id, label_version",
+            _range(some),
+        )
     return {(row_id, version): list(variants) for row_id, version, variants in answer}
 
 
@@ -151,15 +149,17 @@ async def given_up_of(client: ClickHouseClient, settings: Settings, ids: Sequenc
     Raises:
         UnavailableError, AccessError.
     """
-    if not ids:
-        return {}
-    rows = await client.rows(
-        "SELECT row_id, any(toString(reason)) "
-        f"FROM {result_table(settings, DEAD_LETTERS)}\n"
-        f"WHERE {_GIVEN_UP} AND row_id IN {{ids:Array(String)}} GROUP BY row_id",
-        {"ids": list(ids)},
-    )
-    return dict(rows)
+    found: dict[str, str] = {}
+    for some in bound_batches(ids, str):
+        found |= dict(
+            await client.rows(
+                "SELECT row_id, any(toString(reason)) "
+                f"FROM {result_table(settings, DEAD_LETTERS)}\n"
+                f"WHERE {_GIVEN_UP} AND row_id IN {{ids:Array(String)}} GROUP BY row_id",
+                {"ids": some},
+            )
+        )
+    return found
 
 
 _IN_RANGE = (
@@ -168,10 +168,13 @@ _IN_RANGE = (
 )
 
 
-def _range(rows: Iterable[tuple[str, int]]) -> dict[str, Any]:
-    every = list(rows)
+def _range(rows: Sequence[tuple[str, int]]) -> dict[str, Any]:
     return {
-        "first": min(micros for _, micros in every),
-        "last": max(micros for _, micros in every),
-        "ids": [row_id for row_id, _ in every],
+        "first": min(micros for _, micros in rows),
+        "last": max(micros for _, micros in rows),
+        "ids": [row_id for row_id, _ in rows],
     }
+
+
+def _id_of(row: tuple[str, int]) -> str:
+    return row[0]

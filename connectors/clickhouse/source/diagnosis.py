@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.client.sql import bound_batches
 from connectors.clickhouse.source.inspection import FoundTable
 from connectors.clickhouse.source.shape import Shape
 from streams.core.errors import ConfigurationError
@@ -146,13 +147,15 @@ async def _again(
         return []
     times, ties = [row[0] for row in rows], [row[1].hex().upper() for row in rows]
     read = shape.select(_COLUMNS, min(times), max(times) + 1)
-    return _rows(
-        await client.columns(
+    found: list[tuple[Any, ...]] = []
+    for some in bound_batches(ties, str):
+        columns = await client.columns(
             f"SELECT * FROM ({read.subquery}) WHERE hex(tie) IN {{ties:Array(String)}}",
-            {**read.parameters, "ties": ties},
+            {**read.parameters, "ties": some},
             strings_as_bytes=True,
         )
-    )
+        found += _rows(columns)
+    return found
 
 
 def _rows(columns: Iterable[Any]) -> list[tuple[Any, ...]]:

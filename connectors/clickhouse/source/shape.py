@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from connectors.clickhouse.source.times import TimeColumn
-from connectors.clickhouse.source.types import as_text
+from connectors.clickhouse.source.types import as_text, holds_text
 
 _PREFIX = "labelstream"
 _NULL = "CAST(NULL, 'Nullable(String)')"
+_TIE_BYTES = 1_000
 
 # The fields of a row, and their names in `Select.subquery`. `size`: bytes of the text.
 FIELDS = {
@@ -155,11 +156,20 @@ class Shape:
 
     @property
     def _tie(self) -> str:
-        """SQL: what orders rows of the same time: the id, or a hash of user and text."""
+        """SQL: what orders rows of one time: the id, of a long one its beginning and a hash, or a hash of
+        user and text.
+        """
         # A hash of NULL is NULL, and would put all rows without a user into one.
         user = _NULL if self.user is None else self.user.text
         digest = f"hex(sipHash128(ifNull({user}, ''), ifNull({self.text.text}, '')))"
-        return digest if self.id is None else f"ifNull(nullIf({self.id.text}, ''), {digest})"
+        if self.id is None:
+            return digest
+        id_ = self.id.text
+        if holds_text(self.id.type):
+            # It is bound where reading continues behind a row, so it must be short.
+            short = f"substring({id_}, 1, {_TIE_BYTES}) || hex(sipHash128({id_}))"
+            id_ = f"if({self.id.length} > {_TIE_BYTES}, {short}, {id_})"
+        return f"ifNull(nullIf({id_}, ''), {digest})"
 
 
 def prefix_beside(columns: Collection[str]) -> str:

@@ -26,7 +26,7 @@ ALL_DAYS = 20_000
 
 class SourceRow(NamedTuple):
     """A row as the table has it. ``micros``: its time in microseconds since 1970, UTC. ``tie`` orders rows of
-    one time: the id, or a hash of user and text.
+    one time: the id, of a long one its beginning and a hash, or a hash of user and text.
     """
 
     micros: int

@@ -43,6 +43,8 @@ _TRANSPORT = frozenset(
 
 
 _MAX_QUERY = 64 * 1024 * 1024
+# ClickHouse's default of `http_max_field_value_size`.
+_MAX_FIELD = 128 * 1024
 # ClickHouse's default of `http_receive_timeout`, in seconds: a client has to send some of its body within
 # this time.
 _RECEIVE_SECONDS = 30.0
@@ -177,6 +179,8 @@ def _read_form(request: Request, body: bytes, content_type: str) -> None:
         if re.search(rb"filename=", head):
             files.append((name.group(1).decode("utf-8"), data))
         else:
+            if len(data) > _MAX_FIELD:
+                raise EngineError(1000, "HTML Form Exception: Field value too long", "POCO_EXCEPTION")
             request.params[name.group(1).decode("utf-8")] = data.decode("utf-8")
     for table, data in files:
         request.external.append(_external_table(request.params, table, data))

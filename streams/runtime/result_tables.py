@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.queries.lookups import SECONDS, row_history, search_labels
+from connectors.clickhouse.queries.lookups import row_history, search_labels
 from streams.core.errors import UnavailableError
 from streams.core.settings import Settings
 from streams.ports.lookups import LabelPage, LabelQuery, Place, RowHistory
@@ -17,6 +17,8 @@ T = TypeVar("T")
 
 
 _CONNECT_SECONDS = 3.0
+# No look may take the server's time for longer: whoever asked has gone.
+_ANSWER_SECONDS = 25.0
 
 
 class ResultTables:
@@ -43,7 +45,7 @@ class ResultTables:
         if self._resolved is None:
             found = await asyncio.to_thread(with_local_stack, self._settings)
             client = ClickHouseClient.from_settings(
-                found, connect_seconds=_CONNECT_SECONDS, answer_seconds=SECONDS + 5.0
+                found, connect_seconds=_CONNECT_SECONDS, answer_seconds=_ANSWER_SECONDS
             )
             # Former clients may be in use, and are closed at the end.
             self._clients.append(client)

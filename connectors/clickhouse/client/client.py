@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
@@ -12,10 +13,13 @@ import clickhouse_connect
 from clickhouse_connect.driver import httputil
 
 from connectors.clickhouse.client.errors import SETTING, translate
+from connectors.clickhouse.client.reading import Attempt, ReadLimits
 from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
 
 _THREADS = 4
+# So long is waited for a read to end on the server when its caller has gone.
+_END_SECONDS = 2.0
 
 
 class ClickHouseClient:
@@ -48,6 +52,7 @@ class ClickHouseClient:
             "query_retries": 0,
         }
         self._driver: Any = None
+        self._limits = ReadLimits(answer_seconds)
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="clickhouse")
 
@@ -92,8 +97,11 @@ class ClickHouseClient:
 
     async def rows(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """The result's rows."""
-        rows: list[tuple[Any, ...]] = await self._run(
-            lambda driver: list(driver.query(sql, parameters=parameters).result_rows)
+        rows: list[tuple[Any, ...]] = await self._read(
+            sql,
+            lambda driver, settings: list(
+                driver.query(sql, parameters=parameters, settings=settings).result_rows
+            ),
         )
         return rows
 
@@ -103,12 +111,27 @@ class ClickHouseClient:
         """The result's columns; with ``strings_as_bytes`` a String is returned as bytes, UTF-8 or not."""
         formats = {"String": "bytes"} if strings_as_bytes else None
 
-        def query(driver: Any) -> list[Sequence[Any]]:
-            result = driver.query(sql, parameters=parameters, query_formats=formats, column_oriented=True)
+        def query(driver: Any, settings: dict[str, Any]) -> list[Sequence[Any]]:
+            result = driver.query(
+                sql, parameters=parameters, query_formats=formats, column_oriented=True, settings=settings
+            )
             return list(result.result_columns) if result.row_count else []
 
-        columns: list[Sequence[Any]] = await self._run(query)
+        columns: list[Sequence[Any]] = await self._read(sql, query)
         return columns
+
+    def stream(
+        self, sql: str, parameters: Mapping[str, Any] | None, take: Callable[[Sequence[Any]], None]
+    ) -> None:
+        """Pass the result to ``take``, one block of columns after the other, in this thread."""
+
+        def read(driver: Any) -> None:
+            settings = self._limits.settings(driver, sql, Attempt(), timed=False)
+            with driver.query_column_block_stream(sql, parameters=parameters, settings=settings) as blocks:
+                for columns in blocks:
+                    take(columns)
+
+        self.call(read)
 
     async def insert(
         self,
@@ -146,6 +169,27 @@ class ClickHouseClient:
             await asyncio.to_thread(driver.close)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
+    async def _read(self, sql: str, call: Callable[[Any, dict[str, Any]], Any]) -> Any:
+        """``call(driver, settings)`` in a thread. Whoever is cancelled while it runs leaves nothing behind:
+        the same read may be asked for again at once.
+        """
+        attempt, driver = Attempt(), None
+
+        def read(connected: Any) -> Any:
+            nonlocal driver
+            driver, attempt.begun = connected, True
+            try:
+                return self._limits.run(connected, sql, attempt, lambda settings: call(connected, settings))
+            finally:
+                attempt.over.set()
+
+        try:
+            return await self._run(read)
+        except asyncio.CancelledError:
+            if attempt.begun and not attempt.over.is_set():
+                await _ended(attempt, driver)
+            raise
+
     async def _run(self, call: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self.call, call)
 
@@ -165,3 +209,18 @@ class ClickHouseClient:
                 )
                 self._driver = clickhouse_connect.get_client(**self._arguments, pool_mgr=pool)
             return self._driver
+
+
+async def _ended(attempt: Attempt, driver: Any) -> None:
+    """End ``attempt`` on the server. In a thread of its own: those of the pool may all be waiting."""
+    loop, over = asyncio.get_running_loop(), asyncio.Event()
+
+    def end() -> None:
+        attempt.kill(driver)
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(over.set)
+
+    threading.Thread(target=end, daemon=True, name="clickhouse-kill").start()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_END_SECONDS):
+            await over.wait()

@@ -30,8 +30,10 @@ _AWAY = {3, 32, 33, 159, 160, 198, 203, 209, 210, 225, 236, 279, 285, 319, 394, 
 # Space, files, memory, replicas, Poco's network errors: none of these depends on a row.
 SERVERS_FAULT = _AWAY | {74, 75, 76, 173, 243, 246, 254, 286, 425, 499, 571, 668, 1000}
 # A setting that we send and that the user's profile does not allow.
-READONLY = 164
-_SETTINGS = {115, READONLY, 452, 472}
+READONLY, CONSTRAINT = 164, 452
+_SETTINGS = {115, READONLY, CONSTRAINT, 472}
+# The query was ended by its own limit, or would have been.
+_TOO_LONG = {159, 160}
 # The data itself: types, conversions, sizes, constraints. The same row would be refused again.
 _DATA = {
     *(6, 8, 26, 27, 38, 41, 44, 53, 69, 70, 72, 117, 128, 130, 131, 153, 190, 321, 349, 376, 395, 407, 441),
@@ -77,6 +79,8 @@ def translate(error: BaseException) -> LabelstreamError:
             setting="CLICKHOUSE_USERNAME",
             fix="let the user's profile change it (no readonly profile, no constraint on it)",
         )
+    if code in _TOO_LONG:
+        return UnavailableError(f"ClickHouse took too long: {text}", setting=SETTING)
     if code in _OVERLOADED:
         return OverloadedError(f"ClickHouse has no room now: {text}")
     if code in _DATA or isinstance(error, driver.DataError):

@@ -31,11 +31,6 @@ def result_table(settings: Settings, table: str) -> str:
     return qualified(settings.result_database, table)
 
 
-def limited(seconds: int) -> str:
-    """The end of a query that may take at most ``seconds`` on the server."""
-    return f"\nSETTINGS max_execution_time = {seconds}"
-
-
 def bound_batches(items: Sequence[T], text_of: Callable[[T], str]) -> Iterator[list[T]]:
     """``items`` in lists, in order. The texts of each list fit into one bound `Array(String)`.
 

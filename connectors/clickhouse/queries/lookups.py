@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import bound_batches, limited, quoted, result_table
+from connectors.clickhouse.client.sql import bound_batches, quoted, result_table
 from connectors.clickhouse.queries.dead_letters import list_letters
 from connectors.clickhouse.schema.columns import columns_of
 from connectors.clickhouse.schema.newest import newest_first
@@ -22,9 +22,6 @@ from streams.ports.lookups import LabelPage, LabelQuery, Place, RowHistory
 
 L = TypeVar("L", bound=Labeled)
 
-# No look may take the server's time for longer: whoever asked has gone.
-SECONDS = 20
-_LIMITS = limited(SECONDS)
 _MOST = 1_000  # versions of one id, over all the rows that have it
 _LETTERS = 50
 # So often are candidates looked at that turn out not to be the label that counts.
@@ -62,7 +59,7 @@ async def row_history(client: ClickHouseClient, settings: Settings, row_id: str)
         return None
     current = await client.rows(
         "SELECT toUnixTimestamp64Micro(created_at), toString(label_version) FROM "
-        f"{result_table(settings, CURRENT)} WHERE row_id = {{row_id:String}} LIMIT {{most:UInt32}}{_LIMITS}",
+        f"{result_table(settings, CURRENT)} WHERE row_id = {{row_id:String}} LIMIT {{most:UInt32}}",
         given,
     )
     found = frozenset((moment(int(micros)), str(version)) for micros, version in current)
@@ -189,7 +186,7 @@ async def messages_of(client: ClickHouseClient, kind: type[L], source: str, give
         for column in columns
     )  # fmt: skip
     times = {column.name for column in columns if column.type.startswith("DateTime64")}
-    rows = await client.rows(f"SELECT {selected}\nFROM {source}{_LIMITS}", given)
+    rows = await client.rows(f"SELECT {selected}\nFROM {source}", given)
     return [_message(kind, dict(zip(names, row, strict=True)), times) for row in rows]
 
 

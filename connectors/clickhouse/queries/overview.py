@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import limited, result_table
+from connectors.clickhouse.client.sql import result_table
 from connectors.clickhouse.schema.tables import CURRENT, DEAD_LETTERS, LABELED, STORED
 from streams.core.settings import Settings
 from streams.ports.page import LabelPicture
 
-_SECONDS = 10
-_LIMITS = limited(_SECONDS)
 _DAY = 86_400 * 1_000_000
 _MOST_LABELS = 60
 BINS = 20
@@ -24,7 +22,7 @@ async def table_sizes(client: ClickHouseClient, settings: Settings) -> dict[str,
         UnavailableError, ConfigurationError: as the client.
     """
     counts = ", ".join(f"(SELECT count() FROM {result_table(settings, table)})" for table in STORED)
-    rows = await client.rows(f"SELECT {counts}{_LIMITS}")
+    rows = await client.rows(f"SELECT {counts}")
     return dict(zip(STORED, (int(number) for number in rows[0]), strict=True))
 
 
@@ -32,7 +30,7 @@ async def letter_reasons(client: ClickHouseClient, settings: Settings) -> list[t
     """Step, reason and count of the most frequent twenty."""
     rows = await client.rows(
         f"SELECT toString(step), toString(reason), count() AS n FROM {result_table(settings, DEAD_LETTERS)}\n"
-        f"GROUP BY step, reason ORDER BY n DESC, step, reason LIMIT 20{_LIMITS}"
+        f"GROUP BY step, reason ORDER BY n DESC, step, reason LIMIT 20"
     )
     return [(str(step), str(reason), int(count)) for step, reason, count in rows]
 
@@ -45,7 +43,7 @@ async def label_picture(client: ClickHouseClient, settings: Settings, now: int) 
     newest = await client.rows(
         f"SELECT toUnixTimestamp64Micro(created_at) FROM {result_table(settings, LABELED)}\n"
         "WHERE created_at <= fromUnixTimestamp64Micro({now:Int64}, 'UTC')\n"
-        f"ORDER BY created_at DESC LIMIT 1{_LIMITS}",
+        f"ORDER BY created_at DESC LIMIT 1",
         {"now": now},
     )
     if not newest:
@@ -57,7 +55,7 @@ async def label_picture(client: ClickHouseClient, settings: Settings, now: int) 
     labels = await client.rows(
         f"SELECT toString(label), countIf({since.format('>', 'day')}) AS recent, count() - recent AS before\n"
         f"FROM {result_table(settings, CURRENT)} WHERE {span}\n"
-        f"GROUP BY label ORDER BY recent DESC, before DESC, label LIMIT {_MOST_LABELS}{_LIMITS}",
+        f"GROUP BY label ORDER BY recent DESC, before DESC, label LIMIT {_MOST_LABELS}",
         given,
     )
     bins = [0] * BINS
@@ -65,7 +63,7 @@ async def label_picture(client: ClickHouseClient, settings: Settings, now: int) 
         f"SELECT least(toInt32(floor(assumeNotNull(confidence) * {BINS})), {BINS - 1}) AS bin, count()\n"
         f"FROM {result_table(settings, CURRENT)}\n"
         f"WHERE {since.format('>', 'day')} AND {since.format('<=', 'until')} AND confidence IS NOT NULL\n"
-        f"GROUP BY bin{_LIMITS}",
+        f"GROUP BY bin",
         given,
     ):
         bins[max(0, int(number))] = int(count)

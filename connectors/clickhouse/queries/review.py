@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import bound_batches, limited, result_table
+from connectors.clickhouse.client.sql import bound_batches, result_table
 from connectors.clickhouse.queries.lookups import messages_of
 from connectors.clickhouse.schema.newest import newness
 from connectors.clickhouse.schema.tables import CURRENT, LABELED
@@ -18,8 +18,6 @@ from streams.core.times import micros_of, moment
 from streams.ports.lookups import Place
 from streams.ports.review import GoldLabel, ReviewCounts
 
-_SECONDS = 20
-_LIMITS = limited(_SECONDS)
 _PAGE = 5_000
 _NOT_HUMAN = f"(label_version != '{HUMAN}' OR endsWith(model, '{UNDONE}'))"
 _UNSURE = 0.6
@@ -34,7 +32,7 @@ async def least_sure(client: ClickHouseClient, settings: Settings, most: int) ->
     rows = await client.rows(
         "SELECT toUnixTimestamp64Micro(created_at), row_id\n"
         f"FROM {result_table(settings, CURRENT)} WHERE {_NOT_HUMAN}\n"
-        f"ORDER BY confidence ASC NULLS LAST, created_at DESC, row_id LIMIT {{most:UInt32}}{_LIMITS}",
+        f"ORDER BY confidence ASC NULLS LAST, created_at DESC, row_id LIMIT {{most:UInt32}}",
         {"most": most},
     )
     return [Place(moment(int(at)), str(row_id)) for at, row_id in rows]
@@ -79,7 +77,7 @@ async def frequent_labels(client: ClickHouseClient, settings: Settings) -> list[
     """Labels, the most frequent first, at most 100. Raises as `least_sure`."""
     rows = await client.rows(
         f"SELECT toString(label), count() AS n FROM {result_table(settings, LABELED)}\n"
-        f"GROUP BY label ORDER BY n DESC, label LIMIT 100{_LIMITS}"
+        f"GROUP BY label ORDER BY n DESC, label LIMIT 100"
     )
     return [str(label) for label, _ in rows]
 
@@ -88,7 +86,7 @@ async def review_counts(client: ClickHouseClient, settings: Settings) -> ReviewC
     """How many rows have a human label, how many have none. Raises as `least_sure`."""
     rows = await client.rows(
         f"SELECT countIf(NOT {_NOT_HUMAN}), countIf({_NOT_HUMAN}), "
-        f"countIf({_NOT_HUMAN} AND confidence < {_UNSURE})\nFROM {result_table(settings, CURRENT)}{_LIMITS}"
+        f"countIf({_NOT_HUMAN} AND confidence < {_UNSURE})\nFROM {result_table(settings, CURRENT)}"
     )
     labeled, waiting, unsure = rows[0]
     return ReviewCounts(int(labeled), int(waiting), int(unsure))
@@ -104,7 +102,7 @@ async def gold_labels(client: ClickHouseClient, settings: Settings) -> AsyncIter
             f"toUnixTimestamp64Micro(labeled_at)), {newness('labeled_at')}) AS last\n"
             f"FROM {result_table(settings, LABELED)}\n"
             f"WHERE label_version = '{HUMAN}' AND (micros, row_id) > ({{at:Int64}}, {{id:String}})\n"
-            "GROUP BY created_at, row_id ORDER BY created_at, row_id LIMIT {most:UInt32}" + _LIMITS,
+            "GROUP BY created_at, row_id ORDER BY created_at, row_id LIMIT {most:UInt32}",
             {"at": after[0], "id": after[1], "most": _PAGE},
         )
         for at, row_id, last in rows:
@@ -129,7 +127,7 @@ async def labels_under(
             f"argMax(toString(label), {newness('labeled_at')})\n"
             f"FROM {result_table(settings, LABELED)}\n"
             "WHERE label_version = {version:String} AND row_id IN {ids:Array(String)}\n"
-            f"GROUP BY row_id, created_at{_LIMITS}",
+            f"GROUP BY row_id, created_at",
             {"version": version, "ids": some},
         )
         for row_id, at, label in rows:

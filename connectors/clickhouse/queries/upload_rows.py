@@ -54,13 +54,11 @@ async def settled_numbers(client: ClickHouseClient, settings: Settings, prefix: 
     def ask(table: str, where: str) -> None:
         sql = f"SELECT {number} FROM {database}.{quoted(table)} WHERE {begins} {where}"
 
-        def query(driver: Any) -> None:
-            with driver.query_column_block_stream(sql, parameters=given) as blocks:
-                for (numbers,) in blocks:
-                    for one in numbers:
-                        found.add(int(one))
+        def add(columns: Sequence[Any]) -> None:
+            for number in columns[0]:
+                found.add(int(number))
 
-        client.call(query)
+        client.stream(sql, given, add)
 
     await asyncio.to_thread(ask, LABELED, "")
     await asyncio.to_thread(ask, DEAD_LETTERS, f"AND {_GIVEN_UP}")

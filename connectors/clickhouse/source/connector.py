@@ -222,12 +222,7 @@ class ClickHouseConnector:
                 raise ConfigurationError(f"{name} is {number}", fix="give a number that is not negative")
         select = _in_own_loop(self._select(days, limit))
 
-        def read(driver: Any) -> None:
-            with driver.query_column_block_stream(select.sql, parameters=select.parameters) as blocks:
-                for columns in blocks:
-                    take(_qualified(columns))
-
-        self._client.call(read)
+        self._client.stream(select.sql, select.parameters, lambda columns: take(_qualified(columns)))
 
     async def _select(self, days: int, limit: int | None) -> Select:
         await self._table.inspect()

@@ -64,6 +64,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (polling, batcher):
         monkeypatch.setattr(module, "_AWAY_SECONDS", 0.0)
     monkeypatch.setattr(batcher, "GATHER_SECONDS", 0.0)
+    monkeypatch.setattr(batcher, "APART_SECONDS", 0.0)
 
 
 class Life:

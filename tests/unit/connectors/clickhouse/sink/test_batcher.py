@@ -35,6 +35,14 @@ class Scripted(FakeInput):
         return found
 
 
+@pytest.fixture(autouse=True)
+def batches_follow_at_once(monkeypatch: pytest.MonkeyPatch) -> float:
+    """How far apart they are otherwise."""
+    apart = intakes.APART_SECONDS
+    monkeypatch.setattr(intakes, "APART_SECONDS", 0.0)
+    return apart
+
+
 @pytest.fixture
 def kafka() -> FakeKafka:
     return FakeKafka()
@@ -86,6 +94,32 @@ async def test_what_comes_soon_after_the_first_is_of_its_batch(
     await eventually(lambda: len(intake) == 2)
     assert not batch.done()
     clock.now += intakes.GATHER_SECONDS
+    assert len(await batch) == 2
+
+
+async def test_light_traffic_is_stored_in_batches_that_are_apart(
+    kafka: FakeKafka,
+    intake: Batcher,
+    clock: Clock,
+    batches_follow_at_once: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    apart = batches_follow_at_once
+    assert 0.5 <= apart < 0.8  # two inserts a second at most, and a row is stored within one
+    monkeypatch.setattr(intakes, "APART_SECONDS", apart)
+    put(kafka, 1)
+    await eventually(lambda: len(intake) == 1)
+    clock.now += intakes.GATHER_SECONDS
+    assert len(await intake.batch()) == 1
+    intake.done(1)
+    put(kafka, 1)
+    await eventually(lambda: len(intake) == 1)
+    clock.now += apart * 0.9  # it has waited for longer than what comes first does
+    batch = asyncio.create_task(intake.batch())
+    put(kafka, 1)
+    await eventually(lambda: len(intake) == 2)
+    assert not batch.done()
+    clock.now += apart * 0.2
     assert len(await batch) == 2
 
 

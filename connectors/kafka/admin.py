@@ -4,17 +4,16 @@ same name.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
+from connectors.kafka.admin_client import AdminClient
 from connectors.kafka.connection import from_any_broker, send_to_any_broker
 from connectors.kafka.errors import translate
 from connectors.kafka.protocol.topic_ids import TopicIdRequest
@@ -42,18 +41,18 @@ _RIGHTS = {3: "read", 4: "write"}
 
 
 class Admin:
-    """Kafka administration, with one connection for each call."""
+    """Kafka administration, by ``client`` or by a client for each call."""
 
-    def __init__(self, connection: dict[str, Any]) -> None:
-        self._connection = connection
+    def __init__(self, connection: dict[str, Any], client: AdminClient | None = None) -> None:
+        self._client = client or AdminClient(connection)
 
     async def topic_id(self, topic: str) -> UUID:
         """Implements `streams.ports.kafka.TopicIds`."""
         return (await self.topic_ids([topic]))[topic]
 
     async def topic_ids(self, topics: Sequence[str]) -> dict[str, UUID]:
-        async with self._client() as client:
-            response = await send_to_any_broker(client, TopicIdRequest(list(topics)))
+        async with self._client.use() as admin:
+            response = await send_to_any_broker(admin._client, TopicIdRequest(list(topics)))
         found: dict[str, UUID] = {}
         for error_code, name, topic_id, _, _, _, _ in response.topics:
             if error_code != 0:
@@ -67,9 +66,8 @@ class Admin:
     async def find(self, names: Sequence[str]) -> dict[str, FoundTopic]:
         """Those of ``names`` that exist."""
         found: dict[str, FoundTopic] = {}
-        async with self._client() as client:
-            response = await send_to_any_broker(client, TopicIdRequest(list(names), rights=True))
-        async with self._admin() as admin:
+        async with self._client.use() as admin:
+            response = await send_to_any_broker(admin._client, TopicIdRequest(list(names), rights=True))
             for error_code, name, topic_id, _, partitions, allowed, _ in response.topics:
                 if error_code != 0:
                     continue
@@ -95,7 +93,7 @@ class Admin:
         for topic in topics.all():
             if topic.name in found:
                 refuse_other_count(found[topic.name].partitions, topic, settings)
-        async with self._admin() as admin:
+        async with self._client.use() as admin:
             brokers = len((await admin.describe_cluster())["brokers"])
             replicas = settings.topic_replication_factor or min(_REPLICAS, brokers)
             if replicas > brokers:
@@ -122,28 +120,6 @@ class Admin:
                     if code != 0 and error is not TopicAlreadyExistsError:
                         raise translate(error(f"topic {name}: {rest[0] if rest else ''}"))
         return [topic.name for topic in made]
-
-    @asynccontextmanager
-    async def _client(self) -> AsyncIterator[AIOKafkaClient]:
-        client = AIOKafkaClient(**self._connection)
-        try:
-            await client.bootstrap()
-            yield client
-        except Exception as error:
-            raise translate(error) from error
-        finally:
-            await client.close()
-
-    @asynccontextmanager
-    async def _admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
-        admin = AIOKafkaAdminClient(**self._connection)
-        try:
-            await admin.start()
-            yield admin
-        except Exception as error:
-            raise translate(error) from error
-        finally:
-            await admin.close()
 
 
 def topic_config(topic: Topic, settings: Settings, replicas: int) -> dict[str, str]:

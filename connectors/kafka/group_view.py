@@ -9,21 +9,21 @@ from __future__ import annotations
 from typing import Any
 
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocol
 from aiokafka.errors import NoError, for_code
 
-from connectors.kafka.errors import translate
+from connectors.kafka.admin_client import AdminClient
 from connectors.kafka.protocol.describe_group import DescribeGroup
 from connectors.kafka.tail import TailReader
 from streams.core.records import Partition
 
 
 class GroupView:
-    """A view of one group, with a new connection for each query."""
+    """A view of one group, by ``client`` or by a client for each query."""
 
-    def __init__(self, connection: dict[str, Any], group: str) -> None:
-        self._connection = connection
+    def __init__(self, connection: dict[str, Any], group: str, client: AdminClient | None = None) -> None:
+        self._client = client or AdminClient(connection)
+        self._tail = TailReader(connection, self._client)
         self._group = group
 
     async def assigned(self, member: str) -> frozenset[Partition]:
@@ -41,7 +41,7 @@ class GroupView:
             UnavailableError, AccessError.
         """
         committed = await self._committed(member)
-        bounds = await TailReader(self._connection).bounds_many(list(committed))
+        bounds = await self._tail.bounds_many(list(committed))
         return {
             where: end - max(committed[where], first)
             for where, (first, end) in bounds.items()
@@ -50,9 +50,7 @@ class GroupView:
 
     async def _committed(self, member: str) -> dict[Partition, int]:
         """The committed offset of each partition of ``member``; -1 for none."""
-        admin = AIOKafkaAdminClient(**self._connection)
-        try:
-            await admin.start()
+        async with self._client.use() as admin:
             node = await admin.find_coordinator(self._group)
             answer = await admin._send_request(DescribeGroup(self._group), node)
             code, *_, members = answer.groups[0]
@@ -68,8 +66,4 @@ class GroupView:
             if not places:
                 return {}
             offsets = await admin.list_consumer_group_offsets(self._group, node, places)
-        except Exception as error:
-            raise translate(error) from error
-        finally:
-            await admin.close()
         return {Partition(*place): at.offset if (at := offsets.get(place)) else -1 for place in places}

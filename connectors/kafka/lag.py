@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 
+from connectors.kafka.admin_client import AdminClient
 from connectors.kafka.backlog import Backlog, BacklogReader
 from connectors.kafka.connection import from_any_broker, ungrouped_consumer
 from connectors.kafka.errors import translate
@@ -52,25 +52,30 @@ class TopicLag:
 
 
 class LagReader:
-    """Reads without joining a group. Use it as an async context manager."""
+    """Reads without joining a group. Use it as an async context manager.
 
-    def __init__(self, connection: dict[str, Any]) -> None:
+    Asks by ``client``, which its owner closes, or by one of its own.
+    """
+
+    def __init__(self, connection: dict[str, Any], client: AdminClient | None = None) -> None:
         self._consumer = ungrouped_consumer(connection)
-        self._admin = AIOKafkaAdminClient(**connection)
+        self._client = client or AdminClient(connection, kept=True)
+        self._owner = client is None
         self._backlogs = BacklogReader(connection)
 
     async def __aenter__(self) -> LagReader:
         try:
-            await asyncio.gather(self._consumer.start(), self._admin.start())
+            await self._consumer.start()
         except Exception as error:
             await self.__aexit__()
             raise translate(error) from error
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await asyncio.gather(
-            self._consumer.stop(), self._admin.close(), self._backlogs.close(), return_exceptions=True
-        )
+        closing = [self._consumer.stop(), self._backlogs.close()]
+        if self._owner:
+            closing.append(self._client.close())
+        await asyncio.gather(*closing, return_exceptions=True)
 
     async def read(self, group: ConsumerGroup, *, oldest: bool = True) -> dict[str, TopicLag]:
         """For each topic that ``group`` reads; one that does not exist is omitted.
@@ -96,12 +101,10 @@ class LagReader:
         Raises:
             UnavailableError, AccessError.
         """
-        try:
-            names = list(topics)
-            there = await from_any_broker(self._admin._client, lambda: self._admin.describe_topics(names))
-            committed = await self._admin.list_consumer_group_offsets(group)
-        except Exception as error:
-            raise translate(error) from error
+        names = list(topics)
+        async with self._client.use() as admin:
+            there = await from_any_broker(admin._client, lambda: admin.describe_topics(names))
+            committed = await admin.list_consumer_group_offsets(group)
         found = {}
         for one in there:
             for part in one["partitions"]:
@@ -132,12 +135,10 @@ class LagReader:
             UnavailableError, AccessError.
         """
         found = dict.fromkeys(groups, 0)
-        try:
+        async with self._client.use() as admin:
             for group in groups:
-                node = await self._admin.find_coordinator(group)
-                answer = await self._admin._send_request(DescribeGroup(group), node)
+                node = await admin.find_coordinator(group)
+                answer = await admin._send_request(DescribeGroup(group), node)
                 for _, name, state, _, _, members in answer.groups:
                     found[name] = len(members) if state == "Stable" else 0
-        except Exception as error:
-            raise translate(error) from error
         return found

@@ -21,6 +21,7 @@ import structlog
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import for_code
 
+from connectors.kafka.admin_client import AdminClient
 from connectors.kafka.errors import translate
 from connectors.kafka.protocol.log_ends import (
     EARLIEST,
@@ -60,10 +61,10 @@ class LogEnds:
     """Checks ``partitions`` until the end of each is known."""
 
     def __init__(
-        self, connection: dict[str, Any], partitions: Iterable[Partition], others: Iterable[Partition] = ()
+        self, client: AdminClient, partitions: Iterable[Partition], others: Iterable[Partition] = ()
     ) -> None:
         """For ``others`` this does not wait until everything that is written can be read."""
-        self._connection = connection
+        self._client = client
         self._missing = set(partitions)
         self._others = set(others) - self._missing
         self._missing |= self._others
@@ -86,36 +87,28 @@ class LogEnds:
         if not self._missing:
             return
         pause, began, said = _FIRST_PAUSE, time.monotonic(), False
-        client = AIOKafkaClient(**self._connection)
-        try:
-            while True:
-                try:
-                    if found := await self._once(client):
-                        self._missing -= found.keys()
-                        pause = _FIRST_PAUSE
-                        yield found
-                except Exception as error:
-                    failed = translate(error)
-                    if not isinstance(failed, RetryableError):
-                        raise failed from error
-                    self._why = dict.fromkeys(self._missing, str(failed))
-                if not self._missing:
-                    return
-                if not said and time.monotonic() - began > _SAY_SECONDS:
-                    said = True
-                    partition, reason = next(iter(sorted(self.why().items())))
-                    log.warning(
-                        "log_end_awaited", partitions=len(self._missing), first=partition, reason=reason
-                    )
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
-        finally:
-            await client.close()
+        while True:
+            found = {}
+            try:
+                async with self._client.use() as admin:
+                    found = await self._once(admin._client)
+            except RetryableError as error:
+                self._why = dict.fromkeys(self._missing, str(error))
+            if found:
+                self._missing -= found.keys()
+                pause = _FIRST_PAUSE
+                yield found
+            if not self._missing:
+                return
+            if not said and time.monotonic() - began > _SAY_SECONDS:
+                said = True
+                partition, reason = next(iter(sorted(self.why().items())))
+                log.warning("log_end_awaited", partitions=len(self._missing), first=partition, reason=reason)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def _once(self, client: AIOKafkaClient) -> dict[Partition, tuple[int, int]]:
-        if not client.cluster.brokers():
-            await client.bootstrap()
-        elif self._moved:
+        if self._moved:
             await client.force_metadata_update()  # brokers may have new addresses
         self._moved = False
         leaders = await self._leaders(client)

@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from connectors.kafka.admin_client import AdminClient
 from connectors.kafka.connection import from_any_broker, ungrouped_consumer
 from connectors.kafka.errors import translate
 from streams.core.records import Partition
@@ -66,15 +67,21 @@ class ReaderPosition(NamedTuple):
 class ReaderPositions:
     """Reads without joining any group, with some four requests at a time, however many partitions there are.
 
-    Keeps its connections.
+    Keeps its connections. Asks by ``client``, which its owner closes, or by one of its own.
     """
 
-    def __init__(self, connection: dict[str, Any], readers: Mapping[str, Sequence[str]]) -> None:
+    def __init__(
+        self,
+        connection: dict[str, Any],
+        readers: Mapping[str, Sequence[str]],
+        client: AdminClient | None = None,
+    ) -> None:
         """``readers``: the groups that read each topic."""
         self._connection = connection
         self._readers = readers
         self._consumer: AIOKafkaConsumer | None = None
-        self._admin: AIOKafkaAdminClient | None = None
+        self._client = client or AdminClient(connection, kept=True)
+        self._owner = client is None
         self._retention: dict[str, Retention] = {}
         self._asked_at = float("-inf")
 
@@ -85,12 +92,8 @@ class ReaderPositions:
             UnavailableError, AccessError.
         """
         if time.monotonic() - self._asked_at > _CONFIG_SECONDS:
-            try:
-                _, admin = await self._started()
+            async with self._client.use() as admin:
                 self._retention = await _retention(admin, list(self._readers))
-            except Exception as error:
-                await self.close()
-                raise translate(error) from error
             self._asked_at = time.monotonic()
         return self._retention
 
@@ -106,17 +109,18 @@ class ReaderPositions:
             async with asyncio.timeout(_LOOK_SECONDS):
                 return await self._look(retention, share)
         except Exception as error:
-            await self.close()
+            await self._stop()
             raise translate(error) from error
 
     async def _look(
         self, retention: Mapping[str, Retention], share: float
     ) -> dict[tuple[str, Partition], ReaderPosition]:
-        consumer, admin = await self._started()
-        places = await _places(admin, list(self._readers))
         groups = sorted({group for some in self._readers.values() for group in some})
-        # Before the ends: messages that are read meanwhile count as unread, never the other way round.
-        offsets = await asyncio.gather(*(admin.list_consumer_group_offsets(group) for group in groups))
+        async with self._client.use() as admin:
+            places = await _places(admin, list(self._readers))
+            # Before the ends: messages that are read meanwhile count as unread, never the other way round.
+            offsets = await asyncio.gather(*(admin.list_consumer_group_offsets(group) for group in groups))
+        consumer = await self._started()
         committed = dict(zip(groups, offsets, strict=True))
         first = await consumer.beginning_offsets(places)
         end = await consumer.end_offsets(places)
@@ -131,13 +135,16 @@ class ReaderPositions:
         return found
 
     async def close(self) -> None:
-        """Close the connections; the next read opens them."""
+        """Close the connections."""
+        await self._stop()
+        if self._owner:
+            await self._client.close()
+
+    async def _stop(self) -> None:
         consumer, self._consumer = self._consumer, None
-        admin, self._admin = self._admin, None
-        for one in (consumer.stop() if consumer else None, admin.close() if admin else None):
-            if one is not None:
-                with contextlib.suppress(Exception):
-                    await one
+        if consumer is not None:
+            with contextlib.suppress(Exception):
+                await consumer.stop()
 
     async def _aged(
         self,
@@ -157,13 +164,11 @@ class ReaderPositions:
         # None: every message is older.
         return {place: at.offset if at is not None else 2**63 - 1 for place, at in found.items()}
 
-    async def _started(self) -> tuple[AIOKafkaConsumer, AIOKafkaAdminClient]:
-        if self._consumer is None or self._admin is None:
-            await self.close()
+    async def _started(self) -> AIOKafkaConsumer:
+        if self._consumer is None:
             self._consumer = ungrouped_consumer(self._connection, auto_offset_reset="none")
-            self._admin = AIOKafkaAdminClient(**self._connection)
-            await asyncio.gather(self._consumer.start(), self._admin.start())
-        return self._consumer, self._admin
+            await self._consumer.start()
+        return self._consumer
 
 
 async def _places(admin: AIOKafkaAdminClient, topics: list[str]) -> list[TopicPartition]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from connectors.kafka.admin_client import AdminClient
 from connectors.kafka.connection import ungrouped_consumer
 from connectors.kafka.errors import SETTING, translate
 from connectors.kafka.log_ends import LogEnds
@@ -35,37 +36,22 @@ def to_record(message: Any) -> Record:
 
 class TailReader:
     """Implements `streams.ports.kafka.Tail`. Reads aborted transactions too, like subscribers with default
-    settings.
+    settings. Asks for offsets by ``client``, or by a client for each call.
     """
 
-    def __init__(self, connection: dict[str, Any]) -> None:
+    def __init__(self, connection: dict[str, Any], client: AdminClient | None = None) -> None:
         self._connection = connection
+        self._client = client or AdminClient(connection)
 
     async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         where = Partition(topic, partition)
         return (await self.bounds_many([where]))[where]
 
     async def bounds_many(self, partitions: Sequence[Partition]) -> dict[Partition, tuple[int, int]]:
-        if not partitions:
-            return {}
-        places = [TopicPartition(*partition) for partition in partitions]
-        async with self._consumer() as consumer:
-            try:
-                first = await consumer.beginning_offsets(places)
-                end = await consumer.end_offsets(places)
-            except Exception as error:
-                raise translate(error) from error
-        return {Partition(*place): (first[place], end[place]) for place in places}
+        return await _all(LogEnds(self._client, (), partitions))
 
     async def firsts(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
-        if not partitions:
-            return {}
-        async with self._consumer() as consumer:
-            try:
-                found = await consumer.beginning_offsets([TopicPartition(*where) for where in partitions])
-            except Exception as error:
-                raise translate(error) from error
-        return {Partition(*place): first for place, first in found.items()}
+        return {where: first for where, (first, _) in (await self.bounds_many(partitions)).items()}
 
     async def offsets_at(self, partitions: Sequence[Partition], millis: int) -> dict[Partition, int]:
         places = [TopicPartition(*partition) for partition in partitions]
@@ -80,24 +66,11 @@ class TailReader:
     async def written(
         self, partitions: Iterable[Partition], others: Iterable[Partition] = ()
     ) -> AsyncIterator[dict[Partition, tuple[int, int]]]:
-        async for found in LogEnds(self._connection, partitions, others).look():
+        async for found in LogEnds(self._client, partitions, others).look():
             yield found
 
     async def written_many(self, partitions: Iterable[Partition]) -> dict[Partition, tuple[int, int]]:
-        bounds: dict[Partition, tuple[int, int]] = {}
-        ends = LogEnds(self._connection, partitions)
-        try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                async for found in ends.look():
-                    bounds |= found
-        except TimeoutError as error:
-            partition, reason = min(ends.why().items())
-            raise UnavailableError(
-                f"{len(ends.why())} partitions cannot be read to their end, as "
-                f"{partition.topic}/{partition.partition}: {reason}",
-                setting=SETTING,
-            ) from error
-        return bounds
+        return await _all(LogEnds(self._client, partitions))
 
     async def read(self, topic: str, partition: int, start: int) -> AsyncIterator[list[Record]]:
         async for records in self.read_many({Partition(topic, partition): start}):
@@ -146,6 +119,22 @@ class TailReader:
 
     def _consumer(self) -> _Reading:
         return _Reading(self._connection)
+
+
+async def _all(ends: LogEnds) -> dict[Partition, tuple[int, int]]:
+    bounds: dict[Partition, tuple[int, int]] = {}
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            async for found in ends.look():
+                bounds |= found
+    except TimeoutError as error:
+        partition, reason = min(ends.why().items())
+        raise UnavailableError(
+            f"{len(ends.why())} partitions cannot be read to their end, as "
+            f"{partition.topic}/{partition.partition}: {reason}",
+            setting=SETTING,
+        ) from error
+    return bounds
 
 
 class _Reading:

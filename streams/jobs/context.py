@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.kafka.admin import Admin
+from connectors.kafka.admin_client import AdminClient
 from connectors.kafka.connection import connection
 from connectors.kafka.follow import Follower
 from connectors.kafka.headroom import ReaderHeadroom
@@ -33,7 +34,7 @@ async def open_context(settings: Settings) -> AsyncIterator[JobContext]:
         UnavailableError, AccessError.
     """
     arguments, topics = connection(settings), Topics(settings.topic_prefix)
-    client = ClickHouseClient.from_settings(settings)
+    client, brokers = ClickHouseClient.from_settings(settings), AdminClient(arguments, kept=True)
     jobs, losses = Jobs(), Losses()
 
     def learn(record: Record) -> None:
@@ -44,15 +45,15 @@ async def open_context(settings: Settings) -> AsyncIterator[JobContext]:
         follower = Follower(arguments, topics.cursor, learn)
         await follower.start()
         following = asyncio.create_task(follower.run())
-        readers = ReaderPositions(arguments, topics.groups.readers_of([topics.replay]))
+        readers = ReaderPositions(arguments, topics.groups.readers_of([topics.replay]), brokers)
         try:
-            async with LagReader(arguments) as lags:
+            async with LagReader(arguments, brokers) as lags:
                 yield JobContext(
                     settings,
                     topics,
                     client,
-                    TailReader(arguments),
-                    Admin(arguments),
+                    TailReader(arguments, brokers),
+                    Admin(arguments, brokers),
                     lags,
                     jobs,
                     ReaderHeadroom(readers),
@@ -63,6 +64,7 @@ async def open_context(settings: Settings) -> AsyncIterator[JobContext]:
             await asyncio.wait([following])
             await readers.close()
     finally:
+        await brokers.close()
         await client.close()
 
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Any, TypeVar
 
 from connectors.kafka.admin import Admin
+from connectors.kafka.admin_client import AdminClient
 from connectors.kafka.lag import LagReader
 from connectors.kafka.tail import TailReader
 from streams.core.codec import CREATED_AT, LABEL_VERSION, decode
@@ -113,20 +114,22 @@ class InFlightRows:
 
 
 class InFlightReader:
-    """Implements `streams.ports.kafka.InFlight`. Each call opens its own connections."""
+    """Implements `streams.ports.kafka.InFlight`. Each call opens a connection to read by."""
 
-    def __init__(self, connection: dict[str, Any], topics: Topics) -> None:
+    def __init__(self, connection: dict[str, Any], topics: Topics, client: AdminClient) -> None:
         self._connection = connection
+        self._client = client
         self._topics = topics
 
     async def of(self, partitions: Collection[int]) -> AsyncIterator[Record]:
-        async with LagReader(self._connection) as lags:
-            rows = InFlightRows(self._topics, TailReader(self._connection), lags, Admin(self._connection))
+        async with LagReader(self._connection, self._client) as lags:
+            tail = TailReader(self._connection, self._client)
+            rows = InFlightRows(self._topics, tail, lags, Admin(self._connection, self._client))
             async for record in rows.of(partitions):
                 yield record
 
     async def committed(self, group: str, topic: str) -> dict[int, int]:
-        async with LagReader(self._connection) as lags:
+        async with LagReader(self._connection, self._client) as lags:
             found = await lags.positions(group, [topic])
         return {where.partition: commit.offset for where, commit in found.items()}
 

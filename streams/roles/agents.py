@@ -14,6 +14,7 @@ from agents.augment import Augmenter
 from agents.label import cache_entry, label_spec, labeler_of
 from agents.taxonomy import load_taxonomy
 from connectors.kafka.admin import Admin
+from connectors.kafka.admin_client import AdminClient
 from connectors.kafka.backlog import BacklogReader
 from connectors.kafka.connection import connection
 from connectors.kafka.group_view import GroupView
@@ -116,8 +117,9 @@ async def _deliver(
     for name, model in models.items():
         # A worker that was paused may wake up with calls that another one has made long ago.
         model.watch(permitted=lease.held, observe=call_seconds.series(name).observe)
-    tail, admin = TailReader(arguments), Admin(arguments)
-    readers = ReaderPositions(arguments, topics.groups.readers_of(topics.groups.sink.topics))
+    brokers = AdminClient(arguments, kept=True)
+    tail, admin = TailReader(arguments, brokers), Admin(arguments, brokers)
+    readers = ReaderPositions(arguments, topics.groups.readers_of(topics.groups.sink.topics), brokers)
     writers = dict.fromkeys((topics.labeled, topics.shadow, topics.dead_letter), Labeled.made_by)
     writers[topics.augmented] = Augmented.made_by
     headroom = ReaderHeadroom(readers, size_of=producer.size_of)
@@ -145,7 +147,7 @@ async def _deliver(
     )
     data = settings.labelstream_data / "agents"
     data.mkdir(parents=True, exist_ok=True)
-    view = GroupView(arguments, group.name)
+    view = GroupView(arguments, group.name, brokers)
     worker = AgentsWorker(
         group=group.name,
         connection=arguments,
@@ -218,6 +220,7 @@ async def _deliver(
         )
     finally:
         await readers.close()
+        await brokers.close()
         log.info("agents_end", **delivery.counts)
         await producer.stop()
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from connectors.kafka.admin_client import AdminClient
 from connectors.kafka.connection import connection
 from connectors.kafka.consumer import GroupConsumer, Session
 from connectors.kafka.group_view import GroupView
@@ -31,15 +32,17 @@ async def fetcher(settings: Settings, health: Health) -> None:
     """Fetch until cancelled."""
     settings, topics = await kafka_ready(settings, health)
     arguments = connection(settings)
+    brokers = AdminClient(arguments, kept=True)
     group = GroupConsumer(arguments, topics.groups.fetcher)
-    view = GroupView(arguments, topics.groups.fetcher.name)
+    view = GroupView(arguments, topics.groups.fetcher.name, brokers)
     keeper = JobScheduler(lambda: with_local_stack(settings))
     told: dict[str, Any] = {"active": False, "fetches": 0, "rows": 0}
 
     async def work(session: Session) -> None:
         told["active"] = True
         try:
-            await Fetching(settings, topics, TailReader(arguments), keeper, group.producer, told).run(session)
+            tail = TailReader(arguments, brokers)
+            await Fetching(settings, topics, tail, keeper, group.producer, told).run(session)
         finally:
             told["active"] = False
 
@@ -53,5 +56,8 @@ async def fetcher(settings: Settings, health: Health) -> None:
     health.state = lambda: dict(told)
     health.measure = lambda: [waits_metric(keeper.waits, {topics.replay: "replay"})]
     health.working()
-    async with keeper.at_work():
-        await watched(group.run(work), Watchdog(lambda: told["fetches"], owes))
+    try:
+        async with keeper.at_work():
+            await watched(group.run(work), Watchdog(lambda: told["fetches"], owes))
+    finally:
+        await brokers.close()

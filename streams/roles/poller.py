@@ -14,6 +14,7 @@ from connectors.clickhouse.poller.lost_rows import LostRows
 from connectors.clickhouse.poller.poller import Poller
 from connectors.clickhouse.poller.publisher import written_partitions
 from connectors.kafka.admin import Admin
+from connectors.kafka.admin_client import AdminClient
 from connectors.kafka.connection import connection
 from connectors.kafka.consumer import GroupConsumer, Session
 from connectors.kafka.follow import Follower
@@ -48,10 +49,11 @@ async def poller(settings: Settings, health: Health) -> None:
     settings, topics = await kafka_ready(settings, health)
     client = await clickhouse_ready(settings, health)
     arguments = connection(settings)
-    admin = Admin(arguments)
+    brokers = AdminClient(arguments, kept=True)
+    admin, tail = Admin(arguments, brokers), TailReader(arguments, brokers)
     group = GroupConsumer(arguments, topics.groups.poller)
-    view = GroupView(arguments, topics.groups.poller.name)
-    readers = ReaderPositions(arguments, topics.groups.readers_of([topics.rows]))
+    view = GroupView(arguments, topics.groups.poller.name, brokers)
+    readers = ReaderPositions(arguments, topics.groups.readers_of([topics.rows]), brokers)
     headroom = ReaderHeadroom(readers, most=_MOST_AHEAD, size_of=group.producer.size_of)
     counts: Counter[str] = Counter()
     latency = Histogram(STAGE_LATENCY)
@@ -64,13 +66,12 @@ async def poller(settings: Settings, health: Health) -> None:
     await until_available("the cursor", follower.start)
 
     async def poll(session: Session) -> None:
-        tail = TailReader(arguments)
         lost = LostRows(
             client,
             settings,
             topics,
             losses,
-            in_flight=InFlightReader(arguments, topics),
+            in_flight=InFlightReader(arguments, topics, brokers),
             tail=tail,
             sender=group.producer,
             lease=group.lease,
@@ -123,7 +124,7 @@ async def poller(settings: Settings, health: Health) -> None:
             return ""  # it may wait for a partition; the log says so
         await client.command("SELECT 1")
         # One that begins waits for every partition that it must read first.
-        await TailReader(arguments).bounds_many(written)
+        await tail.bounds_many(written)
         return "the source table has not been looked at"
 
     def state() -> dict[str, Any]:
@@ -147,4 +148,5 @@ async def poller(settings: Settings, health: Health) -> None:
     finally:
         log.info("poller_ends", **counts)
         await readers.close()
+        await brokers.close()
         await client.close()

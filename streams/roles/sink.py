@@ -13,6 +13,7 @@ from connectors.clickhouse.schema.migrations import pending
 from connectors.clickhouse.sink.latency import StoringTime
 from connectors.clickhouse.sink.sink import Sink, writer_for
 from connectors.kafka.admin import Admin
+from connectors.kafka.admin_client import AdminClient
 from connectors.kafka.backlog import BacklogReader
 from connectors.kafka.connection import connection
 from connectors.kafka.consumer import GroupConsumer, Session
@@ -48,9 +49,10 @@ async def sink(settings: Settings, health: Health) -> None:
     await _warn_of_older_tables(client, settings)
     writer = writer_for(settings)
     arguments = connection(settings)
+    brokers = AdminClient(arguments, kept=True)
     group = GroupConsumer(arguments, topics.groups.sink)
-    view = GroupView(arguments, topics.groups.sink.name)
-    tail = TailReader(arguments)
+    view = GroupView(arguments, topics.groups.sink.name, brokers)
+    tail = TailReader(arguments, brokers)
     latency = Histogram(STAGE_LATENCY)
     versions = KnownVersions()
     follower = Follower(arguments, topics.versions, versions.learn)
@@ -62,7 +64,7 @@ async def sink(settings: Settings, health: Health) -> None:
         topics,
         sender=group.producer,
         tail=tail,
-        topic_ids=Admin(arguments),
+        topic_ids=Admin(arguments, brokers),
         lease=group.lease,
         writer=writer,
         report=losses.report,
@@ -108,6 +110,7 @@ async def sink(settings: Settings, health: Health) -> None:
         )
     finally:
         log.info("sink_ends", **storing.counts)
+        await brokers.close()
         await client.close()
         await writer.close()
 

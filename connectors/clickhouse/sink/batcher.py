@@ -76,8 +76,8 @@ class Batcher:
                 reader.exception()  # `batch` has raised it, or nobody wants to know any more
 
     async def batch(self) -> list[Record]:
-        """The oldest records: as many as there may be, or what came within GATHER_SECONDS, and not sooner than
-        APART_SECONDS after the last batch; none if nothing came for IDLE_SECONDS.
+        """The oldest records: as many as there may be, or what came within GATHER_SECONDS, but not sooner
+        than APART_SECONDS after the last batch; none if nothing came for IDLE_SECONDS.
 
         They stay here until `done`; asked again, it returns them again, with what has come since.
 

@@ -1,0 +1,88 @@
+"""One admin client for all parts of a process that ask the brokers something besides reading and writing.
+
+A new client for each question costs two connections, and with TLS and a login two handshakes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiokafka.admin import AIOKafkaAdminClient
+
+from connectors.kafka.errors import translate
+
+# A request that is not answered for so long ends its connection, and the next one gets another.
+_REQUEST_SECONDS = 10.0
+
+
+class AdminClient:
+    """aiokafka's admin client, started when it is needed. After a failure the next user gets a new one, which
+    asks the bootstrap servers where the brokers are.
+    """
+
+    def __init__(self, connection: dict[str, Any], *, kept: bool = False) -> None:
+        """``kept``: stays connected until `close`; otherwise only while somebody uses it."""
+        self._connection = connection
+        self._kept = kept
+        self._current: AIOKafkaAdminClient | None = None
+        self._starting = asyncio.Lock()
+        self._users: Counter[AIOKafkaAdminClient] = Counter()
+
+    @asynccontextmanager
+    async def use(self) -> AsyncIterator[AIOKafkaAdminClient]:
+        """The client, connected.
+
+        Raises:
+            UnavailableError, AccessError: as `connectors.kafka.errors` maps what the block raises.
+        """
+        admin = await self._started()
+        try:
+            yield admin
+        except BaseException as error:
+            # Also one who gave up waiting: the connection may be dead, and nothing has noticed it.
+            if self._current is admin:
+                self._current = None
+            if isinstance(error, Exception):
+                raise translate(error) from error
+            raise
+        finally:
+            await self._left(admin)
+
+    async def close(self) -> None:
+        """Close the connections. Whoever uses them yet closes them."""
+        self._kept = False
+        admin, self._current = self._current, None
+        if admin is not None and not self._users[admin]:
+            await admin.close()
+
+    async def _started(self) -> AIOKafkaAdminClient:
+        async with self._starting:
+            if self._current is None:
+                admin = AIOKafkaAdminClient(
+                    **self._connection, request_timeout_ms=int(_REQUEST_SECONDS * 1000)
+                )
+                try:
+                    await admin.start()
+                except BaseException as error:
+                    await admin.close()
+                    if isinstance(error, Exception):
+                        raise translate(error) from error
+                    raise
+                self._current = admin
+            self._users[self._current] += 1
+            return self._current
+
+    async def _left(self, admin: AIOKafkaAdminClient) -> None:
+        self._users[admin] -= 1
+        if self._users[admin]:
+            return
+        del self._users[admin]
+        if self._current is admin:
+            if self._kept:
+                return
+            self._current = None
+        await admin.close()

@@ -74,6 +74,7 @@ async def _raw(settings: Settings, topic: str) -> tuple[float, float]:
     producer = AIOKafkaProducer(
         bootstrap_servers=settings.kafka_bootstrap_servers,
         enable_idempotence=True,
+        compression_type="zstd",  # as labelstream's
         max_batch_size=_BATCH_BYTES,
         linger_ms=5,
     )

@@ -1,4 +1,4 @@
-"""Keep the newest label of each row, if a person gave it or the model was sure of it. Needs aiokafka.
+"""Keep the newest label of each row, if a person gave it or the model was sure of it. Needs aiokafka[zstd].
 
 A row that is labelled again takes the place of its former label; a person's label goes before those of
 models. Of two labels of one moment the later message counts: all messages about a row are in one partition.

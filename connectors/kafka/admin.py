@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, for_code
@@ -21,8 +22,12 @@ from streams.core.errors import AccessError, ConfigurationError, UnavailableErro
 from streams.core.settings import Settings
 from streams.core.topics import Topic, Topics
 
+log = structlog.get_logger()
+
 _DAY_MS = 24 * 3600 * 1000
 _REPLICAS = 3
+# As the producers compress (`sending.batch_sizes.new_batch`): so the brokers keep what they get.
+_COMPRESSION = "zstd"
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,8 @@ class Admin:
         for topic in topics.all():
             if topic.name in found:
                 refuse_other_count(found[topic.name].partitions, topic, settings)
+                if note := other_compression(found[topic.name]):
+                    log.warning("topic_compressed_again", reason=note)
         async with self._client.use() as admin:
             brokers = len((await admin.describe_cluster())["brokers"])
             replicas = settings.topic_replication_factor or min(_REPLICAS, brokers)
@@ -125,7 +132,7 @@ class Admin:
 def topic_config(topic: Topic, settings: Settings, replicas: int) -> dict[str, str]:
     """The configuration for creating ``topic``."""
     in_sync = settings.topic_min_insync_replicas or max(1, replicas - 1)
-    config = {"min.insync.replicas": str(min(in_sync, replicas))}
+    config = {"min.insync.replicas": str(min(in_sync, replicas)), "compression.type": _COMPRESSION}
     if topic.compacted:
         return config | {"cleanup.policy": "compact", "segment.ms": str(_DAY_MS)}
     return config | {
@@ -173,6 +180,17 @@ def refuse_other_config(found: FoundTopic, topic: Topic) -> None:
             setting="KAFKA_SASL_USERNAME",
             fix="grant the user READ and WRITE on all topics of the prefix",
         )
+
+
+def other_compression(found: FoundTopic) -> str:
+    """What to change on a topic that was made by hand; empty if it keeps what the producers compress."""
+    kind = found.config.get("compression.type", "producer")
+    if kind in ("producer", _COMPRESSION):
+        return ""
+    return (
+        f"{found.name} has compression.type={kind}, so that brokers undo the compression of each batch: "
+        f"kafka-configs --alter --add-config compression.type={_COMPRESSION}"
+    )
 
 
 async def _config(admin: AIOKafkaAdminClient, name: str) -> dict[str, str]:

@@ -25,8 +25,9 @@ from aiokafka.errors import (
     ProducerClosed,
 )
 
-from connectors.kafka.batch_sizes import BATCH_BYTES, BatchSizes, SizedAccumulator, new_batch, size_of
 from connectors.kafka.errors import SETTING, translate
+from connectors.kafka.sending.batch_sizes import BATCH_BYTES, BatchSizes, new_batch
+from connectors.kafka.sending.gathering import GatheringAccumulator
 from connectors.kafka.sending.partition_sender import PartitionSender
 from streams.core.background import gathered
 from streams.core.errors import LabelstreamError, LeaseLostError, RefusedError, UnavailableError
@@ -36,7 +37,6 @@ from streams.ports.kafka import Lease
 
 log = structlog.get_logger()
 
-LINGER_MS = 5
 _RETRY_SECONDS = 0.2
 _REQUEST_SECONDS = 10.0
 _STOP_SECONDS = 5.0
@@ -67,7 +67,7 @@ class LeasedProducer:
         self._sizes = BatchSizes()
 
     def size_of(self, topic: str) -> float | None:
-        """The mean size in bytes of the messages of ``topic`` so far; None without any."""
+        """The mean size in bytes of the messages of ``topic`` so far, compressed; None without any."""
         count, size = self._written.get(topic, (0, 0))
         return size / count if count else None
 
@@ -145,7 +145,6 @@ class LeasedProducer:
                 )
                 future.add_done_callback(_retrieved)
                 handed_over = True
-                self._count(message.topic, 1, size_of(message))
                 return int((await asyncio.shield(future)).offset)
             except Exception as error:
                 if _size_refused_by_broker(error) and self._current is producer:
@@ -229,7 +228,6 @@ class LeasedProducer:
                     batch._relative_offset = count
                     batch.close()
                     batches.append(_Batch(count, await _sent(producer, batch, run)))
-                    self._count(run.topic, count, batch.size())
                     await asyncio.sleep(0)  # it can go out while the next is made
                 if not over:
                     return batches
@@ -250,24 +248,24 @@ class LeasedProducer:
                 **self._connection,
                 enable_idempotence=True,
                 acks="all",
-                linger_ms=LINGER_MS,
                 max_batch_size=BATCH_BYTES,
                 max_request_size=MESSAGE_BYTES,
                 metadata_max_age_ms=60_000,
                 # A broker that stands still is given up for another leader.
                 request_timeout_ms=int(_REQUEST_SECONDS * 1000),
             )
-            queue = SizedAccumulator(
+            queue = GatheringAccumulator(
                 producer.client.cluster,
                 BATCH_BYTES,
                 0,
                 _REQUEST_SECONDS,
                 txn_manager=producer._sender._txn_manager,
-                linger_ms=LINGER_MS,
             )
             queue.sizes = self._sizes
             producer._message_accumulator = producer._sender._message_accumulator = queue
-            producer._sender = PartitionSender.take_over(producer._sender, self._lease, self.outages)
+            producer._sender = PartitionSender.take_over(
+                producer._sender, self._lease, self.outages, self._count
+            )
             try:
                 # Its tasks outlive the message that is sent first: their log lines are not about its row.
                 await asyncio.get_running_loop().create_task(producer.start(), context=Context())

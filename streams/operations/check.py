@@ -12,7 +12,13 @@ from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.poller.bulk_source import BulkSource
 from connectors.clickhouse.schema.grants import missing_tables, refuse_missing_rights
 from connectors.clickhouse.schema.migrations import refuse_other_schema
-from connectors.kafka.admin import Admin, FoundTopic, refuse_other_config, refuse_other_count
+from connectors.kafka.admin import (
+    Admin,
+    FoundTopic,
+    other_compression,
+    refuse_other_config,
+    refuse_other_count,
+)
 from connectors.kafka.connection import connection, reach
 from connectors.kafka.tail import TailReader
 from connectors.llm.cache import Shared
@@ -83,7 +89,10 @@ async def _topics(settings: Settings) -> str:
     for name, topic in found.items():
         refuse_other_count(topic.partitions, wanted[name], settings)
         refuse_other_config(topic, wanted[name])
-    return f"{len(found)} topics, {settings.topic_partitions} partitions each, may be read and written"
+    told = [f"{len(found)} topics, {settings.topic_partitions} partitions each, may be read and written"]
+    # No failure: everything works, and costs more.
+    told += [note for topic in found.values() if (note := other_compression(topic))]
+    return "; ".join(told)
 
 
 async def _retention(settings: Settings) -> str:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -66,10 +67,15 @@ class PartitionSender(AioSender):
 
     @classmethod
     def take_over(
-        cls, own: AioSender, lease: Lease | None, outages: dict[Partition, Outage]
+        cls,
+        own: AioSender,
+        lease: Lease | None,
+        outages: dict[Partition, Outage],
+        written: Callable[[str, int, int], None] = lambda topic, messages, size: None,
     ) -> PartitionSender:
         """In the place of a producer's ``own``. Sends only while ``lease`` is held; None: always. Keeps in
-        ``outages`` the partitions that wait alone; others may keep theirs there, too."""
+        ``outages`` the partitions that wait alone; others may keep theirs there, too. Tells ``written`` of
+        each batch, with its bytes as they were sent."""
         sender = cls(
             own.client,
             acks=own._acks,
@@ -81,12 +87,14 @@ class PartitionSender(AioSender):
         sender._lease = lease
         sender.client = GatedClient(own.client, sender._may_send)
         sender.held = HeldPartitions(outages)
+        sender.written = written
         return sender
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._lease: Lease | None = None
         self.held = HeldPartitions({})
+        self.written: Callable[[str, int, int], None]
         self._under_way: dict[_Lane, tuple[float, frozenset[Any]]] = {}  # since when, which partitions
         self._refreshing: asyncio.Future[Any] | None = None
 
@@ -230,7 +238,8 @@ class PartitionSender(AioSender):
         if (again := self.held.again(place)) is not None:
             return again
         batch = self._message_accumulator._batches[place][0]
-        return float("-inf") if batch._builder.closed() else float(batch._ctime + batch._linger_time)
+        at_once = batch._builder.closed() or self._message_accumulator.crowded
+        return float("-inf") if at_once else float(batch._ctime + batch._linger_time)
 
     def _until_next(self, now: float) -> float | None:
         """Seconds until something has to be looked at, whatever happens meanwhile. What is due and did not go
@@ -259,6 +268,7 @@ class _Produce(SendProduceReqHandler):
                 kind = for_code(code)
                 if kind in (NoError, DuplicateSequenceNumber):  # one of an older try was written
                     batch.done(offset, *more[:2])
+                    self._sender.written(topic, batch.record_count, batch._builder.size())
                     self._sender.held.release(batch.tp)
                 else:
                     # aiokafka tells a size that a broker refuses by the lack of a text.

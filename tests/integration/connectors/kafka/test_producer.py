@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -11,9 +12,9 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from connectors.kafka import batch_sizes
 from connectors.kafka.connection import connection
 from connectors.kafka.producer import LeasedProducer
+from connectors.kafka.sending import batch_sizes
 from connectors.kafka.tail import TailReader
 from streams.core.errors import LabelstreamError, LeaseLostError, RefusedError
 from streams.core.records import Outgoing, Partition, Run
@@ -36,6 +37,14 @@ async def topic(arguments: dict[str, Any]) -> str:
     await admin.create_topics([NewTopic(name, 2, 1, topic_configs={"max.message.bytes": "20000"})])
     await admin.close()
     return name
+
+
+_RANDOM = random.Random(1)
+
+
+def noise(size: int) -> bytes:
+    """Bytes that no compression makes fewer."""
+    return _RANDOM.randbytes(size)
 
 
 class Lease:
@@ -66,7 +75,7 @@ async def test_messages_too_large_for_the_topic_harm_no_neighbours(
 
     async def send(number: int) -> int | None:
         size = 50_000 if number % 20 == 7 else 100
-        message = Outgoing(topic, number % 2, b"%d" % number, b"x" * size)
+        message = Outgoing(topic, number % 2, b"%d" % number, noise(size))
         try:
             return await producer.send(message)
         except RefusedError:
@@ -85,7 +94,7 @@ async def test_batches_have_the_size_that_the_topic_takes(arguments: dict[str, A
     await producer.start()
     first = producer._current
     # Together ten times what a batch may have, alone and in bulk.
-    some = [Outgoing(topic, number % 2, b"a%d" % number, b"x" * 400) for number in range(1_000)]
+    some = [Outgoing(topic, number % 2, b"a%d" % number, noise(400)) for number in range(1_000)]
     alone = await asyncio.gather(*(producer.send(message) for message in some))
     assert Counter(alone) == Counter([*range(500), *range(500)])
     offsets = await producer.send_many([message._replace(key=b"b%d" % at) for at, message in enumerate(some)])
@@ -111,7 +120,7 @@ async def test_a_limit_that_somebody_changes_is_noticed(
     producer = LeasedProducer(arguments)
 
     async def send(name: str, *sizes: int) -> list[int]:
-        messages = [Outgoing(topic, 0, b"%s%d" % (name.encode(), at), b"x" * n) for at, n in enumerate(sizes)]
+        messages = [Outgoing(topic, 0, b"%s%d" % (name.encode(), at), noise(n)) for at, n in enumerate(sizes)]
         return await asyncio.gather(*(producer.send(message) for message in messages))
 
     assert sorted(await send("first", *[400] * 100)) == list(range(100))
@@ -135,7 +144,7 @@ async def test_where_nobody_tells_the_limit_a_refusal_does(
 
     monkeypatch.setattr(batch_sizes, "_ask", untold)
     producer = LeasedProducer(arguments)
-    messages = [Outgoing(topic, 0, b"%d" % number, b"x" * 400) for number in range(300)]
+    messages = [Outgoing(topic, 0, b"%d" % number, noise(400)) for number in range(300)]
     await asyncio.gather(*(producer.send(message) for message in messages))
     while producer._sizes.batch(topic) > 20_000:
         with pytest.raises(RefusedError):
@@ -228,7 +237,7 @@ async def test_runs_take_turns_and_keep_their_order(arguments: dict[str, Any], t
     await admin.create_topics([NewTopic(wide, 2, 1)])
     await admin.close()
     producer = LeasedProducer(arguments)
-    value = b"x" * 100_000
+    value = noise(100_000)
     runs = [
         Run(wide, 1, ((b"%d" % at, value, [("h", b"%d" % at)]) for at in range(25))),
         Run(wide, 0, ((b"%d" % at, None, []) for at in range(3))),
@@ -261,7 +270,7 @@ async def test_runs_take_turns_and_keep_their_order(arguments: dict[str, Any], t
 async def test_a_run_that_is_refused_leaves_the_others_written(arguments: dict[str, Any], topic: str) -> None:
     producer = LeasedProducer(arguments)
     runs = [
-        Run(topic, 0, iter([(b"large", b"x" * 50_000, [])])),
+        Run(topic, 0, iter([(b"large", noise(50_000), [])])),
         Run(topic, 1, iter([(b"small", b"x", [])])),
     ]
     large, small = await producer.hand_over(runs)
@@ -275,7 +284,7 @@ async def test_a_run_that_is_refused_leaves_the_others_written(arguments: dict[s
 async def test_a_failure_of_many_is_told_when_all_are_settled(arguments: dict[str, Any], topic: str) -> None:
     """Who hears of it looks at what was written: nothing may come later."""
     producer = LeasedProducer(arguments)
-    large = Outgoing(topic, 0, b"large", b"x" * 50_000)
+    large = Outgoing(topic, 0, b"large", noise(50_000))
     small = [Outgoing(topic, 1, b"%d" % number, b"x") for number in range(200)]
     with pytest.raises(RefusedError):
         await producer.send_many([large, *small])

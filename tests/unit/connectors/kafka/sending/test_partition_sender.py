@@ -13,18 +13,19 @@ from typing import Any
 import pytest
 from aiokafka.errors import NotEnoughReplicasError
 from aiokafka.producer import message_accumulator
-from aiokafka.producer.message_accumulator import MessageAccumulator
 from aiokafka.producer.sender import Sender as AioSender
 from aiokafka.structs import TopicPartition
 
 from connectors.kafka import gate
-from connectors.kafka.sending import partition_sender
+from connectors.kafka.sending import gathering, partition_sender
+from connectors.kafka.sending.batch_sizes import BatchSizes
+from connectors.kafka.sending.gathering import ALONE_SECONDS, GatheringAccumulator
 from connectors.kafka.sending.partition_sender import PartitionSender
 from streams.core.errors import LeaseLostError
 from streams.core.records import Outage, Partition
 
 HERE, THERE = TopicPartition("labeled", 0), TopicPartition("labeled", 1)
-LINGER = 0.005
+LINGER = ALONE_SECONDS
 HANGS = 30.0  # seconds; what is not settled by then never will be
 
 
@@ -63,9 +64,10 @@ class Sending:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.broker = Broker()
         self.outages: dict[Partition, Outage] = {}
-        self.accumulator = MessageAccumulator(
-            self.broker.cluster, 1000, 0, 40.0, linger_ms=LINGER * 1000, loop=asyncio.get_running_loop()
+        self.accumulator = GatheringAccumulator(
+            self.broker.cluster, 1000, 0, 40.0, loop=asyncio.get_running_loop()
         )
+        self.accumulator.sizes = BatchSizes()
         own = AioSender(
             self.broker,
             acks=-1,
@@ -102,7 +104,7 @@ def read_slowly(step: float, monkeypatch: pytest.MonkeyPatch) -> None:
     two looks. The event loop's own clock is the real one."""
     readings, began = itertools.count(), time.monotonic()
     clock = SimpleNamespace(monotonic=lambda: began + next(readings) * step, time=time.time)
-    for module in (message_accumulator, partition_sender):
+    for module in (message_accumulator, gathering, partition_sender):
         monkeypatch.setattr(module, "time", clock)
 
 

@@ -1,4 +1,8 @@
-"""How large a batch each topic takes: `max.message.bytes`, which the broker compares with whole batches."""
+"""How large a batch each topic takes: `max.message.bytes`, which the broker compares with whole batches.
+
+Batches are compressed as they go out. Their size is compared before that, so that no message depends on how
+well its neighbours compress.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,8 @@ from typing import Any
 
 from aiokafka.admin.config_resource import ConfigResourceType
 from aiokafka.errors import IncompatibleBrokerVersion, KafkaError, NodeNotReadyError, UnsupportedVersionError
-from aiokafka.producer.message_accumulator import BatchBuilder, MessageAccumulator, MessageBatch
+from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.protocol.admin import DescribeConfigsRequest
-from aiokafka.structs import TopicPartition
 
 from connectors.kafka.connection import send_to_any_broker
 from streams.core.errors import RefusedError
@@ -20,6 +23,7 @@ from streams.core.records import Outgoing
 BATCH_BYTES = 900_000
 _LEAST_BYTES = 16_384
 _FRAME_BYTES = 100  # at most, of a batch and of one message in it, without its headers
+_ZSTD = 4  # in the attributes of a batch
 _SETTING = "max.message.bytes"
 # So often at most a topic is asked again before a message is refused: somebody may have raised its limit.
 _AGAIN_SECONDS = 5.0
@@ -91,20 +95,9 @@ class BatchSizes:
         return self._limits.get(topic, float("inf"))
 
 
-class SizedAccumulator(MessageAccumulator):
-    """aiokafka's queue of batches, with batches of the size that their topic takes."""
-
-    sizes: BatchSizes
-
-    def _append_batch(self, builder: BatchBuilder, tp: TopicPartition) -> MessageBatch:
-        if not builder.record_count():  # made here, for single messages
-            builder = new_batch(self.sizes.batch(tp.topic))
-        return super()._append_batch(builder, tp)
-
-
 def new_batch(size: int) -> BatchBuilder:
-    """An empty batch for at most ``size`` bytes, or for one message; not compressed."""
-    return BatchBuilder(size, 0)
+    """An empty batch for at most ``size`` bytes, or for one message, that is compressed as it goes out."""
+    return BatchBuilder(size, _ZSTD)
 
 
 def size_of(message: Outgoing) -> int:

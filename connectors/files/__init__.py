@@ -1,1 +1,1 @@
-"""Files of rows: CSV, JSON lines and Parquet, read and written with bounded memory."""
+"""Files of rows: CSV, JSON lines, Parquet and workbooks, understood, read and written."""

@@ -8,18 +8,22 @@ returned line by line: its first line is broken, and reading continues with the 
 from __future__ import annotations
 
 import csv
+import re
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
 from connectors.files.lines import Line, lines, undecoded
-from connectors.files.records import Broken, FileRecord, Reading
+from connectors.files.records import Broken, FileRecord, Quoting, Reading
 
 # A quoted field may contain line ends, but not a whole file.
 _MOST_LINES = 1_000
 _MOST_CHARACTERS = 1_000_000
 _NULL = r"\N"  # as ClickHouse and MySQL write it
 _OPEN = "a quote is opened and not closed"
+_ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|.)", re.S)
+_ESCAPES = {"t": "\t", "n": "\n", "r": "\r", "b": "\b", "f": "\f", "v": "\v", "0": "", "a": "\a", "N": r"\N"}
+_RULE = re.compile(r"[-+=:| ]*[-=]{2}[-+=:| ]*")
 
 
 class _EndlessError(Exception):
@@ -29,8 +33,9 @@ class _EndlessError(Exception):
 class _Source:
     """Passes lines to the csv reader, and takes them back."""
 
-    def __init__(self, source: Iterator[Line]) -> None:
+    def __init__(self, source: Iterator[Line], *, backslash: bool) -> None:
         self._source = source
+        self._backslash = backslash
         self._back: deque[Line] = deque()
         self.taken: list[Line] = []
         self._size = 0
@@ -44,7 +49,7 @@ class _Source:
         self._size += len(line.text)
         if len(self.taken) > 1 and (len(self.taken) > _MOST_LINES or self._size > _MOST_CHARACTERS):
             raise _EndlessError
-        return line.text
+        return line.text.replace('\\"', '""') if self._backslash else line.text
 
     def begin(self) -> None:
         self.taken = []
@@ -57,15 +62,19 @@ class _Source:
 
 
 def raw_records(
-    source: Iterator[Line], delimiter: str, width: int | None = None
+    source: Iterator[Line], delimiter: str, width: int | None = None, quoting: Quoting = "doubled"
 ) -> Iterator[tuple[list[Line], list[str] | str]]:
     """The lines of each record, and its fields or the reason why it has none. Blank lines are omitted.
 
     Every other line occurs once: in a record, or alone with a reason. A record of several lines that does not
     have ``width`` fields is assumed to begin with a quote by mistake.
     """
-    given = _Source(source)
-    reader = csv.reader(given, delimiter=delimiter, strict=True)
+    if quoting == "escaped":
+        yield from _escaped(source, delimiter)
+        return
+    given = _Source(source, backslash=quoting == "backslash")
+    csv.field_size_limit(_MOST_CHARACTERS)
+    reader = csv.reader(given, delimiter=delimiter, strict=True, skipinitialspace=quoting == "spaced")
     while True:
         given.begin()
         try:
@@ -89,12 +98,40 @@ def raw_records(
             yield given.taken, fields
 
 
+def _escaped(source: Iterator[Line], delimiter: str) -> Iterator[tuple[list[Line], list[str] | str]]:
+    taken: list[Line] = []
+    for line in source:
+        taken.append(line)
+        text = line.text.rstrip("\r\n")
+        if (len(text) - len(text.rstrip("\\"))) % 2 and len(taken) < _MOST_LINES and not line.too_long:
+            continue  # the line end belongs to the value, as MySQL writes it
+        whole = "".join(one.text for one in taken).rstrip("\r\n")
+        if line.too_long:
+            yield taken, "the line is longer than a million characters"
+        elif whole and whole != r"\.":
+            fields = whole.split(delimiter)
+            yield taken, [_unescaped(field) if "\\" in field else field for field in fields]
+        taken = []
+    if taken:
+        yield taken, "the file ends with a backslash"
+
+
+def _unescaped(field: str) -> str:
+    if field == _NULL:
+        return field
+    return _ESCAPE.sub(
+        lambda found: chr(int(found[1][1:], 16)) if found[1][1:] else _ESCAPES.get(found[1], found[1]), field
+    )
+
+
 def read(path: Path, reading: Reading) -> Iterator[FileRecord | Broken]:
     """As `reading.read`."""
     width = len(reading.columns)
-    records = raw_records(lines(path, reading.encoding), reading.delimiter, width)
+    source = lines(path, reading.encoding, reading.begin)
+    records = raw_records(source, reading.delimiter, width, reading.quoting)
+    names = None
     if reading.header:
-        next(records, None)
+        _, names = next(records, (None, None))
     for number, (taken, fields) in enumerate(records, 1):
         first = taken[0]
         if isinstance(fields, str):
@@ -103,6 +140,10 @@ def read(path: Path, reading: Reading) -> Iterator[FileRecord | Broken]:
             )
         elif len(fields) != width:
             yield _miscounted(number, first, len(fields), reading)
+        elif fields == names:
+            yield Broken(number, first.number, None, None, "columns", "the names of the columns once more")
+        elif first.text[0] in "-+|=:" and _RULE.fullmatch(first.text.strip()):
+            yield Broken(number, first.number, None, None, "columns", "a line of dashes")
         else:
             wrong = next(((line, at) for line in taken if (at := undecoded(line.text)) is not None), None)
             if wrong is not None:

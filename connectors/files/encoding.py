@@ -1,4 +1,4 @@
-"""Detects the encoding of a text file: UTF-8, UTF-16, Windows-1251 or KOI8-R."""
+"""Detects the encoding of a text file: UTF-8, UTF-16, UTF-32 or a code page."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import codecs
 import re
 from pathlib import Path
 
-from streams.ports.files import Encoding
+from connectors.files.questions import Findings
+from streams.ports.files import CODE_PAGES, Encoding
 
 _CHUNK = 1_000_000
 _SAMPLE = 200_000
@@ -18,9 +19,9 @@ _STRANGE = 60
 _CASE_TURNS = re.compile("[а-яё][А-ЯЁ]")
 
 
-def encoding_of(path: Path) -> Encoding:
+def encoding_of(path: Path, findings: Findings) -> Encoding:
     """The file's encoding, by its first bytes, by which encodings it is valid in, and by the frequency of
-    letters.
+    letters. A code page is never certain.
 
     Raises:
         OSError.
@@ -29,22 +30,38 @@ def encoding_of(path: Path) -> Encoding:
         start = file.read(_SAMPLE)
     if start.startswith(codecs.BOM_UTF8):
         return "utf-8-sig"
-    if wide := utf16_of(start):
+    if wide := wide_of(start):
         return wide
     high = _high_bytes(path)
     if not high:
         return "utf-8"
+    runs = _HIGH.findall(high)
     # A few broken rows do not change the encoding.
-    whole = sum(len(found) for found in _UTF8_PAIR.findall(high))
-    if whole >= 0.8 * sum(len(found) for found in _HIGH.findall(high)):
+    if sum(len(found) for found in _UTF8_PAIR.findall(high)) >= 0.8 * sum(len(found) for found in runs):
         return "utf-8"
-    return "cp1251" if _likeness(high, "cp1251") >= _likeness(high, "koi8-r") else "koi8-r"
+    ranked = sorted(CODE_PAGES, key=lambda page: _likeness(high, page), reverse=True)
+    best = ranked[0]
+    shown = {page: _shown(runs, page) for page in ranked}
+    # Letters with marks stand alone in Western words; Cyrillic words consist of them.
+    western = sum(len(run) for run in runs) < 1.7 * len(runs)
+    if western or _likeness(high, best) < -25:
+        about = "The bytes are no UTF-8, and no Russian text in any code page. Which encoding is it?"
+        choices = ["cp1252", *ranked] if western else ranked
+        return _page(findings.ask("encoding", f"{about} {shown}", choices, choices[0]))
+    near = [page for page in ranked[1:] if _likeness(high, page) > _likeness(high, best) - 1]
+    if any(shown[page] != shown[best] for page in near):
+        about = f"The bytes are no UTF-8, and Russian text in several code pages: {shown}"
+        return _page(findings.ask("encoding", about, ranked, best))
+    findings.warn(f"The bytes are no UTF-8: read as {best}, in which the text looks most like Russian.")
+    return best
 
 
-def utf16_of(start: bytes) -> Encoding | None:
-    """UTF-16, by its byte order mark, or without one if every other byte is that of a Latin or Cyrillic code
-    page.
+def wide_of(start: bytes) -> Encoding | None:
+    """UTF-16 or UTF-32, by the byte order mark, or without one if every other byte is that of a Latin or
+    Cyrillic code page.
     """
+    if start.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "utf-32"
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     even, odd = start[0::2], start[1::2]
@@ -86,12 +103,19 @@ def _high_bytes(path: Path) -> bytes:
 
 
 def _likeness(sample: bytes, encoding: str) -> float:
-    """How similar to Russian it is: the logarithm of the letters' frequency, up to a factor."""
-    high = "".join(character for character in sample.decode(encoding, "replace") if not character.isascii())
-    score = -sum(_LETTERS.get(character, _STRANGE) for character in high.lower())
-    # In the other encoding each letter has the other case.
-    return (
-        score
-        - _STRANGE * len(_CASE_TURNS.findall(sample.decode(encoding, "replace")))
-        + sum(character.islower() for character in high)
+    """How similar to Russian it is: the logarithm of the letters' frequency a letter, up to a factor."""
+    text = sample.decode(encoding, "replace")
+    high = "".join(character for character in text if not character.isascii())
+    score = sum(character.islower() for character in high) - sum(
+        _LETTERS.get(character, _STRANGE) for character in high.lower()
     )
+    # In the wrong encoding letters have the other case.
+    return (score - _STRANGE * len(_CASE_TURNS.findall(text))) / max(1, len(high))
+
+
+def _shown(runs: list[bytes], encoding: str) -> str:
+    return " ".join(run.decode(encoding, "replace") for run in runs[:4])[:60]
+
+
+def _page(name: str) -> Encoding:
+    return next(page for page in (*CODE_PAGES, "cp1252") if page == name)

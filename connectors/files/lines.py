@@ -19,15 +19,16 @@ class Line(NamedTuple):
     too_long: bool = False
 
 
-def lines(path: Path, encoding: str) -> Iterator[Line]:
-    """The file's lines. Bytes that are invalid in ``encoding`` become lone surrogates, or U+FFFD.
+def lines(path: Path, encoding: str, begin: int = 1) -> Iterator[Line]:
+    """The file's lines from number ``begin`` on. Bytes that are invalid in ``encoding`` become lone
+    surrogates, or U+FFFD.
 
     A line ends with LF, CR LF or CR, as in Python's csv module.
 
     Raises:
         OSError.
     """
-    errors = "replace" if encoding.startswith("utf-16") else "surrogateescape"
+    errors = "replace" if encoding.startswith(("utf-16", "utf-32")) else "surrogateescape"
     with path.open(encoding=encoding, errors=errors, newline="") as file:
         number = 0
         while text := file.readline(LONGEST):
@@ -36,7 +37,8 @@ def lines(path: Path, encoding: str) -> Iterator[Line]:
             rest = text
             while too_long and rest and rest[-1] not in "\r\n":
                 rest = file.readline(LONGEST)
-            yield Line(number, text, too_long)
+            if number >= begin:
+                yield Line(number, text, too_long)
 
 
 def undecoded(text: str) -> int | None:

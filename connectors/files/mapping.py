@@ -4,21 +4,43 @@ export.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from connectors.files.times import time_in
+from connectors.files.questions import NONE, Findings
+from connectors.files.times import Dates, time_in
 from streams.core.settings import Settings
 
 ROLES = ("text", "timestamp", "id", "user", "session", "domain")
+# How programs write that there is no value.
+NULLS = frozenset(
+    {
+        "",
+        r"\N",
+        "NULL",
+        "null",
+        "NaN",
+        "nan",
+        "None",
+        "NaT",
+        "<NA>",
+        "#N/A",
+        "#Н/Д",
+        "(null)",
+        "[NULL]",
+        "<null>",
+    }
+)
 # Common names, after those in the settings and the requirements' aliases. Compared without case and
 # punctuation.
 _NAMES = {
     "text": "text querytext query message utterance question request phrase "
-    "текст запрос сообщение вопрос обращение фраза",
-    "timestamp": "ts createdat timestamp datetime time date created eventtime датавремя дата время создано",
+    "текст запрос сообщение вопрос обращение фраза текстзапроса текстобращения текстсообщения",
+    "timestamp": "ts createdat timestamp datetime time date created eventtime "
+    "датавремя датаивремя дата время создано датасоздания датаобращения",
     "id": "id rowid logid uuid ид идентификатор",
     "user": "userid user clientid customerid пользователь клиент",
     "session": "sessionid session dialogid conversationid callid сессия диалог",
@@ -39,6 +61,12 @@ _PLACES: dict[tuple[int, int], tuple[str, ...]] = {
     (6, 3): ("id", "text", "domain", "timestamp", "user", "session"),
     (7, 3): ("id", "text", "domain", "timestamp", "user", "session"),
 }
+# Which of them it is does not matter yet.
+_WAYS: tuple[Dates, ...] = ("day-month-year", "month-day-year", "excel-days")
+_TIME_WORD = re.compile(
+    r"(?<![^\W\d_])(?:date|time|datetime|timestamp|ts|dt|дата|время|created|at)(?![^\W\d_])|[a-z](?:Date|Time|At)\b",
+    re.I,
+)
 
 
 class Columns(BaseModel):
@@ -90,59 +118,141 @@ def known_names(settings: Settings) -> set[str]:
     return {name for names in names_of(settings).values() for name in names if name}
 
 
+class _Table:
+    """The columns of a file, and what its first records have in each."""
+
+    def __init__(self, columns: Sequence[str], sample: Sequence[Sequence[Any]]) -> None:
+        self.columns = columns
+        self._values = {
+            name: [row[at] for row in sample if not is_null(row[at])] for at, name in enumerate(columns)
+        }
+
+    def times(self, name: str, *, numbers: bool) -> float:
+        """The share of times. ``numbers``: a number may be one, because the name says so."""
+        values = self._values[name]
+        held = [one for one in values if numbers or not is_number(one)]
+        return sum(any(time_in(one, way) for way in _WAYS) for one in held) / max(1, len(values))
+
+    def wordiness(self, name: str) -> float:
+        """How similar to a query's text it is: long, with letters and blanks, and with different values."""
+        values = [one for one in self._values[name] if isinstance(one, str)]
+        if not values or self.times(name, numbers=False) > 0.5:
+            return 0.0
+        letters = sum(sum(character.isalpha() for character in value) for value in values) / len(values)
+        blanks = sum(" " in value.strip() for value in values) / len(values)
+        return min(letters, 100) * (0.1 + blanks) * (0.1 + len(set(values)) / len(values))
+
+
 def suggested(
-    columns: Sequence[str], sample: Sequence[Sequence[Any]], settings: Settings, *, named: bool
+    columns: Sequence[str],
+    sample: Sequence[Sequence[Any]],
+    settings: Settings,
+    findings: Findings,
+    *,
+    named: bool,
+    given: Mapping[str, str | None],
 ) -> dict[str, str]:
-    """Part and column, as far as they can be detected. ``named``: the file itself names its columns."""
-    if named:
-        found = _by_name(columns, settings)
-        time = columns.index(found["timestamp"]) if "timestamp" in found else None
-        if time is not None and sample and not any(time_in(row[time]) for row in sample):
-            del found["timestamp"]  # a column of that name without times in it
-        if "text" in found:
-            return found
-    else:
-        found = {}
-    times = [index for index in range(len(columns)) if _all(sample, index, lambda v: time_in(v) is not None)]
-    if not named and times:
-        places = _PLACES.get((len(columns), times[0]))
-        if places is not None:
-            return dict(zip(places, columns, strict=False))
-    taken = set(found.values())
-    if times and "timestamp" not in found and columns[times[0]] not in taken:
-        found["timestamp"] = columns[times[0]]
-        taken.add(columns[times[0]])
-    wordy = max(
-        (index for index in range(len(columns)) if columns[index] not in taken),
-        key=lambda index: _wordiness(sample, index),
-        default=None,
-    )
-    if wordy is not None and _wordiness(sample, wordy) > 0:
-        found["text"] = columns[wordy]
-    return found
-
-
-def _by_name(columns: Sequence[str], settings: Settings) -> dict[str, str]:
+    """Part and column, as far as they can be detected. ``named``: the file itself names its columns.
+    ``given``: what the client says.
+    """
+    table = _Table(columns, sample)
+    known = names_of(settings)
     found: dict[str, str] = {}
-    plains = [plain(column) for column in columns]
-    for role, names in names_of(settings).items():
-        for name in names:
-            if name and name in plains and columns[plains.index(name)] not in found.values():
-                found[role] = columns[plains.index(name)]
-                break
-    return found
+    if not named:
+        found = _by_place(table, findings)
+    else:
+        for role in ROLES:
+            if role not in ("text", "timestamp") and (there := _called(known[role], columns, found)):
+                found[role] = there[0]
+    found |= {role: name for role, name in given.items() if name is not None and name in columns}
+    if "timestamp" not in given and "timestamp" not in found and sample:
+        names = [*_called(known["timestamp"], columns, found), *filter(_TIME_WORD.search, columns)]
+        if time := _time(table, list(dict.fromkeys(names)) if named else [], set(found.values()), findings):
+            found["timestamp"] = time
+    if "text" not in given and "text" not in found:
+        names = _called(known["text"], columns, found)
+        sure = bool(names) and plain(names[0]) in known["text"][:3]
+        if text := _text(table, names if named else [], set(found.values()), findings, sure=sure):
+            found["text"] = text
+    return {role: found[role] for role in found if role not in given or given[role]}
 
 
-def _all(sample: Sequence[Sequence[Any]], index: int, holds: Any) -> bool:
-    values = [row[index] for row in sample if row[index] not in (None, "")]
-    return bool(values) and sum(map(holds, values)) >= 0.9 * len(values)
+def _called(names: Sequence[str], columns: Sequence[str], found: Mapping[str, str]) -> list[str]:
+    """The columns with one of ``names``, in the order of the names."""
+    plains = {plain(column): column for column in reversed(columns) if column not in found.values()}
+    return [plains[name] for name in dict.fromkeys(names) if name and name in plains]
 
 
-def _wordiness(sample: Sequence[Sequence[Any]], index: int) -> float:
-    """How similar to a query's text a column is: long, with letters and blanks, and with different values."""
-    values = [row[index] for row in sample if isinstance(row[index], str)]
-    if not values:
-        return 0.0
-    letters = sum(sum(character.isalpha() for character in value) for value in values) / len(values)
-    blanks = sum(" " in value.strip() for value in values) / len(values)
-    return letters * (0.1 + blanks) * (0.1 + len(set(values)) / len(values))
+def _by_place(table: _Table, findings: Findings) -> dict[str, str]:
+    times = [at for at, name in enumerate(table.columns) if table.times(name, numbers=False) >= 0.9]
+    places = _PLACES.get((len(table.columns), times[0])) if times else None
+    if places is None or not table.wordiness(table.columns[places.index("text")]):
+        return {}
+    findings.warn("The columns have no names: taken in the order of ClickHouse's export.")
+    return dict(zip(places, table.columns, strict=False))
+
+
+def _time(table: _Table, names: list[str], taken: set[str], findings: Findings) -> str | None:
+    names = [name for name in names if name not in taken]
+    shares = {name: table.times(name, numbers=True) for name in names}
+    if held := [name for name in names if shares[name] > 0]:
+        best = held[0] if shares[held[0]] >= 0.5 else max(held, key=lambda name: shares[name])
+        if shares[best] < 0.9:
+            findings.warn(f"Only {shares[best]:.0%} of the first values of {best!r} are times.")
+        return best
+    others = [name for name in table.columns if name not in taken and name not in names]
+    by_content = [name for name in others if table.times(name, numbers=False) >= 0.9]
+    if names and any(table._values[name] for name in names):
+        about = (
+            f"{names[0]!r} is named like a time, and no value of it can be read as one. Where is the time "
+            f"of the rows? {NONE!r}: they get the time of the upload."
+        )
+    elif len(by_content) > 1:
+        about = f"Several columns hold times: {', '.join(by_content)}. Which is the time of the rows?"
+    elif by_content:
+        findings.warn(f"The time is taken from {by_content[0]!r}, because of its values.")
+        return by_content[0]
+    elif numbers := [
+        name
+        for name in others
+        if table.times(name, numbers=True) >= 0.9 and not names and name.startswith("column")
+    ]:
+        about, by_content = f"The numbers in {numbers[0]!r} may be times. Are they?", numbers
+        answer = findings.ask("timestamp", about, [*by_content, NONE], NONE)
+        return answer if answer != NONE else None
+    else:
+        return None
+    answer = findings.ask("timestamp", about, [*by_content, NONE], by_content[0] if by_content else NONE)
+    return answer if answer != NONE else None
+
+
+def _text(table: _Table, names: list[str], taken: set[str], findings: Findings, *, sure: bool) -> str | None:
+    free = [name for name in table.columns if name not in taken]
+    wordy = {name: table.wordiness(name) for name in free}
+    ranked = sorted((name for name in free if wordy[name] > 0), key=lambda name: -wordy[name])
+    if names and (not ranked or (sure and wordy[names[0]])):
+        return names[0]
+    good = [name for name in names if wordy.get(name, 0) > 0]
+    if len(good) == 1 and (not ranked or wordy[good[0]] >= 0.4 * wordy[ranked[0]]):
+        return good[0]
+    if not ranked:
+        return None
+    rivals = [name for name in ranked if wordy[name] >= 0.4 * wordy[ranked[0]] or name in good]
+    if len(rivals) == 1:
+        if len(free) > 1:
+            findings.warn(f"The text is taken from {rivals[0]!r}, because of its values.")
+        return rivals[0]
+    about = f"Which column is the text? {', '.join(rivals)} could be."
+    return findings.ask("text", about, [*rivals, *ranked], good[0] if good else rivals[0])
+
+
+def is_null(value: object) -> bool:
+    """Whether it says that there is no value."""
+    return value is None or (isinstance(value, str) and value.strip() in NULLS)
+
+
+def is_number(value: object) -> bool:
+    """Whether it is written as a number."""
+    if isinstance(value, str):
+        return value.strip().replace(",", ".", 1).replace(".", "", 1).isdigit()
+    return isinstance(value, int | float)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from connectors.files import csv_records, jsonl_records, parquet_records
+from connectors.files import csv_records, jsonl_records, parquet_records, sheets
 from connectors.files.records import Broken, FileRecord, Reading
-from streams.ports.files import FileFormat
+from streams.ports.files import SourceFormat
 
-_READERS: dict[FileFormat, Callable[[Path, Reading], Iterator[FileRecord | Broken]]] = {
+_READERS: dict[SourceFormat, Callable[[Path, Reading], Iterator[FileRecord | Broken]]] = {
     "csv": csv_records.read,
     "jsonl": jsonl_records.read,
     "parquet": parquet_records.read,
+    "xlsx": sheets.read,
 }
 
 

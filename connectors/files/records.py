@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from streams.ports.files import Encoding, FileFormat
+from connectors.files.times import Dates
+from streams.ports.files import Encoding, SourceFormat
 
 # A single column: this character separates nothing in a file.
 ONE_COLUMN = "\x1f"
 
 
+# A quote in quotes is doubled, or has a backslash before it; blanks before a quote are left out; or, as
+# databases write TSV, a quote is a letter, and a backslash begins an escape.
+Quoting = Literal["doubled", "backslash", "spaced", "escaped"]
+
+
 class Reading(BaseModel):
-    """How a file is read. ``delimiter`` and ``header`` apply to CSV only; ``header``: the first record names
-    the columns. ``columns``: their names, in order, none twice.
+    """How a file is read. ``delimiter`` and ``quoting`` apply to CSV, ``header`` and ``begin`` to CSV and
+    workbooks; ``header``: the first record names the columns; ``begin``: the line of the first record.
+    ``columns``: their names, in order, none twice. ``clock``: the column with the time of day, if dates have
+    none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: FileFormat
+    format: SourceFormat
     encoding: Encoding = "utf-8"
     delimiter: str = Field(default=",", min_length=1, max_length=1)
     header: bool = True
     columns: tuple[str, ...] = ()
+    quoting: Quoting = "doubled"
+    begin: int = 1
+    sheet: str | None = None
+    dates: Dates = "plain"
+    clock: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +49,13 @@ class FileRecord:
     number: int
     line: int
     values: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A value that is damaged: it costs its record, if its column is used."""
+
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)

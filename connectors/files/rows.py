@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import orjson
-
-from connectors.files.mapping import Columns
+from connectors.files.mapping import NULLS, Columns, is_null
+from connectors.files.parquet_records import read as read_parquet
 from connectors.files.reading import read
-from connectors.files.records import Broken, FileRecord, Reading
+from connectors.files.records import Broken, FileRecord, Reading, Unreadable
 from connectors.files.times import time_in
 from streams.core.messages import Row
 from streams.core.text import clean, why_skipped
 
 ROW_ID = "upload"
+_OLD = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class FileRow:
 
 
 class Rows:
-    """The rows of one file under one mapping."""
+    """The rows of one file under one mapping. ``notes``: how often something doubtful occurred so far."""
 
     def __init__(
         self,
@@ -55,6 +57,10 @@ class Rows:
         self._digest = digest
         self._time = time
         self._least_bytes = least_bytes
+        self._late = time + timedelta(days=2)
+        self._typed = reading.format in ("parquet", "jsonl")
+        self._clock = reading.columns.index(reading.clock) if reading.clock else None
+        self.notes: Counter[str] = Counter()
         self._at = {
             role: reading.columns.index(name)
             for role, name in columns.model_dump().items()
@@ -67,21 +73,35 @@ class Rows:
         Raises:
             OSError, RefusedError: as `reading.read`.
         """
-        for record in read(self._path, self._reading):
+        if self._reading.format == "parquet":
+            used = {self._reading.columns[at] for at in self._at.values()} | {self._reading.clock or ""}
+            records = read_parquet(self._path, self._reading, used)
+        else:
+            records = read(self._path, self._reading)
+        for record in records:
             yield record if isinstance(record, Broken) else self.of(record)
 
     def of(self, record: FileRecord) -> FileRow | Broken:
         """The row of one record."""
         values = record.values
+        if self._typed and (wrong := self._unusable(values)) is not None:
+            detail = (
+                value.detail if isinstance(value := values[wrong], Unreadable) else "no text but a structure"
+            )
+            return Broken(record.number, record.line, None, self._reading.columns[wrong], "value", detail)
         created_at = self._time
         if (place := self._at.get("timestamp")) is not None:
-            found = time_in(values[place])
+            found = self._time_in(values, place)
             if found is None:
                 return self._no_time(record, place)
             created_at = found
+            if not _OLD < found < self._late:
+                self.notes["times"] += 1
         id_ = self._text(values, "id")
-        raw = self._text(values, "text", blank=True)
+        raw = self._text(values, "text")
         text = clean(raw or "")
+        if "\ufffd" in text:
+            self.notes["replaced"] += 1
         why = why_skipped(None if raw is None else raw.encode("utf-8", "replace"), text, self._least_bytes)
         if why is not None:
             return FileRow(record.number, record.line, None, why, id_)
@@ -96,17 +116,44 @@ class Rows:
         )
         return FileRow(record.number, record.line, row, None, id_)
 
-    def _text(self, values: tuple[Any, ...], role: str, *, blank: bool = False) -> str | None:
+    def _text(self, values: tuple[Any, ...], role: str) -> str | None:
         place = self._at.get(role)
         value = values[place] if place is not None else None
-        if value is None or (value == "" and not blank):
-            return None
-        return text_of(value)
+        if type(value) is not str:
+            return None if value is None else text_of(value)
+        if value in NULLS:
+            if value:
+                self.notes["nulls"] += 1
+            return value if role == "text" and not value else None
+        if role == "text":
+            return value
+        if value.startswith('="') and value.endswith('"'):
+            value = value[2:-1]  # so that a spreadsheet takes it for no number
+        return value.strip() or None
+
+    def _time_in(self, values: tuple[Any, ...], place: int) -> datetime | None:
+        value = values[place]
+        if self._clock is not None and (clock := values[self._clock]) not in NULLS:
+            value = f"{text_of(value).strip()} {text_of(clock).strip()}"
+        return time_in(value, self._reading.dates)
+
+    def _unusable(self, values: tuple[Any, ...]) -> int | None:
+        """The column of a value that cannot be used as what it is."""
+        if isinstance(values[self._at["text"]], dict | list | Unreadable):
+            return self._at["text"]
+        return next(
+            (
+                place
+                for role, place in self._at.items()
+                if role != "timestamp" and isinstance(values[place], Unreadable)
+            ),
+            None,
+        )
 
     def _no_time(self, record: FileRecord, place: int) -> Broken:
         value = record.values[place]
         name = self._columns.timestamp
-        what = "no time" if value in (None, "") else f"no time that can be read: {text_of(value)[:80]!r}"
+        what = "no time" if is_null(value) else f"no time that can be read: {text_of(value)[:80]!r}"
         column = None
         if self._reading.format == "csv":
             column = _column_of(record, place, self._reading.delimiter)
@@ -121,10 +168,12 @@ def text_of(value: Any) -> str:
         return value.decode("utf-8", "replace")
     if isinstance(value, datetime | date):
         return value.isoformat()
+    if isinstance(value, Unreadable):
+        return f"\ufffd ({value.detail})"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, dict | list):
-        return orjson.dumps(value).decode()
+        return json.dumps(value, ensure_ascii=False, default=str)
     return str(value)
 
 

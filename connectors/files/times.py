@@ -3,62 +3,177 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, timedelta, timezone
+from typing import Any, Literal
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SERIAL = datetime(1899, 12, 30)
 # The range of DateTime64(6).
 FIRST, LAST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2299, 12, 31, tzinfo=UTC)
-_NUMBER = re.compile(r"^\d{9,19}(?:\.\d+)?$")
-_RUSSIAN = re.compile(
-    r"^(\d{1,2})\.(\d{1,2})\.(\d{4})(?:[ T,]+(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,6}))?)?)?$"
+
+# How a column writes dates, where a value does not tell: the order of 03/04/2026, or numbers of days.
+Dates = Literal["plain", "day-month-year", "month-day-year", "year-month-day", "excel-days"]
+ORDERS: tuple[Dates, ...] = ("day-month-year", "month-day-year", "year-month-day")
+
+_CLOCK = r"(\d{1,2})[:.](\d{2})(?:[:.](\d{2})(?:[.,:](\d{1,9}))?)?(?:\s*([ap])\.?m\.?)?"
+_ZONE = r"\s*(Z|MSK|(?:UTC|GMT)?(?:[+-]\d{2}:?\d{2}|[+-]\d{1,2})?)(?:\s*(?:\(.*\)|\[.*\]))?"
+_TIME = rf"(?:(?:[ T,:]|в |at )+{_CLOCK}{_ZONE})?"
+_YEAR = r"(\d{4}|\d{2})(?:\s?г\.?|\.)?"
+_WEEKDAY = r"(?:[^\W\d]{2,12}[.,]*\s+)?"
+_NUMERIC = re.compile(rf"(\d{{1,4}})([./-])\s?(\d{{1,2}})\2\s?(\d{{1,4}})(?:\s?г\.?|\.)?{_TIME}", re.I)
+_DAY_NAME = re.compile(rf"{_WEEKDAY}(\d{{1,2}})[ .\-/]+([^\W\d]{{3,9}})[ .,\-/]+{_YEAR}{_TIME}", re.I)
+_NAME_DAY = re.compile(
+    rf"{_WEEKDAY}([^\W\d]{{3,9}})\.?\s+(\d{{1,2}})(?:st|nd|rd|th)?,?\s+{_YEAR}{_TIME}", re.I
 )
+_CLOCK_ONLY = re.compile(rf"{_CLOCK}{_ZONE}", re.I)
+_MONTHS = {
+    name: number
+    for names in (
+        "jan feb mar apr may jun jul aug sep oct nov dec",
+        "янв фев мар апр мая июн июл авг сен окт ноя дек",
+        "jän feb mär apr mai jun jul aug sep okt nov dez",
+        "jan feb mrz apr май jun jul aug sep oct nov dec",
+    )
+    for number, name in enumerate(names.split(), 1)
+}
 
 
-def time_in(value: object) -> datetime | None:
-    """``value`` as a time in UTC; without a zone it is taken as UTC. None if it is no time or outside of
-    1900-2299.
+def time_in(value: object, dates: Dates = "plain") -> datetime | None:
+    """``value`` as a time in UTC; without a zone it is taken as UTC. None if it is no time, outside of
+    1900-2299, or if nobody says which of its numbers is the day.
 
-    Accepted are RFC 3339 and ISO 8601 (`2026-01-31 10:00:00`, `2026-01-31T10:00:00.5+03:00`, `2026-01-31`),
-    `31.01.2026 10:00:00`, and seconds, milliseconds, microseconds or nanoseconds since 1970.
+    Accepted are RFC 3339 and ISO 8601 and what is near them, `31.01.2026 10:00`, `1/31/2026 10:00 AM` by the
+    order in ``dates``, months by name, `20260131`, and seconds to nanoseconds since 1970, from 2000 to 2033.
     """
     try:
-        found = _time_in(value)
-    except (ValueError, OverflowError):
+        found = _time_in(value, dates)
+    except (ValueError, OverflowError, ArithmeticError):
         return None
     if found is None:
         return None
-    found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    try:
+        found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except OverflowError:
+        return None
     return found if FIRST <= found <= LAST else None
 
 
-def _time_in(value: object) -> datetime | None:
+def is_clock(value: object) -> bool:
+    """Whether it is a time of day without a date."""
+    return bool(_CLOCK_ONLY.fullmatch(str(value).strip())) and ":" in str(value)
+
+
+def order_told(values: Iterable[Any]) -> tuple[set[Dates], bool, bool]:
+    """The orders of day and month that all of ``values`` allow, whether the order matters to any of them,
+    and whether years have two digits.
+    """
+    allowed, matters, short = set(ORDERS), False, False
+    for value in values:
+        found = _NUMERIC.fullmatch(value.strip()) if isinstance(value, str) else None
+        if found is None or len(found[1]) > 2:
+            continue
+        first, middle, last = int(found[1]), int(found[3]), int(found[4])
+        matters = True
+        short = short or len(found[4]) == 2
+        fits = {
+            "day-month-year": first <= 31 and middle <= 12,
+            "month-day-year": first <= 12 and middle <= 31,
+            "year-month-day": len(found[1]) == 2 and len(found[4]) == 2 and middle <= 12 and last <= 31,
+        }
+        allowed &= {order for order in ORDERS if fits[order]}
+        if found[2] == "." and "day-month-year" in allowed:
+            allowed &= {"day-month-year"}  # nobody writes 01.31.2026
+    return allowed, matters, short
+
+
+def _time_in(value: object, dates: Dates) -> datetime | None:
+    if isinstance(value, str):
+        text = value.strip()
+        # As most files have it. Any character may stand between day and time, so it is checked.
+        if text[4:5] == "-" and text[7:8] == "-" and text[10:11] in ("", " ", "T"):
+            try:
+                return datetime.fromisoformat(text)
+            except ValueError:
+                pass
+        return _number(text, dates) if text[:1].isdigit() and _is_number(text) else _written(text, dates)
     if isinstance(value, datetime):
         return value
     if isinstance(value, date):
         return datetime(value.year, value.month, value.day)
-    if isinstance(value, bool):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    if isinstance(value, int | float):
-        return _since_1970(value) if value >= 10**8 else None
-    if not isinstance(value, str):
-        return None
-    text = value.strip()
-    if _NUMBER.match(text):
-        return _since_1970(int(text)) if text.isdigit() else _since_1970(float(text))
-    if len(text) < 8 or (text.isdigit() and len(text) != 8):
-        return None
-    if found := _RUSSIAN.match(text):
-        day, month, year, hour, minute, second, part = found.groups()
-        micros = int((part or "0").ljust(6, "0"))
-        return datetime(
-            int(year), int(month), int(day), int(hour or 0), int(minute or 0), int(second or 0), micros
-        )
-    return datetime.fromisoformat(text.replace(",", ".") if "," in text else text)
+    return _number(repr(value) if isinstance(value, float) else str(value), dates)
 
 
-def _since_1970(number: float) -> datetime:
-    """Seconds, milliseconds, microseconds or nanoseconds, distinguished by the size of present-day values."""
-    for least, a_second in ((10**17, 10**9), (10**14, 10**6), (10**11, 10**3)):
-        if number >= least:
-            return _EPOCH + timedelta(microseconds=int(number) * 10**6 // a_second)
-    return _EPOCH + timedelta(microseconds=round(number * 10**6))
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.replace(",", ".", 1).replace(".", "", 1).isdigit()
+
+
+def _number(text: str, dates: Dates) -> datetime | None:
+    whole, _, part = text.replace(",", ".").partition(".")
+    if not whole.isdigit():
+        return None
+    if not part and len(whole) in (8, 12, 14) and whole[:2] in ("19", "20"):
+        forms = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
+        return datetime.strptime(whole, forms[len(whole)])
+    if dates == "excel-days" and 36_526 <= int(whole) <= 73_050:  # 2000 to 2100
+        return _SERIAL + timedelta(seconds=round(float(f"{whole}.{part}0") * 86_400))
+    if len(whole) > 19:
+        return None
+    micros = int(whole) * 10**6 + int(part[:6].ljust(6, "0"))
+    for divisor in (1, 10**3, 10**6, 10**9):
+        if 946_684_800 * 10**6 <= micros // divisor <= 2 * 10**15:
+            return _EPOCH + timedelta(microseconds=micros // divisor)
+    return None
+
+
+def _written(text: str, dates: Dates) -> datetime | None:
+    if found := _NUMERIC.fullmatch(text):
+        first, mark, middle, last, *rest = found.groups()
+        if len(first) == 4 and len(last) <= 2:
+            return _made(first, middle, last, rest)
+        order = "day-month-year" if mark == "." and dates == "plain" else dates
+        if len(first) > 2 or len(last) not in (2, 4):
+            return None
+        if order == "day-month-year":
+            return _made(last, middle, first, rest)
+        if order == "month-day-year":
+            return _made(last, first, middle, rest)
+        return _made(first, middle, last, rest) if order == "year-month-day" else None
+    if found := _DAY_NAME.fullmatch(text):
+        day, name, year, *rest = found.groups()
+    elif found := _NAME_DAY.fullmatch(text):
+        name, day, year, *rest = found.groups()
+    else:
+        return None
+    month = _MONTHS.get(name[:3].lower())
+    return _made(year, str(month), day, rest) if month else None
+
+
+def _made(year: str, month: str, day: str, rest: list[str | None]) -> datetime | None:
+    hour, minute, second, part, half, zone = rest
+    hours = int(hour or 0)
+    if half:
+        if not 1 <= hours <= 12:
+            return None
+        hours = hours % 12 + (12 if half.lower() == "p" else 0)
+    if len(year) == 2:
+        year = f"20{year}"
+    micros = int((part or "0")[:6].ljust(6, "0"))
+    return datetime(
+        int(year), int(month), int(day), hours, int(minute or 0), int(second or 0), micros, _zone(zone)
+    )
+
+
+def _zone(text: str | None) -> timezone | None:
+    if not text:
+        return None
+    name = text.upper()
+    if name == "MSK":
+        return timezone(timedelta(hours=3))
+    digits = name.removeprefix("UTC").removeprefix("GMT").replace(":", "")
+    if digits in ("", "Z"):
+        return UTC
+    hours, minutes = int(digits[1:3]), int(digits[3:] or 0)
+    return timezone((-1 if digits[0] == "-" else 1) * timedelta(hours=hours, minutes=minutes))

@@ -22,7 +22,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from connectors.files.mapping import Columns
+from connectors.files.archives import unpack
+from connectors.files.mapping import Columns, is_null
+from connectors.files.questions import Question
 from connectors.files.records import Broken, Reading
 from connectors.files.rows import FileRow, Rows, text_of
 from connectors.files.understand import Chosen, Understood, understand
@@ -35,6 +37,14 @@ _LISTED = 100
 _SHOWN = 10
 _SHOWN_CHARACTERS = 500
 _STALE_SECONDS = 86_400.0
+_TOTAL = re.compile(
+    r"\W*(итог|всего|total|grand total|sum\b|сумма\b|rows?\W*\d|\d+ rows?\b|строк\W*\d)", re.I
+)
+_NOTES = {
+    "times": "{} rows have a time before 2000 or in the future.",
+    "nulls": "{} values such as NULL or NaN are read as no value.",
+    "replaced": "{} texts hold U+FFFD: letters of them were lost before, or are no {encoding}.",
+}
 
 
 class Upload(BaseModel):
@@ -57,20 +67,23 @@ class Upload(BaseModel):
     skipped: int = 0
     listed: list[dict[str, Any]] = Field(default_factory=list)
     sample: list[list[str | None]] = Field(default_factory=list)
+    warnings: list[str] = Field(default_factory=list)
+    questions: list[Question] = Field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """For the API."""
         reading = self.reading
         csv = reading.format == "csv"
+        text = reading.format in ("csv", "jsonl")
         return {
             "file_id": self.file_id,
             "name": self.name,
             "bytes": self.bytes,
             "uploaded_at": self.uploaded_at.isoformat(),
             "format": reading.format,
-            "encoding": None if reading.format == "parquet" else reading.encoding,
+            "encoding": reading.encoding if text else None,
             "delimiter": reading.delimiter if csv else None,
-            "header": reading.header if csv else None,
+            "header": reading.header if csv or reading.sheet else None,
             "columns": list(reading.columns),
             "mapping": self.mapping,
             "rows": self.rows,
@@ -78,6 +91,8 @@ class Upload(BaseModel):
             "rows_skipped": self.skipped,
             "broken": self.listed,
             "first_rows": [dict(zip(reading.columns, row, strict=True)) for row in self.sample],
+            "warnings": self.warnings,
+            "questions": [one.model_dump() for one in self.questions],
         }
 
 
@@ -99,8 +114,11 @@ class Uploads:
         with _disk(self._folder):
             await asyncio.to_thread(self._prepare)
             partial = self._folder / f".{secrets.token_hex(8)}.part"
+            unpacked = partial.with_suffix(".unpacked.part")
         try:
             digest, size = await self._write(partial, pieces)
+            if await asyncio.to_thread(self._unpack, partial, unpacked):
+                digest, size = await asyncio.to_thread(_digest_of, partial)
             known = await asyncio.to_thread(self._known, digest)
             if known is not None and path_of(self._settings, digest).is_file():
                 return known, False
@@ -113,6 +131,7 @@ class Uploads:
         finally:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
+                unpacked.unlink(missing_ok=True)
 
     async def shown(self, file_id: str, chosen: Chosen | None = None) -> Upload:
         """How it is understood, or would be under ``chosen``.
@@ -144,7 +163,7 @@ class Uploads:
             UnavailableError: it cannot be read.
         """
         path = path_of(self._settings, upload.file_id)
-        rows = self._each(path, upload, Columns.of(upload.mapping))
+        rows = iter(self._each(path, upload, Columns.of(upload.mapping)))
         while True:
             with _disk(self._folder):
                 some = await asyncio.to_thread(lambda: list(islice(rows, 1000)))
@@ -166,6 +185,13 @@ class Uploads:
             with _disk(self._folder):
                 await asyncio.to_thread(os.fsync, file.fileno())
         return digest.hexdigest(), size
+
+    def _unpack(self, path: Path, into: Path) -> bool:
+        """Replace an archive by the file in it; False if it is none."""
+        with _disk(self._folder):
+            if found := unpack(path, into, self._settings.api_upload_bytes):
+                into.replace(path)
+        return found
 
     async def _in_thread(self, work: Callable[[threading.Event], Upload]) -> Upload:
         """``work`` with an event that is set when nobody waits for it any more."""
@@ -189,6 +215,8 @@ class Uploads:
                 reading=found.reading,
                 mapping=found.mapping,
                 sample=_sample(found),
+                warnings=found.warnings,
+                questions=found.questions,
             )
             self._count(path, upload, ended)
         if not upload.rows:
@@ -203,8 +231,9 @@ class Uploads:
         return upload.broken == upload.rows and all(one["reason"] != "timestamp" for one in upload.listed)
 
     def _count(self, path: Path, upload: Upload, ended: threading.Event) -> None:
-        columns = Columns.of(upload.mapping)
-        for one in self._each(path, upload, columns):
+        columns, last = Columns.of(upload.mapping), None
+        rows = self._each(path, upload, columns)
+        for one in rows:
             upload.rows += 1
             if isinstance(one, Broken):
                 upload.broken += 1
@@ -212,20 +241,29 @@ class Uploads:
                     upload.listed.append(one.as_dict())
             elif one.row is None:
                 upload.skipped += 1
+            else:
+                last = one
             if upload.rows % 1000 == 0 and ended.is_set():
                 raise UnavailableError("nobody waits for it any more")
+        for note, text in _NOTES.items():
+            if count := rows.notes[note]:
+                upload.warnings.append(text.format(count, encoding=upload.reading.encoding))
+        if upload.skipped * 5 > upload.rows and columns is not None:
+            upload.warnings.append(f"{upload.skipped} of {upload.rows} rows have too little text to label.")
+        if upload.broken:
+            upload.warnings.append(f"{upload.broken} of {upload.rows} records cannot be read: see `broken`.")
+        if last is not None and last.row is not None and _TOTAL.match(last.row.text):
+            upload.warnings.append(f"The last row looks like a total: {last.row.text[:80]!r}.")
 
-    def _each(self, path: Path, upload: Upload, columns: Columns | None) -> Iterator[FileRow | Broken]:
+    def _each(self, path: Path, upload: Upload, columns: Columns | None) -> Rows:
         # Without a text column, any column serves to find the broken records.
-        return iter(
-            Rows(
-                path,
-                upload.reading,
-                columns or Columns(text=upload.reading.columns[0]),
-                digest=upload.file_id,
-                time=upload.uploaded_at,
-                least_bytes=self._settings.min_text_length if columns else -1,
-            )
+        return Rows(
+            path,
+            upload.reading,
+            columns or Columns(text=upload.reading.columns[0]),
+            digest=upload.file_id,
+            time=upload.uploaded_at,
+            least_bytes=self._settings.min_text_length if columns else -1,
         )
 
     def _prepare(self) -> None:
@@ -267,9 +305,21 @@ def _write_all(file: RawIOBase, piece: bytes) -> None:
         rest = rest[file.write(rest) or 0 :]
 
 
+def _digest_of(path: Path) -> tuple[str, int]:
+    digest, size = blake2b(digest_size=16), 0
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+            size += len(piece)
+    return digest.hexdigest(), size
+
+
 def _sample(found: Understood) -> list[list[str | None]]:
     return [
-        [None if value is None else text_of(value)[:_SHOWN_CHARACTERS] for value in record.values]
+        [
+            None if is_null(value) and value != "" else text_of(value)[:_SHOWN_CHARACTERS]
+            for value in record.values
+        ]
         for record in found.sample[:_SHOWN]
     ]
 

@@ -10,6 +10,7 @@
     ├── PermanentError            the same thing will never work; the message becomes a dead letter
     │   ├── UndecodableError      bytes that are not a message
     │   ├── RefusedError          a dependency refuses this very request (400, type mismatch)
+    │   │   └── QuestionsError    somebody has to answer questions about it first
     │   └── AnswerError           the model's answer cannot be used
     ├── ReaderGoneError           whoever read our output has closed it: nothing is left to do
     └── ConfigurationError        nobody's message is at fault: a person must change a setting
@@ -78,6 +79,16 @@ class RefusedError(PermanentError):
     """A dependency refuses this very request and would refuse it again."""
 
     reason = "refused"
+
+
+class QuestionsError(RefusedError):
+    """Somebody has to answer ``questions`` first; each as in the API's answer to an upload."""
+
+    reason = "open-questions"
+
+    def __init__(self, message: str, questions: list[dict[str, object]]) -> None:
+        super().__init__(message)
+        self.questions = questions
 
 
 # The reason of a RefusedError that a shorter text might not meet.

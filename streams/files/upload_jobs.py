@@ -14,7 +14,7 @@ from connectors.files.mapping import Columns
 from connectors.files.records import Reading
 from connectors.files.understand import Chosen
 from connectors.files.uploads import Upload, Uploads
-from streams.core.errors import ConfigurationError, RefusedError
+from streams.core.errors import ConfigurationError, QuestionsError, RefusedError
 from streams.jobs.context import JobContext
 from streams.jobs.job import FileSource, Job
 from streams.ports.files import AskedFile
@@ -29,8 +29,10 @@ async def file_job(context: JobContext, uploads: Uploads, asked: AskedFile) -> J
         UnavailableError, AccessError.
     """
     first = await uploads.shown(asked.file_id)
-    upload = await uploads.shown(asked.file_id, Chosen(asked.encoding, asked.delimiter, asked.header))
+    given = _named(asked.mapping)
+    upload = await uploads.shown(asked.file_id, _chosen(first, asked, given))
     columns = mapped(upload, asked.mapping)
+    _check_questions(upload, asked, given)
     version = await _version(context, asked.version)
     to = asked.to if version is not None else "labeled"
     content = {
@@ -62,17 +64,44 @@ async def file_job(context: JobContext, uploads: Uploads, asked: AskedFile) -> J
     )
 
 
+def _chosen(first: Upload, asked: AskedFile, given: Mapping[str, str | None]) -> Chosen:
+    """What differs from how the file was understood: reading it again takes time."""
+    guesses = {one.id: one.guess for one in first.questions}
+    answers = {about: choice for about, choice in asked.answers.items() if choice != guesses.get(about)}
+    # The order of day and month is that of the column with the time.
+    differs = "timestamp" in given and given["timestamp"] != first.mapping.get("timestamp")
+    return Chosen(asked.encoding, asked.delimiter, asked.header, given if answers or differs else {}, answers)
+
+
+def _check_questions(upload: Upload, asked: AskedFile, given: Mapping[str, str | None]) -> None:
+    """Raises:
+    QuestionsError: one has no answer, and the client does not accept the guesses.
+    """
+    settled = {*asked.answers, *given}
+    settled |= {name for name in ("encoding", "delimiter", "header") if getattr(asked, name) is not None}
+    missing = [one for one in upload.questions if one.id not in settled]
+    if missing and not asked.accept:
+        told = " ".join(f"{one.id}: {one.about}" for one in missing)
+        raise QuestionsError(
+            f'{told} Give "answers": {{"{missing[0].id}": CHOICE}}, or "accept": true for the guesses.',
+            [one.model_dump() for one in missing],
+        )
+
+
+def _named(given: Mapping[str, str | None]) -> dict[str, str | None]:
+    try:
+        return Columns.named(given)
+    except ValidationError as error:
+        raise RefusedError(_told(error), reason="mapping") from error
+
+
 def mapped(upload: Upload, given: Mapping[str, str | None]) -> Columns:
     """The requested mapping, or the suggested one.
 
     Raises:
         RefusedError: reason `mapping`.
     """
-    try:
-        asked = Columns.named(given)
-    except ValidationError as error:
-        raise RefusedError(_told(error), reason="mapping") from error
-    merged = {role: name for role, name in {**upload.mapping, **asked}.items() if name}
+    merged = {role: name for role, name in {**upload.mapping, **_named(given)}.items() if name}
     columns = Columns.of(merged)
     there = ", ".join(upload.reading.columns[:50])
     if columns is None:

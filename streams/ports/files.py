@@ -8,8 +8,12 @@ from typing import Any, Literal, Protocol, TypedDict
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-Encoding = Literal["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1251", "koi8-r"]
+CodePage = Literal["cp1251", "koi8-r", "cp866", "iso8859-5", "mac-cyrillic", "cp1252"]
+Encoding = Literal["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"] | CodePage
 FileFormat = Literal["csv", "jsonl", "parquet"]
+SourceFormat = FileFormat | Literal["xlsx"]
+# Those with Russian letters, most usual first.
+CODE_PAGES: tuple[CodePage, ...] = ("cp1251", "koi8-r", "cp866", "iso8859-5", "mac-cyrillic")
 
 # Reasons of a RefusedError, besides those that concern a file.
 NOT_FOUND, NO_ROWS, CONFLICT, NO_FILE_OF_ROWS = "not-found", "no-rows", "conflict", "format"
@@ -55,6 +59,11 @@ class AskedFile(BaseModel):
     header: bool | None = Field(
         default=None, description="Whether the first record names the columns, if not as was found out."
     )
+
+    answers: dict[str, str] = Field(
+        default_factory=dict, max_length=20, description="Choice by question of `POST /upload`."
+    )
+    accept: bool = Field(default=False, description="Take the guess for each question without an answer.")
 
     @model_validator(mode="before")
     @classmethod

@@ -175,6 +175,10 @@ async def test_error_codes(service: Service) -> None:
     ):
         assert service.status("POST", "/process", json=asked) == status, asked
     assert service.status("POST", "/process", content=b"{...}") == 422
+    unsure = service.upload("text,ts\nгде мой заказ,02/01/2026\n".encode())
+    assert [one["id"] for one in unsure["questions"]] == ["dates"]
+    assert service.status("POST", "/process", json={"file_id": unsure["file_id"]}) == 409
+    assert service.status("POST", "/process", json={"file_id": unsure["file_id"], "accept": True}) == 200
     for method, path in (
         ("GET", "/jobs/nobody"),
         ("DELETE", "/jobs/nobody"),

@@ -13,7 +13,7 @@ from starlette.responses import StreamingResponse
 
 from connectors.api.problems import Problem
 from connectors.api.routes.params import Ports
-from streams.core.errors import RefusedError
+from streams.core.errors import QuestionsError, RefusedError
 from streams.ports.files import CONFLICT, NO_FILE_OF_ROWS, NO_ROWS, NOT_FOUND, FileFormat, FileService
 
 _STATUS = {NOT_FOUND: 404, NO_ROWS: 404, CONFLICT: 409, NO_FILE_OF_ROWS: 415}
@@ -41,7 +41,7 @@ class BrokenRecord(BaseModel):
     line: int = Field(description="The line of the file.")
     column: int | None = Field(description="The character in that line, from 1, if known.")
     field: str | None = Field(description="The column of the table with the error, if known.")
-    reason: str = Field(description="`quote`, `columns`, `encoding`, `json` or `timestamp`.")
+    reason: str = Field(description="`quote`, `columns`, `encoding`, `json`, `value` or `timestamp`.")
     detail: str = Field(description="The exact error.")
 
 
@@ -50,6 +50,8 @@ def told() -> Iterator[None]:
     """Turn a refusal into a problem with its text."""
     try:
         yield
+    except QuestionsError as error:
+        raise Problem(409, str(error), code=error.reason, questions=error.questions) from error
     except RefusedError as error:
         raise Problem(_STATUS.get(error.reason, 422), str(error), code=error.reason) from error
 

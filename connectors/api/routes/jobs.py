@@ -94,6 +94,8 @@ async def process(work: Work, asked: AskedFile) -> JobAnswer:
     """The same file with the same mapping and version is the same job, however often and under whatever name
     it is posted: its rows are labelled once. A job that was stopped continues.
 
+    409 with `questions` while a question of the upload has no answer in `answers`, and `accept` is not set.
+
     The body is JSON, also if it is sent as a form, as `curl -d` does.
     """
     with told():

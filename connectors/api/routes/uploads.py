@@ -30,6 +30,15 @@ FileId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$", description="From the an
 _FILE = {"type": "string", "format": "binary"}
 
 
+class FileQuestion(BaseModel):
+    """What is not certain about a file."""
+
+    id: str = Field(description="What is to be decided: the key in `answers` of `POST /process`.")
+    about: str = Field(description="What is not certain, and why.")
+    choices: list[str] = Field(description="The possible answers.")
+    guess: str = Field(description="The most likely one; the rest of this answer follows from it.")
+
+
 class UploadAnswer(BaseModel):
     """A file, and how it was understood."""
 
@@ -52,6 +61,8 @@ class UploadAnswer(BaseModel):
                     "rows_skipped": 0,
                     "broken": [],
                     "first_rows": [{"query_text": "где мой заказ", "created_at": "2026-01-30 09:12:44"}],
+                    "warnings": ["The bytes are no UTF-8: read as cp1251, ..."],
+                    "questions": [],
                     "known": False,
                 }
             ]
@@ -62,10 +73,12 @@ class UploadAnswer(BaseModel):
     name: str = Field(description="The file's name at its first upload.")
     bytes: int
     uploaded_at: datetime = Field(description="Time of its first upload.")
-    format: Literal["csv", "jsonl", "parquet"]
-    encoding: str | None = Field(description="Null for Parquet.")
+    format: Literal["csv", "jsonl", "parquet", "xlsx"]
+    encoding: str | None = Field(description="Null for Parquet and workbooks.")
     delimiter: str | None = Field(description="For CSV; U+001F stands for a single column.")
-    header: bool | None = Field(description="For CSV: whether the first record names the columns.")
+    header: bool | None = Field(
+        description="For CSV and workbooks: whether the first record names the columns."
+    )
     columns: list[str]
     mapping: dict[str, str] = Field(
         description="The suggested column of each part of a row: `text`, `timestamp`, `id`, `user`, "
@@ -76,6 +89,12 @@ class UploadAnswer(BaseModel):
     rows_skipped: int = Field(description="Records with too little text to label.")
     broken: list[BrokenRecord] = Field(description="The first 100; all of them: `/uploads/{file_id}/broken`.")
     first_rows: list[dict[str, str | None]] = Field(description="The first records, texts shortened.")
+    warnings: list[str] = Field(
+        default_factory=list, description="What is likely and not certain, or damaged in the file, and why."
+    )
+    questions: list[FileQuestion] = Field(
+        default_factory=list, description="What has to be answered in `POST /process`, or accepted."
+    )
     known: bool = Field(default=True, description="Whether the same content had been uploaded before.")
 
 
@@ -87,7 +106,7 @@ class UploadList(BaseModel):
 
 @router.post(
     "/upload",
-    summary="Upload a file of rows: CSV, JSON lines or Parquet",
+    summary="Upload a file of rows: CSV, JSON lines, Parquet or an Excel workbook",
     responses=in_openapi(415),
     openapi_extra={
         "requestBody": {
@@ -109,8 +128,9 @@ async def upload(
         str | None, Query(max_length=255, description="The file's name, if the body is its content.")
     ] = None,
 ) -> UploadAnswer:
-    """Streamed to disk. Encoding (UTF-8, UTF-16, Windows-1251, KOI8-R), delimiter, header and the meaning of
-    the columns are detected. Nothing is labelled yet: `POST /process` does that.
+    """Streamed to disk; an archive (.gz, .zst, .bz2, .zip) of one file is unpacked. Encoding, delimiter,
+    header and the meaning of the columns are detected; `warnings` and `questions` say what is not certain.
+    Nothing is labelled yet: `POST /process` does that.
 
     413 for a file that is too large, 415 for a file that holds no rows, 422 for one without a readable row.
     """

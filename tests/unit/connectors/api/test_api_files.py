@@ -13,7 +13,7 @@ import pytest
 from connectors.api.app import Options, create_app
 from connectors.api.services import Services
 from connectors.files.uploads import Uploads
-from streams.core.errors import ConfigurationError, RefusedError, UnavailableError
+from streams.core.errors import ConfigurationError, QuestionsError, RefusedError, UnavailableError
 from streams.core.settings import Settings
 from streams.ports.files import CONFLICT, NO_FILE_OF_ROWS, NO_ROWS, NOT_FOUND, AskedFile, FileService
 from tests.unit.connectors.api.fakes import Fakes
@@ -185,6 +185,18 @@ async def test_each_refusal_has_its_status(work: Work, error: Exception, status:
             assert answer.headers["content-type"] == "application/problem+json"
             if isinstance(error, RefusedError):
                 assert answer.json()["detail"] == str(error)
+
+
+async def test_open_questions_are_a_conflict_that_lists_them(work: Work) -> None:
+    question = {"id": "dates", "about": "In which order?", "choices": ["a", "b"], "guess": "a"}
+    work.error = QuestionsError("In which order?", [question])
+    async with client_of(work) as client:
+        answer = await client.post("/process", json={"file_id": ID})
+        assert (answer.status_code, answer.json()["code"]) == (409, "open-questions")
+        assert answer.json()["questions"] == [question]
+        work.error = None
+        await client.post("/process", json={"file_id": ID, "answers": {"dates": "b"}, "accept": True})
+        assert work.asked[-1] == AskedFile(file_id=ID, answers={"dates": "b"}, accept=True)
 
 
 async def test_what_is_asked_is_handed_on(work: Work) -> None:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from connectors.files.rows import FileRow
 from connectors.files.uploads import Upload, Uploads
-from streams.core.errors import RefusedError
+from streams.core.errors import QuestionsError, RefusedError
 from streams.core.settings import Settings
-from streams.files.upload_jobs import mapped, row_digest
+from streams.files.upload_jobs import file_job, mapped, row_digest
+from streams.jobs.context import JobContext
+from streams.jobs.file_source import rows_of
+from streams.jobs.job import FileSource
+from streams.ports.files import AskedFile
 
 
 async def uploaded(folder: Path, content: bytes) -> tuple[Settings, Upload]:
@@ -60,3 +67,43 @@ async def test_rows_are_named_by_the_file_and_by_where_their_text_is(tmp_path: P
         with pytest.raises(RefusedError) as raised:
             mapped(upload, wrong)
         assert raised.value.reason == "mapping"
+
+
+async def test_open_questions_hold_a_job_until_they_are_answered(tmp_path: Path) -> None:
+    content = b"text;date;other\na b c;02/01/2026;2026-05-06\nd e f;03/01/2026;2026-05-07\n"
+    settings, upload = await uploaded(tmp_path, content)
+    context = cast(JobContext, SimpleNamespace(settings=settings, jobs=SimpleNamespace(jobs={})))
+
+    async def job(**more: Any) -> FileSource:
+        made = await file_job(context, Uploads(settings), AskedFile(file_id=upload.file_id, **more))
+        assert made.file is not None
+        return made.file
+
+    assert [one.id for one in upload.questions] == ["dates"]
+    with pytest.raises(QuestionsError) as raised:
+        await job()
+    assert [one["id"] for one in raised.value.questions] == ["dates"]
+    accepted = await job(accept=True)
+    assert (await job(answers={"dates": "day-month-year"})).reading == accepted.reading
+    american = await job(answers={"dates": "month-day-year"})
+    rows = [one.row for one in rows_of(settings, american) if isinstance(one, FileRow) and one.row]
+    assert [row.created_at.month for row in rows] == [2, 3]
+    assert american.digest != accepted.digest, "rows with other times are other rows"
+    # Another column's times are certain.
+    assert (await job(mapping={"timestamp": "other"})).columns["timestamp"] == "other"
+    for wrong in ({"dates": "backwards"}, {"color": "red"}):
+        with pytest.raises(RefusedError, match="dates"):
+            await job(answers=wrong)
+
+
+async def test_a_column_that_somebody_names_is_asked_about_too(tmp_path: Path) -> None:
+    settings, upload = await uploaded(tmp_path, b"text;ts;other\na b c;2026-05-06;02/01/2026\n")
+    context = cast(JobContext, SimpleNamespace(settings=settings, jobs=SimpleNamespace(jobs={})))
+    assert not upload.questions
+    asked = AskedFile(file_id=upload.file_id, mapping={"timestamp": "other"})
+    with pytest.raises(QuestionsError):
+        await file_job(context, Uploads(settings), asked)
+    answered = asked.model_copy(update={"answers": {"dates": "month-day-year"}})
+    made = await file_job(context, Uploads(settings), answered)
+    assert made.file is not None
+    assert made.file.reading["dates"] == "month-day-year"

@@ -1,0 +1,129 @@
+"""Unpacks an uploaded archive of one file, and recognises what is no file of rows."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from errno import EINVAL
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+
+from streams.core.errors import RefusedError
+from streams.ports.files import NO_FILE_OF_ROWS
+
+_CHUNK = 1 << 20
+_MOST_WORKBOOK = 1 << 29  # a workbook is in memory while it is read
+_STREAMS = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bz2"))
+ZIP = b"PK\x03\x04"
+_OTHERS = (
+    (ZIP, "a zip archive that holds no file of rows"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"\x28\xb5\x2f\xfd", "a zstd archive"),
+    (b"BZh", "a bzip2 archive"),
+    (b"\xfd7zXZ", "an xz archive"),
+    (b"7z\xbc\xaf", "a 7-Zip archive"),
+    (b"Rar!", "a RAR archive"),
+    (b"\xd0\xcf\x11\xe0", "an old Office file: save it as .xlsx or CSV"),
+    (b"SQLite format 3", "an SQLite database"),
+    (b"Obj\x01", "an Avro file"),
+    (b"ORC", "an ORC file"),
+    (b"ARROW1", "an Arrow file: save it as Parquet"),
+    (b"%PDF", "a PDF file"),
+    (b"{\\rtf", "an RTF file"),
+    (b"<", "a page or an XML file"),
+)
+
+
+def what_else(begin: bytes) -> str | None:
+    """What a file is that begins in this way, if it is no file of rows."""
+    return next((what for magic, what in _OTHERS if begin.startswith(magic)), None)
+
+
+def unpack(path: Path, into: Path, most: int) -> bool:
+    """Write the file in the archive ``path`` to ``into``; False if it is no archive. A workbook is checked
+    and stays as it is.
+
+    Raises:
+        RefusedError: reason `format`: a damaged archive, one of several files, or more than ``most`` bytes.
+        OSError: ``into`` cannot be written.
+    """
+    with path.open("rb") as file:
+        start = file.read(8)
+    kind = next((kind for magic, kind in _STREAMS if start.startswith(magic)), None)
+    if kind is None and not start.startswith(ZIP):
+        return False
+    with into.open("wb") as out:
+        if kind is not None:
+            for piece in _pieces(_stream(path, kind), most):
+                out.write(piece)
+            return True
+        with _damaged(), zipfile.ZipFile(path) as archive:
+            found = _content(archive)
+            if found is None:
+                if sum(one.file_size for one in archive.infolist()) > min(most, _MOST_WORKBOOK):
+                    raise _refused("this workbook is too large: save the sheet as CSV")
+                if bad := archive.testzip():
+                    raise _refused(f"the workbook is damaged at {bad}")
+                return False
+            with archive.open(found) as content:
+                for piece in _pieces(content, most):
+                    out.write(piece)
+    return True
+
+
+def _content(archive: zipfile.ZipFile) -> zipfile.ZipInfo | None:
+    """The one file of rows; None in a workbook."""
+    names = set(archive.namelist())
+    if "xl/workbook.xml" in names or "xl/workbook.bin" in names:
+        return None
+    if "[Content_Types].xml" in names or "mimetype" in names:
+        raise _refused("this is an office document, not an .xlsx workbook")
+    files = [
+        one
+        for one in archive.infolist()
+        if not one.is_dir()
+        and not one.filename.startswith("__MACOSX/")
+        and not one.filename.rpartition("/")[2].startswith(".")
+    ]
+    if len(files) != 1:
+        listed = ", ".join(one.filename[:60] for one in files[:5])
+        raise _refused(f"the zip archive holds {len(files)} files, not one: {listed}")
+    if files[0].flag_bits & 1:
+        raise _refused("the zip archive has a password")
+    return files[0]
+
+
+def _stream(path: Path, kind: str) -> IO[bytes]:
+    with _damaged():
+        stream: IO[bytes] = pa.input_stream(str(path), compression=kind)
+        return stream
+
+
+def _pieces(stream: Any, most: int) -> Iterator[bytes]:
+    size = 0
+    with _damaged():
+        while piece := stream.read(_CHUNK):
+            size += len(piece)
+            if size > most:
+                raise _refused(f"the archive holds more than {most} bytes (API_UPLOAD_BYTES)")
+            yield piece
+
+
+@contextmanager
+def _damaged() -> Iterator[None]:
+    try:
+        yield
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, pa.ArrowException) as error:
+        raise _refused(f"this is a damaged archive: {error}") from error
+    except OSError as error:
+        if error.errno not in (None, EINVAL):  # of the disk, not of a place outside of the file
+            raise
+        raise _refused(f"this is a damaged archive: {error}") from error
+
+
+def _refused(text: str) -> RefusedError:
+    return RefusedError(text, reason=NO_FILE_OF_ROWS)

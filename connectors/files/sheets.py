@@ -1,0 +1,95 @@
+"""Records of a sheet of an Excel workbook. Its cells become text, digit for digit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from connectors.files.records import Broken, FileRecord, Reading
+from streams.core.errors import RefusedError
+from streams.ports.files import NO_FILE_OF_ROWS
+
+_FATAL = (KeyboardInterrupt, SystemExit, MemoryError)
+
+
+def read(path: Path, reading: Reading) -> Iterator[FileRecord | Broken]:
+    """As `reading.read`. A line is a row of the sheet."""
+    width = len(reading.columns)
+    records = rows_of(path, reading.sheet or "", reading.begin)
+    names = next(records, (0, None))[1] if reading.header else None
+    for number, (line, fields) in enumerate(records, 1):
+        if fields == names:
+            yield Broken(number, line, None, None, "columns", "the names of the columns once more")
+        elif any(fields[width:]):
+            detail = f"{len(fields)} cells where {width} are expected"
+            yield Broken(number, line, None, None, "columns", detail)
+        else:
+            values = [field or None for field in fields[:width]]
+            yield FileRecord(number, line, (*values, *[None] * (width - len(values))))
+
+
+def sheets_of(path: Path) -> list[str]:
+    """The names of the visible sheets that hold anything.
+
+    Raises:
+        RefusedError: it is no workbook.
+    """
+    from python_calamine import SheetVisibleEnum
+
+    with _workbook(path) as book:
+        shown = [one.name for one in book.sheets_metadata if one.visible == SheetVisibleEnum.Visible]
+        return [name for name in shown if _sheet(book, name).height]
+
+
+def rows_of(path: Path, sheet: str, begin: int = 1) -> Iterator[tuple[int, list[str]]]:
+    """The rows from number ``begin`` on, as text; empty rows are omitted."""
+    with _workbook(path) as book:
+        found = _sheet(book, sheet)
+        first = (found.start or (0, 0))[0] + 1
+        for line, row in enumerate(found.iter_rows(), first):
+            if line >= begin and any(cell not in ("", None) for cell in row):
+                yield line, [_text(cell) for cell in row]
+
+
+@contextmanager
+def _workbook(path: Path) -> Iterator[Any]:
+    from python_calamine import CalamineWorkbook
+
+    try:
+        book = CalamineWorkbook.from_path(str(path))
+    except _FATAL:
+        raise
+    except BaseException as error:  # a panic of the library is no Exception
+        raise RefusedError(f"this is no workbook: {error}", reason=NO_FILE_OF_ROWS) from error
+    try:
+        yield book
+    finally:
+        book.close()
+
+
+def _sheet(book: Any, name: str) -> Any:
+    try:
+        return book.get_sheet_by_name(name)
+    except _FATAL:
+        raise
+    except BaseException as error:
+        raise RefusedError(f"sheet {name!r} cannot be read: {error}", reason=NO_FILE_OF_ROWS) from error
+
+
+def _text(cell: Any) -> str:
+    if isinstance(cell, str):
+        return cell
+    if isinstance(cell, bool):
+        return str(cell).lower()
+    if isinstance(cell, float) and cell.is_integer() and abs(cell) < 2**53:
+        return str(int(cell))
+    if isinstance(cell, datetime):
+        return cell.isoformat(" ") if cell.time() != datetime.min.time() else cell.date().isoformat()
+    if isinstance(cell, date):
+        return cell.isoformat()
+    if isinstance(cell, timedelta):
+        return str(cell)
+    return "" if cell is None else str(cell)

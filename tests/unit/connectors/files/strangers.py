@@ -1,0 +1,277 @@
+"""Files as programs and people write them, and what must be understood of each."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import json
+import zipfile
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.unit.connectors.files.workbook import workbook
+
+TEXTS = ["где мой заказ", "хочу вернуть деньги", "как сменить тариф", "не работает сайт"]
+CLEAR = "nothing"
+
+
+@dataclass(frozen=True)
+class Stranger:
+    """``told``: what must be in a warning, or the id of a question; CLEAR: no warning and no question.
+    ``refused``: what must be in the refusal. Others: what must come out, if given.
+    """
+
+    content: bytes
+    told: str = CLEAR
+    refused: str = ""
+    texts: list[str] = field(default_factory=list)
+    times: list[str] = field(default_factory=list)
+    users: list[str | None] = field(default_factory=list)
+    broken: int = 0
+    timeless: bool = False
+    answers: dict[str, str] = field(default_factory=dict)
+
+
+def _table(head: str, cells: list[str], end: str = "\n") -> bytes:
+    """The texts and ``cells``, with the delimiter that ``head`` has."""
+    mark = next(one for one in (";", "\t", "|", ",") if one in head)
+    lines = [head, *(f"{text}{mark}{cell}" for text, cell in zip(TEXTS, cells, strict=False))]
+    return (end.join(lines) + end).encode()
+
+
+def _times(
+    written: list[str], at: list[str], told: str = CLEAR, head: str = "text;date", **more: Any
+) -> Stranger:
+    texts = [] if "broken" in more else TEXTS[: len(written)]
+    return Stranger(_table(head, written), told, texts=texts, times=at, **more)
+
+
+def _zip(**files: bytes) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name.replace("_", "."), content)
+    return out.getvalue()
+
+
+def _jsonl(*lines: str, told: str = CLEAR, **more: Any) -> Stranger:
+    return Stranger("\n".join(lines).encode(), told, **more)
+
+
+_PLAIN = _table("text,ts", ["2026-01-01"] * 4)
+_AT = ["2026-01-31T10:00:00"]
+_RUSSIAN = "Текст;Дата\n" + "".join(f"{text};31.01.2026\n" for text in TEXTS)
+
+STRANGERS: dict[str, Stranger] = {
+    # Times.
+    "BigQuery": _times(["2026-01-31 10:00:00.123456 UTC"], ["2026-01-31T10:00:00.123456"]),
+    "one digit": _times(["2026-01-31 9:05"], ["2026-01-31T09:05:00"]),
+    "slashes": _times(["2026/1/31 10:00:00"], _AT),
+    "offsets": _times(["2026-01-31 13:00+03", "2026-01-31 13:00:00 +0300", "2026-01-31 13:00 MSK"], _AT * 3),
+    "zone of Java": _times(["2026-01-31T13:00:00+03:00[Europe/Moscow]"], _AT),
+    "nanoseconds": _times(["2026-01-31 10:00:00.123456789"], ["2026-01-31T10:00:00.123456"]),
+    "Russian months": _times(
+        ["31 января 2026 г. 10:00", "1 мая 2026"], ["2026-01-31T10:00:00", "2026-05-01T00:00:00"]
+    ),
+    "mail": _times(["Sat, 31 Jan 2026 13:00:00 +0300"], _AT),
+    "Apache": _times(["31/Jan/2026:13:00:00 +0300"], _AT),
+    "Hungary": _times(["2026. 01. 31. 10:00:00"], _AT),
+    "Finland": _times(["31.1.2026 10.00"], _AT),
+    "America": _times(
+        ["1/31/2026 10:00 AM", "2/1/2026 12:30 AM"], ["2026-01-31T10:00:00", "2026-02-01T00:30:00"]
+    ),
+    "Britain": _times(
+        ["31/01/2026 10:00", "01/02/2026 10:00"], ["2026-01-31T10:00:00", "2026-02-01T10:00:00"]
+    ),
+    "America or Britain": _times(["02/01/2026", "03/01/2026"], [], "dates"),
+    "America, as answered": _times(
+        ["02/01/2026", "03/01/2026"],
+        ["2026-02-01T00:00:00", "2026-03-01T00:00:00"],
+        answers={"dates": "month-day-year"},
+    ),
+    "both orders": _times(["31/01/2026", "01/31/2026", "02/02/2026"], [], "dates", broken=1),
+    "order decided late": Stranger(
+        (
+            "text;date\n"
+            + "".join(f"текст номер {n};{n % 9 + 1:02}/02/2026\n" for n in range(300))
+            + "да да;25/02/2026\n"
+        ).encode(),
+        times=["2026-02-01T00:00:00"],
+    ),
+    "short years": _times(["31.01.26 10:00"], _AT, "two digits"),
+    "year first": _times(["26-01-31", "26-02-01"], ["2026-01-31T00:00:00"], "dates"),
+    "days of Excel": _times(
+        ["46053,416666667", "46054"], ["2026-01-31T10:00:00", "2026-02-01T00:00:00"], "Excel's days"
+    ),
+    "digits": _times(["20260131100000", "20260201"], ["2026-01-31T10:00:00", "2026-02-01T00:00:00"]),
+    "seconds": _times(["1769853600"], _AT),
+    "milliseconds": _times(["1769853600500"], ["2026-01-31T10:00:00.500000"]),
+    "microseconds": _times(["1769853600000001"], ["2026-01-31T10:00:00.000001"]),
+    "nanoseconds since 1970": _times(["1769853600000001000"], ["2026-01-31T10:00:00.000001"]),
+    "two columns": Stranger(
+        "text;дата;время\nгде заказ;31.01.2026;10:00\nещё раз;01.02.2026;9:05\n".encode(),
+        "time of day",
+        times=["2026-01-31T10:00:00", "2026-02-01T09:05:00"],
+    ),
+    "several times": Stranger(
+        "zapros;opened;closed\nгде заказ;2026-01-01;2026-01-02\n".encode(), "timestamp"
+    ),
+    "no time in the time": _times(["вчера", "сегодня"], [], "timestamp", timeless=True),
+    "numbers of orders as time": _times(["20240115001", "20240115002"], [], "timestamp", timeless=True),
+    "digits lost": _times(["1.76985E+12"], [], "timestamp", timeless=True),
+    "a time with gaps": _times(["31.01.2026", "вчера", "01.02.2026"], [], "cannot be read", broken=1),
+    "long ago": _times(["1970-01-01 00:00:00"], ["1970-01-01T00:00:00"], "before 2000"),
+    "phone numbers": Stranger(_table("text;phone", ["1701234567", "1701234568"]), timeless=True),
+    "numbers without a name": Stranger(
+        "где заказ;1769853600\nещё раз;1769853601\n".encode(), "timestamp", timeless=True
+    ),
+    # Where a table begins and ends.
+    "sep": Stranger(b"sep=;\r\n" + _table("text;user_id", ["1", "2"], "\r\n"), users=["1", "2"]),
+    "sep in quotes": Stranger(b'\xef\xbb\xbf"sep=|"\r\n' + _table("text|user_id", ["1"]), users=["1"]),
+    "title": Stranger("Отчёт; за январь\n\n".encode() + _RUSSIAN.encode(), "no rows", texts=TEXTS),
+    "title with delimiters": Stranger("Отчёт;\n;\n".encode() + _RUSSIAN.encode(), "no rows", texts=TEXTS),
+    "comments": Stranger(b"# by x\n# 2026, rows: 4\n" + _PLAIN, "comments", texts=TEXTS),
+    "total": Stranger(_table("text;user_id", ["1", "2"]) + "Итого: 2;\n".encode(), "total"),
+    "psql": Stranger(
+        b" text | user_id \n------+---------\n"
+        + "".join(f" {one} | 7 \n" for one in TEXTS).encode()
+        + b"(4 rows)\n",
+        "cannot be read",
+        texts=TEXTS,
+        users=["7"] * 4,
+        broken=2,
+    ),
+    "names again": Stranger(_PLAIN + _PLAIN, "cannot be read", broken=1, texts=TEXTS * 2),
+    "names twice": Stranger("text,text,ts\nа б,в г,2026-01-01\n".encode(), "text_2", texts=["а б"]),
+    "no names": Stranger(
+        "где заказ;2026-01-31\nещё раз;2026-02-01\n".encode(), "No names", texts=["где заказ", "ещё раз"]
+    ),
+    "names or a row": Stranger("topic;где мой заказ\nsms;хочу вернуть\n".encode(), "header"),
+    "a row, as answered": Stranger(
+        "topic;где мой заказ\nsms;хочу вернуть\n".encode(),
+        "text is taken",
+        texts=["где мой заказ", "хочу вернуть"],
+        answers={"header": "no"},
+    ),
+    "two texts": Stranger(
+        "zapros;otvet\nгде мой заказ;он в пути\nверните деньги;уже вернули\n".encode(), "text"
+    ),
+    "sentences": Stranger(
+        "привет, как дела\nнет, спасибо вам\n".encode(),
+        "delimiter",
+        texts=["привет, как дела", "нет, спасибо вам"],
+    ),
+    "by position": Stranger(
+        "text              user\nгде мой заказ     u1\nверните деньги    u2\n".encode(), "delimiter"
+    ),
+    # Quotes.
+    "Spark": Stranger(
+        'text,user_id\n"он сказал \\"да\\", и ушёл",u1\n'.encode(), texts=['он сказал "да", и ушёл']
+    ),
+    "blanks before quotes": Stranger(
+        'text, user_id\n"где, мой", "u, 1"\n'.encode(), texts=["где, мой"], users=["u, 1"]
+    ),
+    "line ends in quotes": Stranger(
+        'text,user_id\n"где\nмой ""заказ""",1\n'.encode(), texts=['где мой "заказ"']
+    ),
+    "COPY": Stranger(
+        'text\tuser_id\nпервая\\nвторая\t\\N\nпуть C:\\\\new\tu2\n"не закрыл\tu3\n\\.\n'.encode(),
+        texts=["первая вторая", "путь C:\\new", '"не закрыл'],
+        users=[None, "u2", "u3"],
+    ),
+    "OUTFILE": Stranger(
+        "text\tuser_id\nпервая\\\nвторая\t\\N\n".encode(), texts=["первая вторая"], users=[None]
+    ),
+    "a path in TSV": Stranger("text\tuser_id\nпуть C:\\new\tu1\n".encode(), "escapes"),
+    "TSV of Excel": Stranger('text\tuser_id\n"он ""сказал"""\tu1\n'.encode(), texts=['он "сказал"']),
+    "a long cell": Stranger(b"text,user_id\n" + b"word " * 60_000 + b",u1\n", users=["u1"]),
+    # Values.
+    "nulls": Stranger(_table("text,user_id", ["NULL", "nan", r"\N", ""]), "NULL", users=[None] * 4),
+    "zeros before": Stranger(
+        _table("text,user_id", ["007", "1234567890123456789012"]), users=["007", "1234567890123456789012"]
+    ),
+    "numbers of Excel": Stranger(_table("text;user_id", ["1,23457E+17"]), "digits of them are lost"),
+    "fractions": Stranger(_table("text,user_id", ["12345.0", ""]), "fractions", users=["12345.0", None]),
+    "formula": Stranger(_table("text;user_id", ['="007"']), users=["007"]),
+    # Encodings.
+    **{
+        page: Stranger(_RUSSIAN.encode(page), "no UTF-8", texts=TEXTS)
+        for page in ("cp1251", "koi8-r", "cp866", "mac-cyrillic", "iso8859-5")
+    },
+    "Mac": Stranger(_RUSSIAN.replace("\n", "\r").encode("mac-cyrillic"), "no UTF-8", texts=TEXTS),
+    "German": Stranger(
+        "text;date\nWo ist mein Päckchen;31.01.2026\nIch möchte zurück;01.02.2026\n".encode("cp1252"),
+        "encoding",
+    ),
+    "Chinese": Stranger("text;date\n我的订单在哪里;31.01.2026\n".encode("gbk"), "encoding"),
+    **{
+        wide: Stranger(_PLAIN.decode().encode(wide), texts=TEXTS)
+        for wide in ("utf-16", "utf-16-be", "utf-32", "utf-8-sig")
+    },
+    "read wrongly before": Stranger(
+        _PLAIN.decode().encode().decode("cp1251", "replace").encode(), "wrong encoding"
+    ),
+    "question marks": Stranger(b"text,ts\n??? ??? ?????,2026-01-01\n", "lost before"),
+    # JSON.
+    "commas at the end": _jsonl(
+        '{"text":"где, мой,","user_id":1,},', '{"text":"да ,}"},', texts=["где, мой,", "да ,}"]
+    ),
+    "an array a line each": _jsonl(
+        "[", '{"text":"где мой"},', '{"text":"да да"}', "]", texts=["где мой", "да да"]
+    ),
+    "single quotes": _jsonl("{'text': 'где мой', 'user_id': None}", texts=["где мой"], users=[None]),
+    "long numbers": _jsonl(
+        '{"text":"где мой","user_id":123456789012345678901234567890}',
+        '{"text":"да да","user_id":1.50}',
+        texts=["где мой", "да да"],
+        users=["123456789012345678901234567890", "1.50"],
+    ),
+    "NaN": _jsonl(
+        '{"text":"где мой","user_id":NaN}', '{"text":"да да","user_id":-Infinity}', users=[None, None]
+    ),
+    "half a surrogate": _jsonl('{"text":"где \\ud83d"}', '{"text":"да да"}', told="cannot be read", broken=1),
+    "an array": Stranger(json.dumps([{"text": one} for one in TEXTS]).encode(), refused="JSON"),
+    "pretty": Stranger(json.dumps({"text": "a b"}, indent=2).encode(), refused="JSON"),
+    "one after the other": Stranger(b'{"text":"a b"}{"text":"c d"}', refused="JSON"),
+    "in an object": Stranger(b'{"ok":"all is well","data":[{"text":"a b"}]}', refused="JSON"),
+    "no names in JSON": Stranger(b'["a b c",1]\n["d e f",2]\n', refused="JSON"),
+    "a structure as text": _jsonl(
+        '{"text":{"ru":"да"}}', '{"text":"да да"}', told="cannot be read", broken=1
+    ),
+    "brackets of SQL": Stranger("[text];[date]\nгде мой;2026-01-01\n".encode(), texts=["где мой"]),
+    # Archives and workbooks.
+    "gzip": Stranger(gzip.compress(_PLAIN), texts=TEXTS),
+    "bzip2": Stranger(bz2.compress(_PLAIN), texts=TEXTS),
+    "zip": Stranger(_zip(a_csv=_PLAIN), texts=TEXTS),
+    "zip of two": Stranger(_zip(a_csv=_PLAIN, b_csv=_PLAIN), refused="2 files"),
+    "a broken gzip": Stranger(gzip.compress(_PLAIN)[:-9], refused="damaged"),
+    "a bomb": Stranger(gzip.compress(bytes(3_000_000)), refused="API_UPLOAD_BYTES"),
+    "a page": Stranger(b"<html><table><tr><td>text</td></tr></table>", refused="page"),
+    "bytes": Stranger(bytes(range(256)) * 8, refused="no text"),
+    "workbook": Stranger(
+        workbook(
+            {
+                "a": [
+                    ["Отчёт"],
+                    [],
+                    ["Текст", "Дата", "Клиент"],
+                    ["где мой заказ", ("date", 46053.416666667), 79161234567],
+                ]
+            }
+        ),
+        "no rows",
+        texts=["где мой заказ"],
+        times=["2026-01-31T10:00:00"],
+        users=["79161234567"],
+    ),
+    "workbook of two": Stranger(
+        workbook({"a": [["text"], ["где мой"]], "b": [["text"], ["да да"]]}),
+        texts=["да да"],
+        answers={"sheet": "b"},
+    ),
+    "workbook of two, not answered": Stranger(
+        workbook({"a": [["text"], ["где"]], "b": [["text"], ["да"]]}), "sheet"
+    ),
+    "a broken workbook": Stranger(workbook({"a": [["text"], ["где мой"]]})[:-30], refused="damaged"),
+}

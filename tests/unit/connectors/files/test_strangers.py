@@ -1,0 +1,114 @@
+"""Files of strangers: each is understood rightly, or told of, or refused; none in silence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connectors.files.records import Broken
+from connectors.files.uploads import Chosen, Upload, Uploads
+from streams.core.errors import RefusedError
+from streams.core.settings import Settings
+from tests.unit.connectors.files.strangers import CLEAR, STRANGERS, Stranger
+
+SHARED = Path("tests/data/strangers")
+
+
+async def received(
+    folder: Path, content: bytes, answers: dict[str, str] | None = None
+) -> tuple[Uploads, Upload]:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield content
+
+    uploads = Uploads(Settings(labelstream_data=folder, api_upload_bytes=2_000_000))
+    upload, _ = await uploads.receive(pieces(), "a")
+    if answers:
+        upload = await uploads.shown(upload.file_id, Chosen(answers=answers))
+    return uploads, upload
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+async def test_a_strangers_file(tmp_path: Path, name: str) -> None:
+    one: Stranger = STRANGERS[name]
+    if one.refused:
+        with pytest.raises(RefusedError, match=one.refused):
+            await received(tmp_path, one.content)
+        assert not list((tmp_path / "uploads").iterdir()), "nothing stays of what was refused"
+        return
+    uploads, upload = await received(tmp_path, one.content, one.answers)
+    said = [*upload.warnings, *(question.id for question in upload.questions)]
+    if one.told == CLEAR:
+        assert not said
+    else:
+        assert any(one.told in text for text in said), said
+    for question in upload.questions:
+        assert question.guess in question.choices
+    assert upload.broken == one.broken, upload.listed
+    rows = [row.row async for row in uploads.records(upload) if not isinstance(row, Broken) and row.row]
+    if one.texts:
+        assert [row.text for row in rows] == one.texts
+    if one.times:
+        assert [row.created_at.replace(tzinfo=None).isoformat() for row in rows][
+            : len(one.times)
+        ] == one.times
+    if one.users:
+        assert [row.user_id for row in rows] == one.users
+    assert not one.timeless or "timestamp" not in upload.mapping
+    json.dumps(upload.as_dict()).encode()
+
+
+SEEN: dict[str, dict[str, Any]] = {
+    "small.csv": {
+        "rows": 2,
+        "delimiter": ";",
+        "mapping": {"text": "text", "timestamp": "date", "user": "user_id"},
+    },
+    "large.csv": {
+        "rows": 60,
+        "rows_broken": 0,
+        "mapping": {"text": "text", "timestamp": "date", "user": "user_id"},
+    },
+    "utf16.csv": {"rows": 2, "header": True, "encoding": "utf-16"},
+    "title.csv": {"rows": 60, "header": True},
+    "nan_all.jsonl": {"rows": 3, "rows_broken": 0, "mapping": {"user": "user_id", "text": "text"}},
+    "nan_some.jsonl": {"rows": 3, "rows_broken": 0},
+    "chat_id.jsonl": {"mapping": {"text": "body"}},
+    "inn.csv": {"mapping": {"text": "zapros_klienta"}},
+    "order.csv": {"mapping": {"text": "zapros_klienta"}},
+    "snowflake.jsonl": {"mapping": {"text": "utterance_text"}},
+    "slash.csv": {"rows_broken": 0, "mapping": {"text": "text", "timestamp": "created_at"}},
+    "utc.csv": {"rows_broken": 0, "mapping": {"text": "text", "timestamp": "created_at"}},
+    "yy.csv": {"rows_broken": 0, "mapping": {"text": "text", "timestamp": "date"}},
+    "hour1.csv": {"rows_broken": 0, "mapping": {"text": "text", "timestamp": "created_at"}},
+    "date_time.csv": {"mapping": {"text": "text", "timestamp": "date", "user": "user_id"}},
+    "infinity.parquet": {"rows": 3, "rows_broken": 2},
+    "badutf.parquet": {"rows": 3, "rows_broken": 1},
+    "msk.parquet": {"rows": 3, "rows_broken": 0},
+    "nan_user.parquet": {"rows": 3, "rows_broken": 0},
+    "table.tsv": {"rows": 6, "rows_broken": 0},
+    "spark.csv": {"rows": 2, "rows_broken": 0},
+}
+
+
+@pytest.mark.parametrize("name", SEEN)
+async def test_a_file_that_somebody_had(tmp_path: Path, name: str) -> None:
+    _, upload = await received(tmp_path, (SHARED / name).read_bytes())
+    found = upload.as_dict()
+    assert {key: found[key] for key in SEEN[name]} == SEEN[name]
+
+
+async def test_two_columns_of_one_name_in_parquet_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match="user_id"):
+        await received(tmp_path, (SHARED / "duplicate.parquet").read_bytes())
+
+
+async def test_an_answer_that_is_none_is_refused(tmp_path: Path) -> None:
+    ambiguous = STRANGERS["America or Britain"].content
+    for wrong in ({"dates": "backwards"}, {"color": "red"}):
+        with pytest.raises(RefusedError) as raised:
+            await received(tmp_path, ambiguous, wrong)
+        assert raised.value.reason == "answers"

@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo unit test soak soak-seeds soak-cluster soak-outages soak-backlog soak-relabel soak-retention soak-tables soak-strangers soak-review real-endpoint bench lint format typecheck generate clean
+.PHONY: help setup browser demo unit test soak soak-seeds soak-cluster soak-outages soak-backlog soak-relabel soak-retention soak-tables soak-strangers soak-review soak-files real-endpoint bench lint format typecheck generate clean
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -60,6 +60,9 @@ soak-relabel: setup  ## Relabel 50,000 rows beside live ones, with kills; ten mi
 
 soak-retention: setup  ## A backlog of three times what the topics keep; some minutes (ARGS="--rows 5000 --seconds 10")
 	@$(BIN)/python -m tests.faults.retention $(ARGS)
+
+soak-files: setup  ## COUNT (10,000) damaged files through an upload: each is read or refused; some minutes
+	@$(BIN)/python -W error -m tests.unit.connectors.files.mutations --count $(or $(COUNT),10000) $(ARGS)
 
 real-endpoint: setup  ## 200 queries over a real llama-server, in both modes; builds it first, 20 to 35 minutes (ARGS="--rows 50")
 	@$(BIN)/python -m tests.integration.real_endpoint $(ARGS)

@@ -21,7 +21,8 @@ EXAMPLES = examples(
 
 def evaluate(
     gold: Annotated[
-        Path, typer.Argument(help="CSV or JSON lines with row_id and label, as the page has it.")
+        Path,
+        typer.Argument(help="A file with row_id (or text) and label, as the page or a spreadsheet saves it."),
     ],
     version: Annotated[
         str | None, typer.Option(help="The label version to be judged.", show_default="the current one")
@@ -43,6 +44,10 @@ def evaluate(
         f"{_share(found['accuracy'])}, macro F1 {_share(found['macro_f1'])}; "
         f"{found['gold'] - found['labeled']} of {found['gold']} gold rows have no label of it"
     )
+    if found["unlabeled"]:
+        typer.echo(f"{found['unlabeled']} rows of {gold} have no right label yet: they are not judged")
+    for warning in found["warnings"]:
+        typer.echo(warning, err=True)
     typer.echo(f"{'label':32}  {'rows':>7}  precision  recall     F1")
     for one in found["labels"]:
         typer.echo(

@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
-import orjson
+from connectors.files.mapping import is_null, plain
+from connectors.files.reading import read
+from connectors.files.records import FileRecord
+from connectors.files.rows import text_of
+from connectors.files.understand import understand
+from streams.core.errors import ConfigurationError, RefusedError
+from streams.core.settings import Settings
+from streams.core.text import clean
 
-from streams.core.errors import ConfigurationError
+_COLUMNS = {
+    "label": ("label", "метка"),
+    "row_id": ("rowid", "id", "ид"),
+    "text": ("text", "querytext", "текст"),
+    "created_at": ("createdat",),
+}
+# Questions about the form of the file, not about what its columns mean.
+_FORM = ("encoding", "delimiter", "header", "sheet")
 
 
 @dataclass(frozen=True)
 class GoldRow:
     """A row and its right label. ``created_at``: None if the file does not have it; then the id alone
-    identifies the row.
+    identifies the row. ``text``: cleaned, if the file has no ids; then it identifies the row.
     """
 
     row_id: str
     label: str
     created_at: datetime | None
+    text: str | None = None
 
 
 @dataclass(frozen=True)
@@ -102,42 +116,89 @@ def scores(pairs: Iterable[tuple[str, str | None]]) -> Scores:
     return Scores(gold, given_counts.total(), sum(one.right for one in labels), labels, confusion)
 
 
-def read_gold(path: Path) -> list[GoldRow]:
-    """The rows of a gold set: CSV with a header, or JSON lines, as `GET /review/gold` returns them.
+class GoldSet(list[GoldRow]):
+    """The rows with a label. ``unlabeled``: rows of the file without one. ``warnings``: what is doubtful."""
 
-    The columns `row_id` and `label` are required; `created_at` distinguishes rows with one id.
+    unlabeled = 0
+    warnings: Sequence[str] = ()
+
+
+def read_gold(path: Path, settings: Settings | None = None) -> GoldSet:
+    """The rows of a gold set in any form that `POST /upload` reads, as `GET /review/gold` returns them or as
+    somebody saved them in a spreadsheet.
+
+    The columns `row_id` and `label` are required; `created_at` distinguishes rows with one id. Without
+    `row_id`, the column `text` identifies the rows.
 
     Raises:
-        ConfigurationError: no such file, missing columns, or an invalid line, by its number.
+        ConfigurationError: no such file, missing columns, or an invalid row, by its number.
     """
-    rows: list[GoldRow] = []
+    rows, number = GoldSet(), 1
     try:
-        for one in _records(path):
-            at = one.get("created_at")
-            rows.append(GoldRow(str(one["row_id"]), str(one["label"]), _moment(at) if at else None))
+        found = understand(path, settings or Settings())
+        if unsure := [one for one in found.questions if one.id in _FORM]:
+            raise ValueError(unsure[0].about)
+        columns = _Columns.of(found.reading.columns)
+        for one in read(path, found.reading):
+            number = one.number
+            if isinstance(one, FileRecord):
+                row = columns.row(one.values)
+            elif one.field in found.reading.columns[columns.label :]:
+                row = None  # a short line: the label is missing
+            else:
+                raise ValueError(one.detail)
+            if row is None:
+                rows.unlabeled += 1
+            else:
+                rows.append(row)
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}", fix="name the file") from error
-    except (KeyError, ValueError, TypeError, csv.Error) as error:
-        raise ConfigurationError(
-            f"{path}, row {len(rows) + 1}: {error}",
-            fix="it needs the columns row_id and label, and times as 2026-01-31T00:00:00Z",
-        ) from error
+    except (RefusedError, ValueError) as error:
+        if not isinstance(error, RefusedError) or error.reason != "empty":
+            raise ConfigurationError(
+                f"{path}, row {number}: {error}",
+                fix="it needs the columns row_id (or text) and label, and times as 2026-01-31T00:00:00Z",
+            ) from error
     if not rows:
-        raise ConfigurationError(f"{path} holds no rows", fix="label some rows on the page first")
+        told = f": {rows.unlabeled} have no label" if rows.unlabeled else ""
+        raise ConfigurationError(f"{path} holds no rows with a label{told}", fix="label some of them first")
+    rows.warnings = found.warnings
     return rows
 
 
-def _records(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        if path.suffix.lower() in (".jsonl", ".ndjson"):
-            for line in file:
-                if line.strip():
-                    found = orjson.loads(line)
-                    if not isinstance(found, dict):
-                        raise ValueError("the line is no JSON object")
-                    yield found
-        else:
-            yield from csv.DictReader(file)
+class _Columns(NamedTuple):
+    label: int
+    row_id: int | None
+    text: int | None
+    created_at: int | None
+
+    @classmethod
+    def of(cls, columns: Sequence[str]) -> Self:
+        names = [plain(name) for name in columns]
+        place = {
+            role: next((names.index(name) for name in known if name in names), None)
+            for role, known in _COLUMNS.items()
+        }
+        label, row_id, text = place["label"], place["row_id"], place["text"]
+        if label is None or (row_id is None and text is None):
+            raise ValueError(f"no column {'label' if label is None else 'row_id'} among {list(columns)}")
+        return cls(label, row_id, text, place["created_at"])
+
+    def row(self, values: Sequence[Any]) -> GoldRow | None:
+        """None without a label."""
+        label, row_id, text, at = (
+            None if place is None or is_null(values[place]) else text_of(values[place]).strip()
+            for place in self
+        )
+        if not label:
+            return None
+        if self.row_id is None:
+            if not text:
+                raise ValueError("the row has a label and no text")
+            return GoldRow("", label, None, clean(text))
+        if not row_id:
+            raise ValueError("the row has a label and no row_id")
+        return GoldRow(row_id, label, _moment(at) if at else None)
 
 
 def _moment(text: str) -> datetime:

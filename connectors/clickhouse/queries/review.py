@@ -133,3 +133,20 @@ async def labels_under(
         for row_id, at, label in rows:
             found.setdefault(str(row_id), {})[moment(int(at))] = str(label)
     return found
+
+
+async def labels_of_texts(
+    client: ClickHouseClient, settings: Settings, version: str, texts: Sequence[str]
+) -> dict[str, str]:
+    """The newest label of ``version`` of each text. Raises as `least_sure`."""
+    found: dict[str, str] = {}
+    for some in bound_batches(sorted(set(texts)), str):
+        rows = await client.rows(
+            f"SELECT text, argMax(toString(label), {newness('labeled_at')})\n"
+            f"FROM {result_table(settings, LABELED)}\n"
+            "WHERE label_version = {version:String} AND text IN {texts:Array(String)}\n"
+            "GROUP BY text",
+            {"version": version, "texts": some},
+        )
+        found |= {str(text): str(label) for text, label in rows}
+    return found

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from streams.core.errors import ConfigurationError
-from streams.versions.scores import GoldRow, read_gold, scores
+from streams.versions.scores import GoldRow, GoldSet, read_gold, scores
 
 AT = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
 
@@ -62,3 +62,32 @@ def test_what_is_no_gold_set_is_refused_with_what_is_wrong(
         read_gold(tmp_path / name)
     with pytest.raises(ConfigurationError, match="cannot be read"):
         read_gold(tmp_path / "nobody.csv")
+
+
+def gold_of(folder: Path, content: str | bytes) -> GoldSet:
+    path = folder / "gold.csv"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return read_gold(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1251", "utf-16"])
+def test_a_gold_set_is_read_as_people_save_it(tmp_path: Path, encoding: str) -> None:
+    found = gold_of(tmp_path, "row_id;text;label\r\n1;где мой заказ;refund\r\n2;оплата;\r\n".encode(encoding))
+    assert found == [GoldRow("1", "refund", None)]
+    assert found.unlabeled == 1
+    assert bool(found.warnings) is (encoding == "cp1251")
+
+
+def test_rows_without_a_label_are_counted_and_not_judged(tmp_path: Path) -> None:
+    found = gold_of(tmp_path, "row_id,label\n1,refund\n2,\n3, payment \n4\n5,NaN\n")
+    assert (found, found.unlabeled) == ([GoldRow("1", "refund", None), GoldRow("3", "payment", None)], 3)
+    with pytest.raises(ConfigurationError, match="1 have no label"):
+        gold_of(tmp_path, "row_id,label\n1,\n")
+    for wrong, told in (("row_id,label\n,refund\n", "no row_id"), ("row_id,label\n1,a,b\n2,a\n", "row 1")):
+        with pytest.raises(ConfigurationError, match=told):
+            gold_of(tmp_path, wrong)
+
+
+def test_without_ids_texts_identify_the_rows(tmp_path: Path) -> None:
+    found = gold_of(tmp_path, "Текст;Метка\n где  мой заказ;refund\n")
+    assert found == [GoldRow("", "refund", None, "где мой заказ")]

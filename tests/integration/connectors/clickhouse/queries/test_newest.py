@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from connectors.clickhouse.queries.label_versions import register_version
 from connectors.clickhouse.queries.lookups import row_history, search_labels
-from connectors.clickhouse.queries.review import gold_labels, labels_under
+from connectors.clickhouse.queries.review import gold_labels, labels_of_texts, labels_under
 from connectors.clickhouse.queries.upload_rows import labels_of, ranks_of, variants_of
 from connectors.clickhouse.queries.version_diff import diff_versions
 from connectors.clickhouse.sink.batch import to_batch
@@ -104,6 +104,9 @@ async def each_reader(database: Database, told: Sequence[Decision]) -> None:
         mine = {str(row): label for (row, other), label in expected.items() if other == version}
         under = await labels_under(client, configured, version, [str(row) for row in ROWS])
         assert {row: label for row, found in under.items() for label in found.values()} == mine
+        texts = {labeled(row).text: row for row in ROWS}
+        by_text = await labels_of_texts(client, configured, version, list(texts))
+        assert {str(texts[text]): label for text, label in by_text.items()} == mine
         found = await labels_of(client, configured, keys, version=version, ranks=ranks)
         assert {row: one.label for row, one in found.items()} == mine
         page = await search_labels(client, configured, LabelQuery(version=version), None, 10)

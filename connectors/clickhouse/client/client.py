@@ -121,13 +121,25 @@ class ClickHouseClient:
         return columns
 
     def stream(
-        self, sql: str, parameters: Mapping[str, Any] | None, take: Callable[[Sequence[Any]], None]
+        self,
+        sql: str,
+        parameters: Mapping[str, Any] | None,
+        take: Callable[[Sequence[Any]], None],
+        *,
+        strings_as_bytes: bool = False,
+        block_rows: int | None = None,
     ) -> None:
-        """Pass the result to ``take``, one block of columns after the other, in this thread."""
+        """Pass the result to ``take``, one block of columns after the other, in this thread.
+
+        ``block_rows``: of a block at most, if the user may set it.
+        """
+        formats = {"String": "bytes"} if strings_as_bytes else None
 
         def read(driver: Any) -> None:
-            settings = self._limits.settings(driver, sql, Attempt(), timed=False)
-            with driver.query_column_block_stream(sql, parameters=parameters, settings=settings) as blocks:
+            settings = self._limits.settings(driver, sql, Attempt(), timed=False, block_rows=block_rows)
+            with driver.query_column_block_stream(
+                sql, parameters=parameters, settings=settings, query_formats=formats
+            ) as blocks:
                 for columns in blocks:
                     take(columns)
 

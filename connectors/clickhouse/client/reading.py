@@ -52,13 +52,19 @@ class ReadLimits:
         self._seconds = max(1.0, answer_seconds - _MARGIN_SECONDS, answer_seconds / 2)
         self._refused = False
 
-    def settings(self, driver: Any, sql: str, attempt: Attempt, *, timed: bool = True) -> dict[str, Any]:
-        """The settings of ``attempt``. A stream, which is not ``timed``, may last as long as it is read."""
+    def settings(
+        self, driver: Any, sql: str, attempt: Attempt, *, timed: bool = True, block_rows: int | None = None
+    ) -> dict[str, Any]:
+        """The settings of ``attempt``. A stream, which is not ``timed``, may last as long as it is read; its
+        blocks have at most ``block_rows``.
+        """
         found: dict[str, Any] = {"query_id": attempt.query_id}
         if self._refused:
             return found
         if timed and _may_set(driver, "max_execution_time"):
             found["max_execution_time"] = self._time(driver)
+        if block_rows is not None and _may_set(driver, "max_block_size"):
+            found["max_block_size"] = block_rows
         reads = sql.lstrip(" \n(").upper().startswith(_READS)
         free = driver.get_client_setting("readonly") is None and _value(driver, "readonly") == "0"
         if reads and free and _may_set(driver, "readonly"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -15,7 +15,8 @@ from connectors.clickhouse.poller.message_sql import PARAMETERS, SAMPLES, making
 from connectors.clickhouse.poller.plain_rows import QuickRows
 from connectors.clickhouse.poller.read_ahead import one_ahead
 from connectors.clickhouse.poller.row_identity import content_of, mark_of
-from connectors.clickhouse.source.shape import ROW
+from connectors.clickhouse.source.shape import ROW, Shape
+from connectors.clickhouse.source.slices import Slice, slices, spooled
 from connectors.clickhouse.source.table import PAGE_BYTES, PAGE_ROWS, SourceRow, SourceTable
 from streams.core.errors import AccessError, LabelstreamError, OverloadedError
 from streams.core.records import Outgoing
@@ -49,8 +50,14 @@ class BulkSource(SourceTable):
         makes other messages than Python would.
         """
         if not await self._trust():
-            async for some in self.pages(since, until):
-                yield some
+            async for rows in self.pages(since, until):
+                yield rows
+            return
+        shape = await self.shape()
+        if not shape.sorted:
+            for part in await slices(self._client, shape, since, until):
+                async for some in self._made_of(shape, part):
+                    yield some
             return
         ranges = self._ranges(since, until)
 
@@ -70,8 +77,28 @@ class BulkSource(SourceTable):
                     yield page
                     del page  # not kept while the next one is awaited
                     continue
-                async for some in self._range(await self.shape(), page.begin, page.end):
+                async for some in self._range(shape, page.begin, page.end):
                     yield some
+
+    async def _made_of(self, shape: Shape, here: Slice) -> AsyncGenerator[BulkPage | list[SourceRow], None]:
+        """The pages of a slice of a table not sorted by time; rows if the server cannot make pages."""
+        read = shape.select(_MADE_OF, here.begin, here.end)
+        found = spooled(
+            self._client,
+            f"SELECT * FROM ({making(read.subquery)}) ORDER BY at, content",
+            {**PARAMETERS, **read.parameters, "least": self._settings.min_text_length},
+            size=here.size,
+            page_rows=_MOST_ROWS,
+            page_bytes=PAGE_BYTES,
+        )
+        async with contextlib.aclosing(found):
+            while self._trusted:
+                with self._able():
+                    if (columns := await anext(found, None)) is None:
+                        return
+                    yield BulkPage.of(columns)
+        async for page in self._slice(shape, here):
+            yield page
 
     async def _ranges(self, since: int | None, until: int | None) -> AsyncGenerator[_Range, None]:
         """Ranges, each with a page's rows at present, which together cover all rows."""
@@ -124,17 +151,23 @@ class BulkSource(SourceTable):
         self, rows: str, least_bytes: int, parameters: Mapping[str, Any]
     ) -> list[Sequence[Any]] | None:
         """The columns made from ``rows``; None if the server cannot make them: then it is not asked again."""
-        try:
+        with self._able():
             return await self._client.columns(
                 making(rows), {**PARAMETERS, **parameters, "least": least_bytes}, strings_as_bytes=True
             )
+        return None
+
+    @contextlib.contextmanager
+    def _able(self) -> Iterator[None]:
+        """Notes an error that says that this server cannot make the messages; raises others."""
+        try:
+            yield
         except LabelstreamError as error:
             code = code_of(error)
             if code is None or code in SERVERS_FAULT or isinstance(error, (AccessError, OverloadedError)):
                 raise
             self._trusted = False
             log.warning(_UNABLE, why=str(error))
-            return None
 
 
 def _as_python(columns: Sequence[Sequence[Any]]) -> bool:

@@ -101,7 +101,7 @@ class Namer:
             why = why_skipped(raw, text, self._least_bytes)
             if why is not None:
                 self._counts[f"skipped:{why}"] += 1
-                skipped.append(one.mark)
+                skipped.append(one.mark._replace(id=0))  # without a message it has not taken its id
                 continue
             here.add(one.mark.id)
             # No validation is needed: the id and the text are not empty, the times are UTC.

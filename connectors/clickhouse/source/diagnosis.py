@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import bound_batches
-from connectors.clickhouse.source.inspection import FoundTable
+from connectors.clickhouse.client.sql import bound_batches, quoted
+from connectors.clickhouse.source.inspection import FoundTable, names_column
 from connectors.clickhouse.source.shape import Shape
+from connectors.clickhouse.source.slices import MOST_SLICES
 from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
 
@@ -82,17 +83,22 @@ async def why_nothing(
     )
 
 
-async def notes_on(client: ClickHouseClient, found: FoundTable, shape: Shape, now: int) -> list[str]:
+async def notes_on(
+    client: ClickHouseClient, settings: Settings, found: FoundTable, shape: Shape, now: int
+) -> list[str]:
     """Remarks on a table that can be read. ``now``: microseconds since 1970."""
     notes = []
     if shape.time.is_date:
         notes.append(
             "its time column is a date: each poll reads all rows of the last day; a DateTime is cheaper"
         )
-    if not shape.sorted and not found.indirect:
+    time = settings.clickhouse_timestamp_column
+    if not (shape.sorted or found.indirect or names_column(time, found.partition)):
         notes.append(
             f"its sorting key ({found.key or 'none'}) does not begin with the time, so each poll reads the "
-            "whole time column; ORDER BY the time, or PARTITION BY its month, avoids that"
+            f"whole time column, and a backfill up to {MOST_SLICES} times the table; ORDER BY the time, or "
+            f"PARTITION BY its month, avoids that, or ALTER TABLE {found.name} ADD PROJECTION "
+            f"by_time (SELECT * ORDER BY {quoted(time)}), and MATERIALIZE PROJECTION by_time"
         )
     if found.indirect and not shape.final:
         notes.append(

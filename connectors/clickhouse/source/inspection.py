@@ -54,12 +54,13 @@ class FoundColumn:
 
 @dataclass(frozen=True)
 class FoundTable:
-    """A table. ``key``: its sorting key as system.tables shows it."""
+    """A table. ``key``, ``partition``: its sorting and partition key as system.tables shows them."""
 
     name: str
     engine: str
     key: str
     columns: dict[str, FoundColumn]
+    partition: str = ""
 
     @property
     def types(self) -> dict[str, str]:
@@ -96,7 +97,7 @@ async def look_up(client: ClickHouseClient, settings: Settings) -> FoundTable:
         given,
     )
     tables = await client.rows(
-        "SELECT engine, sorting_key FROM system.tables "
+        "SELECT engine, sorting_key, partition_key FROM system.tables "
         "WHERE database = {db:String} AND name = {table:String}",
         given,
     )
@@ -112,8 +113,8 @@ async def look_up(client: ClickHouseClient, settings: Settings) -> FoundTable:
             setting="CLICKHOUSE_TABLE",
             fix="set CLICKHOUSE_DATABASE and CLICKHOUSE_TABLE to the table with the queries",
         )
-    engine, key = tables[0] if tables else ("", "")
-    return FoundTable(name, engine, key, {column: FoundColumn(*rest) for column, *rest in columns})
+    engine, key, partition = tables[0] if tables else ("", "", "")
+    return FoundTable(name, engine, key, {column: FoundColumn(*rest) for column, *rest in columns}, partition)
 
 
 def shape_of(settings: Settings, found: FoundTable) -> Shape:
@@ -225,7 +226,12 @@ def _in_order_of(time: str, found: FoundTable) -> bool:
         if letter == "," and not depth:
             end = place
             break
-    return re.search(rf"(?<!\w){re.escape(time)}(?!\w)", found.key[:end]) is not None
+    return names_column(time, found.key[:end])
+
+
+def names_column(column: str, expression: str) -> bool:
+    """Whether the expression of a key is about ``column``."""
+    return re.search(rf"(?<!\w){re.escape(column)}(?!\w)", expression) is not None
 
 
 def _key_of(found: FoundTable) -> str:

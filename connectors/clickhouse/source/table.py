@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -12,6 +13,7 @@ from connectors.clickhouse.client.errors import READONLY, code_of
 from connectors.clickhouse.source.diagnosis import notes_on, refuse_unsteady, why_nothing
 from connectors.clickhouse.source.inspection import FoundTable, look_up, shape_of
 from connectors.clickhouse.source.shape import ROW, Select, Shape
+from connectors.clickhouse.source.slices import Slice, slices, spooled
 from connectors.clickhouse.source.times import DAY
 from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
@@ -103,7 +105,7 @@ class SourceTable:
         """Remarks for `labelstream check`."""
         shape = await self.shape()
         assert self._found is not None
-        return await notes_on(self._client, self._found, shape, await self.now())
+        return await notes_on(self._client, self._settings, self._found, shape, await self.now())
 
     async def shape(self) -> Shape:
         """How it is read."""
@@ -202,9 +204,15 @@ class SourceTable:
         """All rows from ``since`` to before ``until``, in order, in lists of some thousands.
 
         Each list is read by a query over its own range of times, so that the server never sorts more than
-        that. Rows that are equal in time and tie are never split.
+        that; see `slices` for a table that is not sorted by time. Rows that are equal in time and tie are
+        never split.
         """
         shape = await self.shape()
+        if not shape.sorted:
+            for here in await slices(self._client, shape, since, until):
+                async for page in self._slice(shape, here):
+                    yield page
+            return
         begin = since
         while True:
             end = await self._page_end(begin, until)
@@ -246,6 +254,20 @@ class SourceTable:
             if size <= 2 * PAGE_BYTES or most == 1:
                 return NextRows(count, first, last, size, full=count == most)
             most = max(1, count * PAGE_BYTES // size)
+
+    async def _slice(self, shape: Shape, here: Slice) -> AsyncGenerator[list[SourceRow], None]:
+        if here.rows < PAGE_ROWS and here.rows * here.size < PAGE_BYTES:
+            async for page in self._range(shape, here.begin, here.end):
+                yield page
+            return
+        read = shape.select(ROW, here.begin, here.end)
+        sql = f"SELECT * FROM ({read.subquery}) ORDER BY at, tie"
+        found = spooled(
+            self._client, sql, read.parameters, size=here.size, page_rows=PAGE_ROWS, page_bytes=PAGE_BYTES
+        )
+        async with contextlib.aclosing(found):
+            async for columns in found:
+                yield [SourceRow(*values) for values in zip(*columns, strict=True)]
 
     async def _range(
         self, shape: Shape, since: int | None, until: int | None

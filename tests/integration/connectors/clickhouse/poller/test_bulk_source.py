@@ -34,9 +34,17 @@ HOSTILE = Path(__file__).parents[4] / "data/hostile_queries.csv"
 _POLLED = re.compile(rb'"polled_at":"[^"]+"')
 
 
-async def make(client: ClickHouseClient, db: str, columns: str, **settings: Any) -> BulkSource:
-    await client.command(f"CREATE TABLE {db}.logs ({columns}) ENGINE = MergeTree ORDER BY tuple()")
-    return BulkSource(client, Settings(clickhouse_database=db, **settings))
+async def make(
+    client: ClickHouseClient, db: str, columns: str, *, sorted_: bool = True, **settings: Any
+) -> BulkSource:
+    """A source; ``sorted_``: by its time, or not at all."""
+    configured = Settings(clickhouse_database=db, **settings)
+    key = f"`{configured.clickhouse_timestamp_column}`" if sorted_ else "tuple()"
+    await client.command(
+        f"CREATE TABLE {db}.logs ({columns}) ENGINE = MergeTree ORDER BY {key} "
+        "SETTINGS allow_nullable_key = 1"
+    )
+    return BulkSource(client, configured)
 
 
 class Publishing:
@@ -233,7 +241,7 @@ async def fill(
 @pytest.mark.parametrize("name", TABLES)
 async def test_both_ways_publish_the_same(client: ClickHouseClient, db: str, name: str) -> None:
     columns, settings, _ = TABLES[name]
-    source = await make(client, db, columns, **settings)
+    source = await make(client, db, columns, sorted_=len(name) % 2 == 0, **settings)
     await fill(client, db, source, name, random.Random(name))
     await assert_the_same(source, least_made=30)
 
@@ -274,12 +282,14 @@ async def test_pages_end_between_moments_and_hold_every_row(
     assert sum(map(len, grown)) == 700
 
 
+@pytest.mark.parametrize("sorted_", [True, False])
 async def test_pages_of_long_texts_have_fewer_rows(
-    client: ClickHouseClient, db: str, monkeypatch: pytest.MonkeyPatch
+    client: ClickHouseClient, db: str, monkeypatch: pytest.MonkeyPatch, sorted_: bool
 ) -> None:
     monkeypatch.setattr("connectors.clickhouse.source.table.PAGE_BYTES", 100_000)
     monkeypatch.setattr(module, "PAGE_BYTES", 100_000)
-    source = await make(client, db, "id UInt64, query_text String, created_at DateTime64(6)")
+    columns = "id UInt64, query_text String, created_at DateTime64(6)"
+    source = await make(client, db, columns, sorted_=sorted_)
     lengths = [10] * 1000 + [20_000] * 40 + [400_000] * 3 + [10] * 1000
     await client.insert(
         "logs",

@@ -21,10 +21,22 @@ CREATE TABLE IF NOT EXISTS `esk`.`logs_labeled` (
     `_offset` Int64 COMMENT 'its offset there',
     `_stored_at` DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'when it was stored, UTC',
     INDEX by_row row_id TYPE bloom_filter(0.001) GRANULARITY 1,
-    INDEX by_offset _offset TYPE minmax GRANULARITY 1
+    INDEX by_offset _offset TYPE minmax GRANULARITY 1,
+    PROJECTION `stored_places` (
+    SELECT _topic_id, _partition, intDiv(_offset, 65536), min(_offset), max(_offset), groupBitmap(toUInt32(bitAnd(_offset, 65535)))
+    GROUP BY _topic_id, _partition, intDiv(_offset, 65536)
+    ),
+    PROJECTION `row_times` (
+    SELECT row_id, created_at ORDER BY row_id
+    ),
+    PROJECTION `label_counts` (
+    SELECT label_version, label, if(label_version = 'human', row_id, ''), if(label_version = 'human', created_at, toDateTime64(0, 6, 'UTC')), label_version = 'human' AND endsWith(model, ':undo'), uniq(created_at, row_id), count(), max(labeled_at)
+    GROUP BY label_version, label, if(label_version = 'human', row_id, ''), if(label_version = 'human', created_at, toDateTime64(0, 6, 'UTC')), label_version = 'human' AND endsWith(model, ':undo')
+    )
 ) ENGINE = ReplacingMergeTree
 PRIMARY KEY (created_at, row_id, label_version)
-ORDER BY (created_at, row_id, label_version, _topic_id, _partition, _offset);
+ORDER BY (created_at, row_id, label_version, _topic_id, _partition, _offset)
+SETTINGS deduplicate_merge_projection_mode = 'ignore', lightweight_mutation_projection_mode = 'rebuild';
 
 CREATE TABLE IF NOT EXISTS `esk`.`logs_augmented` (
     `row_id` String COMMENT 'Identity of the source row: the plain id for the source table, `upload:<digest>:<n>` for files, `<digest>:<n>` for a source without an id column.',
@@ -51,10 +63,18 @@ CREATE TABLE IF NOT EXISTS `esk`.`logs_augmented` (
     `_offset` Int64 COMMENT 'its offset there',
     `_stored_at` DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'when it was stored, UTC',
     INDEX by_row row_id TYPE bloom_filter(0.001) GRANULARITY 1,
-    INDEX by_offset _offset TYPE minmax GRANULARITY 1
+    INDEX by_offset _offset TYPE minmax GRANULARITY 1,
+    PROJECTION `stored_places` (
+    SELECT _topic_id, _partition, intDiv(_offset, 65536), min(_offset), max(_offset), groupBitmap(toUInt32(bitAnd(_offset, 65535)))
+    GROUP BY _topic_id, _partition, intDiv(_offset, 65536)
+    ),
+    PROJECTION `row_times` (
+    SELECT row_id, created_at ORDER BY row_id
+    )
 ) ENGINE = ReplacingMergeTree
 PRIMARY KEY (created_at, row_id, label_version, augment_model)
-ORDER BY (created_at, row_id, label_version, augment_model, _topic_id, _partition, _offset);
+ORDER BY (created_at, row_id, label_version, augment_model, _topic_id, _partition, _offset)
+SETTINGS deduplicate_merge_projection_mode = 'ignore', lightweight_mutation_projection_mode = 'rebuild';
 
 CREATE TABLE IF NOT EXISTS `esk`.`dead_letters` (
     `row_id` String COMMENT 'The row, where the message could be read that far.',
@@ -73,9 +93,14 @@ CREATE TABLE IF NOT EXISTS `esk`.`dead_letters` (
     `_offset` Int64 COMMENT 'its offset there',
     `_stored_at` DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'when it was stored, UTC',
     INDEX by_row row_id TYPE bloom_filter(0.001) GRANULARITY 1,
-    INDEX by_offset _offset TYPE minmax GRANULARITY 1
+    INDEX by_offset _offset TYPE minmax GRANULARITY 1,
+    PROJECTION `stored_places` (
+    SELECT _topic_id, _partition, intDiv(_offset, 65536), min(_offset), max(_offset), groupBitmap(toUInt32(bitAnd(_offset, 65535)))
+    GROUP BY _topic_id, _partition, intDiv(_offset, 65536)
+    )
 ) ENGINE = ReplacingMergeTree
-ORDER BY (failed_at, _topic_id, _partition, _offset);
+ORDER BY (failed_at, _topic_id, _partition, _offset)
+SETTINGS deduplicate_merge_projection_mode = 'ignore', lightweight_mutation_projection_mode = 'rebuild';
 
 CREATE TABLE IF NOT EXISTS `esk`.`label_versions` (
     `version` String COMMENT 'name of the label version',

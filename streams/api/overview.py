@@ -220,7 +220,7 @@ class OverviewBoard:
     async def _labels(self) -> dict[str, Any]:
         async def ask(client: ClickHouseClient, settings: Settings) -> dict[str, Any]:
             picture = await label_picture(client, settings, int(time.time() * MICROS) + 86_400 * MICROS)
-            versions = await list_versions(client, settings)
+            versions = await list_versions(client, settings, counted=True)
             return {
                 "labels": None
                 if picture is None

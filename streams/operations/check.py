@@ -10,6 +10,7 @@ from agents.label import make_labeler
 from agents.taxonomy import load_taxonomy
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.poller.bulk_source import BulkSource
+from connectors.clickhouse.schema.add_projections import missing_projections
 from connectors.clickhouse.schema.grants import missing_tables, refuse_missing_rights
 from connectors.clickhouse.schema.migrations import refuse_other_schema
 from connectors.kafka.admin import (
@@ -169,7 +170,10 @@ async def _results(settings: Settings) -> str:
             )
         await refuse_other_schema(client, settings.result_database)
         await refuse_missing_rights(client, settings)
-        return f"all in {settings.result_database}, may be written"
+        found = f"all in {settings.result_database}, may be written"
+        if slow := await missing_projections(client, settings.result_database):
+            found += f"; queries over all of {', '.join(slow)} are slow without projections: labelstream init"
+        return found
 
     return await _with_clickhouse(settings, use)
 

@@ -23,13 +23,13 @@ from streams.versions.registry import read_versions
 async def versions_known(settings: Settings) -> list[dict[str, Any]]:
     """All versions, as `list_versions`."""
     async with ClickHouseClient.from_settings(settings) as client:
-        return [_told(one) for one in await list_versions(client, settings)]
+        return [_told(one) for one in await list_versions(client, settings, counted=True)]
 
 
 async def versions_named(settings: Settings) -> list[dict[str, Any]]:
-    """The same without the number of their rows, which takes long to count."""
+    """The same without the number of their rows."""
     async with ClickHouseClient.from_settings(settings) as client:
-        found = [_told(one) for one in await list_versions(client, settings, counted=False)]
+        found = [_told(one) for one in await list_versions(client, settings)]
     for one in found:
         del one["rows"]
     return found
@@ -44,7 +44,8 @@ async def version_shown(settings: Settings, version: str) -> dict[str, Any]:
     """
     async with ClickHouseClient.from_settings(settings) as client:
         history = await version_history(client, settings, version)
-        now = next(one for one in await list_versions(client, settings) if one.version == version)
+        known = await list_versions(client, settings, counted=True)
+        now = next(one for one in known if one.version == version)
     spec = None
     with contextlib.suppress(LabelstreamError):
         spec = (await read_versions(settings)).specs.get(version)

@@ -12,6 +12,7 @@ from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import result_table
+from connectors.clickhouse.schema.projections import DISTINCT_ROWS
 from connectors.clickhouse.schema.tables import LABELED, VERSIONS
 from streams.core.errors import RefusedError
 from streams.core.settings import Settings
@@ -25,7 +26,8 @@ class LabelVersion:
     """A version as it stands, or stood after one change of its ``history``.
 
     ``prompt`` and ``taxonomy`` are digests. ``current``: the newest promoted one, whose label a row has
-    that was labelled under several. ``rows``: how many rows have a label of it; None where not counted.
+    that was labelled under several. ``rows``: how many rows have a label of it, exact up to some 65,000, then
+    within a percent; None where not counted.
     """
 
     version: str
@@ -42,11 +44,11 @@ class LabelVersion:
 
 
 async def list_versions(
-    client: ClickHouseClient, settings: Settings, *, counted: bool = True
+    client: ClickHouseClient, settings: Settings, *, counted: bool = False
 ) -> list[LabelVersion]:
     """All versions: promoted ones first, the newest promoted at their head, the others by name.
 
-    ``counted=False`` leaves `rows` at 0: to count reads the whole table.
+    ``counted``: with `rows`.
 
     Raises:
         UnavailableError: ClickHouse does not answer.
@@ -58,9 +60,9 @@ async def list_versions(
         f"FROM {_table(settings)} GROUP BY version"
     )
     found = [_version(version, state, created, changed) for version, state, created, changed in rows]
-    # As the current view ranks them; a row stored twice counts once.
+    # As the current view ranks them; a row stored twice counts once. The projection `label_counts` has it.
     counting = (
-        f"SELECT toString(label_version), uniqExact(created_at, row_id)\n"
+        f"SELECT toString(label_version), {DISTINCT_ROWS}\n"
         f"FROM {result_table(settings, LABELED)} GROUP BY label_version"
     )
     counts = dict(await client.rows(counting)) if counted else {}
@@ -71,7 +73,11 @@ async def list_versions(
     )
     others = sorted((one for one in found if one not in promoted), key=lambda one: one.version)
     return [
-        replace(one, current=one is promoted[0] if promoted else False, rows=int(counts.get(one.version, 0)))
+        replace(
+            one,
+            current=one is promoted[0] if promoted else False,
+            rows=int(counts.get(one.version, 0)) if counted else None,
+        )
         for one in (*promoted, *others)
     ]
 

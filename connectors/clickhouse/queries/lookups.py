@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import bound_batches, quoted, result_table
 from connectors.clickhouse.queries.dead_letters import list_letters
+from connectors.clickhouse.queries.places import AT_PLACES, place_batches, times_of
 from connectors.clickhouse.schema.columns import columns_of
 from connectors.clickhouse.schema.newest import newest_first
 from connectors.clickhouse.schema.tables import AUGMENTED, CURRENT, LABELED
@@ -37,33 +38,43 @@ async def row_history(client: ClickHouseClient, settings: Settings, row_id: str)
     Raises:
         UnavailableError, OverloadedError, ConfigurationError.
     """
-    given = {"row_id": row_id, "most": _MOST}
-    labels = await messages_of(
+    places = await times_of(client, settings, LABELED, [row_id])
+    labels = await _at(
         client,
+        places,
         Labeled,
-        f"{result_table(settings, LABELED)} WHERE row_id = {{row_id:String}}\n"
+        f"{result_table(settings, LABELED)} WHERE {AT_PLACES}\n"
         f"ORDER BY created_at DESC, {newest_first('labeled_at')} "
-        "LIMIT 1 BY created_at, label_version LIMIT {most:UInt32}",
-        given,
+        "LIMIT 1 BY created_at, label_version",
     )
-    variants = await messages_of(
+    variants = await _at(
         client,
+        await times_of(client, settings, AUGMENTED, [row_id]),
         Augmented,
-        f"{result_table(settings, AUGMENTED)} WHERE row_id = {{row_id:String}}\n"
+        f"{result_table(settings, AUGMENTED)} WHERE {AT_PLACES}\n"
         f"ORDER BY created_at DESC, {newest_first('augmented_at')} "
-        "LIMIT 1 BY created_at, label_version, augment_model LIMIT {most:UInt32}",
-        given,
+        "LIMIT 1 BY created_at, label_version, augment_model",
     )
     letters = await list_letters(client, settings, row_id=row_id, limit=_LETTERS)
     if not (labels or variants or letters):
         return None
-    current = await client.rows(
-        "SELECT toUnixTimestamp64Micro(created_at), toString(label_version) FROM "
-        f"{result_table(settings, CURRENT)} WHERE row_id = {{row_id:String}} LIMIT {{most:UInt32}}",
-        given,
-    )
-    found = frozenset((moment(int(micros)), str(version)) for micros, version in current)
-    return RowHistory(labels, found, variants, letters)
+    found: set[tuple[datetime, str]] = set()
+    for _, given in place_batches(places):
+        for micros, version in await client.rows(
+            "SELECT toUnixTimestamp64Micro(created_at), toString(label_version)\n"
+            f"FROM {result_table(settings, CURRENT)} WHERE {AT_PLACES}",
+            given,
+        ):
+            found.add((moment(int(micros)), str(version)))
+    return RowHistory(labels, frozenset(found), variants, letters)
+
+
+async def _at(client: ClickHouseClient, places: Sequence[Place], kind: type[L], source: str) -> list[L]:
+    """Messages of ``source`` at ``places``, the newest rows first."""
+    found: list[L] = []
+    for _, given in place_batches(places):
+        found = await messages_of(client, kind, source, given) + found
+    return found[:_MOST]
 
 
 async def search_labels(

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
-from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import bound_batches, result_table
 from connectors.clickhouse.queries.lookups import messages_of
+from connectors.clickhouse.queries.places import AT_PLACES, place_batches, times_of
 from connectors.clickhouse.schema.newest import newness
+from connectors.clickhouse.schema.projections import DISTINCT_ROWS, HUMAN_AT, HUMAN_ROW, TAKEN_BACK
 from connectors.clickhouse.schema.tables import CURRENT, LABELED
 from streams.core.label_version import HUMAN, UNDONE
 from streams.core.messages import Labeled
 from streams.core.settings import Settings
-from streams.core.times import micros_of, moment
+from streams.core.times import moment
 from streams.ports.lookups import Place
 from streams.ports.review import GoldLabel, ReviewCounts
 
-_PAGE = 5_000
+# So many of the newest labels are looked at where a question is about all of them.
+WINDOW = 200_000
+_SINCE = "created_at >= fromUnixTimestamp64Micro({since:Int64}, 'UTC')"
 _NOT_HUMAN = f"(label_version != '{HUMAN}' OR endsWith(model, '{UNDONE}'))"
 _UNSURE = 0.6
 
@@ -26,16 +29,40 @@ _UNSURE = 0.6
 async def least_sure(client: ClickHouseClient, settings: Settings, most: int) -> list[Place]:
     """Rows whose current label no person gave, the least sure first, at most ``most``.
 
+    They are looked for among the newest 200,000 labels, and among more of them where those are too few.
+
+    Raises:
+        UnavailableError, ConfigurationError: as the client.
+    """
+    window = WINDOW
+    while True:
+        since = await since_newest(client, settings, window)
+        bound = "" if since is None else f" AND {_SINCE}"
+        rows = await client.rows(
+            "SELECT toUnixTimestamp64Micro(created_at), row_id\n"
+            f"FROM {result_table(settings, CURRENT)} WHERE {_NOT_HUMAN}{bound}\n"
+            "ORDER BY confidence ASC NULLS LAST, created_at DESC, row_id LIMIT {most:UInt32}",
+            {"most": most, "since": since},
+        )
+        if since is None or len(rows) >= most:
+            return [Place(moment(int(at)), str(row_id)) for at, row_id in rows]
+        window *= 8
+
+
+async def since_newest(client: ClickHouseClient, settings: Settings, count: int) -> int | None:
+    """The time of the ``count``-th newest label, microseconds since 1970; None if there are no more.
+
     Raises:
         UnavailableError, ConfigurationError: as the client.
     """
     rows = await client.rows(
-        "SELECT toUnixTimestamp64Micro(created_at), row_id\n"
-        f"FROM {result_table(settings, CURRENT)} WHERE {_NOT_HUMAN}\n"
-        f"ORDER BY confidence ASC NULLS LAST, created_at DESC, row_id LIMIT {{most:UInt32}}",
-        {"most": most},
+        "SELECT count(), toUnixTimestamp64Micro(min(created_at)) FROM (\n"
+        f"    SELECT created_at FROM {result_table(settings, LABELED)}\n"
+        "    ORDER BY created_at DESC LIMIT {most:UInt64}\n"
+        ")",
+        {"most": count},
     )
-    return [Place(moment(int(at)), str(row_id)) for at, row_id in rows]
+    return int(rows[0][1]) if int(rows[0][0]) == count else None
 
 
 async def current_of(
@@ -47,21 +74,9 @@ async def current_of(
         UnavailableError, ConfigurationError: as the client.
     """
     found: list[Labeled] = []
-    for some in bound_batches(places, lambda place: place.row_id):
-        micros = [micros_of(place.created_at) for place in some]
-        given: dict[str, Any] = {
-            "first": min(micros),
-            "last": max(micros),
-            "ids": sorted({place.row_id for place in some}),
-        }
+    for _, given in place_batches(places):
         found += await messages_of(
-            client,
-            Labeled,
-            f"{result_table(settings, CURRENT)}\n"
-            "WHERE created_at >= fromUnixTimestamp64Micro({first:Int64}, 'UTC')\n"
-            "    AND created_at <= fromUnixTimestamp64Micro({last:Int64}, 'UTC')\n"
-            "    AND row_id IN {ids:Array(String)}",
-            given,
+            client, Labeled, f"{result_table(settings, CURRENT)}\nWHERE {AT_PLACES}", given
         )
     wanted = set(places)
     at = {Place(one.created_at, one.row_id): one for one in found}
@@ -77,42 +92,50 @@ async def frequent_labels(client: ClickHouseClient, settings: Settings) -> list[
     """Labels, the most frequent first, at most 100. Raises as `least_sure`."""
     rows = await client.rows(
         f"SELECT toString(label), count() AS n FROM {result_table(settings, LABELED)}\n"
-        f"GROUP BY label ORDER BY n DESC, label LIMIT 100"
+        "GROUP BY label ORDER BY n DESC, label LIMIT 100"
     )
     return [str(label) for label, _ in rows]
 
 
 async def review_counts(client: ClickHouseClient, settings: Settings) -> ReviewCounts:
-    """How many rows have a human label, how many have none. Raises as `least_sure`."""
+    """How many rows have a human label, how many have none. Raises as `least_sure`.
+
+    In a table of more than 200,000 labels, the rows are counted within a percent, and the unsure ones are
+    estimated by their share among the newest 200,000.
+    """
+    since = await since_newest(client, settings, WINDOW)
     rows = await client.rows(
         f"SELECT countIf(NOT {_NOT_HUMAN}), countIf({_NOT_HUMAN}), "
         f"countIf({_NOT_HUMAN} AND confidence < {_UNSURE})\nFROM {result_table(settings, CURRENT)}"
+        + ("" if since is None else f"\nWHERE {_SINCE}"),
+        {"since": since},
     )
-    labeled, waiting, unsure = rows[0]
-    return ReviewCounts(int(labeled), int(waiting), int(unsure))
+    labeled, waiting, unsure = (int(number) for number in rows[0])
+    if since is None:
+        return ReviewCounts(labeled, waiting, unsure)
+    labeled = len(await _human_rows(client, settings))
+    all_rows = await client.rows(f"SELECT {DISTINCT_ROWS} FROM {result_table(settings, LABELED)}")
+    share = unsure / waiting if waiting else 0.0
+    waiting = max(waiting, int(all_rows[0][0]) - labeled)
+    return ReviewCounts(labeled, waiting, round(share * waiting))
 
 
 async def gold_labels(client: ClickHouseClient, settings: Settings) -> AsyncIterator[GoldLabel]:
     """The last human label of each row, those taken back left out, by row time. Raises as `least_sure`."""
-    after: tuple[int, str] = (-(2**62), "")
-    while True:
+    for _, given in place_batches(await _human_rows(client, settings)):
         rows = await client.rows(
-            "SELECT toUnixTimestamp64Micro(created_at) AS micros, row_id,\n"
+            "SELECT toUnixTimestamp64Micro(created_at), row_id,\n"
             "    argMax(tuple(text, toString(label), toString(model), "
             f"toUnixTimestamp64Micro(labeled_at)), {newness('labeled_at')}) AS last\n"
-            f"FROM {result_table(settings, LABELED)}\n"
-            f"WHERE label_version = '{HUMAN}' AND (micros, row_id) > ({{at:Int64}}, {{id:String}})\n"
-            "GROUP BY created_at, row_id ORDER BY created_at, row_id LIMIT {most:UInt32}",
-            {"at": after[0], "id": after[1], "most": _PAGE},
+            f"FROM {result_table(settings, LABELED)} WHERE label_version = '{HUMAN}' AND {AT_PLACES}\n"
+            "GROUP BY created_at, row_id ORDER BY created_at, row_id",
+            given,
         )
         for at, row_id, last in rows:
             text, label, model, labeled_at = last.values() if isinstance(last, dict) else last
             if not model.endswith(UNDONE):
                 who = model.removeprefix(f"{HUMAN}:")
                 yield GoldLabel(row_id, moment(int(at)), text, label, who, moment(int(labeled_at)))
-        if len(rows) < _PAGE:
-            return
-        after = (int(rows[-1][0]), str(rows[-1][1]))
 
 
 async def labels_under(
@@ -120,15 +143,14 @@ async def labels_under(
 ) -> dict[str, dict[datetime, str]]:
     """The labels of ``version`` of rows with these ids, by id and time. Raises as `least_sure`."""
     found: dict[str, dict[datetime, str]] = {}
-    ids = sorted(set(row_ids))
-    for some in bound_batches(ids, str):
+    for _, given in place_batches(await times_of(client, settings, LABELED, row_ids)):
         rows = await client.rows(
             "SELECT row_id, toUnixTimestamp64Micro(created_at), "
             f"argMax(toString(label), {newness('labeled_at')})\n"
             f"FROM {result_table(settings, LABELED)}\n"
-            "WHERE label_version = {version:String} AND row_id IN {ids:Array(String)}\n"
-            f"GROUP BY row_id, created_at",
-            {"version": version, "ids": some},
+            f"WHERE label_version = {{version:String}} AND {AT_PLACES}\n"
+            "GROUP BY row_id, created_at",
+            {"version": version, **given},
         )
         for row_id, at, label in rows:
             found.setdefault(str(row_id), {})[moment(int(at))] = str(label)
@@ -150,3 +172,15 @@ async def labels_of_texts(
         )
         found |= {str(text): str(label) for text, label in rows}
     return found
+
+
+async def _human_rows(client: ClickHouseClient, settings: Settings) -> list[Place]:
+    """Rows whose human label stands. The projection `label_counts` has them apart from all others."""
+    rows = await client.rows(
+        "SELECT toUnixTimestamp64Micro(at), row FROM (\n"
+        f"    SELECT {HUMAN_AT} AS at, {HUMAN_ROW} AS row, {TAKEN_BACK} AS back, max(labeled_at) AS last\n"
+        f"    FROM {result_table(settings, LABELED)} WHERE label_version = '{HUMAN}'\n"
+        "    GROUP BY label_version, at, row, back\n"
+        ") GROUP BY at, row HAVING NOT argMax(back, last)"
+    )
+    return [Place(moment(int(at)), str(row_id)) for at, row_id in rows]

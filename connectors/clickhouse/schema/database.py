@@ -8,6 +8,7 @@ import structlog
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import qualified, quoted
+from connectors.clickhouse.schema.add_projections import add_projections, create_stored_table
 from connectors.clickhouse.schema.columns import PLACE, columns_of
 from connectors.clickhouse.schema.current_view import current_view, replace_view
 from connectors.clickhouse.schema.migration_log import MIGRATIONS, migrations_table
@@ -68,7 +69,8 @@ async def create_tables(client: ClickHouseClient, settings: Settings) -> list[st
     migrated = await migrate(client, database)
     for name in STORED:
         if name not in present:
-            await client.command(stored_table(database, name))
+            await create_stored_table(client, database, name)
+    await add_projections(client, database, [name for name in STORED if name in present])
     if VERSIONS not in present:
         await client.command(versions_table(database))
     if AUDIT not in present:

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from connectors.clickhouse.client.sql import literal, qualified, quoted
 from connectors.clickhouse.schema.columns import PLACE, STORED_AT, TableColumn, columns_of
+from connectors.clickhouse.schema.projections import LABEL_COUNTS, MODES, ROW_TIMES, STORED_PLACES
 from streams.core.messages import Augmented, DeadLetter, Labeled
 from streams.ports.audit import AuditEntry
 
@@ -34,6 +35,11 @@ STORED: dict[str, tuple[type[BaseModel], str]] = {
     AUGMENTED: (Augmented, "created_at, row_id, label_version, augment_model"),
     DEAD_LETTERS: (DeadLetter, "failed_at"),
 }
+PROJECTIONS: dict[str, dict[str, str]] = {
+    LABELED: {"stored_places": STORED_PLACES, "row_times": ROW_TIMES, "label_counts": LABEL_COUNTS},
+    AUGMENTED: {"stored_places": STORED_PLACES, "row_times": ROW_TIMES},
+    DEAD_LETTERS: {"stored_places": STORED_PLACES},
+}
 # The position of a message; the end of each stored table's sorting key.
 MESSAGE_PLACE = ("_topic_id", "_partition", "_offset")
 
@@ -48,7 +54,7 @@ _VERSION_COLUMNS = """\
     `created_at` DateTime64(6, 'UTC') DEFAULT now64(6) COMMENT 'when the version was first registered',
     `changed_at` DateTime64(6, 'UTC') DEFAULT now64(6) COMMENT 'when it was written, the last counts'"""
 
-# For one row by its id, and for what is stored of a partition since an offset.
+# For one row by its id, and for what is stored of a partition since an offset, without projections.
 _INDEXES = (
     "    INDEX by_row row_id TYPE bloom_filter(0.001) GRANULARITY 1",
     "    INDEX by_offset _offset TYPE minmax GRANULARITY 1",
@@ -61,17 +67,23 @@ def column_definition(column: TableColumn) -> str:
     return f"{quoted(column.name)} {column.type}{comment}"
 
 
-def stored_table(database: str, name: str) -> str:
+def stored_table(database: str, name: str, *, projections: bool = True) -> str:
     """The statement that creates one of STORED."""
     message, key = STORED[name]
     columns = [*(column_definition(column) for column in (*columns_of(message), *PLACE)), STORED_AT]
     lines = [*(f"    {definition}" for definition in columns), *_INDEXES]
+    if projections:
+        lines += [
+            f"    PROJECTION {quoted(one)} (\n    {select}\n    )"
+            for one, select in PROJECTIONS[name].items()
+        ]
     # The position distinguishes copies when parts are merged; the index in memory does not need it.
     primary = "" if name == DEAD_LETTERS else f"PRIMARY KEY ({key})\n"
     return (
         f"CREATE TABLE IF NOT EXISTS {qualified(database, name)} (\n"
         + ",\n".join(lines)
         + f"\n) ENGINE = ReplacingMergeTree\n{primary}ORDER BY ({', '.join((key, *MESSAGE_PLACE))})"
+        + (f"\nSETTINGS {MODES}" if projections else "")
     )
 
 

@@ -11,6 +11,10 @@ from uuid import UUID
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import qualified
+from connectors.clickhouse.schema.projections import IN_RUN, RUN, RUN_OF
+
+# So many ranges of offsets in one query.
+_RANGES = 200
 
 
 class OffsetSet:
@@ -62,7 +66,7 @@ async def stored_offsets(
     """What ``table`` holds of one incarnation of a topic.
 
     ``spans``: for each partition asked for, the first offset of interest and the one after the last.
-    The server makes the ranges, so that a group rewound by millions of rows costs a few numbers.
+    The server has the ranges in a projection: a group rewound by millions of rows costs a few numbers.
 
     Raises:
         UnavailableError, ConfigurationError: as the client.
@@ -70,11 +74,48 @@ async def stored_offsets(
     if not spans:
         return {}
     wanted = " OR ".join(
-        f"(_partition = {int(partition)} AND _offset >= {int(start)} AND _offset < {int(end)})"
+        f"(_partition = {int(partition)} AND {RUN_OF} >= {int(start) // RUN} "
+        f"AND {RUN_OF} <= {int(end) // RUN})"
         for partition, (start, end) in spans.items()
     )
     found: dict[int, list[tuple[int, int]]] = {partition: [] for partition in spans}
-    for partition, start, last in await client.rows(
+    gaps: dict[int, list[tuple[int, int]]] = {}
+    # As the projection `stored_places` has it. Nothing in between is missing where as many different offsets
+    # are stored as lie between the first and the last.
+    for partition, first, last, count in await client.rows(
+        f"SELECT _partition, min(_offset), max(_offset), {IN_RUN}\nFROM {qualified(database, table)}\n"
+        f"WHERE _topic_id = {{id:UUID}} AND ({wanted})\nGROUP BY _topic_id, _partition, {RUN_OF}",
+        {"id": str(topic_id)},
+    ):
+        whole = int(last) - int(first) + 1 == int(count)
+        (found if whole else gaps).setdefault(int(partition), []).append((int(first), int(last) + 1))
+    for some in _in_pieces(gaps):
+        for partition, start, last in await client.rows(_runs(database, table, some), {"id": str(topic_id)}):
+            found[int(partition)].append((int(start), int(last) + 1))
+    return {
+        partition: OffsetSet(
+            (max(first, start), min(last, end))
+            for first, last in found[partition]
+            if first < end and last > start
+        )
+        for partition, (start, end) in spans.items()
+    }
+
+
+def _in_pieces(gaps: Mapping[int, list[tuple[int, int]]]) -> Iterator[list[tuple[int, int, int]]]:
+    """Ranges as (partition, first offset, the one after the last): some for each query."""
+    ranges = [(partition, *one) for partition, several in gaps.items() for one in OffsetSet(several)]
+    for start in range(0, len(ranges), _RANGES):
+        yield ranges[start : start + _RANGES]
+
+
+def _runs(database: str, table: str, ranges: Iterable[tuple[int, int, int]]) -> str:
+    """The query for the first and the last offset of each run of neighbours within ``ranges``."""
+    wanted = " OR ".join(
+        f"(_partition = {partition} AND _offset >= {start} AND _offset < {end})"
+        for partition, start, end in ranges
+    )
+    return (
         "SELECT _partition, min(_offset), max(_offset) FROM (\n"
         "    SELECT _partition, _offset,\n"
         "        _offset - row_number() OVER (PARTITION BY _partition ORDER BY _offset) AS run\n"
@@ -82,8 +123,5 @@ async def stored_offsets(
         f"        SELECT DISTINCT _partition, _offset FROM {qualified(database, table)}\n"
         f"        WHERE _topic_id = {{id:UUID}} AND ({wanted})\n"
         "    )\n"
-        ") GROUP BY _partition, run",
-        {"id": str(topic_id)},
-    ):
-        found[partition].append((start, last + 1))
-    return {partition: OffsetSet(ranges) for partition, ranges in found.items()}
+        ") GROUP BY _partition, run"
+    )

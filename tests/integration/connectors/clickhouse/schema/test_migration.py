@@ -52,7 +52,8 @@ async def merged(database: Database) -> None:
 async def described(database: Database, table: str) -> str:
     client, configured = database
     made = await client.command(f"SHOW CREATE TABLE {configured.result_database}.{table}")
-    return str(made).replace(configured.result_database, "DB")
+    definition, _, settings = str(made).replace(configured.result_database, "DB").partition("SETTINGS ")
+    return f"{definition}SETTINGS {sorted(settings.split(', '))}"  # in the order in which they were set
 
 
 async def test_tables_of_0_1_0_become_those_of_today(database: Database, address: tuple[str, int]) -> None:

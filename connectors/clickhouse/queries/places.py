@@ -1,0 +1,58 @@
+"""Rows by their ids. The tables are in order of time, so the times are looked up first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.client.sql import bound_batches, result_table
+from streams.core.settings import Settings
+from streams.core.times import moment
+from streams.ports.lookups import Place
+
+# The server reads a piece of a table, some 8,000 rows, for each.
+_AT_ONCE = 500
+# Rows of one id, the newest: a source may repeat an id without end.
+_MOST = 1_000
+
+# Where rows with these ids and these times are, in whatever pairs.
+AT_PLACES = "created_at IN {ats:Array(DateTime64(6, 'UTC'))} AND row_id IN {ids:Array(String)}"
+
+
+async def times_of(
+    client: ClickHouseClient, settings: Settings, table: str, row_ids: Sequence[str]
+) -> list[Place]:
+    """Where ``table`` has rows with these ids; of each id the newest 1,000.
+
+    Raises:
+        UnavailableError, ConfigurationError: as the client.
+    """
+    found: list[Place] = []
+    for ids in _few(sorted(set(row_ids))):
+        rows = await client.rows(
+            # As the projection `row_times` has it.
+            f"SELECT row_id, toUnixTimestamp64Micro(created_at) FROM (\n"
+            f"    SELECT row_id, created_at FROM {result_table(settings, table)}\n"
+            "    WHERE row_id IN {ids:Array(String)}\n"
+            ") GROUP BY row_id, created_at ORDER BY row_id, created_at DESC LIMIT {most:UInt32} BY row_id",
+            {"ids": ids, "most": _MOST},
+        )
+        found += [Place(moment(int(micros)), str(row_id)) for row_id, micros in rows]
+    return found
+
+
+def place_batches(places: Sequence[Place]) -> Iterator[tuple[list[Place], dict[str, Any]]]:
+    """``places`` in order of time, some for each query, with the parameters of AT_PLACES."""
+    ordered = sorted(places, key=lambda place: (place.created_at, place.row_id))
+    for batch in bound_batches(ordered, lambda place: place.row_id):
+        for start in range(0, len(batch), _AT_ONCE):
+            some = batch[start : start + _AT_ONCE]
+            ats = sorted({place.created_at.strftime("%Y-%m-%d %H:%M:%S.%f") for place in some})
+            yield some, {"ats": ats, "ids": sorted({place.row_id for place in some})}
+
+
+def _few(ids: Sequence[str]) -> Iterator[list[str]]:
+    for batch in bound_batches(ids, str):
+        for start in range(0, len(batch), _AT_ONCE):
+            yield batch[start : start + _AT_ONCE]

@@ -1,0 +1,69 @@
+"""What is asked of whole tables is read from their projections. Else it would cost the more the longer the
+history is, with the same answer.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.queries.label_versions import list_versions
+from connectors.clickhouse.queries.labelled_rows import count_of
+from connectors.clickhouse.queries.places import times_of
+from connectors.clickhouse.queries.review import _human_rows, frequent_labels
+from connectors.clickhouse.sink.stored_offsets import stored_offsets
+from streams.core.settings import Settings
+from tests.integration.connectors.clickhouse.engine import Database
+
+TOPIC = uuid.UUID(int=1)
+
+Ask = Callable[[ClickHouseClient, Settings], Awaitable[Any]]
+
+ASKED: dict[str, tuple[str, Ask]] = {
+    "what the sink holds": (
+        "stored_places",
+        lambda client, settings: stored_offsets(
+            client, settings.result_database, "logs_labeled", TOPIC, {0: (0, 2**62)}
+        ),
+    ),
+    "the times of an id": (
+        "row_times",
+        lambda client, settings: times_of(client, settings, "logs_labeled", ["77"]),
+    ),
+    "rows of each version": (
+        "label_counts",
+        lambda client, settings: list_versions(client, settings, counted=True),
+    ),
+    "labels of a version": ("label_counts", lambda client, settings: count_of(client, settings, "v1")),
+    "frequent labels": ("label_counts", frequent_labels),
+    "people's labels": ("label_counts", _human_rows),
+}
+
+
+@pytest.mark.parametrize("what", list(ASKED))
+async def test_the_projection_is_read(database: Database, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, settings = database
+    # In a small table the server may as well use this index.
+    await client.command(f"ALTER TABLE {settings.result_database}.logs_labeled DROP INDEX by_row")
+    await client.command(
+        f"INSERT INTO {settings.result_database}.logs_labeled (row_id, created_at, label_version, label, "
+        f"_topic_id, _offset) SELECT toString(number), toDateTime64(number, 6), "
+        f"if(number % 1000 = 0, 'human', 'v1'), 'a', '{TOPIC}', number FROM numbers(100000)"
+    )
+    name, ask = ASKED[what]
+    asked: list[tuple[Any, ...]] = []
+    rows = client.rows
+
+    async def note(*query: Any) -> Any:
+        asked.append(query)
+        return await rows(*query)
+
+    monkeypatch.setattr(client, "rows", note)
+    await ask(client, settings)
+    read = [line for sql, *given in asked for (line,) in await rows(f"EXPLAIN {sql}", *given)]
+    assert any(f"ReadFromMergeTree ({name})" in line for line in read)
+    assert not any(f"{settings.result_database}.logs_labeled)" in line for line in read)

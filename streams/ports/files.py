@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any, Literal, Protocol, TypedDict
+from typing import Any, Literal, NotRequired, Protocol, TypedDict
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -85,11 +85,14 @@ class AskedFile(BaseModel):
 
 
 class ReadAs(TypedDict):
-    """How a file is to be read, instead of the detected values; None: as detected."""
+    """How a file is to be read, instead of the detected values; None: as detected. ``answers``: choices by
+    question.
+    """
 
     encoding: Encoding | None
     delimiter: str | None
     header: bool | None
+    answers: NotRequired[dict[str, str]]
 
 
 class FileService(Protocol):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import json
 import re
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from playwright.async_api import Browser, Page
+from pyarrow import parquet
 
 from tests.browser.desk import (
     READ,
@@ -23,6 +28,7 @@ from tests.browser.desk import (
     shipped,
     watched,
 )
+from tests.unit.connectors.files.workbook import workbook
 from tests.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -226,20 +232,80 @@ async def test_axe_finds_nothing_serious_in_any_view(filled: Desk, chrome: Brows
         "" if scheme == "light" else ", runOnly: ['color-contrast']"
     )  # the schemes differ in colours alone
     at = await opened(chrome, filled, color_scheme=scheme)
-    # The page's own rules let no foreign script in: axe is put into it from outside.
-    axe = (VENDOR / "axe.min.js").read_text("utf-8")
     for view in VIEWS:
         await at.show(view)
         await at.page.wait_for_selector("main .scroll tbody tr, .choices", timeout=SECONDS)
-        await at.page.evaluate(axe)
-        found = await at.page.evaluate(f"() => axe.run(document, {{ resultTypes: ['violations']{rules} }})")
-        serious = [
-            (one["id"], [node["html"][:160] for node in one["nodes"]][:3])
-            for one in found["violations"]
-            if one["impact"] in ("serious", "critical")
-        ]
-        assert serious == [], view
+        assert await serious_in(at.page, rules) == [], view
     assert mistakes(at) == []
+
+
+def strangers(folder: Path) -> dict[str, tuple[Path, str | None]]:
+    """A file of each format with three rows, and what is asked about it."""
+    texts = ["где мой заказ из файла", "верните деньги за файл", "не работает файл"]
+    table = "text;date\n" + "".join(f"{text};0{n}/02/2026\n" for n, text in enumerate(texts, 1))
+    lines = "".join(json.dumps({"query": text, "created_at": "2026-02-01"}) + "\n" for text in texts)
+    sheet = [["text", "user_id"], *([text, n] for n, text in enumerate(texts))]
+    frame = pa.table({"text": texts, "created_at": [f"2026-02-0{n}" for n in (1, 2, 3)]})
+    made: dict[str, tuple[bytes, str | None]] = {
+        "dates.csv": (table.encode() + b"too;many;fields\n", "dates"),
+        "old.csv": (table.replace("/", ".").encode("cp1251"), None),
+        "lines.jsonl": (lines.encode(), None),
+        "packed.jsonl.gz": (gzip.compress(lines.encode() + b"\n"), None),
+        "sheets.xlsx": (workbook({"first": [["text"], ["не тот лист"]], "second": sheet}), "sheet"),
+    }
+    for name, (content, _) in made.items():
+        (folder / name).write_bytes(content)
+    parquet.write_table(frame, folder / "rows.parquet")
+    return {name: (folder / name, about) for name, (_, about) in made.items()} | {
+        "rows.parquet": (folder / "rows.parquet", None)
+    }
+
+
+def labeled_in(result: Path) -> list[dict[str, str]]:
+    """The rows of a result that have a label."""
+    with result.open(encoding="utf-8", newline="") as file:
+        return [row for row in csv.DictReader(file) if row["status"] == "labeled"]
+
+
+async def test_files_by_keyboard(filled: Desk, chrome: Browser, tmp_path: Path) -> None:
+    at = await opened(chrome, filled, locale="en-GB", accept_downloads=True)
+    await at.show("files")
+    for name, (path, about) in strangers(tmp_path).items():
+        await at.page.set_input_files("input[name=file]", path)
+        await at.page.locator("main h2", has_text=name).wait_for(timeout=SECONDS)
+        if about is not None:
+            # Nothing starts before the question is answered: the second choice, or the last.
+            assert await at.page.locator("button[name=start]").is_disabled()
+            await at.page.focus(f"select[name=answer-{about}]")
+            await at.page.keyboard.press("End")
+            await at.page.locator("button[name=start]:enabled").wait_for(timeout=SECONDS)
+        if name == "dates.csv":
+            assert await at.page.locator("tr[data-line='5']").count() == 1
+            assert await wide(at.page) <= 0
+            assert await serious_in(at.page, "") == []
+        await at.page.focus("button[name=start]")
+        await at.page.keyboard.press("Enter")
+        await at.page.locator("#file-job [data-state=done]").wait_for(timeout=SECONDS)
+        async with at.page.expect_download() as download:
+            await at.page.focus("#file-job a")
+            await at.page.keyboard.press("Enter")
+        labeled = labeled_in(Path(await (await download.value).path()))
+        assert len(labeled) == 3, name
+        if about == "dates":  # month first, as was answered
+            assert [row["ts"][:10] for row in labeled] == ["2026-01-02", "2026-02-02", "2026-03-02"]
+    assert await at.page.locator("tr[data-file]").count() == len(strangers(tmp_path))
+    assert mistakes(at) == []
+
+
+async def serious_in(page: Page, rules: str) -> list[Any]:
+    """What axe finds; it is put into the page from outside, whose own rules let no foreign script in."""
+    await page.evaluate((VENDOR / "axe.min.js").read_text("utf-8"))
+    found = await page.evaluate(f"() => axe.run(document, {{ resultTypes: ['violations']{rules} }})")
+    return [
+        (one["id"], [node["html"][:160] for node in one["nodes"]][:3])
+        for one in found["violations"]
+        if one["impact"] in ("serious", "critical")
+    ]
 
 
 async def test_what_is_shown_stays_bounded(filled: Desk, chrome: Browser) -> None:

@@ -166,10 +166,16 @@ async def shown(
         ),
     ] = None,
     header: Annotated[bool | None, Query(description="Whether the first record names the columns.")] = None,
+    answer: Annotated[
+        list[str] | None, Query(max_length=20, description="Answers to questions: `dates:day-month-year`.")
+    ] = None,
 ) -> UploadAnswer:
     """How the file is understood with the given parameters; `POST /process` takes the same ones."""
     with told():
         read_as = ReadAs(encoding=encoding, delimiter=delimiter, header=header)
+        if answer:
+            pairs = (one.partition(":") for one in answer)
+            read_as["answers"] = {about: choice for about, _, choice in pairs}
         return UploadAnswer(**await work.upload_shown(file_id, read_as))
 
 

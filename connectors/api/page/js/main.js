@@ -5,13 +5,14 @@ import { Live, Refused, send, session, signIn, signOut, whoAmI } from "./net.js"
 import { currentLanguage, keep, setLanguage, t, whole } from "./text.js";
 import { audit } from "./views/audit.js";
 import { feed } from "./views/feed.js";
+import { files } from "./views/files.js";
 import { flow } from "./views/flow.js";
 import { labels } from "./views/labels.js";
 import { letters } from "./views/letters.js";
 import { replays } from "./views/replays.js";
 import { review } from "./views/review.js";
 
-const VIEWS = { flow, labels, feed, letters, replays, review, audit };
+const VIEWS = { flow, labels, feed, letters, replays, files, review, audit };
 const main = document.getElementById("main");
 const live = new Live();
 let shown = null;
@@ -30,12 +31,13 @@ export function toast(text, kind = "") {
 }
 
 // Runs what may be refused, and says so.
-async function trying(work) {
+async function trying(work, refused = null) {
   try {
     return await work();
   } catch (error) {
     if (error instanceof Refused || error instanceof TypeError) {
       toast(t("failed", { detail: error.message }), "bad");
+      refused?.(error);
       return null;
     }
     throw error;

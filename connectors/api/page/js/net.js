@@ -3,10 +3,11 @@
 export const session = { name: null, scope: null, keys: false, csrf: null };
 
 export class Refused extends Error {
-  constructor(status, detail, code) {
+  constructor(status, detail, code, told) {
     super(detail);
     this.status = status;
     this.code = code;
+    this.told = told;
   }
 }
 
@@ -14,13 +15,14 @@ async function answered(response) {
   const told = response.headers.get("content-type")?.includes("json") ? await response.json() : null;
   if (response.ok) return told;
   if (response.status === 401) document.dispatchEvent(new Event("signed-out"));
-  throw new Refused(response.status, told?.detail ?? response.statusText, told?.code ?? "");
+  throw new Refused(response.status, told?.detail ?? response.statusText, told?.code ?? "", told);
 }
 
 export async function get(path, parameters = {}) {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(parameters)) {
-    if (value !== null && value !== undefined && value !== "") query.set(name, value);
+    if (Array.isArray(value)) value.forEach((one) => query.append(name, one));
+    else if (value !== null && value !== undefined && value !== "") query.set(name, value);
   }
   const text = query.toString();
   return answered(await fetch(text ? `${path}?${text}` : path, { headers: { accept: "application/json" } }));
@@ -35,6 +37,11 @@ export async function send(path, body = {}, { method = "POST", headers = {}, kee
       body: JSON.stringify(body),
     }),
   );
+}
+
+export async function upload(path, file) {
+  const headers = { "content-type": "application/octet-stream", "x-csrf-token": session.csrf ?? "" };
+  return answered(await fetch(`${path}?name=${encodeURIComponent(file.name)}`, { method: "POST", headers, body: file }));
 }
 
 export async function whoAmI() {

@@ -18,7 +18,7 @@ export const WORDS = {
   problem: ["Не отвечает: {what}. Показано последнее известное.", "Does not answer: {what}. Shown is what was known last."],
 
   flow: ["Поток", "Flow"], labels: ["Метки", "Labels"], feed: ["Лента", "Feed"], letters: ["Недоставленное", "Dead letters"],
-  replays: ["Повторы и версии", "Replays & versions"], review: ["Проверка", "Review"], audit: ["Журнал", "Audit"],
+  replays: ["Повторы и версии", "Replays & versions"], files: ["Файлы", "Files"], review: ["Проверка", "Review"], audit: ["Журнал", "Audit"],
 
   flow_about: ["Поток строк: от источника до таблиц", "The rows' way, from the source to the tables"],
   source: ["Источник", "Source"], tables: ["Таблицы", "Tables"], dead: ["Недоставленное", "Dead letters"], replay: ["Повторы", "Replays"],
@@ -56,6 +56,18 @@ export const WORDS = {
   state_waiting: ["ждёт", "waiting"], state_publishing: ["идёт", "publishing"], state_working: ["дорабатывается", "working"], state_done: ["готово", "done"], state_paused: ["пауза", "paused"], state_cancelled: ["остановлено", "stopped"], state_interrupted: ["прервано", "interrupted"], state_dropped: ["удалено", "dropped"],
   status_promoted: ["принята", "promoted"], status_trial: ["пробная", "trial"], status_retired: ["убрана", "retired"],
   source_topic: ["строки", "rows topic"], source_table: ["таблица меток", "labels"], source_source: ["источник", "source table"], source_file: ["файл", "file"],
+
+  new_file: ["Новый файл", "A new file"], drop_file: ["Перетащите сюда файл или выберите его: CSV, JSON lines, Parquet, Excel, архив с одним файлом", "Drop a file here, or choose it: CSV, JSON lines, Parquet, Excel, an archive of one file"],
+  uploading: ["Загружается: {name}", "Uploading: {name}"], uploaded: ["Загружен: {name}", "Uploaded: {name}"], known_files: ["Загруженные файлы", "Uploaded files"], file: ["Файл", "File"], open_file: ["Открыть", "Open"],
+  file_facts: ["{format}, записей: {rows}, испорченных: {broken}, слишком коротких: {skipped}", "{format}, {rows} records, {broken} broken, {skipped} too short"],
+  encoding: ["Кодировка", "Encoding"], delimiter: ["Разделитель", "Delimiter"], header: ["Первая строка", "First record"], tab: ["табуляция", "tab"], one_column: ["нет, одна колонка", "none, a single column"], yes_header: ["имена колонок", "names the columns"], no_header: ["данные", "is a row"],
+  columns_found: ["Колонки и первые строки", "Columns and first rows"], first_rows: ["Первые строки", "First rows"], part_of: ["Что в колонке {name}", "What column {name} holds"],
+  part_text: ["текст", "text"], part_timestamp: ["время", "time"], part_id: ["номер", "id"], part_user: ["пользователь", "user"], part_session: ["сессия", "session"], part_domain: ["домен", "domain"],
+  ask_encoding: ["Какая это кодировка?", "Which encoding is it?"], ask_delimiter: ["Чем разделены поля?", "What separates the fields?"], ask_header: ["Первая строка — имена колонок?", "Does the first record name the columns?"], ask_sheet: ["На каком листе строки?", "Which sheet has the rows?"],
+  ask_text: ["В какой колонке текст?", "Which column is the text?"], ask_timestamp: ["В какой колонке время строки?", "Which column is the time of a row?"], ask_dates: ["В каком порядке день и месяц?", "In which order are day and month?"],
+  choose: ["— выберите —", "— choose —"], likely: ["{choice} (вероятно)", "{choice} (likely)"], start_file: ["Разметить", "Start"], accept_guesses: ["Согласиться с догадками и разметить", "Accept the guesses and start"], open_questions: ["Вопросов без ответа: {n}", "Open questions: {n}"],
+  no_text: ["Укажите колонку с текстом.", "Say which column is the text."], file_job: ["Задание {id}", "Job {id}"], broken: ["Испорчено", "Broken"], broken_rows: ["Испорченные записи: {n}", "Broken records: {n}"], all_broken: ["Скачать все", "Download all of them"],
+  line: ["Строка файла", "Line"], position: ["Позиция", "Position"], column: ["Колонка", "Column"],
 
   review_about: ["Сначала строки, в которых модель меньше всего уверена", "The rows that the model is least sure of come first"], human_labels: ["С метками людей", "Labelled by people"], to_review: ["Без них", "Without"], unsure: ["Из них ниже 0,6", "Under 0.6 of those"],
   mine: ["Ваша очередь", "Your queue"], model_said: ["Модель: {label}, {confidence}", "Model: {label}, {confidence}"], skip_row: ["Пропустить", "Skip"], undo: ["Отменить", "Undo"], other: ["Другая метка", "Another label"], keys_help: ["метка", "label"], move_help: ["строки", "rows"],

@@ -121,6 +121,8 @@ class Uploads:
                 digest, size = await asyncio.to_thread(_digest_of, partial)
             known = await asyncio.to_thread(self._known, digest)
             if known is not None and path_of(self._settings, digest).is_file():
+                with _disk(self._folder):
+                    os.utime(path_of(self._settings, digest))  # it is kept for longer
                 return known, False
             upload = await self._in_thread(
                 lambda ended: self._looked_at(partial, digest, size, name, None, ended)

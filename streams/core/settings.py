@@ -210,6 +210,12 @@ class Settings(BaseSettings):
     api_upload_bytes: int = Field(
         default=2**31, ge=1024, description="Largest file that may be uploaded to the API (2 GiB)."
     )
+    upload_retention_days: int = Field(
+        default=30,
+        ge=1,
+        le=36500,
+        description="After how many days uploaded and exported files are deleted, unless a job needs them.",
+    )
     health_host: str = Field(
         default="127.0.0.1", description="Address on which a role's health endpoint listens."
     )

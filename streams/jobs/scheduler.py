@@ -15,6 +15,7 @@ from typing import Any
 
 import structlog
 
+from connectors.files.retention import delete_old
 from streams.core.errors import (
     ConfigurationError,
     PermanentError,
@@ -35,6 +36,7 @@ _MEASURE_SECONDS = 2.0
 _AWAY_SECONDS = 2.0
 _FAILED_SECONDS = 30.0
 _PACE_SECONDS = 60.0
+_CLEAN_SECONDS = 3_600.0
 # So long at most the first look takes, before a request is told that the jobs are not known.
 _FIRST_SECONDS = 5.0
 
@@ -149,7 +151,7 @@ class JobScheduler:
         }
 
     async def _keep(self, context: JobContext) -> None:
-        measured = float("-inf")
+        measured = cleaned = float("-inf")
         while True:
             mine = [
                 job
@@ -176,6 +178,10 @@ class JobScheduler:
             if time.monotonic() - measured > _MEASURE_SECONDS:
                 await self._measure(context)
                 measured = time.monotonic()
+            if time.monotonic() - cleaned > _CLEAN_SECONDS:
+                unfinished = {job.file.id for job in context.jobs.jobs.values() if job.file and not job.done}
+                await asyncio.to_thread(delete_old, context.settings, unfinished)
+                cleaned = time.monotonic()
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def _work(self, context: JobContext, job: Job, *, finish_it: bool) -> None:

@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo unit test soak soak-seeds soak-cluster soak-outages soak-backlog soak-relabel soak-retention soak-tables soak-strangers soak-review soak-files real-endpoint bench lint format typecheck generate clean
+.PHONY: help setup browser demo unit test soak soak-seeds soak-cluster soak-outages soak-backlog soak-relabel soak-retention soak-tables soak-strangers soak-review soak-files soak-history real-endpoint bench lint format typecheck generate clean
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -72,6 +72,9 @@ soak-tables: setup  ## Source tables by chance, read in each way, for SECONDS (6
 
 soak-strangers: setup  ## ROUNDS (20) against a model server that forbids texts, refuses all, aborts; 20 minutes
 	@$(BIN)/python -m tests.faults.strangers --rounds $(or $(ROUNDS),20) $(ARGS)
+
+soak-history: setup  ## Every question over ROWS (100,000,000) stored rows: times, memory; 12 GB, ten minutes (ARGS="--calls 5")
+	@$(BIN)/python -m tests.integration.connectors.clickhouse.history_scale --rows $(or $(ROWS),100000000) $(ARGS)
 
 bench: setup  ## Measure against raw clients, some twelve minutes (ARGS="--only label poller --json")
 	@$(BIN)/python -m bench $(ARGS)

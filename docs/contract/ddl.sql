@@ -30,7 +30,8 @@ CREATE TABLE IF NOT EXISTS `esk`.`logs_labeled` (
     SELECT row_id, created_at ORDER BY row_id
     ),
     PROJECTION `label_counts` (
-    SELECT label_version, label, if(label_version = 'human', row_id, ''), if(label_version = 'human', created_at, toDateTime64(0, 6, 'UTC')), label_version = 'human' AND endsWith(model, ':undo'), uniq(created_at, row_id), count(), max(labeled_at)
+    SELECT label_version, label, if(label_version = 'human', row_id, ''), if(label_version = 'human', created_at, toDateTime64(0, 6, 'UTC')), label_version = 'human' AND endsWith(model, ':undo'),
+        uniq(created_at, row_id), count(), max(labeled_at), min(created_at), max(created_at)
     GROUP BY label_version, label, if(label_version = 'human', row_id, ''), if(label_version = 'human', created_at, toDateTime64(0, 6, 'UTC')), label_version = 'human' AND endsWith(model, ':undo')
     )
 ) ENGINE = ReplacingMergeTree

@@ -5,6 +5,7 @@ Every value goes to the server as a parameter of the query; the texts here hold 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -27,6 +28,11 @@ _MOST = 1_000  # versions of one id, over all the rows that have it
 _LETTERS = 50
 # So often are candidates looked at that turn out not to be the label that counts.
 _ROUNDS = 20
+# How many labels are looked through at once, and how long it may go on.
+_FIRST_WINDOW, _LAST_WINDOW = 100_000, 1_600_000
+_SEARCH_SECONDS = 1.0
+# No id of a row sorts before it; an empty one would make no cursor.
+_BEFORE_ALL = " "
 # What a DateTime64(6) can hold.
 _FIRST, _LAST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2299, 12, 31, tzinfo=UTC)
 _AT = "created_at {} fromUnixTimestamp64Micro({{{}:Int64}}, 'UTC')"
@@ -84,33 +90,78 @@ async def search_labels(
 
     Rows are looked for in the order of the table, which ends as soon as there are enough; only those that are
     found are then asked for the label that counts: the current one, or the newest of the version asked for.
+    Where few rows fit, a page may be short or empty and have a next one: it ends after a second or so.
 
     Raises:
         as `row_history`.
     """
     found: list[Labeled] = []
-    for _ in range(_ROUNDS):
-        wanted = limit - len(found) + 1
-        labels = await _candidates(client, settings, query, after, wanted)
-        ended = len(labels) < wanted
-        after = Place(labels[-1].created_at, labels[-1].row_id) if labels else after
-        found += await _counting(client, settings, query, labels)
-        if len(found) > limit:
-            last = found[limit - 1]
-            return LabelPage(found[:limit], Place(last.created_at, last.row_id))
-        if ended:
+    begun, size = time.monotonic(), _FIRST_WINDOW
+    while True:
+        floor = await _floor(client, settings, query, after, size)
+        for _ in range(_ROUNDS):
+            wanted = limit - len(found) + 1
+            labels = await _candidates(client, settings, query, after, floor, wanted)
+            ended = len(labels) < wanted
+            after = Place(labels[-1].created_at, labels[-1].row_id) if labels else after
+            found += await _counting(client, settings, query, labels)
+            if len(found) > limit:
+                last = found[limit - 1]
+                return LabelPage(found[:limit], Place(last.created_at, last.row_id))
+            if ended:
+                break
+        else:
+            return LabelPage(found, after)
+        if floor is None:
             return LabelPage(found, None)
-    return LabelPage(found, after)
+        after = Place(moment(floor), _BEFORE_ALL)  # behind it come the rows before that time
+        if time.monotonic() - begun > _SEARCH_SECONDS:
+            return LabelPage(found, after)
+        size = min(size * 4, _LAST_WINDOW)
+
+
+async def _floor(
+    client: ClickHouseClient, settings: Settings, query: LabelQuery, after: Place | None, size: int
+) -> int | None:
+    """The time of the ``size``-th label from ``after`` on, microseconds since 1970; None if there are not so
+    many. To look at them takes a part of a second.
+    """
+    conditions, given = [_AT.format("<=", "begin")], {"begin": _micros(_LAST)}
+    if query.until is not None:
+        given["begin"] = _micros(query.until)
+    if after is not None:
+        given["begin"] = min(given["begin"], _micros(after.created_at))
+    if query.since is not None:
+        conditions.append(_AT.format(">=", "since"))
+        given["since"] = _micros(query.since)
+    rows = await client.rows(
+        "SELECT count(), toUnixTimestamp64Micro(min(created_at)) FROM (\n"
+        f"    SELECT created_at FROM {result_table(settings, LABELED)} WHERE {' AND '.join(conditions)}\n"
+        "    ORDER BY created_at DESC LIMIT {size:UInt64}\n"
+        ")",
+        given | {"size": size},
+    )
+    return int(rows[0][1]) if int(rows[0][0]) == size else None
 
 
 async def _candidates(
-    client: ClickHouseClient, settings: Settings, query: LabelQuery, after: Place | None, most: int
+    client: ClickHouseClient,
+    settings: Settings,
+    query: LabelQuery,
+    after: Place | None,
+    floor: int | None,
+    most: int,
 ) -> list[Labeled]:
-    """Rows with a label that fits, under any version or the one that is asked for; one a row."""
+    """Rows from the time ``floor`` on with a label that fits, under any version or the one that is asked for;
+    one a row.
+    """
     conditions, given = _conditions(query)
     if query.version is not None:
         conditions.append("label_version = {version:String}")
         given["version"] = query.version
+    if floor is not None:
+        conditions.append(_AT.format(">=", "floor"))
+        given["floor"] = floor
     if after is not None:
         # The bare time too, so that the server can begin there.
         conditions.append(_AT.format("<=", "after_at"))

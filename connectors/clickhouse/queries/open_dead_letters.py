@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import bound_batches, result_table
+from connectors.clickhouse.client.sql import result_table
 from connectors.clickhouse.queries.dead_letters import list_letters
+from connectors.clickhouse.queries.places import AT_PLACES, place_batches, times_of
 from connectors.clickhouse.schema.tables import AUGMENTED, DEAD_LETTERS, LABELED
 from connectors.clickhouse.sink.batch import to_batch
 from connectors.clickhouse.sink.stored_offsets import stored_offsets
@@ -17,6 +17,7 @@ from streams.core.errors import UndecodableError
 from streams.core.messages import Augmented, DeadLetter, Labeled
 from streams.core.records import Record
 from streams.core.settings import Settings
+from streams.core.times import micros_of
 
 
 @dataclass(frozen=True)
@@ -39,18 +40,18 @@ async def resolved_letters(
 ) -> list[bool]:
     """For each letter whether its row has come through that step since it was given up."""
     found: dict[str, dict[str, datetime]] = {}
+    ids = [one.row_id for one in letters if one.row_id]
     for table, column in ((LABELED, "labeled_at"), (AUGMENTED, "augmented_at")):
-        ids = sorted({one.row_id for one in letters if one.row_id})
-        rows: list[tuple[Any, ...]] = []
-        for some in bound_batches(ids, str):
-            rows += await client.rows(
-                f"SELECT row_id, max({column}), max(_stored_at) "
-                f"FROM {result_table(settings, table)} "
-                "WHERE row_id IN {ids:Array(String)} GROUP BY row_id",
-                {"ids": some},
-            )
-        found[table] = {row_id: made for row_id, made, _ in rows}
-        found[f"{table} stored"] = {row_id: stored for row_id, _, stored in rows}
+        made, stored = found.setdefault(table, {}), found.setdefault(f"{table} stored", {})
+        # The rows of one id may be in several batches, in order of time.
+        for _, given in place_batches(await times_of(client, settings, table, ids)):
+            for row_id, made_at, stored_at in await client.rows(
+                f"SELECT row_id, max({column}), max(_stored_at)\n"
+                f"FROM {result_table(settings, table)} WHERE {AT_PLACES} GROUP BY row_id",
+                given,
+            ):
+                made[row_id] = max(made_at, made.get(row_id, made_at))
+                stored[row_id] = max(stored_at, stored.get(row_id, stored_at))
 
     def since(table: str, one: DeadLetter) -> bool:
         at = found[table].get(one.row_id)
@@ -82,13 +83,7 @@ async def open_letters(
         UnavailableError, ConfigurationError: as `list_letters`.
     """
     letters = await list_letters(client, settings, reason=reason, step=step, since=since, at=at, limit=limit)
-    places = {
-        (row[0], row[1], row[2], row[3]): (int(row[4]), int(row[5]), str(row[6]))
-        for row in await client.rows(
-            "SELECT toString(topic), partition, offset, toUnixTimestamp64Micro(failed_at), "
-            f"_partition, _offset, _topic_id FROM {result_table(settings, DEAD_LETTERS)}"
-        )
-    }
+    places = await _places(client, settings, letters)
     done = await resolved_letters(client, settings, letters)
     newest: dict[tuple[object, ...], OpenLetter] = {}
     for letter, is_done in zip(letters, done, strict=True):
@@ -99,6 +94,28 @@ async def open_letters(
         row = (letter.step, letter.row_id) if letter.row_id else (letter.step, letter.payload, *key[:3])
         newest.setdefault(row, OpenLetter(letter, *place))  # newest first
     return list(reversed(newest.values()))
+
+
+async def _places(
+    client: ClickHouseClient, settings: Settings, letters: list[DeadLetter]
+) -> dict[tuple[str, int, int, int], tuple[int, int, str]]:
+    """Where dead letters stand in their topic, by what they are of and when it failed."""
+    if not letters:
+        return {}
+    span = {
+        "first": micros_of(min(one.failed_at for one in letters)),
+        "last": micros_of(max(one.failed_at for one in letters)),
+    }
+    return {
+        (row[0], row[1], row[2], row[3]): (int(row[4]), int(row[5]), str(row[6]))
+        for row in await client.rows(
+            "SELECT toString(topic), partition, offset, toUnixTimestamp64Micro(failed_at), "
+            f"_partition, _offset, _topic_id FROM {result_table(settings, DEAD_LETTERS)}\n"
+            "WHERE failed_at >= fromUnixTimestamp64Micro({first:Int64}, 'UTC')\n"
+            "    AND failed_at <= fromUnixTimestamp64Micro({last:Int64}, 'UTC')",
+            span,
+        )
+    }
 
 
 async def store_again(

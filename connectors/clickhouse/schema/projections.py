@@ -36,7 +36,11 @@ STORED_PLACES = (
 ROW_TIMES = "SELECT row_id, created_at ORDER BY row_id"
 # How many rows have each version and label.
 _COUNT_KEYS = f"label_version, label, {HUMAN_ROW}, {HUMAN_AT}, {TAKEN_BACK}"
-LABEL_COUNTS = f"SELECT {_COUNT_KEYS}, {DISTINCT_ROWS}, count(), max(labeled_at)\n    GROUP BY {_COUNT_KEYS}"
+LABEL_COUNTS = (
+    f"SELECT {_COUNT_KEYS},\n"
+    f"        {DISTINCT_ROWS}, count(), max(labeled_at), min(created_at), max(created_at)\n"
+    f"    GROUP BY {_COUNT_KEYS}"
+)
 
 # The second is for people who delete rows by DELETE FROM.
 MODES = "deduplicate_merge_projection_mode = 'ignore', lightweight_mutation_projection_mode = 'rebuild'"

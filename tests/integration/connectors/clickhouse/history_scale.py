@@ -1,0 +1,304 @@
+"""What history costs: ``make soak-history ROWS=10000000``. Ten minutes for 100,000,000 rows.
+
+On a local stack of its own: so many rows in `logs_labeled`, a second version and variants of every tenth, a
+human label and a dead letter for every thousandth; 12 GB. Then each question that commands, the page, the API
+and the roles ask of the tables, so many times: the 95th percentile, and whatever the engine shows to run for
+longer than five seconds. Then the roles start beside these tables: the most memory that each of them took.
+Questions are asked in this process: a command takes half a second more to start. Exit code 1 if one takes
+longer than it may.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import sys
+import tempfile
+import time
+import urllib.request
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.queries.dead_letters import list_letters
+from connectors.clickhouse.queries.label_versions import list_versions, register_version
+from connectors.clickhouse.queries.labelled_rows import busiest_minute, count_of, labelled, labelled_between
+from connectors.clickhouse.queries.lookups import row_history, search_labels
+from connectors.clickhouse.queries.open_dead_letters import open_letters
+from connectors.clickhouse.queries.overview import label_picture, letter_reasons, table_sizes
+from connectors.clickhouse.queries.relabel_rows import Condition, LabelledRows
+from connectors.clickhouse.queries.review import (
+    current_of,
+    frequent_labels,
+    labels_under,
+    least_sure,
+    review_counts,
+)
+from connectors.clickhouse.queries.version_diff import diff_versions
+from connectors.clickhouse.sink.stored_offsets import stored_offsets
+from streams.core.settings import Settings
+from streams.operations.dead_letters import list_dead_letters
+from streams.operations.status import status
+from streams.ports.lookups import LabelQuery
+from tests.integration.pipeline import Pipeline
+from tests.stack import stack_in
+from tests.waiting import eventually
+
+PARTITIONS = 4
+LABELED, AUGMENTED, LETTERS, UNUSED = (uuid.UUID(int=number) for number in (1, 2, 3, 4))
+FIRST = datetime(2026, 1, 1, tzinfo=UTC)
+SLICE = 5_000_000
+LIMIT_SECONDS, QUERY_SECONDS, MEMORY_MB = 3.0, 5.0, 400
+ROLES = ("sink", "poller", "agents", "api")
+FOREVER = 2**62
+
+Ask = Callable[[ClickHouseClient, Settings], Awaitable[Any]]
+
+
+async def fill(client: ClickHouseClient, database: str, rows: int) -> None:
+    """The tables, ten rows a second of time."""
+    message = (
+        "toString({n}) AS row_id, concat('вопрос номер ', toString({n} % 200000)) AS text, "
+        f"addMilliseconds(toDateTime64('{FIRST:%Y-%m-%d %H:%M:%S}', 6, 'UTC'), {{n}} * 100) AS created_at, "
+        "created_at AS polled_at, concat('label', toString({n} % 12)) AS label, "
+        "toFloat64(({n} * 7919) % 1000) / 1000 AS confidence, addSeconds(created_at, 1) AS labeled_at"
+    )
+    place = (
+        "'{topic}' AS _topic, toUUID('{id}') AS _topic_id, {n} % 4 AS _partition, intDiv({n}, 4) AS _offset"
+    )
+    names = "row_id, text, created_at, polled_at, label, confidence, labeled_at"
+    places = "_topic, _topic_id, _partition, _offset"
+
+    async def put(
+        table: str, more: dict[str, str], number: str, topic: tuple[str, uuid.UUID], count: int, where: str
+    ) -> None:
+        for start in range(0, count, SLICE):
+            await client.command(
+                f"INSERT INTO {database}.{table} ({names}, {', '.join(more)}, {places})\n"
+                f"SELECT {message.format(n=number)}, {', '.join(more.values())}, "
+                f"{place.format(topic=topic[0], id=topic[1], n=where)}\n"
+                f"FROM numbers({start}, {min(SLICE, count - start)}) "
+                "SETTINGS max_insert_threads = 1, max_threads = 2"
+            )
+
+    for count, number, version, model, where in (
+        (rows, "number", "v1", "m1", "number"),
+        (rows // 10, "number * 10", "v2", "m2", f"(number + {rows})"),
+        (rows // 1000, "number * 1000 + 7", "human", "human:anna", f"(number + {rows + rows // 10})"),
+    ):
+        more = {"label_version": f"'{version}'", "model": f"'{model}'"}
+        await put("logs_labeled", more, number, ("t.labeled", LABELED), count, where)
+    more = {
+        "label_version": "'v1'",
+        "model": "'m1'",
+        "variants": "['a', 'b', 'c']",
+        "augment_model": "'m3'",
+        "augmented_at": "addSeconds(created_at, 2)",
+    }
+    await put("logs_augmented", more, "number * 10", ("t.augmented", AUGMENTED), rows // 10, "number")
+    await client.command(
+        f"INSERT INTO {database}.dead_letters (row_id, step, reason, error, attempts, failed_at, topic, "
+        f"partition, offset, payload, {places})\nSELECT toString(number * 1000 + 3), "
+        "if(number % 3 = 0, 'augment', 'label'), concat('reason', toString(number % 5)), 'no answer', 3, "
+        f"addSeconds(toDateTime64('{FIRST:%Y-%m-%d %H:%M:%S}', 6, 'UTC'), number * 100), 't.rows',\n"
+        f"    number % 4, number, repeat('x', 300), 't.dead-letter', toUUID('{LETTERS}'), number % 4, "
+        f"intDiv(number, 4)\nFROM numbers({rows // 1000})"
+    )
+
+
+def asked(rows: int) -> dict[str, Ask]:
+    """Each question, by name."""
+    topic_end, middle = rows // PARTITIONS, FIRST + timedelta(milliseconds=100 * (rows // 2))
+    gold = [str(number * (rows // 1000) + 7) for number in range(500)]
+    micros = int(middle.timestamp()) * 1_000_000
+
+    def held(table: str, topic: uuid.UUID, start: int) -> Ask:
+        spans = dict.fromkeys(range(PARTITIONS), (start, FOREVER))
+        return lambda client, settings: stored_offsets(client, settings.result_database, table, topic, spans)
+
+    def found(**query: Any) -> Ask:
+        return lambda client, settings: search_labels(client, settings, LabelQuery(**query), None, 50)
+
+    def first_page(*where: str) -> Ask:
+        async def ask(client: ClickHouseClient, settings: Settings) -> None:
+            conditions = [Condition.parse(one) for one in where]
+            feed = LabelledRows(client, settings, since=None, until=None, where=conditions)
+            async with contextlib.aclosing(feed.pages()) as pages:
+                await anext(pages)
+
+        return ask
+
+    async def claimed(client: ClickHouseClient, settings: Settings) -> None:
+        await current_of(client, settings, (await least_sure(client, settings, 500))[:20], by_models=True)
+
+    return {
+        "takeover: sink at its commit": held("logs_labeled", LABELED, topic_end),
+        "takeover: shadow topic, never used": held("logs_labeled", UNUSED, 0),
+        "sink start, offsets expired: labels": held("logs_labeled", LABELED, 0),
+        "sink start, offsets expired: variants": held("logs_augmented", AUGMENTED, 0),
+        "sink start, offsets expired: letters": held("dead_letters", LETTERS, 0),
+        "replay start from the table": first_page(),
+        "replay start --where label": first_page("label=label3"),
+        "replay start: version known": lambda c, s: count_of(c, s, "v2"),
+        "replay --dry-run: rate": busiest_minute,
+        "backfill start": lambda c, s: labelled_between(c, s, micros, micros + 600_000_000),
+        "replay: what is labelled": lambda c, s: labelled(c, s, "v1", [(gold[9], micros)]),
+        "status": lambda c, s: status(s),
+        "versions": lambda c, s: list_versions(c, s, counted=True),
+        "versions, states": list_versions,
+        "versions diff": lambda c, s: diff_versions(c, s, "v1", "v2", changed=10),
+        "evaluate, 500 rows": lambda c, s: labels_under(c, s, "v1", gold),
+        "dead-letters list": lambda c, s: list_dead_letters(s, reason=None, step=None, since=None, limit=100),
+        "dead-letters retry of 100": lambda c, s: open_letters(c, s, limit=100),
+        "page: table sizes": table_sizes,
+        "page: letters by reason": letter_reasons,
+        "page: labels of a day": lambda c, s: label_picture(c, s, 2**52),
+        "page: letters": lambda c, s: list_letters(c, s, limit=100),
+        "review: claim": claimed,
+        "review: counts": review_counts,
+        "review: choices": frequent_labels,
+        "GET /rows/ID": lambda c, s: row_history(c, s, str(rows // 2)),
+        "GET /rows/ID, unknown": lambda c, s: row_history(c, s, "nobody"),
+        "GET /labels": found(),
+        "GET /labels?label": found(label="label3"),
+        "GET /labels?label, unknown": found(label="nothing"),
+        "GET /labels?text, none": found(text="такого нет"),
+        "GET /labels?version=v2": found(version="v2"),
+        "GET /labels?since&until": found(since=middle, until=middle + timedelta(hours=1)),
+    }
+
+
+@contextlib.asynccontextmanager
+async def watched(settings: Settings) -> AsyncIterator[list[str]]:
+    """The queries that the engine shows to run for longer than QUERY_SECONDS."""
+    slow: list[str] = []
+
+    async def look() -> None:
+        async with ClickHouseClient.from_settings(settings) as client:
+            while True:
+                slow.extend(
+                    str(query)[:300]
+                    for (query,) in await client.rows(
+                        "SELECT query FROM system.processes WHERE elapsed > {s:Float64}", {"s": QUERY_SECONDS}
+                    )
+                    if str(query)[:300] not in slow
+                )
+                await asyncio.sleep(1)
+
+    task = asyncio.create_task(look())
+    try:
+        yield slow
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def times(client: ClickHouseClient, settings: Settings, ask: Ask, calls: int) -> list[float]:
+    """Seconds of each call, in order; one call if that takes far too long."""
+    found: list[float] = []
+    for _ in range(calls):
+        began = time.perf_counter()
+        try:
+            await ask(client, settings)
+        except Exception as error:
+            print(f"  {type(error).__name__}: {str(error)[:200]}", flush=True)
+            return [float("inf")]
+        found.append(time.perf_counter() - began)
+        if found[-1] > 4 * LIMIT_SECONDS:
+            break
+    return sorted(found)
+
+
+def peak_megabytes(process: psutil.Process) -> float:
+    """The most memory that a process took."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+async def started(flow: Pipeline, role: str) -> tuple[float, float]:
+    """Seconds until a role is ready, and its peak memory in megabytes some seconds later."""
+    began = time.perf_counter()
+    (process,) = flow.start(role)
+
+    def ready() -> bool:
+        with contextlib.suppress(OSError, ValueError):
+            for note in (flow.folder / "data" / "run").glob(f"{role}-*.json"):
+                with urllib.request.urlopen(f"{json.loads(note.read_text())['url']}/readyz") as answer:
+                    return bool(answer.status == 200)
+        return False
+
+    await eventually(ready, f"{role} is ready", measure=lambda: flow.log(role))
+    seconds = time.perf_counter() - began
+    await asyncio.sleep(10)
+    return seconds, peak_megabytes(psutil.Process(process.pid))
+
+
+async def run(rows: int, calls: int, roles: bool, folder: Path) -> dict[str, Any]:
+    with stack_in(folder, llm_args=(), taxonomy=None) as stack:
+        flow = Pipeline(stack, "history", folder)
+        flow.create()
+        settings = Settings(
+            clickhouse_host="127.0.0.1",
+            clickhouse_port=flow.clickhouse_port,
+            clickhouse_database=flow.database,
+            kafka_bootstrap_servers=flow.kafka,
+            topic_prefix=flow.prefix,
+            topic_partitions=PARTITIONS,
+            labelstream_data=folder / "data",
+        )
+        async with ClickHouseClient.from_settings(settings, answer_seconds=600.0) as filling:
+            began = time.perf_counter()
+            await fill(filling, flow.database, rows)
+            print(f"filled in {time.perf_counter() - began:.0f} s", flush=True)
+        result: dict[str, Any] = {"rows": rows, "p95": {}, "peak_mb": {}}
+        async with ClickHouseClient.from_settings(settings) as client, watched(settings) as slow:
+            for version in ("v1", "v2"):
+                await register_version(client, settings, version=version, model="m")
+            sizes = await client.rows(
+                "SELECT table, count(), sum(bytes_on_disk) FROM system.parts WHERE active "
+                "AND database = {d:String} GROUP BY table ORDER BY table",
+                {"d": flow.database},
+            )
+            print(*(f"{table}: {parts} parts, {size / 1e9:.2f} GB" for table, parts, size in sizes), sep="\n")
+            for name, ask in asked(rows).items():
+                took = await times(client, settings, ask, calls)
+                result["p95"][name] = round(took[max(0, int(len(took) * 0.95) - 1)], 3)
+                print(f"{result['p95'][name]:8.3f} s  {name}", flush=True)
+            result["slow"] = slow
+        for role in ROLES if roles else ():
+            seconds, megabytes = await started(flow, role)
+            result["peak_mb"][role] = round(megabytes)
+            print(f"{role}: {seconds:.1f} s, {megabytes:.0f} MB at most", flush=True)
+        flow.stop()
+    return result
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=100_000_000)
+    parser.add_argument("--calls", type=int, default=20)
+    parser.add_argument("--no-roles", action="store_true", help="only the questions")
+    parser.add_argument("--json", action="store_true", help="print one JSON object, last on stdout")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="labelstream-history-") as folder:
+        found = asyncio.run(run(options.rows, options.calls, not options.no_roles, Path(folder)))
+    late = [name for name, seconds in found["p95"].items() if seconds > LIMIT_SECONDS]
+    large = [role for role, megabytes in found["peak_mb"].items() if megabytes > MEMORY_MB]
+    for what, names in (("late", late), ("large", large), ("slow", found["slow"])):
+        for name in names:
+            print(f"{what}: {name}")
+    if options.json:
+        print(json.dumps(found, ensure_ascii=False))
+    return 1 if late or large or found["slow"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

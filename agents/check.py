@@ -19,6 +19,7 @@ _MARKS = re.compile(
     re.IGNORECASE,
 )
 _OBJECT = re.compile(r"[\[{].*[\]}]", re.DOTALL)
+_NOT_ESSENTIAL = re.compile(r"[\W_]+")
 _WORD = re.compile(r"\w+")
 _LEAKED_WORDS = 6  # consecutive words of the prompt
 _DIGITS = re.compile(r"\d{4,}")
@@ -34,19 +35,20 @@ def check_variants(source: str, variants: Iterable[str]) -> tuple[list[str], lis
     seen = {essence(source): "copy-of-source"}
     for variant in variants:
         text = clean(variant)
-        reason = why_not(source, text) if not text else seen.get(essence(text)) or why_not(source, text)
+        core = essence(text)
+        reason = (seen.get(core) if text else None) or why_not(source, text)
         if reason:
             rejected.append(RejectedVariant(text=text[:_LONGEST_REJECTED], reason=reason))
         else:
             kept.append(text)
-            seen[essence(text)] = "copy-of-another"
+            seen[core] = "copy-of-another"
     return kept, rejected
 
 
 def essence(text: str) -> str:
     """The part of ``text`` that a variant must change: letters and digits, or all of it if there are none."""
     normal = normalise(text)
-    return "".join(character for character in normal if character.isalnum()) or normal
+    return _NOT_ESSENTIAL.sub("", normal) or normal
 
 
 def why_not(source: str, variant: str) -> str | None:
@@ -59,7 +61,8 @@ def why_not(source: str, variant: str) -> str | None:
         return "too-short"
     if leaks(source, variant):
         return "leaked-prompt"
-    if scripts(variant) and scripts(source) and scripts(variant) != scripts(source):
+    written, expected = scripts(variant), scripts(source)
+    if written and expected and written != expected:
         return "other-script"
     compact = _BETWEEN_DIGITS.sub("", source)
     if any(number not in compact for number in _DIGITS.findall(_BETWEEN_DIGITS.sub("", variant))):
@@ -79,22 +82,32 @@ def leaks(source: str, variant: str) -> bool:
     return bool((_runs(variant) & _prompt_runs()) - _runs(source))
 
 
-def _runs(text: str) -> set[tuple[str, ...]]:
+# All variants of one source are checked one after the other.
+@lru_cache(maxsize=16)
+def _runs(text: str) -> frozenset[tuple[str, ...]]:
     words = _WORD.findall(text.lower())
-    return {tuple(words[at : at + _LEAKED_WORDS]) for at in range(len(words) - _LEAKED_WORDS + 1)}
+    return frozenset(tuple(words[at : at + _LEAKED_WORDS]) for at in range(len(words) - _LEAKED_WORDS + 1))
 
 
 @lru_cache
 def _prompt_runs() -> frozenset[tuple[str, ...]]:
-    return frozenset(_runs(prompt_text("augment")))
+    return _runs(prompt_text("augment"))
 
 
+@lru_cache(maxsize=16)
 def scripts(text: str) -> str:
     """The script of most letters: LATIN, CYRILLIC, ARABIC ...; empty without letters."""
-    found = Counter(
-        unicodedata.name(character, "?").split(" ")[0] for character in text if character.isalpha()
-    )
+    found: Counter[str] = Counter()
+    for character, count in Counter(text).items():
+        if name := _script(character):
+            found[name] += count
     if not found:
         return ""
     name = found.most_common(1)[0][0]
     return _ONE_SCRIPT.get(name, name)
+
+
+@lru_cache(maxsize=4096)
+def _script(character: str) -> str:
+    """Empty if it is no letter."""
+    return unicodedata.name(character, "?").split(" ")[0] if character.isalpha() else ""

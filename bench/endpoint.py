@@ -1,7 +1,8 @@
 """A stand-in for an LLM endpoint that costs very little: no language model, one fixed answer.
 
 ``python -m bench.endpoint --slots 64 --seconds 0.3``. It implements HTTP/1.1 itself, so that on two cores the
-endpoint is not what is measured: about 0.05 ms of CPU a request. It answers like vLLM, logprobs included.
+endpoint is not what is measured: about 0.05 ms of CPU a request. It answers like vLLM, logprobs included, of
+which ``--alternatives 20`` gives so many at each token; asked for variants it writes three.
 ``--slots 0``: no request is ever answered; ``--slots -1``: every one at once. ``--queue N``: with so many
 waiting it answers 429. ``POST /manner`` changes its slots, queue and seconds while it runs; ``GET /stats``
 returns the calls, the refusals, the maximum in flight, and the waiting requests.
@@ -33,11 +34,23 @@ OWNER = "stand-in, not a language model"
 _LABELS = ("delivery", "payment", "refund", "account_access")
 
 
-def completion(label: str = _LABELS[0]) -> bytes:
-    """The body of every answer: `{"label": ...}` in tokens, each with its logprobs."""
+# Variants of `distinct_texts` that the augment step accepts.
+_VARIANTS = (
+    "скажите, где сейчас моя посылка и когда её доставят",
+    "хочу узнать, когда привезут то, что я заказал",
+    "мой заказ ещё не приехал, сколько ждать доставки",
+)
+
+
+def completion(label: str = _LABELS[0], alternatives: int = 0) -> bytes:
+    """The body of the answers about labels: `{"label": ...}` in tokens, each with its logprobs, and with so
+    many ``alternatives`` at least.
+    """
+    fill = {f"word{number}": -9.0 - number for number in range(alternatives)}
 
     def token(text: str, logprob: float, others: dict[str, float] | None = None) -> dict[str, Any]:
         top = {text: logprob} | (others or {})
+        top |= dict(list(fill.items())[: max(alternatives - len(top), 0)])
         return {
             "token": text,
             "logprob": logprob,
@@ -50,6 +63,10 @@ def completion(label: str = _LABELS[0]) -> bytes:
     others = {name: -2.5 - number for number, name in enumerate(n for n in _LABELS if n != label)}
     tokens = [token('{"', 0.0), token("label", 0.0), token('":"', 0.0), token(label, -0.12, others)]
     tokens.append(token('"}', 0.0))
+    return _answer(f'{{"label":"{label}"}}', {"content": tokens})
+
+
+def _answer(content: str, logprobs: object) -> bytes:
     answer = {
         "id": "chatcmpl-bench",
         "object": "chat.completion",
@@ -58,12 +75,12 @@ def completion(label: str = _LABELS[0]) -> bytes:
         "choices": [
             {
                 "index": 0,
-                "message": {"role": "assistant", "content": f'{{"label":"{label}"}}', "tool_calls": []},
-                "logprobs": {"content": tokens},
+                "message": {"role": "assistant", "content": content, "tool_calls": []},
+                "logprobs": logprobs,
                 "finish_reason": "stop",
             }
         ],
-        "usage": {"prompt_tokens": 400, "completion_tokens": len(tokens), "total_tokens": 405},
+        "usage": {"prompt_tokens": 400, "completion_tokens": 5, "total_tokens": 405},
         "system_fingerprint": OWNER,
     }
     return orjson.dumps(answer)
@@ -78,7 +95,14 @@ def _response(body: bytes, status: bytes = b"200 OK") -> bytes:
 class Server:
     """Slots, a queue, and counters."""
 
-    def __init__(self, slots: int, seconds: float, queue: int = 1_000_000, spread: float = 0.0) -> None:
+    def __init__(
+        self,
+        slots: int,
+        seconds: float,
+        queue: int = 1_000_000,
+        spread: float = 0.0,
+        alternatives: int = 0,
+    ) -> None:
         """``spread``: answers take up to this share more or less than ``seconds``."""
         self._slots = slots
         self._busy = 0
@@ -91,7 +115,9 @@ class Server:
             b'{"error":{"message":"The queue is full","type":"ServiceUnavailableError","code":429}}',
             b"429 Too Many Requests",
         )
-        self._answer = _response(completion())
+        self._label = _response(completion(alternatives=alternatives))
+        variants = orjson.dumps({"variants": list(_VARIANTS)}).decode()
+        self._variants = _response(_answer(variants, None))
         self._models = _response(orjson.dumps({"object": "list", "data": [{"id": MODEL, "owned_by": OWNER}]}))
 
     def stats(self) -> bytes:
@@ -108,6 +134,7 @@ class Server:
     def asked(self, line: bytes, body: bytes, connection: _Connection) -> None:
         if line.startswith(b"POST /v1/chat/completions"):
             self.calls += 1
+            connection.due = self._variants if b'"variants"' in body else self._label
             room = self._slots < 0 or self._busy < self._slots
             if not room and len(self._line) >= self._queue:
                 self.refused += 1
@@ -146,7 +173,7 @@ class Server:
         self._busy -= 1
         self.in_flight -= 1
         self.answered += 1
-        connection.answer(self._answer)
+        connection.answer(connection.due)
         self._go_on()
 
     def _go_on(self) -> None:
@@ -164,6 +191,7 @@ class _Connection(asyncio.Protocol):
         self._transport: Any = None
         self._buffer = b""
         self.closed = False
+        self.due = b""  # the answer to what was asked last
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
@@ -192,7 +220,13 @@ class _Connection(asyncio.Protocol):
 
 @contextlib.contextmanager
 def endpoint(
-    *, slots: int = -1, seconds: float = 0.005, queue: int = 1_000_000, spread: float = 0.0, port: int = 0
+    *,
+    slots: int = -1,
+    seconds: float = 0.005,
+    queue: int = 1_000_000,
+    spread: float = 0.0,
+    alternatives: int = 0,
+    port: int = 0,
 ) -> Iterator[str]:
     """A running stand-in; yields its base URL, ending in /v1. ``port`` 0: any free one."""
     if not port:
@@ -200,7 +234,7 @@ def endpoint(
             found.bind(("127.0.0.1", 0))
             port = found.getsockname()[1]
     words = ["--port", str(port), "--slots", str(slots), "--seconds", str(seconds)]
-    words += ["--queue", str(queue), "--spread", str(spread)]
+    words += ["--queue", str(queue), "--spread", str(spread), "--alternatives", str(alternatives)]
     process = subprocess.Popen([sys.executable, "-m", "bench.endpoint", *words])
     try:
         base = f"http://127.0.0.1:{port}"
@@ -255,8 +289,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.005)
     parser.add_argument("--queue", type=int, default=1_000_000)
     parser.add_argument("--spread", type=float, default=0.0)
+    parser.add_argument("--alternatives", type=int, default=0)
     given = parser.parse_args()
-    server = Server(given.slots, given.seconds, given.queue, given.spread)
+    server = Server(given.slots, given.seconds, given.queue, given.spread, given.alternatives)
     uvloop.run(_serve(given.host, given.port, server))
 
 

@@ -3,7 +3,9 @@
 `esk.rows` -> `labelstream run agents` -> a stand-in endpoint -> `esk.labeled`, all texts distinct; beside it
 a bare loop with the same number of requests in flight. The augmenter's endpoint never answers, so that
 labelling alone is measured; `whole` runs both steps (AUGMENT_VARIANTS=0: no call, but one more message for
-each row). Steady state: between the first and the last quarter of the answers.
+each row). `both` asks both models, over answers with 20 alternatives at each token, beside a bare loop of the
+same two calls; it also tells what the three topics of rows take on the broker. Steady state: between the
+first and the last quarter of the answers.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import orjson
@@ -21,31 +24,57 @@ from bench.running import (
     distinct_texts,
     fill_rows,
     make_topics,
+    records,
     role,
     steady_rate,
     watched_run,
     with_settings,
 )
 from streams.core.settings import Settings
+from streams.core.topics import Topics
 
 PARTITIONS = 4
 _numbers = itertools.count()
 
 
-def raw(base: str, rows: int, in_flight: int) -> dict[str, float]:
-    """So many requests in flight through httpx-aiohttp's transport, with prepared bodies."""
+def raw(bases: Sequence[str], rows: int, in_flight: int) -> dict[str, float]:
+    """So many requests in flight to each of ``bases`` through httpx-aiohttp's transport, with prepared
+    bodies: to the first about labels, to the second about variants.
+    """
     import uvloop
 
-    figures: dict[str, float] = uvloop.run(_raw(base, rows, in_flight))
+    figures: dict[str, float] = uvloop.run(_raw(bases, rows, in_flight))
     return figures
 
 
-async def _raw(base: str, rows: int, in_flight: int) -> dict[str, float]:
+async def _raw(bases: Sequence[str], rows: int, in_flight: int) -> dict[str, float]:
+    bodies = [_bodies(rows), *([_variant_bodies(rows)] if len(bases) > 1 else [])]
+    began = cpu_seconds()
+    done = await asyncio.gather(
+        *(_raw_calls(base, some, in_flight) for base, some in zip(bases, bodies, strict=True))
+    )
+    if len(done) > 1:  # their steady halves are not at the same time
+        every = [at for times in done for at, _ in times]
+        return {
+            "rows/s": min(steady_rate(at for at, _ in times) for times in done),
+            "CPU ms/row": (cpu_seconds() - began) / rows * 1000,
+            "seconds": max(every) - min(every),
+        }
+    times = done[0]
+    first, last = times[len(times) // 4], times[3 * len(times) // 4]
+    return {
+        "rows/s": steady_rate(at for at, _ in times),
+        "CPU ms/row": (last[1] - first[1]) / (len(times) // 2) * 1000,
+    }
+
+
+async def _raw_calls(base: str, prepared: Sequence[bytes], in_flight: int) -> list[tuple[float, float]]:
+    """When each answer was there, and the CPU seconds then."""
     import aiohttp
     import httpx
     from httpx_aiohttp import AiohttpTransport
 
-    bodies = iter(_bodies(rows))
+    bodies = iter(prepared)
     url, headers = httpx.URL(base + "/chat/completions"), {"content-type": "application/json"}
     done: list[tuple[float, float]] = []
     connector = aiohttp.TCPConnector(limit=in_flight)
@@ -63,11 +92,7 @@ async def _raw(base: str, rows: int, in_flight: int) -> dict[str, float]:
 
     await asyncio.gather(*(ask() for _ in range(in_flight)))
     await transport.aclose()
-    first, last = done[len(done) // 4], done[3 * len(done) // 4]
-    return {
-        "rows/s": steady_rate(at for at, _ in done),
-        "CPU ms/row": (last[1] - first[1]) / (len(done) // 2) * 1000,
-    }
+    return done
 
 
 def _bodies(rows: int) -> list[bytes]:
@@ -89,6 +114,33 @@ def _bodies(rows: int) -> list[bytes]:
                 "temperature": 0.0,
                 "logprobs": True,
                 "top_logprobs": 20,
+            }
+        )
+        for text in distinct_texts(rows)
+    ]
+
+
+def _variant_bodies(rows: int) -> list[bytes]:
+    """As `_bodies`, of the augment step."""
+    from agents.prompting import prompt_text, wrap_query
+
+    array = {"type": "array", "items": {"type": "string"}, "minItems": 3, "maxItems": 3}
+    schema = {"type": "object", "properties": {"variants": array}, "required": ["variants"]}
+    system = prompt_text("augment").format(count=3)
+    return [
+        orjson.dumps(
+            {
+                "model": MODEL,
+                "messages": [
+                    {"role": "system", "content": system},
+                    {"role": "user", "content": wrap_query(text)},
+                ],
+                "max_tokens": 400,
+                "temperature": 0.7,
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "answer", "schema": schema},
+                },
             }
         )
         for text in distinct_texts(rows)
@@ -123,7 +175,7 @@ def beside_raw(
     """The product and the raw loop on one endpoint with as many slots as requests in flight."""
     found = []
     with endpoint(slots=in_flight, seconds=seconds) as base:
-        measured = measure(raw, base, rows, in_flight)
+        measured = measure(raw, [base], rows, in_flight)
         found.append((f"raw, {in_flight} in flight", measured.result | {"peak MB": measured.peak_mb}))
         ours = product(settings, base, rows, in_flight, folder)
         found.append((f"label path, {in_flight} in flight", ours))
@@ -133,10 +185,46 @@ def beside_raw(
     return found
 
 
+def both_steps(settings: Settings, folder: Path, rows: int) -> tuple[dict[str, float], dict[str, float]]:
+    """The bare loop of two calls a row, and one worker that labels and augments; 64 in flight of 0.3 s for
+    each step.
+    """
+    with (
+        endpoint(slots=64, seconds=0.3, alternatives=20) as labels,
+        endpoint(slots=64, seconds=0.3) as variants,
+    ):
+        bare = measure(raw, [labels, variants], rows, 64)
+        here = with_settings(
+            settings,
+            topic_prefix="both",
+            topic_partitions=8,  # the default
+            llm_labeler_api_base=labels,
+            llm_augmenter_api_base=variants,
+            llm_labeler_concurrency=64,
+            llm_augmenter_concurrency=64,
+        )
+        make_topics(here)
+        fill_rows(here, distinct_texts(rows))
+        with role("agents", here, folder / here.topic_prefix) as worker:
+            ours = watched_run(here, [worker], rows, "augmented")
+    for topic in ("rows", "labeled", "augmented"):
+        name = getattr(Topics(here.topic_prefix), topic)
+        stored = sum(
+            one.stat().st_size for one in folder.rglob("*.log") if one.parent.name.startswith(f"{name}-")
+        )
+        sizes = [
+            len(one.key or b"") + len(one.value) + sum(len(key) + len(value) for key, value in one.headers)
+            for one in records(here, name)
+        ]
+        ours[f"bytes a row, {topic}"] = stored / rows
+        ours[f"uncompressed, {topic}"] = sum(sizes) / rows
+    return bare.result | {"peak MB": bare.peak_mb}, ours
+
+
 def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--seconds", type=float, default=16.0, help="how long each run is to take, about")
-    parser.add_argument("--only", choices=("64", "256", "fast"), help="one of the questions")
+    parser.add_argument("--only", choices=("64", "256", "fast", "both"), help="one of the questions")
     chosen = parser.parse_args()
     figures: list[tuple[str, dict[str, float]]] = []
     ratios: dict[str, float] = {}
@@ -152,7 +240,7 @@ def main() -> None:
         if chosen.only in (None, "fast"):
             rows = int(1200 * chosen.seconds)
             with endpoint(seconds=0.005) as base:
-                bare_run = measure(raw, base, rows, 64)
+                bare_run = measure(raw, [base], rows, 64)
                 fast = product(settings, base, rows, 64, folder)
                 both = product(settings, base, rows // 2, 64, folder, whole=True)
             figures.append(("raw, 5 ms", bare_run.result | {"peak MB": bare_run.peak_mb}))
@@ -163,6 +251,16 @@ def main() -> None:
             ratios["rows/s, 5 ms endpoint, augmented too"] = both["rows/s"]
             ratios["CPU ms a row, 5 ms endpoint, augmented too"] = both["CPU ms/row"]
             ratios["label path over the raw loop, 5 ms"] = fast["rows/s"] / bare_run.result["rows/s"]
+        if chosen.only in (None, "both"):
+            bare, ours = both_steps(settings, folder, int(64 / 0.3 * chosen.seconds))
+            figures += [("raw, two calls", bare), ("label and augment, 64 in flight each", ours)]
+            ratios["CPU a row, label and augment over the raw client's two calls"] = (
+                ours["CPU ms/row"] / bare["CPU ms/row"]
+            )
+            ratios["label and augment over 64 slots / 0.3 s"] = ours["rows/s"] / (64 / 0.3)
+            ratios["bytes of messages / bytes on the broker, 200 rows/s"] = sum(
+                one for name, one in ours.items() if name.startswith("uncompressed")
+            ) / sum(one for name, one in ours.items() if name.startswith("bytes"))
     report(
         f"label path, one worker, {PARTITIONS} partitions, texts distinct",
         figures,

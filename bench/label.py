@@ -27,6 +27,7 @@ from bench.running import (
     records,
     role,
     steady_rate,
+    watch,
     watched_run,
     with_settings,
 )
@@ -166,7 +167,10 @@ def product(
         make_topics(here)
         fill_rows(here, distinct_texts(rows))
         with role("agents", here, folder / here.topic_prefix) as worker:
-            return watched_run(here, [worker], rows)
+            found = watched_run(here, [worker], rows)
+            if whole:
+                watch(here, Topics(here.topic_prefix).augmented, rows, [worker])
+    return found | broker_bytes(here, folder, rows) if whole else found
 
 
 def beside_raw(
@@ -207,18 +211,28 @@ def both_steps(settings: Settings, folder: Path, rows: int) -> tuple[dict[str, f
         fill_rows(here, distinct_texts(rows))
         with role("agents", here, folder / here.topic_prefix) as worker:
             ours = watched_run(here, [worker], rows, "augmented")
-    for topic in ("rows", "labeled", "augmented"):
-        name = getattr(Topics(here.topic_prefix), topic)
-        stored = sum(
-            one.stat().st_size for one in folder.rglob("*.log") if one.parent.name.startswith(f"{name}-")
-        )
-        sizes = [
-            len(one.key or b"") + len(one.value) + sum(len(key) + len(value) for key, value in one.headers)
-            for one in records(here, name)
-        ]
-        ours[f"bytes a row, {topic}"] = stored / rows
-        ours[f"uncompressed, {topic}"] = sum(sizes) / rows
-    return bare.result | {"peak MB": bare.peak_mb}, ours
+    return bare.result | {"peak MB": bare.peak_mb}, ours | broker_bytes(here, folder, rows)
+
+
+def broker_bytes(settings: Settings, folder: Path, rows: int) -> dict[str, float]:
+    """Bytes a row of its three messages: keys, values and headers, and what the broker has of them."""
+    topics = Topics(settings.topic_prefix)
+    names = (topics.rows, topics.labeled, topics.augmented)
+    logs = [one for one in folder.rglob("*.log") if one.parent.name.rpartition("-")[0] in names]
+    sizes = [
+        len(one.key or b"") + len(one.value) + sum(len(key) + len(value) for key, value in one.headers)
+        for name in names
+        for one in records(settings, name)
+    ]
+    return {
+        "bytes of messages": sum(sizes) / rows,
+        "bytes on the broker": sum(one.stat().st_size for one in logs) / rows,
+    }
+
+
+def compression(figures: dict[str, float]) -> float:
+    """Of `broker_bytes`."""
+    return figures["bytes of messages"] / figures["bytes on the broker"]
 
 
 def main() -> None:
@@ -250,6 +264,7 @@ def main() -> None:
             ratios["CPU ms a row, 5 ms endpoint"] = fast["CPU ms/row"]
             ratios["rows/s, 5 ms endpoint, augmented too"] = both["rows/s"]
             ratios["CPU ms a row, 5 ms endpoint, augmented too"] = both["CPU ms/row"]
+            ratios["bytes of messages / on the broker, 5 ms endpoint"] = compression(both)
             ratios["label path over the raw loop, 5 ms"] = fast["rows/s"] / bare_run.result["rows/s"]
         if chosen.only in (None, "both"):
             bare, ours = both_steps(settings, folder, int(64 / 0.3 * chosen.seconds))
@@ -258,9 +273,7 @@ def main() -> None:
                 ours["CPU ms/row"] / bare["CPU ms/row"]
             )
             ratios["label and augment over 64 slots / 0.3 s"] = ours["rows/s"] / (64 / 0.3)
-            ratios["bytes of messages / bytes on the broker, 200 rows/s"] = sum(
-                one for name, one in ours.items() if name.startswith("uncompressed")
-            ) / sum(one for name, one in ours.items() if name.startswith("bytes"))
+            ratios["bytes of messages / on the broker, 64 slots / 0.3 s"] = compression(ours)
     report(
         f"label path, one worker, {PARTITIONS} partitions, texts distinct",
         figures,

@@ -21,7 +21,7 @@ from streams.core.records import Record
 
 log = structlog.get_logger()
 
-_WAIT_MS = 500
+_WAIT_MS = 2_000  # new messages end the wait
 _AGAIN_SECONDS = 2.0
 
 

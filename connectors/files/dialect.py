@@ -181,10 +181,13 @@ def table_in(
         elif header is None:
             findings.warn(f"No names of columns were found: the first record, {_quoted(first)}, is a row.")
     if at is None:
-        return records[0][0], False, tuple(f"column{number}" for number in range(1, width + 1))
+        titles = next((at for at, (_, fields) in enumerate(records) if width == 1 or _filled(fields) > 1), 0)
+        if header is None and titles:
+            findings.warn(f"{titles} lines before the first row are no rows: {_lines(records[:titles])}")
+        line = records[titles][0] if header is None else records[0][0]
+        return line, False, tuple(f"column{number}" for number in range(1, width + 1))
     if at:
-        passed = "; ".join(_quoted(fields) for _, fields in records[:at])
-        findings.warn(f"{at} lines before the names of the columns are no rows: {passed[:300]}")
+        findings.warn(f"{at} lines before the names of the columns are no rows: {_lines(records[:at])}")
     line, fields = records[at]
     doubled = [name for name, count in Counter(map(str.strip, fields)).items() if count > 1 and name]
     if doubled:
@@ -206,10 +209,14 @@ def _header(records: Records, width: int, names: Collection[str]) -> int | None:
         if told and not alone and below_title and (len(fields) == width or len(told) > 1):
             return at
     for at, (_, fields) in enumerate(records[:_TITLE_LINES]):
-        if len(fields) == width and (width == 1 or sum(bool(field.strip()) for field in fields) > 1):
+        if len(fields) == width and (width == 1 or _filled(fields) > 1):
             below = [other for _, other in records[at + 1 :] if len(other) == width]
             return at if (at == 0 or width > 1) and _above_values(fields, below) else None
     return None
+
+
+def _filled(fields: Sequence[str]) -> int:
+    return sum(bool(field.strip()) for field in fields)
 
 
 def _above_values(first: Sequence[str], below: Sequence[Sequence[str]]) -> bool:
@@ -246,6 +253,10 @@ def _is_value(field: str) -> bool:
 
 def _quoted(fields: Sequence[str]) -> str:
     return repr(" | ".join(field for field in fields if field)[:80])
+
+
+def _lines(records: Records) -> str:
+    return "; ".join(_quoted(fields) for _, fields in records)[:300]
 
 
 def unique_names(first: Iterable[str]) -> tuple[str, ...]:

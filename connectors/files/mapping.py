@@ -167,7 +167,8 @@ def suggested(
     found |= {role: name for role, name in given.items() if name is not None and name in columns}
     if "timestamp" not in given and "timestamp" not in found and sample:
         names = [*_called(known["timestamp"], columns, found), *filter(_TIME_WORD.search, columns)]
-        if time := _time(table, list(dict.fromkeys(names)) if named else [], set(found.values()), findings):
+        names = list(dict.fromkeys(names)) if named else []
+        if time := _time(table, names, set(found.values()), findings, named=named):
             found["timestamp"] = time
     if "text" not in given and "text" not in found:
         names = _called(known["text"], columns, found)
@@ -192,7 +193,7 @@ def _by_place(table: _Table, findings: Findings) -> dict[str, str]:
     return dict(zip(places, table.columns, strict=False))
 
 
-def _time(table: _Table, names: list[str], taken: set[str], findings: Findings) -> str | None:
+def _time(table: _Table, names: list[str], taken: set[str], findings: Findings, *, named: bool) -> str | None:
     names = [name for name in names if name not in taken]
     shares = {name: table.times(name, numbers=True) for name in names}
     if held := [name for name in names if shares[name] > 0]:
@@ -212,15 +213,14 @@ def _time(table: _Table, names: list[str], taken: set[str], findings: Findings) 
     elif by_content:
         findings.warn(f"The time is taken from {by_content[0]!r}, because of its values.")
         return by_content[0]
-    elif numbers := [
-        name
-        for name in others
-        if table.times(name, numbers=True) >= 0.9 and not names and name.startswith("column")
-    ]:
-        about, by_content = f"The numbers in {numbers[0]!r} may be times. Are they?", numbers
-        answer = findings.ask("timestamp", about, [*by_content, NONE], NONE)
-        return answer if answer != NONE else None
     else:
+        numbers = [name for name in others if table.times(name, numbers=True) >= 0.9]
+        if numbers and not named:
+            about = f"The numbers in {numbers[0]!r} may be times. Are they?"
+            answer = findings.ask("timestamp", about, [*numbers, NONE], NONE)
+            return answer if answer != NONE else None
+        if numbers:
+            findings.warn(f"The numbers in {numbers[0]!r} could be times, and are not taken as such.")
         return None
     answer = findings.ask("timestamp", about, [*by_content, NONE], by_content[0] if by_content else NONE)
     return answer if answer != NONE else None

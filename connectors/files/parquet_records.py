@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from math import isfinite
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -37,25 +39,35 @@ def read(path: Path, reading: Reading, used: Collection[str] | None = None) -> I
         raise RefusedError(f"not a whole Parquet file: {error}", reason="parquet") from error
 
 
-def columns_of(path: Path) -> tuple[str, ...]:
-    """The names of the columns that are no structs or lists.
+def columns_of(path: Path) -> tuple[list[str], list[str]]:
+    """The names of the columns of texts, numbers and times, and those of structures, or that are damaged.
 
     Raises:
         RefusedError: it is not a Parquet file, or two columns have one name.
     """
     from pyarrow import parquet
 
+    found: tuple[list[str], list[str]] = ([], [])
     try:
-        schema = parquet.read_schema(path)
+        with parquet.ParquetFile(path, pre_buffer=False) as file:
+            names = file.schema_arrow.names
+            for field in file.schema_arrow:
+                found[not _usable(file, field)].append(field.name)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise RefusedError(f"not a whole Parquet file: {error}", reason="parquet") from error
-    if again := next((name for name in schema.names if schema.names.count(name) > 1), None):
+    if again := next((name for name in names if names.count(name) > 1), None):
         raise RefusedError(f"two columns are called {again!r}: rename one of them", reason="parquet")
-    return tuple(
-        field.name
-        for field in schema
-        if not pa.types.is_nested(field.type) or isinstance(field.type, pa.BaseExtensionType)
-    )
+    return found
+
+
+def _usable(file: Any, field: pa.Field) -> bool:
+    if pa.types.is_nested(field.type):
+        return False
+    try:
+        next(file.iter_batches(1, columns=[field.name], use_threads=False), None)
+    except (pa.ArrowException, OSError, ValueError):
+        return False
+    return True
 
 
 def _values(column: pa.Array) -> list[object]:
@@ -73,7 +85,9 @@ def _values(column: pa.Array) -> list[object]:
     if pa.types.is_floating(kind):
         # pandas makes a column of whole numbers with gaps one of fractions.
         return [_number(one) if isinstance(one, float) else one for one in found]
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+    if pa.types.is_fixed_size_binary(kind):
+        return [one.hex() if isinstance(one, bytes) else one for one in found]  # a UUID or a digest
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         return [_decoded(one) if isinstance(one, bytes) else one for one in found]
     if pa.types.is_decimal(kind):
         return [f"{one:f}" if one is not None and not isinstance(one, Unreadable) else one for one in found]
@@ -89,7 +103,7 @@ def _value(scalar: pa.Scalar) -> object:
 
 
 def _number(value: float) -> object:
-    if value != value:
+    if not isfinite(value):
         return None
     return int(value) if value.is_integer() and abs(value) < 2**53 else value
 

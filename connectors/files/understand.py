@@ -91,7 +91,12 @@ def _reading(path: Path, settings: Settings, chosen: Chosen, findings: Findings)
     if not start.strip():
         raise RefusedError("the file is empty", reason="empty")
     if start.startswith(b"PAR1"):
-        return Reading(format="parquet", columns=parquet_records.columns_of(path))
+        usable, others = parquet_records.columns_of(path)
+        if others and not usable:
+            raise RefusedError(f"no column can be read: {others}"[:300], reason="parquet")
+        if others:
+            findings.warn(f"Left out are columns that hold structures or are damaged: {others}"[:300])
+        return Reading(format="parquet", columns=tuple(usable))
     if start.startswith(archives.ZIP):
         return _workbook(path, settings, chosen, findings)
     if wide_of(start) is None:

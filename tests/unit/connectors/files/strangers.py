@@ -122,7 +122,14 @@ STRANGERS: dict[str, Stranger] = {
     "digits lost": _times(["1.76985E+12"], [], "timestamp", timeless=True),
     "a time with gaps": _times(["31.01.2026", "вчера", "01.02.2026"], [], "cannot be read", broken=1),
     "long ago": _times(["1970-01-01 00:00:00"], ["1970-01-01T00:00:00"], "before 2000"),
-    "phone numbers": Stranger(_table("text;phone", ["1701234567", "1701234568"]), timeless=True),
+    "phone numbers": Stranger(
+        _table("text;phone", ["1701234567", "1701234568"]), "could be times", timeless=True
+    ),
+    "a title without names": Stranger(
+        "Отчёт;\nгде заказ;2026-01-31\nещё раз;2026-02-01\n".encode(),
+        "no rows",
+        texts=["где заказ", "ещё раз"],
+    ),
     "numbers without a name": Stranger(
         "где заказ;1769853600\nещё раз;1769853601\n".encode(), "timestamp", timeless=True
     ),

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import io
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from connectors.files.records import Broken
+from connectors.files.rows import FileRow
 from connectors.files.uploads import Chosen, Upload, Uploads
 from streams.core.errors import RefusedError
 from streams.core.settings import Settings
@@ -104,6 +111,47 @@ async def test_a_file_that_somebody_had(tmp_path: Path, name: str) -> None:
 async def test_two_columns_of_one_name_in_parquet_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match="user_id"):
         await received(tmp_path, (SHARED / "duplicate.parquet").read_bytes())
+
+
+async def test_parquet_is_read_column_by_column(tmp_path: Path) -> None:
+    day, digest = date(2026, 1, 31), bytes(range(16))
+    table = pa.table(
+        {
+            "text": pa.array([b"one two", b"\xff", None], pa.binary()),
+            "date": pa.array([day] * 3),
+            "time": pa.array([dt.time(10, 5)] * 3, pa.time64("ns")),
+            "uuid": pa.array([digest] * 3, pa.binary(16)),
+            "user_id": pa.array([12345.0, float("inf"), float("nan")]),
+            "session_id": pa.array([Decimal("12345678901234567890")] * 3, pa.decimal128(38, 0)),
+            "message": pa.array([{"a": 1}] * 3),
+        }
+    )
+    out = io.BytesIO()
+    parquet.write_table(table, out)
+    uploads, upload = await received(tmp_path, out.getvalue())
+    assert (upload.rows, upload.broken, upload.skipped) == (3, 1, 1)
+    assert any("['message']" in text for text in upload.warnings)
+    first = await anext(uploads.records(upload))
+    assert isinstance(first, FileRow)
+    assert first.row is not None
+    assert first.row.created_at == datetime(2026, 1, 31, 10, 5, tzinfo=UTC)
+    assert (first.id, first.row.user_id, first.row.session_id) == (
+        digest.hex(),
+        "12345",
+        "12345678901234567890",
+    )
+
+
+async def test_a_damaged_column_costs_itself(tmp_path: Path) -> None:
+    out = io.BytesIO()
+    table = pa.table({"text": ["где заказ", "да да"], "noise": ["abcdefgh" * 9, "ijklmnop" * 9]})
+    parquet.write_table(table, out, compression="snappy", use_dictionary=False)
+    start = parquet.ParquetFile(out).metadata.row_group(0).column(1).data_page_offset
+    content = bytearray(out.getvalue())
+    content[start : start + 20] = b"\xff" * 20
+    _, upload = await received(tmp_path, bytes(content))
+    assert (upload.rows, upload.broken, upload.reading.columns) == (2, 0, ("text",))
+    assert any("['noise']" in text for text in upload.warnings)
 
 
 async def test_an_answer_that_is_none_is_refused(tmp_path: Path) -> None:

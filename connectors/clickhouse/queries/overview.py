@@ -12,7 +12,7 @@ from streams.ports.page import LabelPicture
 
 _DAY = 86_400 * 1_000_000
 _MOST_LABELS = 60
-_SAMPLE = 200_000
+_SAMPLE = 100_000
 BINS = 20
 
 
@@ -40,7 +40,7 @@ async def label_picture(client: ClickHouseClient, settings: Settings, now: int) 
     """Current labels of the last day against the seven days before it; None while there are none.
 
     ``now``: microseconds since 1970. Where the newest row is older the day ends with that row.
-    Of more than 400,000 labels the numbers are estimated by a sample.
+    Of more than 200,000 labels the numbers are estimated by a sample.
     """
     newest = await client.rows(
         f"SELECT toUnixTimestamp64Micro(created_at) FROM {result_table(settings, LABELED)}\n"
@@ -85,7 +85,7 @@ async def label_picture(client: ClickHouseClient, settings: Settings, now: int) 
 async def _sample(
     client: ClickHouseClient, settings: Settings, span: str, given: dict[str, Any]
 ) -> tuple[str, float]:
-    """A condition that leaves some 200,000 labels of ``span``, by whole minutes, so that the others are not
+    """A condition that leaves some 100,000 labels of ``span``, by whole minutes, so that the others are not
     read; and how many labels each of them stands for.
     """
     count = f"SELECT count() FROM {result_table(settings, LABELED)} WHERE {span}"

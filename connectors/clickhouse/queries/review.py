@@ -20,7 +20,7 @@ from streams.ports.lookups import Place
 from streams.ports.review import GoldLabel, ReviewCounts
 
 # So many of the newest labels are looked at where a question is about all of them.
-WINDOW = 200_000
+WINDOW = 100_000
 _SINCE = "created_at >= fromUnixTimestamp64Micro({since:Int64}, 'UTC')"
 _NOT_HUMAN = f"(label_version != '{HUMAN}' OR endsWith(model, '{UNDONE}'))"
 _UNSURE = 0.6
@@ -29,7 +29,7 @@ _UNSURE = 0.6
 async def least_sure(client: ClickHouseClient, settings: Settings, most: int) -> list[Place]:
     """Rows whose current label no person gave, the least sure first, at most ``most``.
 
-    They are looked for among the newest 200,000 labels, and among more of them where those are too few.
+    They are looked for among the newest 100,000 labels, and among more of them where those are too few.
 
     Raises:
         UnavailableError, ConfigurationError: as the client.
@@ -100,8 +100,8 @@ async def frequent_labels(client: ClickHouseClient, settings: Settings) -> list[
 async def review_counts(client: ClickHouseClient, settings: Settings) -> ReviewCounts:
     """How many rows have a human label, how many have none. Raises as `least_sure`.
 
-    In a table of more than 200,000 labels, the rows are counted within a percent, and the unsure ones are
-    estimated by their share among the newest 200,000.
+    In a table of more than 100,000 labels, the rows are counted within a percent, and the unsure ones are
+    estimated by their share among the newest 100,000.
     """
     since = await since_newest(client, settings, WINDOW)
     rows = await client.rows(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import result_table
@@ -15,7 +15,7 @@ from streams.core.settings import Settings
 from streams.core.times import moment
 
 EXAMPLES = 20
-_SAMPLE, _SPANS = 200_000, 100
+_SAMPLE, _SPANS = 100_000, 100
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Group:
 class Diff:
     """``a`` against ``b``. ``rows`` have a label of both; ``only_a`` and ``only_b`` of one.
 
-    ``sample``: of more than 400,000 labels a part is compared, in a hundred spans of time. All numbers are of
+    ``sample``: of more than 200,000 labels a part is compared, in a hundred spans of time. All numbers are of
     that part. None if all are compared.
     """
 
@@ -73,6 +73,21 @@ class Diff:
         return self.agree / self.rows if self.rows else None
 
 
+class _Pairs(NamedTuple):
+    """Rows of one week that have one label under A and one under B, with sums of what is told."""
+
+    label_a: str
+    label_b: str
+    week: str
+    rows: int
+    sum_a: float | None
+    told_a: int
+    sum_b: float | None
+    told_b: int
+    sum_shift: float | None
+    told_shift: int
+
+
 async def diff_versions(
     client: ClickHouseClient, settings: Settings, a: str, b: str, *, changed: int
 ) -> Diff:
@@ -89,26 +104,31 @@ async def diff_versions(
         if version not in counts:
             raise RefusedError(f"there is no row with a label of version {version}", reason="unknown-version")
     pairs = _pairs(result_table(settings, LABELED), sample)
-    total = (
-        await client.rows(
-            f"SELECT countIf(has_a AND has_b), countIf(has_a AND has_b AND a_label = b_label),\n"
-            f"    countIf(has_a AND NOT has_b), countIf(has_b AND NOT has_a),\n"
-            f"    avgIf(a_conf, has_a AND has_b), avgIf(b_conf, has_a AND has_b)\nFROM ({pairs})",
-            given,
-        )
-    )[0]
-    rows, agree, only_a, only_b = (int(number) for number in total[:4])
-    both = f"FROM ({pairs}) WHERE has_a AND has_b"
-    matrix: dict[str, dict[str, int]] = {}
-    for label_a, label_b, count in await client.rows(
-        f"SELECT a_label, b_label, count() AS n {both} GROUP BY a_label, b_label ORDER BY a_label, n DESC",
+    # Everything that is counted, in one look at the pairs.
+    both: list[_Pairs] = []
+    only = {"a": 0, "b": 0}
+    for has_a, has_b, *row in await client.rows(
+        "SELECT has_a, has_b, a_label, b_label, toString(toMonday(created_at, 'UTC')) AS week, count(),\n"
+        "    sum(a_conf), count(a_conf), sum(b_conf), count(b_conf),\n"
+        "    sum(b_conf - a_conf), count(b_conf - a_conf)\n"
+        f"FROM ({pairs}) GROUP BY has_a, has_b, a_label, b_label, week",
         given,
     ):
-        matrix.setdefault(label_a, {})[label_b] = int(count)
+        if has_a and has_b:
+            both.append(_Pairs(*row))
+        else:
+            only["a" if has_a else "b"] += int(row[3])
+    matrix: dict[str, dict[str, int]] = {}
+    for one in sorted(both, key=lambda one: one.label_a):
+        of_label = matrix.setdefault(one.label_a, {})
+        of_label[one.label_b] = of_label.get(one.label_b, 0) + one.rows
+    matrix = {
+        label: dict(sorted(others.items(), key=lambda other: -other[1])) for label, others in matrix.items()
+    }
     differ = (
-        f"SELECT row_id, toUnixTimestamp64Micro(created_at), a_text, a_label, b_label, a_conf, b_conf {both}"
+        f"SELECT row_id, toUnixTimestamp64Micro(created_at), a_text, a_label, b_label, a_conf, b_conf\n"
+        f"FROM ({pairs}) WHERE has_a AND has_b AND a_label != b_label"
     )
-    differ += " AND a_label != b_label"
     examples = await client.rows(
         # Both sure, and of another opinion: that tells most. One of equal texts is enough.
         f"{differ} ORDER BY ifNull(a_conf, 0) + ifNull(b_conf, 0) DESC, created_at, row_id\n"
@@ -123,15 +143,15 @@ async def diff_versions(
     return Diff(
         a,
         b,
-        rows,
-        agree,
-        only_a,
-        only_b,
-        _number(total[4]),
-        _number(total[5]),
+        sum(one.rows for one in both),
+        sum(one.rows for one in both if one.label_a == one.label_b),
+        only["a"],
+        only["b"],
+        _mean((one.sum_a, one.told_a) for one in both),
+        _mean((one.sum_b, one.told_b) for one in both),
         matrix,
-        await _groups(client, "a_label", both, given),
-        await _groups(client, "toString(toMonday(created_at, 'UTC'))", both, given),
+        _groups(both, lambda one: one.label_a),
+        _groups(both, lambda one: one.week),
         share,
         [_changed(row) for row in examples],
         [_changed(row) for row in listed],
@@ -183,13 +203,25 @@ def _pairs(table: str, sample: str) -> str:
     )
 
 
-async def _groups(client: ClickHouseClient, by: str, both: str, given: dict[str, Any]) -> list[Group]:
-    rows = await client.rows(
-        f"SELECT {by} AS name, count(), countIf(a_label = b_label), avg(b_conf - a_conf) {both}\n"
-        "GROUP BY name ORDER BY name",
-        given,
-    )
-    return [Group(str(name), int(count), int(agree), _number(shift)) for name, count, agree, shift in rows]
+def _groups(both: Sequence[_Pairs], name_of: Callable[[_Pairs], str]) -> list[Group]:
+    named: dict[str, list[_Pairs]] = {}
+    for one in both:
+        named.setdefault(name_of(one), []).append(one)
+    return [
+        Group(
+            name,
+            sum(one.rows for one in some),
+            sum(one.rows for one in some if one.label_a == one.label_b),
+            _mean((one.sum_shift, one.told_shift) for one in some),
+        )
+        for name, some in sorted(named.items())
+    ]
+
+
+def _mean(parts: Iterable[tuple[float | None, int]]) -> float | None:
+    """From sums and how many each is of; None of none."""
+    told = [(total, count) for total, count in parts if total is not None and count]
+    return sum(total for total, _ in told) / sum(count for _, count in told) if told else None
 
 
 def _changed(row: Sequence[Any]) -> Changed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -115,9 +115,14 @@ class BulkSource(SourceTable):
             begin = end
             rows = min(max(ahead.rows * PAGE_BYTES // ahead.size, 1), _MOST_ROWS)
 
-    async def newest(self, since: int | None) -> AsyncGenerator[BulkPage | list[SourceRow], None]:
-        """As `bulk`, with fewer queries where little is expected."""
-        page = await self._page(await self.shape(), since, None, None)
+    async def newest(
+        self, since: int | None, told: Callable[[int], None]
+    ) -> AsyncGenerator[BulkPage | list[SourceRow], None]:
+        """As `bulk`, with fewer queries where little is expected. ``told`` is called with `now`, by the query
+        that reads the rows, before the first page.
+        """
+        now, page = await self._page_and_now(since)
+        told(now)
         if len(page) < PAGE_ROWS:
             if page:
                 yield page

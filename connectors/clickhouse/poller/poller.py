@@ -169,18 +169,18 @@ class Poller:
         while not self._ending.is_set():
             began = time.monotonic()
             try:
-                self._skew = await _ask(self._source.now()) - int(time.time() * _SECOND)
+                every = max(_WHOLE_SECONDS, self._settings.poll_lookback_seconds / _WHOLE_READINGS)
+                if (read_whole := began - whole > every) or self._publisher.held.oldest is not None:
+                    self._tell_clock(await _ask(self._source.now()))
                 await self._find_lost()
                 await self._read_again()
-                if began - whole > max(
-                    _WHOLE_SECONDS, self._settings.poll_lookback_seconds / _WHOLE_READINGS
-                ):
+                if read_whole:
                     await self._scan(self._source.bulk(self._begin))
                     await self._give_up_timeless()
                     whole = looked_back = began
                 else:
                     newest = self._fast_begin()
-                    await self._scan(self._source.newest(newest))
+                    await self._scan(self._source.newest(newest, self._tell_clock))
                     if began - looked_back > max(_LOOK_BACK_SECONDS, self._settings.poll_interval_seconds):
                         await self._fill_gaps(newest)
                         looked_back = began
@@ -214,7 +214,7 @@ class Poller:
         self._coarse = await _ask(self._source.coarseness())
 
     async def _learn(self) -> None:
-        self._skew = await _ask(self._source.now()) - int(time.time() * _SECOND)
+        self._tell_clock(await _ask(self._source.now()))
         cursor = self._saved = await read_cursor(self._tail, self._topics.cursor, self._source.name)
         written = self._publisher.written
         if cursor is None or self._topics.replay in cursor.starts:
@@ -270,6 +270,12 @@ class Poller:
         return begin if self._floor is None else max(begin, self._floor)
 
     # --- reading ---
+
+    def _tell_clock(self, now: int) -> None:
+        """``now``: the server's clock at this moment. Every reading tells it before its rows are published:
+        it may have been set since, and a row of the present would be taken for one of the future.
+        """
+        self._skew = now - int(time.time() * _SECOND)
 
     def _now(self) -> int:
         """The server's clock, microseconds since 1970."""
@@ -354,7 +360,7 @@ class Poller:
             await self._headroom.refresh()
             self._publisher.settle_held()
             if time.monotonic() - asked > _LOOK_BACK_SECONDS:
-                self._skew = await _ask(self._source.now()) - int(time.time() * _SECOND)
+                self._tell_clock(await _ask(self._source.now()))
                 self.polled_at = time.time()
                 asked = time.monotonic()
         self._held = False

@@ -22,6 +22,7 @@ from streams.core.times import micros_of
 PAGE_ROWS = 10_000
 PAGE_BYTES = 16_000_000  # approximately; a page of long rows has fewer rows
 _ROW_BYTES = 200  # without its text
+_CLOCK, _TODAY = "toUnixTimestamp64Micro(now64(6))", "toInt32(today())"
 # Of so many days and more all rows are meant: Date holds days from 1970 on.
 ALL_DAYS = 20_000
 
@@ -123,8 +124,7 @@ class SourceTable:
 
         For a date this is midnight UTC of the server's day, which is later than its clock east of UTC.
         """
-        at, today = await self._clock()
-        return max(at, today) if (await self.shape()).time.is_date else at
+        return _newest_time(await self.shape(), *await self._clock())
 
     async def floor(self, start: str) -> int | None:
         """Where reading begins (POLL_START), in microseconds since 1970; None: at the first row.
@@ -228,7 +228,7 @@ class SourceTable:
 
     async def _clock(self) -> tuple[int, int]:
         """The server's clock, and midnight UTC of its day."""
-        rows = await self._client.rows("SELECT toUnixTimestamp64Micro(now64(6)), toInt32(today())")
+        rows = await self._client.rows(f"SELECT {_CLOCK}, {_TODAY}")
         return int(rows[0][0]), int(rows[0][1]) * DAY
 
     async def _count(self, read: Select) -> int:
@@ -291,6 +291,23 @@ class SourceTable:
         given = {"after": after.micros, "tie": after.tie.hex().upper()}
         return await self._rows(read, PAGE_ROWS, beyond, given, ties=True)
 
+    async def _page_and_now(self, since: int | None) -> tuple[int, list[SourceRow]]:
+        """`now`, and the first page from ``since`` on, by one query: most find nothing new."""
+        shape = await self.shape()
+        read = shape.select(ROW, since)
+        nothing = ", ".join(["NULL"] * (len(ROW) - 2))
+        columns: list[Sequence[Any]] = await self._client.columns(
+            "SELECT 0 AS told, * FROM (\n"
+            f"SELECT * FROM ({read.subquery}) ORDER BY at, tie LIMIT {{most:UInt64}} WITH TIES\n"
+            f") UNION ALL SELECT 1, {_CLOCK}, toString({_TODAY}), {nothing}",
+            {**read.parameters, "most": PAGE_ROWS},
+            strings_as_bytes=True,
+        )
+        found = [(told, SourceRow(*values)) for told, *values in zip(*columns, strict=True)]
+        clock = next(row for told, row in found if told)
+        now = _newest_time(shape, int(clock.micros), int(clock.tie) * DAY)
+        return now, [row for told, row in found if not told]
+
     async def _rows(
         self,
         read: Select,
@@ -308,3 +325,8 @@ class SourceTable:
             strings_as_bytes=True,
         )
         return [SourceRow(*values) for values in zip(*columns, strict=True)]
+
+
+def _newest_time(shape: Shape, at: int, today: int) -> int:
+    """See `SourceTable.now`."""
+    return max(at, today) if shape.time.is_date else at

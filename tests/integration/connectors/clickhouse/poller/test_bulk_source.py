@@ -351,3 +351,40 @@ async def test_a_server_that_is_away_is_asked_again() -> None:
     with pytest.raises(UnavailableError):
         await away._trust()
     assert away._trusted is None
+
+
+@pytest.mark.parametrize(
+    ("time", "id_"),
+    [("DateTime", "UInt64"), ("Nullable(DateTime64(6))", "Nullable(String)"), ("Date", "UInt64")],
+)
+async def test_the_newest_rows_and_the_clock_come_with_one_query(
+    client: ClickHouseClient, db: str, time: str, id_: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = await make(client, db, f"id {id_}, query_text String, created_at {time}")
+    await source.shape()
+    told: list[int] = []
+
+    async def newest() -> list[SourceRow]:
+        return [row async for page in source.newest(None, told.append) for row in page]
+
+    assert await newest() == []
+    await client.command(
+        f"INSERT INTO {db}.logs SELECT number % 500, 'text ' || toString(number), now() - number % 3 "
+        "FROM numbers(1000)"
+    )
+    before = await source.now()
+    queries: list[str] = []
+    columns = client.columns
+
+    async def counted(sql: str, *arguments: Any, **named: Any) -> Any:
+        queries.append(sql)
+        return await columns(sql, *arguments, **named)
+
+    monkeypatch.setattr(client, "columns", counted)
+    monkeypatch.setattr(client, "rows", None)
+    found = await newest()
+    assert len(queries) == 1
+    monkeypatch.undo()
+    assert told[0] <= before <= told[1] <= await source.now()
+    assert found == [row async for page in source.pages(None) for row in page]
+    assert len(found) == 1000

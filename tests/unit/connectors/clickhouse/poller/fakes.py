@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -246,7 +246,10 @@ class FakeSource:
     async def counts(self, since: int, until: int) -> dict[int, int]:
         return dict(Counter(row.micros // 1_000_000 for row in self.rows if since <= row.micros < until))
 
-    async def newest(self, since: int | None) -> AsyncGenerator[list[SourceRow] | BulkPage, None]:
+    async def newest(
+        self, since: int | None, told: Callable[[int], None]
+    ) -> AsyncGenerator[list[SourceRow] | BulkPage, None]:
+        told(self.clock)
         async for page in self.bulk(since):
             yield page
         self.polls += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hashlib import blake2b
+from heapq import heappush, heapreplace
 from typing import Any
 
 from connectors.clickhouse.queries.labelled_rows import busiest_minute, labelled
@@ -15,7 +16,46 @@ from streams.jobs.sources import in_sample
 
 # Cyrillic text in the vocabularies of Qwen and Mistral: a rough estimate, and reported as such.
 _CHARACTERS_A_TOKEN = 2.5
+_KEPT = 16_384
 _ANSWER_TOKENS = {"choice": 1, "json": 12}
+
+
+class DistinctTexts:
+    """How many texts there are, and of how many characters in all: each counts once.
+
+    Exact up to _KEPT of them. Of more, those with the least digests are kept: how close these lie to each
+    other tells how many there are, within a percent or two.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[int, int] = {}  # characters by digest
+        self._largest: list[int] = []  # a heap of the negated digests
+
+    def add(self, text: str, characters: int) -> None:
+        """Add a text. ``characters``: what its call costs."""
+        content = blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
+        digest = int.from_bytes(content, "big")
+        if digest in self._kept:
+            return
+        if len(self._kept) < _KEPT:
+            heappush(self._largest, -digest)
+        elif digest < -self._largest[0]:
+            del self._kept[-heapreplace(self._largest, -digest)]
+        else:
+            return
+        self._kept[digest] = characters
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        if len(self._kept) < _KEPT:
+            return len(self._kept)
+        return round((_KEPT - 1) * 2**64 / -self._largest[0])
+
+    @property
+    def characters(self) -> int:
+        """Of all of them."""
+        return sum(self._kept.values()) * self.count // max(1, len(self._kept))
 
 
 async def estimate(context: JobContext, job: Job, spec: LabelSpec | None) -> dict[str, Any]:
@@ -28,8 +68,8 @@ async def estimate(context: JobContext, job: Job, spec: LabelSpec | None) -> dic
     """
     feed = await open_row_source(context, job)
     chosen = in_sample(job.sample)
-    rows = settled = characters = 0
-    texts: set[bytes] = set()
+    rows = settled = 0
+    texts = DistinctTexts()
     async for page in feed.pages(None):
         items = [item for item in page.items if chosen(item)]
         if job.version is not None and items:
@@ -41,10 +81,7 @@ async def estimate(context: JobContext, job: Job, spec: LabelSpec | None) -> dic
         if job.limit is not None:
             items = items[: job.limit - rows]
         for item in items:
-            digest = blake2b(normalise(item.text).encode("utf-8", "replace"), digest_size=8).digest()
-            if digest not in texts:
-                texts.add(digest)
-                characters += len(item.text)
+            texts.add(normalise(item.text), len(item.text))
         rows += len(items)
         if job.limit is not None and rows >= job.limit:
             break
@@ -52,7 +89,7 @@ async def estimate(context: JobContext, job: Job, spec: LabelSpec | None) -> dic
     if spec is not None:
         prompt = len(spec.prompts[_deciding(spec)]) + len(str(spec.taxonomy))
     rate = await busiest_minute(context.client, context.settings)
-    calls = len(texts)
+    calls, characters = texts.count, texts.characters
     return {
         "rows": rows,
         "settled": settled,

@@ -123,7 +123,7 @@ async def open_file_source(context: JobContext, job: Job, sent: Iterable[str]) -
     rows = rows_of(context.settings, job.file)
     settled, prefix = Numbers(), prefix_of(job.file)
     if job.version is None:
-        for row_id, _, _ in await context.in_flight.all():
+        async for row_id, _, _ in context.in_flight.all():
             if row_id.startswith(prefix):
                 settled.add(_number(row_id))
         await settled_numbers(context.client, context.settings, prefix, settled)

@@ -14,6 +14,7 @@ from connectors.kafka.admin_client import AdminClient
 from connectors.kafka.lag import LagReader
 from connectors.kafka.tail import TailReader
 from streams.core.codec import CREATED_AT, LABEL_VERSION, decode
+from streams.core.digests import DigestSet
 from streams.core.errors import UnavailableError, UndecodableError
 from streams.core.messages import Message, Row
 from streams.core.records import Record, made_anew
@@ -34,14 +35,14 @@ class InFlightRows:
         self._lags = lags
         self._admin = admin
 
-    async def under(self, version: str, *, live: bool) -> set[Identity]:
-        """Id and time of the rows that are, or will be, labelled under ``version``. ``live``: live rows are
-        labelled under it too.
+    async def under(self, version: str, *, live: bool) -> DigestSet:
+        """The `Identity` of the rows that are, or will be, labelled under ``version``. ``live``: live rows
+        are labelled under it too.
 
         Raises:
             UnavailableError, AccessError.
         """
-        topics, found = self._topics, set[Identity]()
+        topics, found = self._topics, DigestSet()
         name = version.encode()
         async for record in self._unread(topics.groups.agents, (topics.rows, topics.replay)):
             told = record.header(LABEL_VERSION)
@@ -52,13 +53,13 @@ class InFlightRows:
                 found.add(_identity(record))
         return found
 
-    async def all(self) -> list[tuple[str, int, str]]:
+    async def all(self) -> AsyncIterator[tuple[str, int, str]]:
         """Id, time (microseconds since 1970) and text of all rows that have, or will have, any label.
 
         Raises:
             UnavailableError, AccessError.
         """
-        topics, found = self._topics, list[tuple[str, int, str]]()
+        topics = self._topics
         for group, names in (
             (topics.groups.agents, (topics.rows, topics.replay)),
             (topics.groups.sink, (topics.labeled, topics.shadow, topics.dead_letter)),
@@ -68,8 +69,7 @@ class InFlightRows:
                     row = decode(Row, record.value)
                 except UndecodableError:
                     continue
-                found.append((row.row_id, micros_of(row.created_at), row.text))
-        return found
+                yield row.row_id, micros_of(row.created_at), row.text
 
     async def of(self, partitions: Collection[int]) -> AsyncIterator[Record]:
         """The messages that their readers have not read, in the order in which rows move on, of these

@@ -30,6 +30,7 @@ from streams.core.codec import (
     TO,
 )
 from streams.core.context import TRACEPARENT, traceparent_of
+from streams.core.digests import DigestSet
 from streams.core.errors import RefusedError, RetryableError
 from streams.core.messages import Row
 from streams.core.outages import settled, stopped
@@ -78,7 +79,7 @@ class Publishing:
         self._ahead = Backpressure(context)
         self._ends: dict[int, int] = {}
         self._sent: set[Identity] = set()
-        self._way: set[Identity] = set()
+        self._way = DigestSet()
         self._compare = False
         self._one_by_one = False
         self._noted: Job | None = None

@@ -11,6 +11,7 @@ import structlog
 
 from connectors.clickhouse.poller.backfill import OldRows, poller_begins
 from connectors.clickhouse.poller.cursor import read_cursor
+from connectors.clickhouse.poller.settled_rows import PassingRows
 from connectors.clickhouse.queries.relabel_rows import Condition, LabelledRows
 from streams.core.availability import until_available
 from streams.core.errors import ConfigurationError
@@ -82,9 +83,12 @@ async def open_row_source(context: JobContext, job: Job, sent: Sequence[str] = (
         rows = LabelledRows(context.client, settings, since=job.since, until=job.until, where=where)
         return TableFeed(rows, settings.topic_partitions)
     line = await find_poller_start(context)
-    on_the_way = await context.in_flight.all()
     assert job.until is not None
     until = job.until if line is None else min(job.until, line)
+    on_the_way = PassingRows()
+    async for row_id, micros, text in context.in_flight.all():
+        if micros < until and (job.since is None or micros >= job.since):
+            on_the_way.add(row_id, micros, text)
     old = OldRows(context.client, settings, topics, since=job.since, until=until)
     return SourceFeed(old, settings.topic_partitions, on_the_way)
 

@@ -5,13 +5,14 @@ Uploaded files are in `streams/jobs/file_source.py`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Protocol
 
 from connectors.clickhouse.poller.backfill import OldRows
 from connectors.clickhouse.poller.row_identity import CONTENT
+from connectors.clickhouse.poller.settled_rows import PassingRows
 from connectors.clickhouse.queries.relabel_rows import LabelledRows
 from streams.core.codec import created_at_header, decode, encode
 from streams.core.errors import UndecodableError
@@ -127,12 +128,12 @@ class TableFeed:
 
 
 class SourceFeed:
-    """Old rows of the source table. ``on_the_way``: id, time and text of rows on the topics."""
+    """Old rows of the source table. ``on_the_way``: rows on the topics."""
 
-    def __init__(self, rows: OldRows, partitions: int, on_the_way: Iterable[tuple[str, int, str]]) -> None:
+    def __init__(self, rows: OldRows, partitions: int, on_the_way: PassingRows) -> None:
         self._rows = rows
         self._partitions = partitions
-        self._on_the_way = list(on_the_way)
+        self._on_the_way = on_the_way
 
     async def count(self) -> int:
         return await self._rows.count()

@@ -6,14 +6,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
+from typing import NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.poller.cursor import Cursor
 from connectors.clickhouse.poller.publisher import Publisher
 from connectors.clickhouse.poller.row_identity import CONTENT
 from connectors.clickhouse.poller.row_messages import STEP
-from connectors.clickhouse.queries.labelled_rows import given_up, labelled_between
+from connectors.clickhouse.poller.settled_rows import PassingRows, Settled
+from connectors.clickhouse.queries.labelled_rows import any_given_up, given_up, labelled_between
 from connectors.clickhouse.source.table import SourceRow, SourceTable
 from streams.core.codec import decode
 from streams.core.errors import LeaseLostError, UndecodableError
@@ -34,39 +36,11 @@ def poller_begins(cursor: Cursor, settings: Settings) -> int:
     return begin if cursor.floor is None else max(begin, cursor.floor)
 
 
-class Settled:
-    """Rows that are labelled, dead-lettered, or in flight.
+class _Page(NamedTuple):
+    """Named rows of a page, and dead letters of those that no topic takes, each with its mark."""
 
-    Compared by id, time and text. If two rows have one id, the order of their arrival decides which of them
-    keeps the plain id. So they are compared by the id that they share, and counted.
-    """
-
-    def __init__(self) -> None:
-        self._ids: dict[tuple[int, str], set[str]] = {}
-        self._seen: Counter[tuple[int, str, str]] = Counter()
-
-    def add(self, row_id: str, micros: int, text: str) -> None:
-        """Add a row."""
-        self._ids.setdefault((micros, text), set()).add(row_id)
-
-    def has(self, row: Row) -> bool:
-        """Whether ``row`` is among them. Call it once for each row of the source, in order."""
-        micros = micros_of(row.created_at)
-        ids = self._ids.get((micros, row.text))
-        if ids is None:
-            return False
-        plain = row.row_id.split("~", 1)[0]
-        self._seen[micros, row.text, plain] += 1
-        same = sum(one == plain or one.startswith(f"{plain}~") for one in ids)
-        return row.row_id in ids or self._seen[micros, row.text, plain] <= same
-
-    def merged(self, rows: Iterable[tuple[str, int, str]]) -> Settled:
-        """These, and ``rows`` (id, time, text) of one page."""
-        both = Settled()
-        both._ids = {key: set(ids) for key, ids in self._ids.items()}
-        for row in rows:
-            both.add(*row)
-        return both
+    rows: list[tuple[Row, bytes]]
+    letters: list[tuple[Outgoing, bytes]]
 
 
 class OldRows:
@@ -102,71 +76,84 @@ class OldRows:
             lease=_Nobody(),
             counts=self.counts,
         )
-        self._too_large: set[str] = set()
-        self._given_up: list[tuple[str, int, str]] = []
 
     async def count(self) -> int:
         """How many rows the range holds, settled or not."""
         return await self._source.count(self._since, self._until)
 
     async def pages(
-        self, after: int | None, on_the_way: Sequence[tuple[str, int, str]]
+        self, after: int | None, on_the_way: PassingRows
     ) -> AsyncGenerator[tuple[list[tuple[Row, bytes]], list[Outgoing], int], None]:
         """Rows that are not settled, each with its mark (header `CONTENT`); dead letters of those that no
         topic takes; and the time from which reading can continue.
 
-        ``after``: such a time. ``on_the_way``: id, time and text of rows that are on the topics and not in
-        the tables yet; these must be read before the tables.
+        ``after``: such a time. ``on_the_way``: rows that are on the topics and not in the tables yet; these
+        must be read before the tables.
 
         Raises:
             UnavailableError, ConfigurationError: as `SourceTable`.
         """
         begin = self._since if after is None else after
         lookback = self._lookback + await self._source.coarseness()
-        await self._learn_given_up()
+        letters_there = await any_given_up(self._client, self._settings)
         if begin is not None:
             # The poller's state when it came to these rows: the ids that were taken.
             async for page in self._source.pages(begin - lookback, begin):
                 self._publisher.named(page)
-        async for page in _whole_moments(self._source.pages(begin, self._until)):
-            first, last = page[0].micros, page[-1].micros
-            settled = (
-                Settled()
-                .merged(row for row in [*on_the_way, *self._given_up] if first <= row[1] <= last)
-                .merged(await labelled_between(self._client, self._settings, first, last))
-            )
-            rows, letters = [], []
-            self.settled = []
+        async for page, reached in _with_ends(self._source.pages(begin, self._until)):
+            found = _Page([], [])
             for outgoing in self._publisher.named(page):
                 if self._partitions is not None and outgoing.partition not in self._partitions:
                     continue
                 mark = dict(outgoing.headers)[CONTENT]
                 if outgoing.topic != self._topics.rows:
-                    if (outgoing.key or b"").decode() not in self._too_large:
-                        letters.append(outgoing)
-                    else:
-                        self.settled.append(mark)
-                    continue
-                row = decode(Row, outgoing.value)
-                if settled.has(row):
-                    self.counts["settled"] += 1
-                    self.settled.append(mark)
+                    found.letters.append((outgoing, mark))
                 else:
-                    rows.append((row, mark))
+                    found.rows.append((decode(Row, outgoing.value), mark))
+            first, last = page[0].micros, page[-1].micros
+            del page  # its messages hold it all
+            rows, letters = await self._open(found, first, last, on_the_way, letters_there)
             self._publisher.published.forget_before(last - lookback)
-            yield rows, letters, last + 1
+            del found
+            yield rows, letters, reached
+            del rows, letters  # not kept while the next page is read
 
-    async def _learn_given_up(self) -> None:
-        self._too_large, self._given_up = set(), []
-        for step, row_id, payload in await given_up(self._client, self._settings):
-            if step == STEP:
-                self._too_large.add(row_id)
-                continue
-            try:
-                row = decode(Row, payload)
-            except UndecodableError:
-                continue
-            self._given_up.append((row_id, micros_of(row.created_at), row.text))
+    async def _open(
+        self, page: _Page, first: int, last: int, on_the_way: PassingRows, letters_there: bool
+    ) -> tuple[list[tuple[Row, bytes]], list[Outgoing]]:
+        """What is not settled of ``page``, whose rows have times from ``first`` to ``last``."""
+        settled, too_large = Settled(), set[str]()
+        for digest in on_the_way.between(first, last):
+            settled.add_digest(digest)
+        if letters_there:
+            ids = [row.row_id for row, _ in page.rows]
+            ids += [(letter.key or b"").decode() for letter, _ in page.letters]
+            for step, row_id, payload in await given_up(self._client, self._settings, ids):
+                if step == STEP:
+                    too_large.add(row_id)
+                    continue
+                try:
+                    row = decode(Row, payload)
+                except UndecodableError:
+                    continue
+                settled.add(row_id, micros_of(row.created_at), row.text)
+        wanted = {hash((micros_of(row.created_at), row.text)) for row, _ in page.rows}
+
+        def add(row_id: str, micros: int, text: str) -> None:
+            if hash((micros, text)) in wanted:
+                settled.add(row_id, micros, text)
+
+        if wanted:
+            await labelled_between(self._client, self._settings, first, last, add)
+        there = [settled.has(row) for row, _ in page.rows]
+        self.counts["settled"] += sum(there)
+        gone = [(letter.key or b"").decode() in too_large for letter, _ in page.letters]
+        self.settled = [mark for (_, mark), known in zip(page.rows, there, strict=True) if known]
+        self.settled += [mark for (_, mark), known in zip(page.letters, gone, strict=True) if known]
+        return (
+            [one for one, known in zip(page.rows, there, strict=True) if not known],
+            [letter for (letter, _), known in zip(page.letters, gone, strict=True) if not known],
+        )
 
 
 class _Nobody:
@@ -191,15 +178,17 @@ class _Nobody:
         raise LeaseLostError("nothing is sent from here")
 
 
-async def _whole_moments(pages: AsyncIterator[list[SourceRow]]) -> AsyncIterator[list[SourceRow]]:
-    """Never splits rows of one time, so that reading can continue between two pages."""
+async def _with_ends(
+    pages: AsyncIterator[list[SourceRow]],
+) -> AsyncIterator[tuple[list[SourceRow], int]]:
+    """Each page, and the time from which reading can continue after it. Where a moment has rows on both
+    sides, this is the moment itself: it is read again, because only its time is known.
+    """
     held: list[SourceRow] = []
     async for page in pages:
-        held += page
-        last = held[-1].micros
-        whole = [row for row in held if row.micros < last]
-        if whole:
-            yield whole
-            held = held[len(whole) :]
+        if held:
+            last = held[-1].micros
+            yield held, last if page[0].micros == last else last + 1
+        held = page
     if held:
-        yield held
+        yield held, held[-1].micros + 1

@@ -277,8 +277,10 @@ class LostRows:
             lost.append(row)
         keys = [(row.row_id, micros_of(row.created_at)) for row in lost]
         have = await augmented(self._client, self._settings, keys) if search.stored and keys else set()
-        have |= self._way.augmented
-        return [self._message(search, row, key in have) for row, key in zip(lost, keys, strict=True)]
+        way = self._way.augmented
+        return [
+            self._message(search, row, key in have or key in way) for row, key in zip(lost, keys, strict=True)
+        ]
 
     def _message(self, search: Search, row: Row, has_variants: bool) -> Outgoing:
         name = f"{search.id}/{Labeled.made_by}" if has_variants else search.id

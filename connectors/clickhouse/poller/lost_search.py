@@ -11,12 +11,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from connectors.clickhouse.poller.published_rows import Published
 from connectors.clickhouse.poller.row_identity import CONTENT, Mark
+from connectors.clickhouse.poller.settled_rows import PassingRows
 from streams.core.codec import MESSAGE_TYPE, decode
+from streams.core.digests import DigestSet
 from streams.core.errors import UndecodableError
 from streams.core.losses import Loss
 from streams.core.messages import Row
 from streams.core.times import micros_of
 from streams.ports.kafka import InFlight
+
+_MARKS = 10_000  # objects at a time
 
 
 class Window(NamedTuple):
@@ -57,14 +61,14 @@ class Search(BaseModel):
 
 
 class OnTheWay:
-    """Messages on the topics that are not in the tables: ``published`` by content, ``rows`` (id, time, text)
-    of messages without content header, and the keys of rows whose variants are ``augmented``.
+    """Messages on the topics that are not in the tables: ``published`` by content, ``rows`` of those without
+    a content header, and the keys (id, time) of rows whose variants are ``augmented``.
     """
 
     def __init__(self) -> None:
         self.published = Published()
-        self.rows: list[tuple[str, int, str]] = []
-        self.augmented: set[tuple[str, int]] = set()
+        self.rows = PassingRows()
+        self.augmented = DigestSet()
 
     @classmethod
     async def seen(cls, in_flight: InFlight, partitions: Iterable[int]) -> OnTheWay:
@@ -72,6 +76,9 @@ class OnTheWay:
         async for record in in_flight.of(frozenset(partitions)):
             if (mark := Mark.parse(record.header(CONTENT))) is not None:
                 marks.append(mark)
+                if len(marks) >= _MARKS:
+                    found.published.add(marks)
+                    marks = []
                 continue
             try:
                 row = decode(Row, record.value)
@@ -81,6 +88,6 @@ class OnTheWay:
             if record.header(MESSAGE_TYPE) == b"augmented" or record.header("step") == b"augment":
                 found.augmented.add(key)
             else:
-                found.rows.append((*key, row.text))
+                found.rows.add(*key, row.text)
         found.published.add(marks)
         return found

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from connectors.clickhouse.client.client import ClickHouseClient
@@ -16,6 +18,7 @@ from streams.core.settings import Settings
 Key = tuple[str, int]
 
 _RANGES = 500
+_GIVEN_UP = "step IN ('poll', 'label', 'store')"
 _FROM = "created_at >= fromUnixTimestamp64Micro({first:Int64}, 'UTC')"
 _TO = "created_at <= fromUnixTimestamp64Micro({last:Int64}, 'UTC')"
 
@@ -51,15 +54,27 @@ async def labelled(
 
 
 async def labelled_between(
-    client: ClickHouseClient, settings: Settings, first: int, last: int
-) -> list[tuple[str, int, str]]:
-    """Id, time and text of each row from ``first`` to ``last`` that has a label, of whatever version."""
-    rows = await client.rows(
+    client: ClickHouseClient,
+    settings: Settings,
+    first: int,
+    last: int,
+    take: Callable[[str, int, str], None],
+) -> None:
+    """Call ``take`` with id, time and text of each row from ``first`` to ``last`` that has a label, of
+    whatever version. There may be many more than in the source: rows of files are among them.
+    """
+
+    def add(columns: Sequence[Any]) -> None:
+        for row_id, micros, text in zip(*columns, strict=True):
+            take(row_id, int(micros), text)
+
+    await asyncio.to_thread(
+        client.stream,
         f"SELECT row_id, toUnixTimestamp64Micro(created_at), any(text) FROM {_labeled(settings)}\n"
         f"WHERE {_FROM} AND {_TO} GROUP BY row_id, created_at",
         {"first": first, "last": last},
+        add,
     )
-    return [(row_id, int(micros), text) for row_id, micros, text in rows]
 
 
 async def augmented(client: ClickHouseClient, settings: Settings, keys: Sequence[Key]) -> set[Key]:
@@ -80,17 +95,35 @@ async def augmented(client: ClickHouseClient, settings: Settings, keys: Sequence
     return found
 
 
-async def given_up(client: ClickHouseClient, settings: Settings) -> list[tuple[str, str, bytes]]:
-    """Step, row id and bytes of the rows that were given up before they had a label."""
-    columns = await client.columns(
-        "SELECT toString(step), row_id, payload FROM "
-        f"{result_table(settings, DEAD_LETTERS)} WHERE step IN ('poll', 'label', 'store')",
-        strings_as_bytes=True,
+async def any_given_up(client: ClickHouseClient, settings: Settings) -> bool:
+    """Whether any row was given up before it had a label."""
+    return bool(
+        await client.rows(f"SELECT 1 FROM {result_table(settings, DEAD_LETTERS)} WHERE {_GIVEN_UP} LIMIT 1")
     )
-    return [
-        (step.decode("utf-8", "replace"), row_id.decode("utf-8", "replace"), payload)
-        for step, row_id, payload in zip(*columns, strict=True)
-    ]
+
+
+async def given_up(
+    client: ClickHouseClient, settings: Settings, row_ids: Iterable[str]
+) -> list[tuple[str, str, bytes]]:
+    """Step, row id and bytes of rows that were given up before they had a label: of those with one of these
+    ids, or with another one for a row of the same plain id.
+    """
+    found: list[tuple[str, str, bytes]] = []
+    plain = sorted({row_id.split("~", 1)[0] for row_id in row_ids})
+    for some in bound_batches(plain, str):
+        columns = await client.columns(
+            "SELECT toString(step), row_id, payload FROM "
+            f"{result_table(settings, DEAD_LETTERS)} WHERE {_GIVEN_UP}\n"
+            "    AND substringIndex(row_id, '~', 1) IN {ids:Array(String)}\n"
+            "LIMIT 1 BY step, row_id, payload",
+            {"ids": some},
+            strings_as_bytes=True,
+        )
+        found += [
+            (step.decode("utf-8", "replace"), row_id.decode("utf-8", "replace"), payload)
+            for step, row_id, payload in zip(*columns, strict=True)
+        ]
+    return found
 
 
 async def busiest_minute(client: ClickHouseClient, settings: Settings) -> float | None:

@@ -16,6 +16,7 @@ from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.poller.backfill import OldRows
 from connectors.clickhouse.poller.bulk_page import BulkPage
 from connectors.clickhouse.poller.bulk_source import BulkSource
+from connectors.clickhouse.poller.settled_rows import PassingRows
 from connectors.clickhouse.source.table import SourceRow
 from streams.core.settings import Settings
 from streams.core.times import micros_of
@@ -59,7 +60,7 @@ class Reading:
         """Old rows, named as the poller names them."""
         old = OldRows(self.client, self.settings, TOPICS, since=None, until=_AFTER_ALL)
         seen: Seen = Counter()
-        async for rows, letters, _ in old.pages(None, ()):
+        async for rows, letters, _ in old.pages(None, PassingRows()):
             assert not letters
             for row, _ in rows:
                 seen[row.text, micros_of(row.created_at)] += 1

@@ -18,6 +18,7 @@ from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.poller.backfill import OldRows, poller_begins
 from connectors.clickhouse.poller.bulk_source import BulkSource
 from connectors.clickhouse.poller.cursor import Cursor
+from connectors.clickhouse.poller.settled_rows import PassingRows
 from connectors.clickhouse.source.table import SourceTable
 from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
@@ -333,7 +334,7 @@ async def test_a_fetch_and_its_job_read_the_days_of_the_server(
     wanted = {str(number) for number in (*range(days + 1), 10)}
     assert fetched.rows == len(wanted)
     old = OldRows(client, settings, TOPICS, since=fetched.since, until=fetched.until + 1)
-    found = [row.row_id async for rows, _, _ in old.pages(None, ()) for row, _ in rows]
+    found = [row.row_id async for rows, _, _ in old.pages(None, PassingRows()) for row, _ in rows]
     assert Counter(found) == Counter(wanted)
     assert await old.count() == len(wanted)
     # Where a poller begins it may still be a row of a day that is not over.
@@ -359,7 +360,7 @@ async def test_a_backfill_of_dates_ends_where_the_rows_of_the_poller_begin(
     for watermark in (first + 3 * day, first + 5 * day - 1, first + 6 * day):
         begins = poller_begins(Cursor(watermark=watermark, coarse=await source.coarseness()), settings)
         old = OldRows(client, settings, TOPICS, since=None, until=begins)
-        filled = {row.row_id async for rows, _, _ in old.pages(None, ()) for row, _ in rows}
+        filled = {row.row_id async for rows, _, _ in old.pages(None, PassingRows()) for row, _ in rows}
         polled = {(row.id or b"").decode() async for page in source.pages(begins) for row in page}
         assert filled | polled == set(map(str, range(20)))
         assert not filled & polled

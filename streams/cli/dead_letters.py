@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from streams.cli.common import Json, examples, moment_in, print_json, read_settings
-from streams.cli.progress import counting, working
+from streams.cli.progress import working
 
 letters_app = typer.Typer(no_args_is_help=True, help="What was given up, and another try for it.")
 
@@ -75,9 +75,16 @@ def letters_retry(
 
     settings = with_local_stack(read_settings())
     first = moment_in(since)
-    with counting("trying again") as report:
+    with working("trying again") as say:
         done = asyncio.run(
-            retry_dead_letters(settings, reason=reason, step=step, since=first, limit=limit, report=report)
+            retry_dead_letters(
+                settings,
+                reason=reason,
+                step=step,
+                since=first,
+                limit=limit,
+                report=lambda done: say(f"trying again: {done} done"),
+            )
         )
     if as_json:
         print_json(done)

@@ -19,8 +19,6 @@ from rich.progress import (
 
 from streams.cli.common import console as stderr
 
-Report = Callable[[int, int], None]
-
 
 @contextlib.contextmanager
 def working(what: str, console: Console = stderr) -> Iterator[Callable[[str], None]]:
@@ -28,14 +26,6 @@ def working(what: str, console: Console = stderr) -> Iterator[Callable[[str], No
     with _progress(console, SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()) as bar:
         task = bar.add_task(what, total=None)
         yield lambda now: bar.update(task, description=now)
-
-
-@contextlib.contextmanager
-def counting(what: str, console: Console = stderr) -> Iterator[Report]:
-    """Show how much is done. Yields a function that takes the number that is done, and the total."""
-    with counted(console) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, of: bar.update(task, completed=done, total=of)
 
 
 def counted(console: Console = stderr) -> Progress:

@@ -60,22 +60,26 @@ async def retry_dead_letters(
     step: str | None,
     since: datetime | None,
     limit: int,
-    report: Callable[[int, int], None] = lambda done, of: None,
+    report: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Any]:
     """Retry the open dead letters. Returns how many were `retried`, `stored`, and `left` with the reason.
 
-    ``report`` is called with the number that is done, and the total.
+    ``report`` is called with the number that is done.
 
     Raises:
         UnavailableError, AccessError, ConfigurationError: call again; nothing is published twice.
     """
+    done = 0
     async with _retrying(settings) as (client, retry):
-        letters = await open_letters(client, settings, reason=reason, step=step, since=since, limit=limit)
-        for start in range(0, len(letters), _AT_ONCE):
-            await retry.some(letters[start : start + _AT_ONCE])
-            report(min(start + _AT_ONCE, len(letters)), len(letters))
+        pages = open_letters(client, settings, reason=reason, step=step, since=since, limit=limit)
+        async with contextlib.aclosing(pages):
+            async for letters in pages:
+                for start in range(0, len(letters), _AT_ONCE):
+                    await retry.some(letters[start : start + _AT_ONCE])
+                    done += len(letters[start : start + _AT_ONCE])
+                    report(done)
     return {
-        "open": len(letters),
+        "open": done,
         "retried": retry.counts["retried"],
         "stored": retry.counts["stored"],
         "left": dict(retry.left),
@@ -105,8 +109,12 @@ async def retry_letter(settings: Settings, name: str) -> dict[str, Any]:
         there = await list_letters(client, settings, at=failed_at, limit=_AT_ONCE)
         if not any(_origin(one) == origin for one in there):
             raise RefusedError("there is no such dead letter", reason="not-found")
-        still_open = await open_letters(client, settings, at=failed_at, limit=_AT_ONCE)
-        wanted = [one for one in still_open if _origin(one.letter) == origin]
+        wanted = [
+            one
+            async for some in open_letters(client, settings, at=failed_at, limit=_AT_ONCE)
+            for one in some
+            if _origin(one.letter) == origin
+        ]
         if not wanted:
             raise RefusedError("its row has come through since", reason="conflict")
         await retry.some(wanted)

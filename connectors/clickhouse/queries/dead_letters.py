@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import quoted, result_table
+from connectors.clickhouse.client.sql import bound_batches, quoted, result_table
 from connectors.clickhouse.schema.tables import DEAD_LETTERS
 from streams.core.errors import ConfigurationError
 from streams.core.messages import DeadLetter
@@ -14,8 +15,10 @@ from streams.core.settings import Settings
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = datetime.resolution
+_FIELDS = list(DeadLetter.model_fields)
 # A letter's place; the table's sorting key.
-_KEY = "failed_at, _topic_id, _partition, _offset"
+LETTER_KEY = "failed_at, _topic_id, _partition, _offset"
+NEWEST_LETTERS = "failed_at DESC, _topic_id, _partition, _offset"
 
 
 async def list_letters(
@@ -41,27 +44,58 @@ async def list_letters(
     """
     if limit < 1:
         raise ConfigurationError(f"the limit is {limit}", fix="give a number of at least 1")
-    where, parameters = _where(reason, step, since)
-    if row_id is not None:
-        where += " AND row_id = {row_id:String}"
-        parameters["row_id"] = row_id
-    if at is not None:
-        where += " AND failed_at = fromUnixTimestamp64Micro({at:Int64}, 'UTC')"
-        parameters["at"] = (at.astimezone(UTC) - _EPOCH) // _MICROSECOND
-    names = list(DeadLetter.model_fields)
+    where, parameters = letter_conditions(reason=reason, step=step, since=since, at=at, row_id=row_id)
     columns = await client.columns(
-        f"SELECT {', '.join(_selected(name) for name in names)}\n"
+        f"SELECT {', '.join(_selected(name) for name in _FIELDS)}\n"
         f"FROM {result_table(settings, DEAD_LETTERS)}\n"
         f"WHERE {where}\n"
         # The same letter may be there twice until a merge, should it ever have been inserted twice.
-        "ORDER BY failed_at DESC, _topic_id, _partition, _offset\n"
-        f"LIMIT 1 BY {_KEY}\n"
+        f"ORDER BY {NEWEST_LETTERS}\n"
+        f"LIMIT 1 BY {LETTER_KEY}\n"
         "LIMIT {most:UInt32}",
         {**parameters, "most": limit},
         strings_as_bytes=True,
     )
     rows = zip(*columns, strict=True) if columns else ()
-    return [_letter(dict(zip(names, row, strict=True))) for row in rows]
+    return [_letter(dict(zip(_FIELDS, row, strict=True))) for row in rows]
+
+
+class LetterPlace(NamedTuple):
+    """Where a letter is: `failed_at` in microseconds since 1970, and its place in the dead-letter topic."""
+
+    micros: int
+    topic_id: str
+    partition: int
+    offset: int
+
+
+async def letters_at(
+    client: ClickHouseClient, settings: Settings, places: Sequence[LetterPlace]
+) -> dict[LetterPlace, DeadLetter]:
+    """The letters at ``places``. Raises as `list_letters`."""
+    found: dict[LetterPlace, DeadLetter] = {}
+    wanted = set(places)
+    for some in bound_batches(places, lambda place: str(place.offset)):
+        columns = await client.columns(
+            "SELECT toUnixTimestamp64Micro(failed_at), toString(_topic_id), _partition, _offset, "
+            f"{', '.join(_selected(name) for name in _FIELDS)}\n"
+            f"FROM {result_table(settings, DEAD_LETTERS)}\n"
+            "WHERE failed_at >= fromUnixTimestamp64Micro({first:Int64}, 'UTC')\n"
+            "    AND failed_at <= fromUnixTimestamp64Micro({last:Int64}, 'UTC')\n"
+            "    AND _offset IN {offsets:Array(Int64)}\n"
+            f"LIMIT 1 BY {LETTER_KEY}",
+            {
+                "first": min(place.micros for place in some),
+                "last": max(place.micros for place in some),
+                "offsets": sorted({place.offset for place in some}),
+            },
+            strings_as_bytes=True,
+        )
+        for micros, topic_id, partition, offset, *row in zip(*columns, strict=True):
+            place = LetterPlace(int(micros), topic_id.decode(), int(partition), int(offset))
+            if place in wanted:
+                found[place] = _letter(dict(zip(_FIELDS, row, strict=True)))
+    return found
 
 
 async def count_letters(
@@ -73,9 +107,9 @@ async def count_letters(
     since: datetime | None = None,
 ) -> dict[tuple[str, str], int]:
     """How many there are for each (step, reason), the most frequent first. Raises as `list_letters`."""
-    where, parameters = _where(reason, step, since)
+    where, parameters = letter_conditions(reason=reason, step=step, since=since)
     rows = await client.rows(
-        f"SELECT toString(step), toString(reason), uniqExact({_KEY}) AS found\n"
+        f"SELECT toString(step), toString(reason), uniqExact({LETTER_KEY}) AS found\n"
         f"FROM {result_table(settings, DEAD_LETTERS)} WHERE {where}\n"
         "GROUP BY step, reason ORDER BY found DESC, step, reason",
         parameters,
@@ -83,7 +117,15 @@ async def count_letters(
     return {(row[0], row[1]): int(row[2]) for row in rows}
 
 
-def _where(reason: str | None, step: str | None, since: datetime | None) -> tuple[str, dict[str, Any]]:
+def letter_conditions(
+    *,
+    reason: str | None = None,
+    step: str | None = None,
+    since: datetime | None = None,
+    at: datetime | None = None,
+    row_id: str | None = None,
+) -> tuple[str, dict[str, Any]]:
+    """The condition for letters as asked of `list_letters`, and its parameters. Raises as it does."""
     conditions, parameters = ["1"], dict[str, Any]()
     if reason is not None:
         conditions.append("reason = {reason:String}")
@@ -98,6 +140,12 @@ def _where(reason: str | None, step: str | None, since: datetime | None) -> tupl
         micros = (since.astimezone(UTC) - _EPOCH) // _MICROSECOND
         conditions.append("failed_at >= fromUnixTimestamp64Micro({since:Int64}, 'UTC')")
         parameters["since"] = micros
+    if row_id is not None:
+        conditions.append("row_id = {row_id:String}")
+        parameters["row_id"] = row_id
+    if at is not None:
+        conditions.append("failed_at = fromUnixTimestamp64Micro({at:Int64}, 'UTC')")
+        parameters["at"] = (at.astimezone(UTC) - _EPOCH) // _MICROSECOND
     return " AND ".join(conditions), parameters
 
 

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+from array import array
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import result_table
-from connectors.clickhouse.queries.dead_letters import list_letters
+from connectors.clickhouse.queries.dead_letters import (
+    LETTER_KEY,
+    NEWEST_LETTERS,
+    LetterPlace,
+    letter_conditions,
+    letters_at,
+)
 from connectors.clickhouse.queries.places import AT_PLACES, place_batches, times_of
 from connectors.clickhouse.schema.tables import AUGMENTED, DEAD_LETTERS, LABELED
 from connectors.clickhouse.sink.batch import to_batch
@@ -17,7 +27,9 @@ from streams.core.errors import UndecodableError
 from streams.core.messages import Augmented, DeadLetter, Labeled
 from streams.core.records import Record
 from streams.core.settings import Settings
-from streams.core.times import micros_of
+
+_PAGE_LETTERS = 1_500
+_PAGE_BYTES = 16_000_000
 
 
 @dataclass(frozen=True)
@@ -76,46 +88,65 @@ async def open_letters(
     since: datetime | None = None,
     at: datetime | None = None,
     limit: int = 1_000_000,
-) -> list[OpenLetter]:
-    """The open letters, oldest first; of several for one row and step the newest.
+) -> AsyncGenerator[list[OpenLetter], None]:
+    """The open ones of the newest ``limit`` letters there are now, oldest first, in lists of some megabytes;
+    of several for one row and step the newest.
 
     Raises:
         UnavailableError, ConfigurationError: as `list_letters`.
     """
-    letters = await list_letters(client, settings, reason=reason, step=step, since=since, at=at, limit=limit)
-    places = await _places(client, settings, letters)
-    done = await resolved_letters(client, settings, letters)
-    newest: dict[tuple[object, ...], OpenLetter] = {}
-    for letter, is_done in zip(letters, done, strict=True):
-        key = (letter.topic, letter.partition, letter.offset, round(letter.failed_at.timestamp() * 1e6))
-        place = places.get(key)
-        if is_done or place is None:
-            continue
-        row = (letter.step, letter.row_id) if letter.row_id else (letter.step, letter.payload, *key[:3])
-        newest.setdefault(row, OpenLetter(letter, *place))  # newest first
-    return list(reversed(newest.values()))
+    places = _Places()
+    where, given = letter_conditions(reason=reason, step=step, since=since, at=at)
+    await asyncio.to_thread(
+        client.stream,
+        # What the row is known by; a message that names none is known by its origin and bytes.
+        "SELECT micros, toString(_topic_id), _partition, _offset, size FROM (\n"
+        "    SELECT toUnixTimestamp64Micro(failed_at) AS micros, _topic_id, _partition, _offset,\n"
+        "        length(payload) AS size, step, row_id, if(row_id != '', tuple('', 0, 0, 0),\n"
+        "            tuple(toString(topic), partition, offset, cityHash64(payload))) AS origin\n"
+        f"    FROM {result_table(settings, DEAD_LETTERS)} WHERE {where}\n"
+        f"    ORDER BY {NEWEST_LETTERS} LIMIT 1 BY {LETTER_KEY} LIMIT {{most:UInt32}}\n"
+        ") ORDER BY micros DESC, _topic_id, _partition, _offset LIMIT 1 BY step, row_id, origin",
+        {**given, "most": limit},
+        places.add,
+    )
+    for some in places.oldest_first():
+        found = await letters_at(client, settings, some)
+        letters = [
+            OpenLetter(found[one], one.partition, one.offset, one.topic_id) for one in some if one in found
+        ]
+        done = await resolved_letters(client, settings, [one.letter for one in letters])
+        yield [one for one, is_done in zip(letters, done, strict=True) if not is_done]
+        del found, letters  # not kept while the next ones are read
 
 
-async def _places(
-    client: ClickHouseClient, settings: Settings, letters: list[DeadLetter]
-) -> dict[tuple[str, int, int, int], tuple[int, int, str]]:
-    """Where dead letters stand in their topic, by what they are of and when it failed."""
-    if not letters:
-        return {}
-    span = {
-        "first": micros_of(min(one.failed_at for one in letters)),
-        "last": micros_of(max(one.failed_at for one in letters)),
-    }
-    return {
-        (row[0], row[1], row[2], row[3]): (int(row[4]), int(row[5]), str(row[6]))
-        for row in await client.rows(
-            "SELECT toString(topic), partition, offset, toUnixTimestamp64Micro(failed_at), "
-            f"_partition, _offset, _topic_id FROM {result_table(settings, DEAD_LETTERS)}\n"
-            "WHERE failed_at >= fromUnixTimestamp64Micro({first:Int64}, 'UTC')\n"
-            "    AND failed_at <= fromUnixTimestamp64Micro({last:Int64}, 'UTC')",
-            span,
-        )
-    }
+class _Places:
+    """Places of letters, newest first: 40 bytes each."""
+
+    def __init__(self) -> None:
+        self._topics: dict[str, int] = {}
+        self._numbers = array("q")
+
+    def add(self, columns: Sequence[Sequence[Any]]) -> None:
+        """Columns: time in microseconds, topic id, partition, offset, bytes of the letter."""
+        for micros, topic_id, partition, offset, size in zip(*columns, strict=True):
+            topic = self._topics.setdefault(topic_id, len(self._topics))
+            self._numbers.extend((micros, topic, partition, offset, size))
+
+    def oldest_first(self) -> Iterator[list[LetterPlace]]:
+        """In lists of at most _PAGE_LETTERS letters and about _PAGE_BYTES."""
+        topics = list(self._topics)
+        some: list[LetterPlace] = []
+        size = 0
+        for start in range(len(self._numbers) - 5, -1, -5):
+            micros, topic, partition, offset, bytes_ = self._numbers[start : start + 5]
+            if some and (len(some) >= _PAGE_LETTERS or size + bytes_ > _PAGE_BYTES):
+                yield some
+                some, size = [], 0
+            some.append(LetterPlace(micros, topics[topic], partition, offset))
+            size += bytes_
+        if some:
+            yield some
 
 
 async def store_again(

@@ -8,7 +8,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from connectors.clickhouse.queries import open_dead_letters
 from connectors.clickhouse.queries.dead_letters import count_letters, list_letters
+from connectors.clickhouse.queries.open_dead_letters import open_letters
 from streams.core.codec import encode_dead_letter
 from streams.core.errors import ConfigurationError
 from streams.core.messages import DeadLetter
@@ -105,3 +107,45 @@ async def test_what_cannot_be_asked_is_refused(database: Database) -> None:
     elsewhere = settings.model_copy(update={"clickhouse_result_database": "nowhere"})
     with pytest.raises(ConfigurationError):
         await list_letters(client, elsewhere)
+
+
+async def test_open_letters_come_oldest_first_some_at_a_time(
+    address: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_dead_letters, "_PAGE_LETTERS", 3)
+    monkeypatch.setattr(open_dead_letters, "_PAGE_BYTES", 1_000)
+    wanted = LETTERS[:9]
+    large = LETTERS[10].model_copy(update={"row_id": "large", "payload": b"x" * 5_000})
+    nameless = [LETTERS[11].model_copy(update={"row_id": "", "offset": offset}) for offset in (1, 2)]
+    # The same row was given up before; the same message without a name was.
+    older = [wanted[4], nameless[0]]
+    older = [
+        one.model_copy(update={"failed_at": START + timedelta(minutes=at)}) for at, one in enumerate(older)
+    ]
+    async with fresh_database(address) as (client, settings):
+        kafka = FakeKafka()
+        for letter in [*older, *wanted, large, *nameless]:
+            kafka.put(TOPICS.dead_letter, 0, *encode_dead_letter(letter))
+        await run_until_stored(
+            sink_for(client, settings, kafka), FakeInput(kafka, [Partition(TOPICS.dead_letter, 0)], {})
+        )
+        # Row 3, given up before it had a label, has one since; that of row 0 is older than its letter.
+        for row_id, at in (("r3", wanted[3].failed_at), ("r0", START - timedelta(hours=1))):
+            await client.insert(
+                "logs_labeled", ["row_id", "labeled_at"], [[row_id], [at]], database=settings.result_database
+            )
+        pages = [page async for page in open_letters(client, settings)]
+        found = [one.letter for page in pages for one in page]
+        still_open = [one for one in wanted if one.row_id != "r3"]
+        assert found[: len(still_open)] == still_open
+        assert found[len(still_open)] == large
+        assert sorted(found[-2:], key=lambda one: one.offset) == nameless
+        assert max(map(len, pages)) == 3
+        assert [large] in [[one.letter for one in page] for page in pages]
+        places = {(one.partition, one.offset) for page in pages for one in page}
+        assert len(places) == len(found)
+        some = [page async for page in open_letters(client, settings, limit=2)]
+        assert [one.letter.row_id for page in some for one in page] == ["", ""]
+        one = [page async for page in open_letters(client, settings, at=large.failed_at)]
+        assert [[one.letter for one in page] for page in one] == [[large]]
+        assert [page async for page in open_letters(client, settings, reason="none")] == []

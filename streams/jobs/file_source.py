@@ -5,13 +5,14 @@ out.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from connectors.clickhouse.queries.upload_rows import Numbers, settled_numbers
+from connectors.clickhouse.queries.labelled_rows import any_given_up
+from connectors.clickhouse.queries.upload_rows import Numbers, settled_ids
 from connectors.files.mapping import Columns
 from connectors.files.records import Broken, Reading
 from connectors.files.rows import ROW_ID, FileRow, Rows
@@ -21,6 +22,7 @@ from streams.core.errors import ConfigurationError
 from streams.core.messages import DeadLetter, Row
 from streams.core.records import Outgoing
 from streams.core.settings import Settings
+from streams.core.times import micros_of
 from streams.core.topics import VALUE_BYTES, Topics, partition_of
 from streams.jobs.context import JobContext
 from streams.jobs.job import FileSource, Job
@@ -60,7 +62,15 @@ def prefix_of(file: FileSource) -> str:
 class FileFeed:
     """Rows of a file. The position of a page is the number of its last row."""
 
-    def __init__(self, rows: Rows, count: int, settled: Numbers, topics: Topics, partitions: int) -> None:
+    def __init__(
+        self,
+        rows: Rows,
+        count: int,
+        settled: Callable[[Sequence[Row]], Awaitable[set[str]]],
+        topics: Topics,
+        partitions: int,
+    ) -> None:
+        """``settled``: the ids of those of some rows that are left out."""
         self._rows = rows
         self._count = count
         self._settled = settled
@@ -75,9 +85,10 @@ class FileFeed:
         rows = iter(self._rows)
         await asyncio.to_thread(_pass, rows, done)
         while some := await asyncio.to_thread(_next, rows, PAGE_ROWS):
-            yield await asyncio.to_thread(self._page, some)
+            there = [one.row for one in some if isinstance(one, FileRow) and one.row is not None]
+            yield await asyncio.to_thread(self._page, some, await self._settled(there))
 
-    def _page(self, rows: list[FileRow | Broken]) -> Page:
+    def _page(self, rows: list[FileRow | Broken], settled_ids: set[str]) -> Page:
         items, letters = [], list[Outgoing]()
         unreadable = skipped = settled = 0
         for one in rows:
@@ -85,7 +96,7 @@ class FileFeed:
                 unreadable += 1
             elif one.row is None:
                 skipped += 1
-            elif one.number in self._settled:
+            elif one.row.row_id in settled_ids:
                 settled += 1
             else:
                 partition = partition_of(one.row.text, self._partitions)
@@ -121,15 +132,34 @@ async def open_file_source(context: JobContext, job: Job, sent: Iterable[str]) -
     """
     assert job.file is not None
     rows = rows_of(context.settings, job.file)
-    settled, prefix = Numbers(), prefix_of(job.file)
-    if job.version is None:
-        async for row_id, _, _ in context.in_flight.all():
-            if row_id.startswith(prefix):
-                settled.add(_number(row_id))
-        await settled_numbers(context.client, context.settings, prefix, settled)
-        for row_id in sent:
-            settled.discard(_number(row_id))
+    settled = await _settled(context, job, sent) if job.version is None else _nothing
     return FileFeed(rows, job.expected, settled, context.topics, context.settings.topic_partitions)
+
+
+async def _settled(
+    context: JobContext, job: Job, sent: Iterable[str]
+) -> Callable[[Sequence[Row]], Awaitable[set[str]]]:
+    assert job.file is not None
+    passing, own, prefix = Numbers(), Numbers(), prefix_of(job.file)
+    async for row_id, _, _ in context.in_flight.all():
+        if row_id.startswith(prefix):
+            passing.add(_number(row_id))
+    for row_id in sent:
+        own.add(_number(row_id))
+    letters = await any_given_up(context.client, context.settings)
+
+    async def settled(rows: Sequence[Row]) -> set[str]:
+        others = [row for row in rows if _number(row.row_id) not in own]
+        found = {row.row_id for row in others if _number(row.row_id) in passing}
+        keys = [(row.row_id, micros_of(row.created_at)) for row in others if row.row_id not in found]
+        return found | await settled_ids(context.client, context.settings, keys, letters=letters)
+
+    return settled
+
+
+async def _nothing(_: Sequence[Row]) -> set[str]:
+    """`Publishing` compares the rows."""
+    return set()
 
 
 def _number(row_id: str) -> int:

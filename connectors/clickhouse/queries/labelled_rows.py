@@ -18,7 +18,7 @@ from streams.core.settings import Settings
 Key = tuple[str, int]
 
 _RANGES = 500
-_GIVEN_UP = "step IN ('poll', 'label', 'store')"
+GIVEN_UP = "step IN ('poll', 'label', 'store')"
 _FROM = "created_at >= fromUnixTimestamp64Micro({first:Int64}, 'UTC')"
 _TO = "created_at <= fromUnixTimestamp64Micro({last:Int64}, 'UTC')"
 
@@ -98,7 +98,7 @@ async def augmented(client: ClickHouseClient, settings: Settings, keys: Sequence
 async def any_given_up(client: ClickHouseClient, settings: Settings) -> bool:
     """Whether any row was given up before it had a label."""
     return bool(
-        await client.rows(f"SELECT 1 FROM {result_table(settings, DEAD_LETTERS)} WHERE {_GIVEN_UP} LIMIT 1")
+        await client.rows(f"SELECT 1 FROM {result_table(settings, DEAD_LETTERS)} WHERE {GIVEN_UP} LIMIT 1")
     )
 
 
@@ -113,7 +113,7 @@ async def given_up(
     for some in bound_batches(plain, str):
         columns = await client.columns(
             "SELECT toString(step), row_id, payload FROM "
-            f"{result_table(settings, DEAD_LETTERS)} WHERE {_GIVEN_UP}\n"
+            f"{result_table(settings, DEAD_LETTERS)} WHERE {GIVEN_UP}\n"
             "    AND substringIndex(row_id, '~', 1) IN {ids:Array(String)}\n"
             "LIMIT 1 BY step, row_id, payload",
             {"ids": some},

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import bound_batches, quoted, result_table
+from connectors.clickhouse.client.sql import bound_batches, result_table
 from connectors.clickhouse.queries.label_versions import PROMOTED
+from connectors.clickhouse.queries.labelled_rows import GIVEN_UP
 from connectors.clickhouse.schema.newest import newest_first
 from connectors.clickhouse.schema.tables import AUGMENTED, DEAD_LETTERS, LABELED, VERSIONS
 from streams.core.label_version import HUMAN
 from streams.core.settings import Settings
-
-_GIVEN_UP = "step IN ('poll', 'label', 'store')"
 
 
 class Numbers:
@@ -30,38 +28,34 @@ class Numbers:
             self._bits.extend(bytes(place + 1 - len(self._bits) + 4096))
         self._bits[place] |= 1 << (number & 7)
 
-    def discard(self, number: int) -> None:
-        if number in self:
-            self._bits[number >> 3] &= ~(1 << (number & 7)) & 255
-
     def __contains__(self, number: int) -> bool:
         place = number >> 3
         return place < len(self._bits) and bool(self._bits[place] >> (number & 7) & 1)
 
 
-async def settled_numbers(client: ClickHouseClient, settings: Settings, prefix: str, found: Numbers) -> None:
-    """Add to ``found`` the numbers of rows, whose ids begin with ``prefix``, that have a label of whatever
-    version, or were given up before they had one.
+async def settled_ids(
+    client: ClickHouseClient, settings: Settings, rows: Sequence[tuple[str, int]], *, letters: bool
+) -> set[str]:
+    """The ids of those of ``rows`` (id, time in microseconds since 1970) that have a label of whatever
+    version, or, with ``letters``, were given up before they had one.
 
     Raises:
         UnavailableError, AccessError.
     """
-    database = quoted(settings.result_database)
-    number = "toUInt64OrZero(substring(row_id, {begin:UInt32}))"
-    begins = "startsWith(row_id, {prefix:String})"
-    given = {"prefix": prefix, "begin": len(prefix) + 1}
-
-    def ask(table: str, where: str) -> None:
-        sql = f"SELECT {number} FROM {database}.{quoted(table)} WHERE {begins} {where}"
-
-        def add(columns: Sequence[Any]) -> None:
-            for number in columns[0]:
-                found.add(int(number))
-
-        client.stream(sql, given, add)
-
-    await asyncio.to_thread(ask, LABELED, "")
-    await asyncio.to_thread(ask, DEAD_LETTERS, f"AND {_GIVEN_UP}")
+    found: set[str] = set()
+    for some in bound_batches(rows, _id_of):
+        ids = [row_id for row_id, _ in some]
+        answer = await client.rows(
+            f"SELECT DISTINCT row_id FROM {result_table(settings, LABELED)}\n"
+            # The times find the parts of the table, wherever the rows of the file are in it.
+            "WHERE created_at IN (SELECT fromUnixTimestamp64Micro(arrayJoin({ats:Array(Int64)}), 'UTC'))\n"
+            "    AND row_id IN {ids:Array(String)}",
+            {"ats": sorted({micros for _, micros in some}), "ids": ids},
+        )
+        found.update(row_id for (row_id,) in answer)
+        if letters:
+            found.update(await given_up_of(client, settings, ids))
+    return found
 
 
 class Label(NamedTuple):
@@ -153,7 +147,7 @@ async def given_up_of(client: ClickHouseClient, settings: Settings, ids: Sequenc
             await client.rows(
                 "SELECT row_id, any(toString(reason)) "
                 f"FROM {result_table(settings, DEAD_LETTERS)}\n"
-                f"WHERE {_GIVEN_UP} AND row_id IN {{ids:Array(String)}} GROUP BY row_id",
+                f"WHERE {GIVEN_UP} AND row_id IN {{ids:Array(String)}} GROUP BY row_id",
                 {"ids": some},
             )
         )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from connectors.clickhouse.queries.upload_rows import Numbers
 from connectors.files.mapping import Columns
 from connectors.files.uploads import Upload, Uploads
+from streams.core.messages import Row
 from streams.core.settings import Settings
 from streams.core.topics import Topics
 from streams.jobs.file_source import FileFeed, rows_of
@@ -44,9 +44,11 @@ async def test_a_feed_goes_on_behind_its_position(tmp_path: Path) -> None:
     lines = [f"вопрос номер {n}" if n % 100 else "не" if n % 200 else '"open' for n in range(1, 1201)]
     settings, upload = await uploaded(tmp_path, ("text\n" + "\n".join(lines) + "\nабв\n").encode())
     rows = rows_of(settings, source(upload))
-    settled = Numbers()
-    for number in (1, 700, 1199):
-        settled.add(number)
+
+    async def settled(some: Sequence[Row]) -> set[str]:
+        there = {f"upload:{upload.file_id}:{number}" for number in (1, 700, 1199)}
+        return there & {row.row_id for row in some}
+
     feed = FileFeed(rows, upload.rows, settled, TOPICS, 4)
     whole = [page async for page in feed.pages(None)]
     assert [page.position for page in whole] == [500, 1000, 1201]

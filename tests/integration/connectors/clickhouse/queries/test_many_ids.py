@@ -11,7 +11,13 @@ from connectors.clickhouse.queries.labelled_rows import augmented, labelled
 from connectors.clickhouse.queries.lookups import search_labels
 from connectors.clickhouse.queries.open_dead_letters import resolved_letters
 from connectors.clickhouse.queries.review import current_of, labels_under
-from connectors.clickhouse.queries.upload_rows import given_up_of, labels_of, ranks_of, variants_of
+from connectors.clickhouse.queries.upload_rows import (
+    given_up_of,
+    labels_of,
+    ranks_of,
+    settled_ids,
+    variants_of,
+)
 from connectors.clickhouse.source.shape import ROW
 from connectors.clickhouse.source.table import SourceTable
 from streams.core.messages import DeadLetter
@@ -50,6 +56,10 @@ async def test_rows_are_found_among_many_and_long_ids(filled: Database) -> None:
     known = {(row_id, micros_of(AT)) for row_id in HERE}
     assert await labelled(*filled, "v1", keys) == known
     assert await augmented(*filled, keys) == known
+    assert await settled_ids(*filled, keys, letters=False) == set(HERE)
+    later = [(row_id, micros + 1) for row_id, micros in keys]
+    assert await settled_ids(*filled, later, letters=False) == set()
+    assert await settled_ids(*filled, later, letters=True) == set(HERE)
     ranks = await ranks_of(*filled)
     assert set(await labels_of(*filled, keys, version=None, ranks=ranks)) == set(HERE)
     assert set(await labels_of(*filled, keys, version="v1", ranks=ranks)) == set(HERE)

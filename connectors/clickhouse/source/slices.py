@@ -81,6 +81,8 @@ async def spooled(
     with _temporary() as file:
 
         def take(columns: Sequence[Any]) -> None:
+            if not columns or not len(columns[0]):
+                return
             try:
                 block = marshal.dumps([list(column) for column in columns], 2)  # 2: without references
                 file.write(len(block).to_bytes(8, "big") + block)
@@ -93,20 +95,20 @@ async def spooled(
         )
         file.seek(0)
         held: Columns = []
-        while (read := await asyncio.to_thread(_next, file)) is not None:
-            block, bytes_ = read
+        read = await asyncio.to_thread(_next, file)
+        while read is not None:
+            (block, bytes_), read = read, await asyncio.to_thread(_next, file)
             block = [[*some, *more] for some, more in zip(held, block, strict=True)] if held else block
-            *pages, held = _split(block, page_bytes if bytes_ > 2 * page_bytes else 0)
+            pages = _split(block, page_bytes if bytes_ > 2 * page_bytes else 0, last=read is None)
+            held = [] if read is None else pages.pop()
             for page in pages:
                 yield page
-            del block, pages, read
-        if held and len(held[0]):
-            yield held
+            del block, pages
 
 
-def _split(block: Columns, most_bytes: int) -> list[Columns]:
-    """``block`` in pages of about ``most_bytes`` (0: in one); the last page are the rows that may have equal
-    ones behind them.
+def _split(block: Columns, most_bytes: int, *, last: bool) -> list[Columns]:
+    """``block`` in pages of about ``most_bytes`` (0: in one). Unless it is the ``last`` one, the last page
+    are the rows that may have equal ones behind them.
     """
     rows, first, second = len(block[0]), block[0], block[1]
     cuts, size = [0], 0
@@ -115,11 +117,11 @@ def _split(block: Columns, most_bytes: int) -> list[Columns]:
         if size > most_bytes and (first[at], second[at]) != (first[at - 1], second[at - 1]):
             cuts.append(at)
             size = 0
-    last = max(rows - 1, 0)
-    while last > cuts[-1] and (first[last], second[last]) == (first[last - 1], second[last - 1]):
-        last -= 1
-    if last > cuts[-1]:
-        cuts.append(last)
+    tail = rows - 1
+    while not last and tail > cuts[-1] and (first[tail], second[tail]) == (first[tail - 1], second[tail - 1]):
+        tail -= 1
+    if not last and tail > cuts[-1]:
+        cuts.append(tail)
     return [
         [column[begin:end] for column in block] for begin, end in zip(cuts, [*cuts[1:], rows], strict=True)
     ]

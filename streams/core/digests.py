@@ -1,36 +1,44 @@
-"""A set that keeps 8 bytes an item."""
+"""Large sets of digests."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 
-_MOST_RECENT = 50_000
+_DIGEST = np.dtype("S16")  # compared byte by byte; all are equally long, so that a last zero counts as well
 
 
-class DigestSet:
-    """Items by their hash, of 64 bits and of this process: two of them count as one with the same hash."""
+def key_digest(row_id: str, at: str | bytes | int) -> bytes:
+    """16 bytes for a row: its id, and its time in whatever form."""
+    told = at if isinstance(at, bytes) else str(at).encode()
+    return blake2b(row_id.encode("utf-8", "replace") + b"\0" + told, digest_size=16).digest()
 
-    def __init__(self) -> None:
-        self._recent: set[int] = set()
-        self._sorted: Any = np.empty(0, np.int64)
 
-    def add(self, item: Hashable) -> None:
-        """Add it."""
-        self._recent.add(hash(item))
-        if len(self._recent) > _MOST_RECENT + len(self._sorted) // 4:
-            found = np.fromiter(self._recent, np.int64, len(self._recent))
-            self._sorted = np.union1d(self._sorted, found)
-            self._recent = set()
+class Digests:
+    """A large set of 16-byte digests: all but the newest are in sorted arrays, with 16 bytes each."""
 
-    def __contains__(self, item: Hashable) -> bool:
-        digest = hash(item)
-        if digest in self._recent:
+    def __init__(self, unsorted: int = 20_000) -> None:
+        """``unsorted``: how many are kept before they are sorted."""
+        self._most = unsorted
+        self._new: set[bytes] = set()
+        self._sorted: list[Any] = []  # each twice as long as the next, or longer
+
+    def __contains__(self, digest: bytes) -> bool:
+        if digest in self._new:
             return True
-        at = int(np.searchsorted(self._sorted, digest))
-        return at < len(self._sorted) and int(self._sorted[at]) == digest
+        wanted = np.frombuffer(digest, _DIGEST)
+        return any(
+            (at := int(np.searchsorted(some, wanted)[0])) < len(some) and some[at] == wanted[0]
+            for some in self._sorted
+        )
 
-    def __bool__(self) -> bool:
-        return bool(self._recent) or len(self._sorted) > 0
+    def add(self, digest: bytes) -> None:
+        self._new.add(digest)
+        if len(self._new) >= self._most:
+            more = np.sort(np.frombuffer(b"".join(self._new), _DIGEST))
+            self._new = set()
+            while self._sorted and len(self._sorted[-1]) < 2 * len(more):
+                more = np.union1d(self._sorted.pop(), more)
+            self._sorted.append(more)

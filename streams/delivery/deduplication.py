@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from hashlib import blake2b
-from typing import Any
-
-import numpy as np
 
 from streams.core.codec import (
     CREATED_AT,
@@ -19,40 +16,12 @@ from streams.core.codec import (
     SOURCE,
     digest_of,
 )
+from streams.core.digests import Digests
 from streams.core.messages import MESSAGES
 from streams.core.records import Partition, Record
 
 _RECENT = 25_000
-_DIGEST = np.dtype("S16")  # compared byte by byte; all are equally long, so that a last zero counts as well
 _STEPS = {kind.message_type.encode(): kind.made_by.encode() for kind in MESSAGES}
-
-
-class Digests:
-    """A large set of 16-byte digests: all but the newest are in sorted arrays, with 16 bytes each."""
-
-    def __init__(self, unsorted: int = 20_000) -> None:
-        """``unsorted``: how many are kept before they are sorted."""
-        self._most = unsorted
-        self._new: set[bytes] = set()
-        self._sorted: list[Any] = []  # each twice as long as the next, or longer
-
-    def __contains__(self, digest: bytes) -> bool:
-        if digest in self._new:
-            return True
-        wanted = np.frombuffer(digest, _DIGEST)
-        return any(
-            (at := int(np.searchsorted(some, wanted)[0])) < len(some) and some[at] == wanted[0]
-            for some in self._sorted
-        )
-
-    def add(self, digest: bytes) -> None:
-        self._new.add(digest)
-        if len(self._new) >= self._most:
-            more = np.sort(np.frombuffer(b"".join(self._new), _DIGEST))
-            self._new = set()
-            while self._sorted and len(self._sorted[-1]) < 2 * len(more):
-                more = np.union1d(self._sorted.pop(), more)
-            self._sorted.append(more)
 
 
 class Identities:

@@ -14,7 +14,7 @@ from connectors.kafka.admin_client import AdminClient
 from connectors.kafka.lag import LagReader
 from connectors.kafka.tail import TailReader
 from streams.core.codec import CREATED_AT, LABEL_VERSION, decode
-from streams.core.digests import DigestSet
+from streams.core.digests import Digests, key_digest
 from streams.core.errors import UnavailableError, UndecodableError
 from streams.core.messages import Message, Row
 from streams.core.records import Record, made_anew
@@ -35,22 +35,22 @@ class InFlightRows:
         self._lags = lags
         self._admin = admin
 
-    async def under(self, version: str, *, live: bool) -> DigestSet:
-        """The `Identity` of the rows that are, or will be, labelled under ``version``. ``live``: live rows
+    async def under(self, version: str, *, live: bool) -> Digests:
+        """The `key_digest` of the rows that are, or will be, labelled under ``version``. ``live``: live rows
         are labelled under it too.
 
         Raises:
             UnavailableError, AccessError.
         """
-        topics, found = self._topics, DigestSet()
+        topics, found = self._topics, Digests()
         name = version.encode()
         async for record in self._unread(topics.groups.agents, (topics.rows, topics.replay)):
             told = record.header(LABEL_VERSION)
             if told == name or (told is None and live):
-                found.add(_identity(record))
+                found.add(key_digest(*_identity(record)))
         async for record in self._unread(topics.groups.sink, (topics.labeled, topics.shadow)):
             if record.header(LABEL_VERSION) == name:
-                found.add(_identity(record))
+                found.add(key_digest(*_identity(record)))
         return found
 
     async def all(self) -> AsyncIterator[tuple[str, int, str]]:

@@ -30,7 +30,7 @@ from streams.core.codec import (
     TO,
 )
 from streams.core.context import TRACEPARENT, traceparent_of
-from streams.core.digests import DigestSet
+from streams.core.digests import Digests, key_digest
 from streams.core.errors import RefusedError, RetryableError
 from streams.core.messages import Row
 from streams.core.outages import settled, stopped
@@ -79,7 +79,7 @@ class Publishing:
         self._ahead = Backpressure(context)
         self._ends: dict[int, int] = {}
         self._sent: set[Identity] = set()
-        self._way = DigestSet()
+        self._way = Digests()
         self._compare = False
         self._one_by_one = False
         self._noted: Job | None = None
@@ -182,7 +182,7 @@ class Publishing:
         items = [item for item in page.items if item.identity not in self._sent and chosen(item)]
         if job.version is None:
             return items  # the source has compared them
-        new = [item for item in items if item.identity not in self._way]
+        new = [item for item in items if key_digest(*item.identity) not in self._way]
         if self._compare and new:
             keys = [(item.row_id, item.micros) for item in new]
             known = await labelled(self._context.client, self._context.settings, job.version, keys)

@@ -26,6 +26,7 @@ from connectors.clickhouse.poller.row_identity import Mark
 from connectors.clickhouse.queries.labelled_rows import augmented
 from connectors.clickhouse.source.table import SourceTable
 from streams.core.codec import RECOVERED, encode, headers_of
+from streams.core.digests import key_digest
 from streams.core.errors import (
     LabelstreamError,
     LeaseLostError,
@@ -279,7 +280,8 @@ class LostRows:
         have = await augmented(self._client, self._settings, keys) if search.stored and keys else set()
         way = self._way.augmented
         return [
-            self._message(search, row, key in have or key in way) for row, key in zip(lost, keys, strict=True)
+            self._message(search, row, key in have or key_digest(*key) in way)
+            for row, key in zip(lost, keys, strict=True)
         ]
 
     def _message(self, search: Search, row: Row, has_variants: bool) -> Outgoing:

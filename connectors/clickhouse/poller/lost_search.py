@@ -13,7 +13,7 @@ from connectors.clickhouse.poller.published_rows import Published
 from connectors.clickhouse.poller.row_identity import CONTENT, Mark
 from connectors.clickhouse.poller.settled_rows import PassingRows
 from streams.core.codec import MESSAGE_TYPE, decode
-from streams.core.digests import DigestSet
+from streams.core.digests import Digests, key_digest
 from streams.core.errors import UndecodableError
 from streams.core.losses import Loss
 from streams.core.messages import Row
@@ -62,13 +62,13 @@ class Search(BaseModel):
 
 class OnTheWay:
     """Messages on the topics that are not in the tables: ``published`` by content, ``rows`` of those without
-    a content header, and the keys (id, time) of rows whose variants are ``augmented``.
+    a content header, and the `key_digest` of rows whose variants are ``augmented``.
     """
 
     def __init__(self) -> None:
         self.published = Published()
         self.rows = PassingRows()
-        self.augmented = DigestSet()
+        self.augmented = Digests()
 
     @classmethod
     async def seen(cls, in_flight: InFlight, partitions: Iterable[int]) -> OnTheWay:
@@ -86,7 +86,7 @@ class OnTheWay:
                 continue
             key = (row.row_id, micros_of(row.created_at))
             if record.header(MESSAGE_TYPE) == b"augmented" or record.header("step") == b"augment":
-                found.augmented.add(key)
+                found.augmented.add(key_digest(*key))
             else:
                 found.rows.add(*key, row.text)
         found.published.add(marks)

@@ -1,31 +1,34 @@
-"""A set of digests holds what was added, and little memory."""
+"""The set of digests is exact, however many they are."""
 
 from __future__ import annotations
 
-import tracemalloc
+from hypothesis import given
+from hypothesis import strategies as st
 
-from streams.core.digests import DigestSet
+from streams.core.digests import Digests
 
-
-def test_it_holds_what_was_added() -> None:
-    found = DigestSet()
-    assert not found
-    assert ("a", 1) not in found
-    for number in range(120_000):
-        found.add((f"row {number % 110_000}", number % 110_000))
-    assert found
-    assert all((f"row {number}", number) in found for number in range(110_000))
-    assert not any((f"row {number}", number + 1) in found for number in range(110_000))
+# Zeros at the ends: digests are bytes, not text.
+DIGEST = st.one_of(
+    st.binary(min_size=16, max_size=16),
+    st.lists(st.sampled_from([0, 1]), min_size=16, max_size=16).map(bytes),
+)
 
 
-def test_an_item_takes_some_bytes_only() -> None:
-    tracemalloc.start()
-    try:
-        found = DigestSet()
-        for number in range(300_000):
-            found.add((f"row {number}", number))
-        held, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert ("row 299999", 299_999) in found
-    assert held < 30 * 300_000
+@given(st.lists(DIGEST, max_size=80), st.lists(DIGEST, max_size=20), st.integers(1, 7))
+def test_it_holds_what_was_added_and_nothing_else(
+    added: list[bytes], others: list[bytes], unsorted: int
+) -> None:
+    digests = Digests(unsorted)
+    for count, digest in enumerate(added):
+        digests.add(digest)
+        assert all(one in digests for one in added[: count + 1])
+    assert [one in digests for one in others] == [one in added for one in others]
+
+
+def test_many_take_little_room() -> None:
+    digests = Digests()
+    for number in range(200_000):
+        digests.add(number.to_bytes(16, "big"))
+    assert sum(some.nbytes for some in digests._sorted) <= 16 * 200_000
+    assert len(digests._sorted) <= 5
+    assert all(number.to_bytes(16, "big") in digests for number in range(0, 200_000, 9_999))

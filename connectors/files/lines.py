@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
+
+from streams.core.errors import RefusedError
 
 LONGEST = 1_000_000
 _UNDECODED = re.compile("[\ud800-\udfff]")
@@ -26,10 +29,10 @@ def lines(path: Path, encoding: str, begin: int = 1) -> Iterator[Line]:
     A line ends with LF, CR LF or CR, as in Python's csv module.
 
     Raises:
-        OSError.
+        OSError. RefusedError: it begins as no text in ``encoding`` does.
     """
     errors = "replace" if encoding.startswith(("utf-16", "utf-32")) else "surrogateescape"
-    with path.open(encoding=encoding, errors=errors, newline="") as file:
+    with path.open(encoding=encoding, errors=errors, newline="") as file, _decoding(encoding):
         number = 0
         while text := file.readline(LONGEST):
             number += 1
@@ -39,6 +42,14 @@ def lines(path: Path, encoding: str, begin: int = 1) -> Iterator[Line]:
                 rest = file.readline(LONGEST)
             if number >= begin:
                 yield Line(number, text, too_long)
+
+
+@contextmanager
+def _decoding(encoding: str) -> Iterator[None]:
+    try:
+        yield
+    except UnicodeError as error:  # without a byte order mark, where the encoding needs one
+        raise RefusedError(f"this is no {encoding} text: {error}", reason="encoding") from error
 
 
 def undecoded(text: str) -> int | None:

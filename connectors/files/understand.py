@@ -240,8 +240,9 @@ def _look_at_values(
         if name not in reading.columns or role == "timestamp":
             continue
         values = [text for text in _texts(sample, reading.columns.index(name)) if text]
-        if role != "text" and any(_FLOAT_ID.fullmatch(text) for text in values):
-            findings.warn(f"{name!r} holds numbers such as 1E+15: digits of them are lost.")
+        long = [text for text in values if len(text) > 15 and text.isdigit()]
+        if role != "text" and (any(map(_FLOAT_ID.fullmatch, values)) or _rounded(long)):
+            findings.warn(f"{name!r} holds numbers that a spreadsheet has rounded: digits of them are lost.")
         elif role not in ("text", "domain") and any(re.fullmatch(r"\d+[.,]0", text) for text in values):
             findings.warn(f"{name!r} holds whole numbers that are written as fractions: {values[0]!r}.")
         elif role == "text" and values:
@@ -249,6 +250,11 @@ def _look_at_values(
                 findings.warn(f"The texts were read in a wrong encoding before: {values[0][:60]!r}.")
             if sum(text.count("?") * 2 > len(text) for text in values) > 0.3 * len(values):
                 findings.warn(f"The letters of the texts were lost before: {values[0][:60]!r}.")
+
+
+def _rounded(numbers: Sequence[str]) -> bool:
+    """Whether all end in zeros after the fifteen digits that a spreadsheet keeps."""
+    return len(numbers) > 2 and not any(number[15:].strip("0") for number in numbers)
 
 
 def _texts(sample: Sequence[tuple[Any, ...]], place: int) -> Iterator[str]:

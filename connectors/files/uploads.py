@@ -37,6 +37,8 @@ _LISTED = 100
 _SHOWN = 10
 _SHOWN_CHARACTERS = 500
 _STALE_SECONDS = 86_400.0
+# Changes when files are understood in another way.
+_RELEASE = 1
 _TOTAL = re.compile(
     r"\W*(итог|всего|total|grand total|sum\b|сумма\b|rows?\W*\d|\d+ rows?\b|строк\W*\d)", re.I
 )
@@ -51,7 +53,8 @@ class Upload(BaseModel):
     """A stored file, and how it was understood.
 
     ``mapping``: part of a row and column, as suggested. ``rows``: its records, of which ``broken`` cannot be
-    read; ``listed``: the first of these. ``skipped``: those whose text is too short.
+    read; ``listed``: the first of these. ``skipped``: those whose text is too short. ``release``: of what
+    understood it.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -69,6 +72,7 @@ class Upload(BaseModel):
     sample: list[list[str | None]] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
     questions: list[Question] = Field(default_factory=list)
+    release: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """For the API."""
@@ -120,9 +124,11 @@ class Uploads:
             if await asyncio.to_thread(self._unpack, partial, unpacked):
                 digest, size = await asyncio.to_thread(_digest_of, partial)
             known = await asyncio.to_thread(self._known, digest)
-            if known is not None and path_of(self._settings, digest).is_file():
+            path = path_of(self._settings, digest)
+            # What an older release understood may be wrong.
+            if known is not None and known.release == _RELEASE and path.is_file():
                 with _disk(self._folder):
-                    os.utime(path_of(self._settings, digest))  # it is kept for longer
+                    os.utime(path)  # it is kept for longer
                 return known, False
             upload = await self._in_thread(
                 lambda ended: self._looked_at(partial, digest, size, name, None, ended)
@@ -219,6 +225,7 @@ class Uploads:
                 sample=_sample(found),
                 warnings=found.warnings,
                 questions=found.questions,
+                release=_RELEASE,
             )
             self._count(path, upload, ended)
         if not upload.rows:

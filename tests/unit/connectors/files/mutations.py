@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import random
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import get_args
 
 from connectors.files.uploads import Chosen, Uploads
 from streams.core.errors import RefusedError
 from streams.core.settings import Settings
+from streams.ports.files import CODE_PAGES, Encoding
 from tests.unit.connectors.files.strangers import STRANGERS
 
 SHARED = Path("tests/data/strangers")
@@ -101,8 +104,9 @@ def mutated(content: bytes, others: list[bytes], chance: random.Random) -> bytes
     return bytes(found)
 
 
-async def judge(folder: Path, content: bytes) -> str:
-    """What becomes of a file: `read`, or the reason of its refusal.
+async def judge(folder: Path, content: bytes, chance: random.Random) -> str:
+    """What becomes of a file: `read`, or the reason of its refusal. A file that is read is looked at in
+    another way, too.
 
     Raises:
         whatever an upload may not raise.
@@ -122,10 +126,20 @@ async def judge(folder: Path, content: bytes) -> str:
                 except RefusedError as error:
                     if error.reason == "answers":
                         raise AssertionError(f"{choice} answers {question}") from error
+        with contextlib.suppress(RefusedError):
+            await uploads.shown(upload.file_id, _choice(chance))
         return "read"
     except RefusedError as error:
         str(error).encode()  # it is sent
         return error.reason
+
+
+def _choice(chance: random.Random) -> Chosen:
+    return Chosen(
+        chance.choice([None, *get_args(get_args(Encoding)[0]), *CODE_PAGES]),
+        chance.choice([None, *",;\t|^ \\\x1fя'"]),
+        chance.choice([None, True, False]),
+    )
 
 
 def main() -> None:
@@ -136,10 +150,11 @@ def main() -> None:
     given = parser.parse_args()
     others, counts = seeds(), Counter[str]()
     for number in range(given.count):
-        content = mutated(others[number % len(others)], others, random.Random(f"{given.seed}/{number}"))
+        chance = random.Random(f"{given.seed}/{number}")
+        content = mutated(others[number % len(others)], others, chance)
         with tempfile.TemporaryDirectory() as folder:
             try:
-                counts[asyncio.run(judge(Path(folder), content))] += 1
+                counts[asyncio.run(judge(Path(folder), content, chance))] += 1
             except BaseException:
                 kept = Path(tempfile.gettempdir()) / f"file-{given.seed}-{number}"
                 kept.write_bytes(content)

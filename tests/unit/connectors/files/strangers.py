@@ -199,6 +199,10 @@ STRANGERS: dict[str, Stranger] = {
         _table("text,user_id", ["007", "1234567890123456789012"]), users=["007", "1234567890123456789012"]
     ),
     "numbers of Excel": Stranger(_table("text;user_id", ["1,23457E+17"]), "digits of them are lost"),
+    "rounded": Stranger(
+        _table("text;user_id", ["7000000000000010", "7000000000000020", "7000000000000030"]),
+        "digits of them are lost",
+    ),
     "fractions": Stranger(_table("text,user_id", ["12345.0", ""]), "fractions", users=["12345.0", None]),
     "formula": Stranger(_table("text;user_id", ['="007"']), users=["007"]),
     # Encodings.

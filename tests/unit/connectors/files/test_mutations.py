@@ -19,4 +19,4 @@ SEEDS = seeds()
 @given(st.sampled_from(SEEDS), st.randoms(use_true_random=False))
 def test_whatever_a_file_holds_it_is_read_or_refused(content: bytes, chance: random.Random) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(judge(Path(folder), mutated(content, SEEDS, chance)))
+        asyncio.run(judge(Path(folder), mutated(content, SEEDS, chance), chance))

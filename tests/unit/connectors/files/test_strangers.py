@@ -154,6 +154,22 @@ async def test_a_damaged_column_costs_itself(tmp_path: Path) -> None:
     assert any("['noise']" in text for text in upload.warnings)
 
 
+async def test_another_encoding_than_it_has_is_refused(tmp_path: Path) -> None:
+    uploads, upload = await received(tmp_path, STRANGERS["gzip"].content)
+    for encoding in ("utf-16", "utf-32"):
+        with pytest.raises(RefusedError, match=encoding):
+            await uploads.shown(upload.file_id, Chosen(encoding=encoding))
+
+
+async def test_a_file_of_an_older_release_is_looked_at_again(tmp_path: Path) -> None:
+    uploads, upload = await received(tmp_path, STRANGERS["America or Britain"].content)
+    stored = tmp_path / "uploads" / f"{upload.file_id}.json"
+    stored.write_text(upload.model_copy(update={"release": 0, "questions": []}).model_dump_json(), "utf-8")
+    assert not (await uploads.shown(upload.file_id)).questions
+    _, again = await received(tmp_path, STRANGERS["America or Britain"].content)
+    assert again.questions == upload.questions
+
+
 async def test_an_answer_that_is_none_is_refused(tmp_path: Path) -> None:
     ambiguous = STRANGERS["America or Britain"].content
     for wrong in ({"dates": "backwards"}, {"color": "red"}):

@@ -116,9 +116,9 @@ class InFlightRows:
 class InFlightReader:
     """Implements `streams.ports.kafka.InFlight`. Each call opens a connection to read by."""
 
-    def __init__(self, connection: dict[str, Any], topics: Topics, client: AdminClient) -> None:
+    def __init__(self, connection: dict[str, Any], topics: Topics, client: AdminClient | None = None) -> None:
         self._connection = connection
-        self._client = client
+        self._client = client or AdminClient(connection)
         self._topics = topics
 
     async def of(self, partitions: Collection[int]) -> AsyncIterator[Record]:

@@ -197,7 +197,7 @@ class Sink:
         self._generation = generation
         await self._inserter.end_others(generation)
         names = {partition.topic for partition in committed} | {self._topics.dead_letter}
-        self._ids = {name: await self._topic_id(name) for name in sorted(names)}
+        self._ids = await self._topic_ids_of(names)
         anew = frozenset(
             partition
             for partition, commit in committed.items()
@@ -347,17 +347,16 @@ class Sink:
         Asked after the records were read and before they are stored. Less often would not do: a topic made
         anew that has outgrown our position gives records which nothing else tells from the old one's.
         """
-        names = sorted(topics)
-        now = await asyncio.gather(*(self._topic_id(name) for name in names))
-        other = frozenset(name for name, found in zip(names, now, strict=True) if found != self._ids[name])
+        now = await self._topic_ids_of(topics)
+        other = frozenset(name for name, found in now.items() if found != self._ids[name])
         if other:
             raise _MadeAnewError(other)
 
-    async def _topic_id(self, topic: str) -> UUID:
-        async def ask() -> UUID:
-            return await self._topic_ids.topic_id(topic)
-
-        return await while_ours(self._lease, self._generation, "Kafka", ask)
+    async def _topic_ids_of(self, topics: Collection[str]) -> dict[str, UUID]:
+        names = sorted(topics)
+        return await while_ours(
+            self._lease, self._generation, "Kafka", lambda: self._topic_ids.topic_ids(names)
+        )
 
 
 def writer_for(settings: Settings) -> ClickHouseClient:

@@ -145,6 +145,9 @@ class FakeKafka:
     async def topic_id(self, topic: str) -> uuid.UUID:
         return self.ids.setdefault(topic, uuid.uuid4())
 
+    async def topic_ids(self, topics: Sequence[str]) -> dict[str, uuid.UUID]:
+        return {topic: await self.topic_id(topic) for topic in topics}
+
 
 class FakeInput:
     """The group's view of a FakeKafka: starts at what is committed, remembers commits."""

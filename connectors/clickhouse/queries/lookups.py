@@ -29,7 +29,7 @@ _LETTERS = 50
 # So often are candidates looked at that turn out not to be the label that counts.
 _ROUNDS = 20
 # How many labels are looked through at once, and how long it may go on.
-_FIRST_WINDOW, _LAST_WINDOW = 100_000, 1_600_000
+_FIRST_WINDOW, _LAST_WINDOW = 10_000, 1_600_000
 _SEARCH_SECONDS = 0.5
 # No id of a row sorts before it; an empty one would make no cursor.
 _BEFORE_ALL = " "

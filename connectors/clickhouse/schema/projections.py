@@ -6,8 +6,7 @@ the table itself where a part has none. So a query is right with or without them
 A materialized view would do the same with a table of its own, but an insert that is killed between the two
 leaves one of them without the rows, for ever.
 
-A ReplacingMergeTree does not apply its merges to projections (mode `ignore`). That would be wrong for sums;
-here a message that is stored twice changes no answer: sets, ranges, minima and numbers of distinct rows.
+Where a merge removes a message that was stored twice, the projections are made anew from what is left.
 """
 
 from __future__ import annotations
@@ -42,5 +41,5 @@ LABEL_COUNTS = (
     f"    GROUP BY {_COUNT_KEYS}"
 )
 
-# The second is for people who delete rows by DELETE FROM.
-MODES = "deduplicate_merge_projection_mode = 'ignore', lightweight_mutation_projection_mode = 'rebuild'"
+# When merges remove rows, and for people who delete some by DELETE FROM.
+MODES = "deduplicate_merge_projection_mode = 'rebuild', lightweight_mutation_projection_mode = 'rebuild'"

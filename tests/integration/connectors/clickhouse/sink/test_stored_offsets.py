@@ -83,6 +83,10 @@ async def test_what_is_deleted_or_merged_is_known(database: Database) -> None:
     await client.command(f"DELETE FROM {name} WHERE _offset = 20")
     await store(database, MINE, 0, "number + 1000,1")
     assert await ranges(database, p0=(0, FOREVER)) == {"p0": [(0, 10), (11, 20), (21, 1001)]}
+    for asked in ("label_version", "row_id, created_at"):
+        # A projection answers this: as the rows would, also for those that were stored twice and merged.
+        rows = await client.rows(f"SELECT {asked}, count() AS n FROM {name} GROUP BY {asked}")
+        assert sum(int(row[-1]) for row in rows) == 999
 
 
 async def test_a_table_of_an_older_release_gets_them_with_its_rows(database: Database) -> None:

@@ -23,6 +23,19 @@ _FROM = "created_at >= fromUnixTimestamp64Micro({first:Int64}, 'UTC')"
 _TO = "created_at <= fromUnixTimestamp64Micro({last:Int64}, 'UTC')"
 
 
+# Rows with these times and ids, in whatever pairs. The times are the beginning of the tables' key. Those of a
+# file's rows may lie anywhere, so that a range would be the whole table.
+AT_KEYS = (
+    "created_at IN (SELECT fromUnixTimestamp64Micro(arrayJoin({ats:Array(Int64)}), 'UTC'))\n"
+    "    AND row_id IN {ids:Array(String)}"
+)
+
+
+def key_parameters(keys: Sequence[Key]) -> dict[str, Any]:
+    """The parameters of AT_KEYS, for a batch of `bound_batches`."""
+    return {"ats": sorted({micros for _, micros in keys}), "ids": sorted({row_id for row_id, _ in keys})}
+
+
 async def count_of(client: ClickHouseClient, settings: Settings, version: str) -> int:
     """How many labels of ``version`` are stored: more than one of a row where it was labelled again."""
     rows = await client.rows(
@@ -40,14 +53,8 @@ async def labelled(
     for some in bound_batches(keys, lambda key: key[0]):
         rows = await client.rows(
             f"SELECT row_id, toUnixTimestamp64Micro(created_at) FROM {_labeled(settings)}\n"
-            f"WHERE label_version = {{version:String}} AND {_FROM} AND {_TO}\n"
-            "    AND row_id IN {ids:Array(String)}",
-            {
-                "version": version,
-                "first": min(micros for _, micros in some),
-                "last": max(micros for _, micros in some),
-                "ids": [row_id for row_id, _ in some],
-            },
+            f"WHERE label_version = {{version:String}} AND {AT_KEYS}",
+            {"version": version, **key_parameters(some)},
         )
         found.update((row_id, int(micros)) for row_id, micros in rows)
     return found
@@ -84,12 +91,8 @@ async def augmented(client: ClickHouseClient, settings: Settings, keys: Sequence
         rows = await client.rows(
             "SELECT row_id, toUnixTimestamp64Micro(created_at) "
             f"FROM {result_table(settings, AUGMENTED)}\n"
-            f"WHERE {_FROM} AND {_TO} AND row_id IN {{ids:Array(String)}}",
-            {
-                "first": min(micros for _, micros in some),
-                "last": max(micros for _, micros in some),
-                "ids": [row_id for row_id, _ in some],
-            },
+            f"WHERE {AT_KEYS}",
+            key_parameters(some),
         )
         found.update((row_id, int(micros)) for row_id, micros in rows)
     return found

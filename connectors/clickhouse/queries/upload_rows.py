@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import bound_batches, result_table
 from connectors.clickhouse.queries.label_versions import PROMOTED
-from connectors.clickhouse.queries.labelled_rows import GIVEN_UP
+from connectors.clickhouse.queries.labelled_rows import AT_KEYS, GIVEN_UP, key_parameters
 from connectors.clickhouse.schema.newest import newest_first
 from connectors.clickhouse.schema.tables import AUGMENTED, DEAD_LETTERS, LABELED, VERSIONS
 from streams.core.label_version import HUMAN
@@ -44,17 +44,13 @@ async def settled_ids(
     """
     found: set[str] = set()
     for some in bound_batches(rows, _id_of):
-        ids = [row_id for row_id, _ in some]
         answer = await client.rows(
-            f"SELECT DISTINCT row_id FROM {result_table(settings, LABELED)}\n"
-            # The times find the parts of the table, wherever the rows of the file are in it.
-            "WHERE created_at IN (SELECT fromUnixTimestamp64Micro(arrayJoin({ats:Array(Int64)}), 'UTC'))\n"
-            "    AND row_id IN {ids:Array(String)}",
-            {"ats": sorted({micros for _, micros in some}), "ids": ids},
+            f"SELECT DISTINCT row_id FROM {result_table(settings, LABELED)} WHERE {AT_KEYS}",
+            key_parameters(some),
         )
         found.update(row_id for (row_id,) in answer)
         if letters:
-            found.update(await given_up_of(client, settings, ids))
+            found.update(await given_up_of(client, settings, [row_id for row_id, _ in some]))
     return found
 
 
@@ -100,9 +96,9 @@ async def labels_of(
         answer += await client.rows(
             "SELECT row_id, toString(label), confidence, toString(label_version), toString(model),\n"
             f"    toUnixTimestamp64Micro(labeled_at) FROM {result_table(settings, LABELED)}\n"
-            f"WHERE {_IN_RANGE} {only}\n"
+            f"WHERE {AT_KEYS} {only}\n"
             f"ORDER BY {newest_first('labeled_at')} LIMIT 1 BY created_at, row_id, label_version",
-            _range(some) | ({} if version is None else {"version": version}),
+            key_parameters(some) | ({} if version is None else {"version": version}),
         )
     found: dict[str, Label] = {}
     for row_id, *fields in answer:
@@ -128,9 +124,9 @@ async def variants_of(
     for some in bound_batches(rows, _id_of):
         answer += await client.rows(
             "SELECT row_id, toString(label_version), variants "
-            f"FROM {result_table(settings, AUGMENTED)} WHERE {_IN_RANGE}\n"
+            f"FROM {result_table(settings, AUGMENTED)} WHERE {AT_KEYS}\n"
             f"ORDER BY {newest_first('augmented_at')} LIMIT 1 BY created_at, row_id, label_version",
-            _range(some),
+            key_parameters(some),
         )
     return {(row_id, version): list(variants) for row_id, version, variants in answer}
 
@@ -152,20 +148,6 @@ async def given_up_of(client: ClickHouseClient, settings: Settings, ids: Sequenc
             )
         )
     return found
-
-
-_IN_RANGE = (
-    "created_at >= fromUnixTimestamp64Micro({first:Int64}, 'UTC') "
-    "AND created_at <= fromUnixTimestamp64Micro({last:Int64}, 'UTC') AND row_id IN {ids:Array(String)}"
-)
-
-
-def _range(rows: Sequence[tuple[str, int]]) -> dict[str, Any]:
-    return {
-        "first": min(micros for _, micros in rows),
-        "last": max(micros for _, micros in rows),
-        "ids": [row_id for row_id, _ in rows],
-    }
 
 
 def _id_of(row: tuple[str, int]) -> str:

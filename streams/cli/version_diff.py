@@ -17,7 +17,7 @@ def show_diff(diff: Diff, console: Console | None = None) -> None:
     out = console or Console()
     share = f"{diff.agreement:.1%}" if diff.agreement is not None else "nothing to compare"
     if diff.sample is not None:
-        out.print(f"a sample, {diff.sample:.2%} of the time in a hundred spans:", highlight=False)
+        out.print(f"a sample, {diff.sample:.2%} of the time, in sixteen spans:", highlight=False)
     out.print(
         f"{diff.rows} rows have both; the same label: {diff.agree} ({share}); "
         f"only {escape(diff.a)}: {diff.only_a}; only {escape(diff.b)}: {diff.only_b}",

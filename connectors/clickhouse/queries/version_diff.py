@@ -15,7 +15,7 @@ from streams.core.settings import Settings
 from streams.core.times import moment
 
 EXAMPLES = 20
-_SAMPLE, _SPANS = 100_000, 100
+_SAMPLE, _SPANS = 50_000, 16
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Group:
 class Diff:
     """``a`` against ``b``. ``rows`` have a label of both; ``only_a`` and ``only_b`` of one.
 
-    ``sample``: of more than 200,000 labels a part is compared, in a hundred spans of time. All numbers are of
+    ``sample``: of more than 200,000 labels a part is compared, in sixteen spans of time. All numbers are of
     that part. None if all are compared.
     """
 
@@ -171,7 +171,7 @@ async def _sample(
     )
     counts = {str(version): int(count) for version, count, _, _ in found}
     total = sum(counts.values())
-    if total <= 2 * _SAMPLE:
+    if total <= 4 * _SAMPLE:
         return counts, "1", None
     # Where both have labels, if there is such a time.
     first, last = max(int(row[2]) for row in found), min(int(row[3]) for row in found)

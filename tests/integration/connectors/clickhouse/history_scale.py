@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -138,6 +139,10 @@ def asked(rows: int) -> dict[str, Ask]:
     async def claimed(client: ClickHouseClient, settings: Settings) -> None:
         await current_of(client, settings, (await least_sure(client, settings, 500))[:20], by_models=True)
 
+    async def opened(client: ClickHouseClient, settings: Settings) -> None:
+        async with contextlib.aclosing(open_letters(client, settings, limit=100)) as pages:
+            await anext(pages)
+
     return {
         "takeover: sink at its commit": held("logs_labeled", LABELED, topic_end),
         "takeover: shadow topic, never used": held("logs_labeled", UNUSED, 0),
@@ -148,7 +153,7 @@ def asked(rows: int) -> dict[str, Ask]:
         "replay start --where label": first_page("label=label3"),
         "replay start: version known": lambda c, s: count_of(c, s, "v2"),
         "replay --dry-run: rate": busiest_minute,
-        "backfill start": lambda c, s: labelled_between(c, s, micros, micros + 600_000_000),
+        "backfill start": lambda c, s: labelled_between(c, s, micros, micros + 600_000_000, lambda *_: None),
         "replay: what is labelled": lambda c, s: labelled(c, s, "v1", [(gold[9], micros)]),
         "status": lambda c, s: status(s),
         "versions": lambda c, s: list_versions(c, s, counted=True),
@@ -156,7 +161,7 @@ def asked(rows: int) -> dict[str, Ask]:
         "versions diff": lambda c, s: diff_versions(c, s, "v1", "v2", changed=10),
         "evaluate, 500 rows": lambda c, s: labels_under(c, s, "v1", gold),
         "dead-letters list": lambda c, s: list_dead_letters(s, reason=None, step=None, since=None, limit=100),
-        "dead-letters retry of 100": lambda c, s: open_letters(c, s, limit=100),
+        "dead-letters retry of 100": opened,
         "page: table sizes": table_sizes,
         "page: letters by reason": letter_reasons,
         "page: labels of a day": lambda c, s: label_picture(c, s, 2**52),
@@ -288,6 +293,7 @@ def main() -> int:
     parser.add_argument("--no-roles", action="store_true", help="only the questions")
     parser.add_argument("--json", action="store_true", help="print one JSON object, last on stdout")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the stack is stopped on the way out
     with tempfile.TemporaryDirectory(prefix="labelstream-history-") as folder:
         found = asyncio.run(run(options.rows, options.calls, not options.no_roles, Path(folder)))
     late = [name for name, seconds in found["p95"].items() if seconds > LIMIT_SECONDS]

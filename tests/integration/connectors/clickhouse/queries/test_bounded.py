@@ -107,7 +107,7 @@ async def test_versions_of_many_rows_are_compared_by_a_sample(
     await add(database, "v2", 2)
     whole = await diff_versions(*database, "v1", "v2", changed=0)
     assert (whole.sample, whole.rows, whole.only_a) == (None, ROWS // 2, ROWS // 2)
-    monkeypatch.setattr(version_diff, "_SAMPLE", 200)
+    monkeypatch.setattr(version_diff, "_SAMPLE", 120)
     part = await diff_versions(*database, "v1", "v2", changed=0)
     assert part.sample is not None
     assert 0 < part.rows < whole.rows

@@ -87,6 +87,7 @@ class BulkSource(SourceTable):
             self._client,
             f"SELECT * FROM ({making(read.subquery)}) ORDER BY at, content",
             {**PARAMETERS, **read.parameters, "least": self._settings.min_text_length},
+            folder=self._settings.labelstream_data,
             size=here.size,
             page_rows=_MOST_ROWS,
             page_bytes=PAGE_BYTES,

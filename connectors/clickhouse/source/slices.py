@@ -11,14 +11,17 @@ import itertools
 import marshal
 import tempfile
 from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
 from typing import IO, Any, NamedTuple
+
+import cramjam
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.source.shape import Shape
 from streams.core.errors import ConfigurationError
 
 # Bytes of a slice; with more than MOST_SLICES of them, slices are larger.
-SLICE_BYTES = 64_000_000
+SLICE_BYTES = 128_000_000
 MOST_SLICES = 64
 _ROW_BYTES = 200  # without its text
 
@@ -65,6 +68,7 @@ async def spooled(
     sql: str,
     parameters: dict[str, Any],
     *,
+    folder: Path,
     size: int,
     page_rows: int,
     page_bytes: int,
@@ -72,20 +76,23 @@ async def spooled(
     """The result of ``sql``, whose order begins with its first two columns, by columns and in pages: of about
     ``page_rows`` rows or ``page_bytes`` bytes. Rows that are equal in these two columns are never split.
 
-    ``size``: of a row, approximate bytes. The server has answered the whole query before the first page.
+    ``folder``: for the file, if it is there; else it is where temporary files are. ``size``: of a row,
+    approximate bytes. The server has answered the whole query before the first page.
 
     Raises:
         ConfigurationError: there is no room for temporary files.
         UnavailableError, OverloadedError, AccessError: as the client.
     """
-    with _temporary() as file:
+    with _temporary(folder) as file:
 
         def take(columns: Sequence[Any]) -> None:
             if not columns or not len(columns[0]):
                 return
             try:
                 block = marshal.dumps([list(column) for column in columns], 2)  # 2: without references
-                file.write(len(block).to_bytes(8, "big") + block)
+                packed = cramjam.zstd.compress(block, 1)
+                file.write(len(packed).to_bytes(8, "big"))
+                file.write(packed)
             except OSError as error:
                 raise _no_room(error) from error
 
@@ -130,13 +137,14 @@ def _split(block: Columns, most_bytes: int, *, last: bool) -> list[Columns]:
 def _next(file: IO[bytes]) -> tuple[Columns, int] | None:
     if not (length := int.from_bytes(file.read(8), "big")):
         return None
-    found: Columns = marshal.loads(file.read(length))
-    return found, length
+    block = cramjam.zstd.decompress(file.read(length))
+    found: Columns = marshal.loads(block)
+    return found, len(block)
 
 
-def _temporary() -> IO[bytes]:
+def _temporary(folder: Path) -> IO[bytes]:
     try:
-        return tempfile.TemporaryFile(prefix="labelstream-")
+        return tempfile.TemporaryFile(dir=folder if folder.is_dir() else None)
     except OSError as error:
         raise _no_room(error) from error
 
@@ -144,6 +152,6 @@ def _temporary() -> IO[bytes]:
 def _no_room(error: OSError) -> ConfigurationError:
     return ConfigurationError(
         f"a part of the source table cannot be written to a temporary file: {error.strerror or error}",
-        setting="TMPDIR",
+        setting="LABELSTREAM_DATA",
         fix="point it at a folder with free space, or let the source table be sorted by its time",
     )

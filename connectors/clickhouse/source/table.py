@@ -263,7 +263,13 @@ class SourceTable:
         read = shape.select(ROW, here.begin, here.end)
         sql = f"SELECT * FROM ({read.subquery}) ORDER BY at, tie"
         found = spooled(
-            self._client, sql, read.parameters, size=here.size, page_rows=PAGE_ROWS, page_bytes=PAGE_BYTES
+            self._client,
+            sql,
+            read.parameters,
+            folder=self._settings.labelstream_data,
+            size=here.size,
+            page_rows=PAGE_ROWS,
+            page_bytes=PAGE_BYTES,
         )
         async with contextlib.aclosing(found):
             async for columns in found:

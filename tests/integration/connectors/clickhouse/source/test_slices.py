@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -121,10 +122,10 @@ async def test_no_room_for_a_temporary_file_is_told(
     await made(client, db, "by nothing", 1_000)
     source = BulkSource(client, Settings(clickhouse_database=db))
 
-    def full(prefix: str) -> Any:
+    def full(dir: Path | None) -> Any:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("tempfile.TemporaryFile", full)
     with pytest.raises(ConfigurationError, match="No space left") as error:
         _ = [page async for page in source.pages(None)]
-    assert error.value.setting == "TMPDIR"
+    assert error.value.setting == "LABELSTREAM_DATA"

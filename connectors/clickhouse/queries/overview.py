@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
@@ -12,7 +13,7 @@ from streams.ports.page import LabelPicture
 
 _DAY = 86_400 * 1_000_000
 _MOST_LABELS = 60
-_SAMPLE = 100_000
+_SAMPLE = 50_000
 BINS = 20
 
 
@@ -56,41 +57,36 @@ async def label_picture(client: ClickHouseClient, settings: Settings, now: int) 
     span = f"{since.format('>', 'week')} AND {since.format('<=', 'until')}"
     sample, scale = await _sample(client, settings, span, given)
     span += sample
-    labels = await client.rows(
-        f"SELECT toString(label), countIf({since.format('>', 'day')}) AS recent, count() - recent AS before\n"
-        f"FROM {result_table(settings, CURRENT)} WHERE {span}\n"
-        f"GROUP BY label ORDER BY recent DESC, before DESC, label LIMIT {_MOST_LABELS}",
-        given,
-    )
-    bins = [0] * BINS
-    for number, count in await client.rows(
-        f"SELECT least(toInt32(floor(assumeNotNull(confidence) * {BINS})), {BINS - 1}) AS bin, count()\n"
-        f"FROM {result_table(settings, CURRENT)}\n"
-        f"WHERE {since.format('>', 'day')} AND {since.format('<=', 'until')}{sample}\n"
-        "    AND confidence IS NOT NULL\n"
-        f"GROUP BY bin",
+    recent, before, bins = Counter[str](), Counter[str](), [0] * BINS
+    # One look for both: by label, by step of the confidence (-1 where there is none), and by whether it is of
+    # the day.
+    for label, of_day, step, count in await client.rows(
+        f"SELECT toString(label), {since.format('>', 'day')} AS of_day,\n"
+        f"    if(confidence IS NULL, -1,\n"
+        f"        least(toInt32(floor(ifNull(confidence, 0) * {BINS})), {BINS - 1})) AS step, count()\n"
+        f"FROM {result_table(settings, CURRENT)} WHERE {span} GROUP BY label, of_day, step",
         given,
     ):
-        bins[max(0, int(number))] = round(int(count) * scale)
+        (recent if of_day else before)[str(label)] += int(count)
+        if of_day and step is not None and int(step) >= 0:
+            bins[int(step)] += int(count)
+    names = sorted({*recent, *before}, key=lambda name: (-recent[name], -before[name], name))
     return LabelPicture(
         until,
-        [
-            (str(label), round(int(recent) * scale), round(int(before) * scale))
-            for label, recent, before in labels
-        ],
-        bins,
+        [(name, round(recent[name] * scale), round(before[name] * scale)) for name in names[:_MOST_LABELS]],
+        [round(count * scale) for count in bins],
     )
 
 
 async def _sample(
     client: ClickHouseClient, settings: Settings, span: str, given: dict[str, Any]
 ) -> tuple[str, float]:
-    """A condition that leaves some 100,000 labels of ``span``, by whole minutes, so that the others are not
+    """A condition that leaves some 50,000 labels of ``span``, by whole minutes, so that the others are not
     read; and how many labels each of them stands for.
     """
     count = f"SELECT count() FROM {result_table(settings, LABELED)} WHERE {span}"
     total = int((await client.rows(count, given))[0][0])
-    if total <= 2 * _SAMPLE:
+    if total <= 4 * _SAMPLE:
         return "", 1.0
     sample = f" AND cityHash64(intDiv(toUnixTimestamp64Micro(created_at), 60000000)) % {total // _SAMPLE} = 0"
     taken = int((await client.rows(count + sample, given))[0][0])

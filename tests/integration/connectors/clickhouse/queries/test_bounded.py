@@ -90,7 +90,7 @@ async def test_the_counts_of_a_large_queue(database: Database, monkeypatch: pyte
 async def test_the_picture_of_a_busy_day_is_scaled(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(overview, "_SAMPLE", 100)
+    monkeypatch.setattr(overview, "_SAMPLE", 80)
     await add(database)
     found = await label_picture(*database, int(FIRST.replace(year=2027).timestamp()) * 1_000_000)
     assert found is not None

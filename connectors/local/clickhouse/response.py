@@ -1,6 +1,5 @@
 """The front's responses: headers, blocks of output as they come, errors before and after the first one."""
 
-import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -32,44 +31,67 @@ class Answer:
     summary: dict[str, int] = field(default_factory=dict)
 
 
-async def respond(
-    send: Send, request: Request, answer: Answer, engine: Engine, run: Callable[..., Awaitable[Any]]
-) -> bytes:
-    """Send ``answer`` block by block, except the returned end; ``run`` calls blocking functions."""
-    tag = secrets.token_hex(8)
-    summary = {key: str(value) for key, value in answer.summary.items()}
-    headers = {
-        "Content-Type": _CONTENT_TYPES.get(answer.format, "application/octet-stream"),
-        "X-ClickHouse-Query-Id": request.query_id,
-        "X-ClickHouse-Format": answer.format,
-        "X-ClickHouse-Timezone": request.params.get("session_timezone") or engine.timezone,
-        "X-ClickHouse-Server-Display-Name": "local",
-        "X-ClickHouse-Summary": orjson.dumps(summary).decode(),
-        "X-ClickHouse-Exception-Tag": tag,
-    }
-    encoder: Encoder | None = None
-    if request.flag("enable_http_compression"):
-        chosen = choose_encoder(request.headers.get("accept-encoding", ""))
-        if chosen:
-            headers["Content-Encoding"], encoder = chosen
-    await send({"type": "http.response.start", "status": 200, "headers": _encode(headers)})
+class Response:
+    """An answer on its way to the client: headers, and its output piece by piece, compressed if asked for.
 
-    def next_piece() -> bytes | None:
+    All of it blocks but the headers.
+    """
+
+    def __init__(self, request: Request, answer: Answer, engine: Engine) -> None:
+        self._output = answer.output
+        self._version = engine.version
+        self._tag = secrets.token_hex(8)
+        self._encoder: Encoder | None = None
+        summary = {key: str(value) for key, value in answer.summary.items()}
+        self.headers = {
+            "Content-Type": _CONTENT_TYPES.get(answer.format, "application/octet-stream"),
+            "X-ClickHouse-Query-Id": request.query_id,
+            "X-ClickHouse-Format": answer.format,
+            "X-ClickHouse-Timezone": request.params.get("session_timezone") or engine.timezone,
+            "X-ClickHouse-Server-Display-Name": "local",
+            "X-ClickHouse-Summary": orjson.dumps(summary).decode(),
+            "X-ClickHouse-Exception-Tag": self._tag,
+        }
+        if request.flag("enable_http_compression"):
+            chosen = choose_encoder(request.headers.get("accept-encoding", ""))
+            if chosen:
+                self.headers["Content-Encoding"], self._encoder = chosen
+        self.ahead = b""
+        self.ended = False
+
+    def read_ahead(self) -> None:
+        """Read the first pieces into ``ahead``: two, which are all of a small answer."""
+        for _ in range(2):
+            if not self.ended:
+                self.ahead += self.next_piece()
+
+    def next_piece(self) -> bytes:
+        """The next piece, which may be empty; with the last one, ``ended`` is set."""
         try:
-            block = next(answer.output, None)
+            block = next(self._output, None)
         except EngineError as error:
-            block = _late_exception(error.render(engine.version), tag)
-        return encoder.compress(block) if encoder and block is not None else block
+            block = _late_exception(error.render(self._version), self._tag)
+        if block is None:
+            self.ended = True
+            return self._encoder.flush() if self._encoder else b""
+        return self._encoder.compress(block) if self._encoder else block
 
-    try:
-        while (piece := await run(next_piece)) is not None:
-            if piece:
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
-        return encoder.flush() if encoder else b""
-    finally:
-        close = getattr(answer.output, "close", None)
+    def close(self) -> None:
+        """Let the output go, read or not."""
+        close = getattr(self._output, "close", None)
         if close:
-            await asyncio.shield(run(close))
+            close()
+
+
+async def respond(send: Send, response: Response, run: Callable[..., Awaitable[Any]]) -> bytes:
+    """Send ``response`` piece by piece, except the returned end; ``run`` calls blocking functions."""
+    await send({"type": "http.response.start", "status": 200, "headers": _encode(response.headers)})
+    piece = response.ahead
+    while not response.ended:
+        if piece:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        piece = await run(response.next_piece)
+    return piece
 
 
 async def plain(send: Send, status: int, text: str, headers: dict[str, str]) -> None:

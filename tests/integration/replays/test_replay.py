@@ -83,10 +83,10 @@ async def test_history_is_relabelled_beside_live_rows_compared_promoted_and_take
 async def test_killed_on_both_sides_it_goes_on_where_it_was(flow: Pipeline) -> None:
     insert(flow, 1, ROWS, datetime.now(UTC))
     flow.start("poller", "sink")
-    (worker,) = flow.start("agents")
+    (worker,) = flow.start("agents", LLM_LABELER_CONCURRENCY="16")
     flow.wait(lambda: flow.count("logs_labeled") == ROWS, "all rows labelled")
     replaying = begin(flow, "replay", "--from-topic", "--version", "v2", "--taxonomy", "full.yaml")
-    flow.wait(lambda: len(labels(flow, "v2")) > 200, "some rows labelled again")
+    flow.wait(lambda: len(labels(flow, "v2")) > 50, "some rows labelled again")
     replaying.kill()
     worker.kill()
     replaying.wait()

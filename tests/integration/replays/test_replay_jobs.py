@@ -13,6 +13,8 @@ from tests.integration.replaying import ROLES, ROWS, begin, insert, labels, lag,
 from tests.kafka_tools import recreate, reset_offsets
 from tests.waiting import PATIENCE
 
+MANY = 2000  # more than a replay publishes ahead of the workers
+
 
 @pytest.fixture
 def flow(make: Callable[..., Pipeline], tmp_path: Path) -> Pipeline:
@@ -21,9 +23,9 @@ def flow(make: Callable[..., Pipeline], tmp_path: Path) -> Pipeline:
 
 
 async def test_a_cancelled_replay_is_resumed_or_dropped_for_good(flow: Pipeline) -> None:
-    insert(flow, 1, ROWS, datetime.now(UTC))
+    insert(flow, 1, MANY, datetime.now(UTC))
     flow.start(*ROLES)
-    flow.wait(lambda: flow.count("logs_labeled") == ROWS, "all rows labelled")
+    flow.wait(lambda: flow.count("logs_labeled") == MANY, "all rows labelled")
     flow.stop()
     flow.start(*ROLES, LLM_LABELER_CONCURRENCY="2")
     process = begin(flow, "replay", "--from-topic", "--version", "v2", "--taxonomy", "full.yaml")
@@ -33,24 +35,24 @@ async def test_a_cancelled_replay_is_resumed_or_dropped_for_good(flow: Pipeline)
     assert process.wait(PATIENCE) == 0
     stopped = told(flow, "replay", "show", job["id"])
     assert stopped["state"] == "cancelled"
-    assert stopped["published"] < ROWS
+    assert stopped["published"] < MANY
 
     flow.stop()
     flow.start(*ROLES)
     assert told(flow, "replay", "resume", job["id"])["state"] == "done"
-    every = {str(row) for row in range(1, ROWS + 1)}
+    every = {str(row) for row in range(1, MANY + 1)}
     assert await once(flow, "labeled.shadow", "v2") == every
 
     flow.stop()
     flow.start(*ROLES)
     dropped = told(flow, "replay", "drop", job["id"])
-    assert dropped["rows"] == ROWS
+    assert dropped["rows"] == MANY
     assert labels(flow, "v2") == {}
     flow.stop()
     await reset_offsets(flow.kafka, f"{flow.prefix}-sink")
     flow.start(*ROLES)
-    insert(flow, ROWS + 1, 1, datetime.now(UTC))
-    flow.wait(lambda: len(labels(flow, "v1")) == ROWS + 1, "the live row stored")
+    insert(flow, MANY + 1, 1, datetime.now(UTC))
+    flow.wait(lambda: len(labels(flow, "v1")) == MANY + 1, "the live row stored")
     flow.wait(lambda: lag(flow) == 0, "the sink at the end of everything")
     assert labels(flow, "v2") == {}
     refused = flow.command("replay", "resume", job["id"])
@@ -110,22 +112,22 @@ async def test_the_table_gives_what_the_topic_no_longer_holds(flow: Pipeline) ->
 
 async def test_a_backfill_labels_old_rows_once_however_its_ranges_overlap(flow: Pipeline) -> None:
     now = datetime.now(UTC).replace(microsecond=0)
-    insert(flow, 1, 1000, now - timedelta(days=30), step=60.0)
+    insert(flow, 1, 400, now - timedelta(days=30), step=60.0)
     refused = flow.command("backfill")
     assert refused.returncode == 1
     assert "POLL_START" in refused.stderr
     flow.start(*ROLES, POLL_START="now")
     flow.wait(lambda: "poller_begins" in flow.log("poller"), "the poller at work")
-    insert(flow, 1001, 20, datetime.now(UTC) + timedelta(seconds=2))
+    insert(flow, 401, 20, datetime.now(UTC) + timedelta(seconds=2))
     flow.wait(lambda: flow.count("logs_labeled") == 20, "live rows labelled")
-    middle = (now - timedelta(days=30) + timedelta(seconds=500 * 60)).isoformat()
-    later = (now - timedelta(days=30) + timedelta(seconds=700 * 60)).isoformat()
-    assert told(flow, "backfill", "--until", later, "--dry-run")["rows"] == 700
+    middle = (now - timedelta(days=30) + timedelta(seconds=200 * 60)).isoformat()
+    later = (now - timedelta(days=30) + timedelta(seconds=280 * 60)).isoformat()
+    assert told(flow, "backfill", "--until", later, "--dry-run")["rows"] == 280
     at_once = begin(flow, "backfill", "--until", later)
     second = told(flow, "backfill", "--since", middle)
     assert at_once.wait(PATIENCE) == 0
     assert second["state"] == "done"
     assert told(flow, "backfill")["published"] == 0
-    every = {str(row) for row in range(1, 1021)}
+    every = {str(row) for row in range(1, 421)}
     assert set(labels(flow, "v1")) == every
     assert await once(flow, "labeled", "v1") == every

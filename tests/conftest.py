@@ -21,19 +21,19 @@ from tests.stack import SharedStack
 hypothesis.settings.register_profile("labelstream", deadline=None)
 hypothesis.settings.load_profile("labelstream")
 
-# Where a test stands is the place of the longest of these that its path begins with. What has brokers of its
-# own to the end of the session comes late: three of them take a tenth of a core though nobody asks anything.
+# Where a test stands is the place of the longest of these that its path begins with.
 _ORDER = (
     "faults/test_recovery.py",
     "unit",
+    "faults/cluster",
     "browser",
     "integration/test_",
     "integration/replays",
     "integration",
     "security",
     "faults",
-    "faults/cluster",
 )
+_CLUSTER = "tests/faults/cluster/"
 _LAST = ("unit/repo", "unit/connectors/llm")
 
 
@@ -48,6 +48,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return _ORDER.index(max((start for start in _ORDER if path.startswith(start)), key=len))
 
     items.sort(key=place)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With ``--dist loadfile``: a file in one process, and all that needs three brokers in one, too."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            scope: str = super()._split_scope(nodeid)
+            return _CLUSTER if scope.startswith(_CLUSTER) else scope
+
+    return ByFile(config, log)
 
 
 _SHARED = pytest.StashKey[SharedStack]()

@@ -1,4 +1,4 @@
-"""One stack for all tests of faults; each has topics and a database of its own."""
+"""One stack for the tests of faults that follow each other; each has topics and a database of its own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import Cluster, cluster_in
 from tests.faults.actors import Actor
 from tests.faults.world import World, world
 from tests.fork_server import Forked
@@ -28,23 +27,10 @@ def forks() -> Iterator[None]:
     Actor.launch = before
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with world(tmp_path_factory.mktemp("faults")) as running:
         yield running
-
-
-@pytest.fixture(scope="session")
-def brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with cluster_in(tmp_path_factory.mktemp("cluster")) as running:
-        yield running
-
-
-@pytest.fixture
-def cluster(brokers: Cluster) -> Iterator[Cluster]:
-    """Three brokers, whole again after each test."""
-    yield brokers
-    brokers.repair()
 
 
 @pytest.fixture(scope="session")

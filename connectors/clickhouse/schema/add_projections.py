@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import structlog
 
 from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.client.errors import SERVERS_FAULT, code_of
 from connectors.clickhouse.client.sql import qualified, quoted
 from connectors.clickhouse.schema.projections import MODES
 from connectors.clickhouse.schema.tables import PROJECTIONS, STORED, stored_table
-from streams.core.errors import LabelstreamError, UnavailableError
+from streams.core.errors import LabelstreamError, RetryableError
 
 log = structlog.get_logger()
 
@@ -23,9 +24,9 @@ async def create_stored_table(client: ClickHouseClient, database: str, table: st
     """
     try:
         await client.command(stored_table(database, table))
-    except UnavailableError:
-        raise
     except LabelstreamError as error:
+        if _is_away(error):
+            raise
         await client.command(stored_table(database, table, projections=False))
         _tell(table, error)
 
@@ -42,9 +43,9 @@ async def add_projections(client: ClickHouseClient, database: str, tables: Seque
     for table in tables:
         try:
             await _add(client, database, table)
-        except UnavailableError:
-            raise
         except LabelstreamError as error:
+            if _is_away(error):
+                raise
             _tell(table, error)
 
 
@@ -118,6 +119,12 @@ def _statements(database: str, table: str, projections: dict[str, str]) -> list[
             for projection, select in projections.items()
         ),
     ]
+
+
+def _is_away(error: LabelstreamError) -> bool:
+    """Whether the same may work later; an old server's refusal has a code that says nothing of that."""
+    code = code_of(error)
+    return isinstance(error, RetryableError) and (code is None or code in SERVERS_FAULT)
 
 
 def _tell(table: str, error: LabelstreamError) -> None:

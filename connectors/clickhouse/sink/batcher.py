@@ -22,10 +22,10 @@ log = structlog.get_logger()
 
 BATCH_ROWS = 10_000
 BATCH_BYTES = 8_000_000
-# When traffic is light: from the first arrival to the insert, and from one insert to the next. Each insert is
-# a part of its table, that ClickHouse has to merge. With the insert itself a row waits for well below 1 s.
+# When traffic is light: from the first arrival to the insert, and on average from one insert to the next.
+# Each makes a part that ClickHouse has to merge. With the insert itself a row waits for well below 1 s.
 GATHER_SECONDS = 0.2
-APART_SECONDS = 0.6
+APART_SECONDS = 0.55
 IDLE_SECONDS = 10.0
 # When rows are refused, or the server is slow: from one commit to the next should never be long.
 FEWEST_ROWS = 256
@@ -44,7 +44,9 @@ class Batcher:
         self._records: list[Record] = []
         self._bytes = 0
         self._arrivals: deque[tuple[float, int]] = deque()  # when how many of them came
-        self._began = float("-inf")  # when the last batch was given
+        # When another batch would be on time. One may come sooner: after a pause a label and the variants of
+        # its row are stored at once.
+        self._on_time = float("-inf")
         self._most = BATCH_ROWS
         self._reader: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
@@ -76,8 +78,8 @@ class Batcher:
                 reader.exception()  # `batch` has raised it, or nobody wants to know any more
 
     async def batch(self) -> list[Record]:
-        """The oldest records: as many as there may be, or what came within GATHER_SECONDS, but not sooner
-        than APART_SECONDS after the last batch; none if nothing came for IDLE_SECONDS.
+        """The oldest records: as many as there may be, or what came within GATHER_SECONDS, but on average not
+        more than a batch in APART_SECONDS; none if nothing came for IDLE_SECONDS.
 
         They stay here until `done`; asked again, it returns them again, with what has come since.
 
@@ -99,7 +101,9 @@ class Batcher:
                 continue
             if not self._records:
                 break
-        self._began = time.monotonic()
+        now = time.monotonic()
+        # Full batches do not wait, and what comes after many of them does not wait for them.
+        self._on_time = min(max(self._on_time, now) + APART_SECONDS, now + 2 * APART_SECONDS)
         size, count = 0, 0
         for record in self._records[: self._most]:
             size += len(record.value or b"")
@@ -138,7 +142,7 @@ class Batcher:
     def _wait_left(self) -> float:
         if not self._arrivals:
             return 0.0
-        due = max(self._arrivals[0][0] + GATHER_SECONDS, self._began + APART_SECONDS)
+        due = max(self._arrivals[0][0] + GATHER_SECONDS, self._on_time - APART_SECONDS)
         return due - time.monotonic()
 
     async def _read(self) -> None:

@@ -105,22 +105,44 @@ async def test_light_traffic_is_stored_in_batches_that_are_apart(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     apart = batches_follow_at_once
-    assert 0.5 <= apart < 0.8  # two inserts a second at most, and a row is stored within one
+    assert 0.5 < apart < 0.8  # two inserts a second at most, and a row is stored within one
     monkeypatch.setattr(intakes, "APART_SECONDS", apart)
+    for _ in range(2):  # after a pause
+        put(kafka, 1)
+        await eventually(lambda: len(intake) == 1)
+        clock.now += intakes.GATHER_SECONDS
+        assert len(await intake.batch()) == 1
+        intake.done(1)
     put(kafka, 1)
     await eventually(lambda: len(intake) == 1)
-    clock.now += intakes.GATHER_SECONDS
-    assert len(await intake.batch()) == 1
-    intake.done(1)
-    put(kafka, 1)
-    await eventually(lambda: len(intake) == 1)
-    clock.now += apart * 0.9  # it has waited for longer than what comes first does
+    clock.now += apart - intakes.GATHER_SECONDS * 1.1  # it has waited for longer than what comes first does
     batch = asyncio.create_task(intake.batch())
     put(kafka, 1)
     await eventually(lambda: len(intake) == 2)
     assert not batch.done()
-    clock.now += apart * 0.2
+    clock.now += intakes.GATHER_SECONDS * 0.2
     assert len(await batch) == 2
+
+
+async def test_what_comes_after_many_full_batches_waits_no_longer(
+    kafka: FakeKafka,
+    intake: Batcher,
+    clock: Clock,
+    batches_follow_at_once: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(intakes, "APART_SECONDS", batches_follow_at_once)
+    for _ in range(20):
+        intake._most = 1
+        put(kafka, 1)
+        assert len(await intake.batch()) == 1
+        intake.done(1)
+    intake._most = 10
+    put(kafka, 1)
+    await eventually(lambda: len(intake) == 1)
+    clock.now += batches_follow_at_once * 1.01
+    async with asyncio.timeout(PATIENCE):
+        assert len(await intake.batch()) == 1
 
 
 async def test_a_batch_stays_until_it_is_done(kafka: FakeKafka, intake: Batcher) -> None:

@@ -175,12 +175,15 @@ async def labels_of_texts(
 
 
 async def _human_rows(client: ClickHouseClient, settings: Settings) -> list[Place]:
-    """Rows whose human label stands. The projection `label_counts` has them apart from all others."""
+    """Rows whose human label stands. The projection `label_counts` has them apart from all others.
+
+    Also one that was taken back at the very time of its last label: the projection does not have their order.
+    """
     rows = await client.rows(
         "SELECT toUnixTimestamp64Micro(at), row FROM (\n"
         f"    SELECT {HUMAN_AT} AS at, {HUMAN_ROW} AS row, {TAKEN_BACK} AS back, max(labeled_at) AS last\n"
         f"    FROM {result_table(settings, LABELED)} WHERE label_version = '{HUMAN}'\n"
         "    GROUP BY label_version, at, row, back\n"
-        ") GROUP BY at, row HAVING NOT argMax(back, last)"
+        ") GROUP BY at, row HAVING maxIf(last, NOT back) >= maxIf(last, back)"
     )
     return [Place(moment(int(at)), str(row_id)) for at, row_id in rows]

@@ -107,6 +107,17 @@ async def test_two_labels_in_one_batch_whose_owner_dies_before_the_commit(databa
         await merge(database)
 
 
+@pytest.mark.parametrize("undone", ["first", "last", "not"])
+async def test_a_label_and_its_undo_of_one_tick(database: Database, undone: str) -> None:
+    client, configured = database
+    kafka = FakeKafka()
+    for undo in {"first": (True, False), "last": (False, True), "not": (False, False)}[undone]:
+        kafka.publish(said(1, "a", 1, undo=undo), TOPICS.labeled)
+    await run_until_stored(sink_for(client, configured, kafka), FakeInput(kafka, [L0], {}))
+    gold = [one.row_id async for one in gold_labels(client, configured)]
+    assert gold == ([] if undone == "last" else ["1"])
+
+
 async def test_two_labels_of_one_tick_whose_answer_is_lost(
     database: Database, line: BadLine, quick: None
 ) -> None:

@@ -155,25 +155,26 @@ class Front:
             settings = {"log_comment": request.query_id, **request.settings}
             settings.update({f"param_{name}": value for name, value in request.bind_params.items()})
             if request.method in ("GET", "HEAD"):
-                settings.setdefault("readonly", "2")  # set last: a GET changes nothing
+                settings.setdefault("readonly", "2")  # a GET changes nothing
             if request.database:
                 connection.use(request.database)
-            readonly = settings.pop("readonly", None)
-            connection.set(settings)
+            readonly = {"readonly": settings.pop("readonly")} if "readonly" in settings else {}
+            # A statement of its own only where rows of external tables, which it would refuse, come before.
+            connection.set(settings if request.external else settings | readonly)
             for table in request.external:
                 connection.query(f"CREATE OR REPLACE TEMPORARY TABLE `{table.name}` ({table.structure})")
                 target = Insert(f"INSERT INTO `{table.name}`", "", table.format, 0)
                 with RowInsert(request.query_id, target, self._engine.spool) as rows:
                     rows.append(table.data)
                     rows.store(connection)
-            if readonly:
-                connection.set({"readonly": readonly})
+            if request.external:
+                connection.set(readonly)
             try:
                 yield connection
             finally:
                 if session:
                     names = [name for name in settings if not name.startswith("param_")]
-                    connection.reset([*(["readonly"] if readonly else []), *names])
+                    connection.reset([*readonly, *names])
 
     async def _insert(
         self, statement: Insert, body: AsyncIterator[bytes], request: Request, send: Send

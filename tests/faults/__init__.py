@@ -1,0 +1,1 @@
+"""Promises under faults: processes killed and paused, dependencies away."""

@@ -15,6 +15,7 @@ import itertools
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -98,36 +99,29 @@ async def _raw_calls(base: str, prepared: Sequence[bytes], in_flight: int) -> li
 
 def _bodies(rows: int) -> list[bytes]:
     """The same requests as the label step makes."""
-    from agents.prompting import prompt_text, wrap_query
+    from agents.prompting import prompt_text
     from agents.taxonomy import load_taxonomy
 
     taxonomy = load_taxonomy(Path(__file__).resolve().parents[1] / "taxonomy.yaml")
     system = prompt_text("label").format(domains=taxonomy.as_prompt())
-    return [
-        orjson.dumps(
-            {
-                "model": MODEL,
-                "messages": [
-                    {"role": "system", "content": system},
-                    {"role": "user", "content": wrap_query(text)},
-                ],
-                "max_tokens": 60,
-                "temperature": 0.0,
-                "logprobs": True,
-                "top_logprobs": 20,
-            }
-        )
-        for text in distinct_texts(rows)
-    ]
+    return _requests(rows, system, max_tokens=60, temperature=0.0, logprobs=True, top_logprobs=20)
 
 
 def _variant_bodies(rows: int) -> list[bytes]:
     """As `_bodies`, of the augment step."""
-    from agents.prompting import prompt_text, wrap_query
+    from agents.prompting import prompt_text
 
     array = {"type": "array", "items": {"type": "string"}, "minItems": 3, "maxItems": 3}
     schema = {"type": "object", "properties": {"variants": array}, "required": ["variants"]}
     system = prompt_text("augment").format(count=3)
+    answer = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+    return _requests(rows, system, max_tokens=400, temperature=0.7, response_format=answer)
+
+
+def _requests(rows: int, system: str, **more: Any) -> list[bytes]:
+    """One for each of so many texts."""
+    from agents.prompting import wrap_query
+
     return [
         orjson.dumps(
             {
@@ -136,12 +130,7 @@ def _variant_bodies(rows: int) -> list[bytes]:
                     {"role": "system", "content": system},
                     {"role": "user", "content": wrap_query(text)},
                 ],
-                "max_tokens": 400,
-                "temperature": 0.7,
-                "response_format": {
-                    "type": "json_schema",
-                    "json_schema": {"name": "answer", "schema": schema},
-                },
+                **more,
             }
         )
         for text in distinct_texts(rows)

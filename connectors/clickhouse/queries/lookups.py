@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import bound_batches, quoted, result_table
 from connectors.clickhouse.queries.dead_letters import list_letters
-from connectors.clickhouse.queries.places import AT_PLACES, place_batches, times_of
+from connectors.clickhouse.queries.places import AT_PLACES, place_batches, time_of_newest, times_of
 from connectors.clickhouse.schema.columns import columns_of
 from connectors.clickhouse.schema.newest import newest_first
 from connectors.clickhouse.schema.tables import AUGMENTED, CURRENT, LABELED
@@ -124,7 +124,7 @@ async def _floor(
     client: ClickHouseClient, settings: Settings, query: LabelQuery, after: Place | None, size: int
 ) -> int | None:
     """The time of the ``size``-th label from ``after`` on, microseconds since 1970; None if there are not so
-    many. To look at them takes a part of a second.
+    many.
     """
     conditions, given = [_AT.format("<=", "begin")], {"begin": _micros(_LAST)}
     if query.until is not None:
@@ -134,14 +134,7 @@ async def _floor(
     if query.since is not None:
         conditions.append(_AT.format(">=", "since"))
         given["since"] = _micros(query.since)
-    rows = await client.rows(
-        "SELECT count(), toUnixTimestamp64Micro(min(created_at)) FROM (\n"
-        f"    SELECT created_at FROM {result_table(settings, LABELED)} WHERE {' AND '.join(conditions)}\n"
-        "    ORDER BY created_at DESC LIMIT {size:UInt64}\n"
-        ")",
-        given | {"size": size},
-    )
-    return int(rows[0][1]) if int(rows[0][0]) == size else None
+    return await time_of_newest(client, settings, size, conditions, given)
 
 
 async def _candidates(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import bound_batches, result_table
+from connectors.clickhouse.schema.tables import LABELED
 from streams.core.settings import Settings
 from streams.core.times import moment
 from streams.ports.lookups import Place
@@ -40,6 +41,29 @@ async def times_of(
         )
         found += [Place(moment(int(micros)), str(row_id)) for row_id, micros in rows]
     return found
+
+
+async def time_of_newest(
+    client: ClickHouseClient,
+    settings: Settings,
+    count: int,
+    conditions: Sequence[str] = ("1",),
+    parameters: Mapping[str, Any] | None = None,
+) -> int | None:
+    """The time of the ``count``-th newest label that meets ``conditions``, microseconds since 1970; None if
+    there are not so many. To look at 100,000 takes a part of a second.
+
+    Raises:
+        UnavailableError, ConfigurationError: as the client.
+    """
+    rows = await client.rows(
+        "SELECT count(), toUnixTimestamp64Micro(min(created_at)) FROM (\n"
+        f"    SELECT created_at FROM {result_table(settings, LABELED)} WHERE {' AND '.join(conditions)}\n"
+        "    ORDER BY created_at DESC LIMIT {most:UInt64}\n"
+        ")",
+        {**(parameters or {}), "most": count},
+    )
+    return int(rows[0][1]) if int(rows[0][0]) == count else None
 
 
 def place_batches(places: Sequence[Place]) -> Iterator[tuple[list[Place], dict[str, Any]]]:

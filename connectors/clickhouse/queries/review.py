@@ -8,7 +8,7 @@ from datetime import datetime
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import bound_batches, result_table
 from connectors.clickhouse.queries.lookups import messages_of
-from connectors.clickhouse.queries.places import AT_PLACES, place_batches, times_of
+from connectors.clickhouse.queries.places import AT_PLACES, place_batches, time_of_newest, times_of
 from connectors.clickhouse.schema.newest import newness
 from connectors.clickhouse.schema.projections import DISTINCT_ROWS, HUMAN_AT, HUMAN_ROW, TAKEN_BACK
 from connectors.clickhouse.schema.tables import CURRENT, LABELED
@@ -36,7 +36,7 @@ async def least_sure(client: ClickHouseClient, settings: Settings, most: int) ->
     """
     window = WINDOW
     while True:
-        since = await since_newest(client, settings, window)
+        since = await time_of_newest(client, settings, window)
         bound = "" if since is None else f" AND {_SINCE}"
         rows = await client.rows(
             "SELECT toUnixTimestamp64Micro(created_at), row_id\n"
@@ -47,22 +47,6 @@ async def least_sure(client: ClickHouseClient, settings: Settings, most: int) ->
         if since is None or len(rows) >= most:
             return [Place(moment(int(at)), str(row_id)) for at, row_id in rows]
         window *= 8
-
-
-async def since_newest(client: ClickHouseClient, settings: Settings, count: int) -> int | None:
-    """The time of the ``count``-th newest label, microseconds since 1970; None if there are no more.
-
-    Raises:
-        UnavailableError, ConfigurationError: as the client.
-    """
-    rows = await client.rows(
-        "SELECT count(), toUnixTimestamp64Micro(min(created_at)) FROM (\n"
-        f"    SELECT created_at FROM {result_table(settings, LABELED)}\n"
-        "    ORDER BY created_at DESC LIMIT {most:UInt64}\n"
-        ")",
-        {"most": count},
-    )
-    return int(rows[0][1]) if int(rows[0][0]) == count else None
 
 
 async def current_of(
@@ -103,7 +87,7 @@ async def review_counts(client: ClickHouseClient, settings: Settings) -> ReviewC
     In a table of more than 100,000 labels, the rows are counted within a percent, and the unsure ones are
     estimated by their share among the newest 100,000.
     """
-    since = await since_newest(client, settings, WINDOW)
+    since = await time_of_newest(client, settings, WINDOW)
     rows = await client.rows(
         f"SELECT countIf(NOT {_NOT_HUMAN}), countIf({_NOT_HUMAN}), "
         f"countIf({_NOT_HUMAN} AND confidence < {_UNSURE})\nFROM {result_table(settings, CURRENT)}"

@@ -14,7 +14,7 @@ from connectors.clickhouse.poller.cursor import Cursor
 from connectors.clickhouse.poller.publisher import Publisher
 from connectors.clickhouse.poller.row_identity import CONTENT
 from connectors.clickhouse.poller.row_messages import STEP
-from connectors.clickhouse.poller.settled_rows import PassingRows, Settled
+from connectors.clickhouse.poller.settled_rows import PassingRows, Settled, plain_id
 from connectors.clickhouse.queries.labelled_rows import any_given_up, given_up, labelled_between
 from connectors.clickhouse.source.table import SourceRow, SourceTable
 from streams.core.codec import decode
@@ -128,7 +128,7 @@ class OldRows:
         if letters_there:
             ids = [row.row_id for row, _ in page.rows]
             ids += [(letter.key or b"").decode() for letter, _ in page.letters]
-            for step, row_id, payload in await given_up(self._client, self._settings, ids):
+            for step, row_id, payload in await given_up(self._client, self._settings, map(plain_id, ids)):
                 if step == STEP:
                     too_large.add(row_id)
                     continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -31,9 +31,10 @@ AT_KEYS = (
 )
 
 
-def key_parameters(keys: Sequence[Key]) -> dict[str, Any]:
-    """The parameters of AT_KEYS, for a batch of `bound_batches`."""
-    return {"ats": sorted({micros for _, micros in keys}), "ids": sorted({row_id for row_id, _ in keys})}
+def key_batches(keys: Sequence[Key]) -> Iterator[dict[str, Any]]:
+    """The parameters of AT_KEYS, for some of ``keys`` in each query."""
+    for some in bound_batches(keys, lambda key: key[0]):
+        yield {"ats": sorted({micros for _, micros in some}), "ids": sorted({row_id for row_id, _ in some})}
 
 
 async def count_of(client: ClickHouseClient, settings: Settings, version: str) -> int:
@@ -50,11 +51,11 @@ async def labelled(
 ) -> set[Key]:
     """Those of ``keys`` that are labelled under ``version``."""
     found: set[Key] = set()
-    for some in bound_batches(keys, lambda key: key[0]):
+    for given in key_batches(keys):
         rows = await client.rows(
             f"SELECT row_id, toUnixTimestamp64Micro(created_at) FROM {_labeled(settings)}\n"
             f"WHERE label_version = {{version:String}} AND {AT_KEYS}",
-            {"version": version, **key_parameters(some)},
+            {"version": version, **given},
         )
         found.update((row_id, int(micros)) for row_id, micros in rows)
     return found
@@ -87,12 +88,12 @@ async def labelled_between(
 async def augmented(client: ClickHouseClient, settings: Settings, keys: Sequence[Key]) -> set[Key]:
     """Those of ``keys`` that have variants, under whatever version."""
     found: set[Key] = set()
-    for some in bound_batches(keys, lambda key: key[0]):
+    for given in key_batches(keys):
         rows = await client.rows(
             "SELECT row_id, toUnixTimestamp64Micro(created_at) "
             f"FROM {result_table(settings, AUGMENTED)}\n"
             f"WHERE {AT_KEYS}",
-            key_parameters(some),
+            given,
         )
         found.update((row_id, int(micros)) for row_id, micros in rows)
     return found
@@ -106,14 +107,13 @@ async def any_given_up(client: ClickHouseClient, settings: Settings) -> bool:
 
 
 async def given_up(
-    client: ClickHouseClient, settings: Settings, row_ids: Iterable[str]
+    client: ClickHouseClient, settings: Settings, plain_ids: Iterable[str]
 ) -> list[tuple[str, str, bytes]]:
-    """Step, row id and bytes of rows that were given up before they had a label: of those with one of these
-    ids, or with another one for a row of the same plain id.
+    """Step, row id and bytes of rows that were given up before they had a label: of those whose id is one of
+    ``plain_ids``, or is one of these and what distinguishes rows that share it.
     """
     found: list[tuple[str, str, bytes]] = []
-    plain = sorted({row_id.split("~", 1)[0] for row_id in row_ids})
-    for some in bound_batches(plain, str):
+    for some in bound_batches(sorted(set(plain_ids)), str):
         columns = await client.columns(
             "SELECT toString(step), row_id, payload FROM "
             f"{result_table(settings, DEAD_LETTERS)} WHERE {GIVEN_UP}\n"

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import bound_batches, result_table
 from connectors.clickhouse.queries.label_versions import PROMOTED
-from connectors.clickhouse.queries.labelled_rows import AT_KEYS, GIVEN_UP, key_parameters
+from connectors.clickhouse.queries.labelled_rows import AT_KEYS, GIVEN_UP, key_batches
 from connectors.clickhouse.schema.newest import newest_first
 from connectors.clickhouse.schema.tables import AUGMENTED, DEAD_LETTERS, LABELED, VERSIONS
 from streams.core.label_version import HUMAN
@@ -43,14 +43,13 @@ async def settled_ids(
         UnavailableError, AccessError.
     """
     found: set[str] = set()
-    for some in bound_batches(rows, _id_of):
+    for given in key_batches(rows):
         answer = await client.rows(
-            f"SELECT DISTINCT row_id FROM {result_table(settings, LABELED)} WHERE {AT_KEYS}",
-            key_parameters(some),
+            f"SELECT DISTINCT row_id FROM {result_table(settings, LABELED)} WHERE {AT_KEYS}", given
         )
         found.update(row_id for (row_id,) in answer)
         if letters:
-            found.update(await given_up_of(client, settings, [row_id for row_id, _ in some]))
+            found.update(await given_up_of(client, settings, given["ids"]))
     return found
 
 
@@ -92,13 +91,13 @@ async def labels_of(
     """
     only = "" if version is None else "AND label_version = {version:String}"
     answer: list[tuple[Any, ...]] = []
-    for some in bound_batches(rows, _id_of):
+    for given in key_batches(rows):
         answer += await client.rows(
             "SELECT row_id, toString(label), confidence, toString(label_version), toString(model),\n"
             f"    toUnixTimestamp64Micro(labeled_at) FROM {result_table(settings, LABELED)}\n"
             f"WHERE {AT_KEYS} {only}\n"
             f"ORDER BY {newest_first('labeled_at')} LIMIT 1 BY created_at, row_id, label_version",
-            key_parameters(some) | ({} if version is None else {"version": version}),
+            given | ({} if version is None else {"version": version}),
         )
     found: dict[str, Label] = {}
     for row_id, *fields in answer:
@@ -121,12 +120,12 @@ async def variants_of(
         UnavailableError, AccessError.
     """
     answer: list[tuple[Any, ...]] = []
-    for some in bound_batches(rows, _id_of):
+    for given in key_batches(rows):
         answer += await client.rows(
             "SELECT row_id, toString(label_version), variants "
             f"FROM {result_table(settings, AUGMENTED)} WHERE {AT_KEYS}\n"
             f"ORDER BY {newest_first('augmented_at')} LIMIT 1 BY created_at, row_id, label_version",
-            key_parameters(some),
+            given,
         )
     return {(row_id, version): list(variants) for row_id, version, variants in answer}
 
@@ -148,7 +147,3 @@ async def given_up_of(client: ClickHouseClient, settings: Settings, ids: Sequenc
             )
         )
     return found
-
-
-def _id_of(row: tuple[str, int]) -> str:
-    return row[0]

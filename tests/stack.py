@@ -12,8 +12,10 @@ import contextlib
 import itertools
 import os
 import shutil
+import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +25,10 @@ import pytest
 
 from connectors.local import processes
 from connectors.local.class_cache import make_class_cache
-from connectors.local.jars import JarsUnavailableError, ensure_jars
+from connectors.local.jars import ensure_jars
 from connectors.local.processes import Child
 from connectors.local.stack import LocalStack, PartStatus, StackStatus
+from streams.core.errors import LabelstreamError
 
 _REPOSITORY = Path(__file__).resolve().parents[1]
 TAXONOMY = _REPOSITORY / "taxonomy.yaml"
@@ -120,8 +123,10 @@ def guard(folder: Path, owner: int) -> None:
 
     Before, and beside the first tests: what halves the cost of starting a broker, once for all runs.
     """
-    with contextlib.suppress(JarsUnavailableError):  # a run that needs ClickHouse alone
+    try:
         make_class_cache(ensure_jars(shared_jars()))
+    except (LabelstreamError, OSError, subprocess.SubprocessError):
+        traceback.print_exc()  # brokers start without it, and what runs has to be stopped all the same
     with contextlib.suppress(psutil.NoSuchProcess):
         child = Child(owner, psutil.Process(owner).create_time())
         while child.alive:

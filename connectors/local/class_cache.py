@@ -24,7 +24,9 @@ _LOOK_AGAIN = 0.2
 def make_class_cache(jars: Sequence[Path]) -> None:
     """Make it beside ``jars``, unless it is there. Blocks for some 20 seconds; several processes may call it.
 
-    Raises :class:`subprocess.TimeoutExpired` where the broker neither starts nor ends in some minutes.
+    Raises:
+        KafkaStorageError: the broker cannot be prepared.
+        subprocess.TimeoutExpired: it does not end.
     """
     cache = class_cache(jars)
     if cache.exists():
@@ -37,11 +39,16 @@ def make_class_cache(jars: Sequence[Path]) -> None:
         made = scratch / cache.name
         command = node.command(f"-XX:AOTCacheOutput={made}")
         with (scratch / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as broker:
-            deadline = time.monotonic() + _START_SECONDS
-            while not kafka_answers(node.address) and broker.poll() is None and time.monotonic() < deadline:
-                time.sleep(_LOOK_AGAIN)
-            broker.send_signal(signal.SIGTERM)
-            broker.wait(_START_SECONDS)
+            try:
+                deadline = time.monotonic() + _START_SECONDS
+                while not kafka_answers(node.address) and broker.poll() is None:
+                    if time.monotonic() > deadline:
+                        break
+                    time.sleep(_LOOK_AGAIN)
+                broker.send_signal(signal.SIGTERM)
+                broker.wait(_START_SECONDS)
+            finally:
+                broker.kill()  # one that does not end would be waited for without end
         if made.exists():
             os.replace(made, cache)
     finally:

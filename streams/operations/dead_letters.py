@@ -75,8 +75,9 @@ async def retry_dead_letters(
         async with contextlib.aclosing(pages):
             async for letters in pages:
                 for start in range(0, len(letters), _AT_ONCE):
-                    await retry.some(letters[start : start + _AT_ONCE])
-                    done += len(letters[start : start + _AT_ONCE])
+                    some = letters[start : start + _AT_ONCE]
+                    await retry.some(some)
+                    done += len(some)
                     report(done)
     return {
         "open": done,

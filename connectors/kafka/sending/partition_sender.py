@@ -137,9 +137,13 @@ class PartitionSender(AioSender):
                 self._look_at_answers(now)
                 self.held.say(now)
                 refreshing = {self._refreshing} if self._refreshing is not None else set()
+                until_next = self._until_next(now)
+                self._message_accumulator.next_look = now + (
+                    until_next if until_next is not None else float("inf")
+                )
                 done, _ = await asyncio.wait(
                     {*tasks, *refreshing, self._message_accumulator.waiter()},
-                    timeout=self._until_next(now),
+                    timeout=until_next,
                     return_when=asyncio.FIRST_COMPLETED,
                 )
                 for task in tasks & done:

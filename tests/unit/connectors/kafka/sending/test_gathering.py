@@ -12,7 +12,14 @@ from aiokafka.structs import TopicPartition
 
 from connectors.kafka.sending import gathering
 from connectors.kafka.sending.batch_sizes import BatchSizes, new_batch
-from connectors.kafka.sending.gathering import ALONE_SECONDS, GATHER_SECONDS, MANY, GatheringAccumulator
+from connectors.kafka.sending.gathering import (
+    ALONE_SECONDS,
+    BUSY,
+    GATHER_SECONDS,
+    MANY,
+    ROUND_SECONDS,
+    GatheringAccumulator,
+)
 from streams.core.context import REPLAY
 
 HERE, THERE = TopicPartition("labeled", 0), TopicPartition("labeled", 1)
@@ -65,6 +72,24 @@ async def test_only_what_follows_closely_gathers(queue: Queue) -> None:
     assert queue.left() == ALONE_SECONDS
 
 
+async def test_where_many_come_all_partitions_go_out_at_once(queue: Queue) -> None:
+    """At the ends of rounds, which do not depend on the partition, and need no look before."""
+    for number in range(BUSY - 1):
+        await queue.put(TopicPartition("other", number))
+        queue.now += 0.005
+    queue.accumulator.next_look = queue.now + ROUND_SECONDS  # as the sender would set it
+    queue.accumulator._waiter_future = waiter = asyncio.get_running_loop().create_future()
+    await queue.put()
+    assert queue.left() == ROUND_SECONDS
+    queue.now += 0.02
+    await queue.put(THERE)
+    assert queue.left(THERE) == queue.left() == round(ROUND_SECONDS - 0.02, 6)
+    assert not waiter.done()
+    queue.now += ROUND_SECONDS  # another round; too late for the first one's messages
+    await queue.put(TopicPartition("labeled", 3))
+    assert queue.left(TopicPartition("labeled", 3)) == ALONE_SECONDS
+
+
 async def test_those_that_join_a_batch_do_not_delay_it(queue: Queue) -> None:
     await queue.put()
     queue.sent()
@@ -78,7 +103,7 @@ async def test_those_that_join_a_batch_do_not_delay_it(queue: Queue) -> None:
 
 async def test_a_live_message_does_not_wait_with_those_of_a_replay(queue: Queue) -> None:
     await queue.put(replay=True)
-    assert queue.left() == GATHER_SECONDS
+    assert queue.left() == ROUND_SECONDS
     queue.now += 0.01
     await queue.put(replay=True)
     queue.accumulator._waiter_future = waiter = asyncio.get_running_loop().create_future()

@@ -1,1 +1,1 @@
-"""Files of rows: CSV, JSON lines, Parquet and workbooks, understood, read and written."""
+"""Files of rows: CSV, JSON, Parquet and workbooks, understood, read and written."""

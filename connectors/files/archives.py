@@ -35,6 +35,14 @@ _OTHERS = (
     (b"%PDF", "a PDF file"),
     (b"{\\rtf", "an RTF file"),
     (b"<", "a page or an XML file"),
+    (b"PGDMP", "a dump of PostgreSQL: save the table as CSV"),
+    (b"INSERT INTO ", "SQL: save the table as CSV"),
+    (b"CREATE TABLE ", "SQL: save the table as CSV"),
+    (b"--\n-- PostgreSQL database dump", "SQL: save the table as CSV"),
+    (b"-- MySQL dump", "SQL: save the table as CSV"),
+    (b"+--", "a table that is drawn: save it as CSV"),
+    ("┌".encode(), "a table that is drawn: save it as CSV"),
+    (b"Row 1:", "a table that is drawn: save it as CSV"),
 )
 
 

@@ -23,6 +23,11 @@ _NULL = r"\N"  # as ClickHouse and MySQL write it
 _OPEN = "a quote is opened and not closed"
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|.)", re.S)
 _ESCAPES = {"t": "\t", "n": "\n", "r": "\r", "b": "\b", "f": "\f", "v": "\v", "0": "", "a": "\a", "N": r"\N"}
+# The second line of ClickHouse's formats `...WithNamesAndTypes`.
+_TYPE = re.compile(
+    r"(?:Nullable|LowCardinality|Array|Map|Tuple|String|FixedString|U?Int\d+|Float\d+|Bool|UUID|Decimal\d*|Enum\d+"
+    r"|Date(?:Time)?(?:32|64)?)(?:\(.*\))?"
+)
 _RULE = re.compile(r"[-+=:| ]*[-=]{2}[-+=:| ]*")
 
 
@@ -138,10 +143,12 @@ def read(path: Path, reading: Reading) -> Iterator[FileRecord | Broken]:
             yield Broken(
                 number, first.number, _quote_in(first.text, reading.delimiter), None, "quote", fields
             )
-        elif len(fields) != width:
+        elif len(fields) < width or any(fields[width:]):
             yield _miscounted(number, first, len(fields), reading)
         elif fields == names:
             yield Broken(number, first.number, None, None, "columns", "the names of the columns once more")
+        elif number == 1 and all(map(_TYPE.fullmatch, fields)):
+            yield Broken(number, first.number, None, None, "columns", "the types of the columns")
         elif first.text[0] in "-+|=:" and _RULE.fullmatch(first.text.strip()):
             yield Broken(number, first.number, None, None, "columns", "a line of dashes")
         else:
@@ -150,7 +157,7 @@ def read(path: Path, reading: Reading) -> Iterator[FileRecord | Broken]:
                 detail = f"bytes that are no {reading.encoding} text"
                 yield Broken(number, wrong[0].number, wrong[1] + 1, None, "encoding", detail)
             else:
-                values = tuple(None if field == _NULL else field for field in fields)
+                values = tuple(None if field == _NULL else field for field in fields[:width])
                 yield FileRecord(number, first.number, values)
 
 

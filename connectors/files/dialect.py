@@ -63,7 +63,7 @@ def dialect_of(
         begin, sample = 2, sample[1:]
         chosen = chosen or hint[1]
     if comments := _comments(sample, names):
-        findings.warn(f"{comments} lines of comments are no rows: {sample[0].text.strip()[:80]!r}")
+        findings.warn("comments", count=comments, shown=repr(sample[0].text.strip()[:80]))
         begin, sample = sample[comments].number, sample[comments:]
     if chosen is not None:
         return _candidate(sample, chosen, begin, names).dialect
@@ -78,14 +78,14 @@ def dialect_of(
     near = [one for one in found[1:] if one.told >= best.told and one.share >= 0.9 * best.share]
     if near or not (best.told or _certain(best)):
         choices = [one.dialect.delimiter for one in found]
-        about = f"The fields may be separated by {' or '.join(map(repr, choices))}, or each line is one text."
         # Commas in sentences have a blank behind them.
         sentences = choices[0] == "," and all(", " in fields[0] for _, fields in alone.dialect.records)
         guess = "none" if sentences else _named(choices[0])
-        answer = findings.ask("delimiter", about, [*map(_named, choices), "none"], guess)
+        named = [*map(_named, choices), "none"]
+        answer = findings.ask("delimiter", named, guess, "delimiters", marks=" / ".join(map(repr, choices)))
         best = next((one for one in found if _named(one.dialect.delimiter) == answer), alone)
     if best.dialect.quoting == "escaped" and not _ESCAPED.search("".join(line.text for line in sample)):
-        findings.warn(r"Backslashes are read as escapes, as databases write them: \n is a line end.")
+        findings.warn("escapes")
     return best.dialect
 
 
@@ -104,11 +104,7 @@ def _alone(alone: _Candidate, others: list[_Candidate], findings: Findings) -> D
     counts = Counter(len(_UNUSUAL.findall(fields[0])) for _, fields in alone.dialect.records)
     count, rows = counts.most_common(1)[0] if counts else (0, 0)
     if count and not others and rows >= 0.8 * counts.total() and counts.total() > 1:
-        about = (
-            "Each line has the same number of wide blanks or unusual marks, so it may consist of several "
-            "fields; none of the known delimiters separates them. Is each whole line a text?"
-        )
-        findings.ask("delimiter", about, ["none"], "none")
+        findings.ask("delimiter", ["none"], "none", "unusual delimiter")
     return alone.dialect
 
 
@@ -175,24 +171,26 @@ def table_in(
     if at is None:
         first, others = records[0][1], [fields for _, fields in records[1:]]
         if header is None and _like_names(first, others, width):
-            about = f"Does the first record name the columns? It is {_quoted(first)}."
-            answer = findings.ask("header", about, ["yes", "no"], "yes")
+            answer = findings.ask("header", ["yes", "no"], "yes", "header", shown=_quoted(first))
             at = 0 if answer == "yes" else None
         elif header is None:
-            findings.warn(f"No names of columns were found: the first record, {_quoted(first)}, is a row.")
+            findings.warn("no header", shown=_quoted(first))
     if at is None:
         titles = next((at for at, (_, fields) in enumerate(records) if width == 1 or _filled(fields) > 1), 0)
         if header is None and titles:
-            findings.warn(f"{titles} lines before the first row are no rows: {_lines(records[:titles])}")
+            findings.warn("before rows", count=titles, shown=_lines(records[:titles]))
         line = records[titles][0] if header is None else records[0][0]
         return line, False, tuple(f"column{number}" for number in range(1, width + 1))
     if at:
-        findings.warn(f"{at} lines before the names of the columns are no rows: {_lines(records[:at])}")
+        findings.warn("before header", count=at, shown=_lines(records[:at]))
     line, fields = records[at]
-    doubled = [name for name, count in Counter(map(str.strip, fields)).items() if count > 1 and name]
-    if doubled:
-        findings.warn(f"Several columns are called {doubled[0]!r}: the second is {doubled[0] + '_2'!r}.")
-    return line, True, unique_names(fields)
+    found, known = unique_names(fields), dict[str, str]()
+    for name, field in zip(found, fields, strict=True):
+        if plain(field) in known:
+            findings.warn("names twice", name=known[plain(field)], second=name)
+            break
+        known |= {plain(field): name} if plain(field) else {}
+    return line, True, found
 
 
 def _header(records: Records, width: int, names: Collection[str]) -> int | None:
@@ -221,7 +219,9 @@ def _filled(fields: Sequence[str]) -> int:
 
 def _above_values(first: Sequence[str], below: Sequence[Sequence[str]]) -> bool:
     """Whether ``first`` could be names, and a column below it holds values."""
-    if any(not field.strip() or _is_value(field) or len(field) > 64 for field in first):
+    # pandas has no name for its index.
+    named = first[not first[0] :]
+    if not named or any(not field.strip() or _is_value(field) or len(field) > 64 for field in named):
         return False
     return len(set(first)) == len(first) and any(_values(below, index) for index in range(len(first)))
 

@@ -45,14 +45,12 @@ def encoding_of(path: Path, findings: Findings) -> Encoding:
     # Letters with marks stand alone in Western words; Cyrillic words consist of them.
     western = sum(len(run) for run in runs) < 1.7 * len(runs)
     if western or _likeness(high, best) < -25:
-        about = "The bytes are no UTF-8, and no Russian text in any code page. Which encoding is it?"
         choices = ["cp1252", *ranked] if western else ranked
-        return _page(findings.ask("encoding", f"{about} {shown}", choices, choices[0]))
+        return _page(findings.ask("encoding", choices, choices[0], "no code page", shown=shown))
     near = [page for page in ranked[1:] if _likeness(high, page) > _likeness(high, best) - 1]
     if any(shown[page] != shown[best] for page in near):
-        about = f"The bytes are no UTF-8, and Russian text in several code pages: {shown}"
-        return _page(findings.ask("encoding", about, ranked, best))
-    findings.warn(f"The bytes are no UTF-8: read as {best}, in which the text looks most like Russian.")
+        return _page(findings.ask("encoding", ranked, best, "code pages", shown=shown))
+    findings.warn("code page", page=best)
     return best
 
 

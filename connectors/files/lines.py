@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 from streams.core.errors import RefusedError
 
@@ -22,17 +22,28 @@ class Line(NamedTuple):
     too_long: bool = False
 
 
-def lines(path: Path, encoding: str, begin: int = 1) -> Iterator[Line]:
-    """The file's lines from number ``begin`` on. Bytes that are invalid in ``encoding`` become lone
-    surrogates, or U+FFFD.
-
-    A line ends with LF, CR LF or CR, as in Python's csv module.
+@contextmanager
+def opened(path: Path, encoding: str) -> Iterator[TextIO]:
+    """The file as text. Bytes that are invalid in ``encoding`` become lone surrogates, or U+FFFD.
 
     Raises:
         OSError. RefusedError: it begins as no text in ``encoding`` does.
     """
     errors = "replace" if encoding.startswith(("utf-16", "utf-32")) else "surrogateescape"
-    with path.open(encoding=encoding, errors=errors, newline="") as file, _decoding(encoding):
+    try:
+        with path.open(encoding=encoding, errors=errors, newline="") as file:
+            yield file
+    except UnicodeError as error:  # without a byte order mark, where the encoding needs one
+        raise RefusedError(f"this is no {encoding} text: {error}", reason="encoding") from error
+
+
+def lines(path: Path, encoding: str, begin: int = 1) -> Iterator[Line]:
+    """The file's lines from number ``begin`` on, as `opened` decodes them.
+
+    A line ends with LF, CR LF or CR, as in Python's csv module. Files that were joined have byte order marks
+    in the middle: they are left out.
+    """
+    with opened(path, encoding) as file:
         number = 0
         while text := file.readline(LONGEST):
             number += 1
@@ -41,15 +52,7 @@ def lines(path: Path, encoding: str, begin: int = 1) -> Iterator[Line]:
             while too_long and rest and rest[-1] not in "\r\n":
                 rest = file.readline(LONGEST)
             if number >= begin:
-                yield Line(number, text, too_long)
-
-
-@contextmanager
-def _decoding(encoding: str) -> Iterator[None]:
-    try:
-        yield
-    except UnicodeError as error:  # without a byte order mark, where the encoding needs one
-        raise RefusedError(f"this is no {encoding} text: {error}", reason="encoding") from error
+                yield Line(number, text.lstrip("\ufeff") if text[0] == "\ufeff" else text, too_long)
 
 
 def undecoded(text: str) -> int | None:

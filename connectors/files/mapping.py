@@ -5,7 +5,7 @@ export.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -123,19 +123,19 @@ class _Table:
 
     def __init__(self, columns: Sequence[str], sample: Sequence[Sequence[Any]]) -> None:
         self.columns = columns
-        self._values = {
+        self.values = {
             name: [row[at] for row in sample if not is_null(row[at])] for at, name in enumerate(columns)
         }
 
     def times(self, name: str, *, numbers: bool) -> float:
         """The share of times. ``numbers``: a number may be one, because the name says so."""
-        values = self._values[name]
+        values = self.values[name]
         held = [one for one in values if numbers or not is_number(one)]
         return sum(any(time_in(one, way) for way in _WAYS) for one in held) / max(1, len(values))
 
     def wordiness(self, name: str) -> float:
         """How similar to a query's text it is: long, with letters and blanks, and with different values."""
-        values = [one for one in self._values[name] if isinstance(one, str)]
+        values = [one for one in self.values[name] if isinstance(one, str)]
         if not values or self.times(name, numbers=False) > 0.5:
             return 0.0
         letters = sum(sum(character.isalpha() for character in value) for value in values) / len(values)
@@ -166,14 +166,15 @@ def suggested(
                 found[role] = there[0]
     found |= {role: name for role, name in given.items() if name is not None and name in columns}
     if "timestamp" not in given and "timestamp" not in found and sample:
-        names = [*_called(known["timestamp"], columns, found), *filter(_TIME_WORD.search, columns)]
-        names = list(dict.fromkeys(names)) if named else []
-        if time := _time(table, names, set(found.values()), findings, named=named):
+        sure = _called(known["timestamp"], columns, found) if named else []
+        names = list(dict.fromkeys([*sure, *filter(_TIME_WORD.search, columns)])) if named else []
+        names = [name for name in names if name not in found.values()]
+        if time := _time(table, names, sure, set(found.values()), findings, named=named):
             found["timestamp"] = time
     if "text" not in given and "text" not in found:
         names = _called(known["text"], columns, found)
-        sure = bool(names) and plain(names[0]) in known["text"][:3]
-        if text := _text(table, names if named else [], set(found.values()), findings, sure=sure):
+        certain = bool(names) and plain(names[0]) in known["text"][:3]
+        if text := _text(table, names if named else [], set(found.values()), findings, certain=certain):
             found["text"] = text
     return {role: found[role] for role in found if role not in given or given[role]}
 
@@ -189,48 +190,54 @@ def _by_place(table: _Table, findings: Findings) -> dict[str, str]:
     places = _PLACES.get((len(table.columns), times[0])) if times else None
     if places is None or not table.wordiness(table.columns[places.index("text")]):
         return {}
-    findings.warn("The columns have no names: taken in the order of ClickHouse's export.")
+    findings.warn("export")
     return dict(zip(places, table.columns, strict=False))
 
 
-def _time(table: _Table, names: list[str], taken: set[str], findings: Findings, *, named: bool) -> str | None:
-    names = [name for name in names if name not in taken]
+def _time(
+    table: _Table,
+    names: Sequence[str],
+    sure: Sequence[str],
+    taken: Collection[str],
+    findings: Findings,
+    *,
+    named: bool,
+) -> str | None:
     shares = {name: table.times(name, numbers=True) for name in names}
-    if held := [name for name in names if shares[name] > 0]:
+    held = [name for name in names if shares[name] > 0]
+    told: dict[str, Any]
+    if held and (held[0] in sure or len(held) == 1):
         best = held[0] if shares[held[0]] >= 0.5 else max(held, key=lambda name: shares[name])
         if shares[best] < 0.9:
-            findings.warn(f"Only {shares[best]:.0%} of the first values of {best!r} are times.")
+            findings.warn("some times", share=shares[best], name=best)
         return best
     others = [name for name in table.columns if name not in taken and name not in names]
-    by_content = [name for name in others if table.times(name, numbers=False) >= 0.9]
-    if names and any(table._values[name] for name in names):
-        about = (
-            f"{names[0]!r} is named like a time, and no value of it can be read as one. Where is the time "
-            f"of the rows? {NONE!r}: they get the time of the upload."
-        )
-    elif len(by_content) > 1:
-        about = f"Several columns hold times: {', '.join(by_content)}. Which is the time of the rows?"
-    elif by_content:
-        findings.warn(f"The time is taken from {by_content[0]!r}, because of its values.")
-        return by_content[0]
-    else:
-        numbers = [name for name in others if table.times(name, numbers=True) >= 0.9]
-        if numbers and not named:
-            about = f"The numbers in {numbers[0]!r} may be times. Are they?"
-            answer = findings.ask("timestamp", about, [*numbers, NONE], NONE)
-            return answer if answer != NONE else None
-        if numbers:
-            findings.warn(f"The numbers in {numbers[0]!r} could be times, and are not taken as such.")
+    choices = held or [name for name in others if table.times(name, numbers=False) >= 0.9]
+    if not held and any(table.values[name] for name in names):
+        told = {"code": "no times", "name": names[0], "none": NONE}
+    elif len(choices) > 1:
+        told = {"code": "several times", "names": ", ".join(choices)}
+    elif choices:
+        findings.warn("time by values", name=choices[0])
+        return choices[0]
+    elif not (numbers := [name for name in others if table.times(name, numbers=True) >= 0.9]):
         return None
-    answer = findings.ask("timestamp", about, [*by_content, NONE], by_content[0] if by_content else NONE)
+    elif named:
+        findings.warn("numbers", name=numbers[0])
+        return None
+    else:
+        told, choices = {"code": "numbers as times", "name": numbers[0]}, [NONE, *numbers]
+    answer = findings.ask("timestamp", [*choices, NONE], (choices or [NONE])[0], **told)
     return answer if answer != NONE else None
 
 
-def _text(table: _Table, names: list[str], taken: set[str], findings: Findings, *, sure: bool) -> str | None:
+def _text(
+    table: _Table, names: list[str], taken: set[str], findings: Findings, *, certain: bool
+) -> str | None:
     free = [name for name in table.columns if name not in taken]
     wordy = {name: table.wordiness(name) for name in free}
     ranked = sorted((name for name in free if wordy[name] > 0), key=lambda name: -wordy[name])
-    if names and (not ranked or (sure and wordy[names[0]])):
+    if names and (not ranked or (certain and wordy[names[0]])):
         return names[0]
     good = [name for name in names if wordy.get(name, 0) > 0]
     if len(good) == 1 and (not ranked or wordy[good[0]] >= 0.4 * wordy[ranked[0]]):
@@ -240,10 +247,10 @@ def _text(table: _Table, names: list[str], taken: set[str], findings: Findings, 
     rivals = [name for name in ranked if wordy[name] >= 0.4 * wordy[ranked[0]] or name in good]
     if len(rivals) == 1:
         if len(free) > 1:
-            findings.warn(f"The text is taken from {rivals[0]!r}, because of its values.")
+            findings.warn("text by values", name=rivals[0])
         return rivals[0]
-    about = f"Which column is the text? {', '.join(rivals)} could be."
-    return findings.ask("text", about, [*rivals, *ranked], good[0] if good else rivals[0])
+    guess = good[0] if good else rivals[0]
+    return findings.ask("text", [*rivals, *ranked], guess, "texts", names=", ".join(rivals))
 
 
 def is_null(value: object) -> bool:

@@ -4,40 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
+from connectors.files.texts import text
 from streams.core.errors import RefusedError
+from streams.ports.files import Text
 
 # The answer that a part of a row is in no column.
 NONE = "none"
 
 
 class Question(BaseModel):
-    """``id``: what is to be decided. ``guess``: the choice that is taken if the client accepts."""
+    """``id``: what is to be decided; ``about``: what is not certain, and why. ``guess``: the choice that is
+    taken if the client accepts.
+    """
 
     model_config = ConfigDict(frozen=True)
 
-    id: str = Field(description="What is to be decided: the key in `answers` of `POST /process`.")
-    about: str = Field(description="What is not certain, and why.")
-    choices: list[str] = Field(description="The possible answers.")
-    guess: str = Field(description="The most likely one: taken with `accept`, and in this answer.")
+    id: str
+    about: Text | str
+    choices: list[str]
+    guess: str
 
 
 class Findings:
     """Collects them while a file is analysed. ``answers``: choices by question, from the client."""
 
-    def __init__(self, answers: Mapping[str, str] | None = None) -> None:
-        self.warnings: list[str] = []
+    def __init__(self, answers: Mapping[str, str]) -> None:
+        self.warnings: list[Text | str] = []
         self.questions: list[Question] = []
         self._asked: set[str] = set()
-        self._answers = answers or {}
+        self._answers = answers
 
-    def warn(self, text: str) -> None:
-        """State a decision that is likely and not certain."""
-        if text not in self.warnings:
-            self.warnings.append(text)
+    def warn(self, code: str, **values: object) -> None:
+        """State a decision that is likely and not certain. ``code``: of the text."""
+        if (told := text(code, **values)) not in self.warnings:
+            self.warnings.append(told)
 
-    def ask(self, about: str, text: str, choices: Sequence[str], guess: str) -> str:
+    def ask(self, about: str, choices: Sequence[str], guess: str, code: str, **values: object) -> str:
         """The answer to a question, or the guess if it is open.
 
         Raises:
@@ -49,7 +53,7 @@ class Findings:
             if answer not in choices:
                 raise RefusedError(f"{answer!r} is no answer to {about!r}: {choices}", reason="answers")
             return answer
-        self.questions.append(Question(id=about, about=text, choices=choices, guess=guess))
+        self.questions.append(Question(id=about, about=text(code, **values), choices=choices, guess=guess))
         return guess
 
     def check(self) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from connectors.files import csv_records, jsonl_records, parquet_records, sheets
+from connectors.files import csv_records, json_records, parquet_records, sheets
 from connectors.files.records import Broken, FileRecord, Reading
 from streams.ports.files import SourceFormat
 
 _READERS: dict[SourceFormat, Callable[[Path, Reading], Iterator[FileRecord | Broken]]] = {
     "csv": csv_records.read,
-    "jsonl": jsonl_records.read,
+    "json": json_records.read,
+    "jsonl": json_records.read,
     "parquet": parquet_records.read,
     "xlsx": sheets.read,
 }

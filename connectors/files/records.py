@@ -22,8 +22,8 @@ Quoting = Literal["doubled", "backslash", "spaced", "escaped"]
 class Reading(BaseModel):
     """How a file is read. ``delimiter`` and ``quoting`` apply to CSV, ``header`` and ``begin`` to CSV and
     workbooks; ``header``: the first record names the columns; ``begin``: the line of the first record.
-    ``columns``: their names, in order, none twice. ``clock``: the column with the time of day, if dates have
-    none.
+    ``columns``: their names, in order, none twice. ``sheet``: of a workbook, or the place of the rows in a
+    JSON document, as jq writes it. ``clock``: the column with the time of day, if dates have none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -58,7 +58,7 @@ class Rows:
         self._time = time
         self._least_bytes = least_bytes
         self._late = time + timedelta(days=2)
-        self._typed = reading.format in ("parquet", "jsonl")
+        self._typed = reading.format not in ("csv", "xlsx")
         self._clock = reading.columns.index(reading.clock) if reading.clock else None
         self.notes: Counter[str] = Counter()
         self._at = {

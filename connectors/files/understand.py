@@ -14,8 +14,8 @@ from typing import Any
 from connectors.files import archives, parquet_records, sheets
 from connectors.files.dialect import dialect_of, table_in
 from connectors.files.encoding import encoding_of, wide_of
-from connectors.files.jsonl_records import BRACKETS, loads
-from connectors.files.lines import lines, undecoded
+from connectors.files.json_records import loads, places_in, texts
+from connectors.files.lines import opened, undecoded
 from connectors.files.mapping import is_null, is_number, known_names, suggested
 from connectors.files.questions import Findings, Question
 from connectors.files.reading import read
@@ -23,15 +23,17 @@ from connectors.files.records import FileRecord, Reading
 from connectors.files.times import ORDERS, Dates, is_clock, order_told, time_in
 from streams.core.errors import RefusedError
 from streams.core.settings import Settings
-from streams.ports.files import NO_FILE_OF_ROWS, Encoding
+from streams.ports.files import NO_FILE_OF_ROWS, Encoding, Text
 
 _SAMPLE = 200
 _KEYS_FROM = 1_000
 _MOST_COLUMNS = 1_000
-_JSON = re.compile(r"""\s*(?:\{\s*(?:["'}]|$)|\[\s*(?:[\[{\]"]|$))""")
+_JSON = re.compile(r"""\s*(?:\{\s*(?:["'}]|[\w$]+\s*:|$)|\[\s*(?:[\[{\]"]|$))""")
 _FLOAT_ID = re.compile(r"\d[.,]?\d*[eE]\+?\d+")
-# UTF-8 that was read in Windows-1251 and written again.
-_MOJIBAKE = re.compile("[РС][\u0080-\u00bf\u0402-\u040f\u0452-\u045f\u2010-\u2122]")
+# UTF-8 that was read in Windows-1251 or Windows-1252 and written again.
+_MOJIBAKE = re.compile(
+    "[РСÐÑ][\u0080-\u00bf\u0152-\u0192\u02c6-\u02dc\u0402-\u040f\u0452-\u045f\u2010-\u2122]"
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Understood:
     reading: Reading
     mapping: dict[str, str]
     sample: list[FileRecord] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[Text | str] = field(default_factory=list)
     questions: list[Question] = field(default_factory=list)
 
 
@@ -74,8 +76,6 @@ def understand(path: Path, settings: Settings, chosen: Chosen | None = None) -> 
     records = islice(read(path, reading), _SAMPLE)
     sample = [record for record in records if isinstance(record, FileRecord)]
     values = [record.values for record in sample]
-    if reading.format == "jsonl":
-        _check_objects(values)
     named = reading.format not in ("csv", "xlsx") or reading.header
     mapping = suggested(reading.columns, values, settings, findings, named=named, given=chosen.mapping)
     if (time := mapping.get("timestamp")) in reading.columns:
@@ -95,7 +95,7 @@ def _reading(path: Path, settings: Settings, chosen: Chosen, findings: Findings)
         if others and not usable:
             raise RefusedError(f"no column can be read: {others}"[:300], reason="parquet")
         if others:
-            findings.warn(f"Left out are columns that hold structures or are damaged: {others}"[:300])
+            findings.warn("left out", names=str(others)[:300])
         return Reading(format="parquet", columns=tuple(usable))
     if start.startswith(archives.ZIP):
         return _workbook(path, settings, chosen, findings)
@@ -105,15 +105,8 @@ def _reading(path: Path, settings: Settings, chosen: Chosen, findings: Findings)
         if sum(byte < 9 or 13 < byte < 32 for byte in start) > 0.02 * len(start):
             raise RefusedError("this is no text and no Parquet file", reason=NO_FILE_OF_ROWS)
     encoding = chosen.encoding or encoding_of(path, findings)
-    first = [line.text for line in islice(lines(path, encoding), 50) if line.text.strip()]
-    rows = [text for text in first if text.strip() not in BRACKETS]
-    if rows and sum(_object(text) is not None for text in rows) * 2 >= len(rows):
-        return _jsonl(path, encoding)
-    if first and _JSON.match(first[0].lstrip("\ufeff")):
-        raise RefusedError(
-            "this is JSON, and not JSON lines: write one whole object a line, as `jq -c '.[]'` does",
-            reason=NO_FILE_OF_ROWS,
-        )
+    if (document := _json(path, encoding, findings)) is not None:
+        return document
     names = known_names(settings)
     dialect = dialect_of(path, encoding, names, findings, chosen.delimiter)
     reading = Reading(
@@ -136,7 +129,7 @@ def _workbook(path: Path, settings: Settings, chosen: Chosen, findings: Findings
         raise RefusedError("the workbook holds no rows", reason="empty")
     sheet = found[0]
     if len(found) > 1:
-        sheet = findings.ask("sheet", "Several sheets hold something. Which has the rows?", found, sheet)
+        sheet = findings.ask("sheet", found, sheet, "sheets")
     records = list(islice(sheets.rows_of(path, sheet), _SAMPLE))
     if not records:
         raise RefusedError("the sheet holds no rows", reason="empty")
@@ -144,33 +137,44 @@ def _workbook(path: Path, settings: Settings, chosen: Chosen, findings: Findings
     return Reading(format="xlsx", sheet=sheet, begin=begin, header=header, columns=columns)
 
 
-def _object(text: str) -> dict[str, Any] | None:
+def _object(text: str) -> dict[str, Any]:
+    """Empty if it is none."""
     try:
-        found = loads(text.lstrip("\ufeff"))
+        found = loads(text)
     except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
-def _jsonl(path: Path, encoding: Encoding) -> Reading:
-    keys: dict[str, Any] = {}
-    for line in islice(lines(path, encoding), _KEYS_FROM):
-        if undecoded(line.text) is None:
-            keys |= dict.fromkeys(_object(line.text) or ())
-    return Reading(format="jsonl", encoding=encoding, columns=tuple(keys))
+def _json(path: Path, encoding: Encoding, findings: Findings) -> Reading | None:
+    """None if it is not JSON.
 
-
-def _check_objects(sample: Sequence[tuple[Any, ...]]) -> None:
-    """Raises:
-    RefusedError: the file is one object with the rows in it.
+    Raises:
+        RefusedError: there are no objects in it.
     """
-    if len(sample) == 1 and any(
-        isinstance(value, list) and value and isinstance(value[0], dict | list) for value in sample[0]
-    ):
-        raise RefusedError(
-            "this is one JSON object with rows in it: write one object a line, as `jq -c '.data[]'` does",
-            reason=NO_FILE_OF_ROWS,
-        )
+    first = [line.text for line in islice(texts(path, encoding, None), 50)]
+    objects = [found for text in first if (found := _object(text))]
+    place = None
+    if len(objects) * 2 < len(first) or (len(first) == 1 and any(map(_is_list, objects[0].values()))):
+        with opened(path, encoding) as file:
+            if not _JSON.match(file.read(1000).lstrip("\ufeff")):
+                return None
+        places = places_in(path, encoding)
+        place = findings.ask("sheet", places, places[0], "lists") if len(places) > 1 else "".join(places)
+    keys: dict[str, Any] = {}
+    for line in islice(texts(path, encoding, place), _KEYS_FROM):
+        if undecoded(line.text) is None:
+            keys |= dict.fromkeys(_object(line.text))
+    if place is not None and not keys:
+        told = "this is JSON without objects: write one object a row, with the names of the columns"
+        raise RefusedError(told, reason=NO_FILE_OF_ROWS)
+    return Reading(
+        format="jsonl" if place is None else "json", encoding=encoding, columns=tuple(keys), sheet=place
+    )
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
 
 
 def _dated(
@@ -189,36 +193,25 @@ def _dated(
         if len(orders) == 1:
             dates = orders[0]
         else:
-            why = "no value decides it" if orders else "the values contradict each other"
             american = any(re.search(r"[ap]\.?m", str(value), re.I) for value in values)
             likely = sorted(orders or ORDERS[:2], key=lambda order: american and order != ORDERS[1])
             likely.sort(key=lambda order: not _past(values, order))
-            answer = findings.ask(
-                "dates",
-                f"In which order are day and month in {time!r}, as in {values[:1]}? In all of it {why}.",
-                likely,
-                likely[0],
-            )
+            code = "dates undecided" if orders else "dates contradict"
+            answer = findings.ask("dates", likely, likely[0], code, name=time, value=values[0])
             dates = next(order for order in ORDERS if order == answer)
-        if short:
-            example = next(
-                (f"{one} as {found:%Y-%m-%d}" for one in values if (found := time_in(one, dates))), ""
-            )
-            findings.warn(f"The years in {time!r} have two digits: {example}.")
+        if short and (example := next((one for one in values if time_in(one, dates)), None)):
+            findings.warn("short years", name=time, value=example, time=time_in(example, dates))
     elif values and sum(is_number(one) and time_in(one) is None for one in values) > 0.5 * len(values):
         dates = "excel-days"
         if any(time_in(one, dates) for one in values):
-            findings.warn(f"The numbers in {time!r} are read as Excel's days since 1900.")
+            findings.warn("excel days", name=time)
     moments = [moment for one in values if (moment := time_in(one, dates))]
     if not moments or any(moment.hour or moment.minute or moment.second for moment in moments):
         return reading.model_copy(update={"dates": dates})
     clocks = [name for place, name in enumerate(reading.columns) if _are_clocks(sample, place)]
     clock = clocks[0] if len(clocks) == 1 else None
     if clocks:
-        findings.warn(
-            f"The day is in {time!r}, and the time of day is "
-            + (f"taken from {clock!r}." if clock else f"in one of {clocks}: it is left out.")
-        )
+        findings.warn("clock" if clock else "clocks", name=time, clock=clock, clocks=clocks)
     return reading.model_copy(update={"dates": dates, "clock": clock})
 
 
@@ -239,17 +232,20 @@ def _look_at_values(
     for role, name in mapping.items():
         if name not in reading.columns or role == "timestamp":
             continue
-        values = [text for text in _texts(sample, reading.columns.index(name)) if text]
+        place = reading.columns.index(name)
+        if role != "text" and any(isinstance(row[place], dict | list) for row in sample):
+            findings.warn("structures", name=name)
+        values = [text for text in _texts(sample, place) if text]
         long = [text for text in values if len(text) > 15 and text.isdigit()]
         if role != "text" and (any(map(_FLOAT_ID.fullmatch, values)) or _rounded(long)):
-            findings.warn(f"{name!r} holds numbers that a spreadsheet has rounded: digits of them are lost.")
+            findings.warn("rounded", name=name)
         elif role not in ("text", "domain") and any(re.fullmatch(r"\d+[.,]0", text) for text in values):
-            findings.warn(f"{name!r} holds whole numbers that are written as fractions: {values[0]!r}.")
+            findings.warn("fractions", name=name, value=values[0])
         elif role == "text" and values:
             if sum(len(_MOJIBAKE.findall(text)) * 4 > len(text) for text in values) > 0.3 * len(values):
-                findings.warn(f"The texts were read in a wrong encoding before: {values[0][:60]!r}.")
+                findings.warn("mojibake", value=values[0][:60])
             if sum(text.count("?") * 2 > len(text) for text in values) > 0.3 * len(values):
-                findings.warn(f"The letters of the texts were lost before: {values[0][:60]!r}.")
+                findings.warn("letters lost", value=values[0][:60])
 
 
 def _rounded(numbers: Sequence[str]) -> bool:

@@ -27,10 +27,11 @@ from connectors.files.mapping import Columns, is_null
 from connectors.files.questions import Question
 from connectors.files.records import Broken, Reading
 from connectors.files.rows import FileRow, Rows, text_of
+from connectors.files.texts import text
 from connectors.files.understand import Chosen, Understood, understand
 from streams.core.errors import RefusedError, UnavailableError
 from streams.core.settings import Settings
-from streams.ports.files import NOT_FOUND
+from streams.ports.files import NOT_FOUND, Text
 
 _ID = re.compile(r"^[0-9a-f]{32}$")
 _LISTED = 100
@@ -38,15 +39,11 @@ _SHOWN = 10
 _SHOWN_CHARACTERS = 500
 _STALE_SECONDS = 86_400.0
 # Changes when files are understood in another way.
-_RELEASE = 1
+_RELEASE = 2
 _TOTAL = re.compile(
     r"\W*(итог|всего|total|grand total|sum\b|сумма\b|rows?\W*\d|\d+ rows?\b|строк\W*\d)", re.I
 )
-_NOTES = {
-    "times": "{} rows have a time before 2000 or in the future.",
-    "nulls": "{} values such as NULL or NaN are read as no value.",
-    "replaced": "{} texts hold U+FFFD: letters of them were lost before, or are no {encoding}.",
-}
+_NOTES = ("times", "nulls", "replaced")
 
 
 class Upload(BaseModel):
@@ -70,7 +67,7 @@ class Upload(BaseModel):
     skipped: int = 0
     listed: list[dict[str, Any]] = Field(default_factory=list)
     sample: list[list[str | None]] = Field(default_factory=list)
-    warnings: list[str] = Field(default_factory=list)
+    warnings: list[Text | str] = Field(default_factory=list)
     questions: list[Question] = Field(default_factory=list)
     release: int = 0
 
@@ -78,16 +75,16 @@ class Upload(BaseModel):
         """For the API."""
         reading = self.reading
         csv = reading.format == "csv"
-        text = reading.format in ("csv", "jsonl")
+        written = reading.format in ("csv", "json", "jsonl")
         return {
             "file_id": self.file_id,
             "name": self.name,
             "bytes": self.bytes,
             "uploaded_at": self.uploaded_at.isoformat(),
             "format": reading.format,
-            "encoding": reading.encoding if text else None,
+            "encoding": reading.encoding if written else None,
             "delimiter": reading.delimiter if csv else None,
-            "header": reading.header if csv or reading.sheet else None,
+            "header": reading.header if csv or reading.format == "xlsx" else None,
             "columns": list(reading.columns),
             "mapping": self.mapping,
             "rows": self.rows,
@@ -254,15 +251,18 @@ class Uploads:
                 last = one
             if upload.rows % 1000 == 0 and ended.is_set():
                 raise UnavailableError("nobody waits for it any more")
-        for note, text in _NOTES.items():
-            if count := rows.notes[note]:
-                upload.warnings.append(text.format(count, encoding=upload.reading.encoding))
+        more = [
+            text(note, count=n, encoding=upload.reading.encoding)
+            for note in _NOTES
+            if (n := rows.notes[note])
+        ]
         if upload.skipped * 5 > upload.rows and columns is not None:
-            upload.warnings.append(f"{upload.skipped} of {upload.rows} rows have too little text to label.")
+            more.append(text("skipped", count=upload.skipped, rows=upload.rows))
         if upload.broken:
-            upload.warnings.append(f"{upload.broken} of {upload.rows} records cannot be read: see `broken`.")
+            more.append(text("broken", count=upload.broken, rows=upload.rows))
         if last is not None and last.row is not None and _TOTAL.match(last.row.text):
-            upload.warnings.append(f"The last row looks like a total: {last.row.text[:80]!r}.")
+            more.append(text("total", value=last.row.text[:80]))
+        upload.warnings.extend(more)
 
     def _each(self, path: Path, upload: Upload, columns: Columns | None) -> Rows:
         # Without a text column, any column serves to find the broken records.

@@ -17,7 +17,7 @@ from connectors.files.uploads import Upload, Uploads
 from streams.core.errors import ConfigurationError, QuestionsError, RefusedError
 from streams.jobs.context import JobContext
 from streams.jobs.job import FileSource, Job
-from streams.ports.files import AskedFile
+from streams.ports.files import AskedFile, text_in
 from streams.versions.registry import read_versions
 
 
@@ -81,7 +81,7 @@ def _check_questions(upload: Upload, asked: AskedFile, given: Mapping[str, str |
     settled |= {name for name in ("encoding", "delimiter", "header") if getattr(asked, name) is not None}
     missing = [one for one in upload.questions if one.id not in settled]
     if missing and not asked.accept:
-        told = " ".join(f"{one.id}: {one.about}" for one in missing)
+        told = " ".join(f"{one.id}: {text_in(one.about)}" for one in missing)
         raise QuestionsError(
             f'{told} Give "answers": {{"{missing[0].id}": CHOICE}}, or "accept": true for the guesses.',
             [one.model_dump() for one in missing],

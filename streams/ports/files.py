@@ -11,12 +11,20 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 CodePage = Literal["cp1251", "koi8-r", "cp866", "iso8859-5", "mac-cyrillic", "cp1252"]
 Encoding = Literal["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"] | CodePage
 FileFormat = Literal["csv", "jsonl", "parquet"]
-SourceFormat = FileFormat | Literal["xlsx"]
+SourceFormat = FileFormat | Literal["json", "xlsx"]
+# A text for people, by language.
+Text = dict[str, str]
+LANGUAGES = ("en", "ru")
 # Those with Russian letters, most usual first.
 CODE_PAGES: tuple[CodePage, ...] = ("cp1251", "koi8-r", "cp866", "iso8859-5", "mac-cyrillic")
 
 # Reasons of a RefusedError, besides those that concern a file.
 NOT_FOUND, NO_ROWS, CONFLICT, NO_FILE_OF_ROWS = "not-found", "no-rows", "conflict", "format"
+
+
+def text_in(text: Text | str, language: str = LANGUAGES[0]) -> str:
+    """A text in one language. Files of an older release have English ones only."""
+    return text if isinstance(text, str) else text[language]
 
 
 class AskedFile(BaseModel):

@@ -17,6 +17,7 @@ from connectors.files.understand import understand
 from streams.core.errors import ConfigurationError, RefusedError
 from streams.core.settings import Settings
 from streams.core.text import clean
+from streams.ports.files import text_in
 
 _COLUMNS = {
     "label": ("label", "метка"),
@@ -137,7 +138,7 @@ def read_gold(path: Path, settings: Settings | None = None) -> GoldSet:
     try:
         found = understand(path, settings or Settings())
         if unsure := [one for one in found.questions if one.id in _FORM]:
-            raise ValueError(unsure[0].about)
+            raise ValueError(text_in(unsure[0].about))
         columns = _Columns.of(found.reading.columns)
         for one in read(path, found.reading):
             number = one.number
@@ -162,7 +163,7 @@ def read_gold(path: Path, settings: Settings | None = None) -> GoldSet:
     if not rows:
         told = f": {rows.unlabeled} have no label" if rows.unlabeled else ""
         raise ConfigurationError(f"{path} holds no rows with a label{told}", fix="label some of them first")
-    rows.warnings = found.warnings
+    rows.warnings = [text_in(one) for one in found.warnings]
     return rows
 
 

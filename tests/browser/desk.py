@@ -23,7 +23,7 @@ from tests.waiting import PATIENCE
 VENDOR = Path(__file__).with_name("vendor")
 WRITE, OTHER, READ = "the-key-of-anna", "the-key-of-boris", "the-key-of-a-viewer"
 KEYS = f"anna:write:{WRITE},boris:write:{OTHER},viewer:read:{READ}"
-VIEWS = ("flow", "labels", "feed", "letters", "replays", "review", "audit")
+VIEWS = ("flow", "labels", "feed", "letters", "replays", "files", "review", "audit")
 # Debian's Chromium, alone: nothing of its own goes to the network.
 ARGUMENTS = (
     "--no-sandbox",
@@ -89,6 +89,12 @@ class Desk:
             database=self.flow.database,
         )
         client.close()
+
+    def upload(self, content: bytes, name: str) -> None:
+        """A file of rows."""
+        url = f"{self.urls[0]}/upload?name={name}"
+        asked = urllib.request.Request(url, content, {"X-API-Key": WRITE}, method="POST")
+        urllib.request.urlopen(asked, timeout=PATIENCE).close()
 
     async def poison(self, value: bytes) -> None:
         """A message that no step can read."""

@@ -34,6 +34,9 @@ async def fill(desk: Desk) -> None:
     flow.wait(lambda: flow.count("logs_labeled") >= _ROWS * 0.9, "labelled rows")
     flow.wait(lambda: flow.count("dead_letters") >= 2, "dead letters")
     desk.faults()
+    desk.upload(
+        "text;date\nгде мой заказ;01/02/2026\nверните деньги;02/02/2026\n".encode("cp1251"), "january.csv"
+    )
     # The second version knows no deliveries.
     whole = yaml.safe_load((ROOT / "taxonomy.yaml").read_text("utf-8"))
     whole["domains"] = [one for one in whole["domains"] if one["name"] != "delivery"]
@@ -73,6 +76,9 @@ async def take(desk: Desk) -> None:
                         for key in "121":
                             await at.page.keyboard.press(key)
                             await at.page.wait_for_timeout(300)
+                    if view == "files":
+                        await at.page.click("tr[data-file] button", timeout=SECONDS)
+                        await at.page.locator("select[name=answer-dates]").wait_for(timeout=SECONDS)
                     if view == "replays":
                         await at.page.click("form:has(select[name=a]) button", timeout=SECONDS)
                         await at.page.locator("h2", has_text="v1 → v2").wait_for(timeout=SECONDS)

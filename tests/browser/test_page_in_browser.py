@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import json
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,7 @@ def filled(desk: Desk) -> Desk:
     """Rows of a week, hostile ones the newest, all labelled, with variants and stored."""
     desk.insert(shipped(ROWS), hours=150)
     desk.insert(hostile())
+    desk.upload("text;date\nгде мой заказ;01/02/2026\n".encode(), "dates.csv")
     flow = desk.flow
     flow.wait(lambda: flow.count("logs_labeled") >= ROWS, "labelled rows")
 
@@ -245,12 +248,19 @@ def strangers(folder: Path) -> dict[str, tuple[Path, str | None]]:
     table = "text;date\n" + "".join(f"{text};0{n}/02/2026\n" for n, text in enumerate(texts, 1))
     lines = "".join(json.dumps({"query": text, "created_at": "2026-02-01"}) + "\n" for text in texts)
     sheet = [["text", "user_id"], *([text, n] for n, text in enumerate(texts))]
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("table.csv", table.replace("/", ".") + "\n")
     frame = pa.table({"text": texts, "created_at": [f"2026-02-0{n}" for n in (1, 2, 3)]})
     made: dict[str, tuple[bytes, str | None]] = {
         "dates.csv": (table.encode() + b"too;many;fields\n", "dates"),
         "old.csv": (table.replace("/", ".").encode("cp1251"), None),
+        "table.tsv": (table.replace("/", ".").replace(";", "\t").encode(), None),
         "lines.jsonl": (lines.encode(), None),
+        "list.json": (json.dumps([json.loads(line) for line in lines.splitlines()], indent=1).encode(), None),
         "packed.jsonl.gz": (gzip.compress(lines.encode() + b"\n"), None),
+        "packed.jsonl.zst": (pa.compress(lines.encode() + b"\n\n", "zstd", asbytes=True), None),
+        "packed.zip": (packed.getvalue(), None),
         "sheets.xlsx": (workbook({"first": [["text"], ["не тот лист"]], "second": sheet}), "sheet"),
     }
     for name, (content, _) in made.items():
@@ -293,7 +303,13 @@ async def test_files_by_keyboard(filled: Desk, chrome: Browser, tmp_path: Path) 
         assert len(labeled) == 3, name
         if about == "dates":  # month first, as was answered
             assert [row["ts"][:10] for row in labeled] == ["2026-01-02", "2026-02-02", "2026-03-02"]
-    assert await at.page.locator("tr[data-file]").count() == len(strangers(tmp_path))
+    assert await at.page.locator("tr[data-file]").count() == len(strangers(tmp_path)) + 1
+    # What is asked about a file is asked in the language of the page.
+    await at.page.click("text=Русский")
+    await at.page.locator("tr[data-file]", has_text="dates.csv").first.locator("button").click()
+    await at.page.locator("[data-question=dates]", has_text="В каком порядке день и месяц").wait_for(
+        timeout=SECONDS
+    )
     assert mistakes(at) == []
 
 

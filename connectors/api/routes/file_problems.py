@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any
 
 import orjson
-from fastapi import Depends
+from fastapi import Depends, Header
 from pydantic import BaseModel, Field
 from starlette.responses import StreamingResponse
 
 from connectors.api.problems import Problem
 from connectors.api.routes.params import Ports
 from streams.core.errors import QuestionsError, RefusedError
-from streams.ports.files import CONFLICT, NO_FILE_OF_ROWS, NO_ROWS, NOT_FOUND, FileFormat, FileService
+from streams.ports.files import (
+    CONFLICT,
+    LANGUAGES,
+    NO_FILE_OF_ROWS,
+    NO_ROWS,
+    NOT_FOUND,
+    FileFormat,
+    FileService,
+    text_in,
+)
 
 _STATUS = {NOT_FOUND: 404, NO_ROWS: 404, CONFLICT: 409, NO_FILE_OF_ROWS: 415}
 JSON_LINES = "application/x-ndjson"
@@ -45,13 +54,30 @@ class BrokenRecord(BaseModel):
     detail: str = Field(description="The exact error.")
 
 
+def _language_of(
+    accept_language: Annotated[str, Header(description="Of warnings and questions: `en` or `ru`.")] = "",
+) -> str:
+    wanted = (one.strip()[:2].lower() for one in accept_language.split(","))
+    return next((one for one in wanted if one in LANGUAGES), LANGUAGES[0])
+
+
+Language = Annotated[str, Depends(_language_of)]
+
+
+def questions_in(language: str, questions: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The questions with their texts in one language."""
+    return [{**one, "about": text_in(one["about"], language)} for one in questions]
+
+
 @contextmanager
-def told() -> Iterator[None]:
+def told(language: str = LANGUAGES[0]) -> Iterator[None]:
     """Turn a refusal into a problem with its text."""
     try:
         yield
     except QuestionsError as error:
-        raise Problem(409, str(error), code=error.reason, questions=error.questions) from error
+        raise Problem(
+            409, str(error), code=error.reason, questions=questions_in(language, error.questions)
+        ) from error
     except RefusedError as error:
         raise Problem(_STATUS.get(error.reason, 422), str(error), code=error.reason) from error
 

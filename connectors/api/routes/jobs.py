@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from connectors.api.problems import in_openapi
-from connectors.api.routes.file_problems import Work, told
+from connectors.api.routes.file_problems import Language, Work, told
 from streams.ports.files import AskedFile
 
 router = APIRouter(tags=["jobs"])
@@ -90,7 +90,7 @@ class JobList(BaseModel):
 
 
 @router.post("/process", summary="Label the rows of an uploaded file", responses=in_openapi(409))
-async def process(work: Work, asked: AskedFile) -> JobAnswer:
+async def process(work: Work, language: Language, asked: AskedFile) -> JobAnswer:
     """The same file with the same mapping and version is the same job, however often and under whatever name
     it is posted: its rows are labelled once. A job that was stopped continues.
 
@@ -98,7 +98,7 @@ async def process(work: Work, asked: AskedFile) -> JobAnswer:
 
     The body is JSON, also if it is sent as a form, as `curl -d` does.
     """
-    with told():
+    with told(language):
         return JobAnswer(**await work.process(asked))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import PurePath
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,14 +15,16 @@ from connectors.api.problems import in_openapi
 from connectors.api.routes.file_problems import (
     JSON_LINES,
     BrokenRecord,
+    Language,
     Work,
     file_content,
     json_lines,
+    questions_in,
     streamed,
     told,
 )
 from connectors.api.routes.multipart import MultipartForm, boundary_of
-from streams.ports.files import Encoding, ReadAs
+from streams.ports.files import Encoding, ReadAs, SourceFormat, text_in
 
 router = APIRouter(tags=["files"])
 
@@ -73,7 +75,7 @@ class UploadAnswer(BaseModel):
     name: str = Field(description="The file's name at its first upload.")
     bytes: int
     uploaded_at: datetime = Field(description="Time of its first upload.")
-    format: Literal["csv", "jsonl", "parquet", "xlsx"]
+    format: SourceFormat
     encoding: str | None = Field(description="Null for Parquet and workbooks.")
     delimiter: str | None = Field(description="For CSV; U+001F stands for a single column.")
     header: bool | None = Field(
@@ -106,7 +108,7 @@ class UploadList(BaseModel):
 
 @router.post(
     "/upload",
-    summary="Upload a file of rows: CSV, JSON lines, Parquet or an Excel workbook",
+    summary="Upload a file of rows: CSV, JSON, Parquet or an Excel workbook",
     responses=in_openapi(415),
     openapi_extra={
         "requestBody": {
@@ -124,6 +126,7 @@ class UploadList(BaseModel):
 async def upload(
     request: Request,
     work: Work,
+    language: Language,
     name: Annotated[
         str | None, Query(max_length=255, description="The file's name, if the body is its content.")
     ] = None,
@@ -138,25 +141,26 @@ async def upload(
     pieces = _pieces(request)
     if boundary is None:
         with told():
-            return UploadAnswer(**await work.upload(pieces, _name(name or "")))
+            return _answer(await work.upload(pieces, _name(name or "")), language)
     form = MultipartForm(pieces, boundary)
     content = form.file()
     # The form's headers, which have the name, come before its content.
     first = await anext(content, b"")
     with told():
-        return UploadAnswer(**await work.upload(_again(first, content), _name(name or form.name)))
+        return _answer(await work.upload(_again(first, content), _name(name or form.name)), language)
 
 
 @router.get("/uploads", summary="The files that were uploaded")
-async def uploads(work: Work) -> UploadList:
+async def uploads(work: Work, language: Language) -> UploadList:
     """Newest first."""
     with told():
-        return UploadList(uploads=[UploadAnswer(**one) for one in await work.uploads()])
+        return UploadList(uploads=[_answer(one, language) for one in await work.uploads()])
 
 
 @router.get("/uploads/{file_id}", summary="What was understood of a file", responses=in_openapi(415))
 async def shown(
     work: Work,
+    language: Language,
     file_id: FileId,
     encoding: Annotated[Encoding | None, Query(description="Use this encoding instead.")] = None,
     delimiter: Annotated[
@@ -176,7 +180,7 @@ async def shown(
         if answer:
             pairs = (one.partition(":") for one in answer)
             read_as["answers"] = {about: choice for about, _, choice in pairs}
-        return UploadAnswer(**await work.upload_shown(file_id, read_as))
+        return _answer(await work.upload_shown(file_id, read_as), language)
 
 
 @router.get(
@@ -188,6 +192,12 @@ async def shown(
 async def broken(work: Work, file_id: FileId) -> Response:
     """With the suggested mapping. Each line is like `broken` in the answer to the upload."""
     return await streamed(json_lines(work.upload_broken(file_id)), JSON_LINES)
+
+
+def _answer(found: dict[str, Any], language: str) -> UploadAnswer:
+    warnings = [text_in(one, language) for one in found.get("warnings", ())]
+    questions = questions_in(language, found.get("questions", ()))
+    return UploadAnswer(**{**found, "warnings": warnings, "questions": questions})
 
 
 async def _pieces(request: Request) -> AsyncIterator[bytes]:

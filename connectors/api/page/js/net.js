@@ -1,5 +1,7 @@
 // Requests, the session, and the one stream that all views live on.
 
+import { currentLanguage } from "./text.js";
+
 export const session = { name: null, scope: null, keys: false, csrf: null };
 
 export class Refused extends Error {
@@ -25,7 +27,7 @@ export async function get(path, parameters = {}) {
     else if (value !== null && value !== undefined && value !== "") query.set(name, value);
   }
   const text = query.toString();
-  return answered(await fetch(text ? `${path}?${text}` : path, { headers: { accept: "application/json" } }));
+  return answered(await fetch(text ? `${path}?${text}` : path, { headers: { accept: "application/json", "accept-language": currentLanguage() } }));
 }
 
 export async function send(path, body = {}, { method = "POST", headers = {}, keepalive = false } = {}) {
@@ -33,14 +35,14 @@ export async function send(path, body = {}, { method = "POST", headers = {}, kee
     await fetch(path, {
       method,
       keepalive,
-      headers: { "content-type": "application/json", "x-csrf-token": session.csrf ?? "", ...headers },
+      headers: { "content-type": "application/json", "accept-language": currentLanguage(), "x-csrf-token": session.csrf ?? "", ...headers },
       body: JSON.stringify(body),
     }),
   );
 }
 
 export async function upload(path, file) {
-  const headers = { "content-type": "application/octet-stream", "x-csrf-token": session.csrf ?? "" };
+  const headers = { "content-type": "application/octet-stream", "accept-language": currentLanguage(), "x-csrf-token": session.csrf ?? "" };
   return answered(await fetch(`${path}?name=${encodeURIComponent(file.name)}`, { method: "POST", headers, body: file }));
 }
 

@@ -57,7 +57,7 @@ export const WORDS = {
   status_promoted: ["принята", "promoted"], status_trial: ["пробная", "trial"], status_retired: ["убрана", "retired"],
   source_topic: ["строки", "rows topic"], source_table: ["таблица меток", "labels"], source_source: ["источник", "source table"], source_file: ["файл", "file"],
 
-  new_file: ["Новый файл", "A new file"], drop_file: ["Перетащите сюда файл или выберите его: CSV, JSON lines, Parquet, Excel, архив с одним файлом", "Drop a file here, or choose it: CSV, JSON lines, Parquet, Excel, an archive of one file"],
+  new_file: ["Новый файл", "A new file"], drop_file: ["Перетащите сюда файл или выберите его: CSV, TSV, JSON, Parquet, Excel, архив с одним файлом", "Drop a file here, or choose it: CSV, TSV, JSON, Parquet, Excel, an archive of one file"],
   uploading: ["Загружается: {name}", "Uploading: {name}"], uploaded: ["Загружен: {name}", "Uploaded: {name}"], known_files: ["Загруженные файлы", "Uploaded files"], file: ["Файл", "File"], open_file: ["Открыть", "Open"],
   file_facts: ["{format}, записей: {rows}, испорченных: {broken}, слишком коротких: {skipped}", "{format}, {rows} records, {broken} broken, {skipped} too short"],
   encoding: ["Кодировка", "Encoding"], delimiter: ["Разделитель", "Delimiter"], header: ["Первая строка", "First record"], tab: ["табуляция", "tab"], one_column: ["нет, одна колонка", "none, a single column"], yes_header: ["имена колонок", "names the columns"], no_header: ["данные", "is a row"],

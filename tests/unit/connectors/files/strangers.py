@@ -117,6 +117,9 @@ STRANGERS: dict[str, Stranger] = {
     "several times": Stranger(
         "zapros;opened;closed\nгде заказ;2026-01-01;2026-01-02\n".encode(), "timestamp"
     ),
+    "times of several things": Stranger(
+        "text;start_date;end_date\nгде заказ;2026-01-01;2026-01-02\n".encode(), "timestamp"
+    ),
     "no time in the time": _times(["вчера", "сегодня"], [], "timestamp", timeless=True),
     "numbers of orders as time": _times(["20240115001", "20240115002"], [], "timestamp", timeless=True),
     "digits lost": _times(["1.76985E+12"], [], "timestamp", timeless=True),
@@ -172,6 +175,13 @@ STRANGERS: dict[str, Stranger] = {
     "by position": Stranger(
         "text              user\nгде мой заказ     u1\nверните деньги    u2\n".encode(), "delimiter"
     ),
+    "pandas": Stranger(
+        _table(",body,who", [])[:-1] + "\n0,где мой заказ,7\n1,да да,8\n".encode(), "text is taken"
+    ),
+    "joined": Stranger(b"\xef\xbb\xbf" + _PLAIN + b"\xef\xbb\xbf" + _PLAIN, "cannot be read", broken=1),
+    "types": Stranger(b'"text","n"\n"String","Nullable(UInt8)"\n"a b","1"\n', "cannot be read", broken=1),
+    "delimiters at the end": Stranger(_table("text;user_id", ["1;", "2;"]), users=["1", "2"]),
+    "cases of one name": Stranger(b"Text,text\na b c,d e f\n", "'Text'"),
     # Quotes.
     "Spark": Stranger(
         'text,user_id\n"он сказал \\"да\\", и ушёл",u1\n'.encode(), texts=['он сказал "да", и ушёл']
@@ -223,6 +233,9 @@ STRANGERS: dict[str, Stranger] = {
     "read wrongly before": Stranger(
         _PLAIN.decode().encode().decode("cp1251", "replace").encode(), "wrong encoding"
     ),
+    "read as Western before": Stranger(
+        b"text,ts\n" + "где мой,2026-01-01\n".encode().decode("latin-1").encode(), "wrong encoding"
+    ),
     "question marks": Stranger(b"text,ts\n??? ??? ?????,2026-01-01\n", "lost before"),
     # JSON.
     "commas at the end": _jsonl(
@@ -242,14 +255,52 @@ STRANGERS: dict[str, Stranger] = {
         '{"text":"где мой","user_id":NaN}', '{"text":"да да","user_id":-Infinity}', users=[None, None]
     ),
     "half a surrogate": _jsonl('{"text":"где \\ud83d"}', '{"text":"да да"}', told="cannot be read", broken=1),
-    "an array": Stranger(json.dumps([{"text": one} for one in TEXTS]).encode(), refused="JSON"),
-    "pretty": Stranger(json.dumps({"text": "a b"}, indent=2).encode(), refused="JSON"),
-    "one after the other": Stranger(b'{"text":"a b"}{"text":"c d"}', refused="JSON"),
-    "in an object": Stranger(b'{"ok":"all is well","data":[{"text":"a b"}]}', refused="JSON"),
+    "an array": Stranger(json.dumps([{"text": one} for one in TEXTS]).encode(), texts=TEXTS),
+    "a pretty array": Stranger(
+        json.dumps([{"text": one, "more": [{"b": "}"}]} for one in TEXTS], indent=2).encode("utf-16"),
+        texts=TEXTS,
+    ),
+    "an array of Python": Stranger(
+        repr([{"text": one, "user_id": None} for one in TEXTS]).encode(), texts=TEXTS
+    ),
+    "pretty": Stranger(json.dumps({"text": "a bc"}, indent=2).encode(), texts=["a bc"]),
+    "one after the other": Stranger(b'{"text":"a bc"}{"text":"c de"}', texts=["a bc", "c de"]),
+    "in an object": Stranger(b'{"ok":"all is well","data":[{"text":"a bc"}]}', texts=["a bc"]),
+    "JSON of ClickHouse": Stranger(
+        json.dumps(
+            {"meta": [{"name": "text", "type": "String"}] * 9, "data": [{"text": one} for one in TEXTS]},
+            indent=1,
+        ).encode(),
+        texts=TEXTS,
+    ),
+    "two lists": Stranger(b'{"a":[{"text":"a bc"}],"b":[{"text":"c de"},{"text":"e fg"}]}', "sheet"),
+    "two lists, as answered": Stranger(
+        b'{"a":[{"text":"a bc"}],"b":[{"text":"c de"},{"text":"e fg"}]}',
+        texts=["a bc"],
+        answers={"sheet": ".a[]"},
+    ),
+    "an array that ends too early": Stranger(
+        b'[{"text":\n"a bc"},{"text":\n"c de"},\n{"text"', "cannot be read", texts=["a bc", "c de"], broken=1
+    ),
+    "a bad object of an array": Stranger(
+        b'[{"text":\n"a bc"},{"text":\nc de},{"text":"e fg"}]',
+        "cannot be read",
+        texts=["a bc", "e fg"],
+        broken=1,
+    ),
+    "a quote that is never closed": Stranger(
+        b'[{"text":"a bc},\n' + b'{"text":c},' * 200_000, refused="line 1"
+    ),
+    "brackets without end": Stranger(b"[" * 100_000, refused="nested"),
+    "names without quotes": Stranger(b'{text:"a: {b}", user_id:undefined}\n', texts=["a: {b}"], users=[None]),
+    "JSON without objects": Stranger(b'["a bc", "c de"]', refused="objects"),
+    "structures": _jsonl('{"text":"a bc","user_id":{"$oid":"7"}}', told="structures"),
     "no names in JSON": Stranger(b'["a b c",1]\n["d e f",2]\n', refused="JSON"),
     "a structure as text": _jsonl(
         '{"text":{"ru":"да"}}', '{"text":"да да"}', told="cannot be read", broken=1
     ),
+    "SQL": Stranger(b"INSERT INTO logs VALUES (1, 'a b');\n", refused="SQL"),
+    "a drawn table": Stranger("┌─text─┐\n│ a b  │\n└──────┘\n".encode(), refused="drawn"),
     "brackets of SQL": Stranger("[text];[date]\nгде мой;2026-01-01\n".encode(), texts=["где мой"]),
     # Archives and workbooks.
     "gzip": Stranger(gzip.compress(_PLAIN), texts=TEXTS),

@@ -1,0 +1,184 @@
+"""What is told and asked about a file, in English and Russian."""
+
+from __future__ import annotations
+
+from streams.ports.files import LANGUAGES, Text
+
+_TEXTS: dict[str, tuple[str, str]] = {
+    "code page": (
+        "The bytes are no UTF-8: read as {page}, in which the text looks most like Russian.",
+        "Это не UTF-8: прочитано как {page}, так текст больше всего похож на русский.",
+    ),
+    "no code page": (
+        "The bytes are no UTF-8, and no Russian text in any code page. Which encoding is it? {shown}",
+        "Это не UTF-8 и ни в одной кодировке не русский текст. Какая это кодировка? {shown}",
+    ),
+    "code pages": (
+        "The bytes are no UTF-8, and Russian text in several code pages: {shown}",
+        "Это не UTF-8, а русский текст получается в нескольких кодировках: {shown}",
+    ),
+    "comments": (
+        "{count} lines of comments are no rows: {shown}",
+        "Строки комментариев ({count}) не читаются как записи: {shown}",
+    ),
+    "delimiters": (
+        "The fields may be separated by {marks}, or each line is one text.",
+        "Поля, возможно, разделены знаком {marks}, или каждая строка — один текст.",
+    ),
+    "unusual delimiter": (
+        "Each line has the same number of wide blanks or unusual marks, so it may consist of several fields; "
+        "none of the known delimiters separates them. Is each whole line a text?",
+        "В каждой строке поровну широких пробелов или необычных знаков: возможно, это несколько полей, но "
+        "известным разделителем они не разделены. Каждая строка целиком — текст?",
+    ),
+    "escapes": (
+        r"Backslashes are read as escapes, as databases write them: \n is a line end.",
+        r"Обратная косая черта читается как у баз данных: \n — конец строки.",
+    ),
+    "header": (
+        "Does the first record name the columns? It is {shown}.",
+        "Первая запись — имена колонок? Вот она: {shown}.",
+    ),
+    "no header": (
+        "No names of columns were found: the first record, {shown}, is a row.",
+        "Имён колонок нет: первая запись, {shown}, читается как данные.",
+    ),
+    "before rows": (
+        "{count} lines before the first row are no rows: {shown}",
+        "Строки перед первой записью ({count}) не читаются как записи: {shown}",
+    ),
+    "before header": (
+        "{count} lines before the names of the columns are no rows: {shown}",
+        "Строки перед именами колонок ({count}) не читаются как записи: {shown}",
+    ),
+    "names twice": (
+        "Several columns are called {name!r}: the first is taken, the second is {second!r}.",
+        "Несколько колонок называются {name!r}: берётся первая, вторая — {second!r}.",
+    ),
+    "sheets": (
+        "Several sheets hold something. Which has the rows?",
+        "Что-то есть на нескольких листах. На каком строки?",
+    ),
+    "lists": (
+        "Several lists of the document hold objects. Which has the rows?",
+        "Объекты есть в нескольких списках документа. В каком строки?",
+    ),
+    "left out": (
+        "Left out are columns that hold structures or are damaged: {names}",
+        "Не читаются колонки, в которых структуры или повреждения: {names}",
+    ),
+    "export": (
+        "The columns have no names: taken in the order of ClickHouse's export.",
+        "У колонок нет имён: взяты в порядке выгрузки ClickHouse.",
+    ),
+    "some times": (
+        "Only {share:.0%} of the first values of {name!r} are times.",
+        "Только {share:.0%} первых значений в {name!r} — время.",
+    ),
+    "no times": (
+        "{name!r} is named like a time, and no value of it can be read as one. Where is the time of the "
+        "rows? {none!r}: they get the time of the upload.",
+        "{name!r} называется как время, но ни одно значение не читается как время. Где время строк? "
+        "{none!r}: они получат время загрузки.",
+    ),
+    "several times": (
+        "Several columns hold times: {names}. Which is the time of the rows?",
+        "Время есть в нескольких колонках: {names}. Какая из них — время строк?",
+    ),
+    "time by values": (
+        "The time is taken from {name!r}, because of its values.",
+        "Время взято из {name!r}: так выглядят значения.",
+    ),
+    "numbers as times": (
+        "The numbers in {name!r} may be times. Are they?",
+        "Числа в {name!r}, возможно, время. Это время?",
+    ),
+    "numbers": (
+        "The numbers in {name!r} could be times, and are not taken as such.",
+        "Числа в {name!r} могли бы быть временем, но так не прочитаны.",
+    ),
+    "text by values": (
+        "The text is taken from {name!r}, because of its values.",
+        "Текст взят из {name!r}: так выглядят значения.",
+    ),
+    "texts": (
+        "Which column is the text? {names} could be.",
+        "В какой колонке текст? Возможны {names}.",
+    ),
+    "dates undecided": (
+        "In which order are day and month in {name!r}, as in {value!r}? In all of it no value decides it.",
+        "В каком порядке день и месяц в {name!r}, например {value!r}? По значениям колонки не решить.",
+    ),
+    "dates contradict": (
+        "In which order are day and month in {name!r}, as in {value!r}? The values contradict each other.",
+        "В каком порядке день и месяц в {name!r}, например {value!r}? Значения противоречат друг другу.",
+    ),
+    "short years": (
+        "The years in {name!r} have two digits: {value} as {time:%Y-%m-%d}.",
+        "Годы в {name!r} из двух цифр: {value} — это {time:%Y-%m-%d}.",
+    ),
+    "excel days": (
+        "The numbers in {name!r} are read as Excel's days since 1900.",
+        "Числа в {name!r} прочитаны как дни Excel с 1900 года.",
+    ),
+    "clock": (
+        "The day is in {name!r}, and the time of day is taken from {clock!r}.",
+        "День — в {name!r}, а время суток взято из {clock!r}.",
+    ),
+    "clocks": (
+        "The day is in {name!r}, and the time of day in one of {clocks}: it is left out.",
+        "День — в {name!r}, а время суток — в одной из {clocks}: оно не взято.",
+    ),
+    "rounded": (
+        "{name!r} holds numbers that a spreadsheet has rounded: digits of them are lost.",
+        "В {name!r} числа, которые округлила таблица: часть цифр потеряна.",
+    ),
+    "fractions": (
+        "{name!r} holds whole numbers that are written as fractions: {value!r}.",
+        "В {name!r} целые числа записаны как дробные: {value!r}.",
+    ),
+    "structures": (
+        "{name!r} holds structures: they are kept as JSON.",
+        "В {name!r} структуры: они сохраняются как JSON.",
+    ),
+    "mojibake": (
+        "The texts were read in a wrong encoding before: {value!r}.",
+        "Тексты раньше уже прочитали не в той кодировке: {value!r}.",
+    ),
+    "letters lost": (
+        "The letters of the texts were lost before: {value!r}.",
+        "Буквы в текстах потеряны ещё раньше: {value!r}.",
+    ),
+    "times": (
+        "{count} rows have a time before 2000 or in the future.",
+        "Строки ({count}) со временем до 2000 года или в будущем.",
+    ),
+    "nulls": (
+        "{count} values such as NULL or NaN are read as no value.",
+        "Значения вроде NULL и NaN ({count}) прочитаны как пустые.",
+    ),
+    "replaced": (
+        "{count} texts hold U+FFFD: letters of them were lost before, or are no {encoding}.",
+        "В текстах ({count}) есть U+FFFD: буквы потеряны раньше, или это не {encoding}.",
+    ),
+    "skipped": (
+        "{count} of {rows} rows have too little text to label.",
+        "В {count} из {rows} строк слишком мало текста для разметки.",
+    ),
+    "broken": (
+        "{count} of {rows} records cannot be read: see `broken`.",
+        "{count} из {rows} записей не читаются: см. `broken`.",
+    ),
+    "total": (
+        "The last row looks like a total: {value!r}.",
+        "Последняя строка похожа на итог: {value!r}.",
+    ),
+}
+
+
+def text(code: str, **values: object) -> Text:
+    """A text in each language."""
+    return {
+        language: template.format(**values)
+        for language, template in zip(LANGUAGES, _TEXTS[code], strict=True)
+    }

@@ -65,8 +65,8 @@ class PageOperations:
         found = await compare(await self._found(), a, b, _MOST_CHANGED)
         return {**asdict(found), "agreement": found.agreement}
 
-    async def promote(self, version: str) -> dict[str, Any]:
-        return await promote(await self._found(), version)
+    async def promote(self, version: str, *, force: bool = False) -> dict[str, Any]:
+        return await promote(await self._found(), version, force=force)
 
     async def retire(self, version: str) -> dict[str, Any]:
         return await retire(await self._found(), version)

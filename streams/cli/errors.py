@@ -10,10 +10,11 @@ from pathlib import Path
 import structlog
 
 from streams.cli.common import console
-from streams.core.errors import ConfigurationError, LabelstreamError, ReaderGoneError
+from streams.core.errors import ConfigurationError, GateError, LabelstreamError, ReaderGoneError
 from streams.observability.watchdog import EXIT_CODE, StalledError
 
 DEBUG = "--debug"
+REFUSED = 3  # the exit code of what a gate refuses
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -41,6 +42,8 @@ def guarded(command: Callable[[], object], *, debug: bool) -> int:
         fix = error.fix if isinstance(error, ConfigurationError) else ""
         if fix:
             console.print(f"  {fix}", markup=False, highlight=False)
+        if isinstance(error, GateError):
+            return REFUSED
         return EXIT_CODE if isinstance(error, StalledError) else 1
     return 0
 

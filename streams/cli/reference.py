@@ -40,8 +40,8 @@ def cli_page() -> str:
         "Settings come from the environment and `.env`, see [settings](settings.md). Every command that",
         "reports takes `--json`: one JSON object, last on stdout. What is shown while one waits goes to",
         "stderr, and only to a terminal. Exit codes: 0, 1 for an error (one line, with the setting's name),",
-        "2 for a command that is not understood, 75 for a role that made no progress, 130 for Ctrl-C.",
-        "`--debug`, anywhere, shows the traceback of an error.",
+        "2 for a command that is not understood, 3 for what a gate refuses, 75 for a role that made no",
+        "progress, 130 for Ctrl-C. `--debug`, anywhere, shows the traceback of an error.",
     ]
     for words, command in commands():
         lines += ["", f"## {' '.join((NAME, *words))}", "", "```text", *_help(words, command), "```"]

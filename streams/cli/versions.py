@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import getpass
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -11,6 +13,7 @@ import typer
 
 from streams.cli.common import Json, examples, print_json, read_settings
 from streams.cli.progress import working
+from streams.core.errors import GateError
 
 versions_app = typer.Typer(no_args_is_help=True, help="Label versions: which one is a row's current label.")
 
@@ -52,12 +55,39 @@ def versions_show(version: Version, as_json: Json = False) -> None:
         typer.echo(f"  {domain['name']:24} {domain['title']}")
 
 
-@versions_app.command("promote", epilog=examples("labelstream versions promote mistral.1f0c2a9b"))
-def versions_promote(version: Version, as_json: Json = False) -> None:
-    """Make it the current version of every row that has it, at once. Promote the former one to go back."""
+@versions_app.command(
+    "promote",
+    epilog=examples(
+        "labelstream versions promote mistral.1f0c2a9b",
+        "labelstream versions promote mistral.1f0c2a9b --force",
+    ),
+)
+def versions_promote(
+    version: Version,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also if the gate refuses it; noted in the audit log.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Make it the current version of every row that has it, at once. Promote the former one to go back.
+
+    It is first compared with the current version on the rows that people labelled. If it is worse there, or
+    the rows are too few to tell, it is refused with exit code 3.
+    """
     from streams.versions.commands import promote
 
-    _tell(_run(lambda settings: promote(settings, version)), as_json)
+    try:
+        found = _run(lambda settings: promote(settings, version, force=force, audited_as=_who()))
+    except GateError as error:
+        if as_json:
+            print_json({"version": version, "promoted": False, "verdict": error.verdict})
+        raise
+    if as_json:
+        print_json({**found, "promoted": True})
+        return
+    if text := found["verdict"]["text"]:
+        typer.echo(text, err=found["verdict"]["answer"] is None)
+    _tell(found, as_json)
 
 
 @versions_app.command("retire", epilog=examples("labelstream versions retire mistral.1f0c2a9b"))
@@ -94,6 +124,12 @@ def versions_diff(
     from streams.cli.version_diff import show_diff
 
     show_diff(found)
+
+
+def _who() -> str:
+    with contextlib.suppress(OSError, KeyError):  # no name for the user id, as in a container
+        return getpass.getuser()
+    return "local"
 
 
 def _run(work: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:

@@ -10,7 +10,8 @@
     ├── PermanentError            the same thing will never work; the message becomes a dead letter
     │   ├── UndecodableError      bytes that are not a message
     │   ├── RefusedError          a dependency refuses this very request (400, type mismatch)
-    │   │   └── QuestionsError    somebody has to answer questions about it first
+    │   │   ├── QuestionsError    somebody has to answer questions about it first
+    │   │   └── GateError         what was measured speaks against it; it can be forced
     │   └── AnswerError           the model's answer cannot be used
     ├── ReaderGoneError           whoever read our output has closed it: nothing is left to do
     └── ConfigurationError        nobody's message is at fault: a person must change a setting
@@ -89,6 +90,16 @@ class QuestionsError(RefusedError):
     def __init__(self, message: str, questions: list[dict[str, object]]) -> None:
         super().__init__(message)
         self.questions = questions
+
+
+class GateError(RefusedError):
+    """A gate refuses. ``verdict``: what it measured, for JSON."""
+
+    reason = "refused-by-gate"
+
+    def __init__(self, message: str, verdict: dict[str, object]) -> None:
+        super().__init__(message)
+        self.verdict = verdict
 
 
 # The reason of a RefusedError that a shorter text might not meet.

@@ -173,6 +173,12 @@ class Settings(BaseSettings):
     label_version: Annotated[str, StringConstraints(pattern=r"^[\w.:@+-]{1,100}$")] | None = Field(
         default=None, description="Name of the label version. Unset: made from model, prompt and taxonomy."
     )
+    promote_margin: float = Field(
+        default=0.03,
+        gt=0,
+        lt=1,
+        description="The loss of accuracy with which a label version may still be promoted.",
+    )
 
     # --- The service ---
     fetch_interval_hours: float = Field(default=6.0, gt=0, description="How often the fetcher exports.")

@@ -61,8 +61,8 @@ class Operations(Protocol):
     async def diff(self, a: str, b: str) -> dict[str, Any]:
         """One version compared with another."""
 
-    async def promote(self, version: str) -> dict[str, Any]:
-        """Make it the current one."""
+    async def promote(self, version: str, *, force: bool = False) -> dict[str, Any]:
+        """Make it the current one. Raises GateError if the gold rows speak against it, unless ``force``."""
 
     async def retire(self, version: str) -> dict[str, Any]:
         """No longer show it."""

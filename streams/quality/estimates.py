@@ -20,7 +20,7 @@ TWO_SIDED = NormalDist().inv_cdf(0.975)
 ONE_SIDED = NormalDist().inv_cdf(0.95)
 # Kish's variance counts as much as so many rows of the rarer kind: intervals of small draws with unequal
 # weights hold the truth as often as they say, in simulations.
-_KISH_ROWS = 8
+KISH_ROWS = 8
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -121,7 +121,7 @@ def running_shares(flags: Flags, weight: Floats, z: float) -> tuple[Floats, Floa
     residual = (weight**2 * ones).cumsum() * (1 - 2 * value) + value**2 * squares
     rarer = np.minimum(right, count - right)
     plain = value * (1 - value)
-    mixed = (rarer * residual + _KISH_ROWS * plain * squares) / (rarer + _KISH_ROWS)
+    mixed = (rarer * residual + KISH_ROWS * plain * squares) / (rarer + KISH_ROWS)
     kish = total**2 / squares
     effective = np.where(rarer > 0, plain * total**2 / np.where(rarer > 0, mixed, 1.0), kish)
     return value, *wilson(value, effective, z), effective

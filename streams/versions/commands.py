@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.queries.audit_log import write_audit
 from connectors.clickhouse.queries.label_versions import (
     LabelVersion,
     list_versions,
@@ -15,8 +16,10 @@ from connectors.clickhouse.queries.label_versions import (
     version_history,
 )
 from connectors.clickhouse.queries.version_diff import Diff, diff_versions
-from streams.core.errors import LabelstreamError
+from streams.core.errors import GateError, LabelstreamError
 from streams.core.settings import Settings
+from streams.ports.audit import AuditEntry
+from streams.quality.gate import examine
 from streams.versions.registry import read_versions
 
 
@@ -56,15 +59,38 @@ async def version_shown(settings: Settings, version: str) -> dict[str, Any]:
     }
 
 
-async def promote(settings: Settings, version: str) -> dict[str, Any]:
-    """Make ``version`` the current one.
+async def promote(
+    settings: Settings, version: str, *, force: bool = False, audited_as: str | None = None
+) -> dict[str, Any]:
+    """Make ``version`` the current one, if the gate lets it pass.
+
+    ``force``: also if it does not. ``audited_as``: the name under which that is written to the audit log
+    here; None if the caller does it. Returns the state with the gate's `verdict`; its `text` says what was
+    found.
 
     Raises:
+        GateError: the gold rows speak against it, or are too few.
         RefusedError: there is no such version.
     """
     async with ClickHouseClient.from_settings(settings) as client:
+        passage = await examine(client, settings, version)
+        if not passage.passes and not force:
+            raise GateError(passage.text, passage.as_dict())
+        if not passage.passes and audited_as is not None:
+            entry = AuditEntry(
+                at=datetime.now(UTC),
+                who=audited_as,
+                action="version-promote",
+                target=version,
+                detail=f"forced: {passage.text}",
+            )
+            await write_audit(client, settings, [entry])
         await promote_version(client, settings, version)
-        return await _state(client, settings, version)
+        return {
+            **await _state(client, settings, version),
+            "verdict": passage.as_dict(),
+            "forced": not passage.passes,
+        }
 
 
 async def retire(settings: Settings, version: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from starlette.responses import StreamingResponse
 
 from connectors.api.problems import Problem
 from connectors.api.routes.params import Ports
-from streams.core.errors import QuestionsError, RefusedError
+from streams.core.errors import GateError, QuestionsError, RefusedError
 from streams.ports.files import (
     CONFLICT,
     LANGUAGES,
@@ -78,6 +78,8 @@ def told(language: str = LANGUAGES[0]) -> Iterator[None]:
         raise Problem(
             409, str(error), code=error.reason, questions=questions_in(language, error.questions)
         ) from error
+    except GateError as error:
+        raise Problem(409, str(error), code=error.reason, verdict=error.verdict) from error
     except RefusedError as error:
         raise Problem(_STATUS.get(error.reason, 422), str(error), code=error.reason) from error
 

@@ -37,6 +37,12 @@ class VersionAsked(BaseModel):
     version: Name
 
 
+class PromotionAsked(VersionAsked):
+    """A label version; ``force``: also if the gate refuses it."""
+
+    force: bool = False
+
+
 @router.get("/letters")
 async def letters(
     page: Page,
@@ -94,10 +100,12 @@ async def diff(
 
 
 @router.post("/versions/promote")
-async def promote(asked: VersionAsked, act: Acting) -> dict[str, Any]:
-    """Make it the current version of every row that has it."""
-    async with act.audited("version-promote", asked.version):
-        return await act.page.operations.promote(asked.version)
+async def promote(asked: PromotionAsked, act: Acting) -> dict[str, Any]:
+    """Make it the current version of every row that has it. 409 with the `verdict` if the gate refuses it."""
+    async with act.audited("version-promote", asked.version) as done:
+        found = await act.page.operations.promote(asked.version, force=asked.force)
+        done.detail = ("forced: " if found["forced"] else "") + found["verdict"]["text"]
+    return found
 
 
 @router.post("/versions/retire")

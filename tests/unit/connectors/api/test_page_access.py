@@ -12,7 +12,7 @@ from connectors.api.app import Options, create_app
 from connectors.api.routes.page_files import page_files
 from connectors.api.services import Services
 from streams.core.api_keys import parse_keys
-from streams.core.errors import RefusedError, UnavailableError
+from streams.core.errors import GateError, RefusedError, UnavailableError
 from streams.ports.audit import AuditEntry
 from streams.ports.page import PagePorts
 from tests.unit.connectors.api.fakes import Fakes, client_of
@@ -117,6 +117,12 @@ class Behind:
             raise self.error
         return {"id": job}
 
+    async def promote(self, version: str, *, force: bool = False) -> dict[str, Any]:
+        if not force:
+            raise GateError("undecided: label 7 more rows", {"answer": "undecided", "more": 7})
+        self.done.append((version, "forced"))
+        return {"version": version, "forced": True, "verdict": {"text": "undecided: label 7 more rows"}}
+
     async def note(self, entry: AuditEntry) -> None:
         self.noted.append(entry)
 
@@ -188,3 +194,21 @@ async def test_what_fails_is_noted_with_its_reason(error: Exception, status: int
         answer = await client.post("/page/replays/steer", json=PAUSE, headers={"X-CSRF-Token": token})
     assert answer.status_code == status
     assert [one.result for one in behind.noted] == [result]
+
+
+async def test_a_promotion_that_the_gate_refuses_is_a_conflict_and_is_forced_on_record() -> None:
+    behind = Behind()
+    async with page_client(behind) as client:
+        token = {"X-CSRF-Token": (await client.get("/session")).json()["csrf"]}
+        refused = await client.post("/page/versions/promote", json={"version": "v2"}, headers=token)
+        assert refused.status_code == 409
+        told = refused.json()
+        assert (told["code"], told["verdict"]) == ("refused-by-gate", {"answer": "undecided", "more": 7})
+        assert told["detail"] == "undecided: label 7 more rows"
+        forced = {"version": "v2", "force": True}
+        assert (await client.post("/page/versions/promote", json=forced, headers=token)).status_code == 200
+    assert behind.done == [("v2", "forced")]
+    assert [(one.target, one.result, one.detail) for one in behind.noted] == [
+        ("v2", "refused-by-gate", ""),
+        ("v2", "done", "forced: undecided: label 7 more rows"),
+    ]

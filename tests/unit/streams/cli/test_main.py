@@ -19,7 +19,7 @@ from rich.console import Console
 from streams.cli.errors import guarded, hoisted, logged
 from streams.cli.progress import working
 from streams.cli.reference import cli_page, commands, examples_of
-from streams.core.errors import ConfigurationError, UnavailableError
+from streams.core.errors import ConfigurationError, GateError, UnavailableError
 from streams.observability.watchdog import StalledError
 from tests import fork_server
 from tests.waiting import PATIENCE
@@ -85,6 +85,7 @@ def fail(error: Exception) -> Any:
         (ConfigurationError("no such thing", fix="do that"), 1, ["no such thing", "do that"]),
         (UnavailableError("Kafka does not answer", setting="X"), 1, ["Kafka does not answer"]),
         (StalledError("stands still"), 75, ["stands still"]),
+        (GateError("worse by 5 points", {"answer": "worse"}), 3, ["worse by 5 points"]),
         (ValueError("a\nbug"), 1, ["unexpected ValueError", "test_main.py", "a bug", "--debug"]),
     ],
 )

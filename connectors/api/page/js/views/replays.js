@@ -65,9 +65,15 @@ export function replays(app) {
 
   async function change(verb, version) {
     if (!(await confirmed(t(`${verb}_sure`, { version }), t("yes"), t("no")))) return;
-    const done = await app.trying(() => app.send(`/page/versions/${verb}`, { version }));
+    let reason = "";
+    const refused = (error) => { if (error.code === "refused-by-gate") reason = error.message; };
+    let done = await app.trying(() => app.send(`/page/versions/${verb}`, { version }), refused);
+    if (done === null && reason && (await confirmed(t("force_sure", { version, reason }), t("force"), t("no")))) {
+      done = await app.trying(() => app.send("/page/versions/promote", { version, force: true }));
+    }
     if (done === null) return;
-    app.toast(t("promoted", { version: done.current ?? "–" }));
+    const found = done.verdict?.text;
+    app.toast(t("promoted", { version: done.current ?? "–" }) + (found ? ` (${found})` : ""));
     loadVersions();
   }
 

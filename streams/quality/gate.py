@@ -1,0 +1,154 @@
+"""The gate before a promotion: the gold rows decide whether a version may become the current one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.queries.label_versions import (
+    PROMOTED,
+    list_versions,
+    version_history,
+)
+from connectors.clickhouse.queries.review import gold_labels, labels_under
+from streams.core.settings import Settings
+from streams.quality.comparison import Pair, Verdict, compare
+
+# With fewer drawn rows, those that were not drawn are compared too.
+_ENOUGH_DRAWN = 100
+_ABSENT_SHOWN = 3
+
+
+class JudgedRow(NamedTuple):
+    """A row that people judged.
+
+    ``label``: None: no label of the taxonomy fits. ``probability``: with which it was drawn, 0..1; None if it
+    was not drawn at random.
+    """
+
+    row_id: str
+    created_at: datetime
+    label: str | None
+    probability: float | None = None
+
+
+@dataclass(frozen=True)
+class Passage:
+    """Whether a version may be promoted.
+
+    ``current``: the version that it is compared with. ``verdict``: None if nothing was compared. ``drawn``:
+    whether all compared rows were drawn at random. ``missing``: gold rows that lack a label of one of both.
+    ``text``: the result for a person.
+    """
+
+    version: str
+    current: str | None
+    passes: bool
+    text: str
+    verdict: Verdict | None = None
+    drawn: bool = False
+    missing: int = 0
+
+    @property
+    def warned(self) -> bool:
+        """Whether ``text`` is a warning, and no result of a comparison."""
+        return self.passes and self.verdict is None and self.text != ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; `answer` is null if nothing was compared."""
+        found = {"answer": None, **(asdict(self.verdict) if self.verdict else {})}
+        return {
+            **found,
+            "compared_with": self.current,
+            "passes": self.passes,
+            "drawn": self.drawn,
+            "missing": self.missing,
+            "text": self.text,
+        }
+
+
+async def examine(client: ClickHouseClient, settings: Settings, version: str) -> Passage:
+    """Compare ``version`` with the current one on the gold rows.
+
+    A version that was current before passes: to go back needs no proof.
+
+    Raises:
+        RefusedError: there is no such version.
+        UnavailableError, ConfigurationError: as the client.
+    """
+    history = await version_history(client, settings, version)
+    known = await list_versions(client, settings)
+    current = next((one.version for one in known if one.current), None)
+    if current is None or any(one.status == PROMOTED for one in history):
+        return Passage(version, current, True, "")
+    gold = [JudgedRow(one.row_id, one.created_at, one.label) async for one in gold_labels(client, settings)]
+    if not gold:
+        return Passage(
+            version, current, True, f"no person has labelled rows yet, so {version} was not compared"
+        )
+    ids = sorted({one.row_id for one in gold})
+    now = await labels_under(client, settings, current, ids)
+    then = await labels_under(client, settings, version, ids)
+    return decide(version, current, gold, now, then, settings.promote_margin)
+
+
+Labels = dict[str, dict[datetime, str]]
+
+
+def decide(
+    version: str, current: str, gold: Sequence[JudgedRow], now: Labels, then: Labels, margin: float
+) -> Passage:
+    """The gate's decision. ``now``, ``then``: labels of the current version and of the candidate, by row."""
+    found = [
+        (one, before, after)
+        for one in gold
+        if (before := now.get(one.row_id, {}).get(one.created_at)) is not None
+        and (after := then.get(one.row_id, {}).get(one.created_at)) is not None
+    ]
+    missing = len(gold) - len(found)
+    drawn = [one for one in found if one[0].probability]
+    alone = len(drawn) >= _ENOUGH_DRAWN or len(drawn) == len(found) > 0
+    # Rows of unlike origin have no common weights.
+    pairs = (
+        [Pair(one.label, before, after, 1 / (one.probability or 1)) for one, before, after in drawn]
+        if alone
+        else [Pair(one.label, before, after) for one, before, after in found]
+    )
+    verdict = compare(pairs, margin)
+    text = _told(version, current, verdict, missing)
+    if pairs and not alone:
+        text += (
+            ". These rows were not drawn at random: if they were reviewed because the current version was "
+            "unsure of them, it looks worse here than it is"
+        )
+    passes = verdict.answer in ("better", "not worse")
+    return Passage(version, current, passes, text, verdict, alone, missing)
+
+
+def _told(version: str, current: str, found: Verdict, missing: int) -> str:
+    if not found.rows:
+        return (
+            f"undecided: none of {missing} gold rows has a label of both {current} and {version}: label them "
+            f"first, with `labelstream replay --from-table --version {version}`"
+        )
+    seen = (
+        f"on {found.rows} gold rows {version} is right for {found.accuracy_candidate:.3f}, {current} for "
+        f"{found.accuracy_current:.3f}; the difference is {found.difference:+.3f} "
+        f"({found.low:+.3f} to {found.high:+.3f})"
+    )
+    if found.answer == "better":
+        return f"better: {seen}"
+    if found.answer == "not worse":
+        return f"not worse than {found.margin:g}: {seen}"
+    if found.labels:
+        lost = ", ".join(
+            f"{one.label} ({one.lost} rows lost, {one.won} won)" for one in found.labels[:_ABSENT_SHOWN]
+        )
+        return f"worse for the label {lost}: {seen}. Mend the prompt or the taxonomy and make a new version"
+    if found.answer == "worse":
+        return f"worse: {seen}. Mend the prompt or the taxonomy and make a new version"
+    rest = f", or label the {missing} others under both versions" if missing else ""
+    return f"undecided: {seen}. Label {found.more} more rows by hand{rest}, and ask again"

@@ -1,0 +1,73 @@
+"""The gate's decision: which rows are compared, and what is said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from streams.quality.gate import JudgedRow, Labels, Passage, decide
+
+AT = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def passage(gold: Sequence[JudgedRow], now: Sequence[str | None], then: Sequence[str | None]) -> Passage:
+    """The decision over ``gold`` with these labels of the current version and of the candidate."""
+
+    def labels(given: Sequence[str | None]) -> Labels:
+        return {one.row_id: {one.created_at: name} for one, name in zip(gold, given, strict=True) if name}
+
+    return decide("v2", "v1", gold, labels(now), labels(then), 0.03)
+
+
+def rows(count: int, probability: float | None = None, label: str | None = "a") -> list[JudgedRow]:
+    return [JudgedRow(f"{label}-{probability}-{n}", AT, label, probability) for n in range(count)]
+
+
+def test_drawn_rows_are_compared_alone_when_there_are_enough() -> None:
+    # Of the reviewed ones the candidate has all right, of the drawn ones none.
+    gold = rows(120, 0.01) + rows(200)
+    found = passage(gold, ["a"] * 120 + ["b"] * 200, ["b"] * 120 + ["a"] * 200)
+    assert found.verdict is not None
+    assert (found.verdict.answer, found.verdict.rows, found.drawn) == ("worse", 120, True)
+    assert "not drawn" not in found.text
+
+
+def test_few_drawn_rows_are_compared_with_the_others_and_that_is_said() -> None:
+    gold = rows(20, 0.01) + rows(200)
+    found = passage(gold, ["a"] * 20 + ["b"] * 200, ["a"] * 20 + ["a"] * 200)
+    assert found.verdict is not None
+    assert (found.verdict.answer, found.verdict.rows, found.drawn) == ("better", 220, False)
+    assert "were not drawn at random" in found.text
+
+
+def test_a_drawn_row_counts_by_its_probability() -> None:
+    gold = rows(100, 0.5) + rows(100, 0.01)
+    found = passage(gold, ["b"] * 50 + ["a"] * 150, ["a"] * 200)
+    assert found.verdict is not None
+    assert found.verdict.difference == pytest.approx(50 * 2 / (100 * 2 + 100 * 100))
+
+
+def test_a_row_counts_only_with_both_labels_of_its_own_time() -> None:
+    gold = [*rows(300), JudgedRow("late", AT + timedelta(days=1), "a")]
+    now, then = (["a"] * 301, ["a"] * 250 + [None] * 51)
+    found = passage(gold, now, then)
+    assert found.verdict is not None
+    assert (found.verdict.rows, found.missing, found.passes) == (250, 51, True)
+
+
+def test_gold_rows_that_the_candidate_never_saw_are_no_reason_to_pass() -> None:
+    found = passage(rows(30), ["a"] * 30, [None] * 30)
+    assert (found.passes, found.missing) == (False, 30)
+    assert "labelstream replay --from-table --version v2" in found.text
+
+
+def test_the_text_says_what_to_do() -> None:
+    undecided = passage(rows(100), ["a"] * 100, ["a"] * 100)
+    assert undecided.verdict is not None
+    assert f"Label {undecided.verdict.more} more rows" in undecided.text
+    rare = rows(400) + rows(40, label="rare")
+    worse = passage(rare, ["a"] * 400 + ["rare"] * 40, ["a"] * 400 + ["a"] * 20 + ["rare"] * 20)
+    assert "worse for the label rare (20 rows lost, 0 won)" in worse.text
+    assert worse.as_dict()["labels"][0]["label"] == "rare"

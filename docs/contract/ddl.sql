@@ -15,6 +15,8 @@ CREATE TABLE IF NOT EXISTS `esk`.`logs_labeled` (
     `model` LowCardinality(String) COMMENT 'The labelling model\'s name.',
     `labeled_at` DateTime64(6, 'UTC') COMMENT 'When the label was decided, UTC.',
     `cached` Bool COMMENT 'Taken from an equal text\'s answer, without a call.',
+    `drawn_by` LowCardinality(Nullable(String)) COMMENT 'Only on labels of people: the queue that the row came from, `audit`, `unsure`, `search` or `disagreements`.',
+    `draw_probability` Nullable(Float64) COMMENT 'Only on labels of people: the probability with which the row was drawn, null where it was not drawn at random.',
     `_topic` LowCardinality(String) COMMENT 'Kafka topic that it was stored from',
     `_topic_id` UUID COMMENT 'that topic\'s incarnation',
     `_partition` Int32 COMMENT 'its partition there',
@@ -126,6 +128,19 @@ CREATE TABLE IF NOT EXISTS `esk`.`audit_log` (
     `detail` String COMMENT 'What else a person may want to know, such as the label.'
 ) ENGINE = MergeTree
 ORDER BY at;
+
+CREATE TABLE IF NOT EXISTS `esk`.`review_answers` (
+    `row_id` String COMMENT 'The row.',
+    `created_at` DateTime64(6, 'UTC') COMMENT 'The row\'s time, UTC.',
+    `text` String COMMENT 'The row\'s text.',
+    `source_domain` LowCardinality(Nullable(String)) COMMENT 'The domain that the source table itself had noted.',
+    `answer` LowCardinality(String) COMMENT '`not-sure`; `no-label`, where no label of the taxonomy fits; `taken-back`, where the answer before it no longer stands.',
+    `who` LowCardinality(String) COMMENT 'Name of the reviewer\'s API key; `local` where none is asked for.',
+    `answered_at` DateTime64(6, 'UTC') COMMENT 'When, UTC. Of several answers of one person the last counts.',
+    `drawn_by` LowCardinality(Nullable(String)) COMMENT 'The queue that the row came from, as in `logs_labeled`.',
+    `draw_probability` Nullable(Float64) COMMENT 'The probability with which the row was drawn, null where it was not drawn at random.'
+) ENGINE = MergeTree
+ORDER BY (created_at, row_id);
 
 CREATE TABLE IF NOT EXISTS `esk`.`schema_migrations` (
     `version` UInt32 COMMENT 'the schema version that the migration leads to; 0.1.0 wrote version 1',

@@ -114,6 +114,25 @@ class Labeled(Row):
     cached: bool = Field(default=False, description="Taken from an equal text's answer, without a call.")
 
 
+class HumanLabel(Labeled):
+    """A label that a person gave. It is published and stored among the others; a reader of `Labeled` need not
+    know it.
+    """
+
+    schema_version: ClassVar[str] = "1.1"
+
+    drawn_by: Annotated[str | None, Column("LowCardinality(Nullable(String))")] = Field(
+        default=None,
+        description="Only on labels of people: the queue that the row came from, `audit`, `unsure`, `search` "
+        "or `disagreements`.",
+    )
+    draw_probability: Annotated[float, Field(gt=0.0, le=1.0)] | None = Field(
+        default=None,
+        description="Only on labels of people: the probability with which the row was drawn, null where it "
+        "was not drawn at random.",
+    )
+
+
 class RejectedVariant(Part):
     """A variant that the checks refused, and why."""
 

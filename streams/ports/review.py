@@ -5,10 +5,70 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Annotated, Literal, Protocol
 
-from streams.core.messages import Labeled
+from pydantic import BaseModel, ConfigDict, Field
+
+from streams.core.messages import Column, Confidence, Labeled, Moment
 from streams.ports.lookups import Place
+
+# The queues, and as `drawn_by` of an answer the queue that it came from.
+AUDIT, UNSURE, DISAGREEMENTS = "audit", "unsure", "disagreements"
+# Answers.
+LABEL, NOT_SURE, NO_LABEL = "label", "not-sure", "no-label"
+TAKEN_BACK = "taken-back"
+
+
+class ReviewAnswer(BaseModel):
+    """An answer of a reviewer that is no label, as ``review_answers`` stores it. Labels are in
+    ``logs_labeled``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    row_id: str = Field(description="The row.")
+    created_at: Moment = Field(description="The row's time, UTC.")
+    text: str = Field(description="The row's text.")
+    source_domain: Annotated[str | None, Column("LowCardinality(Nullable(String))")] = Field(
+        default=None, description="The domain that the source table itself had noted."
+    )
+    answer: Annotated[str, Column("LowCardinality(String)")] = Field(
+        description="`not-sure`; `no-label`, where no label of the taxonomy fits; `taken-back`, where the "
+        "answer before it no longer stands."
+    )
+    who: Annotated[str, Column("LowCardinality(String)")] = Field(
+        description="Name of the reviewer's API key; `local` where none is asked for."
+    )
+    answered_at: Moment = Field(description="When, UTC. Of several answers of one person the last counts.")
+    drawn_by: Annotated[str | None, Column("LowCardinality(Nullable(String))")] = Field(
+        default=None, description="The queue that the row came from, as in `logs_labeled`."
+    )
+    draw_probability: Confidence | None = Field(
+        default=None,
+        description="The probability with which the row was drawn, null where it was not drawn at random.",
+    )
+
+
+@dataclass(frozen=True)
+class HumanAnswer:
+    """One person's answer about a row. Answers that were taken back are none.
+
+    ``label``: where ``answer`` is `label`. ``drawn_by``: `audit`, `unsure`, `search`, `disagreements`; None
+    for labels before there were queues, and for imported ones. An answer by `disagreements` settles what
+    others answered differently, and is beside an answer of the same person by `audit`. ``draw_probability``:
+    of the row, between 0 and 1; None where it was not drawn at random.
+    """
+
+    row_id: str
+    created_at: datetime
+    text: str
+    source_domain: str | None
+    answer: Literal["label", "not-sure", "no-label"]
+    label: str | None
+    who: str
+    answered_at: datetime
+    drawn_by: str | None
+    draw_probability: float | None
 
 
 @dataclass(frozen=True)
@@ -21,6 +81,8 @@ class GoldLabel:
     label: str
     labeled_by: str
     labeled_at: datetime
+    drawn_by: str | None = None
+    draw_probability: float | None = None
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,13 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.queries.gold import gold_labels
 from connectors.clickhouse.queries.label_versions import (
     PROMOTED,
     list_versions,
     version_history,
 )
-from connectors.clickhouse.queries.review import gold_labels, labels_under
+from connectors.clickhouse.queries.review import labels_under
 from streams.core.settings import Settings
 from streams.quality.comparison import Pair, Verdict, compare
 

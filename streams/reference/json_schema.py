@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
+from inspect import cleandoc
 from typing import Any
 
 from streams.core.codec import (
@@ -23,7 +24,7 @@ from streams.core.codec import (
     encode_dead_letter,
 )
 from streams.core.context import TRACEPARENT
-from streams.core.messages import MESSAGES, DeadLetter, Labeled, Row
+from streams.core.messages import MESSAGES, DeadLetter, HumanLabel, Labeled, Row
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -35,6 +36,10 @@ def json_schemas() -> dict[str, dict[str, Any]]:
     newer schema accepts older messages that a topic still holds.
     """
     return {kind.message_type: _schema_of(kind) for kind in MESSAGES}
+
+
+# The labels of people are among the others, with more fields.
+_WIDEST: dict[type[Row], type[Row]] = {Labeled: HumanLabel}
 
 
 def headers_schema(message_type: str) -> dict[str, Any]:
@@ -88,8 +93,9 @@ def headers_schema(message_type: str) -> dict[str, Any]:
 
 
 def _schema_of(kind: type[Row]) -> dict[str, Any]:
-    made = kind.model_json_schema(mode="serialization")
-    made["description"] = _plain(made.get("description", ""))
+    widest = _WIDEST.get(kind, kind)
+    made = widest.model_json_schema(mode="serialization")
+    made |= {"title": kind.__name__, "description": _plain(cleandoc(kind.__doc__ or ""))}
     for nested in made.get("$defs", {}).values():
         nested["description"] = _plain(nested.get("description", ""))
     for field in _fields_in(made):
@@ -97,8 +103,8 @@ def _schema_of(kind: type[Row]) -> dict[str, Any]:
         field.pop("default", None)
     return {
         "$schema": DIALECT,
-        "$id": f"urn:labelstream:message:{kind.message_type}:{kind.schema_version}",
-        "x-schema-version": kind.schema_version,
+        "$id": f"urn:labelstream:message:{kind.message_type}:{widest.schema_version}",
+        "x-schema-version": widest.schema_version,
     } | made
 
 

@@ -15,19 +15,19 @@ from typing import NamedTuple
 import structlog
 
 from agents.taxonomy import Taxonomy, load_taxonomy
+from connectors.clickhouse.queries.gold import gold_labels
 from connectors.clickhouse.queries.review import (
     current_of,
     frequent_labels,
-    gold_labels,
     least_sure,
     review_counts,
 )
 from streams.core.errors import RefusedError
 from streams.core.label_version import HUMAN, UNDONE
-from streams.core.messages import Labeled
+from streams.core.messages import HumanLabel, Labeled
 from streams.core.settings import Settings
 from streams.ports.lookups import Place
-from streams.ports.review import Choice, GoldLabel, ReviewCounts
+from streams.ports.review import UNSURE, Choice, GoldLabel, ReviewCounts
 from streams.review.leases import decision_message, lease_message, row_key
 from streams.review.topic import _Wire
 from streams.runtime.local_stack import with_local_stack
@@ -111,8 +111,9 @@ class ReviewQueue:
         if not wire.reviews.holds(row_key(place), owner, time.time()) or self._said(owner, place):
             raise RefusedError("the row is not yours, or no longer", reason="conflict")
         was = own.was if own is not None else await self._current(place)
-        message = was.model_copy(
-            update={
+        message = HumanLabel.model_validate(
+            was.__dict__
+            | {
                 "label": label,
                 "confidence": None,
                 "alternatives": [],
@@ -120,6 +121,7 @@ class ReviewQueue:
                 "model": f"{HUMAN}:{_name(owner)}",
                 "labeled_at": self._now(was),
                 "cached": False,
+                "drawn_by": UNSURE,
             }
         )
         # First to the labelled topic: after a crash in between, the row is offered again and no label is
@@ -138,11 +140,13 @@ class ReviewQueue:
         own = self._own.get((owner, place))
         if own is None or own.said is None:
             raise RefusedError("there is nothing of yours to take back", reason="conflict")
-        back = own.was.model_copy(
-            update={
+        back = HumanLabel.model_validate(
+            own.was.__dict__
+            | {
                 "label_version": HUMAN,
                 "model": f"{HUMAN}:{_name(owner)}{UNDONE}",
                 "labeled_at": self._now(own.said),
+                "drawn_by": UNSURE,
             }
         )
         await wire.publish(back, self._settings.topic_partitions)

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import bound_batches, result_table
+from connectors.clickhouse.queries.gold import human_rows
 from connectors.clickhouse.queries.lookups import messages_of
 from connectors.clickhouse.queries.places import AT_PLACES, place_batches, time_of_newest, times_of
 from connectors.clickhouse.schema.newest import newness
-from connectors.clickhouse.schema.projections import DISTINCT_ROWS, HUMAN_AT, HUMAN_ROW, TAKEN_BACK
+from connectors.clickhouse.schema.projections import DISTINCT_ROWS
 from connectors.clickhouse.schema.tables import CURRENT, LABELED
 from streams.core.label_version import HUMAN, UNDONE
 from streams.core.messages import Labeled
 from streams.core.settings import Settings
 from streams.core.times import moment
 from streams.ports.lookups import Place
-from streams.ports.review import GoldLabel, ReviewCounts
+from streams.ports.review import ReviewCounts
 
 # So many of the newest labels are looked at where a question is about all of them.
 WINDOW = 100_000
@@ -97,29 +98,11 @@ async def review_counts(client: ClickHouseClient, settings: Settings) -> ReviewC
     labeled, waiting, unsure = (int(number) for number in rows[0])
     if since is None:
         return ReviewCounts(labeled, waiting, unsure)
-    labeled = len(await _human_rows(client, settings))
+    labeled = len(await human_rows(client, settings))
     all_rows = await client.rows(f"SELECT {DISTINCT_ROWS} FROM {result_table(settings, LABELED)}")
     share = unsure / waiting if waiting else 0.0
     waiting = max(waiting, int(all_rows[0][0]) - labeled)
     return ReviewCounts(labeled, waiting, round(share * waiting))
-
-
-async def gold_labels(client: ClickHouseClient, settings: Settings) -> AsyncIterator[GoldLabel]:
-    """The last human label of each row, those taken back left out, by row time. Raises as `least_sure`."""
-    for _, given in place_batches(await _human_rows(client, settings)):
-        rows = await client.rows(
-            "SELECT toUnixTimestamp64Micro(created_at), row_id,\n"
-            "    argMax(tuple(text, toString(label), toString(model), "
-            f"toUnixTimestamp64Micro(labeled_at)), {newness('labeled_at')}) AS last\n"
-            f"FROM {result_table(settings, LABELED)} WHERE label_version = '{HUMAN}' AND {AT_PLACES}\n"
-            "GROUP BY created_at, row_id ORDER BY created_at, row_id",
-            given,
-        )
-        for at, row_id, last in rows:
-            text, label, model, labeled_at = last.values() if isinstance(last, dict) else last
-            if not model.endswith(UNDONE):
-                who = model.removeprefix(f"{HUMAN}:")
-                yield GoldLabel(row_id, moment(int(at)), text, label, who, moment(int(labeled_at)))
 
 
 async def labels_under(
@@ -156,18 +139,3 @@ async def labels_of_texts(
         )
         found |= {str(text): str(label) for text, label in rows}
     return found
-
-
-async def _human_rows(client: ClickHouseClient, settings: Settings) -> list[Place]:
-    """Rows whose human label stands. The projection `label_counts` has them apart from all others.
-
-    Also one that was taken back at the very time of its last label: the projection does not have their order.
-    """
-    rows = await client.rows(
-        "SELECT toUnixTimestamp64Micro(at), row FROM (\n"
-        f"    SELECT {HUMAN_AT} AS at, {HUMAN_ROW} AS row, {TAKEN_BACK} AS back, max(labeled_at) AS last\n"
-        f"    FROM {result_table(settings, LABELED)} WHERE label_version = '{HUMAN}'\n"
-        "    GROUP BY label_version, at, row, back\n"
-        ") GROUP BY at, row HAVING maxIf(last, NOT back) >= maxIf(last, back)"
-    )
-    return [Place(moment(int(at)), str(row_id)) for at, row_id in rows]

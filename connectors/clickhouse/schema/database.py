@@ -14,9 +14,11 @@ from connectors.clickhouse.schema.current_view import current_view, replace_view
 from connectors.clickhouse.schema.migration_log import MIGRATIONS, migrations_table
 from connectors.clickhouse.schema.migrations import migrate, newer_schema
 from connectors.clickhouse.schema.tables import (
+    ANSWERS,
     AUDIT,
     STORED,
     VERSIONS,
+    answers_table,
     audit_table,
     column_definition,
     stored_table,
@@ -34,6 +36,7 @@ def statements(database: str) -> list[str]:
         *(stored_table(database, name) for name in STORED),
         versions_table(database),
         audit_table(database),
+        answers_table(database),
         migrations_table(database),
         current_view(database),
     ]
@@ -75,6 +78,8 @@ async def create_tables(client: ClickHouseClient, settings: Settings) -> list[st
         await client.command(versions_table(database))
     if AUDIT not in present:
         await client.command(audit_table(database))
+    if ANSWERS not in present:
+        await client.command(answers_table(database))
     await replace_view(client, database)
     return [one.name for one in migrated]
 

@@ -17,12 +17,14 @@ from pydantic import BaseModel
 from connectors.clickhouse.client.sql import literal, qualified, quoted
 from connectors.clickhouse.schema.columns import PLACE, STORED_AT, TableColumn, columns_of
 from connectors.clickhouse.schema.projections import LABEL_COUNTS, MODES, ROW_TIMES, STORED_PLACES
-from streams.core.messages import Augmented, DeadLetter, Labeled
+from streams.core.messages import Augmented, DeadLetter, HumanLabel
 from streams.ports.audit import AuditEntry
+from streams.ports.review import ReviewAnswer
 
 LABELED, AUGMENTED, DEAD_LETTERS = "logs_labeled", "logs_augmented", "dead_letters"
 VERSIONS = "label_versions"
 AUDIT = "audit_log"
+ANSWERS = "review_answers"
 CURRENT = "logs_labeled_current"
 
 # How long an insert into a stored table may take. Shorter than the group's session of 6 s: what an expelled
@@ -31,7 +33,7 @@ INSERT_SECONDS = 4
 
 # What each stored table holds, and in which order. A range of times is then a range of the table.
 STORED: dict[str, tuple[type[BaseModel], str]] = {
-    LABELED: (Labeled, "created_at, row_id, label_version"),
+    LABELED: (HumanLabel, "created_at, row_id, label_version"),
     AUGMENTED: (Augmented, "created_at, row_id, label_version, augment_model"),
     DEAD_LETTERS: (DeadLetter, "failed_at"),
 }
@@ -98,8 +100,17 @@ def versions_table(database: str) -> str:
 
 def audit_table(database: str) -> str:
     """The statement that creates the audit log."""
-    lines = ",\n".join(f"    {column_definition(column)}" for column in columns_of(AuditEntry))
+    return _log(database, AUDIT, AuditEntry, "at")
+
+
+def answers_table(database: str) -> str:
+    """The statement that creates the table of reviewers' answers without a label."""
+    return _log(database, ANSWERS, ReviewAnswer, "(created_at, row_id)")
+
+
+def _log(database: str, table: str, entry: type[BaseModel], key: str) -> str:
+    lines = ",\n".join(f"    {column_definition(column)}" for column in columns_of(entry))
     return (
-        f"CREATE TABLE IF NOT EXISTS {qualified(database, AUDIT)} (\n{lines}\n"
-        ") ENGINE = MergeTree\nORDER BY at"
+        f"CREATE TABLE IF NOT EXISTS {qualified(database, table)} (\n{lines}\n"
+        f") ENGINE = MergeTree\nORDER BY {key}"
     )

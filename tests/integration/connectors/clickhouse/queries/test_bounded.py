@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 import pytest
 
 from connectors.clickhouse.queries import lookups, overview, review, version_diff
+from connectors.clickhouse.queries.gold import gold_labels
 from connectors.clickhouse.queries.label_versions import register_version
 from connectors.clickhouse.queries.lookups import search_labels
 from connectors.clickhouse.queries.overview import label_picture
-from connectors.clickhouse.queries.review import gold_labels, least_sure, review_counts
+from connectors.clickhouse.queries.review import least_sure, review_counts
 from connectors.clickhouse.queries.version_diff import diff_versions
 from streams.ports.lookups import LabelQuery, Place
 from tests.integration.connectors.clickhouse.engine import Database

@@ -10,9 +10,10 @@ from uuid import UUID
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from connectors.clickhouse.queries.gold import gold_labels
 from connectors.clickhouse.queries.label_versions import register_version
 from connectors.clickhouse.queries.lookups import row_history, search_labels
-from connectors.clickhouse.queries.review import gold_labels, labels_of_texts, labels_under
+from connectors.clickhouse.queries.review import labels_of_texts, labels_under
 from connectors.clickhouse.queries.upload_rows import labels_of, ranks_of, variants_of
 from connectors.clickhouse.queries.version_diff import diff_versions
 from connectors.clickhouse.sink.batch import to_batch

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.queries.gold import human_rows
 from connectors.clickhouse.queries.label_versions import list_versions
 from connectors.clickhouse.queries.labelled_rows import count_of
 from connectors.clickhouse.queries.places import times_of
-from connectors.clickhouse.queries.review import _human_rows, frequent_labels
+from connectors.clickhouse.queries.review import frequent_labels
 from connectors.clickhouse.queries.version_diff import _sample
 from connectors.clickhouse.sink.stored_offsets import stored_offsets
 from streams.core.settings import Settings
@@ -41,7 +42,7 @@ ASKED: dict[str, tuple[str, Ask]] = {
     ),
     "labels of a version": ("label_counts", lambda client, settings: count_of(client, settings, "v1")),
     "frequent labels": ("label_counts", frequent_labels),
-    "people's labels": ("label_counts", _human_rows),
+    "people's labels": ("label_counts", human_rows),
     "when two versions have labels": (
         "label_counts",
         lambda client, settings: _sample(client, settings, {"a": "v1", "b": "human"}),

@@ -5,17 +5,18 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from connectors.clickhouse.queries.audit_log import read_audit, write_audit
+from connectors.clickhouse.queries.gold import gold_labels, human_answers, write_answers
 from connectors.clickhouse.queries.label_versions import promote_version, register_version
 from connectors.clickhouse.queries.overview import label_picture, letter_reasons, table_sizes
 from connectors.clickhouse.queries.review import (
     current_of,
     frequent_labels,
-    gold_labels,
     least_sure,
     review_counts,
 )
 from streams.ports.audit import AuditEntry
 from streams.ports.lookups import Place
+from streams.ports.review import ReviewAnswer
 from tests.integration.connectors.clickhouse.engine import Database
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
@@ -27,17 +28,21 @@ async def add(
     *rows: tuple[str, str, str, float | None, int],
     model: str = "m",
     at: str = "2026-03-01",
+    drawn: tuple[str | None, float | None] = (None, None),
 ) -> None:
     """Rows of (row_id, label_version, label, confidence, second of labelling)."""
     client, settings = database
     values = ", ".join(
         f"('{row}', 'text of {row}', '{at}', '{label}', '{version}', "
-        f"{'NULL' if sure is None else sure}, '{model}', '2026-03-02 00:00:{second:02}', '{at}')"
+        f"{'NULL' if sure is None else sure}, '{model}', '2026-03-02 00:00:{second:02}', '{at}', "
+        f"{'NULL' if drawn[0] is None else repr(drawn[0])}, {'NULL' if drawn[1] is None else drawn[1]}, "
+        f"{second})"
         for row, version, label, sure, second in rows
     )
     await client.command(
         f"INSERT INTO {settings.result_database}.logs_labeled (row_id, text, created_at, label, "
-        f"label_version, confidence, model, labeled_at, polled_at) VALUES {values}"
+        f"label_version, confidence, model, labeled_at, polled_at, drawn_by, draw_probability, _offset) "
+        f"VALUES {values}"
     )
 
 
@@ -133,3 +138,66 @@ async def test_the_audit_is_read_as_it_was_written_newest_first(database: Databa
     ]
     await write_audit(client, settings, entries)
     assert await read_audit(client, settings, 2) == [entries[2], entries[1]]
+
+
+async def answers_of(database: Database, **bounds: datetime) -> list[tuple[str, str, str | None, str]]:
+    client, settings = database
+    found = [one async for one in human_answers(client, settings, **bounds)]
+    return [(one.row_id, one.answer, one.label, one.who) for one in found]
+
+
+async def test_each_person_s_last_answer_stands_beside_the_others(database: Database) -> None:
+    client, settings = database
+    await register_version(client, settings, version="v1", model="m")
+    await add(database, *((row, "v1", "a", 0.4, 1) for row in "123456"))
+
+    def told(row: str, answer: str, who: str, second: int, drawn_by: str = "audit") -> ReviewAnswer:
+        return ReviewAnswer(
+            row_id=row,
+            created_at=AT,
+            text=f"text of {row}",
+            answer=answer,
+            who=who,
+            answered_at=datetime(2026, 3, 2, 0, 0, second, tzinfo=UTC),
+            drawn_by=drawn_by,
+            draw_probability=0.25,
+        )
+
+    # One person's undo takes nothing from another's label.
+    await add(database, ("1", "human", "b", None, 2), model="human:anna", drawn=("audit", 0.25))
+    await add(database, ("1", "human", "c", None, 3), model="human:boris", drawn=("audit", 0.25))
+    await add(database, ("1", "human", "b", None, 4), model="human:boris:undo", drawn=("audit", 0.25))
+    # A label, taken back, then no label; and an answer that was taken back.
+    await add(database, ("2", "human", "b", None, 2), model="human:anna")
+    await add(database, ("2", "human", "a", 0.4, 3), model="human:anna:undo")
+    await write_answers(
+        client,
+        settings,
+        [
+            told("2", "no-label", "anna", 4),
+            told("3", "not-sure", "boris", 4),
+            told("4", "not-sure", "anna", 4),
+            told("4", "taken-back", "anna", 5),
+        ],
+    )
+    # Somebody who answered in the audit may also settle what others answered.
+    await add(database, ("5", "human", "b", None, 2), model="human:anna", drawn=("audit", 0.25))
+    await add(database, ("5", "human", "c", None, 3), model="human:boris", drawn=("audit", 0.25))
+    await add(database, ("5", "human", "c", None, 4), model="human:anna", drawn=("disagreements", 0.25))
+    await add(database, ("5", "human", "d", None, 9), model="human:vera", drawn=("unsure", None))
+    assert await answers_of(database) == [
+        ("1", "label", "b", "anna"),
+        ("2", "no-label", None, "anna"),
+        ("3", "not-sure", None, "boris"),
+        ("5", "label", "b", "anna"),
+        ("5", "label", "c", "boris"),
+        ("5", "label", "c", "anna"),
+        ("5", "label", "d", "vera"),
+    ]
+    assert await answers_of(database, since=AT, until=AT) == []
+    assert len(await answers_of(database, since=AT)) == 7
+    first, *_ = [one async for one in human_answers(client, settings)]
+    assert (first.text, first.created_at, first.source_domain) == ("text of 1", AT, None)
+    assert (first.drawn_by, first.draw_probability) == ("audit", 0.25)
+    gold = [(one.row_id, one.label, one.labeled_by) async for one in gold_labels(client, settings)]
+    assert gold == [("1", "b", "anna"), ("5", "c", "anna")]

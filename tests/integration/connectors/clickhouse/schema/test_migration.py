@@ -66,7 +66,7 @@ async def test_tables_of_0_1_0_become_those_of_today(database: Database, address
         await traffic.check(database)
         await merged(database)
     async with fresh_database(address) as fresh:
-        for table in (*STORED, "dead_letters", "label_versions", "audit_log"):
+        for table in (*STORED, "dead_letters", "label_versions", "audit_log", "review_answers"):
             assert await described(database, table) == await described(fresh, table)
     await refuse_other_schema(client, configured.result_database)
     assert await create_tables(client, configured) == []

@@ -9,7 +9,7 @@ from connectors.clickhouse.queries.label_versions import promote_version, regist
 from connectors.clickhouse.schema import database as ddl
 from connectors.clickhouse.schema.columns import columns_of
 from streams.core.errors import RefusedError
-from streams.core.messages import Augmented, DeadLetter, Labeled
+from streams.core.messages import Augmented, DeadLetter, HumanLabel, Labeled
 from streams.core.settings import Settings
 from tests.integration.connectors.clickhouse.engine import Database
 from tests.unit.connectors.clickhouse.sink.fakes import START
@@ -42,7 +42,7 @@ async def current(database: Database, where: str = "1") -> dict[str, tuple[str, 
 
 @pytest.mark.parametrize(
     ("table", "message"),
-    [("logs_labeled", Labeled), ("logs_augmented", Augmented), ("dead_letters", DeadLetter)],
+    [("logs_labeled", HumanLabel), ("logs_augmented", Augmented), ("dead_letters", DeadLetter)],
 )
 async def test_each_field_has_its_column(database: Database, table: str, message: type) -> None:
     client, settings = database
@@ -72,7 +72,7 @@ async def test_creating_twice_changes_nothing(database: Database) -> None:
     assert before == after
     assert {row[0] for row in before} == {
         "logs_labeled", "logs_augmented", "dead_letters", "label_versions", "audit_log",
-        "logs_labeled_current", "schema_migrations"
+        "review_answers", "logs_labeled_current", "schema_migrations"
     }  # fmt: skip
 
 
@@ -83,7 +83,7 @@ async def test_described_statements_make_the_same(database: Database) -> None:
         if statement.strip():
             await client.command(statement)
     assert await client.rows("SELECT count() FROM system.tables WHERE database = {d:String}",
-                             {"d": other.result_database}) == [(7,)]  # fmt: skip
+                             {"d": other.result_database}) == [(8,)]  # fmt: skip
     await ddl.create_tables(client, other)
 
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.queries.review import gold_labels
+from connectors.clickhouse.queries.gold import gold_labels
 from streams.core.label_version import HUMAN, UNDONE
 from streams.core.messages import Labeled
 from streams.core.records import Commit, Partition

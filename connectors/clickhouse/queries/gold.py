@@ -1,0 +1,207 @@
+"""What people answered about rows: labels from `logs_labeled`, the other answers from `review_answers`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.client.sql import result_table
+from connectors.clickhouse.queries.places import AT_PLACES, place_batches
+from connectors.clickhouse.schema.columns import columns_of
+from connectors.clickhouse.schema.newest import newness
+from connectors.clickhouse.schema.projections import HUMAN_AT, HUMAN_ROW, TAKEN_BACK
+from connectors.clickhouse.schema.tables import ANSWERS, LABELED
+from streams.core.label_version import HUMAN, UNDONE
+from streams.core.settings import Settings
+from streams.core.times import micros_of, moment
+from streams.ports.lookups import Place
+from streams.ports.review import DISAGREEMENTS, LABEL, GoldLabel, HumanAnswer, ReviewAnswer
+from streams.ports.review import TAKEN_BACK as NO_ANSWER
+
+_ANSWER_COLUMNS = tuple(column.name for column in columns_of(ReviewAnswer))
+# Who gave a label: its model's name without what comes before and after.
+_WHO = f"replaceRegexpOne(toString(model), '^{HUMAN}:(.*?)({UNDONE})?$', '\\\\1')"
+_SETTLES = f"ifNull(drawn_by, '') = '{DISAGREEMENTS}'"
+
+
+class _Asked(NamedTuple):
+    """Of these answers only the last one stands."""
+
+    place: Place
+    who: str
+    settles: bool
+
+
+async def human_answers(
+    client: ClickHouseClient,
+    settings: Settings,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> AsyncIterator[HumanAnswer]:
+    """All answers that stand, by row time and row id, those of one row by their time.
+
+    ``since`` (inclusive) and ``until`` (exclusive): the row's time. Of each person's answers about a row the
+    last one, and beside it the last one that settles a disagreement.
+
+    Raises:
+        UnavailableError, ConfigurationError: as the client.
+    """
+    others = await _other_answers(client, settings, since, until)
+    places = {*await human_rows(client, settings, since, until), *(asked.place for asked in others)}
+    for some, given in place_batches(sorted(places)):
+        wanted = set(some)
+        found = {
+            asked: answer
+            for asked, answer in await _labels_at(client, settings, given)
+            if asked.place in wanted
+        }
+        for asked, answer in others.items():
+            if asked.place in wanted and (
+                asked not in found or found[asked].answered_at <= answer.answered_at
+            ):
+                found[asked] = answer
+        standing = [answer for answer in found.values() if answer.answer != NO_ANSWER]
+        standing.sort(key=lambda one: (one.created_at, one.row_id, one.answered_at))
+        for answer in standing:
+            yield answer
+
+
+def settled(answers: Sequence[HumanAnswer]) -> HumanAnswer:
+    """Of the answers about one row, the one that counts: the last one, but before all that settles."""
+    return max(answers, key=lambda one: (one.drawn_by == DISAGREEMENTS, one.answered_at))
+
+
+async def gold_labels(client: ClickHouseClient, settings: Settings) -> AsyncIterator[GoldLabel]:
+    """Each row's label that counts by `settled`, by row time. Raises as `human_answers`."""
+    row: list[HumanAnswer] = []
+    async for answer in human_answers(client, settings):
+        if row and (row[0].created_at, row[0].row_id) != (answer.created_at, answer.row_id):
+            for gold in _gold(row):
+                yield gold
+            row = []
+        row.append(answer)
+    for gold in _gold(row):
+        yield gold
+
+
+def _gold(row: Sequence[HumanAnswer]) -> Iterator[GoldLabel]:
+    if row and (one := settled(row)).label is not None:
+        yield GoldLabel(
+            one.row_id,
+            one.created_at,
+            one.text,
+            one.label,
+            one.who,
+            one.answered_at,
+            one.drawn_by,
+            one.draw_probability,
+        )
+
+
+async def write_answers(
+    client: ClickHouseClient, settings: Settings, answers: Sequence[ReviewAnswer]
+) -> None:
+    """Insert ``answers``; they are stored when it returns. Raises as `human_answers`."""
+    columns = [[getattr(answer, name) for answer in answers] for name in _ANSWER_COLUMNS]
+    await client.insert(ANSWERS, _ANSWER_COLUMNS, columns, database=settings.result_database)
+
+
+async def human_rows(
+    client: ClickHouseClient,
+    settings: Settings,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> list[Place]:
+    """Rows that people gave a label, those too that all took back. The projection `label_counts` has them
+    apart from all others. Raises as `human_answers`.
+    """
+    bounds, given = _bounds("at", since, until)
+    rows = await client.rows(
+        "SELECT DISTINCT toUnixTimestamp64Micro(at), row FROM (\n"
+        f"    SELECT {HUMAN_AT} AS at, {HUMAN_ROW} AS row, {TAKEN_BACK} AS back\n"
+        f"    FROM {result_table(settings, LABELED)} WHERE label_version = '{HUMAN}'\n"
+        "    GROUP BY label_version, at, row, back\n"
+        f") WHERE NOT back{bounds}",
+        given,
+    )
+    return [Place(moment(int(at)), str(row_id)) for at, row_id in rows]
+
+
+async def _labels_at(
+    client: ClickHouseClient, settings: Settings, given: dict[str, Any]
+) -> list[tuple[_Asked, HumanAnswer]]:
+    rows = await client.rows(
+        f"SELECT toUnixTimestamp64Micro(created_at), row_id, {_WHO} AS who, {_SETTLES} AS settles,\n"
+        "    argMax(tuple(text, toString(source_domain), toString(label), toString(model),\n"
+        "        toUnixTimestamp64Micro(labeled_at), toString(drawn_by), draw_probability), "
+        f"{newness('labeled_at')}) AS last\n"
+        f"FROM {result_table(settings, LABELED)} WHERE label_version = '{HUMAN}' AND {AT_PLACES}\n"
+        "GROUP BY created_at, row_id, who, settles",
+        given,
+    )
+    found: list[tuple[_Asked, HumanAnswer]] = []
+    for at, row_id, who, settles, last in rows:
+        text, domain, label, model, answered, drawn_by, chance = (
+            last.values() if isinstance(last, dict) else last
+        )
+        place = Place(moment(int(at)), str(row_id))
+        back = model.endswith(UNDONE)
+        answer = HumanAnswer(
+            place.row_id,
+            place.created_at,
+            text,
+            domain,
+            NO_ANSWER if back else LABEL,  # type: ignore[arg-type]
+            None if back else label,
+            who,
+            moment(int(answered)),
+            drawn_by,
+            chance,
+        )
+        found.append((_Asked(place, who, bool(settles)), answer))
+    return found
+
+
+async def _other_answers(
+    client: ClickHouseClient, settings: Settings, since: datetime | None, until: datetime | None
+) -> dict[_Asked, HumanAnswer]:
+    """The last of them of each reviewer, those that were taken back too: their time counts."""
+    bounds, given = _bounds("created_at", since, until)
+    rows = await client.rows(
+        f"SELECT toUnixTimestamp64Micro(created_at), row_id, toString(who), {_SETTLES} AS settles,\n"
+        "    argMax(tuple(text, toString(source_domain), toString(answer),\n"
+        "        toUnixTimestamp64Micro(answered_at), toString(drawn_by), draw_probability), "
+        "answered_at) AS last\n"
+        f"FROM {result_table(settings, ANSWERS)} WHERE 1{bounds}\n"
+        "GROUP BY created_at, row_id, who, settles",
+        given,
+    )
+    found: dict[_Asked, HumanAnswer] = {}
+    for at, row_id, who, settles, last in rows:
+        text, domain, answer, answered, drawn_by, chance = last.values() if isinstance(last, dict) else last
+        place = Place(moment(int(at)), str(row_id))
+        found[_Asked(place, who, bool(settles))] = HumanAnswer(
+            place.row_id,
+            place.created_at,
+            text,
+            domain,
+            answer,
+            None,
+            who,
+            moment(int(answered)),
+            drawn_by,
+            chance,
+        )
+    return found
+
+
+def _bounds(column: str, since: datetime | None, until: datetime | None) -> tuple[str, dict[str, Any]]:
+    parts, given = "", dict[str, Any]()
+    for name, comparison, at in (("since", ">=", since), ("until", "<", until)):
+        if at is not None:
+            parts += f" AND {column} {comparison} fromUnixTimestamp64Micro({{{name}:Int64}}, 'UTC')"
+            given[name] = micros_of(at)
+    return parts, given

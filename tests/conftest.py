@@ -7,6 +7,7 @@ runs beside it. Then come the longest files, and at the end short ones, so that 
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +18,16 @@ import pytest
 
 from tests.stack import SharedStack
 
-# A slow example says that the machine is busy, not that the code is wrong.
-hypothesis.settings.register_profile("labelstream", deadline=None)
+# A slow example says that the machine is busy, not that the code is wrong. Each run draws other examples;
+# `make soak-examples` draws many.
+hypothesis.settings.register_profile("labelstream", deadline=None, max_examples=30)
+hypothesis.settings.register_profile("soak", deadline=None, max_examples=2_000)
 hypothesis.settings.load_profile("labelstream")
+
+# The processes of a run share compiled modules, in an environment that forbids to write them, too: without
+# them each compiles what it imports, and each worker of the tests rewrites every assertion.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # Where a test stands is the place of the longest of these that its path begins with.
 _ORDER = (

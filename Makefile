@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo unit test soak soak-seeds soak-cluster soak-outages soak-backlog soak-relabel soak-retention soak-tables soak-strangers soak-review soak-files soak-history soak-gate real-endpoint bench lint format typecheck generate clean
+.PHONY: help setup browser demo unit test soak soak-seeds soak-cluster soak-outages soak-backlog soak-relabel soak-retention soak-tables soak-strangers soak-review soak-files soak-history soak-gate soak-examples real-endpoint bench lint format typecheck generate clean
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -60,6 +60,9 @@ soak-relabel: setup  ## Relabel 50,000 rows beside live ones, with kills; ten mi
 
 soak-retention: setup  ## A backlog of three times what the topics keep; some minutes (ARGS="--rows 5000 --seconds 10")
 	@$(BIN)/python -m tests.faults.retention $(ARGS)
+
+soak-examples: setup  ## The unit tests with 2,000 drawn examples each instead of 30, and more seeds; an hour
+	@$(BIN)/python -m pytest -q -n $(or $(WORKERS),2) --hypothesis-profile soak tests/unit
 
 soak-files: setup  ## COUNT (10,000) damaged files through an upload: each is read or refused; some minutes
 	@$(BIN)/python -W error -m tests.unit.connectors.files.mutations --count $(or $(COUNT),10000) $(ARGS)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.api.problems import Problem
@@ -44,7 +44,6 @@ def read(content: bytes, sizes: list[int] | None = None) -> tuple[bytes, str]:
     return asyncio.run(whole())
 
 
-@settings(max_examples=150)
 @given(
     st.text(st.sampled_from("\r\n-x1 a"), max_size=60),
     st.lists(st.integers(1, 40), min_size=1, max_size=5),

@@ -36,7 +36,6 @@ def lines_in(text: str) -> list[Line]:
     return [Line(number, one) for number, one in enumerate(io.StringIO(text, newline=""), 1)]
 
 
-@settings(max_examples=300)
 @given(
     st.lists(st.lists(CELLS, min_size=3, max_size=3), max_size=8),
     DELIMITERS,
@@ -57,7 +56,6 @@ def test_what_pythons_csv_module_writes_is_read_alike(
     assert [fields for _, fields in found] == expected
 
 
-@settings(max_examples=300)
 @given(st.text(st.sampled_from('",\r\n аx'), max_size=80), st.sampled_from([None, 1, 2, 3]))
 def test_every_line_of_any_text_comes_up_once(text: str, width: int | None) -> None:
     given_lines = lines_in(text)
@@ -69,7 +67,7 @@ def test_every_line_of_any_text_comes_up_once(text: str, width: int | None) -> N
     ]
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=300))
 def test_lines_of_a_file_are_those_of_python(tmp_path: Path, text: str) -> None:
     path = file_of(tmp_path, text)

@@ -7,7 +7,7 @@ import random
 import tempfile
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.connectors.files.mutations import judge, mutated, seeds
@@ -15,7 +15,6 @@ from tests.unit.connectors.files.mutations import judge, mutated, seeds
 SEEDS = seeds()
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.sampled_from(SEEDS), st.randoms(use_true_random=False))
 def test_whatever_a_file_holds_it_is_read_or_refused(content: bytes, chance: random.Random) -> None:
     with tempfile.TemporaryDirectory() as folder:

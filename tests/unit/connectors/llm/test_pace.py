@@ -1,4 +1,4 @@
-"""The limit finds its level: simulated endpoints on a virtual clock, several seeds each."""
+"""The limit finds its level: simulated endpoints on a virtual clock; `make soak-examples` has more seeds."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import math
 import random
 
 import pytest
+from hypothesis import settings
 
 from tests.unit.connectors.llm.pace_endpoint import Endpoint, Run
 
-SEEDS = range(3)
+SEEDS = range(1 + settings().max_examples // 100)
 KINDS: dict[str, dict[str, object]] = {
     "queues": {},
     "tells": {"metrics": True},

@@ -9,7 +9,7 @@ import asyncio
 from collections import Counter
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.core.codec import encode
@@ -106,7 +106,6 @@ class Scene:
         assert Counter(self.broker.rows()) == Counter(str(n) for n in range(COUNT))
 
 
-@settings(max_examples=150)
 @given(SCENES)
 def test_every_row_is_published_once_and_none_is_committed_over(scenes: list[Any]) -> None:
     async def run() -> None:

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from connectors.clickhouse.poller import held_rows
@@ -260,7 +259,6 @@ async def test_an_id_that_a_held_row_has_is_told_apart() -> None:
     assert Counter(row_id.partition("~")[0] for row_id in kafka.row_ids()) == Counter(["1", "2", "7", "7"])
 
 
-@hypothesis_settings(max_examples=80)
 @given(arrivals(), st.data())
 def test_each_row_is_published_once_whatever_is_away(
     rounds: list[list[SourceRow]], data: st.DataObject

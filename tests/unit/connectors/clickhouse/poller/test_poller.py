@@ -9,7 +9,6 @@ from collections.abc import Callable
 import orjson
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from connectors.clickhouse.poller.backfill import poller_begins
@@ -54,7 +53,6 @@ def arrivals(draw: st.DrawFn) -> list[list[SourceRow]]:
     return rounds
 
 
-@hypothesis_settings(max_examples=150)
 @given(arrivals(), st.data())
 def test_each_row_is_published_once(rounds: list[list[SourceRow]], data: st.DataObject) -> None:
     """A new poller for each round: what it knows it has from the cursor and the topic alone."""
@@ -335,7 +333,6 @@ async def test_one_that_dies_while_it_waits_leaves_the_rest_to_the_next() -> Non
     assert Counter(kafka.row_ids()) == Counter(str(int(row.id or b"")) for row in source.rows)
 
 
-@hypothesis_settings(max_examples=100)
 @given(arrivals(), st.booleans(), st.integers(0, 7), st.integers(1, 7), st.integers(1, 9))
 def test_each_row_is_published_once_however_little_room_there_is(
     rounds: list[list[SourceRow]], makes: bool, room: int, frees: int, page_rows: int

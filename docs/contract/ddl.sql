@@ -114,7 +114,8 @@ CREATE TABLE IF NOT EXISTS `esk`.`label_versions` (
     `status` LowCardinality(String) COMMENT 'promoted, trial or retired',
     `promoted_at` DateTime64(6, 'UTC') COMMENT 'the newest promoted version of a row is its current one',
     `created_at` DateTime64(6, 'UTC') DEFAULT now64(6) COMMENT 'when the version was first registered',
-    `changed_at` DateTime64(6, 'UTC') DEFAULT now64(6) COMMENT 'when it was written, the last counts'
+    `changed_at` DateTime64(6, 'UTC') DEFAULT now64(6) COMMENT 'when it was written, the last counts',
+    `live` Bool DEFAULT false COMMENT 'a trial that labels live rows: shown where nothing else is'
 ) ENGINE = MergeTree
 ORDER BY (version, changed_at);
 
@@ -155,12 +156,16 @@ WITH (
     SELECT (groupArray(version), groupArray(place))
     FROM (
         SELECT version,
-            if(status = 'promoted', least(toInt64(number), 65534), toInt64(-1)) AS place
+            multiIf(
+                status = 'promoted', least(toInt64(number), 65534),
+                status = 'trial' AND live, toInt64(0),
+                toInt64(-1)
+            ) AS place
         FROM (
-            SELECT version, tupleElement(last, 1) AS status,
+            SELECT version, tupleElement(last, 1) AS status, tupleElement(last, 3) AS live,
                 row_number() OVER (ORDER BY tupleElement(last, 2), version) AS number
             FROM (
-                SELECT version, argMax(tuple(status, promoted_at), changed_at) AS last
+                SELECT version, argMax(tuple(status, promoted_at, live), changed_at) AS last
                 FROM `esk`.`label_versions`
                 GROUP BY version
             )
@@ -210,4 +215,4 @@ FROM (
 )
 GROUP BY created_at, row_id
 SETTINGS optimize_aggregation_in_order = 1
-COMMENT 'labelstream 9f36541ecb6428e6';
+COMMENT 'labelstream d7ae6359471b0712';

@@ -233,6 +233,7 @@ class OverviewBoard:
                     {
                         "version": one.version,
                         "status": one.status,
+                        "live": one.live,
                         "current": one.current,
                         "rows": one.rows,
                         "model": one.model,

@@ -45,6 +45,11 @@ def moment_in(text: str | None) -> datetime | None:
     return found
 
 
+def state_of(version: dict[str, Any]) -> str:
+    """A label version's state in a word or two."""
+    return "current" if version["current"] else version["status"] + ", live" * bool(version.get("live"))
+
+
 def examples(*lines: str) -> str:
     """The end of a command's help: example command lines."""
     return "\n\n".join(("Examples:", *lines))

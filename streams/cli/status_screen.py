@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from streams.cli.common import state_of
 from streams.operations.retention import describe_late, describe_lost
 from streams.ports.kafka import WaitsFor
 
@@ -150,10 +151,9 @@ def _endpoints(roles: list[dict[str, Any]]) -> Iterator[RenderableType]:
 def _versions(versions: list[dict[str, Any]]) -> Iterator[RenderableType]:
     if versions:
         table = _table("label versions", "version", "state", "model")
-        for one in versions[:_VERSIONS]:
-            table.add_row(
-                Text(one["version"]), "current" if one["current"] else one["status"], Text(str(one["model"]))
-            )
+        first = sorted(versions, key=lambda one: not (one["current"] or one.get("live")))
+        for one in first[:_VERSIONS]:
+            table.add_row(Text(one["version"]), state_of(one), Text(str(one["model"])))
         more = len(versions) - _VERSIONS
         table.caption = f"and {more} more: labelstream versions list" if more > 0 else None
         yield table

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from streams.cli.common import Json, examples, print_json, read_settings
+from streams.cli.common import Json, examples, print_json, read_settings, state_of
 from streams.cli.progress import working
 from streams.core.errors import GateError
 
@@ -30,8 +30,7 @@ def versions_list(as_json: Json = False) -> None:
         print_json({"versions": found})
         return
     for one in found:
-        state = "current" if one["current"] else one["status"]
-        typer.echo(f"{one['version']:40}  {state:9}  {one['rows'] or 0:>10} rows  {one['model']}")
+        typer.echo(f"{one['version']:40}  {state_of(one):11}  {one['rows'] or 0:>10} rows  {one['model']}")
 
 
 @versions_app.command("show", epilog=examples("labelstream versions show mistral.1f0c2a9b"))

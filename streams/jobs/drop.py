@@ -99,9 +99,10 @@ async def _places(context: JobContext, job: Job, outputs: tuple[str, ...]) -> li
     same version end a range.
     """
     name, version = job.id.encode(), (job.version or "").encode()
-    status = {one.version: one.status for one in await list_versions(context.client, context.settings)}
+    known = {one.version: one for one in await list_versions(context.client, context.settings)}
+    state = known.get(job.version or "")
     siblings = [one for one in context.jobs.jobs.values() if one.version == job.version and one.id != job.id]
-    sole = not siblings and status.get(job.version or "", TRIAL) == TRIAL
+    sole = not siblings and (state is None or (state.status == TRIAL and not state.live))
     places = []
     for topic in outputs:
         runs: dict[int, list[tuple[int, int]]] = {}

@@ -171,7 +171,7 @@ class Publishing:
                         self._sent.add((key, record.header(CREATED_AT) or b""))
         if job.version is not None:
             live = any(
-                one.version == job.version and one.status == PROMOTED
+                one.version == job.version and (one.status == PROMOTED or one.live)
                 for one in await list_versions(context.client, context.settings)
             )
             self._way = await context.in_flight.under(job.version, live=live)

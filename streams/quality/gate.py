@@ -96,6 +96,21 @@ async def examine(client: ClickHouseClient, settings: Settings, version: str) ->
     return decide(version, current, gold, now, then, settings.promote_margin)
 
 
+async def has_gold(client: ClickHouseClient, settings: Settings, version: str) -> bool:
+    """Whether ``version`` has to be compared: people labelled rows that another version, the current one, has
+    labelled too, and it was not current itself before.
+
+    Raises:
+        UnavailableError, ConfigurationError: as the client.
+    """
+    known = {one.version: one for one in await list_versions(client, settings)}
+    current = next((one.version for one in known.values() if one.current), None)
+    if current is None or (version in known and known[version].promoted_at is not None):
+        return False
+    ids = sorted({one.row_id async for one in gold_labels(client, settings)})
+    return bool(ids) and bool(await labels_under(client, settings, current, ids))
+
+
 Labels = dict[str, dict[datetime, str]]
 
 

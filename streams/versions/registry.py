@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import structlog
+
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.queries.label_versions import PROMOTED, TRIAL, register_version
 from connectors.kafka.connection import connection
@@ -9,7 +11,10 @@ from connectors.kafka.tail import TailReader
 from streams.core.label_version import LabelSpec
 from streams.core.settings import Settings
 from streams.core.topics import Topics
+from streams.quality.gate import has_gold
 from streams.versions.topic import KnownVersions
+
+log = structlog.get_logger()
 
 
 async def read_versions(settings: Settings) -> KnownVersions:
@@ -27,11 +32,21 @@ async def read_versions(settings: Settings) -> KnownVersions:
 
 
 async def register(client: ClickHouseClient, settings: Settings, spec: LabelSpec, *, live: bool) -> None:
-    """Record ``spec`` in `label_versions`; as promoted if live rows are labelled under it.
+    """Record ``spec`` in `label_versions`. ``live``: live rows are labelled under it.
+
+    A live version is promoted, as nothing else would be shown. Where people labelled rows that the current
+    version has too, it is a trial until somebody promotes it: nobody knows yet whether it is worse.
 
     Raises:
         UnavailableError, ConfigurationError: as the client.
     """
+    trial = not live or await has_gold(client, settings, spec.version)
+    if live and trial:
+        log.warning(
+            "label_version_on_trial",
+            version=spec.version,
+            fix="`labelstream versions promote` compares it with the current one",
+        )
     await register_version(
         client,
         settings,
@@ -40,5 +55,6 @@ async def register(client: ClickHouseClient, settings: Settings, spec: LabelSpec
         prompt=spec.prompt_digest,
         taxonomy=spec.taxonomy_digest,
         mode=spec.mode,
-        status=PROMOTED if live else TRIAL,
+        status=TRIAL if trial else PROMOTED,
+        live=live and trial,
     )

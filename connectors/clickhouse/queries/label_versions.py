@@ -18,7 +18,7 @@ from streams.core.errors import RefusedError
 from streams.core.settings import Settings
 
 PROMOTED, TRIAL, RETIRED = "promoted", "trial", "retired"
-_STATE = ("model", "prompt", "taxonomy", "mode", "toString(status)", "promoted_at")
+_STATE = ("model", "prompt", "taxonomy", "mode", "toString(status)", "promoted_at", "live")
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class LabelVersion:
 
     ``prompt`` and ``taxonomy`` are digests. ``current``: the newest promoted one, whose label a row has
     that was labelled under several. ``rows``: how many rows have a label of it, exact up to some 65,000, then
-    within a percent; None where not counted.
+    within a percent; None where not counted. ``live``: a trial under which live rows are labelled; a row that
+    has no other label is shown with it.
     """
 
     version: str
@@ -39,6 +40,7 @@ class LabelVersion:
     promoted_at: datetime | None
     created_at: datetime
     changed_at: datetime
+    live: bool = False
     current: bool = False
     rows: int | None = None
 
@@ -46,7 +48,8 @@ class LabelVersion:
 async def list_versions(
     client: ClickHouseClient, settings: Settings, *, counted: bool = False
 ) -> list[LabelVersion]:
-    """All versions: promoted ones first, the newest promoted at their head, the others by name.
+    """All versions: promoted ones first, the newest promoted at their head, then trials that label live rows,
+    the others by name.
 
     ``counted``: with `rows`.
 
@@ -71,7 +74,9 @@ async def list_versions(
         key=lambda one: (one.promoted_at, one.version),
         reverse=True,
     )
-    others = sorted((one for one in found if one not in promoted), key=lambda one: one.version)
+    others = sorted(
+        (one for one in found if one not in promoted), key=lambda one: (not one.live, one.version)
+    )
     return [
         replace(
             one,
@@ -109,18 +114,20 @@ async def register_version(
     taxonomy: str = "",
     mode: str | None = None,
     status: str = PROMOTED,
+    live: bool = False,
 ) -> None:
-    """Note ``version`` unless it is known; a live worker's counts as promoted from then on.
+    """Note ``version`` unless it is known.
 
-    A known version keeps its status: a worker that starts again undoes no promotion. Only a trial that
-    a live worker takes up is promoted, or its rows would be seen by nobody.
+    A known version keeps its status: a worker that starts again undoes no promotion. Only a trial that is
+    registered as promoted becomes so. ``live``, with a trial: live rows are labelled under it.
     ``prompt`` and ``taxonomy`` are digests; ``mode`` is that of the settings if not given.
     """
     table = _table(settings)
     await client.command(
-        f"INSERT INTO {table} (version, model, prompt, taxonomy, mode, status, promoted_at)\n"
+        f"INSERT INTO {table} (version, model, prompt, taxonomy, mode, status, live, promoted_at)\n"
         "SELECT {version:String}, {model:String}, {prompt:String}, {taxonomy:String}, {mode:String}, "
-        "{status:String}, if({status:String} = 'promoted', now64(6), toDateTime64(0, 6, 'UTC'))\n"
+        "{status:String}, {live:Bool},\n"
+        "    if({status:String} = 'promoted', now64(6), toDateTime64(0, 6, 'UTC'))\n"
         f"WHERE {{version:String}} NOT IN (SELECT version FROM {table})",
         {
             "version": version,
@@ -129,10 +136,16 @@ async def register_version(
             "taxonomy": taxonomy,
             "mode": mode or settings.llm_labeler_mode,
             "status": status,
+            "live": live,
         },
     )
-    if status == PROMOTED and await _status(client, table, version) == TRIAL:
+    known = (await version_history(client, settings, version))[-1]
+    if known.status != TRIAL:
+        return
+    if status == PROMOTED:
         await promote_version(client, settings, version)
+    elif live and not known.live:
+        await _change(client, settings, version, TRIAL, live=True)
 
 
 async def promote_version(client: ClickHouseClient, settings: Settings, version: str) -> None:
@@ -155,7 +168,9 @@ async def retire_version(client: ClickHouseClient, settings: Settings, version: 
     await _change(client, settings, version, RETIRED)
 
 
-async def _change(client: ClickHouseClient, settings: Settings, version: str, status: str) -> None:
+async def _change(
+    client: ClickHouseClient, settings: Settings, version: str, status: str, *, live: bool = False
+) -> None:
     table = _table(settings)
     known = await client.rows(
         f"SELECT 1 FROM {table} WHERE version = {{version:String}} LIMIT 1", {"version": version}
@@ -166,22 +181,14 @@ async def _change(client: ClickHouseClient, settings: Settings, version: str, st
     newest = f"greatest(now64(6), addMicroseconds((SELECT max(promoted_at) FROM {table}), 1))"
     await client.command(
         f"INSERT INTO {table}\n"
-        "    (version, model, prompt, taxonomy, mode, status, promoted_at, created_at, changed_at)\n"
+        "    (version, model, prompt, taxonomy, mode, status, live, promoted_at, created_at, changed_at)\n"
         "SELECT version, argMax(model, changed_at), argMax(prompt, changed_at),\n"
-        "    argMax(taxonomy, changed_at), argMax(mode, changed_at), {status:String},\n"
+        "    argMax(taxonomy, changed_at), argMax(mode, changed_at), {status:String}, {live:Bool},\n"
         f"    {newest if status == PROMOTED else 'argMax(promoted_at, changed_at)'}, min(created_at),\n"
         "    greatest(now64(6), addMicroseconds(max(changed_at), 1))\n"
         f"FROM {table} WHERE version = {{version:String}} GROUP BY version",
-        {"version": version, "status": status},
+        {"version": version, "status": status, "live": live},
     )
-
-
-async def _status(client: ClickHouseClient, table: str, version: str) -> str:
-    rows = await client.rows(
-        f"SELECT toString(argMax(status, changed_at)) FROM {table} WHERE version = {{version:String}}",
-        {"version": version},
-    )
-    return str(rows[0][0])
 
 
 def _table(settings: Settings) -> str:
@@ -194,7 +201,8 @@ def _unknown(version: str) -> RefusedError:
 
 def _version(version: str, state: Any, created_at: datetime, changed_at: datetime) -> LabelVersion:
     # The driver gives a tuple with names as a dictionary.
-    model, prompt, taxonomy, mode, status, promoted_at = state.values() if isinstance(state, dict) else state
+    values = state.values() if isinstance(state, dict) else state
+    model, prompt, taxonomy, mode, status, promoted_at, live = values
     moment = _in_utc(promoted_at)
     return LabelVersion(
         version=version,
@@ -206,6 +214,7 @@ def _version(version: str, state: Any, created_at: datetime, changed_at: datetim
         promoted_at=moment if moment.year > 1970 else None,  # never promoted
         created_at=_in_utc(created_at),
         changed_at=_in_utc(changed_at),
+        live=bool(live) and status == TRIAL,
     )
 
 

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import bound_batches, result_table
-from connectors.clickhouse.queries.label_versions import PROMOTED
+from connectors.clickhouse.queries.label_versions import PROMOTED, list_versions
 from connectors.clickhouse.queries.labelled_rows import AT_KEYS, GIVEN_UP, key_batches
 from connectors.clickhouse.schema.newest import newest_first
-from connectors.clickhouse.schema.tables import AUGMENTED, DEAD_LETTERS, LABELED, VERSIONS
+from connectors.clickhouse.schema.tables import AUGMENTED, DEAD_LETTERS, LABELED
 from streams.core.label_version import HUMAN
 from streams.core.settings import Settings
 
@@ -65,14 +65,12 @@ class Label(NamedTuple):
 
 async def ranks_of(client: ClickHouseClient, settings: Settings) -> dict[str, int]:
     """For each version known how far it goes before others, as the current view has it: people's labels
-    before all, of promoted ones the newest first; below 0 for those that are not promoted."""
-    rows = await client.rows(
-        "SELECT version, argMax(tuple(toString(status), promoted_at), changed_at) AS last\n"
-        f"FROM {result_table(settings, VERSIONS)} GROUP BY version"
-    )
-    promoted = sorted((last[1], version) for version, last in rows if last[0] == PROMOTED)
-    places = {version: place for place, (_, version) in enumerate(promoted, 1)}
-    return {version: places.get(version, -1) for version, _ in rows} | {HUMAN: len(places) + 1}
+    before all, of promoted ones the newest first, then trials that label live rows; below 0 for others."""
+    known = await list_versions(client, settings)
+    promoted = [one.version for one in known if one.status == PROMOTED]
+    ranks = {version: place for place, version in enumerate(reversed(promoted), 1)}
+    others = {one.version: 0 if one.live else -1 for one in known if one.version not in ranks}
+    return others | ranks | {HUMAN: len(ranks) + 1}
 
 
 async def labels_of(

@@ -39,7 +39,8 @@ def _body(database: str) -> str:
     Grouped by the beginning of the sorting key: filters on `created_at` and `row_id` are pushed below the
     aggregation, on old servers too. One argMax for each column, so that only the selected columns are read,
     and the rank is a plain number, for which argMax is fast. argMax skips nulls unless they are wrapped. A
-    version that is not registered has rank 0: its rows are shown if there is no better one. Ranks instead of
+    version that is not registered has rank 0, and so has a trial that labels live rows: a row is shown with
+    it if there is no better one. Ranks instead of
     times: versions promoted in the same microsecond must not be mixed in one row.
 
     A view, by measurement (`bench/current_view.py`, 10,000,000 rows and a tenth in a second version): a day's
@@ -65,12 +66,16 @@ WITH (
     SELECT (groupArray(version), groupArray(place))
     FROM (
         SELECT version,
-            if(status = 'promoted', least(toInt64(number), {HIGHEST_RANK - 1}), toInt64(-1)) AS place
+            multiIf(
+                status = 'promoted', least(toInt64(number), {HIGHEST_RANK - 1}),
+                status = 'trial' AND live, toInt64(0),
+                toInt64(-1)
+            ) AS place
         FROM (
-            SELECT version, tupleElement(last, 1) AS status,
+            SELECT version, tupleElement(last, 1) AS status, tupleElement(last, 3) AS live,
                 row_number() OVER (ORDER BY tupleElement(last, 2), version) AS number
             FROM (
-                SELECT version, argMax(tuple(status, promoted_at), changed_at) AS last
+                SELECT version, argMax(tuple(status, promoted_at, live), changed_at) AS last
                 FROM {qualified(database, VERSIONS)}
                 GROUP BY version
             )

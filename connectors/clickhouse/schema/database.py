@@ -16,6 +16,7 @@ from connectors.clickhouse.schema.migrations import migrate, newer_schema
 from connectors.clickhouse.schema.tables import (
     ANSWERS,
     AUDIT,
+    LIVE_COLUMN,
     STORED,
     VERSIONS,
     answers_table,
@@ -76,6 +77,10 @@ async def create_tables(client: ClickHouseClient, settings: Settings) -> list[st
     await add_projections(client, database, [name for name in STORED if name in present])
     if VERSIONS not in present:
         await client.command(versions_table(database))
+    elif "live" not in present[VERSIONS]:
+        await client.command(
+            f"ALTER TABLE {qualified(database, VERSIONS)} ADD COLUMN IF NOT EXISTS {LIVE_COLUMN}"
+        )
     if AUDIT not in present:
         await client.command(audit_table(database))
     if ANSWERS not in present:

@@ -45,7 +45,9 @@ PROJECTIONS: dict[str, dict[str, str]] = {
 # The position of a message; the end of each stored table's sorting key.
 MESSAGE_PLACE = ("_topic_id", "_partition", "_offset")
 
-_VERSION_COLUMNS = """\
+# Added after 0.1.0.
+LIVE_COLUMN = "`live` Bool DEFAULT false COMMENT 'a trial that labels live rows: shown where nothing else is'"
+_VERSION_COLUMNS = f"""\
     `version` String COMMENT 'name of the label version',
     `model` String COMMENT 'the labelling model',
     `prompt` String COMMENT 'digest of the prompt',
@@ -54,7 +56,8 @@ _VERSION_COLUMNS = """\
     `status` LowCardinality(String) COMMENT 'promoted, trial or retired',
     `promoted_at` DateTime64(6, 'UTC') COMMENT 'the newest promoted version of a row is its current one',
     `created_at` DateTime64(6, 'UTC') DEFAULT now64(6) COMMENT 'when the version was first registered',
-    `changed_at` DateTime64(6, 'UTC') DEFAULT now64(6) COMMENT 'when it was written, the last counts'"""
+    `changed_at` DateTime64(6, 'UTC') DEFAULT now64(6) COMMENT 'when it was written, the last counts',
+    {LIVE_COLUMN}"""
 
 # For one row by its id, and for what is stored of a partition since an offset, without projections.
 _INDEXES = (

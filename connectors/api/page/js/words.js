@@ -55,7 +55,7 @@ export const WORDS = {
   promoted: ["Текущая версия: {version}", "The current version: {version}"], compare: ["Сравнить", "Compare"], from_version: ["Было", "From"], to_version: ["Стало", "To"], agreement: ["Совпадает {share} из {rows} строк", "{share} of {rows} rows agree"], only: ["только в {version}: {n}", "only in {version}: {n}"],
   changes: ["Что меняется", "What changes"], examples: ["Показательные примеры", "Telling examples"],
   state_waiting: ["ждёт", "waiting"], state_publishing: ["идёт", "publishing"], state_working: ["дорабатывается", "working"], state_done: ["готово", "done"], state_paused: ["пауза", "paused"], state_cancelled: ["остановлено", "stopped"], state_interrupted: ["прервано", "interrupted"], state_dropped: ["удалено", "dropped"],
-  status_promoted: ["принята", "promoted"], status_trial: ["пробная", "trial"], status_retired: ["убрана", "retired"],
+  status_promoted: ["принята", "promoted"], status_trial: ["пробная", "trial"], status_live_trial: ["пробная, на новых строках", "trial, on new rows"], status_retired: ["убрана", "retired"],
   source_topic: ["строки", "rows topic"], source_table: ["таблица меток", "labels"], source_source: ["источник", "source table"], source_file: ["файл", "file"],
 
   new_file: ["Новый файл", "A new file"], drop_file: ["Перетащите сюда файл или выберите его: CSV, TSV, JSON, Parquet, Excel, архив с одним файлом", "Drop a file here, or choose it: CSV, TSV, JSON, Parquet, Excel, an archive of one file"],

@@ -9,7 +9,9 @@ import pytest
 from connectors.clickhouse.queries.audit_log import read_audit
 from connectors.clickhouse.queries.label_versions import list_versions, register_version
 from streams.core.errors import GateError
+from streams.core.label_version import LabelSpec
 from streams.versions.commands import promote
+from streams.versions.registry import register
 from tests.integration.connectors.clickhouse.engine import Database, fresh_database
 from tests.stack import SharedStack
 
@@ -74,3 +76,28 @@ async def test_only_what_is_better_or_not_worse_becomes_the_current_version(data
     (entry,) = await read_audit(client, settings, 10)
     assert (entry.who, entry.action, entry.target) == ("boris", "version-promote", "v3")
     assert entry.detail.startswith("forced: worse")
+
+
+async def test_a_changed_live_version_is_a_trial_where_gold_exists(database: Database) -> None:
+    client, settings = database
+    spec = LabelSpec(version="v5", model="m", mode="json", prompts={}, taxonomy={})
+
+    async def state(name: str) -> tuple[str, bool]:
+        return next((one.status, one.live) for one in await list_versions(*database) if one.version == name)
+
+    # Nobody has labelled rows: the trial of a replay is promoted when live rows are labelled under it.
+    await register(client, settings, spec.model_copy(update={"version": "v2"}), live=True)
+    assert (await state("v2"), await current(database)) == (("promoted", False), "v2")
+    await label(database, "v2", 0)
+    await label(database, "human", 0, model="human:anna")
+    for _ in range(2):  # the worker starts again
+        await register(client, settings, spec, live=True)
+        assert (await state("v5"), await current(database)) == (("trial", True), "v2")
+    # What was current before is no trial, nor what a replay begins.
+    await register(client, settings, spec.model_copy(update={"version": "v1"}), live=True)
+    await register(client, settings, spec.model_copy(update={"version": "v3"}), live=False)
+    assert (await state("v1"), await state("v3")) == (("promoted", False), ("trial", False))
+    await register(client, settings, spec.model_copy(update={"version": "v3"}), live=True)
+    assert (await state("v3"), await current(database)) == (("trial", True), "v2")
+    await promote(settings, "v3", force=True)
+    assert await state("v3") == ("promoted", False)

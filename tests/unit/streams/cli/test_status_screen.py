@@ -72,7 +72,11 @@ FOUND: dict[str, Any] = {
         {"topic": "esk.augmented", "group": "esk-sink", "messages": 5, "open": 0},
     ],
     "versions": [
-        {"version": f"m.{n}", "status": "promoted", "current": n == 1, "model": "m"} for n in range(1, 8)
+        *(
+            {"version": f"m.{n}", "status": "promoted", "current": n == 1, "live": False, "model": "m"}
+            for n in range(1, 8)
+        ),
+        {"version": "m.new", "status": "trial", "current": False, "live": True, "model": "m"},
     ],
     "replays": [
         {"id": "20260131-1", "state": "paused", "published": 5, "expected": 9, "version": "m.2"},
@@ -105,7 +109,8 @@ def test_everything_that_was_found_is_on_the_screen() -> None:
         "retention took 8000 messages of esk.rows before esk-agents read them; the rows of 3000 are still",
         "retention took 5 messages of esk.augmented before esk-sink read them; their rows were looked for",
         "current",
-        "and 2 more",
+        "trial, live",
+        "and 3 more",
         "20260131-1",
         "paused",
         "2026-01-31 09:30:00",

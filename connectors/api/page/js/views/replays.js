@@ -95,7 +95,7 @@ export function replays(app) {
     replace(versions,
       found.length ? table(t("versions"), [t("version"), t("model"), t("state"), [t("rows"), "num"], t("actions")], found.map((one) =>
         el("tr", { "data-version": one.version }, el("th", { scope: "row", class: "mono" }, one.version), el("td", { class: "mono" }, one.model),
-          el("td", null, el("span", { class: `chip ${one.current ? "ok" : one.status === "trial" ? "on" : ""}` }, one.current ? t("current") : t(`status_${one.status}`))),
+          el("td", null, el("span", { class: `chip ${one.current ? "ok" : one.status === "trial" ? "on" : ""}` }, one.current ? t("current") : t(one.live ? "status_live_trial" : `status_${one.status}`))),
           el("td", { class: "num" }, whole(one.rows)),
           el("td", { class: "narrow" },
             el("button", { type: "button", "data-verb": "promote", disabled: one.current || !app.may(), onclick: () => change("promote", one.version) }, t("promote"), el("span", { class: "hidden" }, ` ${one.version}`)), " ",
@@ -120,7 +120,7 @@ export function replays(app) {
           el("tr", null, el("td", { class: "wide" }, clipped(one.text, words)), el("td", null, `${one.label_a} ${fixed(one.confidence_a)}`), el("td", null, `${one.label_b} ${fixed(one.confidence_b)}`))))))));
   }
 
-  const key = (found) => found.map((one) => [one.version, one.status, one.current].join()).join(";");
+  const key = (found) => found.map((one) => [one.version, one.status, one.live, one.current].join()).join(";");
   function update(found) {
     showJobs(found.jobs ?? []);
     if (found.versions && key(found.versions) !== known && !versions.contains(document.activeElement)) {

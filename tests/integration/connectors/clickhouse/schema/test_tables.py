@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.queries.label_versions import promote_version, register_version, retire_version
+from connectors.clickhouse.queries.label_versions import (
+    list_versions,
+    promote_version,
+    register_version,
+    retire_version,
+)
+from connectors.clickhouse.queries.upload_rows import ranks_of
 from connectors.clickhouse.schema import database as ddl
 from connectors.clickhouse.schema.columns import columns_of
 from streams.core.errors import RefusedError
@@ -132,6 +138,38 @@ async def test_a_trial_is_not_shown_and_a_retired_version_neither(database: Data
     await promote_version(client, settings, "v2")
     await retire_version(client, settings, "v2")
     assert await current(database) == {"1": ("v1", "a", 0.5)}
+
+
+async def test_a_trial_of_live_rows_is_shown_where_nothing_else_is(database: Database) -> None:
+    client, settings = database
+    await register_version(client, settings, version="v1", model="m")
+    await register_version(client, settings, version="v2", model="m", status="trial")
+    await add(database, ("new", "v2", "b", 0.5), ("old", "v1", "a", 0.5), ("old", "v2", "b", 0.5))
+    assert await current(database) == {"old": ("v1", "a", 0.5)}
+    await register_version(client, settings, version="v2", model="m", status="trial", live=True)
+    assert await current(database) == {"new": ("v2", "b", 0.5), "old": ("v1", "a", 0.5)}
+    assert (await ranks_of(client, settings))["v2"] == 0
+    # A replay that takes the version up does not hide its rows again, a person may.
+    await register_version(client, settings, version="v2", model="m", status="trial")
+    assert [(one.version, one.status, one.live) for one in await list_versions(client, settings)] == [
+        ("v1", "promoted", False),
+        ("v2", "trial", True),
+    ]
+    await retire_version(client, settings, "v2")
+    assert await current(database) == {"old": ("v1", "a", 0.5)}
+
+
+async def test_a_table_of_an_older_release_gets_the_column_of_live_trials(database: Database) -> None:
+    client, settings = database
+    table = f"{settings.result_database}.label_versions"
+    await client.command(f"DROP VIEW {settings.result_database}.logs_labeled_current")
+    await client.command(f"ALTER TABLE {table} DROP COLUMN live")
+    await client.command(
+        f"INSERT INTO {table} (version, model, status, promoted_at) VALUES ('v1', 'm', 'promoted', now64(6))"
+    )
+    await ddl.create_tables(client, settings)
+    (found,) = await list_versions(client, settings)
+    assert (found.version, found.current, found.live) == ("v1", True, False)
 
 
 async def test_rows_of_a_version_that_nobody_registered_are_shown(database: Database) -> None:

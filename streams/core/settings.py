@@ -180,6 +180,29 @@ class Settings(BaseSettings):
         description="The loss of accuracy with which a label version may still be promoted.",
     )
 
+    # --- The review of labels ---
+    review_audit_share: float = Field(
+        default=0.01,
+        ge=0.0,
+        le=1.0,
+        description="Share of the live rows that are drawn at random for people to label, without the "
+        "model's answer. What is known of the labels' accuracy comes from them.",
+    )
+    review_audit_per_label: int = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        description="Rows of each label that are drawn each week at least, for labels that are rare. Rows of "
+        "such a label are offered when their week is over.",
+    )
+    review_overlap: float = Field(
+        default=0.1,
+        ge=0.0,
+        le=1.0,
+        description="Share of the drawn rows that a second person labels too, without the first one's "
+        "answer.",
+    )
+
     # --- The service ---
     fetch_interval_hours: float = Field(default=6.0, gt=0, description="How often the fetcher exports.")
     api_port: int = Field(default=8080, ge=0, le=65535, description="Port of the API.")

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 import aiohttp
-import httpx
 
 from connectors.llm.request import SYSTEM_ROLE
 from streams.core.errors import (
@@ -28,26 +27,17 @@ _TOO_LONG = re.compile(
     r"context[ _](?:length|size|window)|maximum (?:input |sequence )?length|too (?:long|large|many tokens)",
     re.IGNORECASE,
 )
-# Errors of sockets, TLS and URLs that httpx's transport over aiohttp passes on unchanged.
+# Of aiohttp, and errors of sockets, TLS and URLs that it passes on unchanged.
 FOREIGN = (
-    httpx.HTTPError,
-    httpx.InvalidURL,
-    httpx.StreamError,
-    httpx.CookieConflict,
     aiohttp.ClientError,
     OSError,
     EOFError,
     ValueError,
     RuntimeError,
 )
-_URL_ERRORS = (httpx.InvalidURL, httpx.UnsupportedProtocol, aiohttp.InvalidURL, UnicodeError)
-_LATE = (
-    TimeoutError,
-    httpx.ReadTimeout,
-    httpx.WriteTimeout,
-    aiohttp.ServerTimeoutError,
-)
-_CONNECTING = (httpx.ConnectTimeout, httpx.PoolTimeout, aiohttp.ConnectionTimeoutError)
+_URL_ERRORS = (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, UnicodeError)
+_LATE = (TimeoutError, aiohttp.ServerTimeoutError)
+_CONNECTING = (aiohttp.ConnectionTimeoutError,)
 _LONGEST_AFTER = 60.0
 _LONGEST_SHOWN = 1000
 # The reason of a text's refusal, whatever status says it.
@@ -63,7 +53,7 @@ _ABOUT_MONEY = re.compile(r"budget|quota|billing|credit|balance", re.IGNORECASE)
 
 
 def translate(error: Exception, setting: str) -> LabelstreamError:
-    """Our error for one of httpx, aiohttp or the system. All but a wrong URL may be temporary."""
+    """Our error for one of aiohttp or the system. All but a wrong URL may be temporary."""
     text = f"{type(error).__name__}: {error}".rstrip(": ")
     if isinstance(error, _URL_ERRORS):
         return ConfigurationError(

@@ -1,4 +1,4 @@
-"""Whatever httpx, aiohttp or the system raise, and whatever status is answered, becomes one of our errors."""
+"""Whatever aiohttp or the system raise, and whatever status is answered, becomes one of our errors."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from email.utils import format_datetime
 from typing import Any
 
 import aiohttp
-import httpx
 import pytest
 from aiohttp.client_reqrep import ConnectionKey
+from yarl import URL
 
-from connectors.llm import http
 from connectors.llm.errors import FOREIGN, from_status, retry_after, translate
 from connectors.llm.http import Http
 from streams.core.errors import (
@@ -49,10 +48,8 @@ def example(kind: type[BaseException]) -> Exception:
         "connection_key": key,
         "os_error": OSError(111, "refused"),
         "certificate_error": ssl.SSLCertVerificationError("self-signed certificate"),
-        "request_info": aiohttp.RequestInfo(httpx.URL("http://a"), "GET", {}, httpx.URL("http://a")),  # type: ignore[arg-type]
+        "request_info": aiohttp.RequestInfo(URL("http://a"), "GET", {}, URL("http://a")),  # type: ignore[arg-type]
         "history": (),
-        "request": httpx.Request("GET", "http://a"),
-        "response": httpx.Response(500),
         "expected": b"a",
         "got": b"b",
         "host": "h",
@@ -83,11 +80,8 @@ def example(kind: type[BaseException]) -> Exception:
 
 
 LIBRARY_ERRORS = [
-    kind
-    for kind in kinds_of(httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, aiohttp.ClientError)
-    if kind.__module__.split(".")[0] in ("httpx", "aiohttp")
+    kind for kind in kinds_of(aiohttp.ClientError) if kind.__module__.split(".")[0] == "aiohttp"
 ] + [
-    httpx.CookieConflict,
     ConnectionResetError,
     ConnectionRefusedError,
     BrokenPipeError,
@@ -107,15 +101,14 @@ LIBRARY_ERRORS = [
 async def test_every_error_of_the_libraries_becomes_ours(
     kind: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Through the real client: the transport raises it, as aiohttp's leaks would."""
+    """Through the real client: the session raises it."""
     raised = example(kind)
     assert isinstance(raised, FOREIGN)
 
-    class Failing(http.AiohttpTransport):
-        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-            raise raised
+    async def fail(*_: Any, **__: Any) -> None:
+        raise raised
 
-    monkeypatch.setattr(http, "AiohttpTransport", Failing)
+    monkeypatch.setattr(aiohttp.ClientSession, "_request", fail)
     endpoint = Http("http://127.0.0.1:9/v1", setting=SETTING, api_key=None, connections=1, ca_file=None)
     try:
         with pytest.raises(LabelstreamError) as caught:
@@ -129,14 +122,14 @@ async def test_every_error_of_the_libraries_becomes_ours(
 @pytest.mark.parametrize(
     ("kind", "ours"),
     [
-        (httpx.ConnectError, UnavailableError),
-        (httpx.ConnectTimeout, UnavailableError),
-        (httpx.ReadError, UnavailableError),
+        (aiohttp.ClientConnectorError, UnavailableError),
+        (aiohttp.ConnectionTimeoutError, UnavailableError),
+        (aiohttp.ClientPayloadError, UnavailableError),
         (aiohttp.ServerDisconnectedError, UnavailableError),
-        (httpx.ReadTimeout, RetryableError),
+        (aiohttp.SocketTimeoutError, RetryableError),
         (TimeoutError, RetryableError),
-        (httpx.UnsupportedProtocol, ConfigurationError),
-        (httpx.InvalidURL, ConfigurationError),
+        (aiohttp.NonHttpUrlClientError, ConfigurationError),
+        (aiohttp.InvalidUrlClientError, ConfigurationError),
         (ssl.SSLCertVerificationError, UnavailableError),
     ],
 )
@@ -145,7 +138,7 @@ def test_what_an_error_means(kind: type[BaseException], ours: type[LabelstreamEr
 
 
 def test_a_certificate_that_is_not_accepted_names_the_setting() -> None:
-    error = translate(httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed"), SETTING)
+    error = translate(OSError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed"), SETTING)
     assert isinstance(error, AccessError)
     assert error.setting == "LLM_CA_CERT"
 

@@ -12,16 +12,6 @@ from collections.abc import Awaitable, Callable
 _ENTRY_BYTES = 170
 
 
-class _Call:
-    """A call in flight, and the number of callers that wait for it."""
-
-    __slots__ = ("task", "waiting")
-
-    def __init__(self, task: asyncio.Task[bytes]) -> None:
-        self.task = task
-        self.waiting = 0
-
-
 class Shared:
     """Answers by key. Failures are not cached.
 
@@ -35,7 +25,8 @@ class Shared:
         self._young: dict[bytes, bytes] = {}
         self._old: dict[bytes, bytes] = {}
         self._young_bytes = 0
-        self._calls: dict[bytes, _Call] = {}
+        # Of calls in flight, for those who wait: the answer, or None if nobody asks any more.
+        self._calls: dict[bytes, asyncio.Future[bytes | None]] = {}
         # Counts of answers from the cache, from another caller's call, and from a call of their own.
         self.results = {"hit": 0, "shared": 0, "miss": 0}
 
@@ -47,31 +38,25 @@ class Shared:
     async def get(self, key: bytes, ask: Callable[[], Awaitable[bytes]]) -> tuple[bytes, bool]:
         """The answer, and whether it came without a call of its own.
 
-        If a caller is cancelled, the call goes on for the others who wait for it, and is cancelled if there
-        are none.
+        The first caller asks, in its own task. If it is cancelled, one of those who wait asks anew.
         """
-        known = self._young.get(key)
-        if known is None and (known := self._old.get(key)) is not None:
-            self.warm(key, known)  # move it to the young generation
-        if known is not None:
-            self.results["hit"] += 1
-            return known, True
-        call = self._calls.get(key)
-        mine = call is None
-        self.results["miss" if mine else "shared"] += 1
-        if call is None:
-            call = self._calls[key] = _Call(asyncio.ensure_future(self._ask(key, ask)))
-        call.waiting += 1
-        try:
-            return await asyncio.shield(call.task), not mine
-        except asyncio.CancelledError:
-            if call.waiting == 1 and not call.task.done():
-                # Callers from now on start a new call.
-                self._forget(key, call)
-                call.task.cancel()
-            raise
-        finally:
-            call.waiting -= 1
+        result = ""
+        while True:
+            known = self._young.get(key)
+            if known is None and (known := self._old.get(key)) is not None:
+                self.warm(key, known)  # move it to the young generation
+            if known is not None:
+                self.results[result or "hit"] += 1
+                return known, True
+            call = self._calls.get(key)
+            if call is None:
+                self.results["miss"] += 1
+                return await self._ask(key, ask), False
+            result = "shared"
+            answer = await asyncio.shield(call)
+            if answer is not None:
+                self.results["shared"] += 1
+                return answer, True
 
     def warm(self, key: bytes, answer: bytes) -> None:
         """Cache an answer that is known from elsewhere."""
@@ -83,14 +68,18 @@ class Shared:
             self._old, self._young, self._young_bytes = self._young, {}, 0
 
     async def _ask(self, key: bytes, ask: Callable[[], Awaitable[bytes]]) -> bytes:
-        call = self._calls[key]
+        call = self._calls[key] = asyncio.get_running_loop().create_future()
         try:
             answer = await ask()
-            self.warm(key, answer)
-            return answer
-        finally:
-            self._forget(key, call)
-
-    def _forget(self, key: bytes, call: _Call) -> None:
-        if self._calls.get(key) is call:
+        except BaseException as error:
             del self._calls[key]
+            if isinstance(error, Exception):
+                call.set_exception(error)
+                call.exception()  # nobody may wait for it
+            else:
+                call.set_result(None)
+            raise
+        del self._calls[key]
+        self.warm(key, answer)
+        call.set_result(answer)
+        return answer

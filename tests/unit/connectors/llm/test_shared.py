@@ -60,18 +60,23 @@ async def test_a_failure_reaches_all_who_wait_and_is_not_remembered() -> None:
     assert calls == 2
 
 
-async def test_a_cancelled_caller_leaves_the_call_to_the_others() -> None:
+async def test_if_the_one_who_asks_is_cancelled_another_one_asks() -> None:
     shared, ask = Shared(), Asking()
-    first, second = (asyncio.create_task(shared.get(b"k", ask)) for _ in range(2))
+    tasks = [asyncio.create_task(shared.get(b"k", ask)) for _ in range(4)]
     await asyncio.sleep(0.01)
-    first.cancel()
+    tasks[1].cancel()  # it only waits
     await asyncio.sleep(0.01)
-    ask.go.set()
-    assert await second == (b"answer", True)
     assert (ask.calls, ask.cancelled) == (1, 0)
+    tasks[0].cancel()
+    await asyncio.sleep(0.01)
+    assert (ask.calls, ask.cancelled) == (2, 1)
+    ask.go.set()
+    assert await tasks[2] == (b"answer", False)
+    assert await tasks[3] == (b"answer", True)
+    assert shared.results == {"hit": 0, "shared": 1, "miss": 2}
 
 
-async def test_the_last_cancelled_caller_ends_the_call_and_the_next_begins_another() -> None:
+async def test_if_all_are_cancelled_the_next_begins_another_call() -> None:
     shared, ask = Shared(), Asking()
     tasks = [asyncio.create_task(shared.get(b"k", ask)) for _ in range(2)]
     await asyncio.sleep(0.01)

@@ -22,7 +22,7 @@ _OBJECT = re.compile(r"[\[{].*[\]}]", re.DOTALL)
 _NOT_ESSENTIAL = re.compile(r"[\W_]+")
 _WORD = re.compile(r"\w+")
 _LEAKED_WORDS = 6  # consecutive words of the prompt
-_DIGITS = re.compile(r"\d{4,}")
+_DIGIT, _DIGITS = re.compile(r"\d"), re.compile(r"\d{4,}")
 _BETWEEN_DIGITS = re.compile(r"[\s()-]")
 _MAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,64}\.[\w.]+")
 _ONE_SCRIPT = {"HIRAGANA": "CJK", "KATAKANA": "CJK"}
@@ -64,22 +64,25 @@ def why_not(source: str, variant: str) -> str | None:
     written, expected = scripts(variant), scripts(source)
     if written and expected and written != expected:
         return "other-script"
-    compact = _BETWEEN_DIGITS.sub("", source)
-    if any(number not in compact for number in _DIGITS.findall(_BETWEEN_DIGITS.sub("", variant))):
-        return "invented-digits"
-    if any(mail not in source for mail in _MAIL.findall(variant)):
+    if _DIGIT.search(variant):
+        compact = _BETWEEN_DIGITS.sub("", source)
+        if any(number not in compact for number in _DIGITS.findall(_BETWEEN_DIGITS.sub("", variant))):
+            return "invented-digits"
+    if "@" in variant and any(mail not in source for mail in _MAIL.findall(variant)):
         return "invented-address"
     return None
 
 
 def leaks(source: str, variant: str) -> bool:
     """Whether ``variant`` is JSON or has markers or words of the prompt, and ``source`` does not."""
-    lowered = source.lower()
-    if any(mark.lower() not in lowered for mark in _MARKS.findall(variant)):
-        return True
+    if marks := _MARKS.findall(variant):
+        lowered = source.lower()
+        if any(mark.lower() not in lowered for mark in marks):
+            return True
     if _OBJECT.fullmatch(variant.strip()) and not _OBJECT.search(source):
         return True
-    return bool((_runs(variant) & _prompt_runs()) - _runs(source))
+    leaked = _runs(variant) & _prompt_runs()
+    return bool(leaked and leaked - _runs(source))
 
 
 # All variants of one source are checked one after the other.
@@ -97,10 +100,8 @@ def _prompt_runs() -> frozenset[tuple[str, ...]]:
 @lru_cache(maxsize=16)
 def scripts(text: str) -> str:
     """The script of most letters: LATIN, CYRILLIC, ARABIC ...; empty without letters."""
-    found: Counter[str] = Counter()
-    for character, count in Counter(text).items():
-        if name := _script(character):
-            found[name] += count
+    found = Counter(map(_script, text))
+    del found[""]
     if not found:
         return ""
     name = found.most_common(1)[0][0]

@@ -156,7 +156,9 @@ def _reported(token: AnswerToken) -> dict[str, float]:
         if logprob > _MARGIN:
             return {}
         if logprob > _NOT_REPORTED:
-            chances[text] = max(chances.get(text, 0.0), math.exp(min(logprob, 0.0)))
+            chance = math.exp(logprob) if logprob < 0.0 else 1.0
+            if chance > chances.get(text, -1.0):
+                chances[text] = chance
     return chances if sum(chances.values()) <= 1 + _MARGIN else {}
 
 

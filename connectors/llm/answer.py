@@ -44,7 +44,7 @@ class TokenChance:
         found = self._entry.get("top_logprobs", self._entry.get("top_probs"))
         if not isinstance(found, list):
             return ()
-        return tuple((_token(one), _logprob(one)) for one in found if isinstance(one, dict))
+        return tuple([(_token(one), _logprob(one)) for one in found if isinstance(one, dict)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,9 @@ def _tokens(logprobs: Any) -> tuple[TokenChance, ...] | None:
 
 def _token(entry: dict[str, Any]) -> str:
     """The text of a token. Some servers give the vocabulary's own spelling, or a part of a character."""
-    text = str(entry.get("token", ""))
+    text = entry.get("token", "")
+    if type(text) is not str:
+        text = str(text)
     if text.isascii() and not text.startswith("<0x"):
         return text
     octets = entry.get("bytes")
@@ -163,6 +165,8 @@ def _token(entry: dict[str, Any]) -> str:
 def _logprob(entry: dict[str, Any]) -> float:
     """A log probability; -infinity if none is given. llama-server gives probabilities after sampling."""
     value = entry.get("logprob")
+    if type(value) is float and value == value:  # most; the rest costs three times as much
+        return value
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return -math.inf if math.isnan(value) else value
     chance = entry.get("prob")

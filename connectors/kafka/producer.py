@@ -145,7 +145,7 @@ class LeasedProducer:
                 )
                 future.add_done_callback(_retrieved)
                 handed_over = True
-                return int((await asyncio.shield(future)).offset)
+                return int((await future).offset)  # a cancelled one was sent all the same
             except Exception as error:
                 if _size_refused_by_broker(error) and self._current is producer:
                     self._sizes.refused(message.topic)

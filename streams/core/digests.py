@@ -28,6 +28,8 @@ class Digests:
     def __contains__(self, digest: bytes) -> bool:
         if digest in self._new:
             return True
+        if not self._sorted:
+            return False
         wanted = np.frombuffer(digest, _DIGEST)
         return any(
             (at := int(np.searchsorted(some, wanted)[0])) < len(some) and some[at] == wanted[0]

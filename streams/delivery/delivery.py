@@ -10,7 +10,7 @@ read first.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -93,6 +93,7 @@ class Delivery:
             failed=self._broken,
         )
         self._running: dict[asyncio.Task[None], Work] = {}
+        self._pumping = False  # `_pump` is about to be called
         self._sender = sender
         self._places = Places(limits, flow.replays, sender)
         self._underway: dict[tuple[int, bytes], asyncio.Future[None]] = {}
@@ -219,16 +220,21 @@ class Delivery:
 
     def _pump(self) -> None:
         """Start what can be started: the most urgent topic first, its partitions in turn."""
+        self._pumping = False
         for topic in self.flow.inputs:
-            turn = self._owned.turns.get(topic) or deque()
+            turn, inputs = self._owned.turns.get(topic), self._owned.inputs
+            if turn is None or not any(inputs[partition].waiting for partition in turn):
+                continue
             idle = 0
             while idle < len(turn):
-                state = self._owned.inputs[turn[0]]
-                if not state.ready or not state.waiting or self._held_back(state):
+                state = inputs[turn[0]]
+                if not state.ready or not state.waiting:
                     idle += 1
                 elif self._places.full(*state.waiting[0]):
                     if topic not in self.flow.replays:
                         break  # all partitions of the topic use the same step
+                    idle += 1
+                elif self._held_back(state):
                     idle += 1
                 else:
                     self._begin(state)
@@ -264,7 +270,9 @@ class Delivery:
         if isinstance(error, Exception):
             log.error("delivery_failed", step=work.route.name, error=repr(error), **work.about())
             self._broken(error)
-        self._pump()
+        if not self._pumping:  # one request of the producer finishes many
+            self._pumping = True
+            asyncio.get_running_loop().call_soon(self._pump)
 
     def _broken(self, error: Exception) -> None:
         """A message or a partition cannot go on: no commit will pass it."""

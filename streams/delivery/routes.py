@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from streams.core.messages import Labeled, Row
@@ -24,7 +25,7 @@ class Route:
     output: str
     version: str | None = None
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The step's name."""
         return self.makes.made_by

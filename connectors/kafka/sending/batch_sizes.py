@@ -102,8 +102,10 @@ def new_batch(size: int) -> BatchBuilder:
 
 def size_of(message: Outgoing) -> int:
     """Bytes of key, value and headers."""
-    headers = sum(len(name) + len(value) for name, value in message.headers)
-    return len(message.key or b"") + len(message.value or b"") + headers
+    size = len(message.key or b"") + len(message.value or b"")
+    for name, value in message.headers:
+        size += len(name) + len(value)
+    return size
 
 
 async def _ask(client: Any, topic: str) -> int | None:

@@ -90,8 +90,8 @@ def raw_records(
             yield given.only_first(), _OPEN
             continue
         except csv.Error as error:
-            several = len(given.taken) > 1
-            yield given.only_first(), _OPEN if several else _told(str(error))
+            unclosed = len(given.taken) > 1 or "end of data" in str(error)
+            yield given.only_first(), _OPEN if unclosed else str(error)
             continue
         if given.taken[0].too_long:
             yield given.only_first(), "the line is longer than a million characters"
@@ -134,83 +134,43 @@ def read(path: Path, reading: Reading) -> Iterator[FileRecord | Broken]:
     width = len(reading.columns)
     source = lines(path, reading.encoding, reading.begin)
     records = raw_records(source, reading.delimiter, width, reading.quoting)
-    names = None
-    if reading.header:
-        _, names = next(records, (None, None))
+    names = next(records, ([], []))[1] if reading.header else None
     for number, (taken, fields) in enumerate(records, 1):
-        first = taken[0]
+        line, column, field, reason, detail = taken[0], None, None, "columns", ""
         if isinstance(fields, str):
-            yield Broken(
-                number, first.number, _quote_in(first.text, reading.delimiter), None, "quote", fields
-            )
-        elif len(fields) < width or any(fields[width:]):
-            yield _miscounted(number, first, len(fields), reading)
+            reason, detail = "quote", fields
+            starts = reversed(_starts(line.text, reading.delimiter))
+            column = next((start for start in starts if line.text[start - 1 : start] == '"'), None)
+        elif len(fields) < width:
+            column, field = len(line.text.rstrip("\r\n")) + 1, reading.columns[len(fields)]
+            detail = f"{len(fields)} fields where {width} are expected"
+        elif any(fields[width:]):
+            column = next(iter(_starts(line.text, reading.delimiter)[width:]), None)
+            detail = f"{len(fields)} fields where {width} are expected"
         elif fields == names:
-            yield Broken(number, first.number, None, None, "columns", "the names of the columns once more")
+            detail = "the names of the columns once more"
         elif number == 1 and all(map(_TYPE.fullmatch, fields)):
-            yield Broken(number, first.number, None, None, "columns", "the types of the columns")
-        elif first.text[0] in "-+|=:" and _RULE.fullmatch(first.text.strip()):
-            yield Broken(number, first.number, None, None, "columns", "a line of dashes")
+            detail = "the types of the columns"
+        elif line.text[0] in "-+|=:" and _RULE.fullmatch(line.text.strip()):
+            detail = "a line of dashes"
+        elif wrong := next((one for one in taken if undecoded(one.text) is not None), None):
+            line, column, reason = wrong, (undecoded(wrong.text) or 0) + 1, "encoding"
+            detail = f"bytes that are no {reading.encoding} text"
+        if detail:
+            yield Broken(number, line.number, column, field, reason, detail)
         else:
-            wrong = next(((line, at) for line in taken if (at := undecoded(line.text)) is not None), None)
-            if wrong is not None:
-                detail = f"bytes that are no {reading.encoding} text"
-                yield Broken(number, wrong[0].number, wrong[1] + 1, None, "encoding", detail)
-            else:
-                values = tuple(None if field == _NULL else field for field in fields[:width])
-                yield FileRecord(number, first.number, values)
+            values = tuple(None if field == _NULL else field for field in fields[:width])
+            yield FileRecord(number, line.number, values)
 
 
-def field_start(text: str, delimiter: str, index: int) -> int | None:
-    """The character, from 1, where the field of that number (from 0) begins; None if there is no such
-    field.
-    """
-    if index == 0:
-        return 1
-    quoted, at_start, seen = False, True, 0
+def _starts(text: str, delimiter: str) -> list[int]:
+    """The characters, from 1, where the fields of a line begin."""
+    found, quoted = [1], False
     for at, character in enumerate(text):
         if quoted:
             quoted = character != '"'
-        elif character == '"' and (at_start or text[at - 1] == '"'):
+        elif character == '"' and (at == found[-1] - 1 or text[at - 1] == '"'):
             quoted = True
         elif character == delimiter:
-            seen += 1
-            if seen == index:
-                return at + 2
-        at_start = character == delimiter
-    return None
-
-
-def _miscounted(number: int, line: Line, fields: int, reading: Reading) -> Broken:
-    width = len(reading.columns)
-    detail = f"{fields} fields where {width} are expected"
-    if fields > width:
-        return Broken(
-            number, line.number, field_start(line.text, reading.delimiter, width), None, "columns", detail
-        )
-    missing = reading.columns[fields]
-    return Broken(number, line.number, len(line.text.rstrip("\r\n")) + 1, missing, "columns", detail)
-
-
-def _quote_in(text: str, delimiter: str) -> int | None:
-    """The position of the quote that opens the last field."""
-    opened, quoted, at_start = None, False, True
-    for at, character in enumerate(text):
-        if quoted:
-            quoted = character != '"'
-        elif character == '"' and at_start:
-            quoted, opened = True, at + 1
-        elif character == '"' and at and text[at - 1] == '"':
-            quoted = True
-        at_start = character == delimiter
-    return opened
-
-
-def _told(error: str) -> str:
-    if "unexpected end of data" in error:
-        return _OPEN
-    if "expected after" in error:
-        return "text follows a closing quote: a quote inside of quotes is written twice"
-    if "field larger" in error:
-        return f"a field of more than {csv.field_size_limit()} characters"
-    return error
+            found.append(at + 2)
+    return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -52,9 +54,6 @@ class _Csv:
         self._begun = False
 
     def write(self, rows: Sequence[dict[str, Any]]) -> bytes:
-        import csv
-        import io
-
         out = io.StringIO()
         writer = csv.writer(out)
         if not self._begun:
@@ -88,35 +87,12 @@ class _Jsonl:
         return b""
 
 
-class _Sink:
-    """A file object that keeps only what was not taken yet."""
-
-    closed = False
-
-    def __init__(self) -> None:
-        self._pieces: list[bytes] = []
-
-    def write(self, piece: Any) -> int:
-        self._pieces.append(bytes(piece))
-        return len(piece)
-
-    def flush(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-    def take(self) -> bytes:
-        taken, self._pieces = b"".join(self._pieces), []
-        return taken
-
-
 class _Parquet:
     def __init__(self) -> None:
         from pyarrow import parquet
 
-        self._sink = _Sink()
-        self._writer = parquet.ParquetWriter(pa.PythonFile(self._sink, mode="w"), SCHEMA)
+        self._out = io.BytesIO()
+        self._writer = parquet.ParquetWriter(pa.PythonFile(self._out, mode="w"), SCHEMA)
         self._waiting: list[Any] = []
         self._rows = 0
 
@@ -126,12 +102,18 @@ class _Parquet:
         # Each row group costs readers time, and the writer memory until the end.
         if self._rows >= _GROUP_ROWS:
             self._write()
-        return self._sink.take()
+        return self._taken()
 
     def close(self) -> bytes:
         self._write()
         self._writer.close()
-        return self._sink.take()
+        return self._taken()
+
+    def _taken(self) -> bytes:
+        taken = self._out.getvalue()
+        self._out.seek(0)
+        self._out.truncate()
+        return taken
 
     def _write(self) -> None:
         if self._rows:

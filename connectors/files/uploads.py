@@ -12,10 +12,9 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
-from hashlib import blake2b
-from io import RawIOBase
+from hashlib import blake2b, file_digest
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -73,27 +72,21 @@ class Upload(BaseModel):
 
     def as_dict(self) -> dict[str, Any]:
         """For the API."""
-        reading = self.reading
+        reading, shown = (
+            self.reading,
+            {"file_id", "name", "bytes", "uploaded_at", "mapping", "rows", "warnings"},
+        )
         csv = reading.format == "csv"
-        written = reading.format in ("csv", "json", "jsonl")
-        return {
-            "file_id": self.file_id,
-            "name": self.name,
-            "bytes": self.bytes,
-            "uploaded_at": self.uploaded_at.isoformat(),
+        return self.model_dump(mode="json", include={*shown, "questions"}) | {
             "format": reading.format,
-            "encoding": reading.encoding if written else None,
+            "encoding": reading.encoding if reading.format not in ("parquet", "xlsx") else None,
             "delimiter": reading.delimiter if csv else None,
             "header": reading.header if csv or reading.format == "xlsx" else None,
             "columns": list(reading.columns),
-            "mapping": self.mapping,
-            "rows": self.rows,
             "rows_broken": self.broken,
             "rows_skipped": self.skipped,
             "broken": self.listed,
             "first_rows": [dict(zip(reading.columns, row, strict=True)) for row in self.sample],
-            "warnings": self.warnings,
-            "questions": [one.model_dump() for one in self.questions],
         }
 
 
@@ -112,27 +105,24 @@ class Uploads:
             UnavailableError: it cannot be written to disk.
             whatever ``pieces`` raises; then nothing of it is kept.
         """
-        with _disk(self._folder):
-            await asyncio.to_thread(self._prepare)
-            partial = self._folder / f".{secrets.token_hex(8)}.part"
-            unpacked = partial.with_suffix(".unpacked.part")
+        partial = self._folder / f".{secrets.token_hex(8)}.part"
+        unpacked = partial.with_suffix(".unpacked.part")
         try:
-            digest, size = await self._write(partial, pieces)
-            if await asyncio.to_thread(self._unpack, partial, unpacked):
-                digest, size = await asyncio.to_thread(_digest_of, partial)
-            known = await asyncio.to_thread(self._known, digest)
-            path = path_of(self._settings, digest)
-            # What an older release understood may be wrong.
-            if known is not None and known.release == _RELEASE and path.is_file():
-                with _disk(self._folder):
-                    os.utime(path)  # it is kept for longer
-                return known, False
-            upload = await self._in_thread(
-                lambda ended: self._looked_at(partial, digest, size, name, None, ended)
-            )
             with _disk(self._folder):
+                await asyncio.to_thread(self._prepare)
+                with partial.open("wb") as file:
+                    async for piece in pieces:
+                        await asyncio.to_thread(file.write, piece)
+                size, digest = await asyncio.to_thread(self._settle, partial, unpacked)
+                known = await asyncio.to_thread(self._known, digest)
+                path = path_of(self._settings, digest)
+                # What an older release understood may be wrong.
+                if known is not None and known.release == _RELEASE and path.is_file():
+                    os.utime(path)  # it is kept for longer
+                    return known, False
+                upload = await self._looked_at(partial, digest, size, name)
                 await asyncio.to_thread(self._keep, partial, upload)
-            return upload, True
+                return upload, True
         finally:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
@@ -150,9 +140,8 @@ class Uploads:
             raise RefusedError(f"there is no uploaded file {file_id}", reason=NOT_FOUND)
         if chosen is None or chosen == Chosen():
             return known
-        found = await self._in_thread(
-            lambda ended: self._looked_at(path, file_id, known.bytes, known.name, chosen, ended)
-        )
+        with _disk(self._folder):
+            found = await self._looked_at(path, file_id, known.bytes, known.name, chosen)
         return found.model_copy(update={"uploaded_at": known.uploaded_at})
 
     async def every(self) -> list[Upload]:
@@ -177,46 +166,26 @@ class Uploads:
             for one in some:
                 yield one
 
-    async def _write(self, path: Path, pieces: AsyncIterator[bytes]) -> tuple[str, int]:
-        digest, size = blake2b(digest_size=16), 0
-        with _disk(self._folder):
-            file = path.open("wb", buffering=0)
-        with file:
-            async for piece in pieces:
-                digest.update(piece)
-                size += len(piece)
-                with _disk(self._folder):
-                    await asyncio.to_thread(_write_all, file, piece)
-            with _disk(self._folder):
-                await asyncio.to_thread(os.fsync, file.fileno())
-        return digest.hexdigest(), size
+    def _settle(self, path: Path, unpacked: Path) -> tuple[int, str]:
+        """Replace an archive by the file in it; size and digest of the file."""
+        if unpack(path, unpacked, self._settings.api_upload_bytes):
+            unpacked.replace(path)
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            return path.stat().st_size, file_digest(file, lambda: blake2b(digest_size=16)).hexdigest()
 
-    def _unpack(self, path: Path, into: Path) -> bool:
-        """Replace an archive by the file in it; False if it is none."""
-        with _disk(self._folder):
-            if found := unpack(path, into, self._settings.api_upload_bytes):
-                into.replace(path)
-        return found
-
-    async def _in_thread(self, work: Callable[[threading.Event], Upload]) -> Upload:
-        """``work`` with an event that is set when nobody waits for it any more."""
-        ended = threading.Event()
-        try:
-            return await asyncio.to_thread(work, ended)
-        finally:
-            ended.set()
-
-    def _looked_at(
-        self, path: Path, digest: str, size: int, name: str, chosen: Chosen | None, ended: threading.Event
+    async def _looked_at(
+        self, path: Path, digest: str, size: int, name: str, chosen: Chosen | None = None
     ) -> Upload:
-        with _disk(self._folder):
+        ended = threading.Event()
+
+        def work() -> Upload:
             found = understand(path, self._settings, chosen)
-            now = datetime.now(UTC)
             upload = Upload(
                 file_id=digest,
                 name=name,
                 bytes=size,
-                uploaded_at=now,
+                uploaded_at=datetime.now(UTC),
                 reading=found.reading,
                 mapping=found.mapping,
                 sample=_sample(found),
@@ -225,16 +194,18 @@ class Uploads:
                 release=_RELEASE,
             )
             self._count(path, upload, ended)
+            return upload
+
+        try:
+            upload = await asyncio.to_thread(work)
+        finally:
+            ended.set()  # nobody waits for it any more
         if not upload.rows:
             raise RefusedError("the file holds no rows", reason="empty")
-        if self._nothing(upload):
+        # Records that only lack a time can be read under another mapping.
+        if upload.broken == upload.rows and all(one["reason"] != "timestamp" for one in upload.listed):
             raise RefusedError("not one row of the file can be read", reason="broken")
         return upload
-
-    @staticmethod
-    def _nothing(upload: Upload) -> bool:
-        """Whether no record can be read. Records that only lack a time can be read under another mapping."""
-        return upload.broken == upload.rows and all(one["reason"] != "timestamp" for one in upload.listed)
 
     def _count(self, path: Path, upload: Upload, ended: threading.Event) -> None:
         columns, last = Columns.of(upload.mapping), None
@@ -306,21 +277,6 @@ def path_of(settings: Settings, file_id: str) -> Path:
     """The path of a file's content."""
     name = file_id if _ID.match(file_id) else "none"
     return folder_of(settings) / f"{name}.data"
-
-
-def _write_all(file: RawIOBase, piece: bytes) -> None:
-    rest = memoryview(piece)
-    while rest:
-        rest = rest[file.write(rest) or 0 :]
-
-
-def _digest_of(path: Path) -> tuple[str, int]:
-    digest, size = blake2b(digest_size=16), 0
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-            size += len(piece)
-    return digest.hexdigest(), size
 
 
 def _sample(found: Understood) -> list[list[str | None]]:

@@ -11,29 +11,13 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from connectors.files.questions import NONE, Findings
-from connectors.files.times import Dates, time_in
+from connectors.files.times import Dates, is_number, time_in
 from streams.core.settings import Settings
 
 ROLES = ("text", "timestamp", "id", "user", "session", "domain")
 # How programs write that there is no value.
-NULLS = frozenset(
-    {
-        "",
-        r"\N",
-        "NULL",
-        "null",
-        "NaN",
-        "nan",
-        "None",
-        "NaT",
-        "<NA>",
-        "#N/A",
-        "#Н/Д",
-        "(null)",
-        "[NULL]",
-        "<null>",
-    }
-)
+NULLS = frozenset({"", r"\N", "NULL", "null", "NaN", "nan", "None", "NaT", "<NA>"})
+NULLS |= {"#N/A", "#Н/Д", "(null)", "[NULL]", "<null>"}
 # Common names, after those in the settings and the requirements' aliases. Compared without case and
 # punctuation.
 _NAMES = {
@@ -256,10 +240,3 @@ def _text(
 def is_null(value: object) -> bool:
     """Whether it says that there is no value."""
     return value is None or (isinstance(value, str) and value.strip() in NULLS)
-
-
-def is_number(value: object) -> bool:
-    """Whether it is written as a number."""
-    if isinstance(value, str):
-        return value.strip().replace(",", ".", 1).replace(".", "", 1).isdigit()
-    return isinstance(value, int | float)

@@ -10,21 +10,31 @@ from typing import Any, Literal
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SERIAL = datetime(1899, 12, 30)
 # The range of DateTime64(6).
-FIRST, LAST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2299, 12, 31, tzinfo=UTC)
+_FIRST, _LAST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2299, 12, 31, tzinfo=UTC)
 
 # How a column writes dates, where a value does not tell: the order of 03/04/2026, or numbers of days.
 Dates = Literal["plain", "day-month-year", "month-day-year", "year-month-day", "excel-days"]
 ORDERS: tuple[Dates, ...] = ("day-month-year", "month-day-year", "year-month-day")
 
-_CLOCK = r"(\d{1,2})[:.](\d{2})(?:[:.](\d{2})(?:[.,:](\d{1,9}))?)?(?:\s*([ap])\.?m\.?)?"
-_ZONE = r"\s*(Z|MSK|(?:UTC|GMT)?(?:[+-]\d{2}:?\d{2}|[+-]\d{1,2})?)(?:\s*(?:\(.*\)|\[.*\]))?"
+_ZONES = {"MSK": 3, "CET": 1, "CEST": 2, "EET": 2, "EEST": 3, "EST": -5, "EDT": -4, "CST": -6, "CDT": -5}
+_ZONES |= {"MST": -7, "MDT": -6, "PST": -8, "PDT": -7}
+_CLOCK = (
+    r"(?P<hour>\d{1,2})[:.](?P<minute>\d{2})(?:[:.](?P<second>\d{2})(?:[.,:](?P<part>\d{1,9}))?)?"
+    r"(?:\s*(?P<half>[ap])\.?m\.?)?"
+)
+_ZONE = (
+    rf"\s*(?P<zone>Z|{'|'.join(_ZONES)}|(?:UTC|GMT)?(?:[+-]\d{{2}}:?\d{{2}}|[+-]\d{{1,2}})?)"
+    r"(?:\s*(?:\(.*\)|\[.*\]))?"
+)
 _TIME = rf"(?:(?:[ T,:]|в |at )+{_CLOCK}{_ZONE})?"
-_YEAR = r"(\d{4}|\d{2})(?:\s?г\.?|\.)?"
-_WEEKDAY = r"(?:[^\W\d]{2,12}[.,]*\s+)?"
+_WEEKDAY, _MONTH = r"(?:[^\W\d]{2,12}[.,]*\s+)?", r"(?P<month>[^\W\d]{3,9})"
+_YEAR = r"(?P<year>\d{4}|\d{2})(?:\s?г\.?|\.)?"
 _NUMERIC = re.compile(rf"(\d{{1,4}})([./-])\s?(\d{{1,2}})\2\s?(\d{{1,4}})(?:\s?г\.?|\.)?{_TIME}", re.I)
-_DAY_NAME = re.compile(rf"{_WEEKDAY}(\d{{1,2}})[ .\-/]+([^\W\d]{{3,9}})[ .,\-/]+{_YEAR}{_TIME}", re.I)
-_NAME_DAY = re.compile(
-    rf"{_WEEKDAY}([^\W\d]{{3,9}})\.?\s+(\d{{1,2}})(?:st|nd|rd|th)?,?\s+{_YEAR}{_TIME}", re.I
+_NAMED = (
+    re.compile(rf"{_WEEKDAY}(?P<day>\d{{1,2}})[ .\-/]+{_MONTH}[ .,\-/]+{_YEAR}{_TIME}", re.I),
+    re.compile(rf"{_WEEKDAY}{_MONTH}\.?\s+(?P<day>\d{{1,2}})(?:st|nd|rd|th)?,?\s+{_YEAR}{_TIME}", re.I),
+    # As C and the command `date` write it.
+    re.compile(rf"{_WEEKDAY}{_MONTH}\s+(?P<day>\d{{1,2}})\s+{_CLOCK}{_ZONE}\s+{_YEAR}", re.I),
 )
 _CLOCK_ONLY = re.compile(rf"{_CLOCK}{_ZONE}", re.I)
 _MONTHS = {
@@ -47,16 +57,20 @@ def time_in(value: object, dates: Dates = "plain") -> datetime | None:
     order in ``dates``, months by name, `20260131`, and seconds to nanoseconds since 1970, from 2000 to 2033.
     """
     try:
-        found = _time_in(value, dates)
-    except (ValueError, OverflowError, ArithmeticError):
-        return None
-    if found is None:
-        return None
-    try:
+        if (found := _time_in(value, dates)) is None:
+            return None
         found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
-    except OverflowError:
+    except (ValueError, ArithmeticError):
         return None
-    return found if FIRST <= found <= LAST else None
+    return found if _FIRST <= found <= _LAST else None
+
+
+def is_number(value: object) -> bool:
+    """Whether it is written as a number that is not negative."""
+    if isinstance(value, str):
+        text = value.strip()
+        return text.isascii() and text.replace(",", ".", 1).replace(".", "", 1).isdigit()
+    return isinstance(value, int | float)
 
 
 def is_clock(value: object) -> bool:
@@ -91,12 +105,12 @@ def _time_in(value: object, dates: Dates) -> datetime | None:
     if isinstance(value, str):
         text = value.strip()
         # As most files have it. Any character may stand between day and time, so it is checked.
-        if text[4:5] == "-" and text[7:8] == "-" and text[10:11] in ("", " ", "T"):
+        if text[8:9] == "T" or (text[4:5] == "-" and text[7:8] == "-" and text[10:11] in ("", " ", "T")):
             try:
                 return datetime.fromisoformat(text)
             except ValueError:
                 pass
-        return _number(text, dates) if text[:1].isdigit() and _is_number(text) else _written(text, dates)
+        return _number(text, dates) if is_number(text) else _written(text, dates)
     if isinstance(value, datetime):
         return value
     if isinstance(value, date):
@@ -106,17 +120,12 @@ def _time_in(value: object, dates: Dates) -> datetime | None:
     return _number(repr(value) if isinstance(value, float) else str(value), dates)
 
 
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.replace(",", ".", 1).replace(".", "", 1).isdigit()
-
-
 def _number(text: str, dates: Dates) -> datetime | None:
-    whole, _, part = text.replace(",", ".").partition(".")
+    whole, _, part = text.strip().replace(",", ".").partition(".")
     if not whole.isdigit():
         return None
     if not part and len(whole) in (8, 12, 14) and whole[:2] in ("19", "20"):
-        forms = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
-        return datetime.strptime(whole, forms[len(whole)])
+        return datetime.fromisoformat(f"{whole[:8]}T{whole[8:]}".rstrip("T"))
     if dates == "excel-days" and 36_526 <= int(whole) <= 73_050:  # 2000 to 2100
         return _SERIAL + timedelta(seconds=round(float(f"{whole}.{part}0") * 86_400))
     if len(whole) > 19:
@@ -130,48 +139,40 @@ def _number(text: str, dates: Dates) -> datetime | None:
 
 def _written(text: str, dates: Dates) -> datetime | None:
     if found := _NUMERIC.fullmatch(text):
-        first, mark, middle, last, *rest = found.groups()
-        if len(first) == 4 and len(last) <= 2:
-            return _made(first, middle, last, rest)
+        first, mark, middle, last = found.group(1, 2, 3, 4)
         order = "day-month-year" if mark == "." and dates == "plain" else dates
-        if len(first) > 2 or len(last) not in (2, 4):
-            return None
+        if len(first) == 4 or order == "year-month-day":
+            return _made(first, middle, last, found)
         if order == "day-month-year":
-            return _made(last, middle, first, rest)
-        if order == "month-day-year":
-            return _made(last, first, middle, rest)
-        return _made(first, middle, last, rest) if order == "year-month-day" else None
-    if found := _DAY_NAME.fullmatch(text):
-        day, name, year, *rest = found.groups()
-    elif found := _NAME_DAY.fullmatch(text):
-        name, day, year, *rest = found.groups()
-    else:
-        return None
-    month = _MONTHS.get(name[:3].lower())
-    return _made(year, str(month), day, rest) if month else None
+            return _made(last, middle, first, found)
+        return _made(last, first, middle, found) if order == "month-day-year" else None
+    found = next(filter(None, (form.fullmatch(text) for form in _NAMED)), None)
+    month = _MONTHS.get(found["month"][:3].lower()) if found else None
+    return _made(found["year"], str(month), found["day"], found) if found and month else None
 
 
-def _made(year: str, month: str, day: str, rest: list[str | None]) -> datetime | None:
-    hour, minute, second, part, half, zone = rest
+def _made(year: str, month: str, day: str, found: re.Match[str]) -> datetime | None:
+    hour, minute, second, part, half, zone = found.group("hour", "minute", "second", "part", "half", "zone")
     hours = int(hour or 0)
+    if len(year) not in (2, 4) or len(month) > 2 or len(day) > 2 or (half and not 1 <= hours <= 12):
+        return None
     if half:
-        if not 1 <= hours <= 12:
-            return None
         hours = hours % 12 + (12 if half.lower() == "p" else 0)
-    if len(year) == 2:
-        year = f"20{year}"
-    micros = int((part or "0")[:6].ljust(6, "0"))
     return datetime(
-        int(year), int(month), int(day), hours, int(minute or 0), int(second or 0), micros, _zone(zone)
+        int(f"20{year}"[-4:]),
+        int(month),
+        int(day),
+        hours,
+        int(minute or 0),
+        int(second or 0),
+        int((part or "0")[:6].ljust(6, "0")),
+        _zone(zone.upper()) if zone else None,
     )
 
 
-def _zone(text: str | None) -> timezone | None:
-    if not text:
-        return None
-    name = text.upper()
-    if name == "MSK":
-        return timezone(timedelta(hours=3))
+def _zone(name: str) -> timezone:
+    if name in _ZONES:
+        return timezone(timedelta(hours=_ZONES[name]))
     digits = name.removeprefix("UTC").removeprefix("GMT").replace(":", "")
     if digits in ("", "Z"):
         return UTC

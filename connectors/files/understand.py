@@ -16,11 +16,11 @@ from connectors.files.dialect import dialect_of, table_in
 from connectors.files.encoding import encoding_of, wide_of
 from connectors.files.json_records import loads, places_in, texts
 from connectors.files.lines import opened, undecoded
-from connectors.files.mapping import is_null, is_number, known_names, suggested
+from connectors.files.mapping import is_null, known_names, suggested
 from connectors.files.questions import Findings, Question
 from connectors.files.reading import read
 from connectors.files.records import FileRecord, Reading
-from connectors.files.times import ORDERS, Dates, is_clock, order_told, time_in
+from connectors.files.times import ORDERS, Dates, is_clock, is_number, order_told, time_in
 from streams.core.errors import RefusedError
 from streams.core.settings import Settings
 from streams.ports.files import NO_FILE_OF_ROWS, Encoding, Text

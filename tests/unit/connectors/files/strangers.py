@@ -74,6 +74,12 @@ STRANGERS: dict[str, Stranger] = {
     "Russian months": _times(
         ["31 января 2026 г. 10:00", "1 мая 2026"], ["2026-01-31T10:00:00", "2026-05-01T00:00:00"]
     ),
+    "zones": _times(["2026-01-31 05:00 EST", "2026-01-31 11:00:00 CET", "20260131T100000Z"], _AT * 3),
+    "the command date": _times(["Sat Jan 31 10:00:00 UTC 2026", "Sat Jan 31 02:00:00 PST 2026"], _AT * 2),
+    "C": _times(["Sat Jan 31 10:00:00 2026"], _AT),
+    "Oracle": _times(["31-JAN-26 10.00.00.000000 AM"], _AT),
+    "a week": _times(["2026-W05-6"], [], "timestamp", timeless=True),
+    "hour 24": _times(["31.01.2026 24:00"], [], "timestamp", timeless=True),
     "mail": _times(["Sat, 31 Jan 2026 13:00:00 +0300"], _AT),
     "Apache": _times(["31/Jan/2026:13:00:00 +0300"], _AT),
     "Hungary": _times(["2026. 01. 31. 10:00:00"], _AT),

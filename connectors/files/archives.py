@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from errno import EINVAL
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import pyarrow as pa
 
@@ -17,38 +17,35 @@ from streams.ports.files import NO_FILE_OF_ROWS
 
 _CHUNK = 1 << 20
 _MOST_WORKBOOK = 1 << 29  # a workbook is in memory while it is read
-_STREAMS = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bz2"))
 ZIP = b"PK\x03\x04"
-_OTHERS = (
-    (ZIP, "a zip archive that holds no file of rows"),
-    (b"\x1f\x8b", "a gzip archive"),
-    (b"\x28\xb5\x2f\xfd", "a zstd archive"),
-    (b"BZh", "a bzip2 archive"),
-    (b"\xfd7zXZ", "an xz archive"),
-    (b"7z\xbc\xaf", "a 7-Zip archive"),
-    (b"Rar!", "a RAR archive"),
-    (b"\xd0\xcf\x11\xe0", "an old Office file: save it as .xlsx or CSV"),
-    (b"SQLite format 3", "an SQLite database"),
-    (b"Obj\x01", "an Avro file"),
-    (b"ORC", "an ORC file"),
-    (b"ARROW1", "an Arrow file: save it as Parquet"),
-    (b"%PDF", "a PDF file"),
-    (b"{\\rtf", "an RTF file"),
-    (b"<", "a page or an XML file"),
-    (b"PGDMP", "a dump of PostgreSQL: save the table as CSV"),
-    (b"INSERT INTO ", "SQL: save the table as CSV"),
-    (b"CREATE TABLE ", "SQL: save the table as CSV"),
-    (b"--\n-- PostgreSQL database dump", "SQL: save the table as CSV"),
-    (b"-- MySQL dump", "SQL: save the table as CSV"),
-    (b"+--", "a table that is drawn: save it as CSV"),
-    ("┌".encode(), "a table that is drawn: save it as CSV"),
-    (b"Row 1:", "a table that is drawn: save it as CSV"),
-)
+# Of Arrow's codecs, and what else a file begins with that holds no rows.
+_CODECS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2"}
+_OTHERS = {
+    **{magic: f"a {codec} archive in an archive" for magic, codec in _CODECS.items()},
+    ZIP: "a zip archive that holds no file of rows",
+    b"\xfd7zXZ": "an xz archive",
+    b"7z\xbc\xaf": "a 7-Zip archive",
+    b"Rar!": "a RAR archive",
+    b"\xd0\xcf\x11\xe0": "an old Office file: save it as .xlsx or CSV",
+    b"SQLite format 3": "an SQLite database",
+    b"Obj\x01": "an Avro file",
+    b"ORC": "an ORC file",
+    b"ARROW1": "an Arrow file: save it as Parquet",
+    b"%PDF": "a PDF file",
+    b"{\\rtf": "an RTF file",
+    b"<": "a page or an XML file",
+    b"PGDMP": "a dump of PostgreSQL: save the table as CSV",
+    **dict.fromkeys(
+        (b"INSERT INTO ", b"CREATE TABLE ", b"--\n-- PostgreSQL database dump", b"-- MySQL dump"),
+        "SQL: save the table as CSV",
+    ),
+    **dict.fromkeys((b"+--", "┌".encode(), b"Row 1:"), "a table that is drawn: save it as CSV"),
+}
 
 
 def what_else(begin: bytes) -> str | None:
     """What a file is that begins in this way, if it is no file of rows."""
-    return next((what for magic, what in _OTHERS if begin.startswith(magic)), None)
+    return next((what for magic, what in _OTHERS.items() if begin.startswith(magic)), None)
 
 
 def unpack(path: Path, into: Path, most: int) -> bool:
@@ -61,26 +58,21 @@ def unpack(path: Path, into: Path, most: int) -> bool:
     """
     with path.open("rb") as file:
         start = file.read(8)
-    kind = next((kind for magic, kind in _STREAMS if start.startswith(magic)), None)
-    if kind is None and not start.startswith(ZIP):
+    codec = next((codec for magic, codec in _CODECS.items() if start.startswith(magic)), None)
+    if codec is None and not start.startswith(ZIP):
         return False
-    with into.open("wb") as out:
-        if kind is not None:
-            for piece in _pieces(_stream(path, kind), most):
-                out.write(piece)
-            return True
-        with _damaged(), zipfile.ZipFile(path) as archive:
-            found = _content(archive)
-            if found is None:
-                if sum(one.file_size for one in archive.infolist()) > min(most, _MOST_WORKBOOK):
-                    raise _refused("this workbook is too large: save the sheet as CSV")
-                if bad := archive.testzip():
-                    raise _refused(f"the workbook is damaged at {bad}")
-                return False
-            with archive.open(found) as content:
-                for piece in _pieces(content, most):
-                    out.write(piece)
-    return True
+    with into.open("wb") as out, _damaged():
+        if codec is not None:
+            return _write(pa.input_stream(str(path), compression=codec), out, most)
+        with zipfile.ZipFile(path) as archive:
+            if (found := _content(archive)) is not None:
+                with archive.open(found) as content:
+                    return _write(content, out, most)
+            if sum(one.file_size for one in archive.infolist()) > min(most, _MOST_WORKBOOK):
+                raise _refused("this workbook is too large: save the sheet as CSV")
+            if bad := archive.testzip():
+                raise _refused(f"the workbook is damaged at {bad}")
+            return False
 
 
 def _content(archive: zipfile.ZipFile) -> zipfile.ZipInfo | None:
@@ -105,30 +97,22 @@ def _content(archive: zipfile.ZipFile) -> zipfile.ZipInfo | None:
     return files[0]
 
 
-def _stream(path: Path, kind: str) -> IO[bytes]:
-    with _damaged():
-        stream: IO[bytes] = pa.input_stream(str(path), compression=kind)
-        return stream
-
-
-def _pieces(stream: Any, most: int) -> Iterator[bytes]:
-    size = 0
-    with _damaged():
-        while piece := stream.read(_CHUNK):
-            size += len(piece)
-            if size > most:
-                raise _refused(f"the archive holds more than {most} bytes (API_UPLOAD_BYTES)")
-            yield piece
+def _write(content: IO[bytes], out: IO[bytes], most: int) -> bool:
+    while piece := content.read(_CHUNK):
+        out.write(piece)
+        if out.tell() > most:
+            raise _refused(f"the archive holds more than {most} bytes (API_UPLOAD_BYTES)")
+    return True
 
 
 @contextmanager
 def _damaged() -> Iterator[None]:
+    errors = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, pa.ArrowException, OSError)
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, pa.ArrowException) as error:
-        raise _refused(f"this is a damaged archive: {error}") from error
-    except OSError as error:
-        if error.errno not in (None, EINVAL):  # of the disk, not of a place outside of the file
+    except errors as error:
+        # What the disk says is no matter of the archive; a place outside of the file is.
+        if isinstance(error, OSError) and error.errno not in (None, EINVAL):
             raise
         raise _refused(f"this is a damaged archive: {error}") from error
 

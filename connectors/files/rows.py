@@ -139,16 +139,10 @@ class Rows:
 
     def _unusable(self, values: tuple[Any, ...]) -> int | None:
         """The column of a value that cannot be used as what it is."""
-        if isinstance(values[self._at["text"]], dict | list | Unreadable):
+        if isinstance(values[self._at["text"]], dict | list):
             return self._at["text"]
-        return next(
-            (
-                place
-                for role, place in self._at.items()
-                if role != "timestamp" and isinstance(values[place], Unreadable)
-            ),
-            None,
-        )
+        places = (place for role, place in self._at.items() if role != "timestamp")
+        return next((place for place in places if isinstance(values[place], Unreadable)), None)
 
     def _no_time(self, record: FileRecord, place: int) -> Broken:
         value = record.values[place]

@@ -24,17 +24,14 @@ CREATE TABLE IF NOT EXISTS `esk`.`logs_labeled` (
     `_stored_at` DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'when it was stored, UTC',
     INDEX by_row row_id TYPE bloom_filter(0.001) GRANULARITY 1,
     INDEX by_offset _offset TYPE minmax GRANULARITY 1,
-    PROJECTION `stored_places` (
-    SELECT _topic_id, _partition, intDiv(_offset, 65536), min(_offset), max(_offset), groupBitmap(toUInt32(bitAnd(_offset, 65535)))
-    GROUP BY _topic_id, _partition, intDiv(_offset, 65536)
+    PROJECTION `label_places` (
+    SELECT _topic_id, _partition, intDiv(_offset, 65536), label_version, if(label_version = 'human', row_id, ''), if(label_version = 'human', created_at, toDateTime64(0, 6, 'UTC')), label_version = 'human' AND endsWith(model, ':undo'),
+        min(_offset), max(_offset), groupBitmap(toUInt32(bitAnd(_offset, 65535))),
+        uniqCombined(14)(created_at, row_id), count(), max(labeled_at), min(created_at), max(created_at)
+    GROUP BY _topic_id, _partition, intDiv(_offset, 65536), label_version, if(label_version = 'human', row_id, ''), if(label_version = 'human', created_at, toDateTime64(0, 6, 'UTC')), label_version = 'human' AND endsWith(model, ':undo')
     ),
     PROJECTION `row_times` (
     SELECT row_id, created_at ORDER BY row_id
-    ),
-    PROJECTION `label_counts` (
-    SELECT label_version, label, if(label_version = 'human', row_id, ''), if(label_version = 'human', created_at, toDateTime64(0, 6, 'UTC')), label_version = 'human' AND endsWith(model, ':undo'),
-        uniq(created_at, row_id), count(), max(labeled_at), min(created_at), max(created_at)
-    GROUP BY label_version, label, if(label_version = 'human', row_id, ''), if(label_version = 'human', created_at, toDateTime64(0, 6, 'UTC')), label_version = 'human' AND endsWith(model, ':undo')
     )
 ) ENGINE = ReplacingMergeTree
 PRIMARY KEY (created_at, row_id, label_version)
@@ -70,9 +67,6 @@ CREATE TABLE IF NOT EXISTS `esk`.`logs_augmented` (
     PROJECTION `stored_places` (
     SELECT _topic_id, _partition, intDiv(_offset, 65536), min(_offset), max(_offset), groupBitmap(toUInt32(bitAnd(_offset, 65535)))
     GROUP BY _topic_id, _partition, intDiv(_offset, 65536)
-    ),
-    PROJECTION `row_times` (
-    SELECT row_id, created_at ORDER BY row_id
     )
 ) ENGINE = ReplacingMergeTree
 PRIMARY KEY (created_at, row_id, label_version, augment_model)
@@ -96,14 +90,9 @@ CREATE TABLE IF NOT EXISTS `esk`.`dead_letters` (
     `_offset` Int64 COMMENT 'its offset there',
     `_stored_at` DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'when it was stored, UTC',
     INDEX by_row row_id TYPE bloom_filter(0.001) GRANULARITY 1,
-    INDEX by_offset _offset TYPE minmax GRANULARITY 1,
-    PROJECTION `stored_places` (
-    SELECT _topic_id, _partition, intDiv(_offset, 65536), min(_offset), max(_offset), groupBitmap(toUInt32(bitAnd(_offset, 65535)))
-    GROUP BY _topic_id, _partition, intDiv(_offset, 65536)
-    )
+    INDEX by_offset _offset TYPE minmax GRANULARITY 1
 ) ENGINE = ReplacingMergeTree
-ORDER BY (failed_at, _topic_id, _partition, _offset)
-SETTINGS deduplicate_merge_projection_mode = 'rebuild', lightweight_mutation_projection_mode = 'rebuild';
+ORDER BY (failed_at, _topic_id, _partition, _offset);
 
 CREATE TABLE IF NOT EXISTS `esk`.`label_versions` (
     `version` String COMMENT 'name of the label version',

@@ -115,19 +115,26 @@ async def human_rows(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> list[Place]:
-    """Rows that people gave a label, those too that all took back. The projection `label_counts` has them
-    apart from all others. Raises as `human_answers`.
-    """
+    """Rows that people gave a label, those too that all took back. Raises as `human_answers`."""
     bounds, given = _bounds("at", since, until)
-    rows = await client.rows(
+    rows = await client.rows(_human_rows(settings) + bounds, given)
+    return [Place(moment(int(at)), str(row_id)) for at, row_id in rows]
+
+
+async def count_human_rows(client: ClickHouseClient, settings: Settings) -> int:
+    """How many rows `human_rows` has. Raises as `human_answers`."""
+    return int((await client.rows(f"SELECT count() FROM ({_human_rows(settings)})"))[0][0])
+
+
+def _human_rows(settings: Settings) -> str:
+    """The projection `label_places` has them apart from all others."""
+    return (
         "SELECT DISTINCT toUnixTimestamp64Micro(at), row FROM (\n"
         f"    SELECT {HUMAN_AT} AS at, {HUMAN_ROW} AS row, {TAKEN_BACK} AS back\n"
         f"    FROM {result_table(settings, LABELED)} WHERE label_version = '{HUMAN}'\n"
         "    GROUP BY label_version, at, row, back\n"
-        f") WHERE NOT back{bounds}",
-        given,
+        ") WHERE NOT back"
     )
-    return [Place(moment(int(at)), str(row_id)) for at, row_id in rows]
 
 
 async def _labels_at(

@@ -26,8 +26,8 @@ class LabelVersion:
     """A version as it stands, or stood after one change of its ``history``.
 
     ``prompt`` and ``taxonomy`` are digests. ``current``: the newest promoted one, whose label a row has
-    that was labelled under several. ``rows``: how many rows have a label of it, exact up to some 65,000, then
-    within a percent; None where not counted. ``live``: a trial under which live rows are labelled; a row that
+    that was labelled under several. ``rows``: how many rows have a label of it, exact up to some thousands,
+    then within two percent; None where not counted. ``live``: a trial under which live rows are labelled; a row that
     has no other label is shown with it.
     """
 
@@ -63,7 +63,7 @@ async def list_versions(
         f"FROM {_table(settings)} GROUP BY version"
     )
     found = [_version(version, state, created, changed) for version, state, created, changed in rows]
-    # As the current view ranks them; a row stored twice counts once. The projection `label_counts` has it.
+    # As the current view ranks them; a row stored twice counts once. The projection `label_places` has it.
     counting = (
         f"SELECT toString(label_version), {DISTINCT_ROWS}\n"
         f"FROM {result_table(settings, LABELED)} GROUP BY label_version"

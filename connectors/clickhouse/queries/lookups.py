@@ -44,7 +44,7 @@ async def row_history(client: ClickHouseClient, settings: Settings, row_id: str)
     Raises:
         UnavailableError, OverloadedError, ConfigurationError.
     """
-    places = await times_of(client, settings, LABELED, [row_id])
+    places = await times_of(client, settings, [row_id])
     labels = await _at(
         client,
         places,
@@ -55,7 +55,7 @@ async def row_history(client: ClickHouseClient, settings: Settings, row_id: str)
     )
     variants = await _at(
         client,
-        await times_of(client, settings, AUGMENTED, [row_id]),
+        places,
         Augmented,
         f"{result_table(settings, AUGMENTED)} WHERE {AT_PLACES}\n"
         f"ORDER BY created_at DESC, {newest_first('augmented_at')} "

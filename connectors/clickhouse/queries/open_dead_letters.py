@@ -52,11 +52,11 @@ async def resolved_letters(
 ) -> list[bool]:
     """For each letter whether its row has come through that step since it was given up."""
     found: dict[str, dict[str, datetime]] = {}
-    ids = [one.row_id for one in letters if one.row_id]
+    places = await times_of(client, settings, [one.row_id for one in letters if one.row_id])
     for table, column in ((LABELED, "labeled_at"), (AUGMENTED, "augmented_at")):
         made, stored = found.setdefault(table, {}), found.setdefault(f"{table} stored", {})
         # The rows of one id may be in several batches, in order of time.
-        for _, given in place_batches(await times_of(client, settings, table, ids)):
+        for _, given in place_batches(places):
             for row_id, made_at, stored_at in await client.rows(
                 f"SELECT row_id, max({column}), max(_stored_at)\n"
                 f"FROM {result_table(settings, table)} WHERE {AT_PLACES} GROUP BY row_id",

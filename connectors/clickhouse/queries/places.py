@@ -21,10 +21,8 @@ _MOST = 1_000
 AT_PLACES = "created_at IN {ats:Array(DateTime64(6, 'UTC'))} AND row_id IN {ids:Array(String)}"
 
 
-async def times_of(
-    client: ClickHouseClient, settings: Settings, table: str, row_ids: Sequence[str]
-) -> list[Place]:
-    """Where ``table`` has rows with these ids; of each id the newest 1,000.
+async def times_of(client: ClickHouseClient, settings: Settings, row_ids: Sequence[str]) -> list[Place]:
+    """Where the labels, and so the variants, of rows with these ids are; of each id the newest 1,000.
 
     Raises:
         UnavailableError, ConfigurationError: as the client.
@@ -34,7 +32,7 @@ async def times_of(
         rows = await client.rows(
             # As the projection `row_times` has it.
             f"SELECT row_id, toUnixTimestamp64Micro(created_at) FROM (\n"
-            f"    SELECT row_id, created_at FROM {result_table(settings, table)}\n"
+            f"    SELECT row_id, created_at FROM {result_table(settings, LABELED)}\n"
             "    WHERE row_id IN {ids:Array(String)}\n"
             ") GROUP BY row_id, created_at ORDER BY row_id, created_at DESC LIMIT {most:UInt32} BY row_id",
             {"ids": ids, "most": _MOST},

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import bound_batches, result_table
-from connectors.clickhouse.queries.gold import human_rows
+from connectors.clickhouse.queries.gold import count_human_rows
 from connectors.clickhouse.queries.lookups import messages_of
 from connectors.clickhouse.queries.places import AT_PLACES, place_batches, time_of_newest, times_of
 from connectors.clickhouse.schema.newest import newness
@@ -74,10 +74,13 @@ def is_human(one: Labeled) -> bool:
 
 
 async def frequent_labels(client: ClickHouseClient, settings: Settings) -> list[str]:
-    """Labels, the most frequent first, at most 100. Raises as `least_sure`."""
+    """Labels, the most frequent of the newest 100,000 first, at most 100. Raises as `least_sure`."""
+    since = await time_of_newest(client, settings, WINDOW)
     rows = await client.rows(
         f"SELECT toString(label), count() AS n FROM {result_table(settings, LABELED)}\n"
-        "GROUP BY label ORDER BY n DESC, label LIMIT 100"
+        + ("" if since is None else f"WHERE {_SINCE}\n")
+        + "GROUP BY label ORDER BY n DESC, label LIMIT 100",
+        {"since": since},
     )
     return [str(label) for label, _ in rows]
 
@@ -85,7 +88,7 @@ async def frequent_labels(client: ClickHouseClient, settings: Settings) -> list[
 async def review_counts(client: ClickHouseClient, settings: Settings) -> ReviewCounts:
     """How many rows have a human label, how many have none. Raises as `least_sure`.
 
-    In a table of more than 100,000 labels, the rows are counted within a percent, and the unsure ones are
+    In a table of more than 100,000 labels, the rows are counted within two percent, and the unsure ones are
     estimated by their share among the newest 100,000.
     """
     since = await time_of_newest(client, settings, WINDOW)
@@ -98,7 +101,7 @@ async def review_counts(client: ClickHouseClient, settings: Settings) -> ReviewC
     labeled, waiting, unsure = (int(number) for number in rows[0])
     if since is None:
         return ReviewCounts(labeled, waiting, unsure)
-    labeled = len(await human_rows(client, settings))
+    labeled = await count_human_rows(client, settings)
     all_rows = await client.rows(f"SELECT {DISTINCT_ROWS} FROM {result_table(settings, LABELED)}")
     share = unsure / waiting if waiting else 0.0
     waiting = max(waiting, int(all_rows[0][0]) - labeled)
@@ -110,7 +113,7 @@ async def labels_under(
 ) -> dict[str, dict[datetime, str]]:
     """The labels of ``version`` of rows with these ids, by id and time. Raises as `least_sure`."""
     found: dict[str, dict[datetime, str]] = {}
-    for _, given in place_batches(await times_of(client, settings, LABELED, row_ids)):
+    for _, given in place_batches(await times_of(client, settings, row_ids)):
         rows = await client.rows(
             "SELECT row_id, toUnixTimestamp64Micro(created_at), "
             f"argMax(toString(label), {newness('labeled_at')})\n"

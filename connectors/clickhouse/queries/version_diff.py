@@ -162,7 +162,7 @@ async def _sample(
     client: ClickHouseClient, settings: Settings, given: dict[str, Any]
 ) -> tuple[dict[str, int], str, float | None]:
     """How many labels each of the two has, a condition for those that are compared, and what part that is."""
-    # As the projection `label_counts` has it.
+    # As the projection `label_places` has it.
     found = await client.rows(
         "SELECT toString(label_version), count(), toUnixTimestamp64Micro(min(created_at)),\n"
         f"    toUnixTimestamp64Micro(max(created_at)) FROM {result_table(settings, LABELED)}\n"

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from connectors.clickhouse.client.sql import literal, qualified, quoted
 from connectors.clickhouse.schema.columns import PLACE, STORED_AT, TableColumn, columns_of
-from connectors.clickhouse.schema.projections import LABEL_COUNTS, MODES, ROW_TIMES, STORED_PLACES
+from connectors.clickhouse.schema.projections import LABEL_PLACES, MODES, ROW_TIMES, STORED_PLACES
 from streams.core.messages import Augmented, DeadLetter, HumanLabel
 from streams.ports.audit import AuditEntry
 from streams.ports.review import ReviewAnswer
@@ -38,9 +38,9 @@ STORED: dict[str, tuple[type[BaseModel], str]] = {
     DEAD_LETTERS: (DeadLetter, "failed_at"),
 }
 PROJECTIONS: dict[str, dict[str, str]] = {
-    LABELED: {"stored_places": STORED_PLACES, "row_times": ROW_TIMES, "label_counts": LABEL_COUNTS},
-    AUGMENTED: {"stored_places": STORED_PLACES, "row_times": ROW_TIMES},
-    DEAD_LETTERS: {"stored_places": STORED_PLACES},
+    LABELED: {"label_places": LABEL_PLACES, "row_times": ROW_TIMES},
+    AUGMENTED: {"stored_places": STORED_PLACES},
+    DEAD_LETTERS: {},
 }
 # The position of a message; the end of each stored table's sorting key.
 MESSAGE_PLACE = ("_topic_id", "_partition", "_offset")
@@ -59,7 +59,7 @@ _VERSION_COLUMNS = f"""\
     `changed_at` DateTime64(6, 'UTC') DEFAULT now64(6) COMMENT 'when it was written, the last counts',
     {LIVE_COLUMN}"""
 
-# For one row by its id, and for what is stored of a partition since an offset, without projections.
+# For one row by its id, as people ask for it, and for single offsets.
 _INDEXES = (
     "    INDEX by_row row_id TYPE bloom_filter(0.001) GRANULARITY 1",
     "    INDEX by_offset _offset TYPE minmax GRANULARITY 1",
@@ -74,21 +74,18 @@ def column_definition(column: TableColumn) -> str:
 
 def stored_table(database: str, name: str, *, projections: bool = True) -> str:
     """The statement that creates one of STORED."""
+    made = PROJECTIONS[name] if projections else {}
     message, key = STORED[name]
     columns = [*(column_definition(column) for column in (*columns_of(message), *PLACE)), STORED_AT]
     lines = [*(f"    {definition}" for definition in columns), *_INDEXES]
-    if projections:
-        lines += [
-            f"    PROJECTION {quoted(one)} (\n    {select}\n    )"
-            for one, select in PROJECTIONS[name].items()
-        ]
+    lines += [f"    PROJECTION {quoted(one)} (\n    {select}\n    )" for one, select in made.items()]
     # The position distinguishes copies when parts are merged; the index in memory does not need it.
     primary = "" if name == DEAD_LETTERS else f"PRIMARY KEY ({key})\n"
     return (
         f"CREATE TABLE IF NOT EXISTS {qualified(database, name)} (\n"
         + ",\n".join(lines)
         + f"\n) ENGINE = ReplacingMergeTree\n{primary}ORDER BY ({', '.join((key, *MESSAGE_PLACE))})"
-        + (f"\nSETTINGS {MODES}" if projections else "")
+        + (f"\nSETTINGS {MODES}" if made else "")
     )
 
 

@@ -66,7 +66,7 @@ class Fence:
             return f"INSERT INTO {target} ({names}) FORMAT ArrowStream\n".encode()
         structure = ", ".join(f"{quoted(column.name)} {column.type}" for column in columns)
         return (
-            f"INSERT INTO {target} ({names}) SELECT {names} FROM input({literal(structure)}) "
+            f"INSERT INTO {target} ({names}) SELECT * FROM input({literal(structure)}) "
             f"WHERE throwIf(now64(6) > fromUnixTimestamp64Micro({int(moment * 1e6)}), {literal(_LATE)}) = 0 "
             "FORMAT ArrowStream\n"
         ).encode()

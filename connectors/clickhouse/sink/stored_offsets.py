@@ -80,8 +80,8 @@ async def stored_offsets(
     )
     found: dict[int, list[tuple[int, int]]] = {partition: [] for partition in spans}
     gaps: dict[int, list[tuple[int, int]]] = {}
-    # As the projection `stored_places` has it. Nothing in between is missing where as many different offsets
-    # are stored as lie between the first and the last.
+    # As the projections `label_places` and `stored_places` have it. Nothing in between is missing where as
+    # many different offsets are stored as lie between the first and the last.
     for partition, first, last, count in await client.rows(
         f"SELECT _partition, min(_offset), max(_offset), {IN_RUN}\nFROM {qualified(database, table)}\n"
         f"WHERE _topic_id = {{id:UUID}} AND ({wanted})\nGROUP BY _topic_id, _partition, {RUN_OF}",

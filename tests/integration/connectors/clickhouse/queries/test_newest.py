@@ -163,6 +163,7 @@ async def test_the_newest_variants_are_taken_whatever_model_wrote_them(database:
         (1, "v2", "other", 0),
     ]
     messages = [(offset, variants_of_message(decision)) for offset, decision in enumerate(told)]
+    await store(database, "logs_labeled", [(0, labeled(1))])
     for part in (messages[2:], messages[:2]):
         await store(database, "logs_augmented", part)
     keys = [("1", micros_of(labeled(1).created_at))]

@@ -15,7 +15,6 @@ from connectors.clickhouse.queries.gold import human_rows
 from connectors.clickhouse.queries.label_versions import list_versions
 from connectors.clickhouse.queries.labelled_rows import count_of
 from connectors.clickhouse.queries.places import times_of
-from connectors.clickhouse.queries.review import frequent_labels
 from connectors.clickhouse.queries.version_diff import _sample
 from connectors.clickhouse.sink.stored_offsets import stored_offsets
 from streams.core.settings import Settings
@@ -27,24 +26,23 @@ Ask = Callable[[ClickHouseClient, Settings], Awaitable[Any]]
 
 ASKED: dict[str, tuple[str, Ask]] = {
     "what the sink holds": (
-        "stored_places",
+        "label_places",
         lambda client, settings: stored_offsets(
             client, settings.result_database, "logs_labeled", TOPIC, {0: (0, 2**62)}
         ),
     ),
     "the times of an id": (
         "row_times",
-        lambda client, settings: times_of(client, settings, "logs_labeled", ["77"]),
+        lambda client, settings: times_of(client, settings, ["77"]),
     ),
     "rows of each version": (
-        "label_counts",
+        "label_places",
         lambda client, settings: list_versions(client, settings, counted=True),
     ),
-    "labels of a version": ("label_counts", lambda client, settings: count_of(client, settings, "v1")),
-    "frequent labels": ("label_counts", frequent_labels),
-    "people's labels": ("label_counts", human_rows),
+    "labels of a version": ("label_places", lambda client, settings: count_of(client, settings, "v1")),
+    "people's labels": ("label_places", human_rows),
     "when two versions have labels": (
-        "label_counts",
+        "label_places",
         lambda client, settings: _sample(client, settings, {"a": "v1", "b": "human"}),
     ),
 }

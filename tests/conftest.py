@@ -6,7 +6,9 @@ runs beside it. Then come the longest files, and at the end short ones, so that 
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis
+import psutil
 import pytest
 
 from tests.stack import SharedStack
@@ -43,6 +46,8 @@ _ORDER = (
 )
 _CLUSTER = "tests/faults/cluster/"
 _LAST = ("unit/repo", "unit/connectors/llm")
+# A file system in memory, and the least room there, in bytes, for the data of a run's broker and engine.
+_MEMORY, _ROOM = "/dev/shm", 6 << 30
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -103,9 +108,19 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
 def _shared(config: pytest.Config) -> SharedStack:
     if _SHARED not in config.stash:
         # Not below pytest's own folder: that may be removed while the parts still end.
-        folder = Path(tempfile.mkdtemp(prefix="labelstream-tests-"))
+        folder = Path(tempfile.mkdtemp(prefix="labelstream-tests-", dir=_in_memory()))
         config.stash[_SHARED] = SharedStack(folder, os.getpid())
     return config.stash[_SHARED]
+
+
+def _in_memory() -> str | None:
+    """A folder in memory, if there is room: an insert makes some 30 small files, and ext4 takes the longer to
+    make one the more were deleted just before. None for the usual place.
+    """
+    with contextlib.suppress(OSError):
+        room = min(shutil.disk_usage(_MEMORY).free, psutil.virtual_memory().available)
+        return _MEMORY if room > _ROOM else None
+    return None
 
 
 @pytest.fixture(scope="session")

@@ -27,8 +27,8 @@ class LabelVersion:
 
     ``prompt`` and ``taxonomy`` are digests. ``current``: the newest promoted one, whose label a row has
     that was labelled under several. ``rows``: how many rows have a label of it, exact up to some thousands,
-    then within two percent; None where not counted. ``live``: a trial under which live rows are labelled; a row that
-    has no other label is shown with it.
+    then within two percent; None where not counted. ``live``: a trial under which live rows are labelled; a
+    row that has no other label is shown with it.
     """
 
     version: str

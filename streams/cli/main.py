@@ -24,6 +24,7 @@ from streams.cli.describe import describe_app
 from streams.cli.errors import DEBUG, debugging, guarded, hoisted, logged
 from streams.cli.evaluate import EXAMPLES as EVALUATE_EXAMPLES
 from streams.cli.evaluate import evaluate
+from streams.cli.gold import gold_app
 from streams.cli.local import local_app
 from streams.cli.progress import working
 from streams.cli.replay import BACKFILL_EXAMPLES, backfill, replay_app
@@ -51,6 +52,7 @@ app.add_typer(describe_app, name="describe")
 app.add_typer(letters_app, name="dead-letters")
 app.add_typer(replay_app, name="replay")
 app.add_typer(versions_app, name="versions")
+app.add_typer(gold_app, name="gold")
 app.command(epilog=BACKFILL_EXAMPLES)(backfill)
 app.command(epilog=STATUS_EXAMPLES)(status)
 app.command(epilog=EVALUATE_EXAMPLES)(evaluate)

@@ -1,1 +1,1 @@
-"""Label versions: their topic, registry, commands and scores."""
+"""Label versions: their topic, registry, and commands."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import bound_batches, result_table
+from connectors.clickhouse.client.sql import result_table
 from connectors.clickhouse.queries.gold import count_human_rows
 from connectors.clickhouse.queries.lookups import messages_of
 from connectors.clickhouse.queries.places import AT_PLACES, place_batches, time_of_newest, times_of
@@ -124,21 +124,4 @@ async def labels_under(
         )
         for row_id, at, label in rows:
             found.setdefault(str(row_id), {})[moment(int(at))] = str(label)
-    return found
-
-
-async def labels_of_texts(
-    client: ClickHouseClient, settings: Settings, version: str, texts: Sequence[str]
-) -> dict[str, str]:
-    """The newest label of ``version`` of each text. Raises as `least_sure`."""
-    found: dict[str, str] = {}
-    for some in bound_batches(sorted(set(texts)), str):
-        rows = await client.rows(
-            f"SELECT text, argMax(toString(label), {newness('labeled_at')})\n"
-            f"FROM {result_table(settings, LABELED)}\n"
-            "WHERE label_version = {version:String} AND text IN {texts:Array(String)}\n"
-            "GROUP BY text",
-            {"version": version, "texts": some},
-        )
-        found |= {str(text): str(label) for text, label in rows}
     return found

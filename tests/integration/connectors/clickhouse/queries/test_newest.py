@@ -10,10 +10,11 @@ from uuid import UUID
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from connectors.clickhouse.queries.given_labels import labels_at, labels_of_texts
 from connectors.clickhouse.queries.gold import gold_labels
 from connectors.clickhouse.queries.label_versions import register_version
 from connectors.clickhouse.queries.lookups import row_history, search_labels
-from connectors.clickhouse.queries.review import labels_of_texts, labels_under
+from connectors.clickhouse.queries.review import labels_under
 from connectors.clickhouse.queries.upload_rows import labels_of, ranks_of, variants_of
 from connectors.clickhouse.queries.version_diff import diff_versions
 from connectors.clickhouse.sink.batch import to_batch
@@ -22,7 +23,7 @@ from streams.core.label_version import HUMAN
 from streams.core.messages import Augmented, Labeled
 from streams.core.records import Record
 from streams.core.times import micros_of
-from streams.ports.lookups import LabelQuery
+from streams.ports.lookups import LabelQuery, Place
 from tests.integration.connectors.clickhouse.engine import Database, fresh_database
 from tests.unit.connectors.clickhouse.sink.fakes import START, augmented, labeled
 
@@ -105,9 +106,12 @@ async def each_reader(database: Database, told: Sequence[Decision]) -> None:
         mine = {str(row): label for (row, other), label in expected.items() if other == version}
         under = await labels_under(client, configured, version, [str(row) for row in ROWS])
         assert {row: label for row, found in under.items() for label in found.values()} == mine
+        places = [Place(labeled(row).created_at, str(row)) for row in ROWS]
+        at = await labels_at(client, configured, version, places)
+        assert {place.row_id: label.label for place, label in at.items()} == mine
         texts = {labeled(row).text: row for row in ROWS}
         by_text = await labels_of_texts(client, configured, version, list(texts))
-        assert {str(texts[text]): label for text, label in by_text.items()} == mine
+        assert {str(texts[text]): label.label for text, label in by_text.items()} == mine
         found = await labels_of(client, configured, keys, version=version, ranks=ranks)
         assert {row: one.label for row, one in found.items()} == mine
         page = await search_labels(client, configured, LabelQuery(version=version), None, 10)

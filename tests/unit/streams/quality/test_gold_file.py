@@ -1,4 +1,4 @@
-"""Scores against a gold set, and the gold set's file."""
+"""Right labels from a file."""
 
 from __future__ import annotations
 
@@ -8,25 +8,9 @@ from pathlib import Path
 import pytest
 
 from streams.core.errors import ConfigurationError
-from streams.versions.scores import GoldRow, GoldSet, read_gold, scores
+from streams.quality.gold_file import GoldRow, GoldSet, read_gold
 
 AT = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
-
-
-def test_scores_of_a_case_that_was_worked_out_by_hand() -> None:
-    # a: 3 gold, 2 right, once taken for b, and one b was taken for it.
-    found = scores([("a", "a"), ("a", "a"), ("a", "b"), ("b", "b"), ("b", "a"), ("c", None), ("d", "e")])
-    assert (found.gold, found.labeled, found.right) == (7, 6, 3)
-    assert found.accuracy == 0.5
-    a, b, d, e = found.labels
-    assert [one.label for one in found.labels] == ["a", "b", "d", "e"]
-    assert (a.precision, a.recall, a.f1) == (2 / 3, 2 / 3, 2 / 3)
-    assert (b.precision, b.recall, b.f1) == (0.5, 0.5, 0.5)
-    assert (d.precision, d.recall, d.f1) == (None, 0.0, 0.0)
-    assert (e.precision, e.recall) == (0.0, None)
-    assert found.macro_f1 == pytest.approx((2 / 3 + 0.5 + 0.0) / 3)
-    assert found.confusion == {"a": {"a": 2, "b": 1}, "b": {"b": 1, "a": 1}, "d": {"e": 1}}
-    assert scores([("a", None)]).accuracy is None
 
 
 def test_a_gold_set_is_read_as_csv_and_as_json_lines(tmp_path: Path) -> None:
@@ -49,6 +33,7 @@ def test_a_gold_set_is_read_as_csv_and_as_json_lines(tmp_path: Path) -> None:
         ("a.csv", "row_id,domain\n1,x\n", "label"),
         ("b.csv", "row_id,label,created_at\n1,x,yesterday\n", "yesterday"),
         ("c.csv", "row_id,label,created_at\n1,x,2026-01-31\n", "no zone"),
+        ("p.csv", "row_id,label,draw_probability\n1,x,1.5\n", "no probability"),
         ("d.jsonl", '{"row_id"\n', "row 1"),
         ("e.csv", "row_id,label\n", "no rows"),
         ("f.jsonl", "3\n", "row 1"),
@@ -91,3 +76,8 @@ def test_rows_without_a_label_are_counted_and_not_judged(tmp_path: Path) -> None
 def test_without_ids_texts_identify_the_rows(tmp_path: Path) -> None:
     found = gold_of(tmp_path, "Текст;Метка\n где  мой заказ;refund\n")
     assert found == [GoldRow("", "refund", None, "где мой заказ")]
+
+
+def test_the_file_may_say_how_its_rows_were_drawn(tmp_path: Path) -> None:
+    found = gold_of(tmp_path, "row_id;label;draw_probability\n1;a;0,02\n2;b;\n3;c;1\n")
+    assert [(one.probability, one.number) for one in found] == [(0.02, 1), (None, 2), (1.0, 3)]

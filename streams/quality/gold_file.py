@@ -1,10 +1,9 @@
-"""Compares labels with a gold set: accuracy, precision and recall of each label, and confusions."""
+"""Right labels from a file, as the page or a spreadsheet saves it."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -24,6 +23,7 @@ _COLUMNS = {
     "row_id": ("rowid", "id", "ид"),
     "text": ("text", "querytext", "текст"),
     "created_at": ("createdat",),
+    "probability": ("drawprobability", "probability", "вероятность"),
 }
 # Questions about the form of the file, not about what its columns mean.
 _FORM = ("encoding", "delimiter", "header", "sheet")
@@ -33,88 +33,16 @@ _FORM = ("encoding", "delimiter", "header", "sheet")
 class GoldRow:
     """A row and its right label. ``created_at``: None if the file does not have it; then the id alone
     identifies the row. ``text``: cleaned, if the file has no ids; then it identifies the row.
+    ``probability``: with which the row was drawn, 0 to 1; None where the file does not say. ``number``: the
+    row's in the file, from 1.
     """
 
     row_id: str
     label: str
     created_at: datetime | None
     text: str | None = None
-
-
-@dataclass(frozen=True)
-class LabelScore:
-    """``support``: gold rows with the label; ``given``: rows that got it; ``right``: both. A ratio with a
-    zero divisor is None.
-    """
-
-    label: str
-    support: int
-    given: int
-    right: int
-
-    @property
-    def precision(self) -> float | None:
-        """The share of rows with this label that are right."""
-        return self.right / self.given if self.given else None
-
-    @property
-    def recall(self) -> float | None:
-        """The share of rows that should have this label and have it."""
-        return self.right / self.support if self.support else None
-
-    @property
-    def f1(self) -> float | None:
-        """The harmonic mean of both; 0 if no row is right."""
-        both = self.support + self.given
-        return 2 * self.right / both if both else None
-
-
-@dataclass(frozen=True)
-class Scores:
-    """``gold``: rows of the gold set; ``labeled``: those with a label to compare; ``right``: those with the
-    same label. ``confusion``: right label -> given label -> rows.
-    """
-
-    gold: int
-    labeled: int
-    right: int
-    labels: Sequence[LabelScore]
-    confusion: Mapping[str, Mapping[str, int]]
-
-    @property
-    def accuracy(self) -> float | None:
-        """The share of the labelled rows that is right; None if there are none."""
-        return self.right / self.labeled if self.labeled else None
-
-    @property
-    def macro_f1(self) -> float | None:
-        """The mean F1 of the labels in the gold set."""
-        found = [one.f1 for one in self.labels if one.support and one.f1 is not None]
-        return sum(found) / len(found) if found else None
-
-
-def scores(pairs: Iterable[tuple[str, str | None]]) -> Scores:
-    """From pairs of the right label and the given one, None without a given one."""
-    gold = 0
-    confusion: dict[str, Counter[str]] = {}
-    for right, given in pairs:
-        gold += 1
-        if given is not None:
-            confusion.setdefault(right, Counter())[given] += 1
-    given_counts: Counter[str] = Counter()
-    for row in confusion.values():
-        given_counts.update(row)
-    names = sorted({*confusion, *given_counts})
-    labels = [
-        LabelScore(
-            name,
-            sum(confusion.get(name, Counter()).values()),
-            given_counts[name],
-            confusion.get(name, Counter())[name],
-        )
-        for name in names
-    ]
-    return Scores(gold, given_counts.total(), sum(one.right for one in labels), labels, confusion)
+    probability: float | None = None
+    number: int = field(default=0, compare=False)
 
 
 class GoldSet(list[GoldRow]):
@@ -129,7 +57,7 @@ def read_gold(path: Path, settings: Settings | None = None) -> GoldSet:
     somebody saved them in a spreadsheet.
 
     The columns `row_id` and `label` are required; `created_at` distinguishes rows with one id. Without
-    `row_id`, the column `text` identifies the rows.
+    `row_id`, the column `text` identifies the rows. `draw_probability` tells how the rows were drawn.
 
     Raises:
         ConfigurationError: no such file, missing columns, or an invalid row, by its number.
@@ -143,7 +71,7 @@ def read_gold(path: Path, settings: Settings | None = None) -> GoldSet:
         for one in read(path, found.reading):
             number = one.number
             if isinstance(one, FileRecord):
-                row = columns.row(one.values)
+                row = columns.row(one.values, number)
             elif one.field in found.reading.columns[columns.label :]:
                 row = None  # a short line: the label is missing
             else:
@@ -172,6 +100,7 @@ class _Columns(NamedTuple):
     row_id: int | None
     text: int | None
     created_at: int | None
+    probability: int | None
 
     @classmethod
     def of(cls, columns: Sequence[str]) -> Self:
@@ -183,11 +112,11 @@ class _Columns(NamedTuple):
         label, row_id, text = place["label"], place["row_id"], place["text"]
         if label is None or (row_id is None and text is None):
             raise ValueError(f"no column {'label' if label is None else 'row_id'} among {list(columns)}")
-        return cls(label, row_id, text, place["created_at"])
+        return cls(label, row_id, text, place["created_at"], place["probability"])
 
-    def row(self, values: Sequence[Any]) -> GoldRow | None:
+    def row(self, values: Sequence[Any], number: int) -> GoldRow | None:
         """None without a label."""
-        label, row_id, text, at = (
+        label, row_id, text, at, chance = (
             None if place is None or is_null(values[place]) else text_of(values[place]).strip()
             for place in self
         )
@@ -196,10 +125,10 @@ class _Columns(NamedTuple):
         if self.row_id is None:
             if not text:
                 raise ValueError("the row has a label and no text")
-            return GoldRow("", label, None, clean(text))
+            return GoldRow("", label, None, clean(text), _probability(chance), number)
         if not row_id:
             raise ValueError("the row has a label and no row_id")
-        return GoldRow(row_id, label, _moment(at) if at else None)
+        return GoldRow(row_id, label, _moment(at) if at else None, None, _probability(chance), number)
 
 
 def _moment(text: str) -> datetime:
@@ -207,3 +136,12 @@ def _moment(text: str) -> datetime:
     if found.tzinfo is None:
         raise ValueError(f"{text} has no zone")
     return found.astimezone(UTC)
+
+
+def _probability(text: str | None) -> float | None:
+    if text is None or not text:
+        return None
+    found = float(text.replace(",", "."))
+    if not 0 < found <= 1:
+        raise ValueError(f"{text} is no probability above 0 and at most 1")
+    return found

@@ -1,0 +1,91 @@
+"""The labels that a version gave to certain rows, to be judged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.client.sql import bound_batches, result_table
+from connectors.clickhouse.queries.places import AT_PLACES, place_batches
+from connectors.clickhouse.schema.newest import newness
+from connectors.clickhouse.schema.tables import LABELED
+from streams.core.settings import Settings
+from streams.core.times import moment
+from streams.ports.lookups import Place
+
+_LABEL = "toString(label), confidence, toString(source_domain)"
+
+
+class GivenLabel(NamedTuple):
+    """A row's label. ``confidence``: 0 to 1; None if there is none. ``text``: None if not asked for."""
+
+    created_at: datetime
+    label: str
+    confidence: float | None
+    source_domain: str | None
+    text: str | None = None
+
+
+async def labels_at(
+    client: ClickHouseClient,
+    settings: Settings,
+    version: str,
+    places: Sequence[Place],
+    *,
+    with_text: bool = False,
+) -> dict[Place, GivenLabel]:
+    """The newest labels of ``version`` of these rows, those without one left out.
+
+    Raises:
+        UnavailableError, ConfigurationError: as the client.
+    """
+    found: dict[Place, GivenLabel] = {}
+    text = ", text" if with_text else ""
+    for some, given in place_batches(places):
+        rows = await client.rows(
+            "SELECT row_id, toUnixTimestamp64Micro(created_at), "
+            f"argMax(tuple({_LABEL}{text}), {newness('labeled_at')})\n"
+            f"FROM {result_table(settings, LABELED)}\n"
+            f"WHERE label_version = {{version:String}} AND {AT_PLACES}\n"
+            "GROUP BY row_id, created_at",
+            {"version": version, **given},
+        )
+        wanted = set(some)
+        for row_id, at, last in rows:
+            place = Place(moment(int(at)), str(row_id))
+            if place in wanted:
+                found[place] = _given(place.created_at, last)
+    return found
+
+
+async def labels_of_texts(
+    client: ClickHouseClient, settings: Settings, version: str, texts: Sequence[str]
+) -> dict[str, GivenLabel]:
+    """The newest label of ``version`` of each text. Raises as `labels_at`."""
+    found: dict[str, GivenLabel] = {}
+    for some in bound_batches(sorted(set(texts)), str):
+        rows = await client.rows(
+            "SELECT text, argMax(tuple(toUnixTimestamp64Micro(created_at), "
+            f"{_LABEL}), {newness('labeled_at')})\n"
+            f"FROM {result_table(settings, LABELED)}\n"
+            "WHERE label_version = {version:String} AND text IN {texts:Array(String)}\n"
+            "GROUP BY text",
+            {"version": version, "texts": some},
+        )
+        for text, last in rows:
+            at, *label = _parts(last)
+            found[str(text)] = _given(moment(int(at)), (*label, text))
+    return found
+
+
+def _given(at: datetime, last: Any) -> GivenLabel:
+    label, confidence, domain, *text = _parts(last)
+    sure = None if confidence is None or confidence != confidence else float(confidence)
+    return GivenLabel(at, str(label), sure, domain, *text)
+
+
+def _parts(found: Any) -> tuple[Any, ...]:
+    """A tuple of the server, which the driver may hand over by names."""
+    return tuple(found.values() if isinstance(found, dict) else found)

@@ -1,0 +1,147 @@
+"""Compares a label version with what people say is right: their answers in the tables, or a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.queries.given_labels import GivenLabel, labels_at, labels_of_texts
+from connectors.clickhouse.queries.gold import human_answers
+from connectors.clickhouse.queries.label_versions import list_versions
+from connectors.clickhouse.queries.places import times_of
+from streams.core.errors import RefusedError
+from streams.core.settings import Settings
+from streams.ports.lookups import Place
+from streams.quality.agreement import answered_twice, kappa
+from streams.quality.gold_file import GoldRow, read_gold
+from streams.quality.report import WANTED, By, GoldLine, report
+from streams.quality.settled import SettledRow, settled_rows
+
+
+@dataclass(frozen=True)
+class EvaluationQuery:
+    """``version``: None: the current one. ``by``: also figures of groups. ``wanted``: the accuracy for which
+    the least confidence is looked for.
+    """
+
+    version: str | None = None
+    by: By | None = None
+    wanted: float = WANTED
+
+
+async def evaluate(settings: Settings, gold: Path | None, wish: EvaluationQuery) -> dict[str, Any]:
+    """How well a version agrees with the gold set in the file ``gold``, or with the tables' human answers.
+
+    Raises:
+        ConfigurationError: the file cannot be read.
+        RefusedError: there is no such version, none at all, or nothing to compare it with.
+        UnavailableError.
+    """
+    rows = None if gold is None else read_gold(gold, settings)
+    async with ClickHouseClient.from_settings(settings) as client:
+        if rows is None:
+            found = await evaluate_tables(client, settings, wish)
+            if not found["gold"]:
+                raise RefusedError("no person has labelled a row yet", reason="no-gold")
+        else:
+            version = await _version(client, settings, wish)
+            lines = await _file_lines(client, settings, version, rows, wish)
+            found = {
+                "version": version,
+                "unlabeled": rows.unlabeled,
+                "warnings": list(rows.warnings),
+                "kappa": None,
+                **report(lines, wanted=wish.wanted, by=wish.by),
+            }
+    if not found["labeled"]:
+        raise RefusedError(
+            f"label version {found['version']} has no label of any row of {gold or 'the gold set'}",
+            reason="unknown-version",
+        )
+    return found
+
+
+async def evaluate_tables(
+    client: ClickHouseClient, settings: Settings, wish: EvaluationQuery
+) -> dict[str, Any]:
+    """From the answers of people in the tables; all figures are None without any.
+
+    Raises:
+        RefusedError: there is no label version.
+        UnavailableError, ConfigurationError: as the client.
+    """
+    version = await _version(client, settings, wish)
+    answers = [one async for one in human_answers(client, settings)]
+    rows = settled_rows(answers)
+    judged = [one for one in rows if one.judged]
+    given = await labels_at(client, settings, version, [one.place for one in judged])
+    return {
+        "version": version,
+        "unlabeled": 0,
+        "warnings": [],
+        "not_sure": len(rows) - len(judged),
+        "disagreements": sum(one.disputed for one in rows),
+        "kappa": kappa(answered_twice(answers)),
+        **report([_line(one, given.get(one.place)) for one in judged], wanted=wish.wanted, by=wish.by),
+    }
+
+
+async def _version(client: ClickHouseClient, settings: Settings, wish: EvaluationQuery) -> str:
+    known = await list_versions(client, settings)
+    if wish.version is None:
+        current = next((one.version for one in known if one.current), None)
+        if current is None:
+            raise RefusedError("there is no current label version", reason="unknown-version")
+        return current
+    return wish.version
+
+
+def _line(row: SettledRow, given: GivenLabel | None) -> GoldLine:
+    return GoldLine(
+        row.label,
+        given.label if given else None,
+        given.confidence if given else None,
+        row.probability,
+        row.place.created_at,
+        row.source_domain,
+        len(row.text),
+    )
+
+
+async def _file_lines(
+    client: ClickHouseClient, settings: Settings, version: str, rows: Sequence[GoldRow], wish: EvaluationQuery
+) -> list[GoldLine]:
+    by_id = [one.row_id for one in rows if one.text is None and one.created_at is None]
+    places = [Place(one.created_at, one.row_id) for one in rows if one.created_at is not None]
+    places += await times_of(client, settings, by_id)
+    found = await labels_at(client, settings, version, places, with_text=wish.by == "length")
+    newest: dict[str, GivenLabel] = {}
+    for place in sorted(found):
+        newest[place.row_id] = found[place]  # of several rows with one id, the newest
+    texts = await labels_of_texts(
+        client, settings, version, [one.text for one in rows if one.text is not None]
+    )
+    lines = []
+    for row in rows:
+        if row.text is not None:
+            given = texts.get(row.text)
+        elif row.created_at is not None:
+            given = found.get(Place(row.created_at, row.row_id))
+        else:
+            given = newest.get(row.row_id)
+        text = row.text or (given.text if given else None)
+        lines.append(
+            GoldLine(
+                row.label,
+                given.label if given else None,
+                given.confidence if given else None,
+                row.probability,
+                given.created_at if given else row.created_at,
+                given.source_domain if given else None,
+                None if text is None else len(text),
+            )
+        )
+    return lines

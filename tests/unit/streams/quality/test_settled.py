@@ -1,0 +1,60 @@
+"""What is right of a row, from several people's answers."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from streams.ports.review import HumanAnswer
+from streams.quality.settled import settled_rows
+
+AT = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def answer(
+    row: str,
+    label: str | None,
+    second: int,
+    drawn_by: str | None = "audit",
+    probability: float | None = 0.01,
+    kind: Literal["label", "not-sure", "no-label"] | None = None,
+) -> HumanAnswer:
+    return HumanAnswer(
+        row,
+        AT,
+        f"text of {row}",
+        None,
+        kind or ("label" if label else "no-label"),
+        label,
+        f"person {second}",
+        AT + timedelta(seconds=second),
+        drawn_by,
+        probability,
+    )
+
+
+def test_the_last_answer_counts_and_a_row_is_drawn_whoever_answered_it() -> None:
+    first, second, third = settled_rows(
+        [
+            answer("1", "a", 1),
+            answer("1", "b", 2, None, None),
+            answer("2", None, 1),
+            answer("3", "a", 1, "unsure", None),
+        ]
+    )
+    assert (first.label, first.probability, first.disputed) == ("b", 0.01, True)
+    assert (second.judged, second.label, second.probability) == (True, None, 0.01)
+    assert (third.label, third.probability) == ("a", None)
+
+
+def test_who_settles_has_the_last_word() -> None:
+    (row,) = settled_rows([answer("1", "a", 1), answer("1", "c", 2, "disagreements"), answer("1", "b", 3)])
+    assert (row.label, row.disputed) == ("c", False)
+
+
+def test_not_sure_is_no_judgement() -> None:
+    sure, unsure = settled_rows(
+        [answer("1", "a", 1), answer("1", None, 2, kind="not-sure"), answer("2", None, 1, kind="not-sure")]
+    )
+    assert (sure.judged, sure.label, sure.disputed) == (True, "a", False)
+    assert not unsure.judged

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -19,6 +19,7 @@ from agents.ports import Answers, Model, ModelAnswer, outcome_of
 from agents.prompting import parse_answer, prompt_text, wrap_query
 from agents.reading import LabelReader, without_thoughts
 from agents.taxonomy import Taxonomy
+from streams.core.calibration import VersionCalibration
 from streams.core.errors import ConfigurationError, LabelstreamError
 from streams.core.label_version import LabelSpec
 from streams.core.messages import Alternative, Labeled, Row
@@ -60,10 +61,23 @@ def answer_key(version: str, text: str) -> bytes:
     return blake2b(content, digest_size=16).digest()
 
 
-def cache_entry(message: Labeled) -> tuple[bytes, bytes]:
-    """The cache key and the answer in a published message, to `warm` a cache of answers."""
+def cache_entry(
+    message: Labeled, calibrations: Mapping[int, VersionCalibration] | None = None
+) -> tuple[bytes, bytes] | None:
+    """The cache key and the answer in a published message, to `warm` a cache of answers.
+
+    ``calibrations``: those of its version, by generation. The cache holds what the model reported; None if it
+    cannot be told, because the message's generation is not among them.
+    """
     alternatives = tuple((one.label, one.confidence) for one in message.alternatives)
-    decision = Decision(message.label, message.confidence, alternatives)
+    confidence = message.confidence
+    if message.calibration is not None:
+        scale = (calibrations or {}).get(message.calibration)
+        if scale is None or confidence is None or message.confidence_raw is None:
+            return None
+        alternatives = scale.undo(message.confidence_raw, confidence, alternatives)
+        confidence = message.confidence_raw
+    decision = Decision(message.label, confidence, alternatives)
     return answer_key(message.label_version, message.text), decision.pack()
 
 
@@ -127,8 +141,14 @@ async def label_spec(
     )
 
 
-def labeler_of(spec: LabelSpec, model: Model, answers: Answers) -> Labeler:
-    """The label step of a version; ``model`` must be the model that the version names.
+def labeler_of(
+    spec: LabelSpec,
+    model: Model,
+    answers: Answers,
+    calibration: Callable[[], VersionCalibration | None] = lambda: None,
+) -> Labeler:
+    """The label step of a version; ``model`` must be the model that the version names. ``calibration``: the
+    newest one of the version.
 
     Raises:
         ConfigurationError: the version's taxonomy is invalid.
@@ -140,7 +160,9 @@ def labeler_of(spec: LabelSpec, model: Model, answers: Answers) -> Labeler:
     chooser = None
     if spec.mode == "choice":
         chooser = Chooser(model, taxonomy, _seed(spec.model, taxonomy), prompt=spec.prompts["choice"])
-    return Labeler(model, spec.model, spec.prompts["label"], taxonomy, spec.version, answers, chooser)
+    return Labeler(
+        model, spec.model, spec.prompts["label"], taxonomy, spec.version, answers, chooser, calibration
+    )
 
 
 def _seed(model: str, taxonomy: Taxonomy) -> str:
@@ -159,6 +181,7 @@ class Labeler:
         version: str,
         answers: Answers,
         chooser: Chooser | None = None,
+        calibration: Callable[[], VersionCalibration | None] = lambda: None,
     ) -> None:
         self._name = name
         self._names = taxonomy.names
@@ -166,6 +189,7 @@ class Labeler:
         self._version = version
         self._answers = answers
         self._chooser = chooser
+        self._calibration = calibration
         self._system = {"role": "system", "content": prompt.format(domains=taxonomy.as_prompt())}
         self._stricter = _STRICTER.format(names=", ".join(self._names))
         schema = {
@@ -185,19 +209,28 @@ class Labeler:
         except LabelstreamError as error:
             return outcome_of(error)
         decision = Decision.unpack(packed)
+        confidence, alternatives = decision.confidence, decision.alternatives
+        # Equal texts share what the model reported, and the newest calibration is applied to it.
+        scale = self._calibration()
+        if scale is not None and confidence is not None:
+            confidence, alternatives = scale.apply(confidence, alternatives)
+        else:
+            scale = None
         return Done(
             # No validation is needed: the row was validated when it was read, the rest was checked here.
             Labeled.made(
                 **row.__dict__,
                 label=decision.label,
-                confidence=decision.confidence,
+                confidence=confidence,
                 alternatives=[
-                    Alternative.made(label=name, confidence=chance) for name, chance in decision.alternatives
+                    Alternative.made(label=name, confidence=chance) for name, chance in alternatives
                 ],
                 label_version=self._version,
                 model=self._name,
                 labeled_at=datetime.now(UTC),
                 cached=cached,
+                confidence_raw=decision.confidence,
+                calibration=None if scale is None else scale.generation,
             )
         )
 

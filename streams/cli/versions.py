@@ -98,6 +98,43 @@ def versions_retire(version: Version, as_json: Json = False) -> None:
 
 
 @versions_app.command(
+    "calibrate",
+    epilog=examples(
+        "labelstream versions calibrate", "labelstream versions calibrate mistral.1f0c2a9b --json"
+    ),
+)
+def versions_calibrate(
+    version: Annotated[
+        str | None, typer.Argument(help="A label version's name.", show_default="the current one")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Fit the confidence of a version to how often it is right, by the rows of the audit that people judged.
+
+    From then on all workers publish calibrated confidence, and name the calibration's generation.
+    """
+    from streams.versions.calibrate import calibrate
+
+    found = _run(lambda settings: calibrate(settings, version))
+    if as_json:
+        print_json(found)
+        return
+    losses = (
+        f"log loss of rows left out {found['log_loss']:.4f}, of raw confidence {found['log_loss_raw']:.4f}"
+    )
+    if found["method"] == "raw":
+        typer.echo(
+            f"{found['version']}: raw confidence stays, nothing is better on {found['rows']} rows; {losses}"
+        )
+    else:
+        said = "" if found["published"] else ", as before"
+        typer.echo(
+            f"{found['version']}: {found['method']}, generation {found['generation']}{said}, fitted on "
+            f"{found['rows']} rows; {losses}"
+        )
+
+
+@versions_app.command(
     "diff",
     epilog=examples(
         "labelstream versions diff mistral.1f0c2a9b mistral.77d0e3aa",

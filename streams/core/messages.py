@@ -96,12 +96,15 @@ class Labeled(Row):
 
     message_type: ClassVar[str] = "labeled"
     made_by: ClassVar[str] = "label"
+    schema_version: ClassVar[str] = "1.1"
 
     label: Annotated[str, Column("LowCardinality(String)")] = Field(
         description="A domain name of the taxonomy; never anything else."
     )
     confidence: Confidence | None = Field(
-        default=None, description="Probability of the label, null where the endpoint gives no logprobs."
+        default=None,
+        description="Probability of the label, calibrated where `calibration` is given; null where the "
+        "endpoint gives no logprobs.",
     )
     alternatives: list[Alternative] = Field(
         default_factory=list, description="The other likely labels, most likely first."
@@ -112,14 +115,20 @@ class Labeled(Row):
     model: Annotated[str, Column("LowCardinality(String)")] = Field(description="The labelling model's name.")
     labeled_at: Moment = Field(description="When the label was decided, UTC.")
     cached: bool = Field(default=False, description="Taken from an equal text's answer, without a call.")
+    confidence_raw: Confidence | None = Field(
+        default=None, description="The confidence as the model reported it, before calibration."
+    )
+    calibration: int | None = Field(
+        default=None,
+        description="Generation of the version's calibration that `confidence` and `alternatives` went "
+        "through; null: none, they are as reported.",
+    )
 
 
 class HumanLabel(Labeled):
     """A label that a person gave. It is published and stored among the others; a reader of `Labeled` need not
     know it.
     """
-
-    schema_version: ClassVar[str] = "1.1"
 
     drawn_by: Annotated[str | None, Column("LowCardinality(Nullable(String))")] = Field(
         default=None,

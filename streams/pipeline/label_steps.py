@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
@@ -101,7 +102,8 @@ class LabelSteps:
         if made is None or not made[0].same_as(spec):
             same = spec.model == self._live.model
             model = self._model if same else self._model.asking(spec.model)
-            made = self._made[version] = (spec, labeler_of(spec, model, self._answers).label)
+            calibration = partial(self.known.calibration_of, version)
+            made = self._made[version] = (spec, labeler_of(spec, model, self._answers, calibration).label)
             log.info("label_version_made", label_version=version, model=spec.model)
         return made[1]
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from itertools import groupby
 from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.queries.gold import gold_labels
+from connectors.clickhouse.queries.gold import human_answers, settled
 from connectors.clickhouse.queries.label_versions import (
     PROMOTED,
     list_versions,
@@ -16,6 +17,7 @@ from connectors.clickhouse.queries.label_versions import (
 )
 from connectors.clickhouse.queries.review import labels_under
 from streams.core.settings import Settings
+from streams.ports.review import NOT_SURE
 from streams.quality.comparison import Pair, Verdict, compare
 
 # With fewer drawn rows, those that were not drawn are compared too.
@@ -85,7 +87,7 @@ async def examine(client: ClickHouseClient, settings: Settings, version: str) ->
     current = next((one.version for one in known if one.current), None)
     if current is None or any(one.status == PROMOTED for one in history):
         return Passage(version, current, True, "")
-    gold = [JudgedRow(one.row_id, one.created_at, one.label) async for one in gold_labels(client, settings)]
+    gold = await judged_rows(client, settings)
     if not gold:
         return Passage(
             version, current, True, f"no person has labelled rows yet, so {version} was not compared"
@@ -107,8 +109,24 @@ async def has_gold(client: ClickHouseClient, settings: Settings, version: str) -
     current = next((one.version for one in known.values() if one.current), None)
     if current is None or (version in known and known[version].promoted_at is not None):
         return False
-    ids = sorted({one.row_id async for one in gold_labels(client, settings)})
+    ids = sorted({one.row_id for one in await judged_rows(client, settings)})
     return bool(ids) and bool(await labels_under(client, settings, current, ids))
+
+
+async def judged_rows(client: ClickHouseClient, settings: Settings) -> list[JudgedRow]:
+    """All rows that people judged, those left out where nobody was sure.
+
+    Raises:
+        UnavailableError, ConfigurationError: as the client.
+    """
+    answers = [one async for one in human_answers(client, settings)]
+    found = []
+    for (created_at, row_id), some in groupby(answers, key=lambda one: (one.created_at, one.row_id)):
+        row = list(some)
+        if sure := [one for one in row if one.answer != NOT_SURE]:
+            drawn = max((one.draw_probability for one in row if one.draw_probability), default=None)
+            found.append(JudgedRow(row_id, created_at, settled(sure).label, drawn))
+    return found
 
 
 Labels = dict[str, dict[datetime, str]]

@@ -116,6 +116,8 @@ class ReviewQueue:
             | {
                 "label": label,
                 "confidence": None,
+                "confidence_raw": None,
+                "calibration": None,
                 "alternatives": [],
                 "label_version": HUMAN,
                 "model": f"{HUMAN}:{_name(owner)}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Iterable
+from functools import partial
 from typing import Any
 
 import structlog
@@ -57,6 +58,7 @@ from streams.runtime.interpreter_tuning import for_short_waits
 from streams.runtime.lag_metrics import Lags
 from streams.runtime.lifecycle import lag_owed, membership_owed, watched
 from streams.runtime.readiness import chat_ready, kafka_ready
+from streams.versions.topic import KnownVersions
 
 log = structlog.get_logger()
 
@@ -85,14 +87,15 @@ async def agents(settings: Settings, health: Health) -> None:
         versions = LabelSteps(settings, topics, labeler, labels, live)
         health.wait_for("the label versions")
         await versions.start()
+        known = versions.known
         flow = agents_flow(
             topics,
-            label=labeler_of(live, labeler, labels).label,
+            label=labeler_of(live, labeler, labels, partial(known.calibration_of, live.version)).label,
             label_version=live.version,
             augment=augmenting.augment,
             label_as=versions.label_as,
-            recall=_recall(topics, live.version, labels, augmenting, variants),
-            unwanted=versions.known.unwanted,
+            recall=_recall(topics, live.version, known, labels, augmenting, variants),
+            unwanted=known.unwanted,
         )
         models = {"labeler": labeler, "augmenter": augmenter}
         answers = {Labeled.made_by: labels, Augmented.made_by: variants}
@@ -226,7 +229,12 @@ async def _deliver(
 
 
 def _recall(
-    topics: Topics, version: str, labels: Shared, augmenting: Augmenter, variants: Shared
+    topics: Topics,
+    version: str,
+    known: KnownVersions,
+    labels: Shared,
+    augmenting: Augmenter,
+    variants: Shared,
 ) -> Callable[[Record], None]:
     def recall(record: Record) -> None:
         """Published answers are not requested again, whichever worker got them."""
@@ -237,6 +245,8 @@ def _recall(
                 if (entry := augmenting.cache_entry(message)) is not None:
                     variants.warm(*entry)
             elif record.topic == topics.shadow or message.label_version == version:
-                labels.warm(*cache_entry(message))
+                calibrations = known.calibrations.get(message.label_version)
+                if (entry := cache_entry(message, calibrations)) is not None:
+                    labels.warm(*entry)
 
     return recall

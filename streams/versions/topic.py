@@ -1,7 +1,8 @@
-"""The versions topic: how each label version asks, and which replays were dropped.
+"""The versions topic: how each label version asks, how it is calibrated, and which replays were dropped.
 
 Compacted. The key of a version is its name; that of a dropped replay is ``job/<id>``, so that its messages
-which are still on the replay topic, or come from there, are skipped.
+which are still on the replay topic, or come from there, are skipped; that of a calibration is
+``calibration/<version>/<generation>``.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from datetime import UTC, datetime
 import orjson
 from pydantic import ValidationError
 
+from streams.core.calibration import CALIBRATION, VersionCalibration
 from streams.core.codec import REPLAY_JOB
 from streams.core.errors import ConfigurationError
 from streams.core.label_version import HUMAN, LabelSpec
@@ -32,6 +34,8 @@ class KnownVersions:
     def __init__(self) -> None:
         self.specs: dict[str, LabelSpec] = {}
         self.dropped: dict[str, str] = {}  # job -> version
+        self.calibrations: dict[str, dict[int, VersionCalibration]] = {}  # version -> generation
+        self._newest: dict[str, VersionCalibration] = {}
 
     def learn(self, record: Record) -> None:
         """Read a message of the topic, in order. Messages of other programs are ignored."""
@@ -42,12 +46,31 @@ class KnownVersions:
             except (orjson.JSONDecodeError, KeyError, TypeError):
                 self.dropped.pop(key.removeprefix(_JOB), None)
             return
+        if key.startswith(CALIBRATION):
+            self._learn_calibration(key, record.value)
+            return
         try:
             spec = LabelSpec.model_validate_json(record.value or b"")
         except ValidationError:
             return
         if spec.version == key:
             self.specs[key] = spec
+
+    def _learn_calibration(self, key: str, value: bytes | None) -> None:
+        try:
+            found = VersionCalibration.model_validate_json(value or b"")
+        except ValidationError:
+            return
+        if found.key != key:
+            return
+        known = self.calibrations.setdefault(found.version, {})
+        known[found.generation] = found
+        self._newest[found.version] = known[max(known)]
+
+    def calibration_of(self, version: str) -> VersionCalibration | None:
+        """The newest one of ``version``; None if there is none, or if it leaves confidence as it is."""
+        newest = self._newest.get(version)
+        return None if newest is None or newest.method == "raw" else newest
 
     def unwanted(self, record: Record) -> bool:
         """Whether ``record`` belongs to a dropped replay."""

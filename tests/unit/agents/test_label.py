@@ -10,6 +10,7 @@ import pytest
 from agents.label import Decision, Labeler, answer_key, cache_entry, label_version, make_labeler
 from agents.prompting import prompt_text
 from connectors.llm.cache import Shared
+from streams.core.calibration import VersionCalibration
 from streams.core.codec import decode, encode
 from streams.core.environment import load
 from streams.core.errors import (
@@ -29,7 +30,12 @@ from tests.unit.agents.fakes import FakeModel, NoMemory, Said, Token, row, taxon
 SETTINGS = load({}, None)
 
 
-def labeler(model: FakeModel, answers: Any = None, names: tuple[str, ...] = ()) -> Labeler:
+def labeler(
+    model: FakeModel,
+    answers: Any = None,
+    names: tuple[str, ...] = (),
+    calibration: VersionCalibration | None = None,
+) -> Labeler:
     return Labeler(
         model,
         model.name,
@@ -37,6 +43,7 @@ def labeler(model: FakeModel, answers: Any = None, names: tuple[str, ...] = ()) 
         taxonomy(*names),
         "v1",
         answers if answers is not None else NoMemory(),
+        calibration=lambda: calibration,
     )
 
 
@@ -209,13 +216,42 @@ async def test_what_was_published_before_a_restart_is_not_asked_again() -> None:
         raise AssertionError("asked again")
 
     answers = Shared()
-    answers.warm(*cache_entry(published))
+    entry = cache_entry(published)
+    assert entry is not None
+    answers.warm(*entry)
     again = await labeler(FakeModel(never), answers).label(row("ГДЕ мой заказ", "2"))
     assert isinstance(again, Done)
     assert again.message.cached
     assert (again.message.label, again.message.confidence) == ("refund", 0.75)
     assert again.message.alternatives == published.alternatives
     assert again.message.row_id == "2"
+
+
+async def test_the_cache_holds_what_was_reported_and_messages_what_it_means() -> None:
+    tokens = [Token('{"label": "'), Token("refund", {"refund": 0.8, "payment": 0.2}), Token('"}')]
+    model = FakeModel(lambda asked: Said('{"label": "refund"}', tokens))
+    second = VersionCalibration(
+        version="v1", generation=2, method="temperature", temperature=2, rows=300, log_loss=0, log_loss_raw=1
+    )
+    shared = Shared()
+    raw = await labeler(model, shared).label(row())
+    scaled = await labeler(model, shared, calibration=second).label(row(row_id="2"))
+    assert isinstance(raw, Done)
+    assert isinstance(scaled, Done)
+    assert (raw.message.confidence, raw.message.confidence_raw, raw.message.calibration) == (0.8, 0.8, None)
+    assert scaled.message.cached
+    assert (scaled.message.confidence_raw, scaled.message.calibration) == (0.8, 2)
+    assert scaled.message.confidence == pytest.approx(2 / 3)
+    assert scaled.message.alternatives[0].confidence == pytest.approx(1 / 3)
+
+    published = decode(Labeled, encode(scaled.message))
+    known = cache_entry(published, {2: second})
+    assert known is not None
+    decision = Decision.unpack(known[1])
+    assert (decision.label, decision.confidence) == ("refund", 0.8)
+    assert [tuple(one) for one in decision.alternatives] == [("payment", pytest.approx(0.2))]
+    assert cache_entry(published, {1: second}) is None
+    assert cache_entry(decode(Labeled, encode(raw.message))) is not None
 
 
 def test_answers_of_other_versions_and_texts_are_other_answers() -> None:

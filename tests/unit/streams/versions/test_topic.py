@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from streams.core.calibration import Method, VersionCalibration
 from streams.core.codec import REPLAY_JOB
 from streams.core.errors import ConfigurationError
 from streams.core.label_version import LabelSpec
@@ -32,6 +33,28 @@ def test_versions_travel_whole_and_what_others_wrote_is_left_out() -> None:
     assert list(known.specs) == ["v2"]
     assert known.specs["v2"].same_as(spec("v2"))
     assert known.specs["v2"].difference(spec("v2", model="n", prompt="x {domains}")) == "model, prompts"
+
+
+def calibration(generation: int, method: Method = "temperature") -> VersionCalibration:
+    return VersionCalibration(
+        version="v1", generation=generation, method=method, rows=300, log_loss=0.4, log_loss_raw=0.9
+    )
+
+
+def test_the_newest_calibration_of_a_version_counts_in_whatever_order_they_are_read() -> None:
+    known = KnownVersions()
+    assert known.calibration_of("v1") is None
+    for one in (calibration(2), calibration(1)):
+        known.learn(received(one.message(TOPICS)))
+    known.learn(Record("esk.versions", 0, 9, 0, b"calibration/v1/3", b"nonsense"))
+    known.learn(Record("esk.versions", 0, 9, 0, b"calibration/v2/9", calibration(9).message(TOPICS).value))
+    found = known.calibration_of("v1")
+    assert found is not None
+    assert (found.generation, sorted(known.calibrations["v1"])) == (2, [1, 2])
+    assert known.calibration_of("v2") is None
+    assert known.specs == {}
+    known.learn(received(calibration(3, "raw").message(TOPICS)))
+    assert known.calibration_of("v1") is None
 
 
 def test_what_was_dropped_is_unwanted_and_its_name_used_up() -> None:

@@ -1,0 +1,119 @@
+"""Calibrates a label version by the drawn rows that people judged, and publishes the calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.queries.label_versions import list_versions, version_history
+from connectors.clickhouse.queries.lookups import labels_under_at
+from connectors.kafka.connection import connection
+from connectors.kafka.producer import send_each
+from streams.core.calibration import ConfidenceScale, VersionCalibration
+from streams.core.errors import RefusedError
+from streams.core.messages import Labeled
+from streams.core.settings import Settings
+from streams.core.topics import Topics
+from streams.ports.lookups import Place
+from streams.quality.calibration import FEWEST_ROWS, Fit, LabelChance, fit
+from streams.quality.gate import judged_rows
+from streams.versions.registry import read_versions
+
+
+async def calibrate(settings: Settings, version: str | None) -> dict[str, Any]:
+    """Fit the calibration of ``version`` (None: the current one), and publish it if it changes anything.
+
+    Returns `version`, `method`, `rows`, `log_loss` and `log_loss_raw` of rows left out, `generation` (null:
+    confidence is as reported), and whether it was `published` now.
+
+    Raises:
+        RefusedError: there is no such version, or too few drawn rows were judged.
+        UnavailableError, ConfigurationError, AccessError: of Kafka or ClickHouse.
+    """
+    known = await read_versions(settings)
+    async with ClickHouseClient.from_settings(settings) as client:
+        if version is None:
+            version = next(
+                (one.version for one in await list_versions(client, settings) if one.current), None
+            )
+            if version is None:
+                raise RefusedError("there is no current label version", reason="unknown-version")
+        else:
+            await version_history(client, settings, version)  # it exists
+        calibrations = known.calibrations.get(version, {})
+        rows = await _drawn(client, settings, version, calibrations)
+    if len(rows) < FEWEST_ROWS:
+        raise RefusedError(
+            f"{len(rows)} drawn rows with a confidence of {version} were judged by people, and {FEWEST_ROWS} "
+            f"are needed: label {FEWEST_ROWS - len(rows)} more of the audit queue",
+            reason="too-few-rows",
+        )
+    found = fit(rows)
+    newest = calibrations[max(calibrations)] if calibrations else None
+    new = _next(version, newest, found)
+    if new is not None:
+        await send_each(connection(settings), [new.message(Topics(settings.topic_prefix))])
+    stands = new or newest
+    return {
+        "version": version,
+        "method": found.scale.method,
+        "temperature": found.scale.temperature if found.scale.method == "temperature" else None,
+        "rows": found.rows,
+        "log_loss": found.log_loss,
+        "log_loss_raw": found.log_loss_raw,
+        "generation": stands.generation if stands is not None and stands.method != "raw" else None,
+        "published": new is not None,
+    }
+
+
+async def _drawn(
+    client: ClickHouseClient, settings: Settings, version: str, calibrations: Mapping[int, ConfidenceScale]
+) -> list[LabelChance]:
+    judged = {
+        Place(one.created_at, one.row_id): one
+        for one in await judged_rows(client, settings)
+        if one.probability
+    }
+    found = []
+    for message in await labels_under_at(client, settings, version, list(judged)):
+        gold = judged[Place(message.created_at, message.row_id)]
+        right, weight = message.label == gold.label, 1 / (gold.probability or 1)
+        confidence, others = reported(message, calibrations)
+        if confidence is not None:
+            found.append(LabelChance(confidence, others, right, weight))
+    return found
+
+
+def reported(
+    message: Labeled, calibrations: Mapping[int, ConfidenceScale]
+) -> tuple[float | None, list[float]]:
+    """The probabilities of the label and of the others as the model reported them. Where the message's
+    generation is unknown, the others are left out.
+    """
+    others = tuple((one.label, one.confidence) for one in message.alternatives)
+    if message.calibration is None or message.confidence is None or message.confidence_raw is None:
+        return message.confidence, [chance for _, chance in others]
+    scale = calibrations.get(message.calibration)
+    raw = message.confidence_raw
+    undone = scale.undo(raw, message.confidence, others) if scale is not None else ()
+    return raw, [chance for _, chance in undone]
+
+
+def _next(version: str, newest: VersionCalibration | None, found: Fit) -> VersionCalibration | None:
+    """The calibration to be published; None if the newest one, or none at all, says the same."""
+    now = ConfidenceScale() if newest is None else newest
+    if (now.method, now.temperature, now.points) == (
+        found.scale.method,
+        found.scale.temperature,
+        found.scale.points,
+    ):
+        return None
+    return VersionCalibration(
+        **found.scale.model_dump(),
+        version=version,
+        generation=1 if newest is None else newest.generation + 1,
+        rows=found.rows,
+        log_loss=found.log_loss,
+        log_loss_raw=found.log_loss_raw,
+    )

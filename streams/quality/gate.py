@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
-from itertools import groupby
 from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.queries.gold import human_answers, settled
+from connectors.clickhouse.queries.given_labels import GivenLabel, labels_at
+from connectors.clickhouse.queries.gold import human_answers
 from connectors.clickhouse.queries.label_versions import (
     PROMOTED,
     list_versions,
     version_history,
 )
-from connectors.clickhouse.queries.review import labels_under
 from streams.core.settings import Settings
-from streams.ports.review import NOT_SURE
+from streams.ports.lookups import Place
 from streams.quality.comparison import Pair, Verdict, compare
+from streams.quality.settled import settled_rows
 
 # With fewer drawn rows, those that were not drawn are compared too.
 _ENOUGH_DRAWN = 100
@@ -32,8 +31,7 @@ class JudgedRow(NamedTuple):
     was not drawn at random.
     """
 
-    row_id: str
-    created_at: datetime
+    place: Place
     label: str | None
     probability: float | None = None
 
@@ -54,11 +52,6 @@ class Passage:
     verdict: Verdict | None = None
     drawn: bool = False
     missing: int = 0
-
-    @property
-    def warned(self) -> bool:
-        """Whether ``text`` is a warning, and no result of a comparison."""
-        return self.passes and self.verdict is None and self.text != ""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; `answer` is null if nothing was compared."""
@@ -92,9 +85,9 @@ async def examine(client: ClickHouseClient, settings: Settings, version: str) ->
         return Passage(
             version, current, True, f"no person has labelled rows yet, so {version} was not compared"
         )
-    ids = sorted({one.row_id for one in gold})
-    now = await labels_under(client, settings, current, ids)
-    then = await labels_under(client, settings, version, ids)
+    places = [one.place for one in gold]
+    now = await labels_at(client, settings, current, places)
+    then = await labels_at(client, settings, version, places)
     return decide(version, current, gold, now, then, settings.promote_margin)
 
 
@@ -109,8 +102,8 @@ async def has_gold(client: ClickHouseClient, settings: Settings, version: str) -
     current = next((one.version for one in known.values() if one.current), None)
     if current is None or (version in known and known[version].promoted_at is not None):
         return False
-    ids = sorted({one.row_id for one in await judged_rows(client, settings)})
-    return bool(ids) and bool(await labels_under(client, settings, current, ids))
+    places = [one.place for one in await judged_rows(client, settings)]
+    return bool(await labels_at(client, settings, current, places))
 
 
 async def judged_rows(client: ClickHouseClient, settings: Settings) -> list[JudgedRow]:
@@ -120,16 +113,10 @@ async def judged_rows(client: ClickHouseClient, settings: Settings) -> list[Judg
         UnavailableError, ConfigurationError: as the client.
     """
     answers = [one async for one in human_answers(client, settings)]
-    found = []
-    for (created_at, row_id), some in groupby(answers, key=lambda one: (one.created_at, one.row_id)):
-        row = list(some)
-        if sure := [one for one in row if one.answer != NOT_SURE]:
-            drawn = max((one.draw_probability for one in row if one.draw_probability), default=None)
-            found.append(JudgedRow(row_id, created_at, settled(sure).label, drawn))
-    return found
+    return [JudgedRow(one.place, one.label, one.probability) for one in settled_rows(answers) if one.judged]
 
 
-Labels = dict[str, dict[datetime, str]]
+Labels = Mapping[Place, GivenLabel]
 
 
 def decide(
@@ -137,10 +124,9 @@ def decide(
 ) -> Passage:
     """The gate's decision. ``now``, ``then``: labels of the current version and of the candidate, by row."""
     found = [
-        (one, before, after)
+        (one, now[one.place].label, then[one.place].label)
         for one in gold
-        if (before := now.get(one.row_id, {}).get(one.created_at)) is not None
-        and (after := then.get(one.row_id, {}).get(one.created_at)) is not None
+        if one.place in now and one.place in then
     ]
     missing = len(gold) - len(found)
     drawn = [one for one in found if one[0].probability]

@@ -70,11 +70,7 @@ async def calibrate(settings: Settings, version: str | None) -> dict[str, Any]:
 async def _drawn(
     client: ClickHouseClient, settings: Settings, version: str, calibrations: Mapping[int, ConfidenceScale]
 ) -> list[LabelChance]:
-    judged = {
-        Place(one.created_at, one.row_id): one
-        for one in await judged_rows(client, settings)
-        if one.probability
-    }
+    judged = {one.place: one for one in await judged_rows(client, settings) if one.probability}
     found = []
     for message in await labels_under_at(client, settings, version, list(judged)):
         gold = judged[Place(message.created_at, message.row_id)]

@@ -43,6 +43,8 @@ def test_a_message_made_of_checked_fields_is_as_a_validated_one(row: Row) -> Non
         "model": "m",
         "labeled_at": row.polled_at,
         "cached": True,
+        "confidence_raw": 0.9,
+        "calibration": 1,
         "variants": ["a"],
         "rejected": [RejectedVariant.made(text="b", reason="same")],
         "augment_model": "n",

@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from connectors.clickhouse.queries.given_labels import GivenLabel
+from streams.ports.lookups import Place
 from streams.quality.gate import JudgedRow, Labels, Passage, decide
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
@@ -16,13 +18,17 @@ def passage(gold: Sequence[JudgedRow], now: Sequence[str | None], then: Sequence
     """The decision over ``gold`` with these labels of the current version and of the candidate."""
 
     def labels(given: Sequence[str | None]) -> Labels:
-        return {one.row_id: {one.created_at: name} for one, name in zip(gold, given, strict=True) if name}
+        return {
+            one.place: GivenLabel(one.place.created_at, name, None, None)
+            for one, name in zip(gold, given, strict=True)
+            if name
+        }
 
     return decide("v2", "v1", gold, labels(now), labels(then), 0.03)
 
 
 def rows(count: int, probability: float | None = None, label: str | None = "a") -> list[JudgedRow]:
-    return [JudgedRow(f"{label}-{probability}-{n}", AT, label, probability) for n in range(count)]
+    return [JudgedRow(Place(AT, f"{label}-{probability}-{n}"), label, probability) for n in range(count)]
 
 
 def test_drawn_rows_are_compared_alone_when_there_are_enough() -> None:
@@ -50,7 +56,8 @@ def test_a_drawn_row_counts_by_its_probability() -> None:
 
 
 def test_a_row_counts_only_with_both_labels_of_its_own_time() -> None:
-    gold = [*rows(300), JudgedRow("late", AT + timedelta(days=1), "a")]
+    gold = rows(300)
+    gold = [*gold, JudgedRow(Place(AT + timedelta(days=1), gold[0].place.row_id), "a")]
     now, then = (["a"] * 301, ["a"] * 250 + [None] * 51)
     found = passage(gold, now, then)
     assert found.verdict is not None

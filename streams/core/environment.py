@@ -42,10 +42,14 @@ def load(environment: dict[str, str] | None = None, env_file: Path | None = Path
         for name in from_file
         if name not in known and _FAMILIES.match(name)
     ]
-    for name in environment:
-        close = difflib.get_close_matches(name, known, n=1, cutoff=_SLIP)
-        if name not in known and _FAMILIES.match(name) and close:
-            problems.append(_unknown(name, known, "in the environment"))
+    problems += [
+        _unknown(name, known, "in the environment")
+        for name in environment
+        # Last, because it takes a millisecond or two, and a process has many other variables.
+        if name not in known
+        and _FAMILIES.match(name)
+        and difflib.get_close_matches(name, known, n=1, cutoff=_SLIP)
+    ]
     values = {
         **from_file,
         **{name.upper(): value for name, value in environment.items() if name.upper() in known},

@@ -6,7 +6,7 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from tests.fork_server import Forked
 from tests.integration.pipeline import ROOT, Pipeline
 
 ROWS = 800
+# Before the window in which a poller reads rows again and again.
+OLD = datetime.now(UTC) - timedelta(hours=1)
 V1 = {"LABEL_VERSION": "v1", "LLM_LABELER_CONCURRENCY": "64", "AUGMENT_VARIANTS": "0"}
 ROLES = ("poller", "agents", "sink")
 NEW = ("--version", "v2", "--taxonomy", "full.yaml", "--prompt", "prompt.txt")

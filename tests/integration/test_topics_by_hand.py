@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
 
 from tests.integration.pipeline import Pipeline
 from tests.kafka_tools import recreate, reset_offsets, truncate
+from tests.waiting import eventually
 
-ROWS = 300
+ROWS = 150
 
 
 @pytest.fixture
@@ -97,11 +99,14 @@ async def test_what_retention_took_of_a_topic_is_labelled_and_stored_again(flow:
     flow.start("poller", "agents")
     flow.wait(lambda: "partitions_assigned" in flow.log("agents"), "the worker")
 
-    async def labelled() -> int:
-        return len(await flow.topic("augmented"))
+    seen: list[Any] = []
 
-    while await labelled() < ROWS:
-        pass
+    async def labelled() -> bool:
+        seen[:] = await flow.topic("augmented")
+        return len(seen) >= ROWS
+
+    # Slowly: a look is a consumer that reads all of the topic.
+    await eventually(labelled, "all labelled", measure=lambda: len(seen), pause=0.5)
     before = dict.fromkeys(range(4), 5)
     await truncate(flow.kafka, f"{flow.prefix}.labeled", before)
     left = Counter(message.key.decode() for message in await flow.topic("labeled"))

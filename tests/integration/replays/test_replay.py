@@ -12,6 +12,7 @@ import pytest
 from tests.integration.pipeline import Pipeline
 from tests.integration.replaying import (
     NEW,
+    OLD,
     ROLES,
     ROWS,
     begin,
@@ -34,7 +35,7 @@ def flow(make: Callable[..., Pipeline], tmp_path: Path) -> Pipeline:
 async def test_history_is_relabelled_beside_live_rows_compared_promoted_and_taken_back(
     flow: Pipeline,
 ) -> None:
-    insert(flow, 1, ROWS, datetime.now(UTC))
+    insert(flow, 1, ROWS, OLD)
     flow.start(*ROLES)
     flow.wait(lambda: flow.count("logs_labeled") == ROWS, "all rows labelled")
     write_prompt(flow)
@@ -81,7 +82,7 @@ async def test_history_is_relabelled_beside_live_rows_compared_promoted_and_take
 
 
 async def test_killed_on_both_sides_it_goes_on_where_it_was(flow: Pipeline) -> None:
-    insert(flow, 1, ROWS, datetime.now(UTC))
+    insert(flow, 1, ROWS, OLD)
     flow.start("poller", "sink")
     (worker,) = flow.start("agents", LLM_LABELER_CONCURRENCY="16")
     flow.wait(lambda: flow.count("logs_labeled") == ROWS, "all rows labelled")

@@ -8,12 +8,32 @@ from pathlib import Path
 
 import pytest
 
+from tests.fork_server import Forked
 from tests.integration.pipeline import Pipeline
-from tests.integration.replaying import ROLES, ROWS, begin, insert, labels, lag, once, told, two_taxonomies
+from tests.integration.replaying import (
+    OLD,
+    ROLES,
+    ROWS,
+    begin,
+    insert,
+    labels,
+    lag,
+    once,
+    told,
+    two_taxonomies,
+)
 from tests.kafka_tools import recreate, reset_offsets
 from tests.waiting import PATIENCE
 
-MANY = 2000  # more than a replay publishes ahead of the workers
+MANY = 1500  # more than a replay publishes ahead of the workers
+
+
+def again(flow: Pipeline, worker: Forked, **settings: str) -> Forked:
+    """Another worker in the place of this one."""
+    worker.terminate()
+    worker.wait(PATIENCE)
+    (other,) = flow.start("agents", **settings)
+    return other
 
 
 @pytest.fixture
@@ -23,11 +43,11 @@ def flow(make: Callable[..., Pipeline], tmp_path: Path) -> Pipeline:
 
 
 async def test_a_cancelled_replay_is_resumed_or_dropped_for_good(flow: Pipeline) -> None:
-    insert(flow, 1, MANY, datetime.now(UTC))
-    flow.start(*ROLES)
+    insert(flow, 1, MANY, OLD)
+    flow.start("poller", "sink")
+    (worker,) = flow.start("agents")
     flow.wait(lambda: flow.count("logs_labeled") == MANY, "all rows labelled")
-    flow.stop()
-    flow.start(*ROLES, LLM_LABELER_CONCURRENCY="2")
+    worker = again(flow, worker, LLM_LABELER_CONCURRENCY="2")
     process = begin(flow, "replay", "--from-topic", "--version", "v2", "--taxonomy", "full.yaml")
     flow.wait(lambda: len(labels(flow, "v2")) > 20, "some rows labelled again")
     (job,) = told(flow, "replay", "list")["jobs"]
@@ -37,8 +57,7 @@ async def test_a_cancelled_replay_is_resumed_or_dropped_for_good(flow: Pipeline)
     assert stopped["state"] == "cancelled"
     assert stopped["published"] < MANY
 
-    flow.stop()
-    flow.start(*ROLES)
+    again(flow, worker)
     assert told(flow, "replay", "resume", job["id"])["state"] == "done"
     every = {str(row) for row in range(1, MANY + 1)}
     assert await once(flow, "labeled.shadow", "v2") == every

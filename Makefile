@@ -31,12 +31,12 @@ demo: setup  ## Run the whole pipeline on this machine (ARGS="--rows 2000")
 unit: setup  ## The tests that start no server, in WORKERS (2) processes; a minute or so
 	@$(BIN)/python -m pytest -q -n $(or $(WORKERS),2) tests/unit
 
-test: lint typecheck  ## Lint, types, then all tests, in WORKERS (2) processes
+test: lint typecheck  ## Lint, types, then all tests, in WORKERS (4) processes: tests wait
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		echo "test: installing Chromium for the tests of the page, by apt (without it they are skipped)"; \
 		timeout 300 $(MAKE) -s browser >/dev/null 2>&1 || echo "test: it could not be had, the tests of the page are skipped"; fi
 	@echo "test: running the tests; those with Kafka and ClickHouse start their own (the first run downloads Kafka)"
-	@$(BIN)/python -m pytest -q -n $(or $(WORKERS),2) --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -q -n $(or $(WORKERS),4) --dist loadfile --no-loadscope-reorder
 
 soak: soak-seeds  ## The long run to begin with: soak-seeds
 
@@ -61,8 +61,8 @@ soak-relabel: setup  ## Relabel 50,000 rows beside live ones, with kills; ten mi
 soak-retention: setup  ## A backlog of three times what the topics keep; some minutes (ARGS="--rows 5000 --seconds 10")
 	@$(BIN)/python -m tests.faults.retention $(ARGS)
 
-soak-examples: setup  ## The unit tests with 2,000 drawn examples each instead of 30, and more seeds; an hour
-	@$(BIN)/python -m pytest -q -n $(or $(WORKERS),2) --hypothesis-profile soak tests/unit
+soak-examples: setup  ## Tests that draw examples, with 1,000 instead of 30, and more seeds; an hour
+	@$(BIN)/python -m pytest -q -n $(or $(WORKERS),2) --hypothesis-profile soak tests/unit tests/integration/connectors/clickhouse
 
 soak-files: setup  ## COUNT (10,000) damaged files through an upload: each is read or refused; some minutes
 	@$(BIN)/python -W error -m tests.unit.connectors.files.mutations --count $(or $(COUNT),10000) $(ARGS)

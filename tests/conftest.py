@@ -1,7 +1,8 @@
 """What all tests share: one Kafka and ClickHouse, and the order in which several processes run the files.
 
 The one file that judges by the clock how soon work goes on comes first, so that nothing but light unit tests
-runs beside it. Then come the longest files, and at the end short ones, so that all processes end together.
+runs beside it; the other tests of faults follow it in its process. Then come the longest files, and at the
+end short ones, so that all processes end together. There are more processes than cores, because tests wait.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from tests.stack import SharedStack
 # A slow example says that the machine is busy, not that the code is wrong. Each run draws other examples;
 # `make soak-examples` draws many.
 hypothesis.settings.register_profile("labelstream", deadline=None, max_examples=30)
-hypothesis.settings.register_profile("soak", deadline=None, max_examples=2_000)
+hypothesis.settings.register_profile("soak", deadline=None, max_examples=1_000)
 hypothesis.settings.load_profile("labelstream")
 
 # The processes of a run share compiled modules, in an environment that forbids to write them, too: without
@@ -44,7 +45,8 @@ _ORDER = (
     "security",
     "faults",
 )
-_CLUSTER = "tests/faults/cluster/"
+# What runs in one process, so that it starts its brokers once: the tests of a folder.
+_TOGETHER = ("tests/faults/cluster/", "tests/faults/")
 _LAST = ("unit/repo", "unit/connectors/llm")
 # A file system in memory, and the least room there, in bytes, for the data of a run's broker and engine.
 _MEMORY, _ROOM = "/dev/shm", 6 << 30
@@ -65,7 +67,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With ``--dist loadfile``: a file in one process, and all that needs three brokers in one, too."""
+    """With ``--dist loadfile``: a file in one process, and what shares brokers that are killed, too."""
     if config.getoption("dist") != "loadfile":
         return None
     from xdist.scheduler import LoadFileScheduling
@@ -73,7 +75,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class ByFile(LoadFileScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             scope: str = super()._split_scope(nodeid)
-            return _CLUSTER if scope.startswith(_CLUSTER) else scope
+            return next((folder for folder in _TOGETHER if scope.startswith(folder)), scope)
 
     return ByFile(config, log)
 

@@ -58,7 +58,7 @@ def test_compressed_bodies_are_read(content: bytes, encoding: str) -> None:
         (TEXT, "zstd"),
         (TEXT, "compress"),
         (gzip.compress(bytes(LARGEST + 1)), "gzip"),
-        (bytes(cramjam.brotli.compress(bytes(LARGEST + 1))), "br"),
+        (bytes(cramjam.brotli.compress(bytes(LARGEST + 1), level=1)), "br"),
     ],
 )
 def test_a_damaged_or_exploding_body_may_heal(content: bytes, encoding: str) -> None:

@@ -196,7 +196,7 @@ async def test_what_would_be_sql_is_text(database: Database) -> None:
 
 
 @settings(
-    max_examples=40,
+    max_examples=settings().max_examples // 2,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(value=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40))

@@ -81,7 +81,9 @@ async def test_tables_of_0_1_0_become_those_of_today(database: Database, address
     kills=st.lists(st.tuples(st.integers(0, 130), st.booleans()), max_size=2),
     seed=st.integers(0, 2**32),
 )
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=settings().max_examples // 15, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 async def test_nothing_is_lost_or_doubled_by_kills_while_sinks_write(
     address: tuple[str, int], kills: list[tuple[int, bool]], seed: int
 ) -> None:

@@ -265,7 +265,9 @@ class Scene:
 
 
 @given(steps=_STEPS)
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=settings().max_examples // 10, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 async def test_the_last_decision_stands(
     address: tuple[str, int], quick: None, steps: list[tuple[object, ...]]
 ) -> None:

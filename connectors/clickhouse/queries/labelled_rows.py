@@ -3,38 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import bound_batches, result_table
+from connectors.clickhouse.queries.places import AT_PLACES, Key, key_batches
 from connectors.clickhouse.schema.tables import AUGMENTED, DEAD_LETTERS, LABELED
 from connectors.clickhouse.sink.stored_offsets import OffsetSet
 from streams.core.settings import Settings
-
-# A row as the tables know it: its id, and its time in microseconds since 1970.
-Key = tuple[str, int]
 
 _RANGES = 500
 GIVEN_UP = "step IN ('poll', 'label', 'store')"
 _FROM = "created_at >= fromUnixTimestamp64Micro({first:Int64}, 'UTC')"
 _TO = "created_at <= fromUnixTimestamp64Micro({last:Int64}, 'UTC')"
-
-
-# Rows with these times and ids, in whatever pairs. The times are the beginning of the tables' key. Those of a
-# file's rows may lie anywhere, so that a range would be the whole table.
-AT_KEYS = (
-    "created_at IN (SELECT fromUnixTimestamp64Micro(arrayJoin({ats:Array(Int64)}), 'UTC'))\n"
-    "    AND row_id IN {ids:Array(String)}"
-)
-
-
-def key_batches(keys: Sequence[Key]) -> Iterator[dict[str, Any]]:
-    """The parameters of AT_KEYS, for some of ``keys`` in each query."""
-    for some in bound_batches(keys, lambda key: key[0]):
-        yield {"ats": sorted({micros for _, micros in some}), "ids": sorted({row_id for row_id, _ in some})}
 
 
 async def count_of(client: ClickHouseClient, settings: Settings, version: str) -> int:
@@ -54,7 +38,7 @@ async def labelled(
     for given in key_batches(keys):
         rows = await client.rows(
             f"SELECT row_id, toUnixTimestamp64Micro(created_at) FROM {_labeled(settings)}\n"
-            f"WHERE label_version = {{version:String}} AND {AT_KEYS}",
+            f"WHERE label_version = {{version:String}} AND {AT_PLACES}",
             {"version": version, **given},
         )
         found.update((row_id, int(micros)) for row_id, micros in rows)
@@ -92,7 +76,7 @@ async def augmented(client: ClickHouseClient, settings: Settings, keys: Sequence
         rows = await client.rows(
             "SELECT row_id, toUnixTimestamp64Micro(created_at) "
             f"FROM {result_table(settings, AUGMENTED)}\n"
-            f"WHERE {AT_KEYS}",
+            f"WHERE {AT_PLACES}",
             given,
         )
         found.update((row_id, int(micros)) for row_id, micros in rows)

@@ -9,16 +9,24 @@ from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import bound_batches, result_table
 from connectors.clickhouse.schema.tables import LABELED
 from streams.core.settings import Settings
-from streams.core.times import moment
+from streams.core.times import micros_of, moment
 from streams.ports.lookups import Place
 
-# The server reads a piece of a table, some 8,000 rows, for each.
+# The server reads a piece of a table for each.
 _AT_ONCE = 500
 # Rows of one id, the newest: a source may repeat an id without end.
 _MOST = 1_000
 
-# Where rows with these ids and these times are, in whatever pairs.
-AT_PLACES = "created_at IN {ats:Array(DateTime64(6, 'UTC'))} AND row_id IN {ids:Array(String)}"
+# Where rows with these times and ids are, in whatever pairs. The times are the beginning of the tables' key:
+# the server finds the pieces by them, behind the current view too. Those of a file's rows may lie anywhere,
+# so that a range would be the whole table.
+AT_PLACES = (
+    "created_at IN (SELECT fromUnixTimestamp64Micro(arrayJoin({ats:Array(Int64)}), 'UTC'))\n"
+    "    AND row_id IN {ids:Array(String)}"
+)
+
+# A row as the tables know it: its id, and its time in microseconds since 1970.
+Key = tuple[str, int]
 
 
 async def times_of(client: ClickHouseClient, settings: Settings, row_ids: Sequence[str]) -> list[Place]:
@@ -70,8 +78,17 @@ def place_batches(places: Sequence[Place]) -> Iterator[tuple[list[Place], dict[s
     for batch in bound_batches(ordered, lambda place: place.row_id):
         for start in range(0, len(batch), _AT_ONCE):
             some = batch[start : start + _AT_ONCE]
-            ats = sorted({place.created_at.strftime("%Y-%m-%d %H:%M:%S.%f") for place in some})
-            yield some, {"ats": ats, "ids": sorted({place.row_id for place in some})}
+            yield some, _given([(place.row_id, micros_of(place.created_at)) for place in some])
+
+
+def key_batches(keys: Sequence[Key]) -> Iterator[dict[str, Any]]:
+    """The parameters of AT_PLACES, for as many of ``keys`` in each query as can be bound."""
+    for some in bound_batches(keys, lambda key: key[0]):
+        yield _given(some)
+
+
+def _given(keys: Sequence[Key]) -> dict[str, Any]:
+    return {"ats": sorted({micros for _, micros in keys}), "ids": sorted({row_id for row_id, _ in keys})}
 
 
 def _few(ids: Sequence[str]) -> Iterator[list[str]]:

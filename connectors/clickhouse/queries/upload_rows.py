@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import bound_batches, result_table
 from connectors.clickhouse.queries.label_versions import PROMOTED, list_versions
-from connectors.clickhouse.queries.labelled_rows import AT_KEYS, GIVEN_UP, key_batches
+from connectors.clickhouse.queries.labelled_rows import GIVEN_UP
+from connectors.clickhouse.queries.places import AT_PLACES, key_batches
 from connectors.clickhouse.schema.newest import newest_first
 from connectors.clickhouse.schema.tables import AUGMENTED, DEAD_LETTERS, LABELED
 from streams.core.label_version import HUMAN
@@ -45,7 +46,7 @@ async def settled_ids(
     found: set[str] = set()
     for given in key_batches(rows):
         answer = await client.rows(
-            f"SELECT DISTINCT row_id FROM {result_table(settings, LABELED)} WHERE {AT_KEYS}", given
+            f"SELECT DISTINCT row_id FROM {result_table(settings, LABELED)} WHERE {AT_PLACES}", given
         )
         found.update(row_id for (row_id,) in answer)
         if letters:
@@ -93,7 +94,7 @@ async def labels_of(
         answer += await client.rows(
             "SELECT row_id, toString(label), confidence, toString(label_version), toString(model),\n"
             f"    toUnixTimestamp64Micro(labeled_at) FROM {result_table(settings, LABELED)}\n"
-            f"WHERE {AT_KEYS} {only}\n"
+            f"WHERE {AT_PLACES} {only}\n"
             f"ORDER BY {newest_first('labeled_at')} LIMIT 1 BY created_at, row_id, label_version",
             given | ({} if version is None else {"version": version}),
         )
@@ -121,7 +122,7 @@ async def variants_of(
     for given in key_batches(rows):
         answer += await client.rows(
             "SELECT row_id, toString(label_version), variants "
-            f"FROM {result_table(settings, AUGMENTED)} WHERE {AT_KEYS}\n"
+            f"FROM {result_table(settings, AUGMENTED)} WHERE {AT_PLACES}\n"
             f"ORDER BY {newest_first('augmented_at')} LIMIT 1 BY created_at, row_id, label_version",
             given,
         )

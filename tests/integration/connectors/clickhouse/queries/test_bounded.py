@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from connectors.clickhouse.queries import lookups, overview, review, version_diff
+from connectors.clickhouse.queries import given_labels, lookups, overview, review, version_diff
+from connectors.clickhouse.queries.given_labels import labels_of_texts
 from connectors.clickhouse.queries.gold import gold_labels
 from connectors.clickhouse.queries.label_versions import register_version
 from connectors.clickhouse.queries.lookups import search_labels
@@ -86,6 +87,24 @@ async def test_the_counts_of_a_large_queue(database: Database, monkeypatch: pyte
     # All of the newest hundred are below 0.6: so are all, it says.
     assert counts.unsure == counts.waiting
     assert len([one async for one in gold_labels(*database)]) == 20
+
+
+async def test_texts_are_looked_for_from_the_newest_row_on(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add(database)
+    await add(database, "v2", 100)
+    texts = ["text 0", "text 77", "text 399", "nothing"]
+    whole = await labels_of_texts(*database, "v1", texts)
+    assert {text: one.label for text, one in whole.items()} == {
+        "text 0": "0",
+        "text 77": "7",
+        "text 399": "9",
+    }
+    monkeypatch.setattr(given_labels, "_AT_ONCE", 50)
+    assert await labels_of_texts(*database, "v1", texts) == whole
+    assert set(await labels_of_texts(*database, "v2", texts)) == {"text 0"}
+    assert await labels_of_texts(*database, "v1", []) == {}
 
 
 async def test_the_picture_of_a_busy_day_is_scaled(

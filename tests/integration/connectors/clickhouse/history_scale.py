@@ -3,9 +3,10 @@
 On a local stack of its own: so many rows in `logs_labeled`, a second version and variants of every tenth, a
 human label and a dead letter for every thousandth; 12 GB. Then each question that commands, the page, the API
 and the roles ask of the tables, so many times: the 95th percentile, and whatever the engine shows to run for
-longer than five seconds. Then the roles start beside these tables: the most memory that each of them took.
-Questions are asked in this process: a command takes half a second more to start. Exit code 1 if one takes
-longer than it may.
+longer than five seconds. These are asked in this process. Then the roles start beside the tables and label
+WORK rows; the routes of the API and some commands, each a process, are asked meanwhile: their times, and the
+most memory that each role took. Exit code 1 if one takes longer than it may. ``--folder`` keeps the tables
+for another run.
 """
 
 from __future__ import annotations
@@ -18,46 +19,45 @@ import signal
 import sys
 import tempfile
 import time
-import urllib.request
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.queries.dead_letters import list_letters
+from connectors.clickhouse.queries.given_labels import labels_at
+from connectors.clickhouse.queries.gold import human_answers
 from connectors.clickhouse.queries.label_versions import list_versions, register_version
 from connectors.clickhouse.queries.labelled_rows import busiest_minute, count_of, labelled, labelled_between
 from connectors.clickhouse.queries.lookups import row_history, search_labels
 from connectors.clickhouse.queries.open_dead_letters import open_letters
 from connectors.clickhouse.queries.overview import label_picture, letter_reasons, table_sizes
+from connectors.clickhouse.queries.places import times_of
 from connectors.clickhouse.queries.relabel_rows import Condition, LabelledRows
 from connectors.clickhouse.queries.review import (
     current_of,
     frequent_labels,
-    labels_under,
     least_sure,
     review_counts,
 )
 from connectors.clickhouse.queries.version_diff import diff_versions
 from connectors.clickhouse.sink.stored_offsets import stored_offsets
+from connectors.local.processes import free_port
 from streams.core.settings import Settings
 from streams.operations.dead_letters import list_dead_letters
 from streams.operations.status import status
-from streams.ports.lookups import LabelQuery
+from streams.ports.lookups import LabelQuery, Place
+from tests.integration.connectors.clickhouse.history_at_work import KEY, at_work, percentile
 from tests.integration.pipeline import Pipeline
 from tests.stack import stack_in
-from tests.waiting import eventually
 
 PARTITIONS = 4
 LABELED, AUGMENTED, LETTERS, UNUSED = (uuid.UUID(int=number) for number in (1, 2, 3, 4))
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 SLICE = 5_000_000
 LIMIT_SECONDS, QUERY_SECONDS, MEMORY_MB = 3.0, 5.0, 400
-ROLES = ("sink", "poller", "agents", "api")
 FOREVER = 2**62
 
 Ask = Callable[[ClickHouseClient, Settings], Awaitable[Any]]
@@ -114,10 +114,15 @@ async def fill(client: ClickHouseClient, database: str, rows: int) -> None:
     )
 
 
+def middle_of(rows: int) -> datetime:
+    """The time of the row in the middle."""
+    return FIRST + timedelta(milliseconds=100 * (rows // 2))
+
+
 def asked(rows: int) -> dict[str, Ask]:
     """Each question, by name."""
-    topic_end, middle = rows // PARTITIONS, FIRST + timedelta(milliseconds=100 * (rows // 2))
-    gold = [str(number * (rows // 1000) + 7) for number in range(500)]
+    topic_end, middle = rows // PARTITIONS, middle_of(rows)
+    gold = [str(number * (rows // 10_000) * 2 + 7) for number in range(5_000)]
     micros = int(middle.timestamp()) * 1_000_000
 
     def held(table: str, topic: uuid.UUID, start: int) -> Ask:
@@ -139,6 +144,15 @@ def asked(rows: int) -> dict[str, Ask]:
     async def claimed(client: ClickHouseClient, settings: Settings) -> None:
         await current_of(client, settings, (await least_sure(client, settings, 500))[:20], by_models=True)
 
+    async def judged(client: ClickHouseClient, settings: Settings) -> None:
+        await labels_at(client, settings, "v1", await times_of(client, settings, gold))
+
+    async def answered(client: ClickHouseClient, settings: Settings) -> None:
+        until = FIRST + timedelta(milliseconds=100 * 5_000_000)  # 5,000 human labels
+        answers = [one async for one in human_answers(client, settings, until=until)]
+        places = [Place(one.created_at, one.row_id) for one in answers]
+        await labels_at(client, settings, "v1", places)
+
     async def opened(client: ClickHouseClient, settings: Settings) -> None:
         async with contextlib.aclosing(open_letters(client, settings, limit=100)) as pages:
             await anext(pages)
@@ -159,7 +173,8 @@ def asked(rows: int) -> dict[str, Ask]:
         "versions": lambda c, s: list_versions(c, s, counted=True),
         "versions, states": list_versions,
         "versions diff": lambda c, s: diff_versions(c, s, "v1", "v2", changed=10),
-        "evaluate, 500 rows": lambda c, s: labels_under(c, s, "v1", gold),
+        "evaluate, a file of 5,000 ids": judged,
+        "evaluate, 5,000 answers": answered,
         "dead-letters list": lambda c, s: list_dead_letters(s, reason=None, step=None, since=None, limit=100),
         "dead-letters retry of 100": opened,
         "page: table sizes": table_sizes,
@@ -221,35 +236,23 @@ async def times(client: ClickHouseClient, settings: Settings, ask: Ask, calls: i
     return sorted(found)
 
 
-def peak_megabytes(process: psutil.Process) -> float:
-    """The most memory that a process took."""
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
-
-
-async def started(flow: Pipeline, role: str) -> tuple[float, float]:
-    """Seconds until a role is ready, and its peak memory in megabytes some seconds later."""
-    began = time.perf_counter()
-    (process,) = flow.start(role)
-
-    def ready() -> bool:
-        with contextlib.suppress(OSError, ValueError):
-            for note in (flow.folder / "data" / "run").glob(f"{role}-*.json"):
-                with urllib.request.urlopen(f"{json.loads(note.read_text())['url']}/readyz") as answer:
-                    return bool(answer.status == 200)
-        return False
-
-    await eventually(ready, f"{role} is ready", measure=lambda: flow.log(role))
-    seconds = time.perf_counter() - began
-    await asyncio.sleep(10)
-    return seconds, peak_megabytes(psutil.Process(process.pid))
-
-
 async def run(rows: int, calls: int, roles: bool, folder: Path) -> dict[str, Any]:
     with stack_in(folder, llm_args=(), taxonomy=None) as stack:
-        flow = Pipeline(stack, "history", folder)
-        flow.create()
+        flow = Pipeline(
+            stack,
+            "history",
+            folder,
+            API_KEYS=f"reader:read:{KEY}",
+            API_PORT=str(free_port()),
+            API_REQUESTS_PER_SECOND="0",
+            AUGMENT_VARIANTS="3",
+            LABEL_VERSION="v1",
+        )
+        kept = bool(flow.rows(f"SELECT 1 FROM system.databases WHERE name = '{flow.database}'"))
+        if kept:
+            assert flow.command("init").returncode == 0
+        else:
+            flow.create()
         settings = Settings(
             clickhouse_host="127.0.0.1",
             clickhouse_port=flow.clickhouse_port,
@@ -260,9 +263,10 @@ async def run(rows: int, calls: int, roles: bool, folder: Path) -> dict[str, Any
             labelstream_data=folder / "data",
         )
         async with ClickHouseClient.from_settings(settings, answer_seconds=600.0) as filling:
-            began = time.perf_counter()
-            await fill(filling, flow.database, rows)
-            print(f"filled in {time.perf_counter() - began:.0f} s", flush=True)
+            if not kept:
+                began = time.perf_counter()
+                await fill(filling, flow.database, rows)
+                print(f"filled in {time.perf_counter() - began:.0f} s", flush=True)
         result: dict[str, Any] = {"rows": rows, "p95": {}, "peak_mb": {}}
         async with ClickHouseClient.from_settings(settings) as client, watched(settings) as slow:
             for version in ("v1", "v2"):
@@ -275,13 +279,11 @@ async def run(rows: int, calls: int, roles: bool, folder: Path) -> dict[str, Any
             print(*(f"{table}: {parts} parts, {size / 1e9:.2f} GB" for table, parts, size in sizes), sep="\n")
             for name, ask in asked(rows).items():
                 took = await times(client, settings, ask, calls)
-                result["p95"][name] = round(took[max(0, int(len(took) * 0.95) - 1)], 3)
+                result["p95"][name] = percentile(took)
                 print(f"{result['p95'][name]:8.3f} s  {name}", flush=True)
+            if roles:
+                await at_work(flow, rows, (rows // 2, middle_of(rows)), calls, result)
             result["slow"] = slow
-        for role in ROLES if roles else ():
-            seconds, megabytes = await started(flow, role)
-            result["peak_mb"][role] = round(megabytes)
-            print(f"{role}: {seconds:.1f} s, {megabytes:.0f} MB at most", flush=True)
         flow.stop()
     return result
 
@@ -290,12 +292,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=100_000_000)
     parser.add_argument("--calls", type=int, default=20)
+    parser.add_argument("--folder", type=Path, help="of the stack: kept, and used again as it is found")
     parser.add_argument("--no-roles", action="store_true", help="only the questions")
     parser.add_argument("--json", action="store_true", help="print one JSON object, last on stdout")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the stack is stopped on the way out
-    with tempfile.TemporaryDirectory(prefix="labelstream-history-") as folder:
-        found = asyncio.run(run(options.rows, options.calls, not options.no_roles, Path(folder)))
+    with contextlib.ExitStack() as stack:
+        folder = options.folder or Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="labelstream-history-"))
+        )
+        folder.mkdir(exist_ok=True, parents=True)
+        found = asyncio.run(run(options.rows, options.calls, not options.no_roles, folder))
     late = [name for name, seconds in found["p95"].items() if seconds > LIMIT_SECONDS]
     large = [role for role, megabytes in found["peak_mb"].items() if megabytes > MEMORY_MB]
     for what, names in (("late", late), ("large", large), ("slow", found["slow"])):

@@ -1,0 +1,145 @@
+"""Roles beside tables of a long history: how soon they are ready, routes and commands meanwhile, memory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import subprocess
+import sys
+import time
+import urllib.request
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from tests.integration.pipeline import Pipeline
+from tests.waiting import eventually
+
+ROLES = ("sink", "agents", "poller", "api")
+# Rows that are labelled meanwhile.
+WORK = 20_000
+KEY = "key-that-reads"
+ROUTES = (
+    "/rows/{row}",
+    "/rows/nobody",
+    "/labels",
+    "/labels?label=label3",
+    "/labels?version=v2",
+    "/labels?text=такого%20нет",
+    "/labels?since={since}&until={until}",
+    "/overview",
+    "/letters",
+    "/versions",
+    "/versions/diff?a=v1&b=v2",
+    "/replays",
+    "/review",
+    "/jobs",
+)
+COMMANDS = (
+    ("versions", "list"),
+    ("versions", "diff", "v1", "v2"),
+    ("dead-letters", "list"),
+    ("status",),
+)
+
+
+def peak_megabytes(process: psutil.Process) -> float:
+    """The most memory that a process took."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+async def started(flow: Pipeline, role: str) -> tuple[float, psutil.Process]:
+    """Seconds until a role is ready, and its process."""
+    began = time.perf_counter()
+    (process,) = flow.start(role)
+
+    def ready() -> bool:
+        with contextlib.suppress(OSError, ValueError):
+            for note in (flow.folder / "data" / "run").glob(f"{role}-*.json"):
+                with urllib.request.urlopen(f"{json.loads(note.read_text())['url']}/readyz") as answer:
+                    return bool(answer.status == 200)
+        return False
+
+    await eventually(ready, f"{role} is ready", measure=lambda: flow.log(role))
+    return time.perf_counter() - began, psutil.Process(process.pid)
+
+
+def routes(flow: Pipeline, middle: tuple[int, datetime], calls: int) -> dict[str, list[float]]:
+    """Seconds of each call of each route, in order. ``middle``: a row's id and time."""
+    row, at = middle
+    given = {
+        "row": row,
+        "since": f"{at:%Y-%m-%dT%H:%M:%SZ}",
+        "until": f"{at + timedelta(hours=1):%Y-%m-%dT%H:%M:%SZ}",
+    }
+    found: dict[str, list[float]] = {}
+    base = f"http://127.0.0.1:{flow.environment['API_PORT']}"
+    with httpx.Client(base_url=base, headers={"X-API-Key": KEY}, timeout=60.0) as client:
+        for route in ROUTES:
+            for _ in range(calls):
+                began = time.perf_counter()
+                answer = client.get(route.format(**given))
+                found.setdefault(f"route {route}", []).append(time.perf_counter() - began)
+                if answer.status_code not in (200, 404):
+                    print(f"  {route}: {answer.status_code} {answer.text[:200]}", flush=True)
+                    found[f"route {route}"] = [float("inf")]
+                    break
+    return found
+
+
+def commands(flow: Pipeline, calls: int) -> dict[str, list[float]]:
+    """Seconds of each call of each command, from the start of its process to its end."""
+    program = Path(sys.executable).parent / "labelstream"
+    found: dict[str, list[float]] = {}
+    for words in COMMANDS:
+        for _ in range(calls):
+            began = time.perf_counter()
+            done = subprocess.run(
+                [program, *words], env=flow.environment, cwd=flow.folder, capture_output=True, check=False
+            )
+            found.setdefault(f"labelstream {' '.join(words)}", []).append(time.perf_counter() - began)
+            if done.returncode:
+                print(f"  {words}: {done.stderr.decode()[-300:]}", flush=True)
+                found[f"labelstream {' '.join(words)}"] = [float("inf")]
+                break
+    return found
+
+
+def percentile(took: list[float]) -> float:
+    """The 95th of ``took``, of 20 the second largest; of one that one."""
+    return round(sorted(took)[max(0, int(len(took) * 0.95) - 1)], 3)
+
+
+async def at_work(
+    flow: Pipeline, rows: int, middle: tuple[int, datetime], calls: int, result: dict[str, Any]
+) -> None:
+    """The roles beside tables of ``rows`` rows, of which ``middle`` is one (id, time). Adds to ``result``."""
+    before = flow.count("logs_augmented")
+    flow.clickhouse().command(
+        f"INSERT INTO {flow.database}.logs SELECT {rows} + {before} + number,\n"
+        f"    concat('где мой заказ ', toString(number)), now() FROM numbers({WORK})"
+    )
+    running: dict[str, psutil.Process] = {}
+    for role in ROLES:
+        seconds, running[role] = await started(flow, role)
+        result["p95"][f"start of the {role}"] = round(seconds, 3)
+        print(f"{seconds:8.3f} s  start of the {role}", flush=True)
+    asked_there = await asyncio.to_thread(routes, flow, middle, calls)
+    asked_there |= await asyncio.to_thread(commands, flow, calls)
+    for name, took in asked_there.items():
+        result["p95"][name] = percentile(took)
+        print(f"{result['p95'][name]:8.3f} s  {name}", flush=True)
+    await eventually(
+        lambda: flow.count("logs_augmented") >= before + WORK,
+        "the rows are labelled and have variants",
+        measure=lambda: flow.count("logs_augmented"),
+    )
+    for role, process in running.items():
+        result["peak_mb"][role] = round(peak_megabytes(process))
+        print(f"{role}: {result['peak_mb'][role]} MB at most", flush=True)

@@ -23,6 +23,7 @@ from connectors.kafka.headroom import ReaderHeadroom
 from connectors.kafka.reader_positions import ReaderPositions
 from connectors.kafka.tail import TailReader
 from streams.core.availability import until_available
+from streams.core.background import in_background
 from streams.core.losses import Losses
 from streams.core.settings import Settings
 from streams.jobs.in_flight_rows import InFlightReader
@@ -38,6 +39,7 @@ from streams.observability.metrics import CREATED_TO_POLLED, STAGE_LATENCY, Hist
 from streams.observability.watchdog import Watchdog
 from streams.runtime.lifecycle import membership_owed, watched
 from streams.runtime.readiness import clickhouse_ready, kafka_ready
+from streams.versions.recalibration import keep_calibrated
 
 log = structlog.get_logger()
 
@@ -96,9 +98,12 @@ async def poller(settings: Settings, health: Health) -> None:
             waited=latency.series(CREATED_TO_POLLED),
         )
         active[:] = [poller]
+        # Here because only one poller is active, and it runs always.
+        calibrating = in_background(keep_calibrated(settings), "keep the labels calibrated")
         try:
             await poller.run()
         finally:
+            calibrating.cancel()
             active.clear()
 
     def measure() -> Iterable[Metric]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,9 +22,10 @@ from streams.quality.gate import judged_rows
 from streams.versions.registry import read_versions
 
 
-async def calibrate(settings: Settings, version: str | None) -> dict[str, Any]:
+async def calibrate(settings: Settings, version: str | None, *, growth: float = 0.0) -> dict[str, Any] | None:
     """Fit the calibration of ``version`` (None: the current one), and publish it if it changes anything.
 
+    ``growth``: only with at least so many times the rows of the last one; None is returned otherwise.
     Returns `version`, `method`, `rows`, `log_loss` and `log_loss_raw` of rows left out, `generation` (null:
     confidence is as reported), and whether it was `published` now.
 
@@ -49,8 +51,10 @@ async def calibrate(settings: Settings, version: str | None) -> dict[str, Any]:
             f"are needed: label {FEWEST_ROWS - len(rows)} more of the audit queue",
             reason="too-few-rows",
         )
-    found = fit(rows)
     newest = calibrations[max(calibrations)] if calibrations else None
+    if newest is not None and len(rows) < growth * newest.rows:
+        return None
+    found = await asyncio.to_thread(fit, rows)
     new = _next(version, newest, found)
     if new is not None:
         await send_each(connection(settings), [new.message(Topics(settings.topic_prefix))])

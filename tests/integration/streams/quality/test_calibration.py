@@ -59,6 +59,7 @@ async def test_drawn_rows_calibrate_a_version_once(database: Database) -> None:
         await calibrate(settings, "v9")
     await label(database, 300, human=True)
     found = await calibrate(settings, None)
+    assert found is not None
     assert (found["version"], found["method"], found["generation"], found["rows"]) == (
         "v1",
         "temperature",
@@ -73,10 +74,14 @@ async def test_drawn_rows_calibrate_a_version_once(database: Database) -> None:
     assert scale is not None
     assert scale.apply(0.9, (("b", 0.06),))[0] == pytest.approx(0.6, abs=0.01)
     again = await calibrate(settings, "v1")
+    assert again is not None
     assert (again["generation"], again["published"]) == (1, False)
+
+    assert await calibrate(settings, "v1", growth=1.25) is None
 
     # Labels that went through it are fitted by what the model had reported.
     await label(database, 300, human=False, calibration=1)
     after = await calibrate(settings, "v1")
+    assert after is not None
     assert after["method"] == "temperature"
     assert after["log_loss_raw"] == pytest.approx(found["log_loss_raw"])

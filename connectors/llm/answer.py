@@ -8,8 +8,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -47,8 +46,7 @@ class TokenChance:
         return tuple([(_token(one), _logprob(one)) for one in found if isinstance(one, dict)])
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
+class Completion(NamedTuple):
     """An answer. ``tokens`` is None if the endpoint gives no logprobs."""
 
     text: str
@@ -96,7 +94,7 @@ def likeliest(found: Completion, options: Sequence[str]) -> Completion:
     told: dict[str, float] = {}
     if first is not None and first.after_sampling:
         told = {text: one for text, one in (*first.top, (first.token, first.logprob)) if text in options}
-    return replace(found, text=max(sorted(told), key=lambda text: told[text]) if told else "")
+    return found._replace(text=max(sorted(told), key=lambda text: told[text]) if told else "")
 
 
 def json_in(body: bytes) -> Any:

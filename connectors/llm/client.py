@@ -9,8 +9,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import SecretStr
 
@@ -54,8 +53,7 @@ _ALONE_SECONDS = 30.0
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class _Call:
+class _Call(NamedTuple):
     """One of the calls for a text."""
 
     endpoint: Endpoint
@@ -354,7 +352,7 @@ class ChatClient:
         """
         endpoint, asked, takes = call.endpoint, call.asked, call.endpoint.takes(model)
         if asked.choice is not None and asked.choice_form is None:
-            asked = replace(asked, choice_form=takes.choice or None)
+            asked = asked._replace(choice_form=takes.choice or None)
         entered = True
 
         async def send(request: RequestForm, trial: bool) -> Completion | Failure:

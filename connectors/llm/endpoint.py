@@ -11,7 +11,6 @@ import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -312,7 +311,7 @@ class Endpoint:
     def _harmless_body(self, form: Form) -> tuple[dict[str, Any], int]:
         """A harmless text in the form that is asked in now, and the number that identifies it."""
         takes = self.takes(form.model)
-        asked, text = harmless(replace(form.asked, choice_form=takes.choice or form.asked.choice_form))
+        asked, text = harmless(form.asked._replace(choice_form=takes.choice or form.asked.choice_form))
         return takes.form.body(form.model, asked), text
 
     # --- what it takes ---
@@ -388,7 +387,7 @@ def harmless(asked: Asked) -> tuple[Asked, int]:
     last = asked.messages[-1]
     _, query, _ = last["content"].rpartition("<query>\n")
     content = f'{query}"{text}"\n</query>' if query else text
-    return replace(asked, messages=[*asked.messages[:-1], {**last, "content": content}]), hash(content)
+    return asked._replace(messages=[*asked.messages[:-1], {**last, "content": content}]), hash(content)
 
 
 def _apart(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from streams.core.errors import RefusedError
 
@@ -25,8 +25,8 @@ Part = Literal["logprobs", "schema", "system", "tokens", "temperature"]
 _FEWER_LOGPROBS = {20: 5, 5: 0}
 
 
-@dataclass(frozen=True)
-class Asked:
+# A named tuple: a frozen dataclass takes four times as long to create.
+class Asked(NamedTuple):
     """A request, whatever its form. ``logprobs``: the number of alternatives for each token.
     ``choice_form``: how it is held to ``choice``.
     """
@@ -48,7 +48,7 @@ class Asked:
     @property
     def free(self) -> Asked:
         """The same, not held to a choice."""
-        return replace(self, choice=None, choice_form=None)
+        return self._replace(choice=None, choice_form=None)
 
     def names_choice(self, error: RefusedError) -> bool:
         """Whether a refusal names the field of the choice, which is never left out."""

@@ -243,11 +243,12 @@ class Delivery:
 
     def _held_back(self, state: Input) -> bool:
         record, route = state.waiting[0]
-        outputs = (route.output, self.flow.dead_letter)
+        output = Partition(route.output, record.partition)
         return (
             state.window.span(record.offset) >= min(self._limits.span, FURTHEST)
-            or Partition(route.output, record.partition) in self._sender.outages
-            or any(self._full(Partition(topic, record.partition)) for topic in outputs)
+            or output in self._sender.outages
+            or self._full(output)
+            or self._full(Partition(self.flow.dead_letter, record.partition))
         )
 
     def _begin(self, state: Input) -> None:

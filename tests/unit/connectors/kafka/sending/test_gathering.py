@@ -148,3 +148,19 @@ def test_a_batch_is_compressed_and_read_again() -> None:
     found = MemoryRecords(built).next_batch()
     assert found is not None
     assert [one.value for one in found] == values
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_cancelled_sender_leaves_its_message_and_its_neighbours(queue: Queue, fails: bool) -> None:
+    """`LeasedProducer.send` relies on it: it awaits the future unshielded."""
+    first, second = [await queue.accumulator.add_message(HERE, b"k", b"v", 10.0) for _ in range(2)]
+    first.cancel()
+    batch = queue.accumulator._pop_batch(HERE)
+    assert batch.record_count == 2
+    if fails:
+        batch.failure(ValueError("refused"))
+        assert isinstance(second.exception(), ValueError)
+    else:
+        batch.done(5)
+        assert second.result().offset == 6
+    assert first.cancelled()

@@ -25,6 +25,7 @@ from connectors.api.routes import (
     operations,
     overview,
     page_files,
+    quality,
     results,
     review,
     rows,
@@ -50,6 +51,7 @@ ROUTERS = (
     session.router,
     overview.router,
     operations.router,
+    quality.router,
 )
 
 _ABOUT = """\

@@ -1,4 +1,4 @@
-"""`labelstream gold export` and `suspects`."""
+"""`labelstream gold import`, `export` and `suspects`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,48 @@ from streams.cli.common import Json, examples, print_json, read_settings, write_
 from streams.cli.progress import working
 from streams.core.errors import ConfigurationError
 
+_NAMED = 20
+
 gold_app = typer.Typer(
     no_args_is_help=True,
-    help="The labels that people gave: as a file, and those that are likeliest wrong.",
+    help="The labels that people gave: import, export, and those that are likeliest wrong.",
 )
+
+
+@gold_app.command(
+    "import",
+    epilog=examples("labelstream gold import gold.xlsx", "labelstream gold import gold.csv --by anna"),
+)
+def import_(
+    file: Annotated[
+        Path, typer.Argument(help="With row_id (or text) and label, as the page or a spreadsheet saves it.")
+    ],
+    by: Annotated[str, typer.Option(help="Who gave the labels.")] = "import",
+    as_json: Json = False,
+) -> None:
+    """Publish a file's labels as labels of a person. What is there already stays as it is, so a file can be
+    taken in again. A text that many rows have is labelled in the first of them."""
+    from streams.review.gold_import import import_gold
+    from streams.runtime.local_stack import with_local_stack
+
+    settings = with_local_stack(read_settings())
+    with working("taking labels in"):
+        found = asyncio.run(import_gold(settings, file, by))
+    if as_json:
+        print_json(found.as_dict())
+    else:
+        typer.echo(f"{found.imported} labels published, {found.unchanged} were there already")
+        if found.unlabeled:
+            typer.echo(f"{found.unlabeled} rows have no label yet")
+        for what, some in (("refused", found.refused), ("not found", found.absent)):
+            for one in some[:_NAMED]:
+                typer.echo(f"row {one.row}, {one.name}: {one.why}", err=True)
+            if some:
+                typer.echo(f"{len(some)} rows were {what}", err=True)
+        for warning in found.warnings:
+            typer.echo(warning, err=True)
+    if found.refused or found.absent:
+        raise typer.Exit(1)
 
 
 @gold_app.command(epilog=examples("labelstream gold export", "labelstream gold export gold.csv"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from streams.ports.audit import Audit
 from streams.ports.review import ReviewDesk
@@ -68,6 +68,17 @@ class Operations(Protocol):
         """No longer show it."""
 
 
+class Quality(Protocol):
+    """How far labels are right. Raises UnavailableError, ConfigurationError; RefusedError with no version."""
+
+    async def quality(
+        self, version: str | None, by: Literal["week", "domain", "length"] | None, accuracy: float
+    ) -> dict[str, Any]:
+        """Figures of ``version`` (None: the current one) from people's answers, as `labelstream evaluate` has
+        them. ``accuracy``: whose least confidence is looked for.
+        """
+
+
 @dataclass(frozen=True, kw_only=True)
 class PagePorts:
     """The ports of the page's routes."""
@@ -76,3 +87,4 @@ class PagePorts:
     operations: Operations
     review: ReviewDesk
     audit: Audit
+    quality: Quality

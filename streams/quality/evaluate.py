@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ class EvaluationQuery:
     wanted: float = WANTED
 
 
-async def evaluate(settings: Settings, gold: Path | None, wish: EvaluationQuery) -> dict[str, Any]:
+async def evaluate(settings: Settings, gold: Path | None, query: EvaluationQuery) -> dict[str, Any]:
     """How well a version agrees with the gold set in the file ``gold``, or with the tables' human answers.
 
     Raises:
@@ -43,18 +44,18 @@ async def evaluate(settings: Settings, gold: Path | None, wish: EvaluationQuery)
     rows = None if gold is None else read_gold(gold, settings)
     async with ClickHouseClient.from_settings(settings) as client:
         if rows is None:
-            found = await evaluate_tables(client, settings, wish)
+            found = await evaluate_tables(client, settings, query)
             if not found["gold"]:
                 raise RefusedError("no person has labelled a row yet", reason="no-gold")
         else:
-            version = await _version(client, settings, wish)
-            lines = await _file_lines(client, settings, version, rows, wish)
+            version = await _version(client, settings, query)
+            lines = await _file_lines(client, settings, version, rows, query)
             found = {
                 "version": version,
                 "unlabeled": rows.unlabeled,
                 "warnings": list(rows.warnings),
                 "kappa": None,
-                **report(lines, wanted=wish.wanted, by=wish.by),
+                **report(lines, wanted=query.wanted, by=query.by),
             }
     if not found["labeled"]:
         raise RefusedError(
@@ -65,7 +66,7 @@ async def evaluate(settings: Settings, gold: Path | None, wish: EvaluationQuery)
 
 
 async def evaluate_tables(
-    client: ClickHouseClient, settings: Settings, wish: EvaluationQuery
+    client: ClickHouseClient, settings: Settings, query: EvaluationQuery
 ) -> dict[str, Any]:
     """From the answers of people in the tables; all figures are None without any.
 
@@ -73,7 +74,7 @@ async def evaluate_tables(
         RefusedError: there is no label version.
         UnavailableError, ConfigurationError: as the client.
     """
-    version = await _version(client, settings, wish)
+    version = await _version(client, settings, query)
     answers = [one async for one in human_answers(client, settings)]
     rows = settled_rows(answers)
     judged = [one for one in rows if one.judged]
@@ -85,18 +86,24 @@ async def evaluate_tables(
         "not_sure": len(rows) - len(judged),
         "disagreements": sum(one.disputed for one in rows),
         "kappa": kappa(answered_twice(answers)),
-        **report([_line(one, given.get(one.place)) for one in judged], wanted=wish.wanted, by=wish.by),
+        # Some hundred milliseconds of computing, and others may be waiting.
+        **await asyncio.to_thread(
+            report,
+            [_line(one, given.get(one.place)) for one in judged],
+            wanted=query.wanted,
+            by=query.by,
+        ),
     }
 
 
-async def _version(client: ClickHouseClient, settings: Settings, wish: EvaluationQuery) -> str:
+async def _version(client: ClickHouseClient, settings: Settings, query: EvaluationQuery) -> str:
     known = await list_versions(client, settings)
-    if wish.version is None:
+    if query.version is None:
         current = next((one.version for one in known if one.current), None)
         if current is None:
             raise RefusedError("there is no current label version", reason="unknown-version")
         return current
-    return wish.version
+    return query.version
 
 
 def _line(row: SettledRow, given: GivenLabel | None) -> GoldLine:
@@ -112,12 +119,16 @@ def _line(row: SettledRow, given: GivenLabel | None) -> GoldLine:
 
 
 async def _file_lines(
-    client: ClickHouseClient, settings: Settings, version: str, rows: Sequence[GoldRow], wish: EvaluationQuery
+    client: ClickHouseClient,
+    settings: Settings,
+    version: str,
+    rows: Sequence[GoldRow],
+    query: EvaluationQuery,
 ) -> list[GoldLine]:
     by_id = [one.row_id for one in rows if one.text is None and one.created_at is None]
     places = [Place(one.created_at, one.row_id) for one in rows if one.created_at is not None]
     places += await times_of(client, settings, by_id)
-    found = await labels_at(client, settings, version, places, with_text=wish.by == "length")
+    found = await labels_at(client, settings, version, places, with_text=query.by == "length")
     newest: dict[str, GivenLabel] = {}
     for place in sorted(found):
         newest[place.row_id] = found[place]  # of several rows with one id, the newest

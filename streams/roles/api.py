@@ -19,6 +19,7 @@ from streams.api.classifier import LabelOnDemand
 from streams.api.label_feed import LabeledFeed
 from streams.api.overview import OverviewBoard
 from streams.api.page_operations import PageOperations
+from streams.api.quality import QualityBoard
 from streams.core.api_keys import parse_keys
 from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
@@ -127,7 +128,9 @@ async def services_of(
         classifier=classifier,
         feed=feed,
         files=files,
-        page=PagePorts(overview=board, operations=operations, review=review, audit=audit),
+        page=PagePorts(
+            overview=board, operations=operations, review=review, audit=audit, quality=QualityBoard(tables)
+        ),
     )
     return services, ending
 

@@ -101,7 +101,9 @@ async def served() -> AsyncIterator[tuple[Fast, str]]:
         pytest.skip("there is no Chromium on PATH; `make browser` installs it")
     fast = Fast()
     nothing = cast(Any, None)
-    page = PagePorts(overview=cast(Any, fast), operations=nothing, review=nothing, audit=nothing)
+    page = PagePorts(
+        overview=cast(Any, fast), operations=nothing, review=nothing, audit=nothing, quality=nothing
+    )
     services = Services(health=nothing, lookups=nothing, classifier=nothing, feed=nothing, page=page)
     with contextlib.closing(listening("127.0.0.1", 0)) as bound:
         url = f"http://127.0.0.1:{bound.getsockname()[1]}"

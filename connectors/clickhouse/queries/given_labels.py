@@ -17,6 +17,10 @@ from streams.ports.lookups import Place
 
 # Labels whose texts are compared at once, a part of a second each.
 _AT_ONCE = 4_000_000
+_SPAN = (
+    "created_at >= fromUnixTimestamp64Micro({begin:Int64}, 'UTC') "
+    "AND created_at < fromUnixTimestamp64Micro({end:Int64}, 'UTC')"
+)
 _LABEL = "toString(label), confidence, toString(source_domain)"
 
 
@@ -79,14 +83,33 @@ async def labels_of_texts(
                 f"{_LABEL}), {newness('labeled_at')})\n"
                 f"FROM {result_table(settings, LABELED)}\n"
                 "WHERE label_version = {version:String} AND text IN {texts:Array(String)}\n"
-                "    AND created_at >= fromUnixTimestamp64Micro({begin:Int64}, 'UTC')\n"
-                "    AND created_at < fromUnixTimestamp64Micro({end:Int64}, 'UTC')\n"
-                "GROUP BY text",
+                f"    AND {_SPAN}\nGROUP BY text",
                 {"version": version, "texts": some, "begin": begin, "end": end},
             )
             for text, last in rows:
                 at, *label = _parts(last)
                 found[str(text)] = _given(moment(int(at)), (*label, text))
+    return found
+
+
+async def first_of_texts(
+    client: ClickHouseClient, settings: Settings, texts: Sequence[str]
+) -> dict[str, Place]:
+    """The first labelled row with each text: the same one whatever comes later. Raises as `labels_at`.
+
+    As `labels_of_texts`, the oldest rows first.
+    """
+    found: dict[str, Place] = {}
+    for begin, end in reversed(list(await _spans(client, settings)) if texts else []):
+        for some in bound_batches(sorted(set(texts) - found.keys()), str):
+            rows = await client.rows(
+                "SELECT text, toUnixTimestamp64Micro(min(created_at)), "
+                "argMin(row_id, (created_at, row_id))\n"
+                f"FROM {result_table(settings, LABELED)} WHERE text IN {{texts:Array(String)}} AND {_SPAN}\n"
+                "GROUP BY text",
+                {"texts": some, "begin": begin, "end": end},
+            )
+            found |= {str(text): Place(moment(int(at)), str(row_id)) for text, at, row_id in rows}
     return found
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.unit.repo.command_lines import ROOT
 
 GUIDE, RUSSIAN_GUIDE = ROOT / "docs/guide/guide.md", ROOT / "docs/guide/ru/guide.md"
+QUALITY, RUSSIAN_QUALITY = ROOT / "docs/guide/quality.md", ROOT / "docs/guide/ru/quality.md"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 

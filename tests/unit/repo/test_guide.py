@@ -7,15 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.repo.pages import GUIDE, blocks, labelstream_commands
+from tests.unit.repo.pages import GUIDE, QUALITY, RUSSIAN_QUALITY, blocks, labelstream_commands
 from tests.unit.repo.pages import RUSSIAN_GUIDE as RUSSIAN
 
 
-def test_the_russian_guide_shows_the_same() -> None:
-    assert list(blocks(GUIDE)) == list(blocks(RUSSIAN))
-    headings = [re.findall(r"^(#+) ", page.read_text("utf-8"), re.MULTILINE) for page in (GUIDE, RUSSIAN)]
+@pytest.mark.parametrize("pages", [(GUIDE, RUSSIAN), (QUALITY, RUSSIAN_QUALITY)], ids=["guide", "quality"])
+def test_the_russian_guide_shows_the_same(pages: tuple[Path, Path]) -> None:
+    english, russian = pages
+    assert list(blocks(english)) == list(blocks(russian))
+    headings = [re.findall(r"^(#+) ", page.read_text("utf-8"), re.MULTILINE) for page in pages]
     assert headings[0] == headings[1]
-    named = [set(re.findall(r"`([A-Z][A-Z_]+)`", page.read_text("utf-8"))) for page in (GUIDE, RUSSIAN)]
+    named = [set(re.findall(r"`([A-Z][A-Z_]+)`", page.read_text("utf-8"))) for page in pages]
     assert named[0] == named[1]
 
 

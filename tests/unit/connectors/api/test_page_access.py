@@ -123,13 +123,20 @@ class Behind:
         self.done.append((version, "forced"))
         return {"version": version, "forced": True, "verdict": {"text": "undecided: label 7 more rows"}}
 
+    async def quality(self, version: str | None, by: str | None, accuracy: float) -> dict[str, Any]:
+        if self.error is not None:
+            raise self.error
+        return {"asked": [version, by, accuracy]}
+
     async def note(self, entry: AuditEntry) -> None:
         self.noted.append(entry)
 
 
 def page_client(behind: Behind, **options: Any) -> httpx.AsyncClient:
     fakes, anything = Fakes(), cast(Any, behind)
-    page = PagePorts(overview=anything, operations=anything, review=anything, audit=anything)
+    page = PagePorts(
+        overview=anything, operations=anything, review=anything, audit=anything, quality=anything
+    )
     services = Services(health=fakes.health, lookups=fakes, classifier=fakes, feed=fakes, page=page)
     transport = httpx.ASGITransport(create_app(services, Options(**options)), client=("127.0.0.1", 1))
     return httpx.AsyncClient(transport=transport, base_url="http://localhost:8080")
@@ -212,3 +219,17 @@ async def test_a_promotion_that_the_gate_refuses_is_a_conflict_and_is_forced_on_
         ("v2", "refused-by-gate", ""),
         ("v2", "done", "forced: undecided: label 7 more rows"),
     ]
+
+
+async def test_quality_is_asked_for_with_a_version_and_groups() -> None:
+    behind = Behind()
+    async with page_client(behind) as client:
+        answer = await client.get("/quality?version=v1&by=week&accuracy=0.9")
+        assert (answer.status_code, answer.json()) == (200, {"asked": ["v1", "week", 0.9]})
+        assert (await client.get("/quality")).json() == {"asked": [None, None, 0.95]}
+        for wrong in ("by=day", "accuracy=2", "version="):
+            assert (await client.get(f"/quality?{wrong}")).status_code == 422
+        behind.error = RefusedError("there is no current label version", reason="unknown-version")
+        answer = await client.get("/quality")
+        assert answer.status_code == 422
+        assert "no current label version" in answer.text

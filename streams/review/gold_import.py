@@ -1,0 +1,164 @@
+"""`labelstream gold import`: labels from a file, published as labels of a person."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from agents.taxonomy import load_taxonomy
+from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.queries.given_labels import first_of_texts
+from connectors.clickhouse.queries.gold import human_answers
+from connectors.clickhouse.queries.places import times_of
+from connectors.clickhouse.queries.review import current_of
+from connectors.kafka.connection import connection
+from connectors.kafka.producer import LeasedProducer
+from streams.core.codec import REPLAY_JOB, encode, headers_of
+from streams.core.errors import ConfigurationError
+from streams.core.label_version import HUMAN
+from streams.core.messages import HumanLabel, Labeled
+from streams.core.records import Outgoing
+from streams.core.settings import Settings
+from streams.core.topics import Topics, partition_of
+from streams.ports.lookups import Place
+from streams.quality.gold_file import GoldRow, read_gold
+from streams.quality.settled import settled_rows
+from streams.review.leases import JOB
+
+_NAME = re.compile(r"[\w.@-]{1,64}")
+_AT_ONCE = 500
+
+
+class LeftRow(NamedTuple):
+    """A row of the file that was not imported. ``name``: its id, or its text."""
+
+    row: int
+    name: str
+    why: str
+
+
+@dataclass
+class GoldImport:
+    """``imported``: labels published; ``unchanged``: rows that have the label already; ``unlabeled``: rows of
+    the file without one. ``refused``: rows whose label cannot be taken; ``absent``: rows that no table has.
+    """
+
+    imported: int = 0
+    unchanged: int = 0
+    unlabeled: int = 0
+    refused: list[LeftRow] = field(default_factory=list)
+    absent: list[LeftRow] = field(default_factory=list)
+    warnings: Sequence[str] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        left = {name: [one._asdict() for one in getattr(self, name)] for name in ("refused", "absent")}
+        return {**asdict(self), **left, "warnings": list(self.warnings)}
+
+
+async def import_gold(settings: Settings, file: Path, who: str) -> GoldImport:
+    """Publish the labels of ``file`` as labels of ``who``; those that the tables have stay as they are.
+
+    A row without a time is the newest of its id. A text without an id is its first row, however many have it.
+
+    Raises:
+        ConfigurationError: the file, the taxonomy or the name cannot be used.
+        UnavailableError.
+    """
+    if not _NAME.fullmatch(who):
+        raise ConfigurationError(f"{who!r} is no name of a person", fix="use letters, digits, . @ _ -")
+    names = set(load_taxonomy(settings.taxonomy_path).names)
+    rows = read_gold(file, settings)
+    found = GoldImport(unlabeled=rows.unlabeled, warnings=rows.warnings)
+    known = []
+    for row in rows:
+        if row.label in names:
+            known.append(row)
+        else:
+            found.refused.append(_left(row, f"{row.label} is no label of the taxonomy"))
+    async with ClickHouseClient.from_settings(settings) as client:
+        wanted = await _by_place(client, settings, known, found)
+        current = await current_of(client, settings, list(wanted))
+        standing = await _standing(client, settings, who)
+    messages = []
+    for place, row in wanted.items():
+        if place not in current:
+            found.absent.append(_left(row, "no table has the row"))
+        elif row.label in standing.get(place, ()):
+            found.unchanged += 1
+        else:
+            messages.append(_message(settings, current[place], row.label, who))
+    producer = LeasedProducer(connection(settings))
+    try:
+        for start in range(0, len(messages), _AT_ONCE):
+            some = messages[start : start + _AT_ONCE]
+            await producer.send_many(some)
+            found.imported += len(some)
+    finally:
+        await producer.stop()
+    return found
+
+
+async def _by_place(
+    client: ClickHouseClient, settings: Settings, rows: Sequence[GoldRow], found: GoldImport
+) -> dict[Place, GoldRow]:
+    """The rows by their places; what has none, or a second label for one place, is noted in ``found``."""
+    ids = [one.row_id for one in rows if one.text is None and one.created_at is None]
+    newest = {place.row_id: place for place in sorted(await times_of(client, settings, ids))}
+    first = await first_of_texts(client, settings, [one.text for one in rows if one.text is not None])
+    wanted: dict[Place, GoldRow] = {}
+    for row in rows:
+        if row.text is not None:
+            place = first.get(row.text)
+        elif row.created_at is not None:
+            place = Place(row.created_at, row.row_id)
+        else:
+            place = newest.get(row.row_id)
+        if place is None:
+            found.absent.append(_left(row, "no table has the row"))
+        elif (other := wanted.setdefault(place, row)).label != row.label:
+            found.refused.append(_left(row, f"row {other.number} of the file says {other.label}"))
+    return wanted
+
+
+async def _standing(client: ClickHouseClient, settings: Settings, who: str) -> dict[Place, set[str]]:
+    """The label that counts of each row, and what ``who`` said last of it."""
+    answers = [one async for one in human_answers(client, settings)]
+    found = {one.place: {one.label} for one in settled_rows(answers) if one.label is not None}
+    for one in answers:
+        if one.who == who and one.label is not None:
+            found.setdefault(Place(one.created_at, one.row_id), set()).add(one.label)
+    return found
+
+
+def _message(settings: Settings, was: Labeled, label: str, who: str) -> Outgoing:
+    message = HumanLabel.model_validate(
+        was.__dict__
+        | {
+            "label": label,
+            "confidence": None,
+            "confidence_raw": None,
+            "calibration": None,
+            "alternatives": [],
+            "label_version": HUMAN,
+            "model": f"{HUMAN}:{who}",
+            # Of several labels the last one counts.
+            "labeled_at": max(datetime.now(UTC), was.labeled_at + timedelta(microseconds=1)),
+            "cached": False,
+        }
+    )
+    return Outgoing(
+        Topics(settings.topic_prefix).labeled,
+        partition_of(message.text, settings.topic_partitions),
+        message.row_id.encode(),
+        encode(message),
+        [*headers_of(message), (REPLAY_JOB, JOB)],
+    )
+
+
+def _left(row: GoldRow, why: str) -> LeftRow:
+    return LeftRow(row.number, row.text or row.row_id, why)

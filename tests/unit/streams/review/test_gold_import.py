@@ -1,0 +1,130 @@
+"""Which labels of a file are published, and what is said of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from streams.core.errors import ConfigurationError
+from streams.core.messages import Labeled
+from streams.core.records import Outgoing
+from streams.core.settings import Settings
+from streams.core.topics import partition_of
+from streams.ports.lookups import Place
+from streams.ports.review import HumanAnswer
+from streams.review import gold_import
+from streams.review.gold_import import import_gold
+
+AT = datetime(2026, 3, 1, tzinfo=UTC)
+PLACES = [Place(AT + timedelta(hours=number), str(number % 4)) for number in range(8)]
+
+
+def answer(place: Place, label: str, who: str) -> HumanAnswer:
+    return HumanAnswer(place.row_id, place.created_at, "text", None, "label", label, who, AT, None, None)
+
+
+def current(place: Place) -> Labeled:
+    return Labeled(
+        row_id=place.row_id,
+        text=f"text {PLACES.index(place)}",
+        created_at=place.created_at,
+        polled_at=place.created_at,
+        label="tariff",
+        confidence=0.4,
+        confidence_raw=0.9,
+        calibration=3,
+        label_version="v1",
+        model="m",
+        labeled_at=datetime(2100, 1, 1, tzinfo=UTC),
+    )
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[Outgoing]:
+    """What is published, with tables that have PLACES and two labels of people."""
+    published: list[Outgoing] = []
+
+    class Producer:
+        def __init__(self, _: Any) -> None: ...
+
+        async def send_many(self, messages: Sequence[Outgoing]) -> None:
+            published.extend(messages)
+
+        async def stop(self) -> None: ...
+
+    async def times_of(_: Any, __: Any, ids: Sequence[str]) -> list[Place]:
+        return [place for place in PLACES if place.row_id in ids]
+
+    async def first_of_texts(_: Any, __: Any, texts: Sequence[str]) -> dict[str, Place]:
+        return {f"text {number}": place for number, place in enumerate(PLACES) if f"text {number}" in texts}
+
+    async def current_of(_: Any, __: Any, places: Sequence[Place]) -> dict[Place, Labeled]:
+        return {place: current(place) for place in places if place in PLACES}
+
+    async def human_answers(_: Any, __: Any) -> Any:
+        yield answer(PLACES[0], "refund", "anna")
+        yield answer(PLACES[1], "refund", "import")
+        yield answer(PLACES[1], "payment", "boris")
+
+    for name, stand_in in (
+        ("LeasedProducer", Producer),
+        ("times_of", times_of),
+        ("first_of_texts", first_of_texts),
+        ("current_of", current_of),
+        ("human_answers", human_answers),
+    ):
+        monkeypatch.setattr(gold_import, name, stand_in)
+    return published
+
+
+def gold(folder: Path, lines: str) -> tuple[Settings, Path]:
+    (folder / "gold.csv").write_text(lines, "utf-8")
+    settings = Settings(clickhouse_host="localhost", kafka_bootstrap_servers="localhost:1")
+    return settings, folder / "gold.csv"
+
+
+async def test_what_is_there_stays_and_the_rest_is_published_once(
+    sent: list[Outgoing], tmp_path: Path
+) -> None:
+    settings, file = gold(
+        tmp_path,
+        "row_id,created_at,label\n"
+        "0,2026-03-01T00:00:00Z,refund\n"  # another person has said so
+        "1,2026-03-01T01:00:00Z,refund\n"  # said before, and corrected since
+        "2,,delivery\n"  # the newest row of the id
+        "2,2026-03-01T06:00:00Z,payment\n"  # the same row
+        "3,,nonsense\n9,,delivery\n3,2026-03-01T09:00:00Z,delivery\n3,,\n",
+    )
+    found = await import_gold(settings, file, "import")
+    assert (found.imported, found.unchanged, found.unlabeled) == (1, 2, 1)
+    assert [(one.row, one.why) for one in found.refused] == [
+        (5, "nonsense is no label of the taxonomy"),
+        (4, "row 3 of the file says delivery"),
+    ]
+    assert [(one.row, one.name) for one in found.absent] == [(6, "9"), (7, "3")]
+    orjson.dumps(found.as_dict())
+    (message,) = sent
+    assert (message.key, message.partition) == (b"2", partition_of("text 6", settings.topic_partitions))
+    told = orjson.loads(message.value or b"")
+    assert (told["label"], told["label_version"], told["model"]) == ("delivery", "human", "human:import")
+    assert all(told.get(name) is None for name in ("confidence", "confidence_raw", "calibration", "drawn_by"))
+    # Later than the label that it replaces, whatever the clocks say.
+    assert told["labeled_at"] > "2100-01-01"
+
+
+async def test_texts_stand_for_their_first_row(sent: list[Outgoing], tmp_path: Path) -> None:
+    settings, file = gold(tmp_path, "text,label\ntext 5,delivery\nunknown,delivery\n text  5,delivery\n")
+    found = await import_gold(settings, file, "boris")
+    assert (found.imported, [one.name for one in found.absent]) == (1, ["unknown"])
+    assert [orjson.loads(one.value or b"")["model"] for one in sent] == ["human:boris"]
+
+
+@pytest.mark.parametrize("who", ["", "human:anna", "a:undo", "a/b", "x" * 65])
+async def test_a_name_is_one_that_messages_can_carry(who: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no name of a person"):
+        await import_gold(*gold(tmp_path, "row_id,label\n1,delivery\n"), who)

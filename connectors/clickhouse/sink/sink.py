@@ -23,7 +23,7 @@ from connectors.clickhouse.sink.inserter import Inserter, SplitError, StuckError
 from connectors.clickhouse.sink.lost_messages import CutError, LostMessages, Report, no_report
 from connectors.clickhouse.sink.stored_offsets import OffsetSet
 from streams.core.context import TRACEPARENT, about_row
-from streams.core.messages import Augmented, Labeled
+from streams.core.messages import Augmented, HumanLabel
 from streams.core.records import Commit, Partition, Record, known_in, made_anew
 from streams.core.settings import Settings
 from streams.core.topics import Topics
@@ -306,7 +306,7 @@ class Sink:
             if refused:
                 await self._store_bare(refused, topic_id)
             return
-        message = Labeled if table == LABELED else Augmented
+        message = HumanLabel if table == LABELED else Augmented
         batch, undecodable = await asyncio.to_thread(to_batch, message, records, topic_id)
         refused = await self._inserter.insert(table, batch, topic_id, self._generation)
         self._observe(table, batch)

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.queries.gold import gold_labels
+from connectors.clickhouse.queries.gold import gold_labels, human_answers
 from streams.core.label_version import HUMAN, UNDONE
-from streams.core.messages import Labeled
+from streams.core.messages import HumanLabel, Labeled
 from streams.core.records import Commit, Partition
 from streams.core.settings import Settings
 from tests.integration.connectors.clickhouse.engine import (
@@ -105,6 +105,19 @@ async def test_two_labels_in_one_batch_whose_owner_dies_before_the_commit(databa
         assert await offsets(database) == [0, 1]
         assert await current(database) == {"1": "second"}
         await merge(database)
+
+
+async def test_a_label_is_stored_with_how_its_row_was_drawn(database: Database) -> None:
+    client, configured = database
+    kafka = FakeKafka()
+    drawn = HumanLabel.model_validate(
+        said(1, "a", 1).model_dump() | {"drawn_by": "audit", "draw_probability": 0.01}
+    )
+    for message in (drawn, said(2, "a", 1)):
+        kafka.publish(message, TOPICS.labeled)
+    await run_until_stored(sink_for(client, configured, kafka), FakeInput(kafka, [L0], {}))
+    answers = [one async for one in human_answers(client, configured)]
+    assert [(one.drawn_by, one.draw_probability) for one in answers] == [("audit", 0.01), (None, None)]
 
 
 @pytest.mark.parametrize("undone", ["first", "last", "not"])

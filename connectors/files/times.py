@@ -16,15 +16,28 @@ _FIRST, _LAST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2299, 12, 31, tzinfo=
 Dates = Literal["plain", "day-month-year", "month-day-year", "year-month-day", "excel-days"]
 ORDERS: tuple[Dates, ...] = ("day-month-year", "month-day-year", "year-month-day")
 
-_ZONES = {"MSK": 3, "CET": 1, "CEST": 2, "EET": 2, "EEST": 3, "EST": -5, "EDT": -4, "CST": -6, "CDT": -5}
+_ZONES = {
+    "MSK": 3,
+    "МСК": 3,
+    "CET": 1,
+    "CEST": 2,
+    "EET": 2,
+    "EEST": 3,
+    "EST": -5,
+    "EDT": -4,
+    "CST": -6,
+    "CDT": -5,
+}
 _ZONES |= {"MST": -7, "MDT": -6, "PST": -8, "PDT": -7}
 _CLOCK = (
     r"(?P<hour>\d{1,2})[:.](?P<minute>\d{2})(?:[:.](?P<second>\d{2})(?:[.,:](?P<part>\d{1,9}))?)?"
     r"(?:\s*(?P<half>[ap])\.?m\.?)?"
 )
+_OFFSET = r"[+-](?:\d{2}:?\d{2}|\d{1,2})"
+# After an offset comes what only repeats it.
 _ZONE = (
-    rf"\s*(?P<zone>Z|{'|'.join(_ZONES)}|(?:UTC|GMT)?(?:[+-]\d{{2}}:?\d{{2}}|[+-]\d{{1,2}})?)"
-    r"(?:\s*(?:\(.*\)|\[.*\]))?"
+    rf"(?:\s*\(?(?P<zone>Z|{'|'.join(_ZONES)}|(?:UTC|GMT)(?:{_OFFSET})?|{_OFFSET})\)?"
+    r"(?:\s*(?:\(.*\)|\[.*\]|[A-Z]{3,4}))?)?"
 )
 _TIME = rf"(?:(?:[ T,:]|в |at )+{_CLOCK}{_ZONE})?"
 _WEEKDAY, _MONTH = r"(?:[^\W\d]{2,12}[.,]*\s+)?", r"(?P<month>[^\W\d]{3,9})"

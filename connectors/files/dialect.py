@@ -84,7 +84,8 @@ def dialect_of(
         named = [*map(_named, choices), "none"]
         answer = findings.ask("delimiter", named, guess, "delimiters", marks=" / ".join(map(repr, choices)))
         best = next((one for one in found if _named(one.dialect.delimiter) == answer), alone)
-    if best.dialect.quoting == "escaped" and not _ESCAPED.search("".join(line.text for line in sample)):
+    text = "".join(line.text for line in sample)
+    if best.dialect.quoting == "escaped" and "\\" in text and not _ESCAPED.search(text):
         findings.warn("escapes")
     return best.dialect
 
@@ -195,17 +196,24 @@ def table_in(
 
 def _header(records: Records, width: int, names: Collection[str]) -> int | None:
     """The number of the record that names the columns. Before it are only titles."""
+    best: int | None = None
+    most = 1
     for at, (line, fields) in enumerate(records[:_TITLE_LINES]):
         if any(map(_is_value, fields)):
             if len(fields) == width:
                 break  # a row: names are above it
             continue
         told = [field for field in fields if plain(field) in names]
+        # A second line of names comes next; names once more are none.
+        if best is not None and (len(told) < max(2, most) or fields == records[best][1]):
+            break
         # One ordinary word beside long texts may be a value.
         alone = len(told) == 1 and any(" " in field.strip() for field in fields if field not in told)
         below_title = at == 0 or width > 1 or line > records[at - 1][0] + 1
         if told and not alone and below_title and (len(fields) == width or len(told) > 1):
-            return at
+            best, most = at, len(told)
+    if best is not None:
+        return best
     for at, (_, fields) in enumerate(records[:_TITLE_LINES]):
         if len(fields) == width and (width == 1 or _filled(fields) > 1):
             below = [other for _, other in records[at + 1 :] if len(other) == width]

@@ -52,6 +52,8 @@ _TIME_WORD = re.compile(
     re.I,
 )
 
+_ID_WORD = re.compile(r"(?<![^\W\d_])(?:id|no|num|number|ид|номер)(?![^\W\d_])|[a-z]Id\b", re.I)
+
 
 class Columns(BaseModel):
     """The column for each part of a row; without `timestamp`, rows get the time of the upload."""
@@ -151,7 +153,8 @@ def suggested(
     found |= {role: name for role, name in given.items() if name is not None and name in columns}
     if "timestamp" not in given and "timestamp" not in found and sample:
         sure = _called(known["timestamp"], columns, found) if named else []
-        names = list(dict.fromkeys([*sure, *filter(_TIME_WORD.search, columns)])) if named else []
+        maybe = [name for name in columns if _TIME_WORD.search(name) and not _ID_WORD.search(name)]
+        names = list(dict.fromkeys([*sure, *maybe])) if named else []
         names = [name for name in names if name not in found.values()]
         if time := _time(table, names, sure, set(found.values()), findings, named=named):
             found["timestamp"] = time

@@ -60,8 +60,8 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "Что-то есть на нескольких листах. На каком строки?",
     ),
     "lists": (
-        "Several lists of the document hold objects. Which has the rows?",
-        "Объекты есть в нескольких списках документа. В каком строки?",
+        "Several parts of the document could be the rows. Which are they?",
+        "Строками могут быть несколько частей документа. Какая из них?",
     ),
     "left out": (
         "Left out are columns that hold structures or are damaged: {names}",

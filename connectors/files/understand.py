@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -15,8 +15,8 @@ from connectors.files import archives, parquet_records, sheets
 from connectors.files.dialect import dialect_of, table_in
 from connectors.files.encoding import encoding_of, wide_of
 from connectors.files.json_records import loads, places_in, texts
-from connectors.files.lines import opened, undecoded
-from connectors.files.mapping import is_null, known_names, suggested
+from connectors.files.lines import LONGEST, opened, undecoded
+from connectors.files.mapping import is_null, known_names, plain, suggested
 from connectors.files.questions import Findings, Question
 from connectors.files.reading import read
 from connectors.files.records import FileRecord, Reading
@@ -105,9 +105,9 @@ def _reading(path: Path, settings: Settings, chosen: Chosen, findings: Findings)
         if sum(byte < 9 or 13 < byte < 32 for byte in start) > 0.02 * len(start):
             raise RefusedError("this is no text and no Parquet file", reason=NO_FILE_OF_ROWS)
     encoding = chosen.encoding or encoding_of(path, findings)
-    if (document := _json(path, encoding, findings)) is not None:
-        return document
     names = known_names(settings)
+    if (document := _json(path, encoding, names, findings)) is not None:
+        return document
     dialect = dialect_of(path, encoding, names, findings, chosen.delimiter)
     reading = Reading(
         format="csv",
@@ -146,7 +146,7 @@ def _object(text: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _json(path: Path, encoding: Encoding, findings: Findings) -> Reading | None:
+def _json(path: Path, encoding: Encoding, names: Collection[str], findings: Findings) -> Reading | None:
     """None if it is not JSON.
 
     Raises:
@@ -155,11 +155,16 @@ def _json(path: Path, encoding: Encoding, findings: Findings) -> Reading | None:
     first = [line.text for line in islice(texts(path, encoding, None), 50)]
     objects = [found for text in first if (found := _object(text))]
     place = None
-    if len(objects) * 2 < len(first) or (len(first) == 1 and any(map(_is_list, objects[0].values()))):
+    alone = objects[0] if len(first) == len(objects) == 1 else {}
+    if len(objects) * 2 < len(first) or any(isinstance(value, dict | list) for value in alone.values()):
         with opened(path, encoding) as file:
             if not _JSON.match(file.read(1000).lstrip("\ufeff")):
                 return None
         places = places_in(path, encoding)
+        if places and places[0] != "." and path.stat().st_size < LONGEST:
+            # An object with a text may be a row that has a list.
+            alone = next((_object(line.text) for line in texts(path, encoding, ".")), {})
+            places += ["."] * any(plain(name) in names for name in alone)
         place = findings.ask("sheet", places, places[0], "lists") if len(places) > 1 else "".join(places)
     keys: dict[str, Any] = {}
     for line in islice(texts(path, encoding, place), _KEYS_FROM):
@@ -171,10 +176,6 @@ def _json(path: Path, encoding: Encoding, findings: Findings) -> Reading | None:
     return Reading(
         format="jsonl" if place is None else "json", encoding=encoding, columns=tuple(keys), sheet=place
     )
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
 
 
 def _dated(

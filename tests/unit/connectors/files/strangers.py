@@ -145,6 +145,9 @@ STRANGERS: dict[str, Stranger] = {
         "no rows",
         texts=["где заказ", "ещё раз"],
     ),
+    "ids of what was created": Stranger(
+        _table("text;created_id", ["1769853600", "1769853601"]), "could be times", timeless=True
+    ),
     "numbers without a name": Stranger(
         "где заказ;1769853600\nещё раз;1769853601\n".encode(), "timestamp", timeless=True
     ),
@@ -163,6 +166,9 @@ STRANGERS: dict[str, Stranger] = {
         texts=TEXTS,
         users=["7"] * 4,
         broken=2,
+    ),
+    "two lines of names": Stranger(
+        "Обращение;;Клиент\nТекст;Дата;Имя\nгде мой заказ;31.01.2026;а\n".encode(), "no rows", texts=TEXTS[:1]
     ),
     "names again": Stranger(_PLAIN + _PLAIN, "cannot be read", broken=1, texts=TEXTS * 2),
     "names twice": Stranger("text,text,ts\nа б,в г,2026-01-01\n".encode(), "text_2", texts=["а б"]),
@@ -285,6 +291,8 @@ STRANGERS: dict[str, Stranger] = {
         ).encode(),
         texts=TEXTS,
     ),
+    "in objects": Stranger(b'{"hits":{"n":1,"hits":[{"text":"a bc"}]}}', texts=["a bc"]),
+    "a row with a list": Stranger(b'{"text":"a bc","links":[{"url":"x"}]}', "sheet"),
     "two lists": Stranger(b'{"a":[{"text":"a bc"}],"b":[{"text":"c de"},{"text":"e fg"}]}', "sheet"),
     "two lists, as answered": Stranger(
         b'{"a":[{"text":"a bc"}],"b":[{"text":"c de"},{"text":"e fg"}]}',

@@ -119,12 +119,12 @@ class Limit:
         return self._away
 
     def state(self) -> LimitState:
-        """A snapshot."""
+        """A snapshot, from whatever thread: metrics are asked for in one of their own."""
         return LimitState(
             limit=self.pace.limit if self._away is None else 0,
             in_flight=self.in_flight,
-            waiting=sum(not turn.done() for turn in self._live),
-            waiting_replay=sum(not turn.done() for turn in self._replay),
+            waiting=sum(not turn.done() for turn in self._live.copy()),
+            waiting_replay=sum(not turn.done() for turn in self._replay.copy()),
             available=self._away is None,
             reason=self.pace.reason if self._away is None else str(self._away),
             endpoint_waiting=self._endpoint.waiting if self._endpoint else None,

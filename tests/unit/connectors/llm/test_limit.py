@@ -110,6 +110,22 @@ async def test_no_more_than_the_limit_are_in_flight_and_places_go_in_order() -> 
         assert limit.in_flight == 2
 
 
+async def test_the_state_is_told_while_callers_come() -> None:
+    """Metrics are asked for in a thread: the queue may change between two looks at it."""
+    async with limit_of(1) as limit:
+
+        class Waiting:
+            def done(self) -> bool:
+                queue.append(Waiting())  # type: ignore[arg-type]
+                return False
+
+        for queue in (limit._live, limit._replay):
+            queue.extend([Waiting(), Waiting()])  # type: ignore[list-item]
+            told = limit.state()
+            queue.clear()
+            assert told.waiting + told.waiting_replay == 2
+
+
 async def test_live_work_goes_before_replays_that_came_earlier() -> None:
     async with limit_of(1) as limit:
         callers = Callers(limit)

@@ -92,7 +92,7 @@ async def fill(client: ClickHouseClient, database: str, rows: int) -> None:
     for count, number, version, model, where in (
         (rows, "number", "v1", "m1", "number"),
         (rows // 10, "number * 10", "v2", "m2", f"(number + {rows})"),
-        (rows // 1000, "number * 1000 + 7", "human", "human:anna", f"(number + {rows + rows // 10})"),
+        (rows // 1000, "(number * 1000 + 7)", "human", "human:anna", f"(number + {rows + rows // 10})"),
     ):
         more = {"label_version": f"'{version}'", "model": f"'{model}'"}
         await put("logs_labeled", more, number, ("t.labeled", LABELED), count, where)

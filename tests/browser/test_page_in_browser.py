@@ -181,7 +181,31 @@ async def test_a_replay_is_paused_and_resumed_and_its_version_promoted(filled: D
         f"SELECT toString(action), target FROM {flow.database}.audit_log WHERE target IN ('v2', '{job}')"
     )
     assert set(acts) == {("replay-pause", job), ("replay-resume", job), ("version-promote", "v2")}
-    assert mistakes(at) == []
+
+    # With rows that people labelled, one that has none of them is refused, and forced on record.
+    flow.rows(
+        f"INSERT INTO {flow.database}.logs_labeled\n"
+        "    (row_id, created_at, label, label_version, model, labeled_at)\n"
+        "SELECT row_id, created_at, label, 'human', 'human:anna', now64(6)\n"
+        f"FROM {flow.database}.logs_labeled WHERE label_version = 'v2' LIMIT 20"
+    )
+    flow.rows(
+        f"INSERT INTO {flow.database}.label_versions (version, model, status) VALUES ('v3', 'm', 'trial')"
+    )
+    await at.show("audit")
+    await at.show("replays")
+    trial = at.page.locator("tr[data-version=v3]")
+    await trial.locator("button[data-verb=promote]").click()
+    await at.page.click("dialog button.primary")
+    refusal = at.page.locator("dialog", has_text="none of 20 gold rows")
+    await refusal.wait_for(timeout=SECONDS)
+    await refusal.locator("button.primary").click()
+    await trial.locator(".chip.ok").wait_for(timeout=SECONDS)
+    results = flow.rows(
+        f"SELECT toString(result) FROM {flow.database}.audit_log WHERE target = 'v3' ORDER BY at"
+    )
+    assert results == [("refused-by-gate",), ("done",)]
+    assert [one for one in mistakes(at) if "409" not in one] == []
 
 
 async def test_hostile_texts_are_texts_and_break_no_layout(filled: Desk, chrome: Browser) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Final, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,10 +13,16 @@ from streams.core.messages import Column, Confidence, Labeled, Moment
 from streams.ports.lookups import Place
 
 # The queues, and as `drawn_by` of an answer the queue that it came from.
-AUDIT, UNSURE, DISAGREEMENTS = "audit", "unsure", "disagreements"
+Queue = Literal["audit", "unsure", "disagreements"]
+AUDIT: Final = "audit"
+UNSURE: Final = "unsure"
+DISAGREEMENTS: Final = "disagreements"
 # Answers.
-LABEL, NOT_SURE, NO_LABEL = "label", "not-sure", "no-label"
-TAKEN_BACK = "taken-back"
+Answer = Literal["not-sure", "no-label"]
+LABEL: Final = "label"
+NOT_SURE: Final = "not-sure"
+NO_LABEL: Final = "no-label"
+TAKEN_BACK: Final = "taken-back"
 
 
 class ReviewAnswer(BaseModel):
@@ -88,12 +94,18 @@ class GoldLabel:
 @dataclass(frozen=True)
 class ReviewCounts:
     """``labeled``: rows with a human label; ``waiting``: current labels without one, of which ``unsure`` are
-    under 0.6.
+    under 0.6. ``audit``: drawn rows that wait for an answer; ``disagreements``: rows to be settled.
+    ``kappa``: of the ``doubled`` rows that two people answered in the last three months, -1 to 1; None if
+    there are too few.
     """
 
     labeled: int
     waiting: int
     unsure: int
+    audit: int = 0
+    disagreements: int = 0
+    kappa: float | None = None
+    doubled: int = 0
 
 
 @dataclass(frozen=True)
@@ -104,8 +116,20 @@ class Choice:
     title: str
 
 
+@dataclass(frozen=True)
+class ReviewRow:
+    """A row as a reviewer gets it. ``labeled``: its current label, only in the unsure queue. ``answers``:
+    those that differ, as label or `no-label`, only in the queue of disagreements.
+    """
+
+    place: Place
+    text: str
+    labeled: Labeled | None = None
+    answers: Sequence[str] = ()
+
+
 class ReviewDesk(Protocol):
-    """The review queue, for the desk of one reviewer (``owner``: a key's name and a browser tab).
+    """The review queues, for the desk of one reviewer (``owner``: a key's name and a browser tab).
 
     Raises UnavailableError, ConfigurationError; RefusedError if the row is not the reviewer's.
     """
@@ -113,19 +137,22 @@ class ReviewDesk(Protocol):
     async def choices(self) -> Sequence[Choice]:
         """The labels, the most frequent first."""
 
-    async def claim(self, owner: str, want: int) -> Sequence[Labeled]:
-        """At most ``want`` rows that nobody else has, the least confident first, including those that the
-        reviewer already holds.
+    async def claim(self, owner: str, want: int, queue: Queue = "unsure") -> Sequence[ReviewRow]:
+        """At most ``want`` rows that nobody else has, in the queue's order, including those that the reviewer
+        already holds.
         """
 
-    async def label(self, owner: str, place: Place, label: str) -> Labeled:
+    async def label(self, owner: str, place: Place, label: str, queue: Queue = "unsure") -> None:
         """Publish the reviewer's label."""
 
-    async def skip(self, owner: str, place: Place) -> None:
+    async def answer(self, owner: str, place: Place, answer: Answer, queue: Queue = "unsure") -> None:
+        """Store an answer without a label."""
+
+    async def skip(self, owner: str, place: Place, queue: Queue = "unsure") -> None:
         """Leave the row to another reviewer."""
 
-    async def undo(self, owner: str, place: Place) -> Labeled:
-        """Take the reviewer's own label back; the row is the reviewer's again."""
+    async def undo(self, owner: str, place: Place, queue: Queue = "unsure") -> ReviewRow:
+        """Take the reviewer's own answer back; the row is the reviewer's again."""
 
     async def release(self, owner: str) -> None:
         """Return all rows that are held."""

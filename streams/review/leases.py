@@ -16,6 +16,7 @@ import orjson
 from streams.core.records import Outgoing, Record
 from streams.core.topics import Topics
 from streams.ports.lookups import Place
+from streams.ports.review import UNSURE
 
 JOB = b"review"  # header of human labels: they are no live rows, and have no latency
 
@@ -24,14 +25,22 @@ LEASE_SECONDS = 600.0
 MARGIN_SECONDS = 60.0
 _MOST_SETTLED = 300_000
 
-What = Literal["label", "skip", "release", "undo"]
+What = Literal["label", "answer", "skip", "release", "undo"]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def row_key(place: Place) -> str:
-    """The key of a row: its time in microseconds, and its id in hexadecimal."""
+def item_key(place: Place, queue: str) -> str:
+    """The key of a row in a queue: its time in microseconds, and its id in hexadecimal; then the queue, but
+    for the unsure one.
+    """
     micros = (place.created_at - _EPOCH) // timedelta(microseconds=1)
-    return f"{micros}.{place.row_id.encode('utf-8', 'replace').hex()}"
+    row = f"{micros}.{place.row_id.encode('utf-8', 'replace').hex()}"
+    return row if queue == UNSURE else f"{row}/{queue}"
+
+
+def person_of(owner: str) -> str:
+    """The reviewer of a desk."""
+    return owner.partition("/")[0]
 
 
 @dataclass(frozen=True)
@@ -42,24 +51,25 @@ class ReviewLease:
     until: float
 
 
-def lease_message(topics: Topics, place: Place, owner: str) -> Outgoing:
-    """Requests a row, or more time for it."""
-    value = orjson.dumps({"owner": owner, "seconds": LEASE_SECONDS})
-    return Outgoing(topics.review, 0, f"lease/{row_key(place)}".encode(), value)
+def lease_message(topics: Topics, item: str, owner: str, most: int = 1) -> Outgoing:
+    """Requests a row, or more time for it. ``most``: how many people are asked about it."""
+    value = orjson.dumps({"owner": owner, "seconds": LEASE_SECONDS, "most": most})
+    return Outgoing(topics.review, 0, f"lease/{item}".encode(), value)
 
 
-def decision_message(topics: Topics, place: Place, owner: str, what: What, label: str = "") -> Outgoing:
-    """Records the decision about a row."""
+def decision_message(topics: Topics, item: str, owner: str, what: What, label: str = "") -> Outgoing:
+    """Records the decision about a row. ``label``: the label, or the answer without one."""
     value = orjson.dumps({"owner": owner, "what": what, "label": label})
-    return Outgoing(topics.review, 0, f"done/{row_key(place)}".encode(), value)
+    return Outgoing(topics.review, 0, f"done/{item}".encode(), value)
 
 
 class Reviews:
-    """The content of the review topic so far. Rows are identified by `row_key`."""
+    """The content of the review topic so far. Rows of a queue are identified by `item_key`."""
 
     def __init__(self) -> None:
         self.leases: dict[str, ReviewLease] = {}
-        self.settled: dict[str, str] = {}  # row -> label, until the tables have it
+        # Item -> person -> label or other answer, until the tables have it.
+        self.settled: dict[str, dict[str, str]] = {}
         self.skipped: dict[str, set[str]] = {}
         self.seen = -1
 
@@ -70,54 +80,64 @@ class Reviews:
         if record.offset <= self.seen:
             return
         self.seen = record.offset
-        kind, _, row = (record.key or b"").decode("utf-8", "replace").partition("/")
+        kind, _, item = (record.key or b"").decode("utf-8", "replace").partition("/")
         try:
             told: dict[str, Any] = orjson.loads(record.value or b"")
             owner = str(told["owner"])
             at = record.timestamp / 1000
             if kind == "lease":
-                self._lease(row, owner, at, float(told["seconds"]))
+                self._lease(item, owner, at, float(told["seconds"]), int(told.get("most", 1)))
             elif kind == "done":
-                self._done(row, owner, at, told)
+                self._done(item, owner, at, told)
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
             return  # of another program
 
-    def _lease(self, row: str, owner: str, at: float, seconds: float) -> None:
-        held = self.leases.get(row)
-        if row in self.settled or (held is not None and held.owner != owner and held.until > at):
-            return
-        self.leases[row] = ReviewLease(owner, at + seconds)
+    def _lease(self, item: str, owner: str, at: float, seconds: float, most: int) -> None:
+        if not self._taken(item, owner, at) and not self._answered(item, owner, most):
+            self.leases[item] = ReviewLease(owner, at + seconds)
 
-    def _done(self, row: str, owner: str, at: float, told: dict[str, Any]) -> None:
+    def _taken(self, item: str, owner: str, at: float) -> bool:
+        held = self.leases.get(item)
+        return held is not None and held.owner != owner and held.until > at
+
+    def _answered(self, item: str, owner: str, most: int) -> bool:
+        answers = self.settled.get(item, {})
+        return len(answers) >= most or person_of(owner) in answers
+
+    def _done(self, item: str, owner: str, at: float, told: dict[str, Any]) -> None:
         what = told["what"]
         if what == "undo":
-            self.settled.pop(row, None)
-            self.leases[row] = ReviewLease(owner, at + LEASE_SECONDS)
+            answers = self.settled.get(item, {})
+            answers.pop(person_of(owner), None)
+            if not answers:
+                self.settled.pop(item, None)
+            if not self._taken(item, owner, at):
+                self.leases[item] = ReviewLease(owner, at + LEASE_SECONDS)
             return
-        held = self.leases.get(row)
+        held = self.leases.get(item)
         if held is None or held.owner == owner:
-            self.leases.pop(row, None)
-        if what == "label":
-            self.settled[row] = str(told["label"])
+            self.leases.pop(item, None)
+        if what in ("label", "answer"):
+            self.settled.setdefault(item, {})[person_of(owner)] = str(told["label"])
             if len(self.settled) > _MOST_SETTLED:
                 self.settled.pop(next(iter(self.settled)))
         elif what == "skip":
-            self.skipped.setdefault(row, set()).add(owner)
+            self.skipped.setdefault(item, set()).add(owner)
 
-    def free(self, row: str, owner: str, now: float) -> bool:
-        """Whether ``owner`` may request ``row``."""
-        held = self.leases.get(row)
-        if row in self.settled or owner in self.skipped.get(row, ()):
+    def free(self, item: str, owner: str, now: float, most: int = 1) -> bool:
+        """Whether ``owner`` may request ``item``, about which ``most`` people are asked."""
+        if self._answered(item, owner, most) or owner in self.skipped.get(item, ()):
             return False
+        held = self.leases.get(item)
         return held is None or held.owner == owner or held.until <= now
 
-    def holds(self, row: str, owner: str, now: float) -> bool:
+    def holds(self, item: str, owner: str, now: float) -> bool:
         """Whether ``owner`` has the row for long enough to decide about it."""
-        held = self.leases.get(row)
+        held = self.leases.get(item)
         return held is not None and held.owner == owner and held.until - MARGIN_SECONDS > now
 
     def forget_ended(self, now: float) -> None:
         """Drop leases that ended long ago."""
         if len(self.leases) > 1000:
             ended = now - LEASE_SECONDS
-            self.leases = {row: lease for row, lease in self.leases.items() if lease.until > ended}
+            self.leases = {item: lease for item, lease in self.leases.items() if lease.until > ended}

@@ -1,74 +1,90 @@
-"""The review queue: reviewers lease the least confident labels, and their labels are published.
+"""The review queues: reviewers lease drawn rows, the least confident labels, or disagreements, and answer.
 
-A human label is published on the labelled topic like any other, as version `human`, and stored from there.
+A human label is published on the labelled topic like any other, as version `human`, and stored from there. An
+answer without a label is inserted into its table.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
 from itertools import islice
 from typing import NamedTuple
 
 import structlog
 
 from agents.taxonomy import Taxonomy, load_taxonomy
-from connectors.clickhouse.queries.gold import gold_labels
+from connectors.clickhouse.queries.gold import gold_labels, write_answers
 from connectors.clickhouse.queries.review import (
     current_of,
     frequent_labels,
-    least_sure,
     review_counts,
 )
 from streams.core.errors import RefusedError
-from streams.core.label_version import HUMAN, UNDONE
 from streams.core.messages import HumanLabel, Labeled
 from streams.core.settings import Settings
 from streams.ports.lookups import Place
-from streams.ports.review import UNSURE, Choice, GoldLabel, ReviewCounts
-from streams.review.leases import decision_message, lease_message, row_key
+from streams.ports.review import (
+    AUDIT,
+    DISAGREEMENTS,
+    TAKEN_BACK,
+    UNSURE,
+    Answer,
+    Choice,
+    GoldLabel,
+    Queue,
+    ReviewAnswer,
+    ReviewCounts,
+    ReviewRow,
+)
+from streams.review.answers import answer_of, label_of, taken_back
+from streams.review.board import AuditBoard
+from streams.review.leases import decision_message, item_key, lease_message, person_of
 from streams.review.topic import _Wire
+from streams.review.unsure import UnsureRows
 from streams.runtime.local_stack import with_local_stack
 from streams.runtime.result_tables import ResultTables
 
 log = structlog.get_logger()
 
 MOST_HELD = 20
-_CANDIDATES = 500
-_CANDIDATES_SECONDS = 20.0
 # Queries over all rows are shared by all reviewers.
 _COUNTS_SECONDS, _OFTEN_SECONDS = 10.0, 300.0
 _ROUNDS = 6
-_MICROSECOND = timedelta(microseconds=1)
 _MOST_OWN = 5_000
 
 
 class _Own(NamedTuple):
-    """A row at a reviewer's desk: its former label, and the reviewer's one; None before that."""
+    """A row at a reviewer's desk: its label at that time, and the reviewer's answer; None before that."""
 
     was: Labeled
-    said: Labeled | None
+    said: HumanLabel | ReviewAnswer | None
+    probability: float | None
+
+
+_Key = tuple[str, Place, Queue]
 
 
 class ReviewQueue:
-    """Implements `streams.review.leases.ReviewDesk`."""
+    """Implements `streams.ports.review.ReviewDesk`."""
 
     def __init__(self, settings: Settings, tables: ResultTables) -> None:
         self._settings = settings
         self._tables = tables
+        self._board = AuditBoard(settings, tables)
         self._wire: _Wire | None = None
         self._starting = asyncio.Lock()
         self._claiming = asyncio.Lock()
-        self._candidates: list[Place] = []
-        self._looked = float("-inf")
+        self._unsure = UnsureRows(settings, tables)
         self._often: tuple[float, list[str]] = (float("-inf"), [])
         self._counting = asyncio.Lock()
         self._counts: tuple[float, ReviewCounts] | None = None
         self._taxonomy: Taxonomy | None = None
-        # Rows that were handed out here, and their human labels, which reach the tables later.
-        self._own: dict[tuple[str, Place], _Own] = {}
+        # Rows that were handed out here, and their answers, which reach the tables later.
+        self._own: dict[_Key, _Own] = {}
 
     async def choices(self) -> Sequence[Choice]:
         taxonomy = await self._labels()
@@ -78,97 +94,104 @@ class ReviewQueue:
         domains = sorted(taxonomy.domains, key=lambda one: rank.get(one.name, len(rank)))
         return [Choice(one.name, one.title) for one in domains]
 
-    async def claim(self, owner: str, want: int) -> Sequence[Labeled]:
+    async def claim(self, owner: str, want: int, queue: Queue = UNSURE) -> Sequence[ReviewRow]:
         wire = await self._wired()
         want = min(want, MOST_HELD)
         # One request at a time here. If another process was faster, the next rows are requested.
         async with self._claiming:
             for _ in range(_ROUNDS):
-                free = await self._free(wire, owner, want)
-                asked = [place for place in free if not self._held(wire, owner, place)]
+                free = await self._free(wire, owner, want, queue)
+                asked = [(place, most) for place, most in free if not self._held(wire, owner, place, queue)]
                 if not asked:
                     break
-                await wire.write(*(lease_message(wire.topics, place, owner) for place in asked))
-        got = [place for place in free if self._held(wire, owner, place)]
+                await wire.write(
+                    *(
+                        lease_message(wire.topics, item_key(place, queue), owner, most)
+                        for place, most in asked
+                    )
+                )
+        got = [place for place, _ in free if self._held(wire, owner, place, queue)]
         wire.reviews.forget_ended(time.time())
         current = await self._tables.ask(
-            lambda client, settings: current_of(client, settings, got, by_models=True)
+            lambda client, settings: current_of(client, settings, got, by_models=queue == UNSURE)
         )
         for place, row in current.items():
-            held = self._own.get((owner, place))
+            held = self._own.get((owner, place, queue))
+            probability = None if queue == UNSURE else await self._board.probability(place)
             self._keep(
-                owner, place, _Own(row if held is None else held.was, None if held is None else held.said)
+                (owner, place, queue),
+                _Own(row if held is None else held.was, None if held is None else held.said, probability),
             )
-        return [current[place] for place in got if place in current]
+        return [await self._shown(current[place], queue) for place in got if place in current]
 
-    async def label(self, owner: str, place: Place, label: str) -> Labeled:
-        wire = await self._wired()
+    async def label(self, owner: str, place: Place, label: str, queue: Queue = UNSURE) -> None:
         if label not in (await self._labels()).names:
             raise RefusedError(f"{label} is no label of the taxonomy", reason="no-label")
-        own = self._own.get((owner, place))
-        if own is not None and own.said is not None and own.said.label == label:
-            return own.said  # a repeated request
-        if not wire.reviews.holds(row_key(place), owner, time.time()) or self._said(owner, place):
-            raise RefusedError("the row is not yours, or no longer", reason="conflict")
-        was = own.was if own is not None else await self._current(place)
-        message = HumanLabel.model_validate(
-            was.__dict__
-            | {
-                "label": label,
-                "confidence": None,
-                "confidence_raw": None,
-                "calibration": None,
-                "alternatives": [],
-                "label_version": HUMAN,
-                "model": f"{HUMAN}:{_name(owner)}",
-                "labeled_at": self._now(was),
-                "cached": False,
-                "drawn_by": UNSURE,
-            }
-        )
+        own = await self._asked(owner, place, queue, label)
+        if own is None:
+            return
+        wire = await self._wired()
+        message = label_of(own.was, person_of(owner), label, queue, own.probability)
         # First to the labelled topic: after a crash in between, the row is offered again and no label is
         # lost.
         await wire.publish(message, self._settings.topic_partitions)
-        self._keep(owner, place, _Own(was, message))
-        await wire.write(decision_message(wire.topics, place, owner, "label", label), learn=False)
-        return message
+        self._keep((owner, place, queue), own._replace(said=message))
+        decision = decision_message(wire.topics, item_key(place, queue), owner, "label", label)
+        await wire.write(decision, learn=False)
 
-    async def skip(self, owner: str, place: Place) -> None:
+    async def answer(self, owner: str, place: Place, answer: Answer, queue: Queue = UNSURE) -> None:
+        own = await self._asked(owner, place, queue, answer)
+        if own is None:
+            return
         wire = await self._wired()
-        await wire.write(decision_message(wire.topics, place, owner, "skip"), learn=False)
+        said = await self._store(owner, own, queue, answer, after=own.was.labeled_at)
+        self._keep((owner, place, queue), own._replace(said=said))
+        decision = decision_message(wire.topics, item_key(place, queue), owner, "answer", answer)
+        await wire.write(decision, learn=False)
 
-    async def undo(self, owner: str, place: Place) -> Labeled:
+    async def skip(self, owner: str, place: Place, queue: Queue = UNSURE) -> None:
         wire = await self._wired()
-        own = self._own.get((owner, place))
+        decision = decision_message(wire.topics, item_key(place, queue), owner, "skip")
+        await wire.write(decision, learn=False)
+
+    async def undo(self, owner: str, place: Place, queue: Queue = UNSURE) -> ReviewRow:
+        wire = await self._wired()
+        own = self._own.get((owner, place, queue))
         if own is None or own.said is None:
             raise RefusedError("there is nothing of yours to take back", reason="conflict")
-        back = HumanLabel.model_validate(
-            own.was.__dict__
-            | {
-                "label_version": HUMAN,
-                "model": f"{HUMAN}:{_name(owner)}{UNDONE}",
-                "labeled_at": self._now(own.said),
-                "drawn_by": UNSURE,
-            }
-        )
-        await wire.publish(back, self._settings.topic_partitions)
-        # It must be later than the label before.
-        self._keep(owner, place, _Own(own.was.model_copy(update={"labeled_at": back.labeled_at}), None))
-        await wire.write(decision_message(wire.topics, place, owner, "undo"))
-        return own.was
+        was = own.was
+        if isinstance(own.said, HumanLabel):
+            person, other = person_of(owner), None
+            if queue != UNSURE:
+                # Others may have answered before or since.
+                other = await self._board.others_label(place, person, queue == DISAGREEMENTS)
+            back = taken_back(was, own.said, person, queue, other)
+            await wire.publish(back, self._settings.topic_partitions)
+            # The next one must be later.
+            was = was.model_copy(update={"labeled_at": back.labeled_at})
+        else:
+            stored = await self._store(owner, own, queue, TAKEN_BACK, after=own.said.answered_at)
+            was = was.model_copy(update={"labeled_at": stored.answered_at})
+        self._keep((owner, place, queue), own._replace(was=was, said=None))
+        await wire.write(decision_message(wire.topics, item_key(place, queue), owner, "undo"))
+        return await self._shown(own.was, queue)
 
     async def release(self, owner: str) -> None:
         wire = await self._wired()
-        held = [row for row, lease in wire.reviews.leases.items() if lease.owner == owner]
-        places = [place for place in self._candidates if row_key(place) in held]
-        if places:
-            await wire.write(*(decision_message(wire.topics, place, owner, "release") for place in places))
+        held = [item for item, lease in wire.reviews.leases.items() if lease.owner == owner]
+        if held:
+            await wire.write(*(decision_message(wire.topics, item, owner, "release") for item in held))
 
     async def counts(self) -> ReviewCounts:
         async with self._counting:
             if self._counts is None or time.monotonic() - self._counts[0] > _COUNTS_SECONDS:
                 self._counts = (time.monotonic(), await self._tables.ask(review_counts))
-            return self._counts[1]
+            found = self._counts[1]
+        audit, disagreements = await self._board.waiting()
+        state = await self._board.state()
+        return replace(
+            found, audit=audit, disagreements=disagreements, kappa=state.kappa, doubled=state.doubled
+        )
 
     async def gold(self) -> AsyncIterator[GoldLabel]:
         async for page in self._tables.stream(gold_labels):
@@ -176,42 +199,75 @@ class ReviewQueue:
 
     async def close(self) -> None:
         """Close the connections."""
+        await self._board.close()
         if self._wire is not None:
             await self._wire.stop()
 
-    def _said(self, owner: str, place: Place) -> bool:
-        """Whether the reviewer labelled it here; the topic may show it a little later."""
-        own = self._own.get((owner, place))
+    async def _asked(self, owner: str, place: Place, queue: Queue, given: str) -> _Own | None:
+        """The row at the desk, if it may be answered now; None if ``given`` is its answer already."""
+        wire = await self._wired()
+        own = self._own.get((owner, place, queue))
+        if own is not None and own.said is not None and _given(own.said) == given:
+            return None  # a repeated request
+        held = self._held(wire, owner, place, queue)
+        if not held or self._said(owner, place, queue):
+            raise RefusedError("the row is not yours, or no longer", reason="conflict")
+        if own is None:
+            probability = None if queue == UNSURE else await self._board.probability(place)
+            own = _Own(await self._current(place), None, probability)
+        return own
+
+    async def _store(
+        self, owner: str, own: _Own, queue: Queue, answer: str, *, after: datetime
+    ) -> ReviewAnswer:
+        """Insert an answer without a label."""
+        said = answer_of(own.was, person_of(owner), answer, queue, own.probability, after=after)
+        await self._tables.ask(lambda client, settings: write_answers(client, settings, [said]))
+        return said
+
+    async def _shown(self, row: Labeled, queue: Queue) -> ReviewRow:
+        """What the reviewer sees: of a row of the audit nothing that others or the model answered."""
+        place = Place(row.created_at, row.row_id)
+        if queue == UNSURE:
+            return ReviewRow(place, row.text, row)
+        answers = await self._board.answers(place) if queue == DISAGREEMENTS else ()
+        return ReviewRow(place, row.text, None, answers)
+
+    def _said(self, owner: str, place: Place, queue: Queue) -> bool:
+        """Whether the reviewer answered it here; the topic may show it a little later."""
+        own = self._own.get((owner, place, queue))
         return own is not None and own.said is not None
 
-    def _held(self, wire: _Wire, owner: str, place: Place) -> bool:
-        return wire.reviews.holds(row_key(place), owner, time.time())
+    def _held(self, wire: _Wire, owner: str, place: Place, queue: Queue) -> bool:
+        return wire.reviews.holds(item_key(place, queue), owner, time.time())
 
-    async def _free(self, wire: _Wire, owner: str, want: int) -> list[Place]:
-        """Rows that may be requested, the least confident first."""
+    async def _free(self, wire: _Wire, owner: str, want: int, queue: Queue) -> list[tuple[Place, int]]:
+        """Rows that may be requested, in the queue's order, and how many people are asked about each."""
 
-        def free() -> list[Place]:
+        def free(places: Iterable[tuple[Place, int]]) -> list[tuple[Place, int]]:
             now = time.time()
             found = (
-                one
-                for one in self._candidates
-                if wire.reviews.free(row_key(one), owner, now) and not self._said(owner, one)
+                (place, most)
+                for place, most in places
+                if wire.reviews.free(item_key(place, queue), owner, now, most)
+                and not self._said(owner, place, queue)
             )
             return list(islice(found, want))
 
-        old = time.monotonic() - self._looked > _CANDIDATES_SECONDS
-        found = free()
-        if old or len(found) < want:
-            # They include rows that are leased, or decided and not in the tables yet.
-            busy = len(wire.reviews.leases) + len(wire.reviews.settled)
-            most = _CANDIDATES + min(busy, 20_000)
-            if old or time.monotonic() - self._looked > 1.0:
-                self._candidates = await self._tables.ask(
-                    lambda client, settings: least_sure(client, settings, most)
+        person = person_of(owner)
+        if queue == AUDIT:
+            return free(
+                await self._board.audited(
+                    person, lambda place: wire.reviews.settled.get(item_key(place, AUDIT), {})
                 )
-                self._looked = time.monotonic()
-            found = free()
-        return found
+            )
+        if queue == DISAGREEMENTS:
+            return free((place, 1) for place in await self._board.disputed(person))
+        busy = len(wire.reviews.leases) + len(wire.reviews.settled)
+        places = await self._unsure.choose(
+            want, busy, lambda places: [place for place, _ in free((place, 1) for place in places)]
+        )
+        return [(place, 1) for place in places]
 
     async def _current(self, place: Place) -> Labeled:
         found = await self._tables.ask(lambda client, settings: current_of(client, settings, [place]))
@@ -219,13 +275,9 @@ class ReviewQueue:
             raise RefusedError("there is no such row", reason="not-found")
         return found[place]
 
-    def _now(self, after: Labeled) -> datetime:
-        """A time after that of the label before, because the last one counts."""
-        return max(datetime.now(UTC), after.labeled_at + _MICROSECOND)
-
-    def _keep(self, owner: str, place: Place, own: _Own) -> None:
-        self._own.pop((owner, place), None)
-        self._own[(owner, place)] = own
+    def _keep(self, key: _Key, own: _Own) -> None:
+        self._own.pop(key, None)
+        self._own[key] = own
         if len(self._own) > _MOST_OWN:
             self._own.pop(next(iter(self._own)))
 
@@ -247,6 +299,5 @@ class ReviewQueue:
             return self._wire
 
 
-def _name(owner: str) -> str:
-    """The reviewer of a desk."""
-    return owner.partition("/")[0]
+def _given(said: HumanLabel | ReviewAnswer) -> str:
+    return said.label if isinstance(said, HumanLabel) else said.answer

@@ -14,8 +14,22 @@ import httpx
 import pytest
 from playwright.async_api import Browser
 
-from tests.browser.desk import KEYS, OTHER, SECONDS, WRITE, Desk, called, mistakes, shipped, watched
-from tests.waiting import PATIENCE
+from connectors.local.processes import free_port
+from streams.quality.agreement import kappa
+from tests.browser.desk import (
+    KEYS,
+    OTHER,
+    SECONDS,
+    WRITE,
+    Desk,
+    Watched,
+    answers,
+    called,
+    mistakes,
+    shipped,
+    watched,
+)
+from tests.waiting import PATIENCE, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -120,6 +134,132 @@ async def test_twenty_rows_by_keyboard_and_two_reviewers_never_share_one(desk: D
     right = sum(models[one["row_id"]] == one["label"] for one in gold)
     assert (judged["gold"], judged["labeled"], judged["right"]) == (20, 20, right)
     assert judged["accuracy"] == right / 20
+
+
+async def test_a_random_audit_by_two_people_and_its_disagreement_settled(desk: Desk, chrome: Browser) -> None:
+    """Every row is drawn here, and every one is for two people.
+
+    Requests of the pages pass the test's loop, so it must not be held up while they are under way.
+    """
+    flow = desk.flow
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    flow.start("api", API_PORT=str(port), REVIEW_AUDIT_SHARE="1", REVIEW_OVERLAP="1")
+    flow.wait(lambda: answers(url), "the API with another share")
+    desk.insert(shipped(40), hours=0.1)
+    rows = f"SELECT count() FROM {flow.database}.logs"
+    unlabeled = f"{rows} WHERE toString(id) NOT IN (SELECT row_id FROM {flow.database}.logs_labeled)"
+    flow.wait(lambda: flow.rows(unlabeled) == [(0,)], "labelled rows")
+    given: dict[str, dict[str, str]] = {}
+    pages: list[Watched] = []
+    for key, name, locale in ((WRITE, "anna", "en-GB"), (OTHER, "boris", "ru-RU")):
+        context = await chrome.new_context(locale=locale, viewport={"width": 1360, "height": 900})
+        at = await watched(context, url)
+        pages.append(at)
+        await at.sign_in(key)
+        await at.show("review")
+        await at.page.locator("[data-queue=audit]").focus()
+        await at.page.keyboard.press("Enter")
+        given[name] = await audited(at, 20, first=2 if name == "anna" else 1)
+        # Not one row comes with the model's answer, nor with anybody else's.
+        more = await called(at.page, "POST", "/review/claim?want=3&queue=audit", {})
+        assert {name for row in more["told"]["rows"] for name in row} == {
+            *("row_id", "created_at", "text", "key")
+        }
+        assert await at.page.locator(".queue .muted, .choices .share:not(:empty)").count() == 0
+        await eventually(lambda name=name: len(audit_of(desk, name)) >= 20, f"what {name} answered")  # type: ignore[misc]
+    assert {name: audit_of(desk, name) for name in given} == given
+    stored = flow.rows(
+        f"SELECT DISTINCT toString(drawn_by), draw_probability FROM {flow.database}.logs_labeled "
+        "WHERE label_version = 'human' AND drawn_by = 'audit'"
+    )
+    assert stored == [("audit", 1.0)]
+    common = given["anna"].keys() & given["boris"].keys()
+    # Both are asked about the same rows in the same order, in whichever browser.
+    assert len(common) == 20
+    differing = [row for row in common if given["anna"][row] != given["boris"][row]]
+    assert differing
+
+    boris = pages[1]
+    pairs = [(given["anna"][row], given["boris"][row]) for row in common]
+    pairs = [pair for pair in pairs if "not-sure" not in pair]
+
+    async def counted() -> dict[str, Any]:
+        told: dict[str, Any] = (await called(boris.page, "GET", "/review"))["told"]
+        return told
+
+    async def all_counted() -> bool:
+        return bool((await counted())["doubled"] == len(pairs))
+
+    await eventually(all_counted, "rows that two people answered", pause=0.5)
+    assert (await counted())["kappa"] == pytest.approx(kappa(pairs))
+    assert (await counted())["disagreements"] == sum(one != other for one, other in pairs)
+    await boris.page.keyboard.press("q")
+    await boris.page.keyboard.press("q")
+    await boris.page.wait_for_selector("#review-answers", timeout=SECONDS)
+    row = await shown_row(boris)
+    told = await boris.page.inner_text("#review-answers")
+    assert " / " in told
+    label = await boris.page.locator(".choices button").first.get_attribute("data-label")
+    await boris.page.keyboard.press("1")
+    await eventually(lambda: len(settled_of(desk)) == 1, "one disagreement is settled")
+    assert settled_of(desk) == {row: label}
+    gold = {one["row_id"]: one for one in await read_gold(desk, "jsonl")}
+    found = {name: gold[row][name] for name in ("label", "labeled_by", "drawn_by")}
+    assert found == {"label": label, "labeled_by": "boris", "drawn_by": "disagreements"}
+    for at in pages:
+        assert mistakes(at) == []
+
+
+async def audited(at: Watched, rows: int, *, first: int) -> dict[str, str]:
+    """Answer by keyboard: labels in turn, at one row that none fits, at one that one is not sure."""
+    given: dict[str, str] = {}
+    for number in range(rows):
+        await at.page.wait_for_selector(".subject[data-key]", timeout=SECONDS)
+        row = await shown_row(at)
+        choices = at.page.locator(".choices button")
+        place = number % first
+        answer = await choices.nth(place).get_attribute("data-label") or ""
+        key = str(place + 1)
+        if number in (3, 4):
+            answer, key = ("no-label", "0") if number == 3 else ("not-sure", "n")
+        given[row] = answer
+        await at.page.keyboard.press(key)
+        await at.page.wait_for_function(
+            f"() => !document.querySelector('.subject')?.dataset.key.endsWith('.{row.encode().hex()}')",
+            timeout=SECONDS,
+        )
+    return given
+
+
+async def shown_row(at: Watched) -> str:
+    """The id of the row that is to be answered."""
+    key = await at.page.locator(".subject").get_attribute("data-key")
+    assert key
+    return bytes.fromhex(key.partition(".")[2]).decode()
+
+
+def audit_of(desk: Desk, person: str) -> dict[str, str]:
+    """What a person answered in the audit, by row."""
+    found = dict(
+        desk.flow.rows(
+            f"SELECT row_id, toString(label) FROM {desk.flow.database}.logs_labeled "
+            f"WHERE model = 'human:{person}' AND drawn_by = 'audit'"
+        )
+    )
+    return found | dict(
+        desk.flow.rows(
+            f"SELECT row_id, toString(answer) FROM {desk.flow.database}.review_answers WHERE who = '{person}'"
+        )
+    )
+
+
+def settled_of(desk: Desk) -> dict[str, str]:
+    return dict(
+        desk.flow.rows(
+            f"SELECT row_id, toString(label) FROM {desk.flow.database}.logs_labeled "
+            "WHERE drawn_by = 'disagreements'"
+        )
+    )
 
 
 async def gold_file(desk: Desk) -> Path:

@@ -17,13 +17,20 @@ from connectors.api.problems import in_openapi
 from connectors.api.routes.file_problems import file_content, streamed
 from connectors.api.routes.page_actions import Acting, Page, who
 from connectors.api.routes.params import CURSOR, cursor_of, place_in
-from streams.core.messages import Labeled
-from streams.ports.lookups import Place
-from streams.ports.review import GoldLabel
+from streams.ports.review import UNSURE, Answer, GoldLabel, Queue, ReviewRow
 
 router = APIRouter(prefix="/review", tags=["labels"])
 
-_COLUMNS = ("row_id", "created_at", "text", "label", "labeled_by", "labeled_at")
+_COLUMNS = (
+    "row_id",
+    "created_at",
+    "text",
+    "label",
+    "labeled_by",
+    "labeled_at",
+    "drawn_by",
+    "draw_probability",
+)
 _AT_ONCE = 500
 # The name of a browser tab: two tabs of one person are two desks.
 Desk = Annotated[str, Header(alias="X-Desk", min_length=1, max_length=40, pattern=r"^[\w-]+$")]
@@ -34,11 +41,19 @@ class RowAsked(BaseModel):
 
     key: Annotated[str, Field(pattern=CURSOR)]
 
+    queue: Queue = UNSURE
+
 
 class LabelAsked(RowAsked):
     """A row and its label."""
 
     label: Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class AnswerAsked(RowAsked):
+    """A row and an answer without a label."""
+
+    answer: Answer
 
 
 @router.get("", include_in_schema=False)
@@ -49,9 +64,11 @@ async def state(page: Page) -> dict[str, Any]:
 
 
 @router.post("/claim", include_in_schema=False)
-async def claim(act: Acting, desk: Desk, want: Annotated[int, Query(ge=1, le=20)] = 10) -> dict[str, Any]:
-    """Rows that nobody else has now, the least confident first."""
-    rows = await act.page.review.claim(_owner(act, desk), want)
+async def claim(
+    act: Acting, desk: Desk, want: Annotated[int, Query(ge=1, le=20)] = 10, queue: Queue = UNSURE
+) -> dict[str, Any]:
+    """Rows that nobody else has now, in the queue's order."""
+    rows = await act.page.review.claim(_owner(act, desk), want, queue)
     return {"rows": [_shown(one) for one in rows]}
 
 
@@ -60,7 +77,17 @@ async def label(asked: LabelAsked, act: Acting, desk: Desk) -> dict[str, Any]:
     """A person's label: published and stored as version `human`."""
     place = place_in(asked.key)
     async with act.audited("review-label", place.row_id, asked.label):
-        return _shown(await act.page.review.label(_owner(act, desk), place, asked.label))
+        await act.page.review.label(_owner(act, desk), place, asked.label, asked.queue)
+    return {"key": asked.key, "label": asked.label}
+
+
+@router.post("/answer", include_in_schema=False)
+async def answer(asked: AnswerAsked, act: Acting, desk: Desk) -> dict[str, Any]:
+    """A person's answer that is no label: it is stored, and is no label of the row."""
+    place = place_in(asked.key)
+    async with act.audited("review-answer", place.row_id, asked.answer):
+        await act.page.review.answer(_owner(act, desk), place, asked.answer, asked.queue)
+    return {"key": asked.key, "answer": asked.answer}
 
 
 @router.post("/skip", include_in_schema=False)
@@ -68,16 +95,16 @@ async def skip(asked: RowAsked, act: Acting, desk: Desk) -> dict[str, Any]:
     """Leave the row to somebody else."""
     place = place_in(asked.key)
     async with act.audited("review-skip", place.row_id):
-        await act.page.review.skip(_owner(act, desk), place)
+        await act.page.review.skip(_owner(act, desk), place, asked.queue)
     return {"key": asked.key}
 
 
 @router.post("/undo", include_in_schema=False)
 async def undo(asked: RowAsked, act: Acting, desk: Desk) -> dict[str, Any]:
-    """Take one's own label back: the row has its former label again, and can be labelled again."""
+    """Take one's own answer back: the row has its former label again, and can be answered again."""
     place = place_in(asked.key)
     async with act.audited("review-undo", place.row_id):
-        return _shown(await act.page.review.undo(_owner(act, desk), place))
+        return _shown(await act.page.review.undo(_owner(act, desk), place, asked.queue))
 
 
 @router.post("/release", include_in_schema=False)
@@ -131,6 +158,16 @@ def _owner(act: Acting, desk: str) -> str:
     return f"{who(act.request)}/{desk}"
 
 
-def _shown(one: Labeled) -> dict[str, Any]:
-    told = one.model_dump(mode="json", exclude={"polled_at", "user_id", "session_id", "cached"})
-    return {**told, "key": cursor_of(Place(one.created_at, one.row_id))}
+def _shown(one: ReviewRow) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "row_id": one.place.row_id,
+        "created_at": one.place.created_at,
+        "text": one.text,
+        "key": cursor_of(one.place),
+    }
+    if one.labeled is not None:
+        hidden = {"polled_at", "user_id", "session_id", "cached"}
+        row |= one.labeled.model_dump(mode="json", exclude=hidden)
+    if one.answers:
+        row["answers"] = list(one.answers)
+    return row

@@ -38,7 +38,7 @@ class Candidate(NamedTuple):
     label: str
 
 
-def undrawn(share: str) -> str:
+def not_drawn(share: str) -> str:
     """The condition that a row's number is not below ``share``, an expression. Needs the parameter `salt`."""
     return f"{_DRAW} >= {share}"
 

@@ -25,6 +25,12 @@ _ANSWER_COLUMNS = tuple(column.name for column in columns_of(ReviewAnswer))
 _WHO = f"replaceRegexpOne(toString(model), '^{HUMAN}:(.*?)({UNDONE})?$', '\\\\1')"
 _SETTLES = f"ifNull(drawn_by, '') = '{DISAGREEMENTS}'"
 
+# Rows with an answer without a label that stands.
+ANSWERED = (
+    "SELECT created_at, row_id FROM {} GROUP BY created_at, row_id, who "
+    f"HAVING argMax(answer, answered_at) != '{NO_ANSWER}'"
+)
+
 
 class _Asked(NamedTuple):
     """Of these answers only the last one stands."""
@@ -63,10 +69,19 @@ async def human_answers(
                 asked not in found or found[asked].answered_at <= answer.answered_at
             ):
                 found[asked] = answer
-        standing = [answer for answer in found.values() if answer.answer != NO_ANSWER]
+        standing = [answer for answer in found.values() if str(answer.answer) != NO_ANSWER]
         standing.sort(key=lambda one: (one.created_at, one.row_id, one.answered_at))
         for answer in standing:
             yield answer
+
+
+async def with_answers(client: ClickHouseClient, settings: Settings, places: Sequence[Place]) -> set[Place]:
+    """Those of ``places`` about which somebody's label stands. Raises as `human_answers`."""
+    found: set[Place] = set()
+    for _, given in place_batches(places):
+        labels = await _labels_at(client, settings, given)
+        found |= {asked.place for asked, answer in labels if answer.answer == LABEL}
+    return found
 
 
 def settled(answers: Sequence[HumanAnswer]) -> HumanAnswer:

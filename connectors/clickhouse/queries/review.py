@@ -7,12 +7,13 @@ from datetime import datetime
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import result_table
-from connectors.clickhouse.queries.gold import count_human_rows
+from connectors.clickhouse.queries.draw import not_drawn
+from connectors.clickhouse.queries.gold import ANSWERED, count_human_rows, with_answers
 from connectors.clickhouse.queries.lookups import messages_of
 from connectors.clickhouse.queries.places import AT_PLACES, place_batches, time_of_newest, times_of
 from connectors.clickhouse.schema.newest import newness
 from connectors.clickhouse.schema.projections import DISTINCT_ROWS
-from connectors.clickhouse.schema.tables import CURRENT, LABELED
+from connectors.clickhouse.schema.tables import ANSWERS, CURRENT, LABELED
 from streams.core.label_version import HUMAN, UNDONE
 from streams.core.messages import Labeled
 from streams.core.settings import Settings
@@ -27,26 +28,35 @@ _NOT_HUMAN = f"(label_version != '{HUMAN}' OR endsWith(model, '{UNDONE}'))"
 _UNSURE = 0.6
 
 
-async def least_sure(client: ClickHouseClient, settings: Settings, most: int) -> list[Place]:
-    """Rows whose current label no person gave, the least sure first, at most ``most``.
+async def least_sure(
+    client: ClickHouseClient, settings: Settings, most: int, *, salt: str = "", share: float = 0.0
+) -> list[Place]:
+    """Rows about which no person gave an answer, the least sure first, at most ``most``.
 
     They are looked for among the newest 100,000 labels, and among more of them where those are too few.
+    Without those that are drawn by ``salt`` with the probability ``share``: people answer these blindly.
 
     Raises:
         UnavailableError, ConfigurationError: as the client.
     """
     window = WINDOW
+    undrawn = f" AND {not_drawn('{share:Float64}')}" if share > 0.0 else ""
     while True:
         since = await time_of_newest(client, settings, window)
         bound = "" if since is None else f" AND {_SINCE}"
         rows = await client.rows(
-            "SELECT toUnixTimestamp64Micro(created_at), row_id\n"
-            f"FROM {result_table(settings, CURRENT)} WHERE {_NOT_HUMAN}{bound}\n"
+            "SELECT toUnixTimestamp64Micro(created_at), row_id, toString(label_version)\n"
+            f"FROM {result_table(settings, CURRENT)} WHERE {_NOT_HUMAN}{bound}{undrawn}\n"
+            f"AND (created_at, row_id) NOT IN ({ANSWERED.format(result_table(settings, ANSWERS))})\n"
             "ORDER BY confidence ASC NULLS LAST, created_at DESC, row_id LIMIT {most:UInt32}",
-            {"most": most, "since": since},
+            {"most": most, "since": since, "salt": salt, "share": share},
         )
         if since is None or len(rows) >= most:
-            return [Place(moment(int(at)), str(row_id)) for at, row_id in rows]
+            places = [Place(moment(int(at)), str(row_id)) for at, row_id, _ in rows]
+            # One person's label may stand where another took theirs back.
+            back = [place for place, (*_, version) in zip(places, rows, strict=True) if version == HUMAN]
+            answered = await with_answers(client, settings, back)
+            return [place for place in places if place not in answered]
         window *= 8
 
 

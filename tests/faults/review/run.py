@@ -19,6 +19,7 @@ from aiokafka.structs import OffsetAndMetadata
 from streams.core.environment import load
 from streams.core.errors import LabelstreamError, RetryableError
 from streams.ports.lookups import Place
+from streams.review.leases import person_of
 from streams.review.queue import ReviewQueue
 from streams.runtime.result_tables import ResultTables
 from tests.faults.actors import Actor
@@ -84,6 +85,8 @@ class ReviewRun:
         self._faults: Counter[str] = Counter()
         # What was answered to each row's reviewers, in order: (label, taken back); None where nobody knows.
         self._said: dict[str, list[tuple[str, bool] | None]] = {}
+        # What was confirmed last of each row's answers without a label, by person; None where nobody knows.
+        self._answers: dict[tuple[str, str], str | None] = {}
         self._sinks: dict[str, Actor] = {}
         # When the tables had the new key, by the messages' clock; until then half of the rows are decided on.
         self._migrated_at = float("inf") if upgrade else 0.0
@@ -121,6 +124,7 @@ class ReviewRun:
             self._parts,
             self._name,
             self._said,
+            self._answers,
             migrated_at=self._migrated_at,
             keep_running=self._start_sinks,
         )
@@ -166,9 +170,12 @@ class ReviewRun:
             if not rows:
                 await asyncio.sleep(0.2)
             for row in rows:
-                place = Place(row.created_at, row.row_id)
+                place = row.place
                 await asyncio.sleep(self._chance.uniform(0.0, 2 * self._rest_seconds))
                 # Label; then perhaps take back; then perhaps label again, which is a correction.
+                if self._chance.random() < 0.2:
+                    await self._answer(queue, owner, place)
+                    continue
                 done = await self._decide(queue, owner, place, self._chance.choice(labels))
                 if done and self._chance.random() < 0.5:
                     done = await self._decide(queue, owner, place, None)
@@ -181,9 +188,12 @@ class ReviewRun:
         while True:
             try:
                 if label is None:
-                    answer = await queue.undo(owner, place)
+                    back = await queue.undo(owner, place)
+                    assert back.labeled is not None
+                    told = back.labeled.label
                 else:
-                    answer = await queue.label(owner, place, label)
+                    await queue.label(owner, place, label)
+                    told = label
             except RetryableError:
                 said.append(None)  # it may have been published
                 self._done["repeated"] += 1
@@ -192,9 +202,24 @@ class ReviewRun:
                 self._done["refused"] += 1
                 return False
             else:
-                said.append((answer.label, label is None))
+                said.append((told, label is None))
                 self._done["taken back" if label is None else "labelled"] += 1
                 return True
+
+    async def _answer(self, queue: ReviewQueue, owner: str, place: Place) -> None:
+        """Answer without a label; some take it back."""
+        self._said.setdefault(place.row_id, [])
+        who = (place.row_id, person_of(owner))
+        try:
+            await patiently(lambda: queue.answer(owner, place, "no-label"))
+            self._answers[who] = "no-label"
+            self._done["answered without a label"] += 1
+            if self._chance.random() < 0.3:
+                self._answers[who] = None  # from here on nobody knows, before it is confirmed
+                await patiently(lambda: queue.undo(owner, place))
+                self._answers[who] = "taken-back"
+        except LabelstreamError:
+            self._done["refused"] += 1
 
     # --- faults ---
 

@@ -30,6 +30,7 @@ async def verdict(
     parts: World,
     name: str,
     confirmed: Mapping[str, Sequence[tuple[str, bool] | None]],
+    answered: Mapping[tuple[str, str], str | None],
     *,
     migrated_at: float,
     keep_running: Callable[[], None],
@@ -37,8 +38,9 @@ async def verdict(
     """What is not as it was decided, once all is stored; empty if nothing.
 
     ``confirmed``: for each row what its reviewers were answered, in order, as (label, taken back); None where
-    the answer was lost. ``migrated_at``: the time from which each decision must be a row, milliseconds since
-    1970. ``keep_running`` starts sinks that a fault has ended.
+    the answer was lost. ``answered``: the last answer without a label of each row and person that was
+    confirmed, None where nobody knows. ``migrated_at``: the time from which each decision must be a row,
+    milliseconds since 1970. ``keep_running`` starts sinks that a fault has ended.
     """
     published = await _published(parts, name)
     watch = Watch("every decision is stored")
@@ -74,6 +76,16 @@ async def verdict(
     for row, said in confirmed.items():
         if said and said[-1] is not None and last.get(row) != said[-1]:
             wrong.append(f"row {row}: {said[-1]} was confirmed, {last.get(row)} was published last")
+    told = {
+        (row, who): answer
+        for row, who, answer in await parts.query(
+            "SELECT row_id, toString(who), toString(argMax(answer, answered_at)) "
+            f"FROM {name}.review_answers GROUP BY row_id, who"
+        )
+    }
+    for asked, answer in answered.items():
+        if answer is not None and told.get(asked) != answer:
+            wrong.append(f"{asked}: {answer} was confirmed, {told.get(asked)} is stored")
     return wrong
 
 

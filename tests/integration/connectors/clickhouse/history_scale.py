@@ -49,6 +49,7 @@ from streams.core.settings import Settings
 from streams.operations.dead_letters import list_dead_letters
 from streams.operations.status import status
 from streams.ports.lookups import LabelQuery, Place
+from streams.quality.audit import draw_rows
 from tests.integration.connectors.clickhouse.history_at_work import KEY, at_work, percentile
 from tests.integration.pipeline import Pipeline
 from tests.stack import stack_in
@@ -183,6 +184,7 @@ def asked(rows: int) -> dict[str, Ask]:
         "page: letters": lambda c, s: list_letters(c, s, limit=100),
         "review: claim": claimed,
         "review: counts": review_counts,
+        "review: the audit's draw": lambda c, s: draw_rows(c, s, datetime(2100, 1, 1, tzinfo=UTC), 2_000),
         "review: choices": frequent_labels,
         "GET /rows/ID": lambda c, s: row_history(c, s, str(rows // 2)),
         "GET /rows/ID, unknown": lambda c, s: row_history(c, s, "nobody"),

@@ -1,0 +1,71 @@
+"""What is published or stored of an answer."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from streams.core.label_version import HUMAN, UNDONE
+from streams.core.messages import HumanLabel, Labeled
+from streams.ports.review import Queue, ReviewAnswer
+
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def label_of(was: Labeled, person: str, label: str, queue: Queue, probability: float | None) -> HumanLabel:
+    """A person's label of the row whose label ``was`` another. ``probability``: with which it was drawn."""
+    return _message(was, f"{HUMAN}:{person}", label, queue, probability, after=was.labeled_at)
+
+
+def taken_back(was: Labeled, said: HumanLabel, person: str, queue: Queue, other: str | None) -> HumanLabel:
+    """Takes ``said`` back: the row has the label that ``other`` people gave it, or else the former one."""
+    label = was.label if other is None else other
+    message = _message(
+        was, f"{HUMAN}:{person}{UNDONE}", label, queue, said.draw_probability, after=said.labeled_at
+    )
+    if other is not None:
+        return message
+    former = ("confidence", "confidence_raw", "calibration", "alternatives")
+    return message.model_copy(update={name: getattr(was, name) for name in former})
+
+
+def answer_of(
+    was: Labeled, person: str, answer: str, queue: Queue, probability: float | None, *, after: datetime
+) -> ReviewAnswer:
+    """A person's answer without a label, later than ``after``."""
+    return ReviewAnswer(
+        row_id=was.row_id,
+        created_at=was.created_at,
+        text=was.text,
+        source_domain=was.source_domain,
+        answer=answer,
+        who=person,
+        answered_at=_later(after),
+        drawn_by=queue,
+        draw_probability=probability,
+    )
+
+
+def _message(
+    was: Labeled, model: str, label: str, queue: Queue, probability: float | None, *, after: datetime
+) -> HumanLabel:
+    return HumanLabel.model_validate(
+        was.__dict__
+        | {
+            "label": label,
+            "confidence": None,
+            "confidence_raw": None,
+            "calibration": None,
+            "alternatives": [],
+            "label_version": HUMAN,
+            "model": model,
+            "labeled_at": _later(after),
+            "cached": False,
+            "drawn_by": queue,
+            "draw_probability": probability,
+        }
+    )
+
+
+def _later(after: datetime) -> datetime:
+    """A time after that of the answer before, because the last one counts."""
+    return max(datetime.now(UTC), after + _MICROSECOND)

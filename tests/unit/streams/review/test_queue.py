@@ -1,0 +1,207 @@
+"""Three queues for several people: who gets which row with what, and what is published and stored of it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import pytest
+
+from streams.core.errors import RefusedError
+from streams.core.messages import HumanLabel, Labeled
+from streams.core.records import Outgoing, Record
+from streams.core.settings import Settings
+from streams.core.topics import Topics
+from streams.ports.lookups import Place
+from streams.ports.review import HumanAnswer, ReviewAnswer
+from streams.quality.audit import Draw, DrawnRow
+from streams.review import board as boards
+from streams.review import queue as queues
+from streams.review.leases import Reviews
+from streams.review.queue import ReviewQueue
+
+AT = datetime(2026, 3, 2, tzinfo=UTC)
+PLACES = [Place(AT, str(n)) for n in range(4)]
+
+
+class World:
+    """The topic and the tables, for all processes that ask."""
+
+    def __init__(self) -> None:
+        self.topics, self.reviews = Topics(), Reviews()
+        self.published: list[HumanLabel] = []
+        self.stored: list[ReviewAnswer] = []
+        self.clock = datetime.now(UTC)
+
+    async def write(self, *messages: Outgoing, learn: bool = True) -> None:
+        for one in messages:
+            now = int(datetime.now(UTC).timestamp() * 1000)
+            offset = self.reviews.seen + 1
+            self.reviews.learn(Record(one.topic, 0, offset, now, one.key, one.value))
+
+    async def publish(self, message: HumanLabel, partitions: int) -> None:
+        self.published.append(message)
+
+    async def ask(self, work: Callable[[Any, Any], Awaitable[Any]]) -> Any:
+        return await work(self, None)
+
+    def answers(self) -> dict[Place, list[HumanAnswer]]:
+        """Those that stand, as the tables' query makes them."""
+        last: dict[Any, HumanAnswer] = {}
+        for said in self.published:
+            who, undone = said.model.removeprefix("human:").removesuffix(":undo"), said.model.endswith("undo")
+            key = (said.row_id, who, said.drawn_by == "disagreements")
+            last.pop(key, None)
+            if not undone:
+                last[key] = _answer(said, "label", said.label, who, said.labeled_at)
+        for told in self.stored:
+            key = (told.row_id, told.who, told.drawn_by == "disagreements")
+            last.pop(key, None)
+            if told.answer != "taken-back":
+                last[key] = _answer(told, told.answer, None, told.who, told.answered_at)
+        found: dict[Place, list[HumanAnswer]] = {}
+        for one in sorted(last.values(), key=lambda one: one.answered_at):
+            found.setdefault(Place(one.created_at, one.row_id), []).append(one)
+        return found
+
+
+def _answer(of: Any, answer: Any, label: str | None, who: str, at: datetime) -> HumanAnswer:
+    return HumanAnswer(
+        of.row_id, of.created_at, of.text, None, answer, label, who, at, of.drawn_by, of.draw_probability
+    )
+
+
+def row(place: Place) -> Labeled:
+    return Labeled(
+        row_id=place.row_id,
+        text=f"text of {place.row_id}",
+        created_at=place.created_at,
+        polled_at=AT,
+        label="payment",
+        confidence=0.4,
+        label_version="v1",
+        model="m",
+        labeled_at=AT,
+    )
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    made = World()
+
+    async def current_of(client: World, _: Any, places: Sequence[Place], **__: Any) -> dict[Place, Labeled]:
+        return {place: row(place) for place in places}
+
+    async def write_answers(client: World, _: Any, answers: Sequence[ReviewAnswer]) -> None:
+        client.stored += answers
+
+    async def look(client: World, _: Any) -> Any:
+        drawn = [DrawnRow(place, 0.25, n / 10) for n, place in enumerate(PLACES)]
+        return boards._State(Draw(drawn, len(drawn), AT - timedelta(days=7)), client.answers())
+
+    async def human_answers(client: World, _: Any, **__: Any) -> Any:
+        for some in client.answers().values():
+            for one in some:
+                yield one
+
+    monkeypatch.setattr(queues, "current_of", current_of)
+    monkeypatch.setattr(queues, "write_answers", write_answers)
+    monkeypatch.setattr(boards, "_look", look)
+    monkeypatch.setattr(boards, "human_answers", human_answers)
+    return made
+
+
+class Asked:
+    """A process of the API."""
+
+    def __init__(self, world: World, **settings: Any) -> None:
+        self.world = world
+        self.queue = ReviewQueue(Settings(**settings), cast(Any, world))
+
+        async def wired() -> Any:
+            return world
+
+        cast(Any, self.queue)._wired = wired
+
+    async def ids(self, owner: str, queue: Any, want: int = 10) -> list[str]:
+        await self.queue._board._look()  # the tables are read every few seconds
+        return [one.place.row_id for one in await self.queue.claim(owner, want, queue)]
+
+
+async def test_rows_of_the_audit_come_blindly_and_once(world: World) -> None:
+    first, second = Asked(world, review_overlap=0.0), Asked(world, review_overlap=0.0)
+    await first.queue._board._look()
+    rows = await first.queue.claim("anna/1", 2, "audit")
+    assert [(one.place.row_id, one.text, one.labeled, one.answers) for one in rows] == [
+        ("0", "text of 0", None, ()),
+        ("1", "text of 1", None, ()),
+    ]
+    assert await second.ids("boris/1", "audit") == ["2", "3"]
+    await first.queue.label("anna/1", PLACES[0], "payment", "audit")
+    await first.queue.label("anna/1", PLACES[0], "payment", "audit")  # a repeated request
+    (said,) = world.published
+    assert (said.label, said.model, said.drawn_by, said.draw_probability) == (
+        *("payment", "human:anna", "audit", 0.25),
+    )
+    with pytest.raises(RefusedError):
+        await second.queue.label("boris/1", PLACES[1], "payment", "audit")
+    # Not sure: one more person is asked, and nobody after that.
+    await first.queue.answer("anna/1", PLACES[1], "not-sure", "audit")
+    assert "1" not in await first.ids("anna/1", "audit")
+    assert await second.ids("boris/1", "audit") == ["1", "2", "3"]
+    await second.queue.answer("boris/1", PLACES[1], "no-label", "audit")
+    assert [(one.answer, one.who, one.draw_probability) for one in world.stored] == [
+        ("not-sure", "anna", 0.25),
+        ("no-label", "boris", 0.25),
+    ]
+    assert "1" not in await first.ids("vera/1", "audit")
+    assert (await first.queue._board.waiting())[0] == 2
+
+
+async def test_what_two_people_answered_differently_is_settled_by_a_third(world: World) -> None:
+    keys = ",".join(f"{name}:write:key-of-{name}" for name in ("anna", "boris", "vera"))
+    desk = Asked(world, review_overlap=1.0, api_keys=keys)
+    await desk.ids("anna/1", "audit", 2)
+    await desk.queue.label("anna/1", PLACES[0], "payment", "audit")
+    await desk.queue.label("anna/1", PLACES[1], "payment", "audit")
+    assert await desk.ids("boris/1", "audit", 2) == ["0", "1"]
+    await desk.queue.label("boris/1", PLACES[0], "refund", "audit")
+    await desk.queue.label("boris/1", PLACES[1], "payment", "audit")
+    assert await desk.ids("anna/1", "disagreements") == []
+    assert await desk.ids("boris/1", "disagreements") == []
+    assert await desk.ids("vera/1", "disagreements") == ["0"]
+    (shown,) = await desk.queue.claim("vera/1", 5, "disagreements")
+    assert (shown.labeled, list(shown.answers)) == (None, ["payment", "refund"])
+    state = await desk.queue._board.state()
+    assert (state.doubled, state.kappa) == (2, 0.0)
+    await desk.queue.label("vera/1", PLACES[0], "refund", "disagreements")
+    assert (world.published[-1].drawn_by, world.published[-1].draw_probability) == ("disagreements", 0.25)
+    assert await desk.ids("vera/2", "disagreements") == []
+    # The settler's undo leaves the label that the last of the others gave.
+    await desk.queue.undo("vera/1", PLACES[0], "disagreements")
+    assert (world.published[-1].label, world.published[-1].model) == ("refund", "human:vera:undo")
+    assert await desk.ids("vera/1", "disagreements") == ["0"]
+
+
+async def test_an_undo_takes_back_one_s_own_answer_only(world: World) -> None:
+    # With two people, one of them settles.
+    desk = Asked(world, review_overlap=1.0)
+    await desk.ids("anna/1", "audit", 1)
+    await desk.queue.label("anna/1", PLACES[0], "payment", "audit")
+    await desk.ids("boris/1", "audit", 1)
+    await desk.queue.label("boris/1", PLACES[0], "refund", "audit")
+    assert await desk.ids("anna/2", "disagreements") == ["0"]
+    back = await desk.queue.undo("anna/1", PLACES[0], "audit")
+    assert (back.labeled, back.text) == (None, "text of 0")
+    # Boris's label stands.
+    assert (world.published[-1].label, world.published[-1].model) == ("refund", "human:anna:undo")
+    assert [(one.who, one.label) for one in world.answers()[PLACES[0]]] == [("boris", "refund")]
+    assert (await desk.ids("anna/1", "audit", 1)) == ["0"]
+    await desk.queue.answer("anna/1", PLACES[0], "no-label", "audit")
+    await desk.queue.undo("anna/1", PLACES[0], "audit")
+    assert [one.answer for one in world.stored] == ["no-label", "taken-back"]
+    with pytest.raises(RefusedError):
+        await desk.queue.undo("anna/1", PLACES[0], "audit")
+    await desk.queue.release("anna/1")
+    assert await desk.ids("vera/1", "audit", 1) == ["0"]

@@ -7,16 +7,45 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    NotCoordinatorForGroupError,
+)
 
 from connectors.kafka.errors import translate
 
 # A request that is not answered for so long ends its connection, and the next one gets another.
 _REQUEST_SECONDS = 10.0
+# How often a coordinator is looked for, and the pause before the next time.
+_TRIES, _PAUSE = 8, 0.5
+
+T = TypeVar("T")
+
+
+async def from_coordinator(admin: Any, group: str, ask: Callable[[int], Awaitable[T]]) -> T:
+    """The answer of the broker that coordinates ``group``, whose id ``ask`` is given.
+
+    A cluster makes its topic of offsets when it is asked for a group for the first time. Until then, and
+    while a broker takes groups over, there is no coordinator. Raises what ``ask`` and ``admin`` raise.
+    """
+    for _ in range(_TRIES - 1):
+        try:
+            return await ask(await admin.find_coordinator(group))
+        except (GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError):
+            await asyncio.sleep(_PAUSE)
+    return await ask(await admin.find_coordinator(group))
+
+
+async def committed_offsets(admin: Any, group: str) -> Any:
+    """All offsets and metadata that ``group`` has committed, by aiokafka's TopicPartition."""
+    return await from_coordinator(admin, group, partial(admin.list_consumer_group_offsets, group))
 
 
 class AdminClient:

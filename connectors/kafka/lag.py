@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from aiokafka import TopicPartition
 
-from connectors.kafka.admin_client import AdminClient
+from connectors.kafka.admin_client import AdminClient, committed_offsets, from_coordinator
 from connectors.kafka.backlog import Backlog, BacklogReader
 from connectors.kafka.connection import from_any_broker, ungrouped_consumer
 from connectors.kafka.errors import translate
@@ -104,7 +105,7 @@ class LagReader:
         names = list(topics)
         async with self._client.use() as admin:
             there = await from_any_broker(admin._client, lambda: admin.describe_topics(names))
-            committed = await admin.list_consumer_group_offsets(group)
+            committed = await committed_offsets(admin, group)
         found = {}
         for one in there:
             for part in one["partitions"]:
@@ -137,8 +138,11 @@ class LagReader:
         found = dict.fromkeys(groups, 0)
         async with self._client.use() as admin:
             for group in groups:
-                node = await admin.find_coordinator(group)
-                answer = await admin._send_request(DescribeGroup(group), node)
+                answer = await from_coordinator(admin, group, partial(self._described, admin, group))
                 for _, name, state, _, _, members in answer.groups:
                     found[name] = len(members) if state == "Stable" else 0
         return found
+
+    @staticmethod
+    async def _described(admin: Any, group: str, node: int) -> Any:
+        return await admin._send_request(DescribeGroup(group), node)

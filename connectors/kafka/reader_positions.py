@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from connectors.kafka.admin_client import AdminClient
+from connectors.kafka.admin_client import AdminClient, committed_offsets
 from connectors.kafka.connection import from_any_broker, ungrouped_consumer
 from connectors.kafka.errors import translate
 from streams.core.records import Partition
@@ -119,7 +119,7 @@ class ReaderPositions:
         async with self._client.use() as admin:
             places = await _places(admin, list(self._readers))
             # Before the ends: messages that are read meanwhile count as unread, never the other way round.
-            offsets = await asyncio.gather(*(admin.list_consumer_group_offsets(group) for group in groups))
+            offsets = await asyncio.gather(*(committed_offsets(admin, group) for group in groups))
         consumer = await self._started()
         committed = dict(zip(groups, offsets, strict=True))
         first = await consumer.beginning_offsets(places)

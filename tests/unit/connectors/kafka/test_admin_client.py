@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from aiokafka.errors import KafkaConnectionError, RequestTimedOutError
+from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaConnectionError, RequestTimedOutError
 
 from connectors.kafka import admin_client
-from connectors.kafka.admin_client import AdminClient
+from connectors.kafka.admin_client import AdminClient, from_coordinator
 from streams.core.errors import UnavailableError
 
 
@@ -112,3 +112,40 @@ async def test_closed_while_it_is_used_its_last_user_closes_it(made: list[FakeAd
     meanwhile.set()
     await user
     assert connected(made) == 0
+
+
+class Coordinators:
+    """Of aiokafka's client: coordinators, of which the first few looks find none."""
+
+    def __init__(self, none: int) -> None:
+        self.none = none
+        self.looks = 0
+
+    async def find_coordinator(self, group: str) -> int:
+        self.looks += 1
+        if self.looks <= self.none:
+            raise GroupCoordinatorNotAvailableError(group)
+        return 7
+
+
+@pytest.mark.parametrize("none", [0, 3])
+async def test_a_coordinator_is_waited_for_where_no_group_has_been_before(
+    none: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admin_client, "_PAUSE", 0.0)
+    admin = Coordinators(none)
+
+    async def ask(node: int) -> str:
+        return f"from {node}"
+
+    assert await from_coordinator(admin, "group", ask) == "from 7"
+    assert admin.looks == none + 1
+
+
+async def test_a_coordinator_that_does_not_come_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admin_client, "_PAUSE", 0.0)
+
+    async def ask(node: int) -> None: ...
+
+    with pytest.raises(GroupCoordinatorNotAvailableError):
+        await from_coordinator(Coordinators(1000), "group", ask)

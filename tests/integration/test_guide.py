@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from tests.integration.pipeline import ROOT, Pipeline
 from tests.integration.test_observability import create, insert
-from tests.unit.repo.pages import GUIDE, labelstream_commands
+from tests.unit.repo.pages import GUIDE, QUALITY, labelstream_commands
 
 ROWS = 24
 
@@ -38,3 +38,35 @@ def test_the_guide_s_commands_do_what_it_says(make: Callable[..., Pipeline]) -> 
     assert found["v1"]["current"]
     assert (found["v1"]["rows"], found["v2"]["rows"]) == (ROWS, ROWS)
     assert flow.count("logs_labeled_current") == ROWS
+    judge_labels(flow)
+
+
+def judge_labels(flow: Pipeline) -> None:
+    """The commands of the guide on quality, on the rows that the user guide has labelled."""
+    gold = flow.folder / "gold.csv"
+    labels = [f"{number},{('delivery', 'payment')[number % 2]}" for number in range(ROWS)]
+    gold.write_text("\n".join(["row_id,label", *labels, "999999,refund", "1,no such label", ""]), "utf-8")
+    refused = flow.command("gold", "import", "gold.csv", "--json")
+    assert refused.returncode == 1, refused.stderr
+    told = json.loads(refused.stdout.strip().splitlines()[-1])
+    assert (told["imported"], told["unchanged"]) == (ROWS, 0)
+    assert [(one["row"], one["name"]) for one in told["refused"]] == [(ROWS + 2, "1")]
+    assert [(one["row"], one["name"]) for one in told["absent"]] == [(ROWS + 1, "999999")]
+    people = f"SELECT row_id FROM {flow.database}.logs_labeled WHERE label_version = 'human'"
+    flow.wait(lambda: len(flow.rows(people)) == ROWS, "the labels of people stored")
+
+    gold.write_text("\n".join(["row_id,label", *labels, ""]), "utf-8")
+    said: dict[str, str] = {}
+    for words in labelstream_commands(QUALITY):
+        ended = flow.command(*words)
+        assert ended.returncode == 0, f"{words}\n{ended.stdout}\n{ended.stderr}\n{flow.explain()}"
+        said[" ".join(words)] = ended.stdout
+    assert "0 labels published, 24 were there already" in said["gold import gold.csv"]
+    assert "BIASED" in said["evaluate"]
+    judged = json.loads(said["evaluate gold.csv --version v1 --json"].strip().splitlines()[-1])
+    assert (judged["gold"], judged["labeled"], judged["biased"]) == (ROWS, ROWS, True)
+    assert "of 24 gold rows are doubtful" in said["gold suspects"]
+    # What was written is known already.
+    again = flow.command("gold", "import", "all-gold.csv", "--json")
+    assert json.loads(again.stdout.strip().splitlines()[-1])["unchanged"] == ROWS
+    assert len(flow.rows(people)) == ROWS

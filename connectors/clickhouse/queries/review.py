@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import result_table
 from connectors.clickhouse.queries.draw import not_drawn
 from connectors.clickhouse.queries.gold import ANSWERED, count_human_rows, with_answers
 from connectors.clickhouse.queries.lookups import messages_of
-from connectors.clickhouse.queries.places import AT_PLACES, place_batches, time_of_newest, times_of
-from connectors.clickhouse.schema.newest import newness
+from connectors.clickhouse.queries.places import AT_PLACES, place_batches, time_of_newest
 from connectors.clickhouse.schema.projections import DISTINCT_ROWS
 from connectors.clickhouse.schema.tables import ANSWERS, CURRENT, LABELED
 from streams.core.label_version import HUMAN, UNDONE
@@ -116,22 +114,3 @@ async def review_counts(client: ClickHouseClient, settings: Settings) -> ReviewC
     share = unsure / waiting if waiting else 0.0
     waiting = max(waiting, int(all_rows[0][0]) - labeled)
     return ReviewCounts(labeled, waiting, round(share * waiting))
-
-
-async def labels_under(
-    client: ClickHouseClient, settings: Settings, version: str, row_ids: Sequence[str]
-) -> dict[str, dict[datetime, str]]:
-    """The labels of ``version`` of rows with these ids, by id and time. Raises as `least_sure`."""
-    found: dict[str, dict[datetime, str]] = {}
-    for _, given in place_batches(await times_of(client, settings, row_ids)):
-        rows = await client.rows(
-            "SELECT row_id, toUnixTimestamp64Micro(created_at), "
-            f"argMax(toString(label), {newness('labeled_at')})\n"
-            f"FROM {result_table(settings, LABELED)}\n"
-            f"WHERE label_version = {{version:String}} AND {AT_PLACES}\n"
-            "GROUP BY row_id, created_at",
-            {"version": version, **given},
-        )
-        for row_id, at, label in rows:
-            found.setdefault(str(row_id), {})[moment(int(at))] = str(label)
-    return found

@@ -7,10 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from connectors.clickhouse.queries.given_labels import labels_at
 from connectors.clickhouse.queries.labelled_rows import augmented, labelled
 from connectors.clickhouse.queries.lookups import search_labels
 from connectors.clickhouse.queries.open_dead_letters import resolved_letters
-from connectors.clickhouse.queries.review import current_of, labels_under
+from connectors.clickhouse.queries.places import times_of
+from connectors.clickhouse.queries.review import current_of
 from connectors.clickhouse.queries.upload_rows import (
     given_up_of,
     labels_of,
@@ -65,7 +67,8 @@ async def test_rows_are_found_among_many_and_long_ids(filled: Database) -> None:
     assert set(await labels_of(*filled, keys, version="v1", ranks=ranks)) == set(HERE)
     assert {row_id for row_id, _ in await variants_of(*filled, keys)} == set(HERE)
     assert await given_up_of(*filled, IDS) == dict.fromkeys(HERE, "invalid-answer")
-    assert set(await labels_under(*filled, "v1", IDS)) == set(HERE)
+    places = await times_of(*filled, IDS)
+    assert {place.row_id for place in await labels_at(*filled, "v1", places)} == set(HERE)
     assert {one.row_id for one in await current_of(*filled, [Place(AT, row_id) for row_id in IDS])} == set(
         HERE
     )

@@ -14,7 +14,6 @@ from connectors.clickhouse.queries.given_labels import labels_at, labels_of_text
 from connectors.clickhouse.queries.gold import gold_labels
 from connectors.clickhouse.queries.label_versions import register_version
 from connectors.clickhouse.queries.lookups import row_history, search_labels
-from connectors.clickhouse.queries.review import labels_under
 from connectors.clickhouse.queries.upload_rows import labels_of, ranks_of, variants_of
 from connectors.clickhouse.queries.version_diff import diff_versions
 from connectors.clickhouse.sink.batch import to_batch
@@ -104,8 +103,6 @@ async def each_reader(database: Database, told: Sequence[Decision]) -> None:
     assert {one.row_id: one.label for one in page.labels} == current
     for version in VERSIONS:
         mine = {str(row): label for (row, other), label in expected.items() if other == version}
-        under = await labels_under(client, configured, version, [str(row) for row in ROWS])
-        assert {row: label for row, found in under.items() for label in found.values()} == mine
         places = [Place(labeled(row).created_at, str(row)) for row in ROWS]
         at = await labels_at(client, configured, version, places)
         assert {place.row_id: label.label for place, label in at.items()} == mine

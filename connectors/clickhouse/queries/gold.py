@@ -79,8 +79,16 @@ async def with_answers(client: ClickHouseClient, settings: Settings, places: Seq
     """Those of ``places`` about which somebody's label stands. Raises as `human_answers`."""
     found: set[Place] = set()
     for _, given in place_batches(places):
-        labels = await _labels_at(client, settings, given)
-        found |= {asked.place for asked, answer in labels if answer.answer == LABEL}
+        rows = await client.rows(
+            "SELECT DISTINCT toUnixTimestamp64Micro(created_at), row_id FROM (\n"
+            f"    SELECT created_at, row_id, argMax(toString(model), {newness('labeled_at')}) AS last\n"
+            f"    FROM {result_table(settings, LABELED)}\n"
+            f"    WHERE label_version = '{HUMAN}' AND {AT_PLACES}\n"
+            f"    GROUP BY created_at, row_id, {_WHO}\n"
+            f") WHERE NOT endsWith(last, '{UNDONE}')",
+            given,
+        )
+        found |= {Place(moment(int(at)), str(row_id)) for at, row_id in rows}
     return found
 
 

@@ -37,6 +37,8 @@ async def least_sure(
     Raises:
         UnavailableError, ConfigurationError: as the client.
     """
+    if share >= 1.0:
+        return []  # all rows are drawn, and to find no other one would take a look at the whole table
     window = WINDOW
     undrawn = f" AND {not_drawn('{share:Float64}')}" if share > 0.0 else ""
     while True:

@@ -153,7 +153,8 @@ class ReviewRun:
 
     async def _review(self) -> None:
         """Reviewers of two queues, as in two processes, until each row was decided on at least once."""
-        settings = load(self._parts.environment(self._name), None)
+        # No row is kept for the audit: each one is to be decided on.
+        settings = load(self._parts.environment(self._name, REVIEW_AUDIT_SHARE="0"), None)
         queues = [ReviewQueue(settings, ResultTables(settings)) for _ in range(2)]
         try:
             await asyncio.gather(

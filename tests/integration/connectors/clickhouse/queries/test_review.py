@@ -201,3 +201,7 @@ async def test_each_person_s_last_answer_stands_beside_the_others(database: Data
     assert (first.drawn_by, first.draw_probability) == ("audit", 0.25)
     gold = [(one.row_id, one.label, one.labeled_by) async for one in gold_labels(client, settings)]
     assert gold == [("1", "b", "anna"), ("5", "c", "anna")]
+    # A row about which any answer stands is asked about no more.
+    waiting = await least_sure(client, settings, 10)
+    assert sorted(one.row_id for one in waiting) == ["4", "6"]
+    assert await least_sure(client, settings, 10, salt="s", share=1.0) == []

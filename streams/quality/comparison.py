@@ -141,6 +141,11 @@ class _Counts(NamedTuple):
     def difference(self) -> float:
         return (self.won - self.lost) / self.rows if self.rows else 0.0
 
+    def apart(self, errors: int) -> float:
+        """The share of rows that differ, and so many of its standard errors more."""
+        share = (self.won + self.lost) / self.rows
+        return share + errors * math.sqrt(share * (1 - share) / self.rows)
+
     @property
     def p(self) -> float:
         return min(1.0, 2 * min(self._chance(self.won), self._chance(self.lost)))
@@ -150,7 +155,8 @@ class _Counts(NamedTuple):
             return "undecided"
         if self._chance(self.won) <= _LEVEL / 2:
             return "better"
-        enough = self.rows >= rows_planned((self.won + self.lost) / self.rows, margin)
+        # A version that is worse would pass where chance shows few rows that differ.
+        enough = self.rows >= rows_planned(self.apart(1), margin)
         if self._score(-margin) >= (ONE_SIDED if enough else _EARLY):
             return "not worse"
         return "worse" if self._chance(self.lost) <= _LEVEL else "undecided"
@@ -159,13 +165,11 @@ class _Counts(NamedTuple):
         """How many more rows decide, if all is as it looks; versions that look better are taken as equal."""
         if not self.rows:
             return math.ceil(rows_planned(0.1, margin))
-        apart = (self.won + self.lost) / self.rows
-        # The share itself is an estimate: one standard error more, or half of the plans fall short.
-        apart += math.sqrt(apart * (1 - apart) / self.rows)
         loss = min(0.0, max(self.difference, -margin))
         # Whichever is farther away is decided sooner: the margin, or equal versions.
         difference = loss if loss > -margin / 2 else -margin - loss
-        planned = rows_planned(apart, margin, difference)
+        # One standard error for this estimate, and one for that of `answer`.
+        planned = rows_planned(self.apart(2), margin, difference)
         return max(1, math.ceil((planned / self.rows - 1) * rows))
 
     def interval(self) -> tuple[float, float]:

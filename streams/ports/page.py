@@ -69,14 +69,20 @@ class Operations(Protocol):
 
 
 class Quality(Protocol):
-    """How far labels are right. Raises UnavailableError, ConfigurationError; RefusedError with no version."""
+    """How right the labels are, by the rows that people judged. ``version``: None: the current one.
+
+    Raises UnavailableError, ConfigurationError; RefusedError if there is no such version.
+    """
 
     async def quality(
         self, version: str | None, by: Literal["week", "domain", "length"] | None, accuracy: float
     ) -> dict[str, Any]:
-        """Figures of ``version`` (None: the current one) from people's answers, as `labelstream evaluate` has
-        them. ``accuracy``: whose least confidence is looked for.
+        """What `labelstream evaluate --json` prints, and `versions` with their accuracies and verdicts.
+        ``accuracy``: for which the least confidence is looked for.
         """
+
+    async def rows(self, version: str | None, right: str, given: str) -> Sequence[dict[str, Any]]:
+        """The newest rows whose right label is ``right`` and whose label of the version is ``given``."""
 
 
 @dataclass(frozen=True, kw_only=True)

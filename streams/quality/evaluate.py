@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,25 +75,55 @@ async def evaluate_tables(
         UnavailableError, ConfigurationError: as the client.
     """
     version = await _version(client, settings, query)
+    gold = await gold_of_tables(client, settings)
+    given = await labels_at(client, settings, version, [one.place for one in gold.rows])
+    # Some hundred milliseconds of computing, and others may be waiting.
+    return await asyncio.to_thread(gold.told, version, given, query)
+
+
+@dataclass(frozen=True)
+class GoldOfTables:
+    """``rows``: those of which somebody was sure, by time. ``not_sure``: how many others there are.
+    ``disagreements``: rows that wait to be settled. ``kappa``: agreement of people; None without any pair.
+    """
+
+    rows: Sequence[SettledRow]
+    not_sure: int
+    disagreements: int
+    kappa: float | None
+
+    def lines(self, given: Mapping[Place, GivenLabel]) -> list[GoldLine]:
+        """The rows with a version's labels."""
+        return [_line(one, given.get(one.place)) for one in self.rows]
+
+    def told(self, version: str, given: Mapping[Place, GivenLabel], query: EvaluationQuery) -> dict[str, Any]:
+        """All figures of ``version``, ready for JSON."""
+        return {
+            "version": version,
+            "unlabeled": 0,
+            "warnings": [],
+            "not_sure": self.not_sure,
+            "disagreements": self.disagreements,
+            "kappa": self.kappa,
+            **report(self.lines(given), wanted=query.wanted, by=query.by),
+        }
+
+
+async def gold_of_tables(client: ClickHouseClient, settings: Settings) -> GoldOfTables:
+    """What people answered.
+
+    Raises:
+        UnavailableError, ConfigurationError: as the client.
+    """
     answers = [one async for one in human_answers(client, settings)]
     rows = settled_rows(answers)
     judged = [one for one in rows if one.judged]
-    given = await labels_at(client, settings, version, [one.place for one in judged])
-    return {
-        "version": version,
-        "unlabeled": 0,
-        "warnings": [],
-        "not_sure": len(rows) - len(judged),
-        "disagreements": sum(one.disputed for one in rows),
-        "kappa": kappa(answered_twice(answers)),
-        # Some hundred milliseconds of computing, and others may be waiting.
-        **await asyncio.to_thread(
-            report,
-            [_line(one, given.get(one.place)) for one in judged],
-            wanted=query.wanted,
-            by=query.by,
-        ),
-    }
+    return GoldOfTables(
+        judged,
+        len(rows) - len(judged),
+        sum(one.disputed for one in rows),
+        kappa(answered_twice(answers)),
+    )
 
 
 async def _version(client: ClickHouseClient, settings: Settings, query: EvaluationQuery) -> str:

@@ -76,7 +76,7 @@ def report(lines: Sequence[GoldLine], *, wanted: float = WANTED, by: By | None =
     if by is not None:
         found["by"] = by
         found["groups"] = [
-            {"name": name, **_group(some, biased)} for name, some in _grouped(lines, by).items()
+            {"name": name, **summary(some, biased)} for name, some in _grouped(lines, by).items()
         ]
     return found
 
@@ -100,7 +100,8 @@ def _accuracy(found: Interval) -> dict[str, float | None]:
     return {"accuracy": found.value, "accuracy_low": bounds[0], "accuracy_high": bounds[1]}
 
 
-def _group(lines: Sequence[GoldLine], biased: bool) -> dict[str, Any]:
+def summary(lines: Sequence[GoldLine], biased: bool) -> dict[str, Any]:
+    """Numbers of rows, and the accuracy. ``biased``: of all rows, else of those that were drawn at random."""
     used = lines if biased else [one for one in lines if one.probability is not None]
     sample = _sample(used)
     found = share(sample.right, sample.weight)

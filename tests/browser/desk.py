@@ -23,7 +23,7 @@ from tests.waiting import PATIENCE
 VENDOR = Path(__file__).with_name("vendor")
 WRITE, OTHER, READ = "the-key-of-anna", "the-key-of-boris", "the-key-of-a-viewer"
 KEYS = f"anna:write:{WRITE},boris:write:{OTHER},viewer:read:{READ}"
-VIEWS = ("flow", "labels", "feed", "letters", "replays", "files", "review", "audit")
+VIEWS = ("flow", "labels", "feed", "letters", "replays", "files", "review", "quality", "audit")
 # Debian's Chromium, alone: nothing of its own goes to the network.
 ARGUMENTS = (
     "--no-sandbox",

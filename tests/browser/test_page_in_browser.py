@@ -397,3 +397,97 @@ async def test_a_viewer_looks_and_changes_nothing(filled: Desk, chrome: Browser)
     assert await at.page.locator("button[data-verb]:enabled").count() == 0
     refused = await called(at.page, "POST", "/page/versions/promote", {"version": "v1"})
     assert (refused["status"], refused["told"]["code"]) == (403, "read-only-key")
+
+
+def judged(desk: Desk) -> dict[str, tuple[str, str, float | None]]:
+    """People's labels into the tables: row to the model's label, the right one, and the probability of the
+    draw. Of every four rows that were drawn with 0.5 three are right, of those with 0.1 one half, of those
+    that were not drawn none.
+    """
+    flow = desk.flow
+    rows = flow.rows(
+        f"SELECT DISTINCT row_id, toString(label) FROM {flow.database}.logs_labeled "
+        "WHERE label_version = 'v1' AND match(row_id, '^[0-9]+$') ORDER BY toUInt64(row_id) LIMIT 40"
+    )
+    names = sorted({label for _, label in rows})
+    found: dict[str, tuple[str, str, float | None]] = {}
+    for number, (row_id, label) in enumerate(rows):
+        chance = 0.5 if number < 20 else 0.1 if number < 30 else None
+        wrong = number % 4 == 0 if number < 20 else number % 2 == 0 or number >= 30
+        other = names[(names.index(label) + 1) % len(names)]
+        found[row_id] = (label, other if wrong else label, chance)
+    client = flow.clickhouse()
+    for row_id, (_, right, chance) in found.items():
+        drawn = f"'audit' AS drawn_by, {chance} AS draw_probability" if chance else "'unsure' AS drawn_by"
+        client.command(
+            f"INSERT INTO {flow.database}.logs_labeled SELECT * REPLACE ('human' AS label_version, "
+            f"'{right}' AS label, 'human:anna' AS model, NULL AS confidence, {drawn}) "
+            f"FROM (SELECT * FROM {flow.database}.logs_labeled "
+            f"WHERE label_version = 'v1' AND row_id = '{row_id}' LIMIT 1)"
+        )
+    client.close()
+    return found
+
+
+async def test_the_quality_shown_is_that_of_evaluate(filled: Desk, chrome: Browser) -> None:
+    gold = judged(filled)
+    drawn = [(label == right, 1 / chance) for label, right, chance in gold.values() if chance]
+    by_hand = sum(weight for right, weight in drawn if right) / sum(weight for _, weight in drawn)
+    told = filled.told("evaluate", "--version", "v1", "--by", "week")
+    assert (told["gold"], told["drawn"], told["biased"]) == (40, 30, False)
+    assert told["accuracy"] == pytest.approx(by_hand)
+
+    at = await opened(chrome, filled, locale="en-GB")
+    asked: list[str] = []
+    at.page.on("request", lambda one: asked.append(one.url) if "/quality" in one.url else None)
+    await at.show("quality")
+    await at.page.wait_for_selector("[data-quality-version=v1]", timeout=SECONDS)
+    assert len([one for one in asked if "/assets/" not in one]) == 1
+    if await at.page.input_value("select[name=version]") != "v1":
+        await at.page.select_option("select[name=version]", "v1")
+    await at.page.wait_for_selector("dl[data-version=v1]", timeout=SECONDS)
+    shown = await at.page.locator("#quality-accuracy").get_attribute("data-value")
+    assert float(shown or "nan") == told["accuracy"]
+    value, low, high = (f"{told[name]:.3f}" for name in ("accuracy", "accuracy_low", "accuracy_high"))
+    assert (await at.page.inner_text("#quality-accuracy")).split() == [value, f"{low}–{high}"]
+    assert (await at.page.inner_text("#quality-gold")).split()[:2] == ["40", "30"]
+    for group in told["groups"]:
+        line = await at.page.locator(f"tr[data-week='{group['name']}'] td").all_text_contents()
+        accuracy = "–" if group["accuracy"] is None else f"{group['accuracy']:.3f}"
+        assert line[:3] == [str(group["gold"]), str(group["drawn"]), accuracy]
+    ours = at.page.locator("[data-quality-version=v1] td")
+    assert await ours.nth(1).inner_text() == value
+
+    # All of it by keyboard: the threshold, the order of the labels, a confusion and its rows.
+    await at.page.focus("#risk-threshold")
+    await at.page.keyboard.press("Home")
+    first = told["coverage"][0]
+    words = await at.page.inner_text("#risk-told")
+    assert f"{first['threshold']:.3f}" in words
+    assert f"at least {first['accuracy_low']:.3f}" in words
+    await at.page.focus("button[data-sort=recall]")
+    await at.page.keyboard.press("Enter")
+    order = [await one.get_attribute("data-label") for one in await at.page.locator("tr[data-label]").all()]
+    recall = {one["label"]: one["recall"] for one in told["labels"]}
+    known = [recall[name or ""] for name in order if recall[name or ""] is not None]
+    assert known == sorted(known, reverse=True)
+    await at.page.focus("button.cell[tabindex='0']")
+    moved = "document.activeElement.dataset"
+    cells = set()
+    for key in ["ArrowRight", "ArrowDown"] * 7:
+        cells.add(tuple(await at.page.evaluate(f"() => [{moved}.gold, {moved}.given]")))
+        await at.page.keyboard.press(key)
+    assert len(cells) > 1
+    right, given = sorted((right, label) for label, right, _ in gold.values() if label != right)[0]
+    await at.page.focus(f"button.cell[data-gold='{right}'][data-given='{given}']")
+    await at.page.keyboard.press("Enter")
+    await at.page.wait_for_selector("tr[data-gold-row]", timeout=SECONDS)
+    listed = {
+        await one.get_attribute("data-gold-row") for one in await at.page.locator("tr[data-gold-row]").all()
+    }
+    assert listed == {name for name, one in gold.items() if one[:2] == (given, right)}
+    assert await serious_in(at.page, "") == []
+    assert await wide(at.page) <= 0
+    await at.page.set_viewport_size({"width": 420, "height": 800})
+    assert await wide(at.page) <= 0
+    assert mistakes(at) == []

@@ -1,4 +1,4 @@
-"""`GET /quality`: how far a label version is right, for the page."""
+"""`GET /quality`: how right the labels are, for the page."""
 
 from __future__ import annotations
 
@@ -11,14 +11,24 @@ from connectors.api.routes.page_actions import Page
 
 router = APIRouter(include_in_schema=False)
 
+Name = Annotated[str, Query(min_length=1, max_length=300)]
+Version = Annotated[str | None, Query(min_length=1, max_length=300)]
+
 
 @router.get("/quality")
 async def quality(
     page: Page,
-    version: Annotated[str | None, Query(min_length=1, max_length=300)] = None,
+    version: Version = None,
     by: Literal["week", "domain", "length"] | None = None,
     accuracy: Annotated[float, Query(ge=0, le=1)] = 0.95,
 ) -> dict[str, Any]:
-    """As `labelstream evaluate --json`; of the current version, unless one is named."""
+    """As `labelstream evaluate --json`, with `versions` side by side."""
     with told():
         return await page.quality.quality(version, by, accuracy)
+
+
+@router.get("/quality/rows")
+async def rows(page: Page, right: Name, given: Name, version: Version = None) -> dict[str, Any]:
+    """Some rows whose right label is ``right``, and that the version labelled ``given``."""
+    with told():
+        return {"rows": await page.quality.rows(version, right, given)}

@@ -9,7 +9,7 @@ function filled(node, attributes, children) {
     else if (name === "value" || name === "checked" || name === "disabled") node[name] = value;
     else node.setAttribute(name, value === true ? "" : String(value));
   }
-  for (const child of children.flat()) {
+  for (const child of children.flat(Infinity)) {
     if (child === null || child === undefined || child === false) continue;
     node.append(child instanceof Node ? child : document.createTextNode(String(child)));
   }
@@ -31,7 +31,7 @@ export function setText(node, text) {
 }
 
 export function replace(node, ...children) {
-  node.replaceChildren(...children.flat().filter((one) => one !== null && one !== undefined && one !== false));
+  node.replaceChildren(...children.flat(Infinity).filter((one) => one !== null && one !== undefined && one !== false));
 }
 
 // A text of whatever length and direction: clipped, with a button to see all of it.

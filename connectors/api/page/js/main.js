@@ -9,10 +9,11 @@ import { files } from "./views/files.js";
 import { flow } from "./views/flow.js";
 import { labels } from "./views/labels.js";
 import { letters } from "./views/letters.js";
+import { quality } from "./views/quality.js";
 import { replays } from "./views/replays.js";
 import { review } from "./views/review.js";
 
-const VIEWS = { flow, labels, feed, letters, replays, files, review, audit };
+const VIEWS = { flow, labels, feed, letters, replays, files, review, quality, audit };
 const main = document.getElementById("main");
 const live = new Live();
 let shown = null;

@@ -62,9 +62,9 @@ export function percent(value) {
   return format({ style: "percent", maximumFractionDigits: Math.abs(value) < 0.1 ? 1 : 0 }).format(value);
 }
 
-export function fixed(value) {
+export function fixed(value, digits = 2) {
   if (value === null || value === undefined) return "–";
-  return format({ minimumFractionDigits: 2, maximumFractionDigits: 2 }).format(value);
+  return format({ minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
 }
 
 export function perSecond(value) {
@@ -84,6 +84,11 @@ export function moment(value) {
   const at = new Date(typeof value === "number" ? value * 1000 : value);
   const day = at.toLocaleDateString(language === "ru" ? "ru-RU" : "en-GB", { day: "2-digit", month: "short" });
   return `${day} ${at.toLocaleTimeString("ru-RU", { hour12: false })}`;
+}
+
+// A day, given as YYYY-MM-DD.
+export function date(value) {
+  return new Date(`${value}T12:00:00Z`).toLocaleDateString(language === "ru" ? "ru-RU" : "en-GB", { day: "numeric", month: "short" });
 }
 
 export function clock(value) {

@@ -110,9 +110,14 @@ class Uploads:
         try:
             with _disk(self._folder):
                 await asyncio.to_thread(self._prepare)
-                with partial.open("wb") as file:
-                    async for piece in pieces:
+                file = partial.open("wb")
+            with file:
+                async for piece in pieces:  # what this raises is the sender's: a lost connection, too
+                    with _disk(self._folder):
                         await asyncio.to_thread(file.write, piece)
+                with _disk(self._folder):
+                    await asyncio.to_thread(file.flush)
+            with _disk(self._folder):
                 size, digest = await asyncio.to_thread(self._settle, partial, unpacked)
                 known = await asyncio.to_thread(self._known, digest)
                 path = path_of(self._settings, digest)

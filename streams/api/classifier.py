@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from agents.label import Labeler, label_spec, labeler_of
 from agents.taxonomy import load_taxonomy
 from connectors.llm.cache import Shared
 from connectors.llm.client import ChatClient
+from streams.core.calibration import VersionCalibration
 from streams.core.errors import LabelstreamError, OverloadedError, RetryableError, UnavailableError
 from streams.core.messages import Row
 from streams.core.outcomes import Done, Reject
@@ -35,8 +37,14 @@ class _Model:
 class LabelOnDemand:
     """Implements `streams.ports.classifier.Classifier`; one client and one cache for all requests."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        calibration_of: Callable[[str], VersionCalibration | None] = lambda version: None,
+    ) -> None:
+        """``calibration_of``: the newest calibration of a label version, if it is known."""
         self._settings = settings
+        self._calibration_of = calibration_of
         self._model: _Model | None = None
         self._clients: list[ChatClient] = []
         self._making = asyncio.Lock()
@@ -91,7 +99,7 @@ class LabelOnDemand:
                 client = ChatClient.from_settings(settings, "labeler", patience_seconds=_PATIENCE_SECONDS)
                 try:
                     spec = await label_spec(settings, client, taxonomy)
-                    labeler = labeler_of(spec, client, Shared())
+                    labeler = labeler_of(spec, client, Shared(), partial(self._calibration_of, spec.version))
                 except LabelstreamError:
                     await client.close()
                     raise

@@ -21,6 +21,7 @@ from streams.api.overview import OverviewBoard
 from streams.api.page_operations import PageOperations
 from streams.api.quality import QualityBoard
 from streams.core.api_keys import parse_keys
+from streams.core.background import in_background
 from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
 from streams.core.topics import Topics
@@ -32,6 +33,8 @@ from streams.ports.page import PagePorts
 from streams.review.queue import ReviewQueue
 from streams.runtime.local_stack import with_local_stack
 from streams.runtime.result_tables import ResultTables
+from streams.versions.registry import follow_versions
+from streams.versions.topic import KnownVersions
 
 log = structlog.get_logger()
 
@@ -105,7 +108,10 @@ async def services_of(
     tables = ResultTables(settings)
     parts.push_async_callback(tables.close)
 
-    classifier = LabelOnDemand(settings)
+    versions = KnownVersions()
+    following = in_background(follow_versions(lambda: with_local_stack(settings), versions), "versions")
+    parts.callback(following.cancel)
+    classifier = LabelOnDemand(settings, versions.calibration_of)
     parts.push_async_callback(classifier.close)
 
     feed = LabeledFeed(settings)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import Callable
+
 import structlog
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.queries.label_versions import PROMOTED, TRIAL, register_version
 from connectors.kafka.connection import connection
+from connectors.kafka.follow import Follower
 from connectors.kafka.tail import TailReader
+from streams.core.errors import LabelstreamError
 from streams.core.label_version import LabelSpec
 from streams.core.settings import Settings
 from streams.core.topics import Topics
@@ -15,6 +21,8 @@ from streams.quality.gate import has_gold
 from streams.versions.topic import KnownVersions
 
 log = structlog.get_logger()
+
+_AGAIN_SECONDS = 5.0
 
 
 async def read_versions(settings: Settings) -> KnownVersions:
@@ -29,6 +37,18 @@ async def read_versions(settings: Settings) -> KnownVersions:
         for record in records:
             known.learn(record)
     return known
+
+
+async def follow_versions(addresses: Callable[[], Settings], known: KnownVersions) -> None:
+    """Read the versions topic into ``known``, and what is added to it, until cancelled. ``addresses``: the
+    settings with the broker's address, which is asked for again until there is one.
+    """
+    while True:
+        settings = await asyncio.to_thread(addresses)
+        with contextlib.suppress(LabelstreamError):
+            follower = Follower(connection(settings), Topics(settings.topic_prefix).versions, known.learn)
+            await follower.run()
+        await asyncio.sleep(_AGAIN_SECONDS)
 
 
 async def register(client: ClickHouseClient, settings: Settings, spec: LabelSpec, *, live: bool) -> None:

@@ -9,11 +9,14 @@ import pytest
 from connectors.clickhouse.queries.label_versions import register_version
 from connectors.kafka.admin import Admin
 from connectors.kafka.connection import connection
+from streams.core.background import in_background
 from streams.core.errors import RefusedError
 from streams.versions.calibrate import calibrate
-from streams.versions.registry import read_versions
+from streams.versions.registry import follow_versions, read_versions
+from streams.versions.topic import KnownVersions
 from tests.integration.connectors.clickhouse.engine import Database, fresh_database
 from tests.stack import SharedStack, fresh_name
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -73,6 +76,10 @@ async def test_drawn_rows_calibrate_a_version_once(database: Database) -> None:
     scale = known.calibration_of("v1")
     assert scale is not None
     assert scale.apply(0.9, (("b", 0.06),))[0] == pytest.approx(0.6, abs=0.01)
+    followed = KnownVersions()
+    following = in_background(follow_versions(lambda: settings, followed), "versions")
+    await eventually(lambda: followed.calibration_of("v1") == scale, "the calibration")
+    following.cancel()
     again = await calibrate(settings, "v1")
     assert again is not None
     assert (again["generation"], again["published"]) == (1, False)

@@ -8,9 +8,11 @@ import pytest
 
 from streams.api import classifier
 from streams.api.classifier import LabelOnDemand
+from streams.core.calibration import VersionCalibration
 from streams.core.environment import load
 from streams.core.errors import AccessError, ConfigurationError, RetryableError
-from tests.unit.connectors.llm.fakes import chat, serving, status
+from streams.core.settings import Settings
+from tests.unit.connectors.llm.fakes import chat, serving, status, token
 
 CHECKED = '{"label": "delivery"}'
 
@@ -21,9 +23,41 @@ def _short_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("connectors.llm.client._LONGEST_PAUSE", 0.05)
 
 
+def settings_of(url: str) -> Settings:
+    return load({"LLM_LABELER_API_BASE": url, "LLM_LABELER_MODE": "json", "LLM_LABELER_MODEL": "m"}, None)
+
+
 def on_demand(url: str) -> LabelOnDemand:
-    settings = {"LLM_LABELER_API_BASE": url, "LLM_LABELER_MODE": "json", "LLM_LABELER_MODEL": "m"}
-    return LabelOnDemand(load(settings, None))
+    return LabelOnDemand(settings_of(url))
+
+
+async def test_the_newest_calibration_of_the_version_is_applied() -> None:
+    half = VersionCalibration(
+        version="v1",
+        generation=3,
+        method="isotonic",
+        points=((0.0, 0.5), (1.0, 0.5)),
+        rows=1,
+        log_loss=0,
+        log_loss_raw=1,
+    )
+    sure = chat(CHECKED, logprobs={"content": [token('{"label": "'), token("delivery", 0.9), token('"}')]})
+    asked: list[str] = []
+
+    def calibration_of(version: str) -> VersionCalibration:
+        asked.append(version)
+        return half
+
+    async with serving(lambda *_: sure) as there:
+        labels = LabelOnDemand(settings_of(there.url), calibration_of)
+        try:
+            (found,) = await labels.classify(["хороший вопрос"])
+        finally:
+            await labels.close()
+    assert found.labeled is not None
+    assert found.labeled.confidence_raw == pytest.approx(0.9, abs=0.01)
+    assert (found.labeled.confidence, found.labeled.calibration) == (0.5, 3)
+    assert set(asked) == {found.labeled.label_version}
 
 
 def text_of(body: dict[str, Any]) -> str:

@@ -28,8 +28,8 @@ browser: setup  ## Install Chromium for the tests of the page, where apt can (as
 demo: setup  ## Run the whole pipeline on this machine (ARGS="--rows 2000")
 	@$(BIN)/labelstream demo $(ARGS)
 
-unit: setup  ## The tests that start no server, in WORKERS (2) processes; a minute or so
-	@$(BIN)/python -m pytest -q -n $(or $(WORKERS),2) tests/unit
+unit: setup  ## The tests that start no server, in WORKERS (4) processes, because tests wait; a minute and a half
+	@$(BIN)/python -m pytest -q -n $(or $(WORKERS),4) tests/unit
 
 test: lint typecheck  ## Lint, types, then all tests, in WORKERS (4) processes: tests wait
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

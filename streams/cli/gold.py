@@ -32,8 +32,8 @@ def import_(
     by: Annotated[str, typer.Option(help="Who gave the labels.")] = "import",
     as_json: Json = False,
 ) -> None:
-    """Publish a file's labels as labels of a person. What is there already stays as it is, so a file can be
-    taken in again. A text that many rows have is labelled in the first of them."""
+    """Publish a file's labels as labels of a person. Rows that other people judged otherwise are refused. A
+    file can be taken in again. A text that many rows have is labelled in the first of them."""
     from streams.review.gold_import import import_gold
     from streams.runtime.local_stack import with_local_stack
 

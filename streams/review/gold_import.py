@@ -25,6 +25,7 @@ from streams.core.records import Outgoing
 from streams.core.settings import Settings
 from streams.core.topics import Topics, partition_of
 from streams.ports.lookups import Place
+from streams.ports.review import NO_LABEL
 from streams.quality.gold_file import GoldRow, read_gold
 from streams.quality.settled import settled_rows
 from streams.review.leases import JOB
@@ -61,7 +62,8 @@ class GoldImport:
 
 
 async def import_gold(settings: Settings, file: Path, who: str) -> GoldImport:
-    """Publish the labels of ``file`` as labels of ``who``; those that the tables have stay as they are.
+    """Publish the labels of ``file`` as labels of ``who``. Of rows that a person judged otherwise they are
+    refused, but for rows that only ``who`` judged, in a file as well.
 
     A row without a time is the newest of its id. A text without an id is its first row, however many have it.
 
@@ -88,10 +90,12 @@ async def import_gold(settings: Settings, file: Path, who: str) -> GoldImport:
     for place, row in wanted.items():
         if place not in current:
             found.absent.append(_left(row, "no table has the row"))
-        elif row.label in standing.get(place, ()):
+        elif row.label in standing.said.get(place, ()):
             found.unchanged += 1
+        elif (other := standing.fixed.get(place)) is not None:
+            found.refused.append(_left(row, f"a person says {other}"))
         else:
-            messages.append(_message(settings, current[place], row.label, who))
+            messages.append(_message(settings, current[place], row, who))
     producer = LeasedProducer(connection(settings))
     try:
         for start in range(0, len(messages), _AT_ONCE):
@@ -125,21 +129,35 @@ async def _by_place(
     return wanted
 
 
-async def _standing(client: ClickHouseClient, settings: Settings, who: str) -> dict[Place, set[str]]:
-    """The label that counts of each row, and what ``who`` said last of it."""
+class _Standing(NamedTuple):
+    """``said``: of each row the answer that counts, and what one person said of it. ``fixed``: the answers
+    that the file of this person does not change.
+    """
+
+    said: dict[Place, set[str]]
+    fixed: dict[Place, str]
+
+
+async def _standing(client: ClickHouseClient, settings: Settings, who: str) -> _Standing:
     answers = [one async for one in human_answers(client, settings)]
-    found = {one.place: {one.label} for one in settled_rows(answers) if one.label is not None}
+    found = _Standing({}, {})
+    for row in settled_rows(answers):
+        if row.judged:
+            told = row.label or NO_LABEL
+            found.said[row.place] = {told}
+            if row.last.who != who or row.last.drawn_by is not None:
+                found.fixed[row.place] = told
     for one in answers:
         if one.who == who and one.label is not None:
-            found.setdefault(Place(one.created_at, one.row_id), set()).add(one.label)
+            found.said.setdefault(Place(one.created_at, one.row_id), set()).add(one.label)
     return found
 
 
-def _message(settings: Settings, was: Labeled, label: str, who: str) -> Outgoing:
+def _message(settings: Settings, was: Labeled, row: GoldRow, who: str) -> Outgoing:
     message = HumanLabel.model_validate(
         was.__dict__
         | {
-            "label": label,
+            "label": row.label,
             "confidence": None,
             "confidence_raw": None,
             "calibration": None,
@@ -149,6 +167,7 @@ def _message(settings: Settings, was: Labeled, label: str, who: str) -> Outgoing
             # Of several labels the last one counts.
             "labeled_at": max(datetime.now(UTC), was.labeled_at + timedelta(microseconds=1)),
             "cached": False,
+            "draw_probability": row.probability,
         }
     )
     return Outgoing(

@@ -93,8 +93,13 @@ async def with_answers(client: ClickHouseClient, settings: Settings, places: Seq
 
 
 def settled(answers: Sequence[HumanAnswer]) -> HumanAnswer:
-    """Of the answers about one row, the one that counts: the last one, but before all that settles."""
-    return max(answers, key=lambda one: (one.drawn_by == DISAGREEMENTS, one.answered_at))
+    """Of the answers about one row, the one that counts: one that settles, else one about the row as it was
+    drawn at random, which people give blindly, else any; of several of a kind the last one.
+    """
+    return max(
+        answers,
+        key=lambda one: (one.drawn_by == DISAGREEMENTS, one.draw_probability is not None, one.answered_at),
+    )
 
 
 async def gold_labels(client: ClickHouseClient, settings: Settings) -> AsyncIterator[GoldLabel]:

@@ -33,16 +33,21 @@ def answer(
     )
 
 
-def test_the_last_answer_counts_and_a_row_is_drawn_whoever_answered_it() -> None:
-    first, second, third = settled_rows(
+def test_the_last_blind_answer_counts_and_a_row_is_drawn_whoever_answered_it() -> None:
+    first, second, third, fourth = settled_rows(
         [
             answer("1", "a", 1),
             answer("1", "b", 2, None, None),
             answer("2", None, 1),
             answer("3", "a", 1, "unsure", None),
+            answer("4", "a", 1),
+            answer("4", "b", 2),
+            answer("4", "c", 3, "unsure", None),
         ]
     )
-    assert (first.label, first.probability, first.disputed) == ("b", 0.01, True)
+    # A label of a file or of the unsure queue does not replace a blind one.
+    assert (first.label, first.probability) == ("a", 0.01)
+    assert (fourth.label, fourth.disputed) == ("b", True)
     assert (second.judged, second.label, second.probability) == (True, None, 0.01)
     assert (third.label, third.probability) == ("a", None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,9 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[Outgoing]:
         yield answer(PLACES[0], "refund", "anna")
         yield answer(PLACES[1], "refund", "import")
         yield answer(PLACES[1], "payment", "boris")
+        yield answer(PLACES[4], "payment", "import")
+        yield replace(answer(PLACES[5], "payment", "import"), drawn_by="audit", draw_probability=0.01)
+        yield replace(answer(PLACES[7], "", "anna"), answer="no-label", label=None)
 
     for name, stand_in in (
         ("LeasedProducer", Producer),
@@ -117,8 +121,29 @@ async def test_what_is_there_stays_and_the_rest_is_published_once(
     assert told["labeled_at"] > "2100-01-01"
 
 
+async def test_what_other_people_said_is_not_changed(sent: list[Outgoing], tmp_path: Path) -> None:
+    settings, file = gold(
+        tmp_path,
+        "text,label,draw_probability\n"
+        "text 0,delivery,\n"
+        "text 4,delivery,\n"  # this person's own, of a file too
+        "text 5,delivery,\n"  # this person's own, but a blind one
+        "text 6,delivery,0.25\n"
+        "text 7,delivery,\n",
+    )
+    found = await import_gold(settings, file, "import")
+    assert [(one.name, one.why) for one in found.refused] == [
+        ("text 0", "a person says refund"),
+        ("text 5", "a person says payment"),
+        ("text 7", "a person says no-label"),
+    ]
+    told = [orjson.loads(one.value or b"") for one in sent]
+    assert [one["text"] for one in told] == ["text 4", "text 6"]
+    assert [one.get("draw_probability") for one in told] == [None, 0.25]
+
+
 async def test_texts_stand_for_their_first_row(sent: list[Outgoing], tmp_path: Path) -> None:
-    settings, file = gold(tmp_path, "text,label\ntext 5,delivery\nunknown,delivery\n text  5,delivery\n")
+    settings, file = gold(tmp_path, "text,label\ntext 3,delivery\nunknown,delivery\n text  3,delivery\n")
     found = await import_gold(settings, file, "boris")
     assert (found.imported, [one.name for one in found.absent]) == (1, ["unknown"])
     assert [orjson.loads(one.value or b"")["model"] for one in sent] == ["human:boris"]

@@ -111,12 +111,16 @@ class Uploads:
             with _disk(self._folder):
                 await asyncio.to_thread(self._prepare)
                 file = partial.open("wb")
-            with file:
+            try:
                 async for piece in pieces:  # what this raises is the sender's: a lost connection, too
                     with _disk(self._folder):
                         await asyncio.to_thread(file.write, piece)
                 with _disk(self._folder):
-                    await asyncio.to_thread(file.flush)
+                    await asyncio.to_thread(file.close)
+            finally:
+                # In a thread, as it waits for a write that was cancelled. It may fail as that did.
+                with contextlib.suppress(OSError):
+                    await asyncio.to_thread(file.close)
             with _disk(self._folder):
                 size, digest = await asyncio.to_thread(self._settle, partial, unpacked)
                 known = await asyncio.to_thread(self._known, digest)

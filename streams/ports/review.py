@@ -79,7 +79,10 @@ class HumanAnswer:
 
 @dataclass(frozen=True)
 class GoldLabel:
-    """A row and the label that a person gave it last."""
+    """A row and the answer of people that counts. ``label``: `no-label` where no label fits.
+
+    ``draw_probability``: of the row, whoever gave the answer.
+    """
 
     row_id: str
     created_at: datetime
@@ -161,4 +164,4 @@ class ReviewDesk(Protocol):
         """How many rows are labelled and waiting."""
 
     def gold(self) -> AsyncIterator[GoldLabel]:
-        """Every row's last human label, by row time."""
+        """Every row that somebody judged, by row time, with the answer that counts."""

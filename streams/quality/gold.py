@@ -5,54 +5,59 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import AsyncIterator
+from dataclasses import fields
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.queries.gold import human_answers
 from streams.core.settings import Settings
+from streams.ports.review import NO_LABEL, GoldLabel, HumanAnswer
 from streams.quality.settled import SettledRow, settled_rows
 from streams.quality.suspects import suspects
 
-COLUMNS = (
-    "row_id",
-    "created_at",
-    "text",
-    "label",
-    "labeled_by",
-    "labeled_at",
-    "drawn_by",
-    "draw_probability",
-)
+COLUMNS = tuple(field.name for field in fields(GoldLabel))
 
 
-async def gold_rows(settings: Settings) -> list[SettledRow]:
-    """Every row with a right label, by row time.
+async def gold_labels(client: ClickHouseClient, settings: Settings) -> AsyncIterator[GoldLabel]:
+    """Every row that somebody judged, by row time, with the answer that counts.
 
     Raises:
         UnavailableError, ConfigurationError: as the client.
     """
-    async with ClickHouseClient.from_settings(settings) as client:
-        answers = [one async for one in human_answers(client, settings)]
-    return [one for one in settled_rows(answers) if one.label is not None]
+    some: list[HumanAnswer] = []
+    async for answer in human_answers(client, settings):
+        if some and (some[0].created_at, some[0].row_id) != (answer.created_at, answer.row_id):
+            for row in settled_rows(some):
+                if row.judged:
+                    yield _gold(row)
+            some = []
+        some.append(answer)
+    for row in settled_rows(some):
+        if row.judged:
+            yield _gold(row)
+
+
+def _gold(row: SettledRow) -> GoldLabel:
+    return GoldLabel(
+        row.place.row_id,
+        row.place.created_at,
+        row.text,
+        row.label or NO_LABEL,
+        row.last.who,
+        row.last.answered_at,
+        row.last.drawn_by,
+        row.probability,
+    )
 
 
 async def gold_lines(settings: Settings) -> AsyncIterator[str]:
-    """The gold set as lines of CSV, its header first. Raises as `gold_rows`."""
-    rows = await gold_rows(settings)
+    """The gold set as lines of CSV, its header first. Raises as `gold_labels`."""
+    async with ClickHouseClient.from_settings(settings) as client:
+        rows = [one async for one in gold_labels(client, settings)]
     yield _line(COLUMNS)
-    for row in rows:
-        yield _line(
-            (
-                row.place.row_id,
-                row.place.created_at.isoformat(),
-                row.text,
-                row.label,
-                row.last.who,
-                row.last.answered_at.isoformat(),
-                row.last.drawn_by,
-                row.probability,
-            )
-        )
+    for one in rows:
+        times = {name: getattr(one, name).isoformat() for name in ("created_at", "labeled_at")}
+        yield _line(tuple(times.get(name) or getattr(one, name) for name in COLUMNS))
 
 
 async def gold_suspects(settings: Settings, most: int) -> dict[str, Any]:
@@ -62,18 +67,19 @@ async def gold_suspects(settings: Settings, most: int) -> dict[str, Any]:
         RefusedError: too few rows to learn from.
         UnavailableError, ConfigurationError: as the client.
     """
-    rows = await gold_rows(settings)
-    found = suspects([one.text for one in rows], [one.label or "" for one in rows])
+    async with ClickHouseClient.from_settings(settings) as client:
+        rows = [one async for one in gold_labels(client, settings) if one.label != NO_LABEL]
+    found = suspects([one.text for one in rows], [one.label for one in rows])
     return {
         "gold": len(rows),
         "suspects": len(found),
         "rows": [
             {
-                "row_id": rows[one.at].place.row_id,
-                "created_at": rows[one.at].place.created_at.isoformat(),
+                "row_id": rows[one.at].row_id,
+                "created_at": rows[one.at].created_at.isoformat(),
                 "text": rows[one.at].text,
                 "label": rows[one.at].label,
-                "labeled_by": rows[one.at].last.who,
+                "labeled_by": rows[one.at].labeled_by,
                 "likelier": one.likelier,
                 "likelier_probability": one.likelier_probability,
                 "probability": one.given_probability,

@@ -17,6 +17,7 @@ from streams.core.errors import ConfigurationError, RefusedError
 from streams.core.settings import Settings
 from streams.core.text import clean
 from streams.ports.files import text_in
+from streams.ports.review import NO_LABEL
 
 _COLUMNS = {
     "label": ("label", "метка"),
@@ -31,14 +32,15 @@ _FORM = ("encoding", "delimiter", "header", "sheet")
 
 @dataclass(frozen=True)
 class GoldRow:
-    """A row and its right label. ``created_at``: None if the file does not have it; then the id alone
-    identifies the row. ``text``: cleaned, if the file has no ids; then it identifies the row.
-    ``probability``: with which the row was drawn, 0 to 1; None where the file does not say. ``number``: the
-    row's in the file, from 1.
+    """A row and its right label, None where no label fits.
+
+    ``created_at``: None if the file does not have it; then the id alone identifies the row. ``text``:
+    cleaned, if the file has no ids; then it identifies the row. ``probability``: with which the row was
+    drawn, 0 to 1; None where the file does not say. ``number``: the row's in the file, from 1.
     """
 
     row_id: str
-    label: str
+    label: str | None
     created_at: datetime | None
     text: str | None = None
     probability: float | None = None
@@ -57,7 +59,8 @@ def read_gold(path: Path, settings: Settings | None = None) -> GoldSet:
     somebody saved them in a spreadsheet.
 
     The columns `row_id` and `label` are required; `created_at` distinguishes rows with one id. Without
-    `row_id`, the column `text` identifies the rows. `draw_probability` tells how the rows were drawn.
+    `row_id`, the column `text` identifies the rows. `draw_probability` tells how the rows were drawn. The
+    label `no-label` says that no label fits.
 
     Raises:
         ConfigurationError: no such file, missing columns, or an invalid row, by its number.
@@ -122,13 +125,14 @@ class _Columns(NamedTuple):
         )
         if not label:
             return None
+        right = None if label == NO_LABEL else label
         if self.row_id is None:
             if not text:
                 raise ValueError("the row has a label and no text")
-            return GoldRow("", label, None, clean(text), _probability(chance), number)
+            return GoldRow("", right, None, clean(text), _probability(chance), number)
         if not row_id:
             raise ValueError("the row has a label and no row_id")
-        return GoldRow(row_id, label, _moment(at) if at else None, None, _probability(chance), number)
+        return GoldRow(row_id, right, _moment(at) if at else None, None, _probability(chance), number)
 
 
 def _moment(text: str) -> datetime:

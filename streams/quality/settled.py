@@ -8,7 +8,7 @@ from itertools import groupby
 
 from connectors.clickhouse.queries.gold import settled
 from streams.ports.lookups import Place
-from streams.ports.review import DISAGREEMENTS, NOT_SURE, HumanAnswer
+from streams.ports.review import AUDIT, DISAGREEMENTS, NOT_SURE, HumanAnswer
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,7 @@ class SettledRow:
     """``judged``: whether anybody was sure; then ``label`` is right, or None where no label fits.
 
     ``probability``: with which the row was drawn, whoever answered and by which queue; None if it was not
-    drawn at random. ``disputed``: people answered differently, and nobody has settled it: the last answer
-    counts. ``last``: the answer that counts.
+    drawn at random. ``disputed``: as `differ`. ``last``: the answer that counts.
     """
 
     place: Place
@@ -35,6 +34,13 @@ def settled_rows(answers: Iterable[HumanAnswer]) -> list[SettledRow]:
     return [_settled(list(some)) for _, some in groupby(answers, key=_place)]
 
 
+def differ(answers: Iterable[HumanAnswer]) -> bool:
+    """Whether two people judged a row of the audit differently, and nobody who is sure has settled it."""
+    sure = [one for one in answers if one.answer != NOT_SURE]
+    judged = {one.label for one in sure if one.drawn_by == AUDIT}
+    return len(judged) > 1 and all(one.drawn_by != DISAGREEMENTS for one in sure)
+
+
 def _place(one: HumanAnswer) -> Place:
     return Place(one.created_at, one.row_id)
 
@@ -49,6 +55,6 @@ def _settled(answers: list[HumanAnswer]) -> SettledRow:
         bool(sure),
         last.label,
         max((one.draw_probability for one in answers if one.draw_probability), default=None),
-        last.drawn_by != DISAGREEMENTS and len({one.label for one in sure}) > 1,
+        differ(answers),
         last,
     )

@@ -11,7 +11,9 @@ from streams.ports.review import Queue, ReviewAnswer
 _MICROSECOND = timedelta(microseconds=1)
 
 
-def label_of(was: Labeled, person: str, label: str, queue: Queue, probability: float | None) -> HumanLabel:
+def label_of(
+    was: Labeled, person: str, label: str, queue: Queue | None, probability: float | None
+) -> HumanLabel:
     """A person's label of the row whose label ``was`` another. ``probability``: with which it was drawn."""
     return _message(was, f"{HUMAN}:{person}", label, queue, probability, after=was.labeled_at)
 
@@ -29,7 +31,7 @@ def taken_back(was: Labeled, said: HumanLabel, person: str, queue: Queue, other:
 
 
 def answer_of(
-    was: Labeled, person: str, answer: str, queue: Queue, probability: float | None, *, after: datetime
+    was: Labeled, person: str, answer: str, queue: Queue | None, probability: float | None, *, after: datetime
 ) -> ReviewAnswer:
     """A person's answer without a label, later than ``after``."""
     return ReviewAnswer(
@@ -46,7 +48,7 @@ def answer_of(
 
 
 def _message(
-    was: Labeled, model: str, label: str, queue: Queue, probability: float | None, *, after: datetime
+    was: Labeled, model: str, label: str, queue: Queue | None, probability: float | None, *, after: datetime
 ) -> HumanLabel:
     return HumanLabel.model_validate(
         was.__dict__

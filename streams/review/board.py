@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -20,9 +20,10 @@ from streams.core.api_keys import parse_keys
 from streams.core.errors import LabelstreamError
 from streams.core.settings import Settings
 from streams.ports.lookups import Place
-from streams.ports.review import AUDIT, DISAGREEMENTS, NOT_SURE, HumanAnswer
+from streams.ports.review import AUDIT, DISAGREEMENTS, NOT_SURE, HumanAnswer, Queue
 from streams.quality.agreement import answered_twice, kappa
 from streams.quality.audit import Draw, DrawnRow, asks_second, draw_rows
+from streams.quality.settled import differ
 from streams.runtime.result_tables import ResultTables
 
 log = structlog.get_logger()
@@ -45,13 +46,6 @@ def people_asked(given: Given, second: bool) -> int:
     return 2 if second or list(given.values()) == [NOT_SURE] else 1
 
 
-def differ(answers: Iterable[HumanAnswer]) -> bool:
-    """Whether two people judged a row of the audit differently, and nobody has settled it."""
-    some = list(answers)
-    judged = [one.label or one.answer for one in some if one.drawn_by == AUDIT and one.answer != NOT_SURE]
-    return len(set(judged)) > 1 and not any(one.drawn_by == DISAGREEMENTS for one in some)
-
-
 @dataclass
 class _State:
     """``answers``: of each row all that stand. ``disputed``: rows of which they differ."""
@@ -69,10 +63,10 @@ class _State:
         pairs = answered_twice(one for some in self.answers.values() for one in some)
         self.kappa, self.doubled = kappa(pairs), len(pairs)
 
-    def given(self, place: Place) -> dict[str, str]:
-        """The answers of the audit about a row, by person."""
+    def given(self, place: Place, queue: Queue = AUDIT) -> dict[str, str]:
+        """The answers of a queue about a row, by person."""
         return {
-            one.who: one.label or one.answer for one in self.answers.get(place, ()) if one.drawn_by == AUDIT
+            one.who: one.label or one.answer for one in self.answers.get(place, ()) if one.drawn_by == queue
         }
 
 
@@ -137,10 +131,19 @@ class AuditBoard:
                 found.append((place, asked))
         return found
 
-    async def disputed(self, person: str) -> list[Place]:
-        """The rows that ``person`` may settle: a third person, if there are three."""
+    async def disputed(self, person: str, topic: Callable[[Place], Given]) -> list[tuple[Place, int]]:
+        """The rows that ``person`` may settle, and how many people are asked about each: a third person, if
+        there are three, and one more for each who was not sure. ``topic``: as for `audited`.
+        """
         state = await self.state()
-        return [place for place in state.disputed if self._few or person not in state.given(place)]
+        found: list[tuple[Place, int]] = []
+        for place in state.disputed:
+            given = {**state.given(place, DISAGREEMENTS), **topic(place)}
+            asked = 1 + list(given.values()).count(NOT_SURE)
+            may = self._few or person not in state.given(place)
+            if may and person not in given and len(given) < asked:
+                found.append((place, asked))
+        return found
 
     async def probability(self, place: Place) -> float | None:
         """With which a row was drawn; None if it was not."""

@@ -5,29 +5,28 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from agents.taxonomy import load_taxonomy
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.queries.given_labels import first_of_texts
-from connectors.clickhouse.queries.gold import human_answers
+from connectors.clickhouse.queries.gold import human_answers, write_answers
 from connectors.clickhouse.queries.places import times_of
 from connectors.clickhouse.queries.review import current_of
 from connectors.kafka.connection import connection
 from connectors.kafka.producer import LeasedProducer
 from streams.core.codec import REPLAY_JOB, encode, headers_of
 from streams.core.errors import ConfigurationError
-from streams.core.label_version import HUMAN
-from streams.core.messages import HumanLabel, Labeled
+from streams.core.messages import HumanLabel
 from streams.core.records import Outgoing
 from streams.core.settings import Settings
 from streams.core.topics import Topics, partition_of
 from streams.ports.lookups import Place
-from streams.ports.review import NO_LABEL
+from streams.ports.review import NO_LABEL, NOT_SURE
 from streams.quality.gold_file import GoldRow, read_gold
 from streams.quality.settled import settled_rows
+from streams.review.answers import answer_of, label_of
 from streams.review.leases import JOB
 
 _NAME = re.compile(r"[\w.@-]{1,64}")
@@ -78,7 +77,7 @@ async def import_gold(settings: Settings, file: Path, who: str) -> GoldImport:
     found = GoldImport(unlabeled=rows.unlabeled, warnings=rows.warnings)
     known = []
     for row in rows:
-        if row.label in names:
+        if row.label is None or row.label in names:
             known.append(row)
         else:
             found.refused.append(_left(row, f"{row.label} is no label of the taxonomy"))
@@ -86,16 +85,24 @@ async def import_gold(settings: Settings, file: Path, who: str) -> GoldImport:
         wanted = await _by_place(client, settings, known, found)
         current = await current_of(client, settings, list(wanted))
         standing = await _standing(client, settings, who)
-    messages = []
-    for place, row in wanted.items():
-        if place not in current:
-            found.absent.append(_left(row, "no table has the row"))
-        elif row.label in standing.said.get(place, ()):
-            found.unchanged += 1
-        elif (other := standing.fixed.get(place)) is not None:
-            found.refused.append(_left(row, f"a person says {other}"))
-        else:
-            messages.append(_message(settings, current[place], row, who))
+        messages, answers = [], []
+        for place, row in wanted.items():
+            was = current.get(place)
+            if was is None:
+                found.absent.append(_left(row, "no table has the row"))
+            elif (row.label or NO_LABEL) in standing.said.get(place, ()):
+                found.unchanged += 1
+            elif (other := standing.fixed.get(place)) is not None:
+                found.refused.append(_left(row, f"a person says {other}"))
+            elif row.label is None:
+                chance = row.probability
+                answers.append(answer_of(was, who, NO_LABEL, None, chance, after=was.labeled_at))
+            else:
+                message = label_of(was, who, row.label, None, row.probability)
+                messages.append(_outgoing(settings, message))
+        if answers:
+            await write_answers(client, settings, answers)
+            found.imported += len(answers)
     producer = LeasedProducer(connection(settings))
     try:
         for start in range(0, len(messages), _AT_ONCE):
@@ -125,7 +132,7 @@ async def _by_place(
         if place is None:
             found.absent.append(_left(row, "no table has the row"))
         elif (other := wanted.setdefault(place, row)).label != row.label:
-            found.refused.append(_left(row, f"row {other.number} of the file says {other.label}"))
+            found.refused.append(_left(row, f"row {other.number} of the file says {other.label or NO_LABEL}"))
     return wanted
 
 
@@ -148,28 +155,12 @@ async def _standing(client: ClickHouseClient, settings: Settings, who: str) -> _
             if row.last.who != who or row.last.drawn_by is not None:
                 found.fixed[row.place] = told
     for one in answers:
-        if one.who == who and one.label is not None:
-            found.said.setdefault(Place(one.created_at, one.row_id), set()).add(one.label)
+        if one.who == who and one.answer != NOT_SURE:
+            found.said.setdefault(Place(one.created_at, one.row_id), set()).add(one.label or NO_LABEL)
     return found
 
 
-def _message(settings: Settings, was: Labeled, row: GoldRow, who: str) -> Outgoing:
-    message = HumanLabel.model_validate(
-        was.__dict__
-        | {
-            "label": row.label,
-            "confidence": None,
-            "confidence_raw": None,
-            "calibration": None,
-            "alternatives": [],
-            "label_version": HUMAN,
-            "model": f"{HUMAN}:{who}",
-            # Of several labels the last one counts.
-            "labeled_at": max(datetime.now(UTC), was.labeled_at + timedelta(microseconds=1)),
-            "cached": False,
-            "draw_probability": row.probability,
-        }
-    )
+def _outgoing(settings: Settings, message: HumanLabel) -> Outgoing:
     return Outgoing(
         Topics(settings.topic_prefix).labeled,
         partition_of(message.text, settings.topic_partitions),

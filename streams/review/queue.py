@@ -17,7 +17,7 @@ from typing import NamedTuple
 import structlog
 
 from agents.taxonomy import Taxonomy, load_taxonomy
-from connectors.clickhouse.queries.gold import gold_labels, write_answers
+from connectors.clickhouse.queries.gold import write_answers
 from connectors.clickhouse.queries.review import (
     current_of,
     frequent_labels,
@@ -40,8 +40,9 @@ from streams.ports.review import (
     ReviewCounts,
     ReviewRow,
 )
+from streams.quality.gold import gold_labels
 from streams.review.answers import answer_of, label_of, taken_back
-from streams.review.board import AuditBoard
+from streams.review.board import AuditBoard, Given
 from streams.review.leases import decision_message, item_key, lease_message, person_of
 from streams.review.topic import _Wire
 from streams.review.unsure import UnsureRows
@@ -255,14 +256,14 @@ class ReviewQueue:
             return list(islice(found, want))
 
         person = person_of(owner)
+
+        def topic(place: Place) -> Given:
+            return wire.reviews.settled.get(item_key(place, queue), {})
+
         if queue == AUDIT:
-            return free(
-                await self._board.audited(
-                    person, lambda place: wire.reviews.settled.get(item_key(place, AUDIT), {})
-                )
-            )
+            return free(await self._board.audited(person, topic))
         if queue == DISAGREEMENTS:
-            return free((place, 1) for place in await self._board.disputed(person))
+            return free(await self._board.disputed(person, topic))
         busy = len(wire.reviews.leases) + len(wire.reviews.settled)
         places = await self._unsure.choose(
             want, busy, lambda places: [place for place, _ in free((place, 1) for place in places)]

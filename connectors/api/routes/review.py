@@ -124,7 +124,9 @@ async def gold(
     page: Page,
     format_: Annotated[Literal["csv", "jsonl"], Query(alias="format", description="Of the file.")] = "csv",
 ) -> StreamingResponse:
-    """Each row once, with the last label that a person gave it; labels that were taken back are omitted."""
+    """Each row that somebody judged once, with the answer that counts: the one that settled a disagreement,
+    else the last one of the audit, else the last one. `no-label`: no label fits.
+    """
     media = "text/csv; charset=utf-8" if format_ == "csv" else "application/x-ndjson"
     return await streamed(_file(page.review.gold(), format_), media, name=f"gold.{format_}")
 

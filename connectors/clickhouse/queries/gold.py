@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from streams.core.label_version import HUMAN, UNDONE
 from streams.core.settings import Settings
 from streams.core.times import micros_of, moment
 from streams.ports.lookups import Place
-from streams.ports.review import DISAGREEMENTS, LABEL, GoldLabel, HumanAnswer, ReviewAnswer
+from streams.ports.review import DISAGREEMENTS, LABEL, HumanAnswer, ReviewAnswer
 from streams.ports.review import TAKEN_BACK as NO_ANSWER
 
 _ANSWER_COLUMNS = tuple(column.name for column in columns_of(ReviewAnswer))
@@ -100,33 +100,6 @@ def settled(answers: Sequence[HumanAnswer]) -> HumanAnswer:
         answers,
         key=lambda one: (one.drawn_by == DISAGREEMENTS, one.draw_probability is not None, one.answered_at),
     )
-
-
-async def gold_labels(client: ClickHouseClient, settings: Settings) -> AsyncIterator[GoldLabel]:
-    """Each row's label that counts by `settled`, by row time. Raises as `human_answers`."""
-    row: list[HumanAnswer] = []
-    async for answer in human_answers(client, settings):
-        if row and (row[0].created_at, row[0].row_id) != (answer.created_at, answer.row_id):
-            for gold in _gold(row):
-                yield gold
-            row = []
-        row.append(answer)
-    for gold in _gold(row):
-        yield gold
-
-
-def _gold(row: Sequence[HumanAnswer]) -> Iterator[GoldLabel]:
-    if row and (one := settled(row)).label is not None:
-        yield GoldLabel(
-            one.row_id,
-            one.created_at,
-            one.text,
-            one.label,
-            one.who,
-            one.answered_at,
-            one.drawn_by,
-            one.draw_probability,
-        )
 
 
 async def write_answers(

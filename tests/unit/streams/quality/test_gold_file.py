@@ -81,3 +81,8 @@ def test_without_ids_texts_identify_the_rows(tmp_path: Path) -> None:
 def test_the_file_may_say_how_its_rows_were_drawn(tmp_path: Path) -> None:
     found = gold_of(tmp_path, "row_id;label;draw_probability\n1;a;0,02\n2;b;\n3;c;1\n")
     assert [(one.probability, one.number) for one in found] == [(0.02, 1), (None, 2), (1.0, 3)]
+
+
+def test_a_row_that_no_label_fits_is_one_with_a_label(tmp_path: Path) -> None:
+    found = gold_of(tmp_path, "row_id,label\n1,no-label\n2,\n")
+    assert (found, found.unlabeled) == ([GoldRow("1", None, None)], 1)

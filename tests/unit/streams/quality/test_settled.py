@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from streams.ports.review import HumanAnswer
-from streams.quality.settled import settled_rows
+from streams.quality.settled import differ, settled_rows
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -63,3 +63,26 @@ def test_not_sure_is_no_judgement() -> None:
     )
     assert (sure.judged, sure.label, sure.disputed) == (True, "a", False)
     assert not unsure.judged
+
+
+def answers(*told: tuple[str, str | None]) -> list[HumanAnswer]:
+    """Answers of (queue, label); without a label: no label fits. `?`: not sure."""
+    return [
+        answer("1", None, n, by, kind="not-sure") if label == "?" else answer("1", label, n, by)
+        for n, (by, label) in enumerate(told)
+    ]
+
+
+def test_rows_differ_until_somebody_who_is_sure_has_settled_them() -> None:
+    assert differ(answers(("audit", "x"), ("audit", "y")))
+    assert differ(answers(("audit", "x"), ("audit", None)))
+    assert not differ(answers(("audit", "x"), ("audit", "x")))
+    assert not differ(answers(("audit", "x"), ("audit", "?")))
+    assert not differ(answers(("audit", "x"), ("unsure", "y")))
+    assert not differ(answers(("audit", "x"), ("audit", "y"), ("disagreements", "x")))
+    assert not differ(answers(("audit", "x"), ("audit", "y"), ("disagreements", None)))
+    disputed = answers(("audit", "x"), ("audit", "y"), ("disagreements", "?"))
+    assert differ(disputed)
+    # The figures say the same of it as the queue.
+    (row,) = settled_rows(disputed)
+    assert (row.label, row.disputed) == ("y", True)

@@ -17,7 +17,7 @@ from streams.core.records import Outgoing
 from streams.core.settings import Settings
 from streams.core.topics import partition_of
 from streams.ports.lookups import Place
-from streams.ports.review import HumanAnswer
+from streams.ports.review import HumanAnswer, ReviewAnswer
 from streams.review import gold_import
 from streams.review.gold_import import import_gold
 
@@ -121,7 +121,9 @@ async def test_what_is_there_stays_and_the_rest_is_published_once(
     assert told["labeled_at"] > "2100-01-01"
 
 
-async def test_what_other_people_said_is_not_changed(sent: list[Outgoing], tmp_path: Path) -> None:
+async def test_what_other_people_said_is_not_changed(
+    sent: list[Outgoing], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings, file = gold(
         tmp_path,
         "text,label,draw_probability\n"
@@ -129,9 +131,20 @@ async def test_what_other_people_said_is_not_changed(sent: list[Outgoing], tmp_p
         "text 4,delivery,\n"  # this person's own, of a file too
         "text 5,delivery,\n"  # this person's own, but a blind one
         "text 6,delivery,0.25\n"
-        "text 7,delivery,\n",
+        "text 7,delivery,\n"
+        "text 2,no-label,0.5\n",
     )
+    stored: list[ReviewAnswer] = []
+
+    async def write_answers(_: Any, __: Any, answers: Sequence[ReviewAnswer]) -> None:
+        stored.extend(answers)
+
+    monkeypatch.setattr(gold_import, "write_answers", write_answers)
     found = await import_gold(settings, file, "import")
+    assert [(one.text, one.answer, one.who, one.draw_probability) for one in stored] == [
+        ("text 2", "no-label", "import", 0.5)
+    ]
+    assert found.imported == 3
     assert [(one.name, one.why) for one in found.refused] == [
         ("text 0", "a person says refund"),
         ("text 5", "a person says payment"),

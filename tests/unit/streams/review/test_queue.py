@@ -184,6 +184,22 @@ async def test_what_two_people_answered_differently_is_settled_by_a_third(world:
     assert await desk.ids("vera/1", "disagreements") == ["0"]
 
 
+async def test_who_cannot_settle_a_row_leaves_it_to_the_next(world: World) -> None:
+    keys = ",".join(f"{name}:write:key-of-{name}" for name in ("anna", "boris", "vera", "gleb"))
+    desk = Asked(world, review_overlap=1.0, api_keys=keys)
+    for person, label in (("anna/1", "payment"), ("boris/1", "refund")):
+        await desk.ids(person, "audit", 1)
+        await desk.queue.label(person, PLACES[0], label, "audit")
+    assert await desk.ids("vera/1", "disagreements") == ["0"]
+    await desk.queue.answer("vera/1", PLACES[0], "not-sure", "disagreements")
+    assert await desk.ids("vera/2", "disagreements") == []
+    assert (await desk.queue._board.waiting())[1] == 1
+    assert await desk.ids("gleb/1", "disagreements") == ["0"]
+    await desk.queue.label("gleb/1", PLACES[0], "refund", "disagreements")
+    await desk.queue._board._look()
+    assert (await desk.queue._board.waiting())[1] == 0
+
+
 async def test_an_undo_takes_back_one_s_own_answer_only(world: World) -> None:
     # With two people, one of them settles.
     desk = Asked(world, review_overlap=1.0)

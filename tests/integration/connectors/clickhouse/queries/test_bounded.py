@@ -8,13 +8,13 @@ import pytest
 
 from connectors.clickhouse.queries import given_labels, lookups, overview, review, version_diff
 from connectors.clickhouse.queries.given_labels import labels_of_texts
-from connectors.clickhouse.queries.gold import gold_labels
 from connectors.clickhouse.queries.label_versions import register_version
 from connectors.clickhouse.queries.lookups import search_labels
 from connectors.clickhouse.queries.overview import label_picture
 from connectors.clickhouse.queries.review import least_sure, review_counts
 from connectors.clickhouse.queries.version_diff import diff_versions
 from streams.ports.lookups import LabelQuery, Place
+from streams.quality.gold import gold_labels
 from tests.integration.connectors.clickhouse.engine import Database
 
 ROWS = 400

@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from connectors.clickhouse.queries.given_labels import labels_at, labels_of_texts
-from connectors.clickhouse.queries.gold import gold_labels
 from connectors.clickhouse.queries.label_versions import register_version
 from connectors.clickhouse.queries.lookups import row_history, search_labels
 from connectors.clickhouse.queries.upload_rows import labels_of, ranks_of, variants_of
@@ -23,6 +22,7 @@ from streams.core.messages import Augmented, Labeled
 from streams.core.records import Record
 from streams.core.times import micros_of
 from streams.ports.lookups import LabelQuery, Place
+from streams.quality.gold import gold_labels
 from tests.integration.connectors.clickhouse.engine import Database, fresh_database
 from tests.unit.connectors.clickhouse.sink.fakes import START, augmented, labeled
 

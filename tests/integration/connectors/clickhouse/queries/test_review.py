@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from connectors.clickhouse.queries.audit_log import read_audit, write_audit
-from connectors.clickhouse.queries.gold import gold_labels, human_answers, write_answers
+from connectors.clickhouse.queries.gold import human_answers, write_answers
 from connectors.clickhouse.queries.label_versions import promote_version, register_version
 from connectors.clickhouse.queries.overview import label_picture, letter_reasons, table_sizes
 from connectors.clickhouse.queries.review import (
@@ -17,6 +17,7 @@ from connectors.clickhouse.queries.review import (
 from streams.ports.audit import AuditEntry
 from streams.ports.lookups import Place
 from streams.ports.review import ReviewAnswer
+from streams.quality.gold import gold_labels
 from tests.integration.connectors.clickhouse.engine import Database
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
@@ -200,7 +201,7 @@ async def test_each_person_s_last_answer_stands_beside_the_others(database: Data
     assert (first.text, first.created_at, first.source_domain) == ("text of 1", AT, None)
     assert (first.drawn_by, first.draw_probability) == ("audit", 0.25)
     gold = [(one.row_id, one.label, one.labeled_by) async for one in gold_labels(client, settings)]
-    assert gold == [("1", "b", "anna"), ("5", "c", "anna")]
+    assert gold == [("1", "b", "anna"), ("2", "no-label", "anna"), ("5", "c", "anna")]
     # A row about which any answer stands is asked about no more.
     waiting = await least_sure(client, settings, 10)
     assert sorted(one.row_id for one in waiting) == ["4", "6"]

@@ -10,11 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.queries.gold import gold_labels, human_answers
+from connectors.clickhouse.queries.gold import human_answers
 from streams.core.label_version import HUMAN, UNDONE
 from streams.core.messages import HumanLabel, Labeled
 from streams.core.records import Commit, Partition
 from streams.core.settings import Settings
+from streams.quality.gold import gold_labels
 from tests.integration.connectors.clickhouse.engine import (
     BadLine,
     Database,

@@ -6,20 +6,25 @@ A new client for each question costs two connections, and with TLS and a login t
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
 
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import (
     GroupCoordinatorNotAvailableError,
     GroupLoadInProgressError,
     NotCoordinatorForGroupError,
+    for_code,
 )
+from aiokafka.protocol.commit import OffsetFetchRequest
+from aiokafka.structs import OffsetAndMetadata
 
 from connectors.kafka.errors import translate
+from connectors.kafka.protocol.describe_group import DescribeGroup
 
 # A request that is not answered for so long ends its connection, and the next one gets another.
 _REQUEST_SECONDS = 10.0
@@ -43,9 +48,53 @@ async def from_coordinator(admin: Any, group: str, ask: Callable[[int], Awaitabl
     return await ask(await admin.find_coordinator(group))
 
 
-async def committed_offsets(admin: Any, group: str) -> Any:
-    """All offsets and metadata that ``group`` has committed, by aiokafka's TopicPartition."""
-    return await from_coordinator(admin, group, partial(admin.list_consumer_group_offsets, group))
+async def committed_offsets(admin: Any, group: str) -> dict[TopicPartition, OffsetAndMetadata]:
+    """All offsets and metadata that ``group`` has committed. Raises as `from_coordinator`."""
+    return await from_coordinator(admin, group, partial(read_committed, admin, group))
+
+
+async def read_committed(
+    admin: Any, group: str, node: int, places: Sequence[TopicPartition] | None = None
+) -> dict[TopicPartition, OffsetAndMetadata]:
+    """What ``group`` has committed, as the broker ``node`` knows it: of ``places``, or everything.
+
+    aiokafka's own method ignores the answer's error. A coordinator that is loading the group sends nothing
+    else, which would look like a group without commits.
+
+    Raises:
+        BrokerResponseError: the answer's error.
+    """
+    asked: dict[str, list[int]] | None = None
+    if places is not None:
+        asked = defaultdict(list)
+        for topic, number in places:
+            asked[topic].append(number)
+    request = OffsetFetchRequest(group, None if asked is None else list(asked.items()))
+    answer = await admin._send_request(request, node)
+    _raise_refusal(answer.error_code, group)
+    found = {}
+    for topic, partitions in answer.topics:
+        for number, offset, metadata, code in partitions:
+            _raise_refusal(code, f"{group}: {topic} {number}")
+            found[TopicPartition(topic, number)] = OffsetAndMetadata(offset, metadata)
+    return found
+
+
+async def read_group(admin: Any, group: str, node: int) -> Any:
+    """``group`` as the broker ``node`` describes it: see `DescribeGroup`.
+
+    Raises:
+        BrokerResponseError: the answer's error.
+    """
+    answer = await admin._send_request(DescribeGroup(group), node)
+    _raise_refusal(answer.groups[0][0], group)
+    return answer.groups[0]
+
+
+def _raise_refusal(code: int, about: str) -> None:
+    """Raise aiokafka's error for Kafka's error ``code``, unless that is 0."""
+    if code:
+        raise for_code(code)(about)
 
 
 class AdminClient:

@@ -10,10 +10,8 @@ from typing import Any
 
 from aiokafka import TopicPartition
 from aiokafka.coordinator.protocol import ConsumerProtocol
-from aiokafka.errors import NoError, for_code
 
-from connectors.kafka.admin_client import AdminClient
-from connectors.kafka.protocol.describe_group import DescribeGroup
+from connectors.kafka.admin_client import AdminClient, read_committed, read_group
 from connectors.kafka.tail import TailReader
 from streams.core.records import Partition
 
@@ -52,10 +50,7 @@ class GroupView:
         """The committed offset of each partition of ``member``; -1 for none."""
         async with self._client.use() as admin:
             node = await admin.find_coordinator(self._group)
-            answer = await admin._send_request(DescribeGroup(self._group), node)
-            code, *_, members = answer.groups[0]
-            if (error := for_code(code)) is not NoError:
-                raise error(self._group)
+            *_, members = await read_group(admin, self._group, node)
             places = [
                 TopicPartition(topic, number)
                 for found in members
@@ -65,5 +60,5 @@ class GroupView:
             ]
             if not places:
                 return {}
-            offsets = await admin.list_consumer_group_offsets(self._group, node, places)
+            offsets = await read_committed(admin, self._group, node, places)
         return {Partition(*place): at.offset if (at := offsets.get(place)) else -1 for place in places}

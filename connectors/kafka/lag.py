@@ -10,11 +10,10 @@ from typing import Any
 
 from aiokafka import TopicPartition
 
-from connectors.kafka.admin_client import AdminClient, committed_offsets, from_coordinator
+from connectors.kafka.admin_client import AdminClient, committed_offsets, from_coordinator, read_group
 from connectors.kafka.backlog import Backlog, BacklogReader
 from connectors.kafka.connection import from_any_broker, ungrouped_consumer
 from connectors.kafka.errors import translate
-from connectors.kafka.protocol.describe_group import DescribeGroup
 from streams.core.records import Commit, Partition
 from streams.core.topics import ConsumerGroup
 
@@ -138,11 +137,8 @@ class LagReader:
         found = dict.fromkeys(groups, 0)
         async with self._client.use() as admin:
             for group in groups:
-                answer = await from_coordinator(admin, group, partial(self._described, admin, group))
-                for _, name, state, _, _, members in answer.groups:
-                    found[name] = len(members) if state == "Stable" else 0
+                _, _, state, _, _, members = await from_coordinator(
+                    admin, group, partial(read_group, admin, group)
+                )
+                found[group] = len(members) if state == "Stable" else 0
         return found
-
-    @staticmethod
-    async def _described(admin: Any, group: str, node: int) -> Any:
-        return await admin._send_request(DescribeGroup(group), node)

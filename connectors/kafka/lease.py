@@ -27,7 +27,7 @@ from typing import Any
 import structlog
 
 from connectors.kafka.connection import SESSION_SECONDS
-from connectors.kafka.membership import ignore_stale_answers
+from connectors.kafka.membership import ignore_stale_answers, raise_refused_positions
 from connectors.kafka.protocol.describe_group import DescribeGroup
 from streams.core.errors import LeaseLostError
 
@@ -75,6 +75,7 @@ class GroupLease:
         """Observe the heartbeats of ``consumer`` (a started AIOKafkaConsumer)."""
         coordinator = consumer._coordinator
         ignore_stale_answers(coordinator)
+        raise_refused_positions(coordinator)
         heartbeat = coordinator._do_heartbeat
 
         async def heard() -> bool:

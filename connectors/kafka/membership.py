@@ -1,4 +1,5 @@
-"""Corrects aiokafka's group membership: stale refusals, and positions requested one by one.
+"""Corrects aiokafka's group membership: stale refusals, and positions that are refused or requested one by
+one.
 
 Heartbeats and commits name the membership under which they are sent. aiokafka applies a refusal to the
 present membership: it forgets generation and member id, and joins again. A commit may wait at the broker
@@ -16,6 +17,8 @@ from contextvars import ContextVar
 from typing import Any
 
 from aiokafka.consumer.fetcher import OffsetResetStrategy
+from aiokafka.errors import GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError, for_code
+from aiokafka.protocol.commit import OffsetFetchRequest
 
 _Membership = tuple[int, str]
 _ASKED_AS: ContextVar[_Membership | None] = ContextVar("ASKED_AS", default=None)
@@ -54,6 +57,26 @@ def ignore_stale_answers(coordinator: Any) -> None:
     coordinator.request_rejoin = heeded(rejoin)
     coordinator._do_heartbeat = named(coordinator._do_heartbeat)
     coordinator._do_commit_offsets = named(coordinator._do_commit_offsets)
+
+
+def raise_refused_positions(coordinator: Any) -> None:
+    """Make ``coordinator`` (aiokafka's, of a group) raise the error of an answer about commits.
+
+    aiokafka looks only at the errors of single partitions. A broker that is loading the group, or no longer
+    coordinates it, names no partition: the member would take its partitions for new and read all again.
+    """
+    send = coordinator._send_req
+
+    async def sent(request: Any) -> Any:
+        answer = await send(request)
+        if isinstance(request, OffsetFetchRequest) and answer.error_code:
+            error = for_code(answer.error_code)
+            if error in (GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError):
+                coordinator.coordinator_dead()  # look for the present one
+            raise error(coordinator.group_id)
+        return answer
+
+    coordinator._send_req = sent
 
 
 def request_positions_at_once(consumer: Any) -> None:

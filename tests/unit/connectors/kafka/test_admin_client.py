@@ -5,11 +5,25 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaConnectionError, RequestTimedOutError
+from aiokafka import TopicPartition
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    KafkaConnectionError,
+    NotCoordinatorForGroupError,
+    RequestTimedOutError,
+)
+from aiokafka.protocol.admin import DescribeGroupsResponse_v1
+from aiokafka.protocol.commit import OffsetFetchRequest, OffsetFetchResponse_v3
+from aiokafka.structs import OffsetAndMetadata
 
 from connectors.kafka import admin_client
-from connectors.kafka.admin_client import AdminClient, from_coordinator
-from streams.core.errors import UnavailableError
+from connectors.kafka.admin_client import AdminClient, committed_offsets, from_coordinator, read_committed
+from connectors.kafka.group_view import GroupView
+from connectors.kafka.lag import LagReader
+from connectors.kafka.protocol.describe_group import DescribeGroup
+from streams.core.errors import AccessError, UnavailableError
 
 
 class FakeAdmin:
@@ -149,3 +163,82 @@ async def test_a_coordinator_that_does_not_come_is_told(monkeypatch: pytest.Monk
 
     with pytest.raises(GroupCoordinatorNotAvailableError):
         await from_coordinator(Coordinators(1000), "group", ask)
+
+
+PLACE = TopicPartition("rows", 0)
+CANNOT_TELL = [GroupLoadInProgressError, NotCoordinatorForGroupError, GroupCoordinatorNotAvailableError]
+
+
+class Loading(FakeAdmin):
+    """Of aiokafka's client: a coordinator that refuses the first ``refusals`` requests about a group, and
+    ``partition``: the error of the partition in its answers.
+    """
+
+    refusals: list[int]
+    partition = 0
+
+    async def find_coordinator(self, group: str) -> int:
+        return 7
+
+    async def _send_request(self, request: object, node: int) -> object:
+        code = self.refusals.pop(0) if self.refusals else 0
+        if isinstance(request, DescribeGroup):
+            members = [] if code else [("me", "client", "host", b"", b"")]
+            return DescribeGroupsResponse_v1(0, [(code, "group", "" if code else "Stable", "", "", members)])
+        assert isinstance(request, OffsetFetchRequest)
+        return OffsetFetchResponse_v3(0, [] if code else [("rows", [(0, 7, "at", self.partition)])], code)
+
+
+@pytest.fixture
+def loading(monkeypatch: pytest.MonkeyPatch) -> type[Loading]:
+    monkeypatch.setattr(admin_client, "_PAUSE", 0.0)
+    monkeypatch.setattr(admin_client, "AIOKafkaAdminClient", Loading)
+    monkeypatch.setattr(Loading, "refusals", [], raising=False)
+    return Loading
+
+
+@pytest.mark.parametrize("refusal", CANNOT_TELL)
+async def test_a_group_that_is_being_loaded_is_not_one_without_commits(
+    refusal: type[GroupLoadInProgressError], loading: type[Loading]
+) -> None:
+    loading.refusals = [refusal.errno] * 2
+    assert await committed_offsets(Loading(), "group") == {PLACE: OffsetAndMetadata(7, "at")}
+    loading.refusals = [refusal.errno] * 1000
+    with pytest.raises(refusal):
+        await committed_offsets(Loading(), "group")
+    with pytest.raises(refusal):
+        await read_committed(Loading(), "group", 7, [PLACE])
+
+
+async def test_a_partition_whose_offset_is_refused_is_an_error(
+    loading: type[Loading], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "partition", GroupAuthorizationFailedError.errno)
+    with pytest.raises(GroupAuthorizationFailedError):
+        await read_committed(Loading(), "group", 7, [PLACE])
+
+
+@pytest.mark.parametrize("refusal", CANNOT_TELL)
+async def test_a_group_that_is_being_loaded_is_not_one_without_members(
+    refusal: type[GroupLoadInProgressError], loading: type[Loading]
+) -> None:
+    lags = LagReader({"bootstrap_servers": "127.0.0.1:1"}, AdminClient({}))
+    try:
+        loading.refusals = [refusal.errno] * 2
+        assert await lags.members(["group"]) == {"group": 1}
+        loading.refusals = [refusal.errno] * 1000
+        with pytest.raises(UnavailableError):
+            await lags.members(["group"])
+    finally:
+        await lags.__aexit__()
+
+
+async def test_the_watchdog_is_told_of_a_group_that_cannot_be_read(loading: type[Loading]) -> None:
+    view = GroupView({}, "group", AdminClient({}))
+    for refusal, error in (
+        (GroupLoadInProgressError, UnavailableError),
+        (GroupAuthorizationFailedError, AccessError),
+    ):
+        loading.refusals = [refusal.errno]
+        with pytest.raises(error):
+            await view.assigned("me")

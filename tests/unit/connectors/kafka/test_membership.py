@@ -12,10 +12,23 @@ import pytest
 from aiokafka.consumer.fetcher import Fetcher, OffsetResetStrategy
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import Assignment
-from aiokafka.errors import IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    IllegalGenerationError,
+    NotCoordinatorForGroupError,
+    RebalanceInProgressError,
+    UnknownMemberIdError,
+)
+from aiokafka.protocol.commit import OffsetFetchResponse_v3
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
-from connectors.kafka.membership import ignore_stale_answers, request_positions_at_once
+from connectors.kafka.membership import (
+    ignore_stale_answers,
+    raise_refused_positions,
+    request_positions_at_once,
+)
 
 PLACE = TopicPartition("rows", 0)
 REFUSALS = [IllegalGenerationError, UnknownMemberIdError, RebalanceInProgressError]
@@ -85,6 +98,50 @@ async def test_who_asks_for_no_membership_is_heeded() -> None:
     coordinator.reset_generation()
     assert coordinator.generation == -1
     assert coordinator._rejoin_needed_fut.done()
+
+
+def asking(*codes: int) -> Any:
+    """A coordinator whose brokers refuse the first requests for offsets with ``codes``."""
+    coordinator: Any = GroupCoordinator.__new__(GroupCoordinator)
+    coordinator.group_id, coordinator.coordinator_id = "group", 0
+    coordinator._retry_backoff_ms = 0
+    coordinator._coordinator_dead_fut = asyncio.get_running_loop().create_future()
+    left = list(codes)
+
+    async def answer(request: Any) -> Any:
+        if left:
+            return OffsetFetchResponse_v3(0, [], left.pop(0))
+        return OffsetFetchResponse_v3(0, [("rows", [(0, 7, "", 0)])], 0)
+
+    async def look() -> None:
+        coordinator.coordinator_id = 1
+
+    coordinator._send_req, coordinator.ensure_coordinator_known = answer, look
+    return coordinator
+
+
+@pytest.mark.parametrize(
+    "refusal", [GroupLoadInProgressError, NotCoordinatorForGroupError, GroupCoordinatorNotAvailableError]
+)
+async def test_offsets_are_asked_for_again_when_the_coordinator_cannot_tell_them(refusal: Any) -> None:
+    coordinator = asking(refusal.errno)
+    raise_refused_positions(coordinator)
+    found = await coordinator.fetch_committed_offsets([PLACE])
+    assert found == {PLACE: OffsetAndMetadata(7, "")}
+    assert coordinator._coordinator_dead_fut.done() == (refusal is not GroupLoadInProgressError)
+
+
+async def test_offsets_that_may_not_be_read_are_an_error() -> None:
+    coordinator = asking(GroupAuthorizationFailedError.errno)
+    raise_refused_positions(coordinator)
+    with pytest.raises(GroupAuthorizationFailedError):
+        await coordinator.fetch_committed_offsets([PLACE])
+
+
+async def test_aiokafka_alone_takes_a_refusal_for_a_group_without_commits() -> None:
+    """If this fails, the correction is needed no more."""
+    coordinator = asking(GroupLoadInProgressError.errno)
+    assert await coordinator.fetch_committed_offsets([PLACE]) == {}
 
 
 EVERY = [TopicPartition(topic, number) for topic in ("a", "b", "c", "d") for number in range(1024)]

@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.client.errors import SETTING
 from connectors.clickhouse.client.sql import result_table
 from connectors.clickhouse.schema.projections import DISTINCT_ROWS
 from connectors.clickhouse.schema.tables import LABELED, VERSIONS
-from streams.core.errors import RefusedError
+from streams.core.errors import RefusedError, UnavailableError
 from streams.core.settings import Settings
 
 PROMOTED, TRIAL, RETIRED = "promoted", "trial", "retired"
@@ -121,6 +122,11 @@ async def register_version(
     A known version keeps its status: a worker that starts again undoes no promotion. Only a trial that is
     registered as promoted becomes so. ``live``, with a trial: live rows are labelled under it.
     ``prompt`` and ``taxonomy`` are digests; ``mode`` is that of the settings if not given.
+
+    Raises:
+        UnavailableError: also when another replica answered, which has not received the version yet. Then
+            this can be repeated.
+        ConfigurationError: as `list_versions`.
     """
     table = _table(settings)
     await client.command(
@@ -139,13 +145,18 @@ async def register_version(
             "live": live,
         },
     )
-    known = (await version_history(client, settings, version))[-1]
-    if known.status != TRIAL:
-        return
-    if status == PROMOTED:
-        await promote_version(client, settings, version)
-    elif live and not known.live:
-        await _change(client, settings, version, TRIAL, live=True)
+    try:
+        known = (await version_history(client, settings, version))[-1]
+        if known.status != TRIAL:
+            return
+        if status == PROMOTED:
+            await promote_version(client, settings, version)
+        elif live and not known.live:
+            await _change(client, settings, version, TRIAL, live=True)
+    except RefusedError as unseen:
+        raise UnavailableError(
+            f"ClickHouse does not show the new label version {version} yet", setting=SETTING
+        ) from unseen
 
 
 async def promote_version(client: ClickHouseClient, settings: Settings, version: str) -> None:

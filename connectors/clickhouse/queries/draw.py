@@ -127,13 +127,16 @@ async def lowest_draws_by_label(
     }
     if not bounds:
         return {}
-    below = "transform(toString(label), {labels:Array(String)}, {bounds:Array(Float64)}, toFloat64(0))"
+    below = "transform({}, {{labels:Array(String)}}, {{bounds:Array(Float64)}}, toFloat64(0))"
+    newest = f"argMax(toString(label), {newness('labeled_at')})"
+    # The rows with a label below its bound are few. One that was labelled again has several labels, and only
+    # the newest counts.
     rows = await client.rows(
-        "SELECT toUnixTimestamp64Micro(created_at), row_id, any(draw), "
-        "argMax(toString(label), newness) FROM (\n"
-        f"    SELECT created_at, row_id, label, {_DRAW} AS draw, {newness('labeled_at')} AS newness\n"
-        f"    {week} AND draw < {below}\n"
-        ") GROUP BY created_at, row_id ORDER BY any(draw), created_at, row_id",
+        f"SELECT toUnixTimestamp64Micro(created_at), row_id, {_DRAW}, {newest}\n"
+        f"{week} AND (created_at, row_id) IN (\n"
+        f"    SELECT created_at, row_id {week} AND {_DRAW} < {below.format('toString(label)')}\n"
+        f") GROUP BY created_at, row_id HAVING {_DRAW} < {below.format(newest)}\n"
+        f"ORDER BY {_DRAW}, created_at, row_id",
         {**given, "salt": salt, "labels": list(bounds), "bounds": list(bounds.values())},
     )
     found: dict[str, list[Candidate]] = {}

@@ -113,3 +113,23 @@ async def test_labels_with_fewer_rows_are_drawn_whole(database: Database) -> Non
     common, above = found["common"]
     assert len(common) == 5
     assert all(one.draw < above for one in common)
+
+
+async def test_a_row_that_was_labelled_again_has_its_newest_label(database: Database) -> None:
+    client, settings = database
+    await fill(database, rows=300, at=BEFORE)
+    await client.command(
+        f"INSERT INTO {settings.result_database}.logs_labeled\n"
+        "SELECT * REPLACE ('rare' AS label, labeled_at - toIntervalDay(1) AS labeled_at)\n"
+        f"FROM {settings.result_database}.logs_labeled WHERE _offset < 60"
+    )
+    found = await lowest_draws_by_label(
+        client, settings, salt="s", count=5, since=BEFORE, until=MONDAY, version="v1"
+    )
+    rare, above = found["rare"]
+    assert ({one.place.row_id for one in rare}, above) == ({"0", "100", "200"}, 1.0)
+    common = sorted(
+        draw_number("s", Place(BEFORE + timedelta(microseconds=n), str(n))) for n in range(300) if n % 100
+    )
+    assert [one.draw for one in found["common"][0]] == common[:5]
+    assert found["common"][1] == common[5]

@@ -17,7 +17,7 @@
     └── ConfigurationError        nobody's message is at fault: a person must change a setting
         └── AccessError           wrong password, key, certificate or missing right
 
-Foreign exceptions (aiokafka, clickhouse-connect, httpx) are mapped to these at the connector
+Foreign exceptions (aiokafka, clickhouse-connect, aiohttp, httpx) are mapped to these at the connector
 that meets them and never travel further.
 """
 

@@ -40,8 +40,8 @@ def _body(database: str) -> str:
     aggregation, on old servers too. One argMax for each column, so that only the selected columns are read,
     and the rank is a plain number, for which argMax is fast. argMax skips nulls unless they are wrapped. A
     version that is not registered has rank 0, and so has a trial that labels live rows: a row is shown with
-    it if there is no better one. Ranks instead of
-    times: versions promoted in the same microsecond must not be mixed in one row.
+    it if there is no better one. Ranks instead of times: versions promoted in the same microsecond must not
+    be mixed in one row.
 
     A view, by measurement (`bench/current_view.py`, 10,000,000 rows and a tenth in a second version): a day's
     rows in 0.07 s, one row 0.05, labels of a month 0.38, count() of all 1.1. A materialised table answers in

@@ -153,7 +153,7 @@ def _encodable(found: Any, text: str) -> Any:
 
 
 def _mended(line: str, error: Exception) -> Any:
-    text = line.strip().rstrip(",; ")
+    text = line.strip().rstrip(",;] ")  # the array may end behind its last object
     if not text.startswith("{"):
         raise ValueError(str(error))
     text = _SLIP.sub(_without_slip, text)

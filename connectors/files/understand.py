@@ -29,6 +29,8 @@ _SAMPLE = 200
 _KEYS_FROM = 1_000
 _MOST_COLUMNS = 1_000
 _JSON = re.compile(r"""\s*(?:\{\s*(?:["'}]|[\w$]+\s*:|$)|\[\s*(?:[\[{\]"]|$))""")
+# The beginning of an array with an object in the same line.
+_LISTED = re.compile(r"\s*\[\s*\{")
 _FLOAT_ID = re.compile(r"\d[.,]?\d*[eE]\+?\d+")
 # UTF-8 that was read in Windows-1251 or Windows-1252 and written again.
 _MOJIBAKE = re.compile(
@@ -156,7 +158,8 @@ def _json(path: Path, encoding: Encoding, names: Collection[str], findings: Find
     objects = [found for text in first if (found := _object(text))]
     place = None
     alone = objects[0] if len(first) == len(objects) == 1 else {}
-    if len(objects) * 2 < len(first) or any(isinstance(value, dict | list) for value in alone.values()):
+    few = len(objects) * 2 < len(first) or any(map(_LISTED.match, first[:1]))
+    if few or any(isinstance(value, dict | list) for value in alone.values()):
         with opened(path, encoding) as file:
             if not _JSON.match(file.read(1000).lstrip("\ufeff")):
                 return None

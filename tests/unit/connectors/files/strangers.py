@@ -262,6 +262,15 @@ STRANGERS: dict[str, Stranger] = {
     "an array a line each": _jsonl(
         "[", '{"text":"где мой"},', '{"text":"да да"}', "]", texts=["где мой", "да да"]
     ),
+    "an array from its first line to its last": _jsonl(
+        '[{"text":"где мой"},',
+        *[' {"text":"да да"},'] * 3,
+        ' {"text":"нет нет"}]',
+        texts=["где мой", *["да да"] * 3, "нет нет"],
+    ),
+    "an array that ends in its last line": _jsonl(
+        "[", *['{"text":"да да"},'] * 60, '{"text":"нет нет"}]', texts=[*["да да"] * 60, "нет нет"]
+    ),
     "single quotes": _jsonl("{'text': 'где мой', 'user_id': None}", texts=["где мой"], users=[None]),
     "long numbers": _jsonl(
         '{"text":"где мой","user_id":123456789012345678901234567890}',

@@ -30,6 +30,10 @@ _SLIP = re.compile(rf"{_STRING}|'(?:[^'\\]|\\.)*+'|,(?=\s*[}}\]])|([A-Za-z_$][\w
 _TOKEN = re.compile(rf"{_STRING}|'(?:[^'\\\n]|\\.)*+'|[][{{}}\"]", re.S)
 # Lines of an array with one object a line.
 BRACKETS = ("[", "]", "],", "];")
+# More than what separates objects; and what is given instead of it.
+_STRAY = re.compile(r"[^\s,;\ufeff]")
+_OTHER = "..."
+_DECODER = json.JSONDecoder()
 
 
 def read(path: Path, reading: Reading) -> Iterator[FileRecord | Broken]:
@@ -40,6 +44,8 @@ def read(path: Path, reading: Reading) -> Iterator[FileRecord | Broken]:
             detail = "the line is longer than a million characters"
         elif (at := undecoded(line.text)) is not None:
             column, reason, detail = at + 1, "encoding", f"bytes that are no {reading.encoding} text"
+        elif reading.sheet and line.text == _OTHER:
+            detail = "not an object, but something between or after the objects"
         else:
             try:
                 found = loads(line.text)
@@ -78,7 +84,8 @@ def places_in(path: Path, encoding: str) -> list[str]:
 
 
 def _objects(path: Path, encoding: str, wanted: str | None) -> Iterator[tuple[str, Line]]:
-    """The objects at the place ``wanted``; or the places of all objects, without a text.
+    """The objects at the place ``wanted``, and ``_OTHER`` for what else is between them or outside of all
+    brackets; or the places of all objects, without a text.
 
     Raises:
         RefusedError: one is longer than a million characters, as after a quote that is never closed.
@@ -87,10 +94,17 @@ def _objects(path: Path, encoding: str, wanted: str | None) -> Iterator[tuple[st
     held, at, key = "", 0, ""
     number, counted = 1, 0
     start: int | None = None
+    stray = 0  # its line
     depth = 0
     with opened(path, encoding) as file:
         while True:
             token = _TOKEN.search(held, at)
+            # Nothing but objects is expected here.
+            among = wanted is not None and start is None and (not inside or inside[-1] == (wanted, True))
+            if among and not stray:
+                end = len(held) if token is None else token.start() if len(token[0]) == 1 else token.end()
+                if other := _STRAY.search(held, at, end):
+                    stray = number + held.count("\n", counted, other.start())
             if token is None or token[0] == '"':
                 at = token.start() if token is not None else len(held)
                 begin = at if start is None else start
@@ -110,21 +124,43 @@ def _objects(path: Path, encoding: str, wanted: str | None) -> Iterator[tuple[st
                 if mark == "{" and wanted is None:
                     yield place, Line(0, "")
                 elif mark == "{" and start is None and place == wanted:
-                    start, depth = token.start(), len(inside)
+                    if stray:
+                        yield wanted, Line(stray, _OTHER)
+                    stray, start, depth = 0, token.start(), len(inside)
+                elif among and str(wanted).startswith(f"{place}[") != (mark == "["):  # does not lead there
+                    stray = stray or number + held.count("\n", counted, at)
                 if len(inside) == _DEEPEST:
                     raise RefusedError("the JSON is nested too deeply", reason=NO_FILE_OF_ROWS)
                 inside.append((f"{place}[]", True) if mark == "[" else (place, False))
             elif mark in "}]":
                 if inside:
-                    inside.pop()
+                    _, in_list = inside.pop()
+                    if start is None and in_list != (mark == "]"):
+                        stray = stray or number + held.count("\n", counted, at)
                 if start is not None and len(inside) == depth:
                     number, counted = number + held.count("\n", counted, start), start
                     yield str(wanted), Line(number, held[start:at])
                     start = None
             else:
                 key = mark[1:-1]
+    if wanted is not None and start is None and not inside and at < len(held):  # a quote that is not closed
+        stray = stray or number
+    if wanted is not None and stray:
+        yield wanted, Line(stray, _OTHER)
     if wanted is not None and (inside or start is not None):
         yield wanted, Line(number, held[start:] if start is not None else "")
+
+
+def has_more(line: str) -> bool:
+    """Whether other text follows JSON in it, as in a table whose first column is JSON."""
+    found, other = False, _STRAY.search(line)
+    while other and other[0] in "{[":
+        try:
+            _, end = _DECODER.raw_decode(line, other.start())
+        except (ValueError, RecursionError):
+            return False
+        found, other = True, _STRAY.search(line, end)
+    return found and other is not None and other[0] not in "]}"
 
 
 def loads(line: str) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 from connectors.files import archives, parquet_records, sheets
 from connectors.files.dialect import dialect_of, table_in
 from connectors.files.encoding import encoding_of, wide_of
-from connectors.files.json_records import loads, places_in, texts
+from connectors.files.json_records import has_more, loads, places_in, texts
 from connectors.files.lines import LONGEST, opened, undecoded
 from connectors.files.mapping import is_null, known_names, plain, suggested
 from connectors.files.questions import Findings, Question
@@ -159,6 +159,8 @@ def _json(path: Path, encoding: Encoding, names: Collection[str], findings: Find
     place = None
     alone = objects[0] if len(first) == len(objects) == 1 else {}
     few = len(objects) * 2 < len(first) or any(map(_LISTED.match, first[:1]))
+    if few and any(map(has_more, first[:1])) and sum(map(has_more, first)) * 4 >= len(first):
+        return None  # a table or texts with JSON in them
     if few or any(isinstance(value, dict | list) for value in alone.values()):
         with opened(path, encoding) as file:
             if not _JSON.match(file.read(1000).lstrip("\ufeff")):

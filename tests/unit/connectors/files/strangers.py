@@ -317,6 +317,44 @@ STRANGERS: dict[str, Stranger] = {
         texts=["a bc", "e fg"],
         broken=1,
     ),
+    "text after objects": Stranger(
+        b'{"text":\n"a bc"} and more\n"of it"\n{"text":\n"c de"}\n[1,2]\n{"text":\n"e fg"}\nit is 5" long\n',
+        "cannot be read",
+        texts=["a bc", "c de", "e fg"],
+        broken=3,
+    ),
+    "what is no object in an array": Stranger(
+        b'{"n":1,"data":[{"text":"a bc"},"d ef",null,{"text":"c de"},["g hi"]],"more":["x"]}',
+        "cannot be read",
+        texts=["a bc", "c de"],
+        broken=2,
+    ),
+    "text after an array": Stranger(
+        b'[{"text":"a bc"},\n{"text":"c de"}]\nand more\n{"text":"e fg"}\n',
+        "cannot be read",
+        texts=["a bc", "c de"],
+        broken=1,
+    ),
+    "a bracket too many": Stranger(
+        b'{"data":[\n{"text":"a bc"}},\n{"text":\n"c de"}]}', "cannot be read", texts=["a bc"], broken=1
+    ),
+    "arrays one after the other": Stranger(
+        b'\xef\xbb\xbf[{"text":"a bc"}];\n\x1e[{"text":"c de"}, {"text":"e fg"}]\n',
+        texts=["a bc", "c de", "e fg"],
+    ),
+    "a short list in an object": Stranger(
+        b'{"data":[{"text":"a bc"},\n{"text":"c de"}],"total":2}', texts=["a bc", "c de"]
+    ),
+    "a list in the second line": Stranger(b'{"data":\n[{"text":"a bc"}],"total":2}', texts=["a bc"]),
+    "a table with JSON": Stranger(
+        b'{"a":1}\tgive it back\n{"a":2}\twhere is it\n', "No names", texts=["give it back", "where is it"]
+    ),
+    "a table with lists": Stranger(
+        b'["a"]\tgive it back\n["b","c"]\twhere is it\n', "No names", texts=["give it back", "where is it"]
+    ),
+    "texts with JSON": Stranger(
+        b'{"a":1} is no answer\nwhere is it\n', texts=['{"a":1} is no answer', "where is it"], told="No names"
+    ),
     "a quote that is never closed": Stranger(
         b'[{"text":"a bc},\n' + b'{"text":c},' * 200_000, refused="line 1"
     ),

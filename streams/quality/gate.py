@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
@@ -21,6 +21,9 @@ from streams.quality.settled import settled_rows
 
 # With fewer drawn rows, those that were not drawn are compared too.
 _ENOUGH_DRAWN = 100
+# A candidate that labelled chosen rows alone may look better on them than it is. Some rows are lacking all
+# the same: no usable answer, or a label that is still in flight.
+_LACKING_MOST = 0.1
 _ABSENT_SHOWN = 3
 
 
@@ -122,23 +125,31 @@ Labels = Mapping[Place, GivenLabel]
 def decide(
     version: str, current: str, gold: Sequence[JudgedRow], now: Labels, then: Labels, margin: float
 ) -> Passage:
-    """The gate's decision. ``now``, ``then``: labels of the current version and of the candidate, by row."""
-    found = [
-        (one, now[one.place].label, then[one.place].label)
-        for one in gold
-        if one.place in now and one.place in then
-    ]
-    missing = len(gold) - len(found)
-    drawn = [one for one in found if one[0].probability]
-    alone = len(drawn) >= _ENOUGH_DRAWN or len(drawn) == len(found) > 0
+    """The gate's decision. ``now``, ``then``: labels of the current version and of the candidate, by row.
+
+    Undecided if the candidate has not labelled more than a tenth of the rows that are to be compared.
+    """
+    seen = [one for one in gold if one.place in now]
+    drawn = [one for one in seen if one.probability]
+    alone = len(drawn) >= _ENOUGH_DRAWN or len(drawn) == len(seen) > 0
+    wanted = drawn if alone else seen
     # Rows of unlike origin have no common weights.
-    pairs = (
-        [Pair(one.label, before, after, 1 / (one.probability or 1)) for one, before, after in drawn]
-        if alone
-        else [Pair(one.label, before, after) for one, before, after in found]
-    )
+    weights = {one.place: 1 / (one.probability or 1) if alone else 1.0 for one in wanted}
+    lacks = [one for one in wanted if one.place not in then]
+    pairs = [
+        Pair(one.label, now[one.place].label, then[one.place].label, weights[one.place])
+        for one in wanted
+        if one.place in then
+    ]
+    missing = sum(1 for one in gold if one.place not in now or one.place not in then)
     verdict = compare(pairs, margin)
-    text = _told(version, current, verdict, missing)
+    partly = pairs and (
+        len(lacks) > _LACKING_MOST * len(wanted)
+        or sum(weights[one.place] for one in lacks) > _LACKING_MOST * sum(weights.values())
+    )
+    if partly:
+        verdict = replace(verdict, answer="undecided", labels=(), more=0)
+    text = _told(version, current, verdict, missing, len(lacks) if partly else 0)
     if pairs and not alone:
         text += (
             ". These rows were not drawn at random: if they were reviewed because the current version was "
@@ -148,7 +159,7 @@ def decide(
     return Passage(version, current, passes, text, verdict, alone, missing)
 
 
-def _told(version: str, current: str, found: Verdict, missing: int) -> str:
+def _told(version: str, current: str, found: Verdict, missing: int, lacks: int) -> str:
     if not found.rows:
         return (
             f"undecided: none of {missing} gold rows has a label of both {current} and {version}: label them "
@@ -159,6 +170,12 @@ def _told(version: str, current: str, found: Verdict, missing: int) -> str:
         f"{found.accuracy_current:.3f}; the difference is {found.difference:+.3f} "
         f"({found.low:+.3f} to {found.high:+.3f})"
     )
+    if lacks:
+        return (
+            f"undecided: {version} has no label of {lacks} of {found.rows + lacks} gold rows, so the others "
+            f"may be chosen ones: label the {lacks} first, with `labelstream replay --from-table --version "
+            f"{version}`. So far, {seen}"
+        )
     if found.answer == "better":
         return f"better: {seen}"
     if found.answer == "not worse":

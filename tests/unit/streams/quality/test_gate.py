@@ -58,10 +58,33 @@ def test_a_drawn_row_counts_by_its_probability() -> None:
 def test_a_row_counts_only_with_both_labels_of_its_own_time() -> None:
     gold = rows(300)
     gold = [*gold, JudgedRow(Place(AT + timedelta(days=1), gold[0].place.row_id), "a")]
-    now, then = (["a"] * 301, ["a"] * 250 + [None] * 51)
+    now, then = (["a"] * 301, ["a"] * 280 + [None] * 21)
     found = passage(gold, now, then)
     assert found.verdict is not None
-    assert (found.verdict.rows, found.missing, found.passes) == (250, 51, True)
+    assert (found.verdict.rows, found.missing, found.passes) == (280, 21, True)
+
+
+def test_a_candidate_that_labelled_chosen_rows_alone_is_undecided() -> None:
+    # It has labels of those rows only that the current version has wrong.
+    drawn = rows(1000, 0.01)
+    now: list[str | None] = ["b"] * 100 + ["a"] * 900
+    found = passage(drawn, now, ["a"] * 100 + [None] * 900)
+    assert found.verdict is not None
+    assert (found.verdict.answer, found.verdict.rows, found.passes) == ("undecided", 100, False)
+    assert "no label of 900 of 1000 gold rows" in found.text
+    assert "labelstream replay --from-table --version v2" in found.text
+    assert passage(drawn, now, ["a"] * 900 + [None] * 100).passes
+    # A few rows that stand for many are many.
+    uneven = rows(300, 0.5) + rows(20, 0.01)
+    assert not passage(uneven, ["b"] * 320, ["a"] * 300 + [None] * 20).passes
+
+
+def test_it_is_undecided_on_lacking_drawn_rows_however_many_others_it_has() -> None:
+    gold = rows(120, 0.01) + rows(5000)
+    found = passage(gold, ["b"] * 5120, [None] * 120 + ["a"] * 5000)
+    assert (found.passes, found.drawn) == (False, True)
+    # Gold rows that the current version never labelled do not count.
+    assert passage(rows(1000), ["b"] * 300 + [None] * 700, ["a"] * 300 + [None] * 700).passes
 
 
 def test_gold_rows_that_the_candidate_never_saw_are_no_reason_to_pass() -> None:

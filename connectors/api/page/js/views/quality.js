@@ -123,7 +123,7 @@ function versions(found) {
   const verdict = (one) => {
     if (!one.verdict?.answer) return el("span", { class: "muted" }, one.current ? t("is_current") : one.verdict ? t("not_compared") : "–");
     const words = t("difference", { difference: signed(one.verdict.difference), low: signed(one.verdict.low), high: signed(one.verdict.high) });
-    const more = one.verdict.answer === "undecided" ? `; ${t("label_more", { n: whole(one.verdict.more) })}` : "";
+    const more = one.verdict.answer === "undecided" && one.verdict.more ? `; ${t("label_more", { n: whole(one.verdict.more) })}` : "";
     return [el("span", { class: `chip ${KIND[one.verdict.answer]}` }, t(`verdict_${one.verdict.answer.replace(" ", "_")}`)), ` ${words}${more}`];
   };
   return card(t("side_by_side"), el("p", { class: "muted" }, t("side_about")),

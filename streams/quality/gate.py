@@ -13,6 +13,7 @@ from connectors.clickhouse.queries.label_versions import (
     PROMOTED,
     list_versions,
     version_history,
+    version_to_beat,
 )
 from streams.core.settings import Settings
 from streams.ports.lookups import Place
@@ -70,7 +71,7 @@ class Passage:
 
 
 async def examine(client: ClickHouseClient, settings: Settings, version: str) -> Passage:
-    """Compare ``version`` with the current one on the gold rows.
+    """Compare ``version`` with the current one on the gold rows; as `version_to_beat`.
 
     A version that was current before passes: to go back needs no proof.
 
@@ -79,10 +80,10 @@ async def examine(client: ClickHouseClient, settings: Settings, version: str) ->
         UnavailableError, ConfigurationError: as the client.
     """
     history = await version_history(client, settings, version)
-    known = await list_versions(client, settings)
-    current = next((one.version for one in known if one.current), None)
-    if current is None or any(one.status == PROMOTED for one in history):
-        return Passage(version, current, True, "")
+    found = version_to_beat(await list_versions(client, settings))
+    if found is None or any(one.status == PROMOTED for one in history):
+        return Passage(version, found.version if found is not None else None, True, "")
+    current = found.version
     gold = await judged_rows(client, settings)
     if not gold:
         return Passage(
@@ -95,18 +96,18 @@ async def examine(client: ClickHouseClient, settings: Settings, version: str) ->
 
 
 async def has_gold(client: ClickHouseClient, settings: Settings, version: str) -> bool:
-    """Whether ``version`` has to be compared: people labelled rows that another version, the current one, has
-    labelled too, and it was not current itself before.
+    """Whether ``version`` has to be compared: people labelled rows that `version_to_beat` has labelled too,
+    and it was not current itself before.
 
     Raises:
         UnavailableError, ConfigurationError: as the client.
     """
-    known = {one.version: one for one in await list_versions(client, settings)}
-    current = next((one.version for one in known.values() if one.current), None)
-    if current is None or (version in known and known[version].promoted_at is not None):
+    known = await list_versions(client, settings)
+    found = version_to_beat(known)
+    if found is None or any(one.version == version and one.promoted_at is not None for one in known):
         return False
     places = [one.place for one in await judged_rows(client, settings)]
-    return bool(await labels_at(client, settings, current, places))
+    return bool(await labels_at(client, settings, found.version, places))
 
 
 async def judged_rows(client: ClickHouseClient, settings: Settings) -> list[JudgedRow]:

@@ -6,6 +6,7 @@ a promotion is one atomic statement, can be undone by another, and stays on reco
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -86,6 +87,17 @@ async def list_versions(
         )
         for one in (*promoted, *others)
     ]
+
+
+def version_to_beat(known: Sequence[LabelVersion]) -> LabelVersion | None:
+    """The version with which a new one is compared: the current one. Where all were retired, the one that was
+    current last: its retirement says nothing for another version. None: none was ever promoted.
+    """
+    current = next((one for one in known if one.current), None)
+    if current is not None:
+        return current
+    former = {(one.promoted_at, one.version): one for one in known if one.promoted_at is not None}
+    return former[max(former)] if former else None
 
 
 async def version_history(client: ClickHouseClient, settings: Settings, version: str) -> list[LabelVersion]:

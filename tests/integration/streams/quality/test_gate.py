@@ -10,7 +10,7 @@ from connectors.clickhouse.queries.audit_log import read_audit
 from connectors.clickhouse.queries.label_versions import list_versions, register_version
 from streams.core.errors import GateError
 from streams.core.label_version import LabelSpec
-from streams.versions.commands import promote
+from streams.versions.commands import promote, retire
 from streams.versions.registry import register
 from tests.integration.connectors.clickhouse.engine import Database, fresh_database
 from tests.stack import SharedStack
@@ -76,6 +76,14 @@ async def test_only_what_is_better_or_not_worse_becomes_the_current_version(data
     (entry,) = await read_audit(client, settings, 10)
     assert (entry.who, entry.action, entry.target) == ("boris", "version-promote", "v3")
     assert entry.detail.startswith("forced: worse")
+
+    for name in ("v1", "v2", "v3", "v4"):
+        await retire(settings, name)
+    await register_version(client, settings, version="v5", model="m", status="trial")
+    await label(database, "v5", 60)
+    with pytest.raises(GateError, match=r"^worse") as refused:
+        await promote(settings, "v5")
+    assert (refused.value.verdict["compared_with"], await current(database)) == ("v3", None)
 
 
 async def test_a_changed_live_version_is_a_trial_where_gold_exists(database: Database) -> None:

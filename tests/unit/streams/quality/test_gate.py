@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import cast
 
 import pytest
 
+from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.queries.given_labels import GivenLabel
+from connectors.clickhouse.queries.label_versions import LabelVersion
+from streams.core.settings import Settings
 from streams.ports.lookups import Place
-from streams.quality.gate import JudgedRow, Labels, Passage, decide
+from streams.quality.gate import JudgedRow, Labels, Passage, decide, examine, has_gold
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -101,3 +105,49 @@ def test_the_text_says_what_to_do() -> None:
     worse = passage(rare, ["a"] * 400 + ["rare"] * 40, ["a"] * 400 + ["a"] * 20 + ["rare"] * 20)
     assert "worse for the label rare (20 rows lost, 0 won)" in worse.text
     assert worse.as_dict()["labels"][0]["label"] == "rare"
+
+
+def version(name: str, status: str, promoted: int | None, *, current: bool = False) -> LabelVersion:
+    """``promoted``: the day on which it was; None: never."""
+    since = None if promoted is None else AT + timedelta(days=promoted)
+    return LabelVersion(name, "m", "", "", "json", status, since, AT, AT, current=current)
+
+
+@pytest.mark.parametrize(
+    ("known", "compared_with"),
+    [
+        ([version("v1", "retired", 2), version("v0", "retired", 1)], "v1"),
+        ([version("v0", "promoted", 1, current=True), version("v1", "retired", 2)], "v0"),
+    ],
+    ids=["all retired", "one stands"],
+)
+async def test_to_retire_versions_opens_no_way_round_the_gate(
+    known: list[LabelVersion], compared_with: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gold = rows(400)
+    right = {compared_with: "a", "v2": "b"}
+
+    async def versions(*_: object) -> list[LabelVersion]:
+        return [*known, version("v2", "trial", None)]
+
+    async def history(client: object, settings: object, name: str) -> list[LabelVersion]:
+        return [one for one in await versions() if one.version == name]
+
+    async def judged(*_: object) -> list[JudgedRow]:
+        return gold
+
+    async def labels(client: object, settings: object, name: str, places: Sequence[Place]) -> Labels:
+        return {one: GivenLabel(AT, right[name], None, None) for one in places if name in right}
+
+    for name, known_to in (
+        ("list_versions", versions),
+        ("version_history", history),
+        ("judged_rows", judged),
+        ("labels_at", labels),
+    ):
+        monkeypatch.setattr(f"streams.quality.gate.{name}", known_to)
+    client, settings = cast(ClickHouseClient, None), Settings()
+    found = await examine(client, settings, "v2")
+    assert (found.current, found.passes) == (compared_with, False)
+    assert await has_gold(client, settings, "v2")
+    assert not await has_gold(client, settings, compared_with)

@@ -55,6 +55,12 @@ class LabelSpec(BaseModel):
         parts = ("model", "mode", "prompts", "taxonomy")
         return ", ".join(part for part in parts if getattr(self, part) != getattr(other, part))
 
+    @property
+    def digest(self) -> str:
+        """Eight hexadecimal digits that change with anything that determines the labels."""
+        parts = {"model": self.model, "mode": self.mode, "prompts": self.prompts, "taxonomy": self.taxonomy}
+        return _digest(parts)
+
     def message(self, topics: Topics) -> Outgoing:
         """For the versions topic."""
         return Outgoing(topics.versions, 0, self.version.encode(), orjson.dumps(self.model_dump()))

@@ -42,7 +42,7 @@ _NOT_OFFERED = Retry(5.0, "the endpoint does not offer the version's model")
 
 
 class LabelSteps:
-    """Label steps by version. ``live``: this worker's own version."""
+    """Label steps by version. ``live``: this worker's own version, after `start` with its final name."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class LabelSteps:
         self._topics = topics
         self._model = model
         self._answers = answers
-        self._live = live
+        self.live = live
         self._clock = clock
         self._made: dict[str, tuple[LabelSpec, LabelStep]] = {}
         self._missed: dict[str, float] = {}
@@ -83,8 +83,20 @@ class LabelSteps:
         return step
 
     async def start(self) -> None:
-        """Read the known versions and drops, so that nothing unwanted is processed."""
+        """Read the known versions and drops, so that nothing unwanted is processed, and the live version's
+        name stands for one way to ask.
+        """
         await until_available("the label versions", self._follower.start)
+        asked, self.live = self.live, self.known.under_own_name(self.live)
+        if self.live.version != asked.version:
+            log.warning(
+                "label_version_renamed",
+                label_version=self.live.version,
+                wanted=asked.version,
+                different=self.known.specs[asked.version].difference(asked),
+                setting="LABEL_VERSION",
+                fix="set it to a name of its own whenever the model, a prompt or the taxonomy changes",
+            )
 
     async def run(self) -> None:
         """Announce the live version, then follow the topic, until cancelled."""
@@ -100,7 +112,7 @@ class LabelSteps:
             return None
         made = self._made.get(version)
         if made is None or not made[0].same_as(spec):
-            same = spec.model == self._live.model
+            same = spec.model == self.live.model
             model = self._model if same else self._model.asking(spec.model)
             calibration = partial(self.known.calibration_of, version)
             made = self._made[version] = (spec, labeler_of(spec, model, self._answers, calibration).label)
@@ -112,7 +124,7 @@ class LabelSteps:
         count as a failure of the endpoint, for live rows too.
         """
         model = self.known.specs[version].model
-        if model == self._live.model:
+        if model == self.live.model:
             return True
         if self._clock() - self._listed_at > _LIST_SECONDS:
             try:
@@ -129,31 +141,31 @@ class LabelSteps:
         """Record the live version on the versions topic and in `label_versions`, as soon as they are
         available.
         """
-        spec = self._live
+        spec = self.live
         other = self.known.specs.get(spec.version)
-        difference = other.difference(spec) if other is not None else ""
-        if difference:
+        if other is None:
+            await until_available("Kafka (to note the label version)", self._publish)
+        elif difference := other.difference(spec):
+            # Two workers that began at once; what is noted first stands.
             log.warning(
-                "another label version has the same name: give each its own",
+                "another label version has the same name: start this worker again",
                 label_version=spec.version,
                 different=difference,
                 setting="LABEL_VERSION",
             )
-        if other is None or difference:
-            await until_available("Kafka (to note the label version)", self._publish)
         await self._register()
 
     async def _publish(self) -> None:
-        await send_each(connection(self._settings), [self._live.message(self._topics)])
+        await send_each(connection(self._settings), [self.live.message(self._topics)])
 
     async def _register(self) -> None:
         async def attempt() -> None:
             async with ClickHouseClient.from_settings(with_local_stack(self._settings)) as client:
-                await register(client, self._settings, self._live, live=True)
+                await register(client, self._settings, self.live, live=True)
 
         try:
             await until_available("ClickHouse (to note the label version)", attempt)
         except asyncio.CancelledError:
             raise
         except Exception as error:
-            log.warning("label_version_not_noted", version=self._live.version, error=str(error))
+            log.warning("label_version_not_noted", version=self.live.version, error=str(error))

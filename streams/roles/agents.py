@@ -83,11 +83,11 @@ async def agents(settings: Settings, health: Health) -> None:
         health.wait_for("the labelling model")
         live = await until_available("the labelling model", lambda: label_spec(settings, labeler, taxonomy))
         augmenting = Augmenter(augmenter, settings.augment_variants, variants)
-        log.info("agents_begin", label_version=live.version, model=live.model)
         versions = LabelSteps(settings, topics, labeler, labels, live)
         health.wait_for("the label versions")
         await versions.start()
-        known = versions.known
+        live, known = versions.live, versions.known
+        log.info("agents_begin", label_version=live.version, model=live.model)
         flow = agents_flow(
             topics,
             label=labeler_of(live, labeler, labels, partial(known.calibration_of, live.version)).label,

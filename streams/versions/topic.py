@@ -20,6 +20,7 @@ from streams.core.records import Outgoing, Record
 from streams.core.topics import Topics
 
 _JOB = "job/"
+_LONGEST_NAME = 100  # characters of a version's name, as in `LABEL_VERSION`
 
 
 def dropped_message(topics: Topics, job: str, version: str) -> Outgoing:
@@ -71,6 +72,16 @@ class KnownVersions:
         """The newest one of ``version``; None if there is none, or if it leaves confidence as it is."""
         newest = self._newest.get(version)
         return None if newest is None or newest.method == "raw" else newest
+
+    def under_own_name(self, spec: LabelSpec) -> LabelSpec:
+        """``spec``; where another one has its name, under that name and its digest, which is the same for all
+        processes that ask so. What a version asks never changes.
+        """
+        other = self.specs.get(spec.version)
+        if other is None or other.same_as(spec):
+            return spec
+        digest = f".{spec.digest}"
+        return spec.model_copy(update={"version": spec.version[: _LONGEST_NAME - len(digest)] + digest})
 
     def unwanted(self, record: Record) -> bool:
         """Whether ``record`` belongs to a dropped replay."""

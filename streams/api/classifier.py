@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -13,14 +13,15 @@ from agents.label import Labeler, label_spec, labeler_of
 from agents.taxonomy import load_taxonomy
 from connectors.llm.cache import Shared
 from connectors.llm.client import ChatClient
-from streams.core.calibration import VersionCalibration
 from streams.core.errors import LabelstreamError, OverloadedError, RetryableError, UnavailableError
+from streams.core.label_version import LabelSpec
 from streams.core.messages import Row
 from streams.core.outcomes import Done, Reject
 from streams.core.settings import Settings
 from streams.core.text import clean, why_skipped
 from streams.ports.classifier import OnDemand
 from streams.runtime.local_stack import with_local_stack
+from streams.versions.topic import KnownVersions
 
 # A client waits for the answer: a call that takes longer is cancelled.
 _PATIENCE_SECONDS = 10.0
@@ -31,6 +32,8 @@ _MOST_SECONDS = 60.0
 class _Model:
     base: str | None
     client: ChatClient
+    asked: LabelSpec
+    version: str
     labeler: Labeler
 
 
@@ -40,11 +43,11 @@ class LabelOnDemand:
     def __init__(
         self,
         settings: Settings,
-        calibration_of: Callable[[str], VersionCalibration | None] = lambda version: None,
+        known: KnownVersions | None = None,
     ) -> None:
-        """``calibration_of``: the newest calibration of a label version, if it is known."""
+        """``known``: the label versions, which are followed elsewhere."""
         self._settings = settings
-        self._calibration_of = calibration_of
+        self._known = known or KnownVersions()
         self._model: _Model | None = None
         self._clients: list[ChatClient] = []
         self._making = asyncio.Lock()
@@ -99,13 +102,21 @@ class LabelOnDemand:
                 client = ChatClient.from_settings(settings, "labeler", patience_seconds=_PATIENCE_SECONDS)
                 try:
                     spec = await label_spec(settings, client, taxonomy)
-                    labeler = labeler_of(spec, client, Shared(), partial(self._calibration_of, spec.version))
                 except LabelstreamError:
                     await client.close()
                     raise
                 self._clients.append(client)
-                self._model = _Model(settings.llm_labeler_api_base, client, labeler)
+                self._model = self._under(settings.llm_labeler_api_base, client, spec)
+            model = self._model
+            if self._known.under_own_name(model.asked).version != model.version:
+                self._model = self._under(model.base, model.client, model.asked)
             return self._model
+
+    def _under(self, base: str | None, client: ChatClient, asked: LabelSpec) -> _Model:
+        """Under the name that workers which ask so have."""
+        spec = self._known.under_own_name(asked)
+        calibration = partial(self._known.calibration_of, spec.version)
+        return _Model(base, client, asked, spec.version, labeler_of(spec, client, Shared(), calibration))
 
     async def _look_again(self, used: _Model) -> None:
         """The local stand-in may have been restarted at another address."""

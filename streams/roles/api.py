@@ -111,7 +111,7 @@ async def services_of(
     versions = KnownVersions()
     following = in_background(follow_versions(lambda: with_local_stack(settings), versions), "versions")
     parts.callback(following.cancel)
-    classifier = LabelOnDemand(settings, versions.calibration_of)
+    classifier = LabelOnDemand(settings, versions)
     parts.push_async_callback(classifier.close)
 
     feed = LabeledFeed(settings)

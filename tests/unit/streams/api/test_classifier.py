@@ -11,7 +11,11 @@ from streams.api.classifier import LabelOnDemand
 from streams.core.calibration import VersionCalibration
 from streams.core.environment import load
 from streams.core.errors import AccessError, ConfigurationError, RetryableError
+from streams.core.label_version import LabelSpec
+from streams.core.records import Outgoing, Record
 from streams.core.settings import Settings
+from streams.core.topics import Topics
+from streams.versions.topic import KnownVersions
 from tests.unit.connectors.llm.fakes import chat, serving, status, token
 
 CHECKED = '{"label": "delivery"}'
@@ -23,8 +27,13 @@ def _short_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("connectors.llm.client._LONGEST_PAUSE", 0.05)
 
 
-def settings_of(url: str) -> Settings:
-    return load({"LLM_LABELER_API_BASE": url, "LLM_LABELER_MODE": "json", "LLM_LABELER_MODEL": "m"}, None)
+def settings_of(url: str, **changed: str) -> Settings:
+    base = {"LLM_LABELER_API_BASE": url, "LLM_LABELER_MODE": "json", "LLM_LABELER_MODEL": "m"}
+    return load({**base, **changed}, None)
+
+
+def received(message: Outgoing) -> Record:
+    return Record(message.topic, 0, 0, 0, message.key, message.value, tuple(message.headers))
 
 
 def on_demand(url: str) -> LabelOnDemand:
@@ -42,22 +51,24 @@ async def test_the_newest_calibration_of_the_version_is_applied() -> None:
         log_loss_raw=1,
     )
     sure = chat(CHECKED, logprobs={"content": [token('{"label": "'), token("delivery", 0.9), token('"}')]})
-    asked: list[str] = []
-
-    def calibration_of(version: str) -> VersionCalibration:
-        asked.append(version)
-        return half
-
+    known = KnownVersions()
+    known.learn(received(half.message(Topics("esk"))))
     async with serving(lambda *_: sure) as there:
-        labels = LabelOnDemand(settings_of(there.url), calibration_of)
+        labels = LabelOnDemand(settings_of(there.url, LABEL_VERSION="v1"), known)
         try:
             (found,) = await labels.classify(["хороший вопрос"])
+            # It is the calibration of another prompt, as the topic tells now.
+            other = LabelSpec(version="v1", model="m", mode="json", prompts={}, taxonomy={})
+            known.learn(received(other.message(Topics("esk"))))
+            (renamed,) = await labels.classify(["хороший вопрос"])
         finally:
             await labels.close()
     assert found.labeled is not None
     assert found.labeled.confidence_raw == pytest.approx(0.9, abs=0.01)
     assert (found.labeled.confidence, found.labeled.calibration) == (0.5, 3)
-    assert set(asked) == {found.labeled.label_version}
+    assert renamed.labeled is not None
+    assert (found.labeled.label_version, renamed.labeled.label_version[:3]) == ("v1", "v1.")
+    assert (renamed.labeled.confidence, renamed.labeled.calibration) == (found.labeled.confidence_raw, None)
 
 
 def text_of(body: dict[str, Any]) -> str:

@@ -65,7 +65,7 @@ async def spec_of(settings: Settings, asked: ReplayRequest) -> LabelSpec:
             setting="--version",
             fix="at most 100 letters, digits and . : @ + - _",
         )
-    spec = known.specs.get(name) if name is not None and not own else None
+    spec = known.specs.get(asked.version) if asked.version is not None and not own else None
     if spec is None:
         changed: dict[str, Any] = {"label_version": None}
         if asked.model is not None:
@@ -83,6 +83,8 @@ async def spec_of(settings: Settings, asked: ReplayRequest) -> LabelSpec:
             spec = await label_spec(asking, client, taxonomy, version=name, prompt=_prompt(asked.prompt))
         finally:
             await client.close()
+    if asked.version is None:
+        spec = known.under_own_name(spec)  # as the workers do
     other = known.specs.get(spec.version)
     if other is not None and (difference := other.difference(spec)):
         raise ConfigurationError(

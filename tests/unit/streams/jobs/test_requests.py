@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from streams.core.errors import ConfigurationError
-from streams.jobs.requests import _offsets
+from streams.core.label_version import LabelSpec
+from streams.core.records import Record
+from streams.core.settings import Settings
+from streams.core.topics import Topics
+from streams.jobs.requests import ReplayRequest, _offsets, spec_of
+from streams.versions.topic import KnownVersions
 
 
 def test_offsets_for_all_or_some_partitions() -> None:
@@ -14,3 +22,34 @@ def test_offsets_for_all_or_some_partitions() -> None:
     for text in ("7/0-5", "5", "a-b"):
         with pytest.raises(ConfigurationError):
             _offsets(text, [0, 1])
+
+
+async def test_the_version_of_the_settings_has_the_name_that_the_workers_give_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`LABEL_VERSION` stayed, and the prompt was changed."""
+
+    def asks(version: str, prompt: str) -> LabelSpec:
+        return LabelSpec(version=version, model="m", mode="json", prompts={"label": prompt}, taxonomy={})
+
+    known = KnownVersions()
+    old = asks("v1", "old").message(Topics("esk"))
+    known.learn(Record(old.topic, 0, 0, 0, old.key, old.value, ()))
+
+    async def versions(settings: Settings) -> KnownVersions:
+        return known
+
+    async def of_settings(settings: Settings, *_: Any, version: str | None, **__: Any) -> LabelSpec:
+        return asks(version or settings.label_version or "", "new")
+
+    monkeypatch.setattr("streams.jobs.requests.read_versions", versions)
+    monkeypatch.setattr("streams.jobs.requests.label_spec", of_settings)
+    settings = Settings(
+        label_version="v1",
+        llm_labeler_api_base="http://127.0.0.1:9",
+        taxonomy_path=Path(__file__).parents[4] / "taxonomy.yaml",
+    )
+    asked = await spec_of(settings, ReplayRequest(source="table"))
+    assert (asked.version, asked.prompts) == (f"v1.{asks('v1', 'new').digest}", {"label": "new"})
+    named = await spec_of(settings, ReplayRequest(source="table", version="v1"))
+    assert (named.version, named.prompts) == ("v1", {"label": "old"})

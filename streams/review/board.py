@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.queries.gold import human_answers
+from connectors.clickhouse.queries.gold import human_answers, settled
 from streams.core.api_keys import parse_keys
 from streams.core.errors import LabelstreamError
 from streams.core.settings import Settings
@@ -158,8 +158,10 @@ class AuditBoard:
         """What people answered about a row in the audit, each answer once, in no person's order."""
         return sorted(set((await self.state()).given(place).values()) - {NOT_SURE})
 
-    async def others_label(self, place: Place, who: str, settles: bool) -> str | None:
-        """The label that counts of those that other answers gave the row; None if there is none."""
+    async def others_label(self, place: Place, who: str, queue: Queue) -> str | None:
+        """The label that counts of those that the row has, but for that of ``who`` in ``queue``; None if
+        there is none.
+        """
 
         async def look(client: ClickHouseClient, settings: Settings) -> list[HumanAnswer]:
             until = place.created_at + timedelta(microseconds=1)
@@ -169,9 +171,9 @@ class AuditBoard:
         others = [
             one
             for one in await self._tables.ask(look)
-            if one.label is not None and (one.who, one.drawn_by == DISAGREEMENTS) != (who, settles)
+            if one.label is not None and (one.who, one.drawn_by) != (who, queue)
         ]
-        return max(others, key=lambda one: one.answered_at).label if others else None
+        return settled(others).label if others else None
 
     async def waiting(self) -> tuple[int, int]:
         """How many answers the audit waits for, and how many rows are to be settled."""

@@ -164,8 +164,8 @@ class ReviewQueue:
         if isinstance(own.said, HumanLabel):
             person, other = person_of(owner), None
             if queue != UNSURE:
-                # Others may have answered before or since.
-                other = await self._board.others_label(place, person, queue == DISAGREEMENTS)
+                # Others may have answered before or since, and the same person in another queue.
+                other = await self._board.others_label(place, person, queue)
             back = taken_back(was, own.said, person, queue, other)
             await wire.publish(back, self._settings.topic_partitions)
             # The next one must be later.
@@ -264,10 +264,14 @@ class ReviewQueue:
             return free(await self._board.audited(person, topic))
         if queue == DISAGREEMENTS:
             return free(await self._board.disputed(person, topic))
-        busy = len(wire.reviews.leases) + len(wire.reviews.settled)
-        places = await self._unsure.choose(
-            want, busy, lambda places: [place for place, _ in free((place, 1) for place in places)]
-        )
+        state = await self._board.state()
+        busy = len(wire.reviews.leases) + len(wire.reviews.settled) + len(state.drawn)
+
+        def undrawn(places: Iterable[Place]) -> list[Place]:
+            # Those that are drawn for the sake of their label too: people answer them blindly.
+            return [place for place, _ in free((place, 1) for place in places if place not in state.drawn)]
+
+        places = await self._unsure.choose(want, busy, undrawn, state.draw.since if state.draw else None)
         return [(place, 1) for place in places]
 
     async def _current(self, place: Place) -> Labeled:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from datetime import datetime
 
 from connectors.clickhouse.queries.review import least_sure
 from streams.core.settings import Settings
@@ -25,10 +26,15 @@ class UnsureRows:
         self._looked = float("-inf")
 
     async def choose(
-        self, want: int, busy: int, free: Callable[[Iterable[Place]], list[Place]]
+        self,
+        want: int,
+        busy: int,
+        free: Callable[[Iterable[Place]], list[Place]],
+        audit_since: datetime | None,
     ) -> list[Place]:
-        """``want`` rows that ``free`` leaves, or as many as there are. ``busy``: rows that are leased, or
-        decided and not in the tables yet.
+        """``want`` rows that ``free`` leaves, or as many as there are. ``busy``: rows that it may leave out:
+        leased, decided and not in the tables yet, or drawn. ``audit_since``: the least time of a row of
+        the audit.
 
         Raises:
             UnavailableError, ConfigurationError: as the tables.
@@ -40,7 +46,9 @@ class UnsureRows:
             if old or time.monotonic() - self._looked > 1.0:
                 salt, share = salt_of(self._settings), self._settings.review_audit_share
                 self._candidates = await self._tables.ask(
-                    lambda client, settings: least_sure(client, settings, most, salt=salt, share=share)
+                    lambda client, settings: least_sure(
+                        client, settings, most, salt=salt, share=share, audit_since=audit_since
+                    )
                 )
                 self._looked = time.monotonic()
             found = free(self._candidates)

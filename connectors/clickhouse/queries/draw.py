@@ -38,9 +38,15 @@ class Candidate(NamedTuple):
     label: str
 
 
-def not_drawn(share: str) -> str:
-    """The condition that a row's number is not below ``share``, an expression. Needs the parameter `salt`."""
-    return f"{_DRAW} >= {share}"
+def not_audited(share: str, since: str) -> str:
+    """The condition that the audit does not ask about a row: by its number, its time, or its source.
+
+    ``share``, ``since`` (the least time of rows of the audit): names of parameters. Needs `salt` too.
+    """
+    return (
+        f"(startsWith(row_id, {literal(UPLOADED)}) OR {_AT.format('<', since)} "
+        f"OR {_DRAW} >= {{{share}:Float64}})"
+    )
 
 
 async def newest_row(client: ClickHouseClient, settings: Settings, now: datetime) -> datetime | None:

@@ -23,11 +23,11 @@ from streams.ports.review import TAKEN_BACK as NO_ANSWER
 _ANSWER_COLUMNS = tuple(column.name for column in columns_of(ReviewAnswer))
 # Who gave a label: its model's name without what comes before and after.
 _WHO = f"replaceRegexpOne(toString(model), '^{HUMAN}:(.*?)({UNDONE})?$', '\\\\1')"
-_SETTLES = f"ifNull(drawn_by, '') = '{DISAGREEMENTS}'"
+_QUEUE = "ifNull(toString(drawn_by), '') AS queue"
 
 # Rows with an answer without a label that stands.
 ANSWERED = (
-    "SELECT created_at, row_id FROM {} GROUP BY created_at, row_id, who "
+    "SELECT created_at, row_id FROM {} GROUP BY created_at, row_id, who, drawn_by "
     f"HAVING argMax(answer, answered_at) != '{NO_ANSWER}'"
 )
 
@@ -37,7 +37,7 @@ class _Asked(NamedTuple):
 
     place: Place
     who: str
-    settles: bool
+    queue: str
 
 
 async def human_answers(
@@ -50,7 +50,7 @@ async def human_answers(
     """All answers that stand, by row time and row id, those of one row by their time.
 
     ``since`` (inclusive) and ``until`` (exclusive): the row's time. Of each person's answers about a row the
-    last one, and beside it the last one that settles a disagreement.
+    last one of each queue: what is taken back in one leaves those of the others.
 
     Raises:
         UnavailableError, ConfigurationError: as the client.
@@ -84,7 +84,7 @@ async def with_answers(client: ClickHouseClient, settings: Settings, places: Seq
             f"    SELECT created_at, row_id, argMax(toString(model), {newness('labeled_at')}) AS last\n"
             f"    FROM {result_table(settings, LABELED)}\n"
             f"    WHERE label_version = '{HUMAN}' AND {AT_PLACES}\n"
-            f"    GROUP BY created_at, row_id, {_WHO}\n"
+            f"    GROUP BY created_at, row_id, {_WHO}, drawn_by\n"
             f") WHERE NOT endsWith(last, '{UNDONE}')",
             given,
         )
@@ -142,16 +142,16 @@ async def _labels_at(
     client: ClickHouseClient, settings: Settings, given: dict[str, Any]
 ) -> list[tuple[_Asked, HumanAnswer]]:
     rows = await client.rows(
-        f"SELECT toUnixTimestamp64Micro(created_at), row_id, {_WHO} AS who, {_SETTLES} AS settles,\n"
+        f"SELECT toUnixTimestamp64Micro(created_at), row_id, {_WHO} AS who, {_QUEUE},\n"
         "    argMax(tuple(text, toString(source_domain), toString(label), toString(model),\n"
         "        toUnixTimestamp64Micro(labeled_at), toString(drawn_by), draw_probability), "
         f"{newness('labeled_at')}) AS last\n"
         f"FROM {result_table(settings, LABELED)} WHERE label_version = '{HUMAN}' AND {AT_PLACES}\n"
-        "GROUP BY created_at, row_id, who, settles",
+        "GROUP BY created_at, row_id, who, queue",
         given,
     )
     found: list[tuple[_Asked, HumanAnswer]] = []
-    for at, row_id, who, settles, last in rows:
+    for at, row_id, who, queue, last in rows:
         text, domain, label, model, answered, drawn_by, chance = (
             last.values() if isinstance(last, dict) else last
         )
@@ -169,7 +169,7 @@ async def _labels_at(
             drawn_by,
             chance,
         )
-        found.append((_Asked(place, who, bool(settles)), answer))
+        found.append((_Asked(place, who, str(queue)), answer))
     return found
 
 
@@ -179,19 +179,19 @@ async def _other_answers(
     """The last of them of each reviewer, those that were taken back too: their time counts."""
     bounds, given = _bounds("created_at", since, until)
     rows = await client.rows(
-        f"SELECT toUnixTimestamp64Micro(created_at), row_id, toString(who), {_SETTLES} AS settles,\n"
+        f"SELECT toUnixTimestamp64Micro(created_at), row_id, toString(who), {_QUEUE},\n"
         "    argMax(tuple(text, toString(source_domain), toString(answer),\n"
         "        toUnixTimestamp64Micro(answered_at), toString(drawn_by), draw_probability), "
         "answered_at) AS last\n"
         f"FROM {result_table(settings, ANSWERS)} WHERE 1{bounds}\n"
-        "GROUP BY created_at, row_id, who, settles",
+        "GROUP BY created_at, row_id, who, queue",
         given,
     )
     found: dict[_Asked, HumanAnswer] = {}
-    for at, row_id, who, settles, last in rows:
+    for at, row_id, who, queue, last in rows:
         text, domain, answer, answered, drawn_by, chance = last.values() if isinstance(last, dict) else last
         place = Place(moment(int(at)), str(row_id))
-        found[_Asked(place, who, bool(settles))] = HumanAnswer(
+        found[_Asked(place, who, str(queue))] = HumanAnswer(
             place.row_id,
             place.created_at,
             text,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import result_table
-from connectors.clickhouse.queries.draw import not_drawn
+from connectors.clickhouse.queries.draw import not_audited
 from connectors.clickhouse.queries.gold import ANSWERED, count_human_rows, with_answers
 from connectors.clickhouse.queries.lookups import messages_of
 from connectors.clickhouse.queries.places import AT_PLACES, place_batches, time_of_newest
@@ -15,7 +16,7 @@ from connectors.clickhouse.schema.tables import ANSWERS, CURRENT, LABELED
 from streams.core.label_version import HUMAN, UNDONE
 from streams.core.messages import Labeled
 from streams.core.settings import Settings
-from streams.core.times import moment
+from streams.core.times import micros_of, moment
 from streams.ports.lookups import Place
 from streams.ports.review import ReviewCounts
 
@@ -27,20 +28,27 @@ _UNSURE = 0.6
 
 
 async def least_sure(
-    client: ClickHouseClient, settings: Settings, most: int, *, salt: str = "", share: float = 0.0
+    client: ClickHouseClient,
+    settings: Settings,
+    most: int,
+    *,
+    salt: str = "",
+    share: float = 0.0,
+    audit_since: datetime | None = None,
 ) -> list[Place]:
     """Rows about which no person gave an answer, the least sure first, at most ``most``.
 
     They are looked for among the newest 100,000 labels, and among more of them where those are too few.
-    Without those that are drawn by ``salt`` with the probability ``share``: people answer these blindly.
+    Without those that are drawn by ``salt`` with the probability ``share`` and are not older than
+    ``audit_since``: people answer these blindly. None: there is no audit.
 
     Raises:
         UnavailableError, ConfigurationError: as the client.
     """
-    if share >= 1.0:
-        return []  # all rows are drawn, and to find no other one would take a look at the whole table
     window = WINDOW
-    undrawn = f" AND {not_drawn('{share:Float64}')}" if share > 0.0 else ""
+    audited = share > 0.0 and audit_since is not None
+    undrawn = f" AND {not_audited('share', 'audit_since')}" if audited else ""
+    drawn = {"salt": salt, "share": share, "audit_since": micros_of(audit_since)} if audit_since else {}
     while True:
         since = await time_of_newest(client, settings, window)
         bound = "" if since is None else f" AND {_SINCE}"
@@ -49,7 +57,7 @@ async def least_sure(
             f"FROM {result_table(settings, CURRENT)} WHERE {_NOT_HUMAN}{bound}{undrawn}\n"
             f"AND (created_at, row_id) NOT IN ({ANSWERED.format(result_table(settings, ANSWERS))})\n"
             "ORDER BY confidence ASC NULLS LAST, created_at DESC, row_id LIMIT {most:UInt32}",
-            {"most": most, "since": since, "salt": salt, "share": share},
+            {**drawn, "most": most, "since": since},
         )
         if since is None or len(rows) >= most:
             places = [Place(moment(int(at)), str(row_id)) for at, row_id, _ in rows]

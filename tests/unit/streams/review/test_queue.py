@@ -18,11 +18,14 @@ from streams.ports.review import HumanAnswer, ReviewAnswer
 from streams.quality.audit import Draw, DrawnRow
 from streams.review import board as boards
 from streams.review import queue as queues
+from streams.review import unsure
+from streams.review.answers import label_of
 from streams.review.leases import Reviews
 from streams.review.queue import ReviewQueue
 
 AT = datetime(2026, 3, 2, tzinfo=UTC)
 PLACES = [Place(AT, str(n)) for n in range(4)]
+OTHER = Place(AT, "not drawn")
 
 
 class World:
@@ -32,7 +35,7 @@ class World:
         self.topics, self.reviews = Topics(), Reviews()
         self.published: list[HumanLabel] = []
         self.stored: list[ReviewAnswer] = []
-        self.clock = datetime.now(UTC)
+        self.asked_without: datetime | None = None
 
     async def write(self, *messages: Outgoing, learn: bool = True) -> None:
         for one in messages:
@@ -51,12 +54,12 @@ class World:
         last: dict[Any, HumanAnswer] = {}
         for said in self.published:
             who, undone = said.model.removeprefix("human:").removesuffix(":undo"), said.model.endswith("undo")
-            key = (said.row_id, who, said.drawn_by == "disagreements")
+            key = (said.row_id, who, said.drawn_by)
             last.pop(key, None)
             if not undone:
                 last[key] = _answer(said, "label", said.label, who, said.labeled_at)
         for told in self.stored:
-            key = (told.row_id, told.who, told.drawn_by == "disagreements")
+            key = (told.row_id, told.who, told.drawn_by)
             last.pop(key, None)
             if told.answer != "taken-back":
                 last[key] = _answer(told, told.answer, None, told.who, told.answered_at)
@@ -100,6 +103,10 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
         drawn = [DrawnRow(place, 0.25, n / 10) for n, place in enumerate(PLACES)]
         return boards._State(Draw(drawn, len(drawn), AT - timedelta(days=7)), client.answers())
 
+    async def least_sure(client: World, _: Any, most: int, **given: Any) -> list[Place]:
+        client.asked_without = given["audit_since"]
+        return [PLACES[3], OTHER]
+
     async def human_answers(client: World, _: Any, **__: Any) -> Any:
         for some in client.answers().values():
             for one in some:
@@ -108,6 +115,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(queues, "current_of", current_of)
     monkeypatch.setattr(queues, "write_answers", write_answers)
     monkeypatch.setattr(boards, "_look", look)
+    monkeypatch.setattr(unsure, "least_sure", least_sure)
     monkeypatch.setattr(boards, "human_answers", human_answers)
     return made
 
@@ -198,6 +206,23 @@ async def test_who_cannot_settle_a_row_leaves_it_to_the_next(world: World) -> No
     await desk.queue.label("gleb/1", PLACES[0], "refund", "disagreements")
     await desk.queue._board._look()
     assert (await desk.queue._board.waiting())[1] == 0
+
+
+async def test_the_unsure_queue_has_no_row_of_the_audit(world: World) -> None:
+    desk = Asked(world)
+    # Its query does not know of rows that are drawn for the sake of their label.
+    assert await desk.ids("anna/1", "unsure") == ["not drawn"]
+    assert world.asked_without == AT - timedelta(days=7)
+
+
+async def test_an_undo_in_the_audit_leaves_one_s_answer_of_another_queue(world: World) -> None:
+    desk = Asked(world, review_overlap=0.0)
+    earlier = label_of(row(PLACES[0]), "anna", "delivery", "unsure", None)
+    world.published.append(earlier)
+    await desk.ids("anna/1", "audit", 1)
+    await desk.queue.label("anna/1", PLACES[0], "payment", "audit")
+    await desk.queue.undo("anna/1", PLACES[0], "audit")
+    assert (world.published[-1].label, world.published[-1].model) == ("delivery", "human:anna:undo")
 
 
 async def test_an_undo_takes_back_one_s_own_answer_only(world: World) -> None:

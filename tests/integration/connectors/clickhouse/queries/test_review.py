@@ -205,4 +205,29 @@ async def test_each_person_s_last_answer_stands_beside_the_others(database: Data
     # A row about which any answer stands is asked about no more.
     waiting = await least_sure(client, settings, 10)
     assert sorted(one.row_id for one in waiting) == ["4", "6"]
-    assert await least_sure(client, settings, 10, salt="s", share=1.0) == []
+
+
+async def test_an_undo_in_one_queue_leaves_the_answer_of_another(database: Database) -> None:
+    client, settings = database
+    await register_version(client, settings, version="v1", model="m")
+    await add(database, ("1", "v1", "a", 0.4, 1), ("2", "v1", "a", 0.4, 1))
+    await add(database, ("1", "human", "b", None, 2), model="human:anna")
+    await add(database, ("1", "human", "c", None, 3), model="human:anna", drawn=("audit", 0.25))
+    await add(database, ("1", "human", "b", None, 4), model="human:anna:undo", drawn=("audit", 0.25))
+    assert await answers_of(database) == [("1", "label", "b", "anna")]
+    assert [one.row_id for one in await least_sure(client, settings, 10)] == ["2"]
+
+
+async def test_each_row_without_an_answer_is_in_a_queue(database: Database) -> None:
+    client, settings = database
+    await register_version(client, settings, version="v1", model="m")
+    await add(database, ("1", "v1", "a", 0.4, 1), ("upload:7:1", "v1", "a", 0.5, 1))
+    await add(database, ("old", "v1", "a", 0.6, 1), at="2026-02-01")
+
+    async def rows(share: float, since: datetime | None = AT) -> list[str]:
+        found = await least_sure(client, settings, 10, salt="s", share=share, audit_since=since)
+        return [one.row_id for one in found]
+
+    # The audit asks about all others.
+    assert await rows(1.0) == ["upload:7:1", "old"]
+    assert await rows(0.0) == await rows(1.0, None) == ["1", "upload:7:1", "old"]

@@ -26,7 +26,8 @@ def taken_back(was: Labeled, said: HumanLabel, person: str, queue: Queue, other:
     )
     if other is not None:
         return message
-    former = ("confidence", "confidence_raw", "calibration", "alternatives")
+    # Not the generation of its fit: it is that of a version, and this message is of another.
+    former = ("confidence", "confidence_raw", "alternatives")
     return message.model_copy(update={name: getattr(was, name) for name in former})
 
 

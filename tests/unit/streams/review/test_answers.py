@@ -44,6 +44,10 @@ def test_what_is_taken_back_leaves_the_label_of_the_model_or_of_others() -> None
     assert (back.label, back.confidence, back.alternatives) == ("refund", 0.4, WAS.alternatives)
     assert (back.model, back.label_version, back.drawn_by) == ("human:anna:undo", "human", "audit")
     assert back.labeled_at > said.labeled_at
+    calibrated = WAS.model_copy(update={"confidence_raw": 0.9, "calibration": 3})
+    back = taken_back(calibrated, said, "anna", "audit", None)
+    # A generation belongs to the model's version, and `human` has none.
+    assert (back.confidence, back.confidence_raw, back.calibration) == (0.4, 0.9, None)
     others = taken_back(WAS, said, "anna", "audit", "login")
     assert (others.label, others.confidence, others.alternatives) == ("login", None, [])
 

@@ -53,8 +53,17 @@ class QualityBoard:
         return (await self._picture(EvaluationQuery(version, by, accuracy))).told
 
     async def rows(self, version: str | None, right: str, given: str) -> Sequence[dict[str, Any]]:
-        # As the page asks for the figures, so that it finds them here.
-        return (await self._picture(EvaluationQuery(version, "week"))).rows.get((right, given), ())
+        # Whatever the figures were asked for, the page has the version's name from them.
+        query = EvaluationQuery(version, "week")
+        found = next((one for one in self._known if self._answers(one, version)), query)
+        return (await self._picture(found)).rows.get((right, given), ())
+
+    def _answers(self, query: EvaluationQuery, version: str | None) -> bool:
+        """Whether the picture of ``query`` is new enough, and of ``version``."""
+        picture = self._known[query]
+        if time.monotonic() - picture.made > _SECONDS:
+            return False
+        return query.version == version or picture.told["version"] == version
 
     async def _picture(self, query: EvaluationQuery) -> Picture:
         async with self._answering:

@@ -49,7 +49,11 @@ async def test_viewers_share_an_answer_for_some_seconds(
             raise UnavailableError("away")
         client.asked.append(query)
         await asyncio.sleep(0)
-        return Picture(clock[0], {"number": len(client.asked)}, {("a", "b"): [{"row_id": "7"}]})
+        return Picture(
+            clock[0],
+            {"version": query.version or "v1", "number": len(client.asked)},
+            {("a", "b"): [{"row_id": "7"}]},
+        )
 
     monkeypatch.setattr(quality, "picture", answer)
     tables = Tables()
@@ -63,6 +67,15 @@ async def test_viewers_share_an_answer_for_some_seconds(
     for number in range(40):
         await board.quality(f"v{number + 2}", None, 0.95)
     assert len(board._known) == 8
+
+    # The page asks for the current version's figures without its name, and for the rows with it.
+    clock[0] += 11
+    await board.quality(None, "week", 0.95)
+    looks = len(tables.asked)
+    assert await board.rows("v1", "a", "b") == [{"row_id": "7"}]
+    assert len(tables.asked) == looks
+    await board.rows("v2", "a", "b")
+    assert len(tables.asked) == looks + 1
 
     first = await board.quality("v1", "week", 0.95)
     clock[0] += 9

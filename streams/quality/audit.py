@@ -16,12 +16,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.queries.draw import (
+    Audited,
     Candidate,
     lowest_draws,
     lowest_draws_by_label,
@@ -48,12 +49,21 @@ class DrawnRow:
 @dataclass(frozen=True)
 class Draw:
     """The rows of the audit, in the order in which people are asked; ``total`` counts those too that are not
-    in ``rows``. ``since``: the least time of a row.
+    in ``rows``. ``since``: the least time of a row. ``bounds``: below which number the rows of a label were
+    drawn in the week before the present one.
     """
 
     rows: Sequence[DrawnRow]
     total: int
     since: datetime
+    bounds: Mapping[str, float] = field(default_factory=dict)
+
+    def audited(self, settings: Settings) -> Audited | None:
+        """The rows that people answer blindly; None if none are drawn."""
+        share = settings.review_audit_share
+        if share <= 0.0 and not self.bounds:
+            return None
+        return Audited(salt_of(settings), share, self.since, self.since + _WEEK, self.bounds)
 
 
 def salt_of(settings: Settings) -> str:
@@ -113,7 +123,8 @@ async def draw_rows(client: ClickHouseClient, settings: Settings, now: datetime,
         )
     more = sum(one.draw >= share for some, _ in by_label.values() for one in some)
     rows = combine(drawn, by_label, share=share, each=each if version else 0, monday=monday)
-    return Draw(rows, total + more, monday - _WEEK)
+    bounds = {label: max(share, above) for label, (_, above) in by_label.items()}
+    return Draw(rows, total + more, monday - _WEEK, bounds)
 
 
 def combine(

@@ -268,10 +268,10 @@ class ReviewQueue:
         busy = len(wire.reviews.leases) + len(wire.reviews.settled) + len(state.drawn)
 
         def undrawn(places: Iterable[Place]) -> list[Place]:
-            # Those that are drawn for the sake of their label too: people answer them blindly.
+            # The candidates are some seconds old, and which rows are drawn is known better here.
             return [place for place, _ in free((place, 1) for place in places if place not in state.drawn)]
 
-        places = await self._unsure.choose(want, busy, undrawn, state.draw.since if state.draw else None)
+        places = await self._unsure.choose(want, busy, undrawn, state.draw)
         return [(place, 1) for place in places]
 
     async def _current(self, place: Place) -> Labeled:

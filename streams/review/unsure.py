@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from datetime import datetime
 
 from connectors.clickhouse.queries.review import least_sure
 from streams.core.settings import Settings
 from streams.ports.lookups import Place
-from streams.quality.audit import salt_of
+from streams.quality.audit import Draw
 from streams.runtime.result_tables import ResultTables
 
 _CANDIDATES = 500
@@ -30,11 +29,10 @@ class UnsureRows:
         want: int,
         busy: int,
         free: Callable[[Iterable[Place]], list[Place]],
-        audit_since: datetime | None,
+        draw: Draw | None,
     ) -> list[Place]:
         """``want`` rows that ``free`` leaves, or as many as there are. ``busy``: rows that it may leave out:
-        leased, decided and not in the tables yet, or drawn. ``audit_since``: the least time of a row of
-        the audit.
+        leased, decided and not in the tables yet, or drawn. ``draw``: the audit's.
 
         Raises:
             UnavailableError, ConfigurationError: as the tables.
@@ -44,11 +42,9 @@ class UnsureRows:
         if old or len(found) < want:
             most = _CANDIDATES + min(busy, 20_000)
             if old or time.monotonic() - self._looked > 1.0:
-                salt, share = salt_of(self._settings), self._settings.review_audit_share
+                audited = None if draw is None else draw.audited(self._settings)
                 self._candidates = await self._tables.ask(
-                    lambda client, settings: least_sure(
-                        client, settings, most, salt=salt, share=share, audit_since=audit_since
-                    )
+                    lambda client, settings: least_sure(client, settings, most, audited)
                 )
                 self._looked = time.monotonic()
             found = free(self._candidates)

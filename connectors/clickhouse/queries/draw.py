@@ -6,6 +6,8 @@ in each query, in each process and after a replay. `streams/quality/audit.py` ha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -38,15 +40,34 @@ class Candidate(NamedTuple):
     label: str
 
 
-def not_audited(share: str, since: str) -> str:
-    """The condition that the audit does not ask about a row: by its number, its time, or its source.
-
-    ``share``, ``since`` (the least time of rows of the audit): names of parameters. Needs `salt` too.
+@dataclass(frozen=True)
+class Audited:
+    """Rows that the audit asks about: those at ``since`` or later whose number is below ``share``. From
+    ``monday`` on it is not certain yet which rows are drawn for the sake of their label: those, most likely,
+    whose number is below the ``bounds`` of their label.
     """
-    return (
-        f"(startsWith(row_id, {literal(UPLOADED)}) OR {_AT.format('<', since)} "
-        f"OR {_DRAW} >= {{{share}:Float64}})"
-    )
+
+    salt: str
+    share: float
+    since: datetime
+    monday: datetime
+    bounds: Mapping[str, float] = field(default_factory=dict)
+
+    def others(self) -> tuple[str, dict[str, Any]]:
+        """The condition that the audit does not ask about a row, and its parameters. Uploaded rows are not
+        drawn.
+        """
+        given: dict[str, Any] = {"salt": self.salt, "share": self.share, "audited": micros_of(self.since)}
+        below = "{share:Float64}"
+        if self.bounds:
+            labels, bounds = list(self.bounds), list(self.bounds.values())
+            given |= {"monday": micros_of(self.monday), "labels": labels, "bounds": bounds}
+            of_label = (
+                f"transform(toString(label), {{labels:Array(String)}}, {{bounds:Array(Float64)}}, {below})"
+            )
+            below = f"if({_AT.format('<', 'monday')}, {below}, {of_label})"
+        uploaded = f"startsWith(row_id, {literal(UPLOADED)})"
+        return f"({uploaded} OR {_AT.format('<', 'audited')} OR {_DRAW} >= {below})", given
 
 
 async def newest_row(client: ClickHouseClient, settings: Settings, now: datetime) -> datetime | None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import result_table
-from connectors.clickhouse.queries.draw import not_audited
+from connectors.clickhouse.queries.draw import Audited
 from connectors.clickhouse.queries.gold import ANSWERED, count_human_rows, with_answers
 from connectors.clickhouse.queries.lookups import messages_of
 from connectors.clickhouse.queries.places import AT_PLACES, place_batches, time_of_newest
@@ -16,7 +15,7 @@ from connectors.clickhouse.schema.tables import ANSWERS, CURRENT, LABELED
 from streams.core.label_version import HUMAN, UNDONE
 from streams.core.messages import Labeled
 from streams.core.settings import Settings
-from streams.core.times import micros_of, moment
+from streams.core.times import moment
 from streams.ports.lookups import Place
 from streams.ports.review import ReviewCounts
 
@@ -28,36 +27,27 @@ _UNSURE = 0.6
 
 
 async def least_sure(
-    client: ClickHouseClient,
-    settings: Settings,
-    most: int,
-    *,
-    salt: str = "",
-    share: float = 0.0,
-    audit_since: datetime | None = None,
+    client: ClickHouseClient, settings: Settings, most: int, audited: Audited | None = None
 ) -> list[Place]:
     """Rows about which no person gave an answer, the least sure first, at most ``most``.
 
     They are looked for among the newest 100,000 labels, and among more of them where those are too few.
-    Without those that are drawn by ``salt`` with the probability ``share`` and are not older than
-    ``audit_since``: people answer these blindly. None: there is no audit.
+    Without those of the audit: people answer these blindly.
 
     Raises:
         UnavailableError, ConfigurationError: as the client.
     """
     window = WINDOW
-    audited = share > 0.0 and audit_since is not None
-    undrawn = f" AND {not_audited('share', 'audit_since')}" if audited else ""
-    drawn = {"salt": salt, "share": share, "audit_since": micros_of(audit_since)} if audit_since else {}
+    condition, draw = ("1", {}) if audited is None else audited.others()
     while True:
         since = await time_of_newest(client, settings, window)
         bound = "" if since is None else f" AND {_SINCE}"
         rows = await client.rows(
             "SELECT toUnixTimestamp64Micro(created_at), row_id, toString(label_version)\n"
-            f"FROM {result_table(settings, CURRENT)} WHERE {_NOT_HUMAN}{bound}{undrawn}\n"
+            f"FROM {result_table(settings, CURRENT)} WHERE {_NOT_HUMAN}{bound} AND {condition}\n"
             f"AND (created_at, row_id) NOT IN ({ANSWERED.format(result_table(settings, ANSWERS))})\n"
             "ORDER BY confidence ASC NULLS LAST, created_at DESC, row_id LIMIT {most:UInt32}",
-            {**drawn, "most": most, "since": since},
+            {**draw, "most": most, "since": since},
         )
         if since is None or len(rows) >= most:
             places = [Place(moment(int(at)), str(row_id)) for at, row_id, _ in rows]

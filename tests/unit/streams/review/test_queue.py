@@ -103,8 +103,8 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
         drawn = [DrawnRow(place, 0.25, n / 10) for n, place in enumerate(PLACES)]
         return boards._State(Draw(drawn, len(drawn), AT - timedelta(days=7)), client.answers())
 
-    async def least_sure(client: World, _: Any, most: int, **given: Any) -> list[Place]:
-        client.asked_without = given["audit_since"]
+    async def least_sure(client: World, _: Any, most: int, audited: Any) -> list[Place]:
+        client.asked_without = audited.since
         return [PLACES[3], OTHER]
 
     async def human_answers(client: World, _: Any, **__: Any) -> Any:
@@ -210,7 +210,7 @@ async def test_who_cannot_settle_a_row_leaves_it_to_the_next(world: World) -> No
 
 async def test_the_unsure_queue_has_no_row_of_the_audit(world: World) -> None:
     desk = Asked(world)
-    # Its query does not know of rows that are drawn for the sake of their label.
+    # Its query does not know for sure which rows are drawn for the sake of their label.
     assert await desk.ids("anna/1", "unsure") == ["not drawn"]
     assert world.asked_without == AT - timedelta(days=7)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from connectors.clickhouse.queries.audit_log import read_audit, write_audit
+from connectors.clickhouse.queries.draw import Audited
 from connectors.clickhouse.queries.gold import human_answers, write_answers
 from connectors.clickhouse.queries.label_versions import promote_version, register_version
 from connectors.clickhouse.queries.overview import label_picture, letter_reasons, table_sizes
@@ -224,10 +225,11 @@ async def test_each_row_without_an_answer_is_in_a_queue(database: Database) -> N
     await add(database, ("1", "v1", "a", 0.4, 1), ("upload:7:1", "v1", "a", 0.5, 1))
     await add(database, ("old", "v1", "a", 0.6, 1), at="2026-02-01")
 
-    async def rows(share: float, since: datetime | None = AT) -> list[str]:
-        found = await least_sure(client, settings, 10, salt="s", share=share, audit_since=since)
+    async def rows(share: float, **bounds: float) -> list[str]:
+        monday = AT if bounds else AT + timedelta(days=7)
+        found = await least_sure(client, settings, 10, Audited("s", share, AT, monday, bounds))
         return [one.row_id for one in found]
 
-    # The audit asks about all others.
-    assert await rows(1.0) == ["upload:7:1", "old"]
-    assert await rows(0.0) == await rows(1.0, None) == ["1", "upload:7:1", "old"]
+    # The audit asks about all others, or will when the week is over.
+    assert await rows(1.0) == await rows(0.0, a=1.0) == ["upload:7:1", "old"]
+    assert await rows(0.0) == await rows(0.0, b=1.0) == ["1", "upload:7:1", "old"]

@@ -14,7 +14,7 @@ from connectors.files.mapping import NULLS, Columns, is_null
 from connectors.files.parquet_records import read as read_parquet
 from connectors.files.reading import read
 from connectors.files.records import Broken, FileRecord, Reading, Unreadable
-from connectors.files.times import time_in
+from connectors.files.times import is_american, time_in
 from streams.core.messages import Row
 from streams.core.text import clean, why_skipped
 
@@ -91,10 +91,13 @@ class Rows:
             return Broken(record.number, record.line, None, self._reading.columns[wrong], "value", detail)
         created_at = self._time
         if (place := self._at.get("timestamp")) is not None:
-            found = self._time_in(values, place)
+            value = self._time_of(values, place)
+            found = time_in(value, self._reading.dates)
             if found is None:
                 return self._no_time(record, place)
             created_at = found
+            if is_american(value):
+                self.notes["zones"] += 1
             if not _OLD < found < self._late:
                 self.notes["times"] += 1
         id_ = self._text(values, "id")
@@ -131,11 +134,11 @@ class Rows:
             value = value[2:-1]  # so that a spreadsheet takes it for no number
         return value.strip() or None
 
-    def _time_in(self, values: tuple[Any, ...], place: int) -> datetime | None:
+    def _time_of(self, values: tuple[Any, ...], place: int) -> Any:
         value = values[place]
         if self._clock is not None and (clock := values[self._clock]) not in NULLS:
             value = f"{text_of(value).strip()} {text_of(clock).strip()}"
-        return time_in(value, self._reading.dates)
+        return value
 
     def _unusable(self, values: tuple[Any, ...]) -> int | None:
         """The column of a value that cannot be used as what it is."""

@@ -153,6 +153,12 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "{count} rows have a time before 2000 or in the future.",
         "Строки ({count}) со временем до 2000 года или в будущем.",
     ),
+    "zones": (
+        "{count} rows have a time with a zone whose name has other meanings, too. Taken as American: "
+        "EST is UTC-5, EDT -4, CST -6, CDT -5, MST -7, MDT -6, PST -8, PDT -7.",
+        "В строках ({count}) название часового пояса имеет и другие значения. Взято как в Америке: "
+        "EST — это UTC-5, EDT -4, CST -6, CDT -5, MST -7, MDT -6, PST -8, PDT -7.",
+    ),
     "nulls": (
         "{count} values such as NULL or NaN are read as no value.",
         "Значения вроде NULL и NaN ({count}) прочитаны как пустые.",

@@ -23,12 +23,10 @@ _ZONES = {
     "CEST": 2,
     "EET": 2,
     "EEST": 3,
-    "EST": -5,
-    "EDT": -4,
-    "CST": -6,
-    "CDT": -5,
 }
-_ZONES |= {"MST": -7, "MDT": -6, "PST": -8, "PDT": -7}
+# Elsewhere they mean other zones: CST is China's, too.
+_AMERICAN = {"EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7}
+_ZONES |= _AMERICAN
 _CLOCK = (
     r"(?P<hour>\d{1,2})[:.](?P<minute>\d{2})(?:[:.](?P<second>\d{2})(?:[.,:](?P<part>\d{1,9}))?)?"
     r"(?:\s*(?P<half>[ap])\.?m\.?)?"
@@ -49,6 +47,8 @@ _NAMED = (
     # As C and the command `date` write it.
     re.compile(rf"{_WEEKDAY}{_MONTH}\s+(?P<day>\d{{1,2}})\s+{_CLOCK}{_ZONE}\s+{_YEAR}", re.I),
 )
+# After an offset the name only repeats it.
+_AS_AMERICAN = re.compile(rf"(?<![-+\d]){_CLOCK}\s*\(?(?:{'|'.join(_AMERICAN)})\b", re.I)
 _CLOCK_ONLY = re.compile(rf"{_CLOCK}{_ZONE}", re.I)
 _MONTHS = {
     name: number
@@ -89,6 +89,11 @@ def is_number(value: object) -> bool:
 def is_clock(value: object) -> bool:
     """Whether it is a time of day without a date."""
     return bool(_CLOCK_ONLY.fullmatch(str(value).strip())) and ":" in str(value)
+
+
+def is_american(value: object) -> bool:
+    """Whether its zone is a name that is taken as that of a zone of America, and may be another."""
+    return isinstance(value, str) and _AS_AMERICAN.search(value) is not None
 
 
 def order_told(values: Iterable[Any]) -> tuple[set[Dates], bool, bool]:

@@ -42,7 +42,7 @@ _RELEASE = 3
 _TOTAL = re.compile(
     r"\W*(итог|всего|total|grand total|sum\b|сумма\b|rows?\W*\d|\d+ rows?\b|строк\W*\d)", re.I
 )
-_NOTES = ("times", "nulls", "replaced")
+_NOTES = ("times", "zones", "nulls", "replaced")
 
 
 class Upload(BaseModel):

@@ -74,14 +74,21 @@ STRANGERS: dict[str, Stranger] = {
     "Russian months": _times(
         ["31 января 2026 г. 10:00", "1 мая 2026"], ["2026-01-31T10:00:00", "2026-05-01T00:00:00"]
     ),
-    "zones": _times(["2026-01-31 05:00 EST", "2026-01-31 11:00:00 CET", "20260131T100000Z"], _AT * 3),
+    "zones": _times(["2026-01-31 11:00:00 CET", "20260131T100000Z"], _AT * 2),
+    "zones of America": _times(
+        ["2026-01-31 11:00:00 CET", "2026-01-31 05:00 EST", "1/31/2026 04:00:00 AM (cst)"],
+        _AT * 3,
+        "2 rows have",
+    ),
+    "zones of China": _times(["2026-01-31 18:00:00.000 +0800 CST", "2026-01-31 18:00+08:00 CST"], _AT * 2),
     "zones of Moscow": _times(["31.01.2026 13:00 (МСК)", "31.01.2026 13:00 МСК"], _AT * 2),
     "a zone that nobody knows": _times(["31.01.2026 13:00 (Омск)"], [], "timestamp", timeless=True),
     "Go": _times(["2026-01-31 13:00:00.123 +0300 MSK"], ["2026-01-31T10:00:00.123000"]),
     "JavaScript": _times(["1/31/2026, 10:00:00\u202fAM"], _AT),
     ".NET": _times(["2026-01-31T10:00:00.1234567Z"], ["2026-01-31T10:00:00.123456"]),
     "Google Forms": _times(["2026/01/31 1:00:00 PM GMT+3"], _AT),
-    "the command date": _times(["Sat Jan 31 10:00:00 UTC 2026", "Sat Jan 31 02:00:00 PST 2026"], _AT * 2),
+    "the command date": _times(["Sat Jan 31 10:00:00 UTC 2026"], _AT),
+    "the command date in America": _times(["Sat Jan 31 02:00:00 PST 2026"], _AT, "1 rows have"),
     "C": _times(["Sat Jan 31 10:00:00 2026"], _AT),
     "Oracle": _times(["31-JAN-26 10.00.00.000000 AM"], _AT),
     "a week": _times(["2026-W05-6"], [], "timestamp", timeless=True),

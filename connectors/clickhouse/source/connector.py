@@ -21,7 +21,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
 
 import pyarrow as pa
 import structlog
@@ -195,7 +195,8 @@ class ClickHouseConnector:
             with _file_errors(target):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 stack.callback(partial.unlink, missing_ok=True)
-                file = stack.enter_context(partial.open("wb"))
+                file = partial.open("wb")
+                stack.callback(_close, file)
                 writer = WRITERS[format](file)
 
             def write(block: Any) -> None:
@@ -252,6 +253,12 @@ def _file_errors(path: Path) -> Iterator[None]:
         raise ConfigurationError(
             f"cannot write {path}: {error.strerror or error}", fix="choose a folder that can be written to"
         ) from error
+
+
+def _close(file: IO[bytes]) -> None:
+    """Close it; after an error it may fail in the same way again, which would replace what is told."""
+    with contextlib.suppress(OSError):
+        file.close()
 
 
 def _in_own_loop(work: Coroutine[Any, Any, T]) -> T:

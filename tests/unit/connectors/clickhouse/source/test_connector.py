@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from connectors.clickhouse import ClickHouseConfig
+from connectors.clickhouse import ClickHouseConfig, ClickHouseConnector
+from connectors.clickhouse.source.export import SCHEMA, WRITERS, Format
 from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
 from tests.waiting import PATIENCE
@@ -52,6 +57,25 @@ def test_a_configuration_from_settings() -> None:
     assert (config.text_column, config.min_text_length) == ("msg", 5)
     assert config.settings() == settings
     assert config.settings().model_fields_set == settings.model_fields_set
+
+
+@pytest.mark.parametrize("format", WRITERS)
+@pytest.mark.parametrize("rows", [1, 50_000])
+def test_a_full_disk_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: Format, rows: int
+) -> None:
+    table = pa.table([pa.nulls(rows, field.type) for field in SCHEMA], schema=SCHEMA)
+
+    class Filled(ClickHouseConnector):
+        def __init__(self) -> None:
+            """Without a server."""
+
+        def _read(self, days: int, limit: int | None, take: Callable[[Any], None]) -> None:
+            take(table)
+
+    monkeypatch.setattr(Path, "open", lambda *_: io.BufferedWriter(io.FileIO("/dev/full", "w")))
+    with pytest.raises(ConfigurationError, match="No space left"):
+        Filled().export_to_file(tmp_path / "out", format=format)
 
 
 def test_importing_the_package_loads_nothing() -> None:

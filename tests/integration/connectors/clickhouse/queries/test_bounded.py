@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import pytest
 
 from connectors.clickhouse.queries import given_labels, lookups, overview, review, version_diff
-from connectors.clickhouse.queries.given_labels import labels_of_texts
+from connectors.clickhouse.queries.given_labels import first_of_texts, labels_of_texts
 from connectors.clickhouse.queries.label_versions import register_version
 from connectors.clickhouse.queries.lookups import search_labels
 from connectors.clickhouse.queries.overview import label_picture
@@ -105,6 +106,34 @@ async def test_texts_are_looked_for_from_the_newest_row_on(
     assert await labels_of_texts(*database, "v1", texts) == whole
     assert set(await labels_of_texts(*database, "v2", texts)) == {"text 0"}
     assert await labels_of_texts(*database, "v1", []) == {}
+
+
+async def test_texts_are_looked_for_in_so_many_labels_at_once_whatever_their_times(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row of long ago and one of the far future do not leave all others together."""
+    client, settings = database
+    await add(database)
+    table = f"{settings.result_database}.logs_labeled"
+    for at in ("1925-01-01", "2290-01-01"):
+        await client.command(
+            f"INSERT INTO {table} SELECT * REPLACE (toDateTime64('{at}', 6, 'UTC') AS created_at) "
+            f"FROM {table} WHERE row_id = '77' LIMIT 1"
+        )
+    monkeypatch.setattr(given_labels, "_AT_ONCE", 50)
+    spans = list(await given_labels._spans(client, settings))
+    assert all(begin == end for (begin, _), (_, end) in pairwise(spans))
+    micros = "toUnixTimestamp64Micro(created_at)"
+    counts = [
+        (await client.rows(f"SELECT count() FROM {table} WHERE {micros} >= {begin} AND {micros} < {end}"))[0]
+        for begin, end in spans
+    ]
+    assert sum(int(count) for (count,) in counts) == ROWS + 2
+    assert max(int(count) for (count,) in counts) <= 50
+    found = await labels_of_texts(*database, "v1", ["text 77", "text 0", "text 399"])
+    assert (len(found), found["text 77"].created_at.year) == (3, 2290)
+    first = await first_of_texts(*database, ["text 77", "text 0", "text 399"])
+    assert (len(first), first["text 77"].created_at.year) == (3, 1925)
 
 
 async def test_the_picture_of_a_busy_day_is_scaled(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,11 +49,11 @@ async def evaluate(settings: Settings, gold: Path | None, query: EvaluationQuery
                 raise RefusedError("no person has labelled a row yet", reason="no-gold")
         else:
             version = await _version(client, settings, query)
-            lines = await _file_lines(client, settings, version, rows, query)
+            lines, mixed = await _file_lines(client, settings, version, rows, query)
             found = {
                 "version": version,
                 "unlabeled": rows.unlabeled,
-                "warnings": list(rows.warnings),
+                "warnings": [*rows.warnings, *mixed],
                 "kappa": None,
                 **report(lines, wanted=query.wanted, by=query.by),
             }
@@ -101,7 +101,7 @@ class GoldOfTables:
         return {
             "version": version,
             "unlabeled": 0,
-            "warnings": [],
+            "warnings": _mixed(given.values()),
             "not_sure": self.not_sure,
             "disagreements": self.disagreements,
             "kappa": self.kappa,
@@ -124,6 +124,18 @@ async def gold_of_tables(client: ClickHouseClient, settings: Settings) -> GoldOf
         sum(one.disputed for one in rows),
         kappa(answered_twice(answers)),
     )
+
+
+def _mixed(given: Iterable[GivenLabel]) -> list[str]:
+    """A warning where confidences do not mean the same."""
+    generations = {one.calibration or 0 for one in given if one.confidence is not None}
+    if len(generations) < 2:
+        return []
+    names = ", ".join(str(one) if one else "none" for one in sorted(generations))
+    return [
+        f"the confidences are of several calibrations ({names}): ece, brier and the least confidence are of "
+        "the mixture"
+    ]
 
 
 async def _version(client: ClickHouseClient, settings: Settings, query: EvaluationQuery) -> str:
@@ -154,7 +166,7 @@ async def _file_lines(
     version: str,
     rows: Sequence[GoldRow],
     query: EvaluationQuery,
-) -> list[GoldLine]:
+) -> tuple[list[GoldLine], list[str]]:
     by_id = [one.row_id for one in rows if one.text is None and one.created_at is None]
     places = [Place(one.created_at, one.row_id) for one in rows if one.created_at is not None]
     places += await times_of(client, settings, by_id)
@@ -185,4 +197,4 @@ async def _file_lines(
                 None if text is None else len(text),
             )
         )
-    return lines
+    return lines, _mixed([*found.values(), *texts.values()])

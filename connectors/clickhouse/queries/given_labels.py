@@ -24,16 +24,19 @@ _SPAN = (
     "created_at >= fromUnixTimestamp64Micro({begin:Int64}, 'UTC') "
     "AND created_at < fromUnixTimestamp64Micro({end:Int64}, 'UTC')"
 )
-_LABEL = "toString(label), confidence, toString(source_domain)"
+_LABEL = "toString(label), confidence, toString(source_domain), calibration"
 
 
 class GivenLabel(NamedTuple):
-    """A row's label. ``confidence``: 0 to 1; None if there is none. ``text``: None if not asked for."""
+    """A row's label. ``confidence``: 0 to 1; None if there is none. ``calibration``: the generation that made
+    it; None for the model's own. ``text``: None if not asked for.
+    """
 
     created_at: datetime
     label: str
     confidence: float | None
     source_domain: str | None
+    calibration: int | None = None
     text: str | None = None
 
 
@@ -153,9 +156,9 @@ async def _spans(client: ClickHouseClient, settings: Settings) -> Iterator[tuple
 
 
 def _given(at: datetime, last: Any) -> GivenLabel:
-    label, confidence, domain, *text = _parts(last)
+    label, confidence, domain, calibration, *text = _parts(last)
     sure = None if confidence is None or confidence != confidence else float(confidence)
-    return GivenLabel(at, str(label), sure, domain, *text)
+    return GivenLabel(at, str(label), sure, domain, calibration, *text)
 
 
 def _parts(found: Any) -> tuple[Any, ...]:

@@ -1,0 +1,35 @@
+"""What is told beside the figures."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from connectors.clickhouse.queries.given_labels import GivenLabel
+from streams.ports.lookups import Place
+from streams.ports.review import HumanAnswer
+from streams.quality.evaluate import EvaluationQuery, GoldOfTables
+from streams.quality.settled import settled_rows
+
+AT = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def answer(row_id: str) -> HumanAnswer:
+    return HumanAnswer(row_id, AT, "text", None, "label", "a", "anna", AT, "audit", 0.1)
+
+
+@pytest.mark.parametrize(
+    ("generations", "named"), [((None, None), ""), ((2, 2), ""), ((2, None, 1), "(none, 1, 2)")]
+)
+def test_confidences_of_several_calibrations_are_told(
+    generations: tuple[int | None, ...], named: str
+) -> None:
+    rows = [answer(str(n)) for n in range(len(generations))]
+    given = {
+        Place(AT, str(n)): GivenLabel(AT, "a", 0.8, None, generation)
+        for n, generation in enumerate(generations)
+    }
+    gold = GoldOfTables(settled_rows(rows), 0, 0, None)
+    warnings = gold.told("v1", given, EvaluationQuery())["warnings"]
+    assert [named in one for one in warnings] == [True] * bool(named)

@@ -19,6 +19,7 @@ from streams.quality.evaluate import EvaluationQuery, GoldOfTables, gold_of_tabl
 from streams.quality.gate import JudgedRow, decide
 from streams.quality.label_scores import NO_LABEL
 from streams.quality.report import By, summary
+from streams.quality.scales import Scales, on_newest
 from streams.quality.settled import SettledRow
 from streams.runtime.result_tables import ResultTables
 
@@ -44,8 +45,10 @@ class Picture:
 class QualityBoard:
     """Implements `streams.ports.page.Quality`. One question is answered at a time."""
 
-    def __init__(self, tables: ResultTables) -> None:
+    def __init__(self, tables: ResultTables, scales: Scales) -> None:
+        """``scales``: the calibrations, which may grow."""
         self._tables = tables
+        self._scales = scales
         self._answering = asyncio.Lock()
         self._known: dict[EvaluationQuery, Picture] = {}
 
@@ -69,14 +72,18 @@ class QualityBoard:
         async with self._answering:
             known = self._known.pop(query, None)
             if known is None or time.monotonic() - known.made > _SECONDS:
-                known = await self._tables.ask(lambda client, settings: picture(client, settings, query))
+                known = await self._tables.ask(
+                    lambda client, settings: picture(client, settings, query, self._scales)
+                )
             self._known[query] = known
             while len(self._known) > _MOST:
                 self._known.pop(next(iter(self._known)))
             return known
 
 
-async def picture(client: ClickHouseClient, settings: Settings, query: EvaluationQuery) -> Picture:
+async def picture(
+    client: ClickHouseClient, settings: Settings, query: EvaluationQuery, scales: Scales
+) -> Picture:
     """What `evaluate_tables` tells, and beside it the versions and the rows of each confusion.
 
     Raises:
@@ -95,6 +102,7 @@ async def picture(client: ClickHouseClient, settings: Settings, query: Evaluatio
     given = await labels_of_versions(
         client, settings, [one.version for one in shown], [one.place for one in gold.rows]
     )
+    given = {version: on_newest(labels, scales.get(version, {})) for version, labels in given.items()}
     # The intervals take up to a second.
     return await asyncio.to_thread(
         _picture_of, query, gold, given, shown, chosen, current, settings.promote_margin

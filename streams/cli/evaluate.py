@@ -59,11 +59,16 @@ def evaluate(
     from streams.quality.evaluate import EvaluationQuery
     from streams.quality.evaluate import evaluate as judge
     from streams.runtime.local_stack import with_local_stack
+    from streams.versions.registry import known_scales
 
     settings = with_local_stack(read_settings())
     with working("comparing"):
         wish = EvaluationQuery(version, None if by is None else by.value, accuracy)
-        found = asyncio.run(judge(settings, file or gold, wish))
+
+        async def compared() -> dict[str, Any]:
+            return await judge(settings, file or gold, wish, await known_scales(settings))
+
+        found = asyncio.run(compared())
     if as_json:
         print_json(found)
         return
@@ -111,7 +116,8 @@ def _head(found: dict[str, Any]) -> list[str]:
 def _confidence(found: dict[str, Any]) -> list[str]:
     if found["ece"] is None:
         return []
-    lines = [f"calibration error {_between(found, 'ece')}, Brier score {found['brier']:.3f}"]
+    scale = "as reported" if found["calibration"] is None else f"by calibration {found['calibration']}"
+    lines = [f"confidence {scale}: error {_between(found, 'ece')}, Brier score {found['brier']:.3f}"]
     least, wanted = found["least"], found["wanted"]
     if least is None:
         lines.append(f"no confidence is known to reach accuracy {wanted:g}: more drawn rows may find one")

@@ -7,6 +7,7 @@ It is published on the versions topic, so that all workers and replays use the s
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -67,6 +68,22 @@ class ConfidenceScale(BaseModel):
             return self.points[-1][1]
         (left, low), (right, high) = self.points[at - 1], self.points[at]
         return low + (high - low) * (confidence - left) / (right - left)
+
+
+def reported(
+    confidence: float,
+    raw: float | None,
+    generation: int | None,
+    others: Alternatives,
+    scales: Mapping[int, ConfidenceScale],
+) -> tuple[float, Alternatives]:
+    """The probabilities of a published label and of the others as the model reported them. ``generation``: of
+    ``scales``, through which they went. Where it is unknown, the others are left out.
+    """
+    if generation is None or raw is None:
+        return confidence, others
+    scale = scales.get(generation)
+    return raw, scale.undo(raw, confidence, others) if scale is not None else ()
 
 
 # Less than this is the rounding of what was reported, and no further label.

@@ -19,6 +19,7 @@ from streams.ports.lookups import Place
 from streams.quality.agreement import answered_twice, kappa
 from streams.quality.gold_file import GoldRow, read_gold
 from streams.quality.report import WANTED, By, GoldLine, report
+from streams.quality.scales import Scales, on_newest
 from streams.quality.settled import SettledRow, settled_rows
 
 
@@ -33,8 +34,13 @@ class EvaluationQuery:
     wanted: float = WANTED
 
 
-async def evaluate(settings: Settings, gold: Path | None, query: EvaluationQuery) -> dict[str, Any]:
+async def evaluate(
+    settings: Settings, gold: Path | None, query: EvaluationQuery, scales: Scales
+) -> dict[str, Any]:
     """How well a version agrees with the gold set in the file ``gold``, or with the tables' human answers.
+
+    ``scales``: the calibrations, as far as they are known. All confidences are judged as the newest one of
+    the version makes them, whichever they were stored with.
 
     Raises:
         ConfigurationError: the file cannot be read.
@@ -44,17 +50,18 @@ async def evaluate(settings: Settings, gold: Path | None, query: EvaluationQuery
     rows = None if gold is None else read_gold(gold, settings)
     async with ClickHouseClient.from_settings(settings) as client:
         if rows is None:
-            found = await evaluate_tables(client, settings, query)
+            found = await evaluate_tables(client, settings, query, scales)
             if not found["gold"]:
                 raise RefusedError("no person has labelled a row yet", reason="no-gold")
         else:
             version = await _version(client, settings, query)
-            lines, mixed = await _file_lines(client, settings, version, rows, query)
+            lines, about = await _file_lines(client, settings, version, rows, query, scales)
             found = {
                 "version": version,
                 "unlabeled": rows.unlabeled,
-                "warnings": [*rows.warnings, *mixed],
                 "kappa": None,
+                **about,
+                "warnings": [*rows.warnings, *about["warnings"]],
                 **report(lines, wanted=query.wanted, by=query.by),
             }
     if not found["labeled"]:
@@ -66,9 +73,10 @@ async def evaluate(settings: Settings, gold: Path | None, query: EvaluationQuery
 
 
 async def evaluate_tables(
-    client: ClickHouseClient, settings: Settings, query: EvaluationQuery
+    client: ClickHouseClient, settings: Settings, query: EvaluationQuery, scales: Scales
 ) -> dict[str, Any]:
-    """From the answers of people in the tables; all figures are None without any.
+    """From the answers of people in the tables; all figures are None without any. ``scales``: as in
+    `evaluate`.
 
     Raises:
         RefusedError: there is no label version.
@@ -77,6 +85,7 @@ async def evaluate_tables(
     version = await _version(client, settings, query)
     gold = await gold_of_tables(client, settings)
     given = await labels_at(client, settings, version, [one.place for one in gold.rows])
+    given = on_newest(given, scales.get(version, {}))
     # Some hundred milliseconds of computing, and others may be waiting.
     return await asyncio.to_thread(gold.told, version, given, query)
 
@@ -101,7 +110,7 @@ class GoldOfTables:
         return {
             "version": version,
             "unlabeled": 0,
-            "warnings": _mixed(given.values()),
+            **_calibration(given.values()),
             "not_sure": self.not_sure,
             "disagreements": self.disagreements,
             "kappa": self.kappa,
@@ -126,16 +135,17 @@ async def gold_of_tables(client: ClickHouseClient, settings: Settings) -> GoldOf
     )
 
 
-def _mixed(given: Iterable[GivenLabel]) -> list[str]:
-    """A warning where confidences do not mean the same."""
-    generations = {one.calibration or 0 for one in given if one.confidence is not None}
+def _calibration(given: Iterable[GivenLabel]) -> dict[str, Any]:
+    """The generation that all confidences are of, null for reported ones; a warning where they differ."""
+    generations = sorted({one.calibration or 0 for one in given if one.confidence is not None})
     if len(generations) < 2:
-        return []
-    names = ", ".join(str(one) if one else "none" for one in sorted(generations))
-    return [
-        f"the confidences are of several calibrations ({names}): ece, brier and the least confidence are of "
-        "the mixture"
-    ]
+        return {"calibration": (generations[0] or None) if generations else None, "warnings": []}
+    names = ", ".join(str(one) if one else "none" for one in generations)
+    warning = (
+        f"the confidences are of several calibrations ({names}), which are not known here: ece, brier and "
+        "the least confidence are of the mixture"
+    )
+    return {"calibration": None, "warnings": [warning]}
 
 
 async def _version(client: ClickHouseClient, settings: Settings, query: EvaluationQuery) -> str:
@@ -166,17 +176,20 @@ async def _file_lines(
     version: str,
     rows: Sequence[GoldRow],
     query: EvaluationQuery,
-) -> tuple[list[GoldLine], list[str]]:
+    scales: Scales,
+) -> tuple[list[GoldLine], dict[str, Any]]:
     by_id = [one.row_id for one in rows if one.text is None and one.created_at is None]
     places = [Place(one.created_at, one.row_id) for one in rows if one.created_at is not None]
     places += await times_of(client, settings, by_id)
     found = await labels_at(client, settings, version, places, with_text=query.by == "length")
+    found = on_newest(found, scales.get(version, {}))
     newest: dict[str, GivenLabel] = {}
     for place in sorted(found):
         newest[place.row_id] = found[place]  # of several rows with one id, the newest
     texts = await labels_of_texts(
         client, settings, version, [one.text for one in rows if one.text is not None]
     )
+    texts = on_newest(texts, scales.get(version, {}))
     lines = []
     for row in rows:
         if row.text is not None:
@@ -197,4 +210,4 @@ async def _file_lines(
                 None if text is None else len(text),
             )
         )
-    return lines, _mixed([*found.values(), *texts.values()])
+    return lines, _calibration([*found.values(), *texts.values()])

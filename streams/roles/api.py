@@ -128,6 +128,7 @@ async def services_of(
         feed.stop()
         board.stop()
 
+    quality = QualityBoard(tables, versions.calibrations)
     services = Services(
         health=_health(health),
         lookups=tables,
@@ -135,7 +136,11 @@ async def services_of(
         feed=feed,
         files=files,
         page=PagePorts(
-            overview=board, operations=operations, review=review, audit=audit, quality=QualityBoard(tables)
+            overview=board,
+            operations=operations,
+            review=review,
+            audit=audit,
+            quality=quality,
         ),
     )
     return services, ending

@@ -7,18 +7,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.queries.given_labels import labels_at
 from connectors.clickhouse.queries.label_versions import list_versions, version_history
-from connectors.clickhouse.queries.lookups import labels_under_at
 from connectors.kafka.connection import connection
 from connectors.kafka.producer import send_each
 from streams.core.calibration import ConfidenceScale, VersionCalibration
 from streams.core.errors import RefusedError
-from streams.core.messages import Labeled
 from streams.core.settings import Settings
 from streams.core.topics import Topics
-from streams.ports.lookups import Place
 from streams.quality.calibration import FEWEST_ROWS, Fit, LabelChance, fit
 from streams.quality.gate import judged_rows
+from streams.quality.scales import as_reported
 from streams.versions.registry import read_versions
 
 
@@ -76,28 +75,13 @@ async def _drawn(
 ) -> list[LabelChance]:
     judged = {one.place: one for one in await judged_rows(client, settings) if one.probability}
     found = []
-    for message in await labels_under_at(client, settings, version, list(judged)):
-        gold = judged[Place(message.created_at, message.row_id)]
-        right, weight = message.label == gold.label, 1 / (gold.probability or 1)
-        confidence, others = reported(message, calibrations)
-        if confidence is not None:
-            found.append(LabelChance(confidence, others, right, weight))
+    for place, given in (await labels_at(client, settings, version, list(judged))).items():
+        gold = judged[place]
+        right, weight = given.label == gold.label, 1 / (gold.probability or 1)
+        if (before := as_reported(given, calibrations)) is not None:
+            confidence, others = before
+            found.append(LabelChance(confidence, [chance for _, chance in others], right, weight))
     return found
-
-
-def reported(
-    message: Labeled, calibrations: Mapping[int, ConfidenceScale]
-) -> tuple[float | None, list[float]]:
-    """The probabilities of the label and of the others as the model reported them. Where the message's
-    generation is unknown, the others are left out.
-    """
-    others = tuple((one.label, one.confidence) for one in message.alternatives)
-    if message.calibration is None or message.confidence is None or message.confidence_raw is None:
-        return message.confidence, [chance for _, chance in others]
-    scale = calibrations.get(message.calibration)
-    raw = message.confidence_raw
-    undone = scale.undo(raw, message.confidence, others) if scale is not None else ()
-    return raw, [chance for _, chance in undone]
 
 
 def _next(version: str, newest: VersionCalibration | None, found: Fit) -> VersionCalibration | None:

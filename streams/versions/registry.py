@@ -18,6 +18,7 @@ from streams.core.label_version import LabelSpec
 from streams.core.settings import Settings
 from streams.core.topics import Topics
 from streams.quality.gate import has_gold
+from streams.quality.scales import Scales
 from streams.versions.topic import KnownVersions
 
 log = structlog.get_logger()
@@ -37,6 +38,13 @@ async def read_versions(settings: Settings) -> KnownVersions:
         for record in records:
             known.learn(record)
     return known
+
+
+async def known_scales(settings: Settings) -> Scales:
+    """The calibrations of all versions; none where Kafka does not answer."""
+    with contextlib.suppress(LabelstreamError):
+        return (await read_versions(settings)).calibrations
+    return {}
 
 
 async def follow_versions(addresses: Callable[[], Settings], known: KnownVersions) -> None:

@@ -24,19 +24,25 @@ _SPAN = (
     "created_at >= fromUnixTimestamp64Micro({begin:Int64}, 'UTC') "
     "AND created_at < fromUnixTimestamp64Micro({end:Int64}, 'UTC')"
 )
-_LABEL = "toString(label), confidence, toString(source_domain), calibration"
+_LABEL = (
+    "toString(label), confidence, toString(source_domain), confidence_raw, calibration, "
+    "arrayMap(one -> one.2, alternatives)"
+)
 
 
 class GivenLabel(NamedTuple):
-    """A row's label. ``confidence``: 0 to 1; None if there is none. ``calibration``: the generation that made
-    it; None for the model's own. ``text``: None if not asked for.
+    """A row's label. ``confidence``: 0 to 1; None if there is none. ``confidence_raw``: as the model reported
+    it. ``calibration``: the generation that made ``confidence`` and ``others`` of it; None if they are as
+    reported. ``others``: the other labels' probabilities. ``text``: None if not asked for.
     """
 
     created_at: datetime
     label: str
     confidence: float | None
     source_domain: str | None
+    confidence_raw: float | None = None
     calibration: int | None = None
+    others: tuple[float, ...] = ()
     text: str | None = None
 
 
@@ -156,9 +162,14 @@ async def _spans(client: ClickHouseClient, settings: Settings) -> Iterator[tuple
 
 
 def _given(at: datetime, last: Any) -> GivenLabel:
-    label, confidence, domain, calibration, *text = _parts(last)
-    sure = None if confidence is None or confidence != confidence else float(confidence)
-    return GivenLabel(at, str(label), sure, domain, calibration, *text)
+    label, confidence, domain, raw, calibration, others, *text = _parts(last)
+    return GivenLabel(
+        at, str(label), _number(confidence), domain, _number(raw), calibration, tuple(others), *text
+    )
+
+
+def _number(found: Any) -> float | None:
+    return None if found is None or found != found else float(found)
 
 
 def _parts(found: Any) -> tuple[Any, ...]:

@@ -83,26 +83,6 @@ async def _at(client: ClickHouseClient, places: Sequence[Place], kind: type[L], 
     return found[:_MOST]
 
 
-async def labels_under_at(
-    client: ClickHouseClient, settings: Settings, version: str, places: Sequence[Place]
-) -> list[Labeled]:
-    """The newest labels of ``version`` of these rows; those that have none are left out. Raises as
-    `row_history`.
-    """
-    found: list[Labeled] = []
-    for some, given in place_batches(places):
-        messages = await messages_of(
-            client,
-            Labeled,
-            f"{result_table(settings, LABELED)}\nWHERE label_version = {{version:String}} AND {AT_PLACES}\n"
-            f"ORDER BY {newest_first('labeled_at')} LIMIT 1 BY created_at, row_id",
-            {**given, "version": version},
-        )
-        wanted = set(some)
-        found += [one for one in messages if Place(one.created_at, one.row_id) in wanted]
-    return found
-
-
 async def search_labels(
     client: ClickHouseClient, settings: Settings, query: LabelQuery, after: Place | None, limit: int
 ) -> LabelPage:

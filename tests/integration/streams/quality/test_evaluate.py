@@ -41,12 +41,12 @@ async def label(database: Database, version: str, model: str, rows: str, values:
 async def test_the_figures_are_those_of_a_computation_by_hand(database: Database, tmp_path: Path) -> None:
     _, settings = database
     with pytest.raises(RefusedError, match="no person has labelled"):
-        await evaluate(settings, None, EvaluationQuery())
+        await evaluate(settings, None, EvaluationQuery(), {})
     # Right below 200. People drew rows 190 to 219 with 0.1, and the unsure rows 290 to 299 came besides.
     await label(database, "v1", "m", "1", "if(number < 200, 'a', 'b'), 1 - number / 300, NULL, NULL")
     await label(database, "human", "human:anna", "number BETWEEN 190 AND 219", "'a', NULL, 'audit', 0.1")
     await label(database, "human", "human:boris", "number >= 290", "'a', NULL, 'unsure', NULL")
-    found = await evaluate(settings, None, EvaluationQuery(by="domain"))
+    found = await evaluate(settings, None, EvaluationQuery(by="domain"), {})
     assert found["version"] == "v1"
     assert (found["gold"], found["drawn"], found["labeled"], found["right"]) == (40, 30, 40, 10)
     assert (found["accuracy"], found["biased"]) == (pytest.approx(1 / 3), False)
@@ -61,15 +61,15 @@ async def test_the_figures_are_those_of_a_computation_by_hand(database: Database
     )
 
     (tmp_path / "gold.csv").write_text("row_id,label\n1,a\n2,b\n999,a\n3,\n", "utf-8")
-    by_id = await evaluate(settings, tmp_path / "gold.csv", EvaluationQuery("v1", by="length"))
+    by_id = await evaluate(settings, tmp_path / "gold.csv", EvaluationQuery("v1", by="length"), {})
     assert (by_id["gold"], by_id["labeled"], by_id["right"], by_id["unlabeled"]) == (3, 2, 1, 1)
     assert (by_id["biased"], by_id["kappa"]) == (True, None)
     assert [one["name"] for one in by_id["groups"]] == ["1-20", "unknown"]
     (tmp_path / "texts.csv").write_text(
         "text,label,draw_probability\ntext 250,b,0.5\ntext 1,b,0.01\n", "utf-8"
     )
-    by_text = await evaluate(settings, tmp_path / "texts.csv", EvaluationQuery("v1", by="week"))
+    by_text = await evaluate(settings, tmp_path / "texts.csv", EvaluationQuery("v1", by="week"), {})
     assert (by_text["accuracy"], by_text["biased"]) == (pytest.approx(2 / 102), False)
     assert [one["name"] for one in by_text["groups"]] == ["2026-03-02", "2026-03-09"]
     with pytest.raises(RefusedError, match="v9 has no label"):
-        await evaluate(settings, None, EvaluationQuery("v9"))
+        await evaluate(settings, None, EvaluationQuery("v9"), {})

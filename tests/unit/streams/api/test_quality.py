@@ -44,7 +44,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 async def test_viewers_share_an_answer_for_some_seconds(
     monkeypatch: pytest.MonkeyPatch, clock: list[float]
 ) -> None:
-    async def answer(client: Any, _: Any, query: EvaluationQuery) -> Picture:
+    async def answer(client: Any, _: Any, query: EvaluationQuery, __: Any) -> Picture:
         if client.fails:
             raise UnavailableError("away")
         client.asked.append(query)
@@ -57,7 +57,7 @@ async def test_viewers_share_an_answer_for_some_seconds(
 
     monkeypatch.setattr(quality, "picture", answer)
     tables = Tables()
-    board = QualityBoard(cast(Any, tables))
+    board = QualityBoard(cast(Any, tables), {})
     found = await asyncio.gather(*(board.quality("v1", "week", 0.95) for _ in range(50)))
     assert [one["number"] for one in found] == [1] * 50
     # The rows are those of the same look.
@@ -130,7 +130,7 @@ async def test_versions_stand_side_by_side_with_their_verdicts(monkeypatch: pyte
     monkeypatch.setattr(quality, "list_versions", listed)
     monkeypatch.setattr(quality, "gold_of_tables", gold)
     monkeypatch.setattr(quality, "labels_of_versions", given)
-    board = QualityBoard(cast(Any, Tables()))
+    board = QualityBoard(cast(Any, Tables()), {})
     told = await board.quality(None, "week", 0.95)
     assert (told["version"], told["accuracy"], told["not_sure"], told["kappa"]) == ("v1", 0.75, 2, 0.5)
     shown = {one["version"]: one for one in told["versions"]}

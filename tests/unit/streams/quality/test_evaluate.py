@@ -27,9 +27,10 @@ def test_confidences_of_several_calibrations_are_told(
 ) -> None:
     rows = [answer(str(n)) for n in range(len(generations))]
     given = {
-        Place(AT, str(n)): GivenLabel(AT, "a", 0.8, None, generation)
+        Place(AT, str(n)): GivenLabel(AT, "a", 0.8, None, 0.9, generation)
         for n, generation in enumerate(generations)
     }
     gold = GoldOfTables(settled_rows(rows), 0, 0, None)
-    warnings = gold.told("v1", given, EvaluationQuery())["warnings"]
-    assert [named in one for one in warnings] == [True] * bool(named)
+    told = gold.told("v1", given, EvaluationQuery())
+    assert [named in one for one in told["warnings"]] == [True] * bool(named)
+    assert told["calibration"] == (None if named else generations[0])

@@ -19,7 +19,7 @@ from agents.ports import Answers, Model, ModelAnswer, outcome_of
 from agents.prompting import parse_answer, prompt_text, wrap_query
 from agents.reading import LabelReader, without_thoughts
 from agents.taxonomy import Taxonomy
-from streams.core.calibration import VersionCalibration
+from streams.core.calibration import VersionCalibration, reported
 from streams.core.errors import ConfigurationError, LabelstreamError
 from streams.core.label_version import LabelSpec
 from streams.core.messages import Alternative, Labeled, Row
@@ -62,20 +62,18 @@ def answer_key(version: str, text: str) -> bytes:
 
 def cache_entry(
     message: Labeled, calibrations: Mapping[int, VersionCalibration] | None = None
-) -> tuple[bytes, bytes] | None:
+) -> tuple[bytes, bytes]:
     """The cache key and the answer in a published message, to `warm` a cache of answers.
 
-    ``calibrations``: those of its version, by generation. The cache holds what the model reported; None if it
-    cannot be told, because the message's generation is not among them.
+    ``calibrations``: those of its version, by generation. The cache holds what the model reported, without
+    alternatives where the message's generation is not among them yet: to ask again would cost a call.
     """
     alternatives = tuple((one.label, one.confidence) for one in message.alternatives)
     confidence = message.confidence
-    if message.calibration is not None:
-        scale = (calibrations or {}).get(message.calibration)
-        if scale is None or confidence is None or message.confidence_raw is None:
-            return None
-        alternatives = scale.undo(message.confidence_raw, confidence, alternatives)
-        confidence = message.confidence_raw
+    if confidence is not None:
+        confidence, alternatives = reported(
+            confidence, message.confidence_raw, message.calibration, alternatives, calibrations or {}
+        )
     decision = Decision(message.label, confidence, alternatives)
     return answer_key(message.label_version, message.text), decision.pack()
 

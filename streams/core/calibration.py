@@ -9,10 +9,11 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Literal
+from itertools import pairwise
+from typing import Literal, Self
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from streams.core.records import Outgoing
 from streams.core.topics import Topics
@@ -35,6 +36,14 @@ class ConfidenceScale(BaseModel):
     method: Method = "raw"
     temperature: float = Field(default=1.0, gt=0)
     points: tuple[tuple[float, float], ...] = ()
+
+    @model_validator(mode="after")
+    def _has_lines(self) -> Self:
+        if self.method == "isotonic" and not (
+            self.points and all(left < right for (left, _), (right, _) in pairwise(self.points))
+        ):
+            raise ValueError("isotonic without points in order")
+        return self
 
     def apply(self, confidence: float, others: Alternatives) -> tuple[float, Alternatives]:
         """Calibrated probabilities, from reported ones, 0 to 1."""
@@ -92,9 +101,10 @@ UNREPORTED = 1e-6
 
 def _shared(others: Alternatives, before: float, after: float) -> Alternatives:
     """The others, where the label had ``before`` and has ``after``."""
-    if before >= 1:
+    if before >= 1 or after >= 1:
         return others
-    factor = (1 - after) / (1 - before)
+    # Rounded probabilities may sum to more than 1.
+    factor = (1 - after) / max(1 - before, sum(chance for _, chance in others))
     return tuple((name, chance * factor) for name, chance in others)
 
 

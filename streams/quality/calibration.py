@@ -142,7 +142,8 @@ def _isotonic(rows: _Rows) -> ConfidenceScale:
     ]
     while len(points) > _MOST_POINTS:
         points = points[::2] + ([points[-1]] if len(points) % 2 == 0 else [])
-    return ConfidenceScale(method="isotonic", points=tuple((round(a, 6), round(b, 6)) for a, b in points))
+    rounded = {round(a, 6): round(b, 6) for a, b in points}
+    return ConfidenceScale(method="isotonic", points=tuple(rounded.items()))
 
 
 def _applied(scale: ConfidenceScale, rows: _Rows) -> Floats:

@@ -246,7 +246,6 @@ def _recall(
                     variants.warm(*entry)
             elif record.topic == topics.shadow or message.label_version == version:
                 calibrations = known.calibrations.get(message.label_version)
-                if (entry := cache_entry(message, calibrations)) is not None:
-                    labels.warm(*entry)
+                labels.warm(*cache_entry(message, calibrations))
 
     return recall

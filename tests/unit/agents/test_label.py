@@ -216,9 +216,7 @@ async def test_what_was_published_before_a_restart_is_not_asked_again() -> None:
         raise AssertionError("asked again")
 
     answers = Shared()
-    entry = cache_entry(published)
-    assert entry is not None
-    answers.warm(*entry)
+    answers.warm(*cache_entry(published))
     again = await labeler(FakeModel(never), answers).label(row("ГДЕ мой заказ", "2"))
     assert isinstance(again, Done)
     assert again.message.cached
@@ -246,12 +244,13 @@ async def test_the_cache_holds_what_was_reported_and_messages_what_it_means() ->
 
     published = decode(Labeled, encode(scaled.message))
     known = cache_entry(published, {2: second})
-    assert known is not None
     decision = Decision.unpack(known[1])
     assert (decision.label, decision.confidence) == ("refund", 0.8)
     assert [tuple(one) for one in decision.alternatives] == [("payment", pytest.approx(0.2))]
-    assert cache_entry(published, {1: second}) is None
-    assert cache_entry(decode(Labeled, encode(raw.message))) is not None
+    before = Decision.unpack(cache_entry(published, {1: second})[1])
+    assert (before.confidence, list(before.alternatives)) == (0.8, [])
+    as_reported = Decision.unpack(cache_entry(decode(Labeled, encode(raw.message)))[1])
+    assert [tuple(one) for one in as_reported.alternatives] == [("payment", pytest.approx(0.2))]
 
 
 def test_answers_of_other_versions_and_texts_are_other_answers() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+from pydantic import ValidationError
 
 from streams.core.calibration import ConfidenceScale, VersionCalibration
 from streams.core.topics import Topics
@@ -55,6 +56,19 @@ def test_what_was_reported_can_be_had_back(scale: ConfidenceScale) -> None:
     back = scale.undo(0.7, calibrated, after)
     assert [name for name, _ in back] == ["b", "c", "d"]
     assert [chance for _, chance in back] == pytest.approx([chance for _, chance in others])
+
+
+def test_rounded_probabilities_that_sum_to_more_stay_probabilities() -> None:
+    steep = ConfidenceScale(method="isotonic", points=((0.5, 0.4), (0.995, 0.6)))
+    confidence, others = steep.apply(0.995, (("b", 0.0149),))
+    assert confidence + sum(chance for _, chance in others) <= 1.0
+    assert steep.undo(1.0, 0.6, (("b", 0.4),)) == (("b", 0.4),)
+
+
+@pytest.mark.parametrize("points", [(), ((0.5, 0.4), (0.5, 0.6)), ((0.6, 0.4), (0.5, 0.6))])
+def test_what_cannot_be_applied_is_no_calibration(points: tuple[tuple[float, float], ...]) -> None:
+    with pytest.raises(ValidationError, match="without points in order"):
+        ConfidenceScale(method="isotonic", points=points)
 
 
 def test_the_message_names_version_and_generation() -> None:

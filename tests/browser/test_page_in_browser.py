@@ -421,7 +421,7 @@ def judged(desk: Desk) -> dict[str, tuple[str, str, float | None]]:
         drawn = f"'audit' AS drawn_by, {chance} AS draw_probability" if chance else "'unsure' AS drawn_by"
         client.command(
             f"INSERT INTO {flow.database}.logs_labeled SELECT * REPLACE ('human' AS label_version, "
-            f"'{right}' AS label, 'human:anna' AS model, NULL AS confidence, {drawn}) "
+            f"'{right}' AS label, 'human:anna' AS model, NULL AS confidence, now64(6) AS labeled_at, {drawn}) "
             f"FROM (SELECT * FROM {flow.database}.logs_labeled "
             f"WHERE label_version = 'v1' AND row_id = '{row_id}' LIMIT 1)"
         )

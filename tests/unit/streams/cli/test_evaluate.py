@@ -14,6 +14,7 @@ def told(lines: list[GoldLine], **more: Any) -> str:
         "unlabeled": 0,
         "warnings": [],
         "kappa": None,
+        "calibration": None,
         **report(lines, by="week"),
         **more,
     }
@@ -33,6 +34,8 @@ def test_drawn_rows_have_an_interval_and_a_number_of_rows_that_are_missing() -> 
     assert "kappa 0.61" in text
     assert "3 rows were left as not sure" in text
     assert "no confidence is known to reach accuracy 0.95" in text
+    assert "confidence as reported: error 0.0" in text
+    assert "confidence by calibration 2: error" in told(rows, calibration=2)
     assert "unknown" in text  # the week
     assert "11  a was taken for b" in text
 
@@ -41,7 +44,7 @@ def test_what_was_not_drawn_is_called_biased() -> None:
     text = told([GoldLine("a", "a", None), GoldLine("a", "b", None)])
     assert "BIASED" in text
     assert "more drawn rows" not in text
-    assert "calibration" not in text
+    assert "confidence" not in text
 
 
 def test_a_threshold_is_not_rounded_up() -> None:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.schema import database as schema
 from connectors.clickhouse.schema.migrations import migrate
 from connectors.clickhouse.schema.place_in_key import PlaceInKey
 from connectors.clickhouse.schema.schema_lock import SchemaLock
@@ -78,14 +79,19 @@ class MortalClient(ClickHouseClient):
 
 
 async def old_tables(client: ClickHouseClient, settings: Settings) -> None:
-    """Put the tables of 0.1.0, without rows, in the place of today's. Their parts are not merged."""
+    """Put the tables of 0.1.0, without rows, in the place of today's. Their parts are not merged.
+
+    They have the columns of today, which `init` adds before anything else, so that today's sink can write.
+    """
     name = settings.result_database
     await client.command(f"DROP DATABASE IF EXISTS {name} SYNC")
     await client.command(f"CREATE DATABASE {name}")
     saved = dump.load("0.1.0")
     for table in saved.tables:
         await client.command(table.ddl.replace(saved.name, name))
+    present = await schema._present(client, name)
     for table_name in ("logs_labeled", "logs_augmented"):
+        await schema._add_columns(client, name, table_name, present[table_name])
         await client.command(f"SYSTEM STOP MERGES {name}.{table_name}")
 
 

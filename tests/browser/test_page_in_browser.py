@@ -412,6 +412,10 @@ def judged(desk: Desk) -> dict[str, tuple[str, str, float | None]]:
         other = names[(names.index(label) + 1) % len(names)]
         found[row_id] = (label, other if wrong else label, chance)
     client = flow.clickhouse()
+    client.command(  # what other tests labelled
+        f"ALTER TABLE {flow.database}.logs_labeled DELETE WHERE label_version = 'human' "
+        "SETTINGS mutations_sync = 2"
+    )
     for row_id, (_, right, chance) in found.items():
         drawn = f"'audit' AS drawn_by, {chance} AS draw_probability" if chance else "'unsure' AS drawn_by"
         client.command(

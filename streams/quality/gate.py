@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.queries.given_labels import GivenLabel, labels_at
+from connectors.clickhouse.queries.given_labels import GivenLabel, labels_at, labels_of_versions
 from connectors.clickhouse.queries.gold import human_answers
 from connectors.clickhouse.queries.label_versions import (
     PROMOTED,
@@ -89,10 +89,9 @@ async def examine(client: ClickHouseClient, settings: Settings, version: str) ->
         return Passage(
             version, current, True, f"no person has labelled rows yet, so {version} was not compared"
         )
-    places = [one.place for one in gold]
-    now = await labels_at(client, settings, current, places)
-    then = await labels_at(client, settings, version, places)
-    return decide(version, current, gold, now, then, settings.promote_margin)
+    both = current, version
+    given = await labels_of_versions(client, settings, both, [one.place for one in gold])
+    return decide(version, current, gold, given[current], given[version], settings.promote_margin)
 
 
 async def has_gold(client: ClickHouseClient, settings: Settings, version: str) -> bool:

@@ -15,9 +15,9 @@ from connectors.clickhouse.queries.label_versions import RETIRED, LabelVersion, 
 from streams.core.errors import RefusedError
 from streams.core.settings import Settings
 from streams.ports.lookups import Place
+from streams.ports.review import NO_LABEL
 from streams.quality.evaluate import EvaluationQuery, GoldOfTables, gold_of_tables
 from streams.quality.gate import JudgedRow, decide
-from streams.quality.label_scores import NO_LABEL
 from streams.quality.report import By, summary
 from streams.quality.scales import Scales, on_newest
 from streams.quality.settled import SettledRow

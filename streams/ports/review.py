@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Annotated, Final, Literal, Protocol
+from typing import Annotated, Any, Final, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -92,6 +92,14 @@ class GoldLabel:
     labeled_at: datetime
     drawn_by: str | None = None
     draw_probability: float | None = None
+
+    def values(self) -> tuple[Any, ...]:
+        """For a line of CSV, in the order of GOLD_COLUMNS."""
+        found = (getattr(self, name) for name in GOLD_COLUMNS)
+        return tuple(one.isoformat() if isinstance(one, datetime) else one for one in found)
+
+
+GOLD_COLUMNS = tuple(one.name for one in fields(GoldLabel))
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,14 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import AsyncIterator
-from dataclasses import fields
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.queries.gold import human_answers
 from streams.core.settings import Settings
-from streams.ports.review import NO_LABEL, GoldLabel, HumanAnswer
+from streams.ports.review import GOLD_COLUMNS, NO_LABEL, GoldLabel, HumanAnswer
 from streams.quality.settled import SettledRow, settled_rows
 from streams.quality.suspects import suspects
-
-COLUMNS = tuple(field.name for field in fields(GoldLabel))
 
 
 async def gold_labels(client: ClickHouseClient, settings: Settings) -> AsyncIterator[GoldLabel]:
@@ -54,10 +51,9 @@ async def gold_lines(settings: Settings) -> AsyncIterator[str]:
     """The gold set as lines of CSV, its header first. Raises as `gold_labels`."""
     async with ClickHouseClient.from_settings(settings) as client:
         rows = [one async for one in gold_labels(client, settings)]
-    yield _line(COLUMNS)
+    yield _line(GOLD_COLUMNS)
     for one in rows:
-        times = {name: getattr(one, name).isoformat() for name in ("created_at", "labeled_at")}
-        yield _line(tuple(times.get(name) or getattr(one, name) for name in COLUMNS))
+        yield _line(one.values())
 
 
 async def gold_suspects(settings: Settings, most: int) -> dict[str, Any]:

@@ -10,11 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.ports.review import NO_LABEL
 from streams.quality.estimates import Floats, Interval, Sample, share
 from streams.quality.resampling import resamples
-
-# Stands for the right label in confusions, where no label of the taxonomy fits.
-NO_LABEL = "no-label"
 
 
 @dataclass(frozen=True)

@@ -17,20 +17,10 @@ from connectors.api.problems import in_openapi
 from connectors.api.routes.file_problems import file_content, streamed
 from connectors.api.routes.page_actions import Acting, Page, who
 from connectors.api.routes.params import CURSOR, cursor_of, place_in
-from streams.ports.review import UNSURE, Answer, GoldLabel, Queue, ReviewRow
+from streams.ports.review import GOLD_COLUMNS, UNSURE, Answer, GoldLabel, Queue, ReviewRow
 
 router = APIRouter(prefix="/review", tags=["labels"])
 
-_COLUMNS = (
-    "row_id",
-    "created_at",
-    "text",
-    "label",
-    "labeled_by",
-    "labeled_at",
-    "drawn_by",
-    "draw_probability",
-)
 _AT_ONCE = 500
 # The name of a browser tab: two tabs of one person are two desks.
 Desk = Annotated[str, Header(alias="X-Desk", min_length=1, max_length=40, pattern=r"^[\w-]+$")]
@@ -134,7 +124,7 @@ async def gold(
 async def _file(found: AsyncIterator[GoldLabel], format_: str) -> AsyncIterator[bytes]:
     held: list[GoldLabel] = []
     if format_ == "csv":
-        yield (",".join(_COLUMNS) + "\n").encode()
+        yield (",".join(GOLD_COLUMNS) + "\n").encode()
     async for one in found:
         held.append(one)
         if len(held) == _AT_ONCE:
@@ -149,10 +139,7 @@ def _lines(rows: list[GoldLabel], format_: str) -> bytes:
             orjson.dumps(one, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z) for one in rows
         )
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    for one in rows:
-        times = {name: getattr(one, name).isoformat() for name in ("created_at", "labeled_at")}
-        writer.writerow([times.get(name) or getattr(one, name) for name in _COLUMNS])
+    csv.writer(text, lineterminator="\n").writerows(one.values() for one in rows)
     return text.getvalue().encode("utf-8", "replace")
 
 

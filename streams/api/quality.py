@@ -11,7 +11,7 @@ from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.queries.given_labels import GivenLabel, labels_of_versions
-from connectors.clickhouse.queries.label_versions import RETIRED, LabelVersion, list_versions
+from connectors.clickhouse.queries.label_versions import RETIRED, LabelVersion, current_version, list_versions
 from streams.core.errors import RefusedError
 from streams.core.settings import Settings
 from streams.ports.lookups import Place
@@ -92,7 +92,7 @@ async def picture(
     """
     version = query.version
     known = await list_versions(client, settings)
-    current = next((one for one in known if one.current), None)
+    current = current_version(known)
     chosen = current if version is None else next((one for one in known if one.version == version), None)
     if chosen is None:
         what = "there is no current label version" if version is None else f"there is no version {version}"

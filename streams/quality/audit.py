@@ -28,7 +28,7 @@ from connectors.clickhouse.queries.draw import (
     lowest_draws_by_label,
     newest_row,
 )
-from connectors.clickhouse.queries.label_versions import list_versions
+from connectors.clickhouse.queries.label_versions import current_version, list_versions
 from streams.core.settings import Settings
 from streams.core.times import micros_of
 from streams.ports.lookups import Place
@@ -104,8 +104,8 @@ async def draw_rows(client: ClickHouseClient, settings: Settings, now: datetime,
     salt, share, each = salt_of(settings), settings.review_audit_share, settings.review_audit_per_label
     version = ""
     if each:
-        versions = await list_versions(client, settings)
-        version = next((one.version for one in versions if one.current), "")
+        current = current_version(await list_versions(client, settings))
+        version = "" if current is None else current.version
     drawn, total = await lowest_draws(
         client,
         settings,

@@ -11,7 +11,7 @@ from typing import Any
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.queries.given_labels import GivenLabel, labels_at, labels_of_texts
 from connectors.clickhouse.queries.gold import human_answers
-from connectors.clickhouse.queries.label_versions import list_versions
+from connectors.clickhouse.queries.label_versions import name_of_current
 from connectors.clickhouse.queries.places import times_of
 from streams.core.errors import RefusedError
 from streams.core.settings import Settings
@@ -54,7 +54,7 @@ async def evaluate(
             if not found["gold"]:
                 raise RefusedError("no person has labelled a row yet", reason="no-gold")
         else:
-            version = await _version(client, settings, query)
+            version = query.version or await name_of_current(client, settings)
             lines, about = await _file_lines(client, settings, version, rows, query, scales)
             found = {
                 "version": version,
@@ -82,7 +82,7 @@ async def evaluate_tables(
         RefusedError: there is no label version.
         UnavailableError, ConfigurationError: as the client.
     """
-    version = await _version(client, settings, query)
+    version = query.version or await name_of_current(client, settings)
     gold = await gold_of_tables(client, settings)
     given = await labels_at(client, settings, version, [one.place for one in gold.rows])
     given = on_newest(given, scales.get(version, {}))
@@ -146,16 +146,6 @@ def _calibration(given: Iterable[GivenLabel]) -> dict[str, Any]:
         "the least confidence are of the mixture"
     )
     return {"calibration": None, "warnings": [warning]}
-
-
-async def _version(client: ClickHouseClient, settings: Settings, query: EvaluationQuery) -> str:
-    known = await list_versions(client, settings)
-    if query.version is None:
-        current = next((one.version for one in known if one.current), None)
-        if current is None:
-            raise RefusedError("there is no current label version", reason="unknown-version")
-        return current
-    return query.version
 
 
 def _line(row: SettledRow, given: GivenLabel | None) -> GoldLine:

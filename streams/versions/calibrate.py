@@ -8,7 +8,7 @@ from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.queries.given_labels import labels_at
-from connectors.clickhouse.queries.label_versions import list_versions, version_history
+from connectors.clickhouse.queries.label_versions import name_of_current, version_history
 from connectors.kafka.connection import connection
 from connectors.kafka.producer import send_each
 from streams.core.calibration import ConfidenceScale, VersionCalibration
@@ -35,11 +35,7 @@ async def calibrate(settings: Settings, version: str | None, *, growth: float = 
     known = await read_versions(settings)
     async with ClickHouseClient.from_settings(settings) as client:
         if version is None:
-            version = next(
-                (one.version for one in await list_versions(client, settings) if one.current), None
-            )
-            if version is None:
-                raise RefusedError("there is no current label version", reason="unknown-version")
+            version = await name_of_current(client, settings)
         else:
             await version_history(client, settings, version)  # it exists
         calibrations = known.calibrations.get(version, {})

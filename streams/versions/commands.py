@@ -10,6 +10,7 @@ from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.queries.audit_log import write_audit
 from connectors.clickhouse.queries.label_versions import (
     LabelVersion,
+    current_version,
     list_versions,
     promote_version,
     retire_version,
@@ -113,10 +114,11 @@ async def compare(settings: Settings, a: str, b: str, changed: int) -> Diff:
 async def _state(client: ClickHouseClient, settings: Settings, version: str) -> dict[str, Any]:
     found = await list_versions(client, settings)
     status = next((one.status for one in found if one.version == version), "")
+    current = current_version(found)
     return {
         "version": version,
         "status": status,
-        "current": next((one.version for one in found if one.current), None),
+        "current": None if current is None else current.version,
     }
 
 

@@ -89,12 +89,29 @@ async def list_versions(
     ]
 
 
+def current_version(known: Sequence[LabelVersion]) -> LabelVersion | None:
+    """The current one of `list_versions`; None: there is none."""
+    return next((one for one in known if one.current), None)
+
+
+async def name_of_current(client: ClickHouseClient, settings: Settings) -> str:
+    """The name of the current version.
+
+    Raises:
+        RefusedError: there is none.
+        UnavailableError, ConfigurationError: as `list_versions`.
+    """
+    found = current_version(await list_versions(client, settings))
+    if found is None:
+        raise RefusedError("there is no current label version", reason="unknown-version")
+    return found.version
+
+
 def version_to_beat(known: Sequence[LabelVersion]) -> LabelVersion | None:
     """The version with which a new one is compared: the current one. Where all were retired, the one that was
     current last: its retirement says nothing for another version. None: none was ever promoted.
     """
-    current = next((one for one in known if one.current), None)
-    if current is not None:
+    if (current := current_version(known)) is not None:
         return current
     former = {(one.promoted_at, one.version): one for one in known if one.promoted_at is not None}
     return former[max(former)] if former else None

@@ -16,18 +16,15 @@ from connectors.clickhouse.queries.places import times_of
 from connectors.clickhouse.queries.review import current_of
 from connectors.kafka.connection import connection
 from connectors.kafka.producer import LeasedProducer
-from streams.core.codec import REPLAY_JOB, encode, headers_of
 from streams.core.errors import ConfigurationError
-from streams.core.messages import HumanLabel
-from streams.core.records import Outgoing
 from streams.core.settings import Settings
-from streams.core.topics import Topics, partition_of
+from streams.core.topics import Topics
 from streams.ports.lookups import Place
 from streams.ports.review import NO_LABEL, NOT_SURE
 from streams.quality.gold_file import GoldRow, read_gold
 from streams.quality.settled import settled_rows
 from streams.review.answers import answer_of, label_of
-from streams.review.leases import JOB
+from streams.review.topic import outgoing_label
 
 _NAME = re.compile(r"[\w.@-]{1,64}")
 _AT_ONCE = 500
@@ -72,6 +69,7 @@ async def import_gold(settings: Settings, file: Path, who: str) -> GoldImport:
     """
     if not _NAME.fullmatch(who):
         raise ConfigurationError(f"{who!r} is no name of a person", fix="use letters, digits, . @ _ -")
+    topics = Topics(settings.topic_prefix)
     names = set(load_taxonomy(settings.taxonomy_path).names)
     rows = read_gold(file, settings)
     found = GoldImport(unlabeled=rows.unlabeled, warnings=rows.warnings)
@@ -99,7 +97,7 @@ async def import_gold(settings: Settings, file: Path, who: str) -> GoldImport:
                 answers.append(answer_of(was, who, NO_LABEL, None, chance, after=was.labeled_at))
             else:
                 message = label_of(was, who, row.label, None, row.probability)
-                messages.append(_outgoing(settings, message))
+                messages.append(outgoing_label(topics, message, settings.topic_partitions))
         if answers:
             await write_answers(client, settings, answers)
             found.imported += len(answers)
@@ -158,16 +156,6 @@ async def _standing(client: ClickHouseClient, settings: Settings, who: str) -> _
         if one.who == who and one.answer != NOT_SURE:
             found.said.setdefault(Place(one.created_at, one.row_id), set()).add(one.label or NO_LABEL)
     return found
-
-
-def _outgoing(settings: Settings, message: HumanLabel) -> Outgoing:
-    return Outgoing(
-        Topics(settings.topic_prefix).labeled,
-        partition_of(message.text, settings.topic_partitions),
-        message.row_id.encode(),
-        encode(message),
-        [*headers_of(message), (REPLAY_JOB, JOB)],
-    )
 
 
 def _left(row: GoldRow, why: str) -> LeftRow:

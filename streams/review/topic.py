@@ -19,6 +19,13 @@ from streams.review.leases import JOB, Reviews
 _ANSWER_SECONDS = 10.0
 
 
+def outgoing_label(topics: Topics, message: Labeled, partitions: int) -> Outgoing:
+    """A person's label for the partition of the row's text, where the model's label of the row is."""
+    headers = [*headers_of(message), (REPLAY_JOB, JOB)]
+    partition = partition_of(message.text, partitions)
+    return Outgoing(topics.labeled, partition, message.row_id.encode(), encode(message), headers)
+
+
 class _Wire:
     """The review topic: writes to it, and follows it."""
 
@@ -53,8 +60,9 @@ class _Wire:
             ) from None
 
     async def publish(self, message: Labeled, partitions: int) -> None:
-        """To the partition of the row's text, where the model's label of the row is."""
-        partition = partition_of(message.text, partitions)
+        """Send a person's label, as `outgoing_label`."""
+        outgoing = outgoing_label(self.topics, message, partitions)
+        partition = outgoing.partition
         if (outage := self.producer.outages.get(Partition(self.topics.labeled, partition))) is not None:
             # At once: each try would be one more message that waits there.
             raise UnavailableError(
@@ -62,8 +70,6 @@ class _Wire:
                 setting="KAFKA_BOOTSTRAP_SERVERS",
                 after=2.0,
             )
-        headers = [*headers_of(message), (REPLAY_JOB, JOB)]
-        outgoing = Outgoing(self.topics.labeled, partition, message.row_id.encode(), encode(message), headers)
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 await self.producer.send(outgoing)

@@ -26,11 +26,11 @@ from connectors.clickhouse.queries.draw import (
     Candidate,
     lowest_draws,
     lowest_draws_by_label,
-    newest_row,
 )
 from connectors.clickhouse.queries.label_versions import current_version, list_versions
+from connectors.clickhouse.queries.places import newest_time
 from streams.core.settings import Settings
-from streams.core.times import micros_of
+from streams.core.times import micros_of, moment
 from streams.ports.lookups import Place
 
 _WEEK = timedelta(days=7)
@@ -97,9 +97,10 @@ async def draw_rows(client: ClickHouseClient, settings: Settings, now: datetime,
     Raises:
         UnavailableError, ConfigurationError: as the client.
     """
-    newest = await newest_row(client, settings, now)
-    if newest is None:
+    found = await newest_time(client, settings, micros_of(now))
+    if found is None:
         return None
+    newest = moment(found)
     monday = week_of(newest)
     salt, share, each = salt_of(settings), settings.review_audit_share, settings.review_audit_per_label
     version = ""

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import literal, result_table
+from connectors.clickhouse.queries.places import time_is
 from connectors.clickhouse.schema.newest import newness
 from connectors.clickhouse.schema.tables import LABELED
 from streams.core.label_version import HUMAN
@@ -26,7 +27,6 @@ _DRAW = (
     "bitShiftRight(reinterpretAsUInt64(substring(SHA256(concat({salt:String}, "
     "reinterpretAsFixedString(toUnixTimestamp64Micro(created_at)), row_id)), 1, 8)), 11) / 9007199254740992"
 )
-_AT = "created_at {} fromUnixTimestamp64Micro({{{}:Int64}}, 'UTC')"
 _MODELS = f"label_version != {literal(HUMAN)} AND NOT startsWith(row_id, {literal(UPLOADED)})"
 # Rows are looked at whose number is below so many times what would give as many as are wanted.
 _MORE = 10.0
@@ -65,23 +65,9 @@ class Audited:
             of_label = (
                 f"transform(toString(label), {{labels:Array(String)}}, {{bounds:Array(Float64)}}, {below})"
             )
-            below = f"if({_AT.format('<', 'monday')}, {below}, {of_label})"
+            below = f"if({time_is('<', 'monday')}, {below}, {of_label})"
         uploaded = f"startsWith(row_id, {literal(UPLOADED)})"
-        return f"({uploaded} OR {_AT.format('<', 'audited')} OR {_DRAW} >= {below})", given
-
-
-async def newest_row(client: ClickHouseClient, settings: Settings, now: datetime) -> datetime | None:
-    """The time of the newest row up to ``now``.
-
-    Raises:
-        UnavailableError, ConfigurationError: as the client.
-    """
-    rows = await client.rows(
-        f"SELECT toUnixTimestamp64Micro(created_at) FROM {result_table(settings, LABELED)}\n"
-        f"WHERE {_AT.format('<=', 'now')} ORDER BY created_at DESC LIMIT 1",
-        {"now": micros_of(now)},
-    )
-    return moment(int(rows[0][0])) if rows else None
+        return f"({uploaded} OR {time_is('<', 'audited')} OR {_DRAW} >= {below})", given
 
 
 async def lowest_draws(
@@ -97,7 +83,10 @@ async def lowest_draws(
 ) -> tuple[list[Candidate], int]:
     """The ``most`` rows with the lowest numbers below ``share``, the lowest first, and how many there are.
 
-    ``since``, ``until`` (both inclusive): the row's time. Uploaded rows are left out. Raises as `newest_row`.
+    ``since``, ``until`` (both inclusive): the row's time. Uploaded rows are left out.
+
+    Raises:
+        UnavailableError, ConfigurationError: as the client.
     """
     if share <= 0.0:
         return [], 0
@@ -107,7 +96,7 @@ async def lowest_draws(
         "        argMaxIf(toString(label), "
         f"{newness('labeled_at')}, label_version = {{version:String}}) AS label_of\n"
         f"    FROM {result_table(settings, LABELED)}\n"
-        f"    WHERE {_AT.format('>=', 'since')} AND {_AT.format('<=', 'until')}\n"
+        f"    WHERE {time_is('>=', 'since')} AND {time_is('<=', 'until')}\n"
         f"        AND {_DRAW} < {{share:Float64}} AND {_MODELS}\n"
         "    GROUP BY created_at, row_id\n"
         ") ORDER BY draw, created_at, row_id LIMIT {most:UInt32}",
@@ -137,7 +126,7 @@ async def lowest_draws_by_label(
     least number above theirs: each row below it is one of them. 1 where there are no more rows.
 
     ``since`` (inclusive), ``until`` (exclusive): the row's time. Uploaded rows are left out. Raises as
-    `newest_row`.
+    `lowest_draws`.
     """
     given: dict[str, Any] = {
         "version": version,
@@ -145,8 +134,8 @@ async def lowest_draws_by_label(
         "until": micros_of(until),
     }
     week = (
-        f"FROM {result_table(settings, LABELED)}\nWHERE {_AT.format('>=', 'since')} "
-        f"AND {_AT.format('<', 'until')} AND label_version = {{version:String}} AND {_MODELS}"
+        f"FROM {result_table(settings, LABELED)}\nWHERE {time_is('>=', 'since')} "
+        f"AND {time_is('<', 'until')} AND label_version = {{version:String}} AND {_MODELS}"
     )
     counts = await client.rows(f"SELECT toString(label), count() {week} GROUP BY label", given)
     bounds = {

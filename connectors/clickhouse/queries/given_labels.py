@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import bound_batches, result_table
-from connectors.clickhouse.queries.places import AT_PLACES, place_batches
+from connectors.clickhouse.queries.places import AT_PLACES, place_batches, time_is
 from connectors.clickhouse.schema.newest import newness
 from connectors.clickhouse.schema.tables import LABELED
 from streams.core.settings import Settings
@@ -20,10 +20,7 @@ from streams.ports.lookups import Place
 _AT_ONCE = 4_000_000
 # Labels whose times tell where to cut.
 _SAMPLE = 1_000_000
-_SPAN = (
-    "created_at >= fromUnixTimestamp64Micro({begin:Int64}, 'UTC') "
-    "AND created_at < fromUnixTimestamp64Micro({end:Int64}, 'UTC')"
-)
+_SPAN = f"{time_is('>=', 'begin')} AND {time_is('<', 'end')}"
 _LABEL = (
     "toString(label), confidence, toString(source_domain), confidence_raw, calibration, "
     "arrayMap(one -> one.2, alternatives)"

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import result_table
-from connectors.clickhouse.queries.places import AT_PLACES, place_batches
+from connectors.clickhouse.queries.places import AT_PLACES, place_batches, time_is
 from connectors.clickhouse.schema.columns import columns_of
 from connectors.clickhouse.schema.newest import newness
 from connectors.clickhouse.schema.projections import HUMAN_AT, HUMAN_ROW, TAKEN_BACK
@@ -210,6 +210,6 @@ def _bounds(column: str, since: datetime | None, until: datetime | None) -> tupl
     parts, given = "", dict[str, Any]()
     for name, comparison, at in (("since", ">=", since), ("until", "<", until)):
         if at is not None:
-            parts += f" AND {column} {comparison} fromUnixTimestamp64Micro({{{name}:Int64}}, 'UTC')"
+            parts += f" AND {time_is(comparison, name, column)}"
             given[name] = micros_of(at)
     return parts, given

@@ -10,15 +10,14 @@ from uuid import UUID
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import bound_batches, result_table
-from connectors.clickhouse.queries.places import AT_PLACES, Key, key_batches
+from connectors.clickhouse.queries.places import AT_PLACES, Key, key_batches, time_is
 from connectors.clickhouse.schema.tables import AUGMENTED, DEAD_LETTERS, LABELED
 from connectors.clickhouse.sink.stored_offsets import OffsetSet
 from streams.core.settings import Settings
 
 _RANGES = 500
 GIVEN_UP = "step IN ('poll', 'label', 'store')"
-_FROM = "created_at >= fromUnixTimestamp64Micro({first:Int64}, 'UTC')"
-_TO = "created_at <= fromUnixTimestamp64Micro({last:Int64}, 'UTC')"
+_FROM, _TO = time_is(">=", "first"), time_is("<=", "last")
 
 
 async def count_of(client: ClickHouseClient, settings: Settings, version: str) -> int:

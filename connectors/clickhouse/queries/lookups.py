@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import bound_batches, quoted, result_table
 from connectors.clickhouse.queries.dead_letters import list_letters
-from connectors.clickhouse.queries.places import AT_PLACES, place_batches, time_of_newest, times_of
+from connectors.clickhouse.queries.places import AT_PLACES, place_batches, time_is, time_of_newest, times_of
 from connectors.clickhouse.schema.columns import columns_of
 from connectors.clickhouse.schema.newest import newest_first
 from connectors.clickhouse.schema.tables import AUGMENTED, CURRENT, LABELED
@@ -35,7 +35,6 @@ _SEARCH_SECONDS = 0.5
 _BEFORE_ALL = " "
 # What a DateTime64(6) can hold.
 _FIRST, _LAST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2299, 12, 31, tzinfo=UTC)
-_AT = "created_at {} fromUnixTimestamp64Micro({{{}:Int64}}, 'UTC')"
 
 
 async def row_history(client: ClickHouseClient, settings: Settings, row_id: str) -> RowHistory | None:
@@ -126,13 +125,13 @@ async def _floor(
     """The time of the ``size``-th label from ``after`` on, microseconds since 1970; None if there are not so
     many.
     """
-    conditions, given = [_AT.format("<=", "begin")], {"begin": _micros(_LAST)}
+    conditions, given = [time_is("<=", "begin")], {"begin": _micros(_LAST)}
     if query.until is not None:
         given["begin"] = _micros(query.until)
     if after is not None:
         given["begin"] = min(given["begin"], _micros(after.created_at))
     if query.since is not None:
-        conditions.append(_AT.format(">=", "since"))
+        conditions.append(time_is(">=", "since"))
         given["since"] = _micros(query.since)
     return await time_of_newest(client, settings, size, conditions, given)
 
@@ -153,11 +152,11 @@ async def _candidates(
         conditions.append("label_version = {version:String}")
         given["version"] = query.version
     if floor is not None:
-        conditions.append(_AT.format(">=", "floor"))
+        conditions.append(time_is(">=", "floor"))
         given["floor"] = floor
     if after is not None:
         # The bare time too, so that the server can begin there.
-        conditions.append(_AT.format("<=", "after_at"))
+        conditions.append(time_is("<=", "after_at"))
         conditions.append(
             "(created_at, row_id) < (fromUnixTimestamp64Micro({after_at:Int64}, 'UTC'), {after_id:String})"
         )
@@ -185,7 +184,7 @@ async def _counting_of(
     client: ClickHouseClient, settings: Settings, query: LabelQuery, candidates: Sequence[Labeled]
 ) -> list[Labeled]:
     conditions, given = _conditions(query)
-    rows = f"{_AT.format('>=', 'first')} AND {_AT.format('<=', 'last')} AND row_id IN {{ids:Array(String)}}"
+    rows = f"{time_is('>=', 'first')} AND {time_is('<=', 'last')} AND row_id IN {{ids:Array(String)}}"
     source = f"{result_table(settings, CURRENT)} WHERE {rows}"
     if query.version is not None:
         source = (
@@ -223,7 +222,7 @@ def _conditions(query: LabelQuery) -> tuple[list[str], dict[str, Any]]:
             given[name] = value
     for name, comparison in (("since", ">="), ("until", "<")):
         if (at := getattr(query, name)) is not None:
-            conditions.append(_AT.format(comparison, name))
+            conditions.append(time_is(comparison, name))
             given[name] = _micros(at)
     return conditions, given
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import result_table
+from connectors.clickhouse.queries.places import newest_time, time_is
 from connectors.clickhouse.schema.tables import CURRENT, DEAD_LETTERS, LABELED, STORED
 from streams.core.settings import Settings
 from streams.ports.page import LabelPicture
@@ -43,25 +44,18 @@ async def label_picture(client: ClickHouseClient, settings: Settings, now: int) 
     ``now``: microseconds since 1970. Where the newest row is older the day ends with that row.
     Of more than 200,000 labels the numbers are estimated by a sample.
     """
-    newest = await client.rows(
-        f"SELECT toUnixTimestamp64Micro(created_at) FROM {result_table(settings, LABELED)}\n"
-        "WHERE created_at <= fromUnixTimestamp64Micro({now:Int64}, 'UTC')\n"
-        f"ORDER BY created_at DESC LIMIT 1",
-        {"now": now},
-    )
-    if not newest:
+    until = await newest_time(client, settings, now)
+    if until is None:
         return None
-    until = int(newest[0][0])
     given: dict[str, Any] = {"until": until, "day": until - _DAY, "week": until - 8 * _DAY}
-    since = "created_at {} fromUnixTimestamp64Micro({{{}:Int64}}, 'UTC')"
-    span = f"{since.format('>', 'week')} AND {since.format('<=', 'until')}"
+    span = f"{time_is('>', 'week')} AND {time_is('<=', 'until')}"
     sample, scale = await _sample(client, settings, span, given)
     span += sample
     recent, before, bins = Counter[str](), Counter[str](), [0] * BINS
     # One look for both: by label, by step of the confidence (-1 where there is none), and by whether it is of
     # the day.
     for label, of_day, step, count in await client.rows(
-        f"SELECT toString(label), {since.format('>', 'day')} AS of_day,\n"
+        f"SELECT toString(label), {time_is('>', 'day')} AS of_day,\n"
         f"    if(confidence IS NULL, -1,\n"
         f"        least(toInt32(floor(ifNull(confidence, 0) * {BINS})), {BINS - 1})) AS step, count()\n"
         f"FROM {result_table(settings, CURRENT)} WHERE {span} GROUP BY label, of_day, step",

@@ -29,6 +29,25 @@ AT_PLACES = (
 Key = tuple[str, int]
 
 
+def time_is(comparison: str, parameter: str, column: str = "created_at") -> str:
+    """The condition that ``column`` compares so with a bound number of microseconds since 1970."""
+    return f"{column} {comparison} fromUnixTimestamp64Micro({{{parameter}:Int64}}, 'UTC')"
+
+
+async def newest_time(client: ClickHouseClient, settings: Settings, now: int) -> int | None:
+    """The time of the newest row up to ``now``; both in microseconds since 1970.
+
+    Raises:
+        UnavailableError, ConfigurationError: as the client.
+    """
+    rows = await client.rows(
+        f"SELECT toUnixTimestamp64Micro(created_at) FROM {result_table(settings, LABELED)}\n"
+        f"WHERE {time_is('<=', 'now')} ORDER BY created_at DESC LIMIT 1",
+        {"now": now},
+    )
+    return int(rows[0][0]) if rows else None
+
+
 async def times_of(client: ClickHouseClient, settings: Settings, row_ids: Sequence[str]) -> list[Place]:
     """Where the labels, and so the variants, of rows with these ids are; of each id the newest 1,000.
 

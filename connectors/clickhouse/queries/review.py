@@ -9,7 +9,7 @@ from connectors.clickhouse.client.sql import result_table
 from connectors.clickhouse.queries.draw import Audited
 from connectors.clickhouse.queries.gold import ANSWERED, count_human_rows, with_answers
 from connectors.clickhouse.queries.lookups import messages_of
-from connectors.clickhouse.queries.places import AT_PLACES, place_batches, time_of_newest
+from connectors.clickhouse.queries.places import AT_PLACES, place_batches, time_is, time_of_newest
 from connectors.clickhouse.schema.projections import DISTINCT_ROWS
 from connectors.clickhouse.schema.tables import ANSWERS, CURRENT, LABELED
 from streams.core.label_version import HUMAN, UNDONE
@@ -21,7 +21,7 @@ from streams.ports.review import ReviewCounts
 
 # So many of the newest labels are looked at where a question is about all of them.
 WINDOW = 100_000
-_SINCE = "created_at >= fromUnixTimestamp64Micro({since:Int64}, 'UTC')"
+_SINCE = time_is(">=", "since")
 _NOT_HUMAN = f"(label_version != '{HUMAN}' OR endsWith(model, '{UNDONE}'))"
 _UNSURE = 0.6
 

@@ -54,7 +54,7 @@ async def evaluate(
             if not found["gold"]:
                 raise RefusedError("no person has labelled a row yet", reason="no-gold")
         else:
-            version = query.version or await name_of_current(client, settings)
+            version = query.version if query.version is not None else await name_of_current(client, settings)
             lines, about = await _file_lines(client, settings, version, rows, query, scales)
             found = {
                 "version": version,
@@ -82,7 +82,7 @@ async def evaluate_tables(
         RefusedError: there is no label version.
         UnavailableError, ConfigurationError: as the client.
     """
-    version = query.version or await name_of_current(client, settings)
+    version = query.version if query.version is not None else await name_of_current(client, settings)
     gold = await gold_of_tables(client, settings)
     given = await labels_at(client, settings, version, [one.place for one in gold.rows])
     given = on_newest(given, scales.get(version, {}))

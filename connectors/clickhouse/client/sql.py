@@ -1,9 +1,9 @@
-"""Identifiers, strings and parameters of SQL."""
+"""Identifiers, strings, parameters and tuples of SQL."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from streams.core.settings import Settings
 
@@ -29,6 +29,11 @@ def qualified(database: str, table: str) -> str:
 def result_table(settings: Settings, table: str) -> str:
     """The full name of a table of the result database."""
     return qualified(settings.result_database, table)
+
+
+def tuple_of(found: Any) -> tuple[Any, ...]:
+    """A tuple in an answer: it comes by names where the server gave it names."""
+    return tuple(found.values() if isinstance(found, dict) else found)
 
 
 def bound_batches(items: Sequence[T], text_of: Callable[[T], str]) -> Iterator[list[T]]:

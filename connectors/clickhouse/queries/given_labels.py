@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import bound_batches, result_table
+from connectors.clickhouse.client.sql import bound_batches, result_table, tuple_of
 from connectors.clickhouse.queries.places import AT_PLACES, place_batches, time_is
 from connectors.clickhouse.schema.newest import newness
 from connectors.clickhouse.schema.tables import LABELED
@@ -108,7 +108,7 @@ async def labels_of_texts(
                 {"version": version, "texts": some, "begin": begin, "end": end},
             )
             for text, last in rows:
-                at, *label = _parts(last)
+                at, *label = tuple_of(last)
                 found[str(text)] = _given(moment(int(at)), (*label, text))
     return found
 
@@ -159,7 +159,7 @@ async def _spans(client: ClickHouseClient, settings: Settings) -> Iterator[tuple
 
 
 def _given(at: datetime, last: Any) -> GivenLabel:
-    label, confidence, domain, raw, calibration, others, *text = _parts(last)
+    label, confidence, domain, raw, calibration, others, *text = tuple_of(last)
     return GivenLabel(
         at, str(label), _number(confidence), domain, _number(raw), calibration, tuple(others), *text
     )
@@ -167,8 +167,3 @@ def _given(at: datetime, last: Any) -> GivenLabel:
 
 def _number(found: Any) -> float | None:
     return None if found is None or found != found else float(found)
-
-
-def _parts(found: Any) -> tuple[Any, ...]:
-    """A tuple of the server, which the driver may hand over by names."""
-    return tuple(found.values() if isinstance(found, dict) else found)

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import result_table
+from connectors.clickhouse.client.sql import result_table, tuple_of
 from connectors.clickhouse.queries.places import AT_PLACES, place_batches, time_is
 from connectors.clickhouse.schema.columns import columns_of
 from connectors.clickhouse.schema.newest import newness
@@ -152,9 +152,7 @@ async def _labels_at(
     )
     found: list[tuple[_Asked, HumanAnswer]] = []
     for at, row_id, who, queue, last in rows:
-        text, domain, label, model, answered, drawn_by, chance = (
-            last.values() if isinstance(last, dict) else last
-        )
+        text, domain, label, model, answered, drawn_by, chance = tuple_of(last)
         place = Place(moment(int(at)), str(row_id))
         back = model.endswith(UNDONE)
         answer = HumanAnswer(
@@ -189,7 +187,7 @@ async def _other_answers(
     )
     found: dict[_Asked, HumanAnswer] = {}
     for at, row_id, who, queue, last in rows:
-        text, domain, answer, answered, drawn_by, chance = last.values() if isinstance(last, dict) else last
+        text, domain, answer, answered, drawn_by, chance = tuple_of(last)
         place = Place(moment(int(at)), str(row_id))
         found[_Asked(place, who, str(queue))] = HumanAnswer(
             place.row_id,

@@ -13,7 +13,7 @@ from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.errors import SETTING
-from connectors.clickhouse.client.sql import result_table
+from connectors.clickhouse.client.sql import result_table, tuple_of
 from connectors.clickhouse.schema.projections import DISTINCT_ROWS
 from connectors.clickhouse.schema.tables import LABELED, VERSIONS
 from streams.core.errors import RefusedError, UnavailableError
@@ -240,9 +240,7 @@ def _unknown(version: str) -> RefusedError:
 
 
 def _version(version: str, state: Any, created_at: datetime, changed_at: datetime) -> LabelVersion:
-    # The driver gives a tuple with names as a dictionary.
-    values = state.values() if isinstance(state, dict) else state
-    model, prompt, taxonomy, mode, status, promoted_at, live = values
+    model, prompt, taxonomy, mode, status, promoted_at, live = tuple_of(state)
     moment = _in_utc(promoted_at)
     return LabelVersion(
         version=version,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from connectors.clickhouse.queries.label_versions import register_version
@@ -14,23 +12,21 @@ from streams.core.errors import RefusedError
 from streams.versions.calibrate import calibrate
 from streams.versions.registry import follow_versions, read_versions
 from streams.versions.topic import KnownVersions
-from tests.integration.connectors.clickhouse.engine import Database, fresh_database
+from tests.integration.connectors.clickhouse.engine import Database
 from tests.stack import SharedStack, fresh_name
 from tests.waiting import eventually
 
 
 @pytest.fixture
-async def database(shared: SharedStack) -> AsyncIterator[Database]:
-    part, broker = shared.clickhouse(), shared.kafka().address
-    assert part.host
-    assert part.port
+async def database(tables: Database, shared: SharedStack) -> Database:
+    client, found = tables
+    broker = shared.kafka().address
     assert broker
-    async with fresh_database((part.host, part.port)) as (client, found):
-        kafka = {"kafka_bootstrap_servers": broker, "topic_prefix": fresh_name("scale")}
-        settings = found.model_copy(update={**kafka, "topic_partitions": 1})
-        await Admin(connection(settings)).create_topics(settings)
-        await register_version(client, settings, version="v1", model="m")
-        yield client, settings
+    kafka = {"kafka_bootstrap_servers": broker, "topic_prefix": fresh_name("scale")}
+    settings = found.model_copy(update={**kafka, "topic_partitions": 1})
+    await Admin(connection(settings)).create_topics(settings)
+    await register_version(client, settings, version="v1", model="m")
+    return client, settings
 
 
 async def label(database: Database, rows: int, *, human: bool, calibration: int | None = None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -10,20 +9,15 @@ import pytest
 from connectors.clickhouse.queries.label_versions import register_version
 from streams.core.errors import RefusedError
 from streams.quality.evaluate import EvaluationQuery, evaluate
-from tests.integration.connectors.clickhouse.engine import Database, fresh_database
-from tests.stack import SharedStack
+from tests.integration.connectors.clickhouse.engine import Database
 
 ROWS = 300
 
 
 @pytest.fixture
-async def database(shared: SharedStack) -> AsyncIterator[Database]:
-    part = shared.clickhouse()
-    assert part.host
-    assert part.port
-    async with fresh_database((part.host, part.port)) as found:
-        await register_version(*found, version="v1", model="m", status="promoted")
-        yield found
+async def database(tables: Database) -> Database:
+    await register_version(*tables, version="v1", model="m", status="promoted")
+    return tables
 
 
 async def label(database: Database, version: str, model: str, rows: str, values: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from connectors.clickhouse.queries.audit_log import read_audit
@@ -12,22 +10,16 @@ from streams.core.errors import GateError
 from streams.core.label_version import LabelSpec
 from streams.versions.commands import promote, retire
 from streams.versions.registry import register
-from tests.integration.connectors.clickhouse.engine import Database, fresh_database
-from tests.stack import SharedStack
+from tests.integration.connectors.clickhouse.engine import Database
 
 ROWS = 400
 
 
 @pytest.fixture
-async def database(shared: SharedStack) -> AsyncIterator[Database]:
-    part = shared.clickhouse()
-    assert part.host
-    assert part.port
-    async with fresh_database((part.host, part.port)) as found:
-        client, settings = found
-        for version, status in (("v1", "promoted"), ("v2", "trial"), ("v3", "trial")):
-            await register_version(client, settings, version=version, model="m", status=status)
-        yield found
+async def database(tables: Database) -> Database:
+    for version, status in (("v1", "promoted"), ("v2", "trial"), ("v3", "trial")):
+        await register_version(*tables, version=version, model="m", status=status)
+    return tables
 
 
 async def label(database: Database, version: str, wrong: int, *, model: str = "m") -> None:

@@ -139,11 +139,17 @@ async def test_to_retire_versions_opens_no_way_round_the_gate(
     async def labels(client: object, settings: object, name: str, places: Sequence[Place]) -> Labels:
         return {one: GivenLabel(AT, right[name], None, None) for one in places if name in right}
 
+    async def labels_of_all(
+        client: object, settings: object, names: Sequence[str], places: Sequence[Place]
+    ) -> dict[str, Labels]:
+        return {name: await labels(client, settings, name, places) for name in names}
+
     for name, known_to in (
         ("list_versions", versions),
         ("version_history", history),
         ("judged_rows", judged),
         ("labels_at", labels),
+        ("labels_of_versions", labels_of_all),
     ):
         monkeypatch.setattr(f"streams.quality.gate.{name}", known_to)
     client, settings = cast(ClickHouseClient, None), Settings()

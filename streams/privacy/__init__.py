@@ -1,0 +1,1 @@
+"""Personal data in a text: what is recognised, and the placeholders that take its place."""

@@ -1,0 +1,1 @@
+"""One recogniser a file: each finds one kind of personal data in a text."""

@@ -1,0 +1,140 @@
+"""Numbers written in groups of digits, and which of them are personal.
+
+A number is one or more neighbouring groups: ``8 (912) 345-67-89`` is a run of five. Each place of a run is
+offered to the judges in every length that they know; the surest answer wins.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol
+
+from streams.privacy.entities import Entity
+from streams.privacy.recognisers.findings import Finding
+from streams.privacy.recognisers.views import View
+
+_GROUP = re.compile("[0-9]+")
+# What may stand between two groups of one number.
+_GAP = re.compile(r"[ ().\-/_*]{1,5}")
+_MOST_DIGITS = 34
+_BEFORE, _AFTER = 48, 28
+# A number that counts, costs or dates something is not personal.
+_UNIT = re.compile(
+    r" ?(?:руб|₽|\$|€|%|коп|тыс|млн|балл|бонус|квт|куб|гб|мб|кб|гиг|шт|дн[еяй]|день|сут|час|мин|секунд|"
+    r"год|лет\b|мес|км\b|кг\b|usd|eur|[рмгтк]\b)"
+)
+# A word of ordinary numbers speaks for the number it stands beside: «заказ номер 123», «заказ: 123».
+_BESIDE = re.compile(r"[^.,;!?]{0,20}")
+_CONTEXT = re.compile(
+    r"(?P<phone>\bтел\b|\bтелефон|\bмоб|\bсотов|звон|\bна связи|whats ?app|\bв[ао]тс?апп?|вайбер|viber|"
+    r"\bмой номер|\bномер мой|\bномера? (?:телефона|для связи))"
+    r"|(?P<card>\bкарт(?!ин|оф|ридж)[а-яё]*)"
+    r"|(?P<passport>\bпа[сc]+порт|\bсери[яиюей]\b|\bзагран)"
+    r"|(?P<snils>\bснилс|\bстрахов\w+ (?:номер|свидетельств))"
+    r"|(?P<inn>\bинн\b)"
+    r"|(?P<oms>\bполис|\bомс\b|\bенп\b)"
+    r"|(?P<account>\bсч[её]т(?![чик])|\bр/с|\bк/с|\bл/с|\bлс\b|\biban\b|\bр[./]?сч|\bрасч[её]тн)"
+    r"|(?P<ordinary>\bзаказ|\bзаявк|\bобращени|\bдоговор|\bтрек|\bнакладн|\bартикул|\bчек|\bоперац|\bтранзакц|"
+    r"\bинцидент|\bтикет|\bквитанц|\bуин\b|\bкод|\bпоказани|\bсч[её]тчик|\bсерийн|\bimei|\bверси|\bпосылк|"
+    r"\bотправлени|\bвозврат|\bбилет|\bошибк|\bпромокод|\bкупон|\bid\b|\bорг?рн|\bбик\b|\bкпп\b|\bsn\b)"
+)
+_ORDINARY = "ordinary"
+_KINDS = {entity.value: entity for entity in Entity}
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One or more groups of digits that may be one number.
+
+    ``context``: the entity whose word stands nearest before it, or soon after it; ``ordinary``: a word of
+    numbers that belong to nobody does. ``before`` and ``after``: the text around it, in lower case.
+    """
+
+    digits: str
+    groups: tuple[int, ...]
+    gaps: str
+    before: str
+    after: str
+    context: Entity | None
+    ordinary: bool
+
+
+class Judge(Protocol):
+    """Decides whether a number is of one entity."""
+
+    entity: Entity
+    lengths: frozenset[int]
+
+    def judge(self, number: Candidate) -> int:
+        """0: it is not; 1: it looks so; 2: by form, or by form and context; 3: certainly."""
+
+
+def find_numbers(view: View, judges: Sequence[Judge]) -> Iterator[Finding]:
+    """The personal numbers of a text, in its order. Steps grow with the text's length."""
+    by_length: dict[int, list[Judge]] = {}
+    for judge in judges:
+        for length in judge.lengths:
+            by_length.setdefault(length, []).append(judge)
+    groups = [match.span() for match in _GROUP.finditer(view.text)]
+    first = 0
+    while first < len(groups):
+        best: tuple[int, int, Entity] | None = None
+        digits = ""
+        for last in range(first, len(groups)):
+            if last > first and not _GAP.fullmatch(view.text, groups[last - 1][1], groups[last][0]):
+                break
+            start, end = groups[last]
+            if len(digits) + end - start > _MOST_DIGITS:
+                break
+            digits += view.text[start:end]
+            asked = by_length.get(len(digits))
+            if asked is None:
+                continue
+            candidate = _candidate(view, groups[first : last + 1], digits)
+            for judge in asked:
+                sure = judge.judge(candidate)
+                if sure and (best is None or (sure, last) > best[:2]):
+                    best = (sure, last, judge.entity)
+        if best is None:
+            first += 1
+            continue
+        _, last, entity = best
+        start, end = _widen(view.text, groups[first][0], groups[last][1])
+        key = "".join(view.text[slice(*group)] for group in groups[first : last + 1])
+        yield Finding(*view.original(start, end), entity, key[-10:] if entity is Entity.PHONE else key)
+        first = last + 1
+
+
+def _candidate(view: View, groups: Sequence[tuple[int, int]], digits: str) -> Candidate:
+    start, end = groups[0][0], groups[-1][1]
+    before = view.lower[max(0, start - _BEFORE) : start]
+    after = view.lower[end : end + _AFTER]
+    kind = None
+    for match in _CONTEXT.finditer(before):
+        if match.lastgroup != _ORDINARY or _BESIDE.fullmatch(before, match.end()):
+            kind = match.lastgroup
+    if kind is None:
+        kinds = (match.lastgroup for match in _CONTEXT.finditer(after))
+        kind = next((found for found in kinds if found != _ORDINARY), None)
+    gaps = "".join(view.text[one[1] : two[0]] for one, two in pairwise(groups))
+    return Candidate(
+        digits,
+        tuple(end - start for start, end in groups),
+        gaps,
+        before,
+        after,
+        _KINDS.get(kind or ""),
+        kind == _ORDINARY or _UNIT.match(after) is not None,
+    )
+
+
+def _widen(text: str, start: int, end: int) -> tuple[int, int]:
+    """With the plus and the bracket that belong to the number."""
+    if text[start - 1 : start] == "(" and ")" in text[start:end]:
+        start -= 1
+    if text[start - 1 : start] == "+":
+        start -= 1
+    return start, end

@@ -8,15 +8,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from streams.privacy.entities import PLACEHOLDER, Entity, placeholder, placeholder_at
+from streams.privacy.recognisers.accounts import Accounts, find_ibans
 from streams.privacy.recognisers.cards import Cards
+from streams.privacy.recognisers.documents import HealthInsurance, Inn, Passports, Snils, find_passports
 from streams.privacy.recognisers.email import find_emails
 from streams.privacy.recognisers.findings import Finding, without_overlaps
 from streams.privacy.recognisers.numbers import Judge, find_numbers
 from streams.privacy.recognisers.phone import Phones
+from streams.privacy.recognisers.plates import find_plates
+from streams.privacy.recognisers.spoken_digits import read_words
 from streams.privacy.recognisers.views import fold, read_digits
 
-_SIX_DIGITS = re.compile("[0-9](?:[^0-9]{0,8}[0-9]){5}")
-_JUDGES: tuple[type[Judge], ...] = (Cards, Phones)
+_FIVE_DIGITS = re.compile("[0-9](?:[^0-9]{0,8}[0-9]){4}")
+# Where two are equally sure, the first decides.
+_JUDGES: tuple[type[Judge], ...] = (Snils, Inn, HealthInsurance, Passports, Accounts, Cards, Phones)
 # Placeholders may complete a context that was not there before; a text settles in two rounds.
 _MOST_ROUNDS = 8
 
@@ -54,9 +59,17 @@ class Masker:
         view = fold(text)
         if Entity.EMAIL in self._entities:
             yield from find_emails(view)
-        numbers = read_digits(view)
-        if self._judges and _SIX_DIGITS.search(numbers.text):
-            yield from find_numbers(numbers, self._judges)
+        numbers = read_words(view)
+        if not _FIVE_DIGITS.search(numbers.text):
+            return
+        if Entity.PLATE in self._entities:
+            yield from find_plates(numbers)
+        if Entity.ACCOUNT in self._entities:
+            yield from find_ibans(view)
+        numbers = read_digits(numbers)
+        if Entity.PASSPORT in self._entities:
+            yield from find_passports(numbers)
+        yield from find_numbers(numbers, self._judges)
 
 
 def _replace(text: str, findings: list[Finding]) -> str:

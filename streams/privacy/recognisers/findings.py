@@ -23,8 +23,8 @@ class Finding:
 
 
 def without_overlaps(text: str, findings: Iterable[Finding]) -> list[Finding]:
-    """``findings`` by place. Where two overlap, the one that was given first keeps its place, the other the rest
-    of its own, if that holds a letter or a digit.
+    """``findings`` by place. Where two overlap, the one that was given first keeps its place, and the other
+    the rest of its own, if that holds a letter or a digit.
     """
     taken = bytearray(len(text))
     kept: list[Finding] = []

@@ -18,7 +18,11 @@ from streams.privacy.recognisers.views import View
 
 _GROUP = re.compile("[0-9]+")
 # What may stand between two groups of one number.
-_GAP = re.compile(r"[ ().\-/_*]{1,5}")
+_GAP = re.compile(r"[ (),.\-/_*№]{1,5}")
+_DATE = re.compile(
+    r"(?<![0-9])(?:[0-2]?[0-9]|3[01])([./-])(?:0?[0-9]|1[0-2])\1(?:19|20)[0-9]{2}(?![0-9])"
+    r"|(?<![0-9])(?:[0-2][0-9]|3[01])\.(?:0[0-9]|1[0-2])\.[0-9]{2}(?![0-9])"
+)
 _MOST_DIGITS = 34
 _BEFORE, _AFTER = 48, 28
 # A number that counts, costs or dates something is not personal.
@@ -27,12 +31,14 @@ _UNIT = re.compile(
     r"год|лет\b|мес|км\b|кг\b|usd|eur|[рмгтк]\b)"
 )
 # A word of ordinary numbers speaks for the number it stands beside: «заказ номер 123», «заказ: 123».
-_BESIDE = re.compile(r"[^.,;!?]{0,20}")
+_BESIDE = re.compile(
+    r"[а-яё]*[ :#№\-]{0,3}(?:(?:под|с|за|по) )?(?:номер[а-яё]*|ном|no|n|id|код[а-яё]*)?[ :#№.\-]{0,3}"
+)
 _CONTEXT = re.compile(
     r"(?P<phone>\bтел\b|\bтелефон|\bмоб|\bсотов|звон|\bна связи|whats ?app|\bв[ао]тс?апп?|вайбер|viber|"
     r"\bмой номер|\bномер мой|\bномера? (?:телефона|для связи))"
     r"|(?P<card>\bкарт(?!ин|оф|ридж)[а-яё]*)"
-    r"|(?P<passport>\bпа[сc]+порт|\bсери[яиюей]\b|\bзагран)"
+    r"|(?P<passport>\bпас+порт|\bсери[яиюей]\b|\bзагран|\bводительск|\bстс\b)"
     r"|(?P<snils>\bснилс|\bстрахов\w+ (?:номер|свидетельств))"
     r"|(?P<inn>\bинн\b)"
     r"|(?P<oms>\bполис|\bомс\b|\bенп\b)"
@@ -53,6 +59,7 @@ class Candidate:
     numbers that belong to nobody does. ``before`` and ``after``: the text around it, in lower case.
     """
 
+    written: str
     digits: str
     groups: tuple[int, ...]
     gaps: str
@@ -94,6 +101,8 @@ def find_numbers(view: View, judges: Sequence[Judge]) -> Iterator[Finding]:
             if asked is None:
                 continue
             candidate = _candidate(view, groups[first : last + 1], digits)
+            if _is_list(candidate) or _DATE.search(view.text, groups[first][0], end):
+                continue
             for judge in asked:
                 sure = judge.judge(candidate)
                 if sure and (best is None or (sure, last) > best[:2]):
@@ -121,6 +130,7 @@ def _candidate(view: View, groups: Sequence[tuple[int, int]], digits: str) -> Ca
         kind = next((found for found in kinds if found != _ORDINARY), None)
     gaps = "".join(view.text[one[1] : two[0]] for one, two in pairwise(groups))
     return Candidate(
+        view.text[start:end],
         digits,
         tuple(end - start for start, end in groups),
         gaps,
@@ -129,6 +139,14 @@ def _candidate(view: View, groups: Sequence[tuple[int, int]], digits: str) -> Ca
         _KINDS.get(kind or ""),
         kind == _ORDINARY or _UNIT.match(after) is not None,
     )
+
+
+def _is_list(number: Candidate) -> bool:
+    """Whether the groups are numbers of their own: an internet address, or several between commas."""
+    if number.gaps == "..." and max(number.groups) <= 3:
+        parts = re.findall("[0-9]+", number.written)
+        return all(int(part) < 256 for part in parts)
+    return "," in number.gaps and number.context is None
 
 
 def _widen(text: str, start: int, end: int) -> tuple[int, int]:

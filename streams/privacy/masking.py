@@ -12,7 +12,7 @@ from streams.privacy.recognisers.accounts import Accounts, find_ibans
 from streams.privacy.recognisers.cards import Cards
 from streams.privacy.recognisers.documents import HealthInsurance, Inn, Passports, Snils, find_passports
 from streams.privacy.recognisers.email import find_emails
-from streams.privacy.recognisers.findings import Finding, without_overlaps
+from streams.privacy.recognisers.findings import PersonalFinding, without_overlaps
 from streams.privacy.recognisers.numbers import Judge, find_numbers
 from streams.privacy.recognisers.phone import Phones
 from streams.privacy.recognisers.plates import find_plates
@@ -55,7 +55,7 @@ class Masker:
             text = _replace(text, findings)
         return Masked(text, dict(counts))
 
-    def _find(self, text: str) -> Iterator[Finding]:
+    def _find(self, text: str) -> Iterator[PersonalFinding]:
         view = fold(text)
         if Entity.EMAIL in self._entities:
             yield from find_emails(view)
@@ -72,7 +72,7 @@ class Masker:
         yield from find_numbers(numbers, self._judges)
 
 
-def _replace(text: str, findings: list[Finding]) -> str:
+def _replace(text: str, findings: list[PersonalFinding]) -> str:
     """``text`` with placeholders for ``findings``, which are in its order and do not overlap."""
     taken: Counter[Entity] = Counter()  # the highest number of a placeholder that the text holds already
     for match in PLACEHOLDER.finditer(text):

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from itertools import cycle
 
 from streams.privacy.entities import Entity
-from streams.privacy.recognisers.findings import Finding
-from streams.privacy.recognisers.numbers import Candidate
+from streams.privacy.recognisers.findings import PersonalFinding
+from streams.privacy.recognisers.numbers import NumberCandidate
 from streams.privacy.recognisers.views import View
 
 # Digits 6 to 8 of a bank account.
@@ -26,7 +26,7 @@ class Accounts:
     entity = Entity.ACCOUNT
     lengths = frozenset(range(5, 23))
 
-    def judge(self, number: Candidate) -> int:
+    def judge(self, number: NumberCandidate) -> int:
         count = len(number.digits)
         asked = number.context is Entity.ACCOUNT
         if count == 20:
@@ -38,7 +38,7 @@ class Accounts:
             return 2
         return 2 * int(count >= 8 and _DIRECT.search(number.before) is not None)
 
-    def _checks(self, number: Candidate) -> bool:
+    def _checks(self, number: NumberCandidate) -> bool:
         banks = _BIK.findall(number.before) + _BIK.findall(number.after)
         return any(checks_account(number.digits, bank) for bank in banks)
 
@@ -52,7 +52,7 @@ def checks_account(digits: str, bik: str) -> bool:
     )
 
 
-def find_ibans(view: View) -> Iterator[Finding]:
+def find_ibans(view: View) -> Iterator[PersonalFinding]:
     """International account numbers, by form and check digits."""
     for match in _IBAN.finditer(view.lower):
         iban = match[0].replace(" ", "")
@@ -60,7 +60,7 @@ def find_ibans(view: View) -> Iterator[Finding]:
             15 <= len(iban) <= 34
             and int("".join(str(int(char, 36)) for char in iban[4:] + iban[:4])) % 97 == 1
         ):
-            yield Finding(*view.original(*match.span()), Entity.ACCOUNT, iban)
+            yield PersonalFinding(*view.original(*match.span()), Entity.ACCOUNT, iban)
 
 
 def checks_iban(iban: str) -> bool:

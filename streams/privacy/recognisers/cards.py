@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streams.privacy.entities import Entity
-from streams.privacy.recognisers.numbers import Candidate
+from streams.privacy.recognisers.numbers import NumberCandidate
 
 
 class Cards:
@@ -12,7 +12,7 @@ class Cards:
     entity = Entity.CARD
     lengths = frozenset(range(13, 20))
 
-    def judge(self, number: Candidate) -> int:
+    def judge(self, number: NumberCandidate) -> int:
         digits, count = number.digits, len(number.digits)
         asked = number.context is Entity.CARD
         if passes_luhn(digits):

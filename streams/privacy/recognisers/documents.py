@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from streams.privacy.entities import Entity
-from streams.privacy.recognisers.findings import Finding
-from streams.privacy.recognisers.numbers import Candidate
+from streams.privacy.recognisers.findings import PersonalFinding
+from streams.privacy.recognisers.numbers import NumberCandidate
 from streams.privacy.recognisers.views import View
 
 # Series and number with a word between, in either order.
@@ -30,7 +30,7 @@ class Passports:
     entity = Entity.PASSPORT
     lengths = frozenset({6, 9, 10})
 
-    def judge(self, number: Candidate) -> int:
+    def judge(self, number: NumberCandidate) -> int:
         asked = number.context is Entity.PASSPORT
         if len(number.digits) == 10:
             if asked:
@@ -46,7 +46,7 @@ class Snils:
     entity = Entity.SNILS
     lengths = frozenset({9, 10, 11, 12})
 
-    def judge(self, number: Candidate) -> int:
+    def judge(self, number: NumberCandidate) -> int:
         asked = number.context is Entity.SNILS
         if len(number.digits) != 11:
             return int(asked)  # a digit too many or too few
@@ -63,7 +63,7 @@ class Inn:
     entity = Entity.INN
     lengths = frozenset({9, 10, 11, 12, 13})
 
-    def judge(self, number: Candidate) -> int:
+    def judge(self, number: NumberCandidate) -> int:
         valid = checks_inn(number.digits)
         if number.context is Entity.INN:
             return 3 if valid else 2
@@ -78,13 +78,13 @@ class HealthInsurance:
     entity = Entity.OMS
     lengths = frozenset(range(6, 18))
 
-    def judge(self, number: Candidate) -> int:
+    def judge(self, number: NumberCandidate) -> int:
         if number.context is not Entity.OMS:
             return 0
         return 3 if len(number.digits) == 16 else 2 * int(not number.ordinary)
 
 
-def find_passports(view: View) -> Iterator[Finding]:
+def find_passports(view: View) -> Iterator[PersonalFinding]:
     """Passports whose number stands apart from the series, and certificates of birth."""
     for pattern, text in ((_PASSPORT, view.lower), (_CERTIFICATE, view.text)):
         for match in pattern.finditer(text):
@@ -92,7 +92,7 @@ def find_passports(view: View) -> Iterator[Finding]:
             if pattern is _PASSPORT:
                 start += next(_DIGITS.finditer(match[0])).start()
             key = "".join(_DIGITS.findall(match[0]))
-            yield Finding(*view.original(start, match.end()), Entity.PASSPORT, key)
+            yield PersonalFinding(*view.original(start, match.end()), Entity.PASSPORT, key)
 
 
 def checks_snils(digits: str) -> bool:

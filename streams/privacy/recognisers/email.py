@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from streams.privacy.entities import Entity
-from streams.privacy.recognisers.findings import Finding
+from streams.privacy.recognisers.findings import PersonalFinding
 from streams.privacy.recognisers.views import View
 
 # The sign, and what is written or said for it.
@@ -24,7 +24,7 @@ _KNOWN = re.compile(
 _LONGEST_LOCAL, _LONGEST_DOMAIN = 128, 256
 
 
-def find_emails(view: View) -> Iterator[Finding]:
+def find_emails(view: View) -> Iterator[PersonalFinding]:
     """The e-mail addresses of a text, in its order. Steps grow with the text's length."""
     text = view.lower
     done = 0
@@ -38,7 +38,7 @@ def find_emails(view: View) -> Iterator[Finding]:
         if local is None or domain is None:
             continue
         start, done = window + local, at.end() + domain.end()
-        yield Finding(*view.original(start, done), Entity.EMAIL, text[start:done].replace(" ", ""))
+        yield PersonalFinding(*view.original(start, done), Entity.EMAIL, text[start:done].replace(" ", ""))
 
 
 def _last(pattern: re.Pattern[str], text: str) -> int | None:

@@ -10,7 +10,7 @@ from streams.privacy.entities import Entity
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class PersonalFinding:
     """Personal data at ``start`` to before ``end`` of the text.
 
     ``key``: equal for two findings of the same number, address or person.
@@ -22,12 +22,12 @@ class Finding:
     key: str
 
 
-def without_overlaps(text: str, findings: Iterable[Finding]) -> list[Finding]:
+def without_overlaps(text: str, findings: Iterable[PersonalFinding]) -> list[PersonalFinding]:
     """``findings`` by place. Where two overlap, the one that was given first keeps its place, and the other
     the rest of its own, if that holds a letter or a digit.
     """
     taken = bytearray(len(text))
-    kept: list[Finding] = []
+    kept: list[PersonalFinding] = []
     for finding in findings:
         start = taken.find(0, finding.start, finding.end)
         while start >= 0:

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Protocol
 
 from streams.privacy.entities import Entity
-from streams.privacy.recognisers.findings import Finding
+from streams.privacy.recognisers.findings import PersonalFinding
 from streams.privacy.recognisers.views import View
 
 _GROUP = re.compile("[0-9]+")
@@ -52,7 +52,7 @@ _KINDS = {entity.value: entity for entity in Entity}
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class NumberCandidate:
     """One or more groups of digits that may be one number.
 
     ``context``: the entity whose word stands nearest before it, or soon after it; ``ordinary``: a word of
@@ -75,11 +75,11 @@ class Judge(Protocol):
     entity: Entity
     lengths: frozenset[int]
 
-    def judge(self, number: Candidate) -> int:
+    def judge(self, number: NumberCandidate) -> int:
         """0: it is not; 1: it looks so; 2: by form, or by form and context; 3: certainly."""
 
 
-def find_numbers(view: View, judges: Sequence[Judge]) -> Iterator[Finding]:
+def find_numbers(view: View, judges: Sequence[Judge]) -> Iterator[PersonalFinding]:
     """The personal numbers of a text, in its order. Steps grow with the text's length."""
     by_length: dict[int, list[Judge]] = {}
     for judge in judges:
@@ -113,11 +113,13 @@ def find_numbers(view: View, judges: Sequence[Judge]) -> Iterator[Finding]:
         _, last, entity = best
         start, end = _widen(view.text, groups[first][0], groups[last][1])
         key = "".join(view.text[slice(*group)] for group in groups[first : last + 1])
-        yield Finding(*view.original(start, end), entity, key[-10:] if entity is Entity.PHONE else key)
+        yield PersonalFinding(
+            *view.original(start, end), entity, key[-10:] if entity is Entity.PHONE else key
+        )
         first = last + 1
 
 
-def _candidate(view: View, groups: Sequence[tuple[int, int]], digits: str) -> Candidate:
+def _candidate(view: View, groups: Sequence[tuple[int, int]], digits: str) -> NumberCandidate:
     start, end = groups[0][0], groups[-1][1]
     before = view.lower[max(0, start - _BEFORE) : start]
     after = view.lower[end : end + _AFTER]
@@ -129,7 +131,7 @@ def _candidate(view: View, groups: Sequence[tuple[int, int]], digits: str) -> Ca
         kinds = (match.lastgroup for match in _CONTEXT.finditer(after))
         kind = next((found for found in kinds if found != _ORDINARY), None)
     gaps = "".join(view.text[one[1] : two[0]] for one, two in pairwise(groups))
-    return Candidate(
+    return NumberCandidate(
         view.text[start:end],
         digits,
         tuple(end - start for start, end in groups),
@@ -141,7 +143,7 @@ def _candidate(view: View, groups: Sequence[tuple[int, int]], digits: str) -> Ca
     )
 
 
-def _is_list(number: Candidate) -> bool:
+def _is_list(number: NumberCandidate) -> bool:
     """Whether the groups are numbers of their own: an internet address, or several between commas."""
     if number.gaps == "..." and max(number.groups) <= 3:
         parts = re.findall("[0-9]+", number.written)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from streams.privacy.entities import Entity
-from streams.privacy.recognisers.numbers import Candidate
+from streams.privacy.recognisers.numbers import NumberCandidate
 
 # Codes of Russian regions; mobile numbers begin with 9, Kazakh ones with 7.
 _REGION = re.compile(
@@ -22,7 +22,7 @@ class Phones:
     entity = Entity.PHONE
     lengths = frozenset(range(6, 16))
 
-    def judge(self, number: Candidate) -> int:
+    def judge(self, number: NumberCandidate) -> int:
         digits, count = number.digits, len(number.digits)
         asked = number.context is Entity.PHONE
         if number.before.endswith(("+", "+(")) and count >= 10:
@@ -39,14 +39,14 @@ class Phones:
             return 0 if number.ordinary else 1
         return int(asked and count == 6 and number.groups in ((2, 2, 2), (3, 3)) and not number.ordinary)
 
-    def _national(self, digits: str, number: Candidate, asked: bool) -> int:
+    def _national(self, digits: str, number: NumberCandidate, asked: bool) -> int:
         if digits[0] == "9":
             return 3
         if _REGION.match(digits) or digits[0] == "7":
             return 2 if asked or not number.ordinary else 0
         return int(asked)
 
-    def _without_prefix(self, digits: str, number: Candidate, asked: bool) -> int:
+    def _without_prefix(self, digits: str, number: NumberCandidate, asked: bool) -> int:
         if digits[0] == "9" and (asked or not number.ordinary):
             return 2
         if _REGION.match(digits) and (asked or (number.groups[0] == 3 and not number.ordinary)):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from streams.privacy.entities import Entity
-from streams.privacy.recognisers.findings import Finding
+from streams.privacy.recognisers.findings import PersonalFinding
 from streams.privacy.recognisers.views import View
 
 # Plates use the letters that both alphabets have.
@@ -27,7 +27,7 @@ _CONTEXT = re.compile(r"авто|машин|\bгос|\bтачк|\bг/н|\bгрз
 _BEFORE, _AFTER = 40, 24
 
 
-def find_plates(view: View) -> Iterator[Finding]:
+def find_plates(view: View) -> Iterator[PersonalFinding]:
     """The car plates of a text. A bare one needs its region, and capitals or no blanks inside."""
     text = view.lower
     for pattern in (_CAR, _OTHER):
@@ -38,4 +38,4 @@ def find_plates(view: View) -> Iterator[Finding]:
             formed = pattern is _CAR and match["region"] and (written.isupper() or " " not in written)
             if formed or _CONTEXT.search(around):
                 key = re.sub("[^а-я0-9]", "", match[0].translate(_CYRILLIC))
-                yield Finding(*view.original(start, end), Entity.PLATE, key)
+                yield PersonalFinding(*view.original(start, end), Entity.PLATE, key)

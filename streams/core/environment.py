@@ -19,7 +19,7 @@ from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
 
 _FAMILIES = re.compile(
-    r"^(CLICKHOUSE|KAFKA|LLM|TOPIC|POLL|AUGMENT|LABEL|LABELSTREAM|TAXONOMY|FETCH|API|HEALTH|MIN_TEXT)_"
+    r"^(CLICKHOUSE|KAFKA|LLM|TOPIC|POLL|AUGMENT|LABEL|LABELSTREAM|TAXONOMY|FETCH|API|HEALTH|MIN_TEXT|PRIVACY)_"
 )
 # Similar enough to one of our names to be a typing error. The environment also has other programs' names
 # (KAFKA_HEAP_OPTS, an orchestrator's CLICKHOUSE_SERVICE_HOST), which must not be refused.

@@ -203,6 +203,24 @@ class Settings(BaseSettings):
         "answer.",
     )
 
+    # --- Personal data ---
+    privacy: Literal["off", "mask"] = Field(
+        default="off",
+        description="`mask`: personal data in a text becomes a placeholder, and user and session become "
+        "pseudonyms, before anything is published.",
+    )
+    privacy_entities: str = Field(
+        default="all",
+        description="What is masked, comma separated: phone, email, card, passport, snils, inn, oms, "
+        "account, plate, name, address; or `all`.",
+    )
+    privacy_secret: SecretStr | None = Field(
+        default=None,
+        description="Makes the pseudonyms, 16 characters or more, the same in each process. To rotate it: "
+        "`2:NEW,1:OLD`, the newest first; the generation stands in a pseudonym. Keep it set when PRIVACY is "
+        "switched off.",
+    )
+
     # --- The service ---
     fetch_interval_hours: float = Field(default=6.0, gt=0, description="How often the fetcher exports.")
     api_port: int = Field(default=8080, ge=0, le=65535, description="Port of the API.")
@@ -307,6 +325,14 @@ class Settings(BaseSettings):
         if value is not None:
             parse_keys(value.get_secret_value())
         return value
+
+    @model_validator(mode="after")
+    def _mask_has_a_secret(self) -> Self:
+        if self.privacy == "mask" and self.privacy_secret is None:
+            raise ValueError(
+                "PRIVACY is mask: set PRIVACY_SECRET, which makes the pseudonyms, the same in each process"
+            )
+        return self
 
     @model_validator(mode="after")
     def _sasl_is_whole(self) -> Self:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from pydantic import ValidationError
+
+from streams.core.errors import RefusedError
 from streams.core.label_version import HUMAN, UNDONE
 from streams.core.messages import HumanLabel, Labeled
 from streams.ports.review import Queue, ReviewAnswer
@@ -14,7 +17,11 @@ _MICROSECOND = timedelta(microseconds=1)
 def label_of(
     was: Labeled, person: str, label: str, queue: Queue | None, probability: float | None
 ) -> HumanLabel:
-    """A person's label of the row whose label ``was`` another. ``probability``: with which it was drawn."""
+    """A person's label of the row whose label ``was`` another. ``probability``: with which it was drawn.
+
+    Raises:
+        RefusedError: the stored row is none that can be published, such as one without a text.
+    """
     return _message(was, f"{HUMAN}:{person}", label, queue, probability, after=was.labeled_at)
 
 
@@ -51,22 +58,27 @@ def answer_of(
 def _message(
     was: Labeled, model: str, label: str, queue: Queue | None, probability: float | None, *, after: datetime
 ) -> HumanLabel:
-    return HumanLabel.model_validate(
-        was.__dict__
-        | {
-            "label": label,
-            "confidence": None,
-            "confidence_raw": None,
-            "calibration": None,
-            "alternatives": [],
-            "label_version": HUMAN,
-            "model": model,
-            "labeled_at": _later(after),
-            "cached": False,
-            "drawn_by": queue,
-            "draw_probability": probability,
-        }
-    )
+    said = {
+        "label": label,
+        "confidence": None,
+        "confidence_raw": None,
+        "calibration": None,
+        "alternatives": [],
+        "label_version": HUMAN,
+        "model": model,
+        "labeled_at": _later(after),
+        "cached": False,
+        "drawn_by": queue,
+        "draw_probability": probability,
+    }
+    try:
+        return HumanLabel.model_validate(was.__dict__ | said)
+    except ValidationError as error:  # other tools wrote the row
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise RefusedError(
+            f"the row cannot be published: {where}: {first['msg']}", reason="no-row"
+        ) from error
 
 
 def _later(after: datetime) -> datetime:

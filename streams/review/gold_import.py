@@ -16,7 +16,7 @@ from connectors.clickhouse.queries.places import times_of
 from connectors.clickhouse.queries.review import current_of
 from connectors.kafka.connection import connection
 from connectors.kafka.producer import LeasedProducer
-from streams.core.errors import ConfigurationError
+from streams.core.errors import ConfigurationError, RefusedError
 from streams.core.settings import Settings
 from streams.core.topics import Topics
 from streams.ports.lookups import Place
@@ -96,8 +96,12 @@ async def import_gold(settings: Settings, file: Path, who: str) -> GoldImport:
                 chance = row.probability
                 answers.append(answer_of(was, who, NO_LABEL, None, chance, after=was.labeled_at))
             else:
-                message = label_of(was, who, row.label, None, row.probability)
-                messages.append(outgoing_label(topics, message, settings.topic_partitions))
+                try:
+                    message = label_of(was, who, row.label, None, row.probability)
+                except RefusedError as error:
+                    found.refused.append(_left(row, str(error)))
+                else:
+                    messages.append(outgoing_label(topics, message, settings.topic_partitions))
         if answers:
             await write_answers(client, settings, answers)
             found.imported += len(answers)

@@ -36,6 +36,11 @@ def tuple_of(found: Any) -> tuple[Any, ...]:
     return tuple(found.values() if isinstance(found, dict) else found)
 
 
+def probability(found: Any) -> float | None:
+    """A stored probability; None for what is none: other tools may have written it."""
+    return float(found) if found is not None and 0.0 <= found <= 1.0 else None
+
+
 def bound_batches(items: Sequence[T], text_of: Callable[[T], str]) -> Iterator[list[T]]:
     """``items`` in lists, in order. The texts of each list fit into one bound `Array(String)`.
 

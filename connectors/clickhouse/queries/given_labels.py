@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import bound_batches, result_table, tuple_of
+from connectors.clickhouse.client.sql import bound_batches, probability, result_table, tuple_of
 from connectors.clickhouse.queries.places import AT_PLACES, place_batches, time_is
 from connectors.clickhouse.schema.newest import newness
 from connectors.clickhouse.schema.tables import LABELED
@@ -160,10 +160,7 @@ async def _spans(client: ClickHouseClient, settings: Settings) -> Iterator[tuple
 
 def _given(at: datetime, last: Any) -> GivenLabel:
     label, confidence, domain, raw, calibration, others, *text = tuple_of(last)
+    likely = tuple(one for one in others if probability(one) is not None)
     return GivenLabel(
-        at, str(label), _number(confidence), domain, _number(raw), calibration, tuple(others), *text
+        at, str(label), probability(confidence), domain, probability(raw), calibration, likely, *text
     )
-
-
-def _number(found: Any) -> float | None:
-    return None if found is None or found != found else float(found)

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import result_table, tuple_of
+from connectors.clickhouse.client.sql import probability, result_table, tuple_of
 from connectors.clickhouse.queries.places import AT_PLACES, place_batches, time_is
 from connectors.clickhouse.schema.columns import columns_of
 from connectors.clickhouse.schema.newest import newness
@@ -165,7 +165,7 @@ async def _labels_at(
             who,
             moment(int(answered)),
             drawn_by,
-            chance,
+            probability(chance) or None,
         )
         found.append((_Asked(place, who, str(queue)), answer))
     return found
@@ -199,7 +199,7 @@ async def _other_answers(
             who,
             moment(int(answered)),
             drawn_by,
-            chance,
+            probability(chance) or None,
         )
     return found
 

@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import bound_batches, quoted, result_table
+from connectors.clickhouse.client.sql import bound_batches, probability, quoted, result_table
 from connectors.clickhouse.queries.dead_letters import list_letters
 from connectors.clickhouse.queries.places import AT_PLACES, place_batches, time_is, time_of_newest, times_of
 from connectors.clickhouse.schema.columns import columns_of
 from connectors.clickhouse.schema.newest import newest_first
 from connectors.clickhouse.schema.tables import AUGMENTED, CURRENT, LABELED
-from streams.core.messages import Augmented, Labeled
+from streams.core.messages import Alternative, Augmented, Labeled, RejectedVariant
 from streams.core.settings import Settings
 from streams.core.times import micros_of, moment
 from streams.ports.lookups import LabelPage, LabelQuery, Place, RowHistory
@@ -148,6 +148,7 @@ async def _candidates(
     one a row.
     """
     conditions, given = _conditions(query)
+    conditions.append("row_id != ''")  # nobody can ask for such a row, nor for what is behind it
     if query.version is not None:
         conditions.append("label_version = {version:String}")
         given["version"] = query.version
@@ -164,7 +165,7 @@ async def _candidates(
     return await messages_of(
         client,
         Labeled,
-        f"{result_table(settings, LABELED)} WHERE {' AND '.join(conditions) or '1'}\n"
+        f"{result_table(settings, LABELED)} WHERE {' AND '.join(conditions)}\n"
         "ORDER BY created_at DESC, row_id DESC LIMIT 1 BY created_at, row_id LIMIT {most:UInt32}",
         given | {"most": most},
     )
@@ -245,14 +246,20 @@ async def messages_of(client: ClickHouseClient, kind: type[L], source: str, give
 
 
 def _message(kind: type[L], row: dict[str, Any], times: set[str]) -> L:
-    for name, field in (("alternatives", "confidence"), ("rejected", "reason")):
-        if name in row:
-            first = "label" if name == "alternatives" else "text"
-            row[name] = [{first: one, field: other} for one, other in row[name]]
+    """What is stored was checked when it was stored, but for what other tools wrote: that is shown as it is.
+    What is no probability is left out, as it is nowhere else one.
+    """
     for name in times:
         row[name] = moment(int(row[name]))
-    # What is stored was checked when it was stored, and by other people's tools may have been changed since.
-    return kind.model_validate(row)
+    for name in ("confidence", "confidence_raw"):
+        row[name] = probability(row[name])
+    likely = ((label, probability(chance)) for label, chance in row["alternatives"])
+    row["alternatives"] = [
+        Alternative.made(label=label, confidence=chance) for label, chance in likely if chance is not None
+    ]
+    if "rejected" in row:
+        row["rejected"] = [RejectedVariant.made(text=text, reason=why) for text, why in row["rejected"]]
+    return kind.made(**row)
 
 
 def _micros(at: datetime) -> int:

@@ -45,6 +45,8 @@ async def least_sure(
         rows = await client.rows(
             "SELECT toUnixTimestamp64Micro(created_at), row_id, toString(label_version)\n"
             f"FROM {result_table(settings, CURRENT)} WHERE {_NOT_HUMAN}{bound} AND {condition}\n"
+            # What other tools wrote, and cannot be published as a person's label.
+            "AND row_id != '' AND text != ''\n"
             f"AND (created_at, row_id) NOT IN ({ANSWERED.format(result_table(settings, ANSWERS))})\n"
             "ORDER BY confidence ASC NULLS LAST, created_at DESC, row_id LIMIT {most:UInt32}",
             {**draw, "most": most, "since": since},

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from streams.core.codec import decode, encode, headers_of
+from streams.core.errors import RefusedError
 from streams.core.messages import Alternative, HumanLabel, Labeled
 from streams.review.answers import answer_of, label_of, taken_back
 
@@ -59,3 +62,11 @@ def test_an_answer_without_a_label_has_the_row_with_it() -> None:
     )
     assert (told.drawn_by, told.draw_probability) == ("unsure", None)
     assert told.answered_at > AHEAD
+
+
+def test_a_row_that_another_tool_wrote_without_a_text_is_refused() -> None:
+    with pytest.raises(RefusedError, match="cannot be published: text"):
+        label_of(WAS.model_copy(update={"text": ""}), "anna", "roads", "audit", 0.01)
+    assert (
+        answer_of(WAS.model_copy(update={"text": ""}), "anna", "no-label", "audit", 0.01, after=AT).text == ""
+    )

@@ -5,12 +5,17 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
+from connectors.api.views import LabelsAnswer, row_answer
+from connectors.clickhouse.queries.given_labels import labels_at
 from connectors.clickhouse.queries.label_versions import promote_version, register_version
 from connectors.clickhouse.queries.lookups import row_history, search_labels
+from connectors.clickhouse.queries.review import least_sure
 from connectors.clickhouse.schema.columns import columns_of
 from streams.core.errors import ConfigurationError
 from streams.core.messages import Augmented, Labeled
@@ -205,6 +210,38 @@ async def test_any_text_may_be_asked_for(database: Database, value: str) -> None
     assert await row_history(client, settings, value) is None
     query = LabelQuery(text=value, label=value, version=value)
     assert (await search_labels(client, settings, query, Place(START, value), 3)).labels == []
+
+
+async def test_what_other_tools_wrote_is_shown_as_it_is(database: Database) -> None:
+    client, config = database
+    await client.command(
+        f"INSERT INTO {config.result_database}.logs_labeled (row_id, text, created_at, label, "
+        "label_version, model, labeled_at, confidence, confidence_raw, alternatives, draw_probability)\n"
+        "SELECT *, 'v1', 'm', now64(6), 1.5, nan, [('b', -1), ('c', 0.2), ('d', nan)], 7 FROM VALUES(\n"
+        "    'row_id String, text String, created_at DateTime64(6), label String',\n"
+        "    ('1', '', '2026-01-31 09:30:00', 'a'), ('2', unhex('FF41'), '2026-01-31 09:31:00', ''),\n"
+        "    ('', 'x', '2026-01-31 09:32:00', 'a'), (unhex('FE'), 'y', '2026-01-31 09:33:00', 'a'))"
+    )
+    await client.command(
+        f"INSERT INTO {config.result_database}.dead_letters (row_id, step, reason, failed_at, attempts)\n"
+        "VALUES ('1', '', '', '2026-01-31 09:30:00', -1)"
+    )
+    found, _ = await walk(database, LabelQuery(), 1)
+    # Not the rows whose id nobody can ask for.
+    assert [(one.row_id, one.label) for one in found] == [("2", ""), ("1", "a")]
+    assert {(one.confidence, one.confidence_raw) for one in found} == {(None, None)}
+    assert [one.confidence for one in found[-1].alternatives] == [0.2]
+    history = await row_history(client, config, "1")
+    assert history is not None
+    assert (history.labels[0].text, history.dead_letters[0].attempts) == ("", -1)
+    for asked in (LabelsAnswer(labels=found, next=None), row_answer("1", history)):
+        TypeAdapter(type(asked)).validate_python(asked, from_attributes=True)
+        orjson.loads(asked.model_dump_json())
+    assert "1" not in {place.row_id for place in await least_sure(client, config, 10)}
+    given = await labels_at(client, config, "v1", [Place(one.created_at, one.row_id) for one in found])
+    assert {(one.confidence, one.confidence_raw, one.others) for one in given.values()} == {
+        (None, None, (0.2,))
+    }
 
 
 async def test_tables_that_are_missing_are_a_matter_of_settings(address: tuple[str, int]) -> None:

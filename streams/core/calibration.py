@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from hashlib import blake2b
 from itertools import pairwise
 from typing import Literal, Self
 
@@ -28,7 +29,8 @@ class ConfidenceScale(BaseModel):
 
     `temperature`: each probability to the power of 1 / ``temperature``, scaled to the sum of 1; what is not
     reported counts as one more label. `isotonic`: ``points`` (reported, calibrated), both increasing, with
-    straight lines between them; the others share what the label leaves, as before. `raw`: nothing is changed.
+    straight lines between them; the others share what the label leaves, as before, but none gets more than
+    the label. `raw`: nothing is changed.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -63,7 +65,9 @@ class ConfidenceScale(BaseModel):
         return confidence, others
 
     def undo(self, raw: float, calibrated: float, others: Alternatives) -> Alternatives:
-        """The reported probabilities of the others, from what `apply` returned and the reported ``raw``."""
+        """The reported probabilities of the others, from what `apply` returned and the reported ``raw``; less
+        than these where isotonic steps had made the greatest of them as great as the label.
+        """
         if self.method == "temperature" and calibrated > 0:
             factor = raw / calibrated**self.temperature
             return tuple((name, min(1.0, factor * chance**self.temperature)) for name, chance in others)
@@ -105,11 +109,15 @@ def _shared(others: Alternatives, before: float, after: float) -> Alternatives:
         return others
     # Rounded probabilities may sum to more than 1.
     factor = (1 - after) / max(1 - before, sum(chance for _, chance in others))
+    most = min(before, max((chance for _, chance in others), default=0.0))
+    if factor * most > after:
+        factor = after / most
     return tuple((name, chance * factor) for name, chance in others)
 
 
 class VersionCalibration(ConfidenceScale):
-    """A version's scale of one generation, the first is 1; never changed under the same number.
+    """A version's scale of one generation, the first is 1; never changed under the same number: of several
+    fits that were published for it the first one stands.
 
     ``rows``: drawn rows that it was fitted on. ``log_loss`` and ``log_loss_raw``: of rows left out, with and
     without it.
@@ -124,8 +132,15 @@ class VersionCalibration(ConfidenceScale):
 
     @property
     def key(self) -> str:
-        """Of the message on the versions topic."""
-        return f"{CALIBRATION}{self.version}/{self.generation}"
+        """Of the message on the versions topic. Another fit has another one: compaction keeps both."""
+        digest = blake2b(self.model_dump_json().encode(), digest_size=8).hexdigest()
+        return f"{CALIBRATION}{self.version}/{self.generation}/{digest}"
+
+    def belongs_to(self, key: str) -> bool:
+        """Whether ``key`` is that of a calibration with this version and generation; at first keys had no
+        digest.
+        """
+        return f"{key}/".startswith(f"{CALIBRATION}{self.version}/{self.generation}/")
 
     def message(self, topics: Topics) -> Outgoing:
         """For the versions topic."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from connectors.clickhouse.queries.label_versions import (
 )
 from streams.core.settings import Settings
 from streams.ports.lookups import Place
+from streams.ports.review import HumanAnswer
 from streams.quality.comparison import Pair, Verdict, compare
 from streams.quality.settled import settled_rows
 
@@ -115,7 +116,11 @@ async def judged_rows(client: ClickHouseClient, settings: Settings) -> list[Judg
     Raises:
         UnavailableError, ConfigurationError: as the client.
     """
-    answers = [one async for one in human_answers(client, settings)]
+    return judged([one async for one in human_answers(client, settings)])
+
+
+def judged(answers: Iterable[HumanAnswer]) -> list[JudgedRow]:
+    """The rows of ``answers``, which are in order of rows, of which somebody was sure."""
     return [JudgedRow(one.place, one.label, one.probability) for one in settled_rows(answers) if one.judged]
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.queries.given_labels import labels_at
+from connectors.clickhouse.queries.given_labels import GivenLabel, labels_at
 from connectors.clickhouse.queries.label_versions import name_of_current, version_history
 from connectors.kafka.connection import connection
 from connectors.kafka.producer import send_each
@@ -15,8 +15,9 @@ from streams.core.calibration import ConfidenceScale, VersionCalibration
 from streams.core.errors import RefusedError
 from streams.core.settings import Settings
 from streams.core.topics import Topics
+from streams.ports.lookups import Place
 from streams.quality.calibration import FEWEST_ROWS, Fit, LabelChance, fit
-from streams.quality.gate import judged_rows
+from streams.quality.gate import JudgedRow, judged_rows
 from streams.quality.scales import as_reported
 from streams.versions.registry import read_versions
 
@@ -46,14 +47,11 @@ async def calibrate(settings: Settings, version: str | None, *, growth: float = 
             f"are needed: label {FEWEST_ROWS - len(rows)} more of the audit queue",
             reason="too-few-rows",
         )
-    newest = calibrations[max(calibrations)] if calibrations else None
+    newest = _newest(calibrations)
     if newest is not None and len(rows) < growth * newest.rows:
         return None
     found = await asyncio.to_thread(fit, rows)
-    new = _next(version, newest, found)
-    if new is not None:
-        await send_each(connection(settings), [new.message(Topics(settings.topic_prefix))])
-    stands = new or newest
+    stands, published = await _publish(settings, version, newest, found)
     return {
         "version": version,
         "method": found.scale.method,
@@ -62,18 +60,51 @@ async def calibrate(settings: Settings, version: str | None, *, growth: float = 
         "log_loss": found.log_loss,
         "log_loss_raw": found.log_loss_raw,
         "generation": stands.generation if stands is not None and stands.method != "raw" else None,
-        "published": new is not None,
+        "published": published,
     }
+
+
+async def _publish(
+    settings: Settings, version: str, newest: VersionCalibration | None, found: Fit
+) -> tuple[VersionCalibration | None, bool]:
+    """The calibration that stands then, and whether it was published here. Where another process was first
+    with a generation, this one takes the next, if it still says anything else.
+    """
+    while (new := _next(version, newest, found)) is not None:
+        await send_each(connection(settings), [new.message(Topics(settings.topic_prefix))])
+        calibrations = (await read_versions(settings)).calibrations.get(version, {})
+        if calibrations.get(new.generation, new) == new:
+            return new, True
+        newest = _newest(calibrations)
+    return newest, False
+
+
+def _newest(calibrations: Mapping[int, VersionCalibration]) -> VersionCalibration | None:
+    return calibrations[max(calibrations)] if calibrations else None
 
 
 async def _drawn(
     client: ClickHouseClient, settings: Settings, version: str, calibrations: Mapping[int, ConfidenceScale]
 ) -> list[LabelChance]:
-    judged = {one.place: one for one in await judged_rows(client, settings) if one.probability}
+    judged = [one for one in await judged_rows(client, settings) if one.probability]
+    given = await labels_at(client, settings, version, [one.place for one in judged])
+    return label_chances(judged, given, calibrations)
+
+
+def label_chances(
+    judged: Iterable[JudgedRow],
+    labels: Mapping[Place, GivenLabel],
+    calibrations: Mapping[int, ConfidenceScale],
+) -> list[LabelChance]:
+    """What a calibration is fitted on: those of ``judged`` that were drawn and have a label with a
+    confidence.
+    """
     found = []
-    for place, given in (await labels_at(client, settings, version, list(judged))).items():
-        gold = judged[place]
-        right, weight = given.label == gold.label, 1 / (gold.probability or 1)
+    for gold in judged:
+        given = labels.get(gold.place)
+        if given is None or not gold.probability:
+            continue
+        right, weight = given.label == gold.label, 1 / gold.probability
         if (before := as_reported(given, calibrations)) is not None:
             confidence, others = before
             found.append(LabelChance(confidence, [chance for _, chance in others], right, weight))

@@ -2,7 +2,7 @@
 
 Compacted. The key of a version is its name; that of a dropped replay is ``job/<id>``, so that its messages
 which are still on the replay topic, or come from there, are skipped; that of a calibration is
-``calibration/<version>/<generation>``.
+``calibration/<version>/<generation>/<digest>``.
 """
 
 from __future__ import annotations
@@ -62,10 +62,11 @@ class KnownVersions:
             found = VersionCalibration.model_validate_json(value or b"")
         except ValidationError:
             return
-        if found.key != key:
+        if not found.belongs_to(key):
             return
         known = self.calibrations.setdefault(found.version, {})
-        known[found.generation] = found
+        # Two processes may have fitted at once: what was applied under a number stays what it was.
+        known.setdefault(found.generation, found)
         self._newest[found.version] = known[max(known)]
 
     def calibration_of(self, version: str) -> VersionCalibration | None:

@@ -49,6 +49,16 @@ def test_the_others_share_what_the_label_leaves() -> None:
     assert [chance for _, chance in others] == pytest.approx([0.375, 0.125])
 
 
+def test_no_other_label_gets_more_than_the_label_itself() -> None:
+    steep = ConfidenceScale(method="isotonic", points=((0.3, 0.1), (0.5, 0.2), (0.9, 0.8)))
+    confidence, others = steep.apply(0.5, (("b", 0.4), ("c", 0.1)))
+    assert confidence == pytest.approx(0.2)
+    assert [chance for _, chance in others] == pytest.approx([0.2, 0.05])
+    # One that was likelier before stays so, by as much.
+    _, ((_, likelier),) = steep.apply(0.5, (("b", 0.505),))
+    assert likelier == pytest.approx(0.2 * 0.505 / 0.5)
+
+
 @pytest.mark.parametrize("scale", [COOLED, STEPS, ConfidenceScale()])
 def test_what_was_reported_can_be_had_back(scale: ConfidenceScale) -> None:
     others = (("b", 0.2), ("c", 0.05), ("d", 1e-6))
@@ -77,5 +87,8 @@ def test_the_message_names_version_and_generation() -> None:
         points=((0.1, 0.2), (0.9, 0.7)),
     )  # fmt: skip
     message = found.message(Topics("esk"))
-    assert (message.topic, message.key) == ("esk.versions", b"calibration/v1/2")
+    assert message.topic == "esk.versions"
+    assert (message.key or b"").startswith(b"calibration/v1/2/")
+    assert found.belongs_to((message.key or b"").decode())
+    assert not found.belongs_to("calibration/v1/21")
     assert VersionCalibration.model_validate_json(message.value or b"") == found

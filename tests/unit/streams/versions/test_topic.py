@@ -57,6 +57,20 @@ def test_the_newest_calibration_of_a_version_counts_in_whatever_order_they_are_r
     assert known.calibration_of("v1") is None
 
 
+def test_of_two_fits_of_one_generation_the_first_one_stands_after_compaction_too() -> None:
+    first = calibration(1)
+    second = first.model_copy(update={"temperature": 2.0})
+    # Compaction leaves the last message of each key.
+    log = {message.key: message for message in (one.message(TOPICS) for one in (first, second))}
+    known = KnownVersions()
+    for message in log.values():
+        known.learn(received(message))
+    assert known.calibration_of("v1") == first
+    older = KnownVersions()
+    older.learn(Record("esk.versions", 0, 0, 0, b"calibration/v1/1", second.message(TOPICS).value))
+    assert older.calibration_of("v1") == second
+
+
 def test_what_was_dropped_is_unwanted_and_its_name_used_up() -> None:
     known = KnownVersions()
     record = Record("esk.replay", 0, 0, 0, b"1", b"", ((REPLAY_JOB, b"job-1"),))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 
-from agents.label import make_labeler
+from agents.label import label_spec, labeler_of
 from agents.taxonomy import load_taxonomy
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.poller.bulk_source import BulkSource
@@ -36,6 +37,8 @@ from streams.operations.retention import (
     describe_lost,
     find_late_readers,
 )
+from streams.versions.registry import read_versions
+from streams.versions.topic import KnownVersions
 
 _PATIENCE_SECONDS = 15.0  # for a model that does not answer
 
@@ -44,10 +47,13 @@ async def check_all(settings: Settings) -> list[Finding]:
     """Run every check; a failure does not prevent the others."""
     findings = [await _try("taxonomy", _taxonomy, settings)]
     findings.append(await _try("kafka connection", _kafka, settings))
+    known = KnownVersions()
     if findings[-1].ok:
         findings.append(await _try("kafka topics", _topics, settings))
         if findings[-1].ok:
             findings.append(await _try("retention", _retention, settings))
+            with contextlib.suppress(LabelstreamError):
+                known = await read_versions(settings)
     findings.append(await _try("clickhouse connection", _clickhouse, settings))
     if findings[-1].ok:
         findings.append(await check_source(settings))
@@ -55,7 +61,7 @@ async def check_all(settings: Settings) -> list[Finding]:
     for which in ("labeler", "augmenter"):
         findings.append(await _try(f"{which} endpoint", lambda s, w=which: _model(s, w), settings))  # type: ignore[misc]
         if which == "labeler" and findings[-1].ok:
-            findings.append(await _try("a label", _label, settings))
+            findings.append(await _try("a label", partial(_label, known=known), settings))
     return findings
 
 
@@ -201,15 +207,17 @@ async def _model(settings: Settings, which: str) -> str:
         await client.close()
 
 
-async def _label(settings: Settings) -> str:
+async def _label(settings: Settings, known: KnownVersions) -> str:
     client = ChatClient.from_settings(settings, "labeler", patience_seconds=_PATIENCE_SECONDS)
     try:
         # A body that is no JSON, a wrong key: this says what is wrong with the endpoint, not with the model.
         with contextlib.suppress(PermanentError):
             await client.complete([{"role": "user", "content": "1"}], max_tokens=1)
-        step, version = await make_labeler(settings, client, load_taxonomy(settings.taxonomy_path), Shared())
+        spec = await label_spec(settings, client, load_taxonomy(settings.taxonomy_path))
+        spec = known.under_own_name(spec)  # as the workers do
         now = datetime.now(UTC)
-        outcome = await step(Row(row_id="check", text="не могу войти", created_at=now, polled_at=now))
+        row = Row(row_id="check", text="не могу войти", created_at=now, polled_at=now)
+        outcome = await labeler_of(spec, client, Shared()).label(row)
     finally:
         await client.close()
     if not isinstance(outcome, Done):
@@ -226,5 +234,5 @@ async def _label(settings: Settings) -> str:
             if sure is not None
             else "without confidence: the endpoint tells no logprobs of it"
         )
-        + f"; label version {version}"
+        + f"; label version {spec.version}"
     )

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import gzip
 import json
+from functools import partial
 from typing import Any
 
 import pytest
 from aiohttp import web
 
 from streams.core.environment import load
+from streams.core.label_version import LabelSpec
 from streams.operations import check
+from streams.versions.topic import KnownVersions
 from tests.unit.connectors.llm.fakes import chat, serving
 
 HTML = "<!doctype html><html><title>Sign in</title></html>"
 EVENTS = 'data: {"choices": [{"delta": {"content": "A"}}]}\n\ndata: [DONE]\n\n'
 
 
-async def found(reply: Any) -> check.Finding:
-    """What is said of an endpoint that answers each request so."""
+async def found(reply: Any, known: KnownVersions | None = None, **more: str) -> check.Finding:
+    """What is said of an endpoint that answers each request so. ``more``: settings."""
     async with serving(lambda *_: reply()) as there:
-        settings = load({"LLM_LABELER_API_BASE": there.url, "LLM_LABELER_MODEL": "m"}, None)
-        return await check._try("a label", check._label, settings)
+        settings = load({"LLM_LABELER_API_BASE": there.url, "LLM_LABELER_MODEL": "m", **more}, None)
+        return await check._try("a label", partial(check._label, known=known or KnownVersions()), settings)
 
 
 @pytest.fixture(autouse=True)
@@ -60,3 +63,13 @@ async def test_a_model_that_does_not_answer_as_it_is_asked_is_told_apart() -> No
     finding = await found(lambda: web.json_response(chat("I like trains")))
     assert not finding.ok
     assert "another model" in finding.fix
+
+
+async def test_a_version_is_named_as_the_workers_name_it_where_another_has_the_name() -> None:
+    def reply() -> web.Response:
+        return web.json_response(chat('{"label": "refund"}'))
+
+    known = KnownVersions()
+    assert (await found(reply, known, LABEL_VERSION="v1")).message.endswith("label version v1")
+    known.specs["v1"] = LabelSpec(version="v1", model="other", mode="json", prompts={}, taxonomy={})
+    assert "label version v1." in (await found(reply, known, LABEL_VERSION="v1")).message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -58,7 +59,7 @@ def answer_of(
 def _message(
     was: Labeled, model: str, label: str, queue: Queue | None, probability: float | None, *, after: datetime
 ) -> HumanLabel:
-    said = {
+    said: dict[str, Any] = {
         "label": label,
         "confidence": None,
         "confidence_raw": None,

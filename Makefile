@@ -80,13 +80,13 @@ soak-history: setup  ## Every question over ROWS (100,000,000) stored rows: time
 	@$(BIN)/python -m tests.integration.connectors.clickhouse.history_scale --rows $(or $(ROWS),100000000) $(ARGS)
 
 soak-gate: setup  ## How often the gate gives each answer, where the truth is known; minutes (FILE=texts.csv ARGS="--times 5000")
-	@$(BIN)/python -m tests.unit.streams.quality.gate_power $(FILE) $(ARGS)
+	@$(BIN)/python -m tests.unit.streams.quality.long_runs.gate $(FILE) $(ARGS)
 
 soak-calibration: setup  ## Calibration error on unseen rows, 200 times, over real texts: FILE=a CSV with text and scenario or label; a minute
-	@$(BIN)/python -m tests.unit.streams.quality.calibration_power $(FILE) $(ARGS)
+	@$(BIN)/python -m tests.unit.streams.quality.long_runs.calibration $(FILE) $(ARGS)
 
 soak-quality: setup  ## Estimates against the truth, 2,000 weeks, over real texts: FILE=a CSV with text and scenario or label; minutes
-	@$(BIN)/python -m tests.unit.streams.quality.long_run $(FILE) $(ARGS)
+	@$(BIN)/python -m tests.unit.streams.quality.long_runs.estimates $(FILE) $(ARGS)
 
 bench: setup  ## Measure against raw clients, some twelve minutes (ARGS="--only label poller --json")
 	@$(BIN)/python -m bench $(ARGS)

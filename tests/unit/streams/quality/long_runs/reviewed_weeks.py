@@ -23,7 +23,7 @@ from connectors.clickhouse.queries.given_labels import GivenLabel
 from streams.ports.lookups import Place
 from streams.ports.review import HumanAnswer
 from streams.quality.audit import DrawnRow, combine
-from tests.unit.streams.quality.overconfident import Overconfident, Text
+from tests.unit.streams.quality.long_runs.overconfident import Overconfident, Text
 
 MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
 OVERLAP, WRONG, NOT_SURE, MISLED = 0.1, 0.2, 0.03, 0.3

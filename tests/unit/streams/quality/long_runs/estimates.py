@@ -20,8 +20,8 @@ from streams.quality.audit import DrawnRow
 from streams.quality.evaluate import GoldOfTables
 from streams.quality.report import WANTED, GoldLine, report, summary
 from streams.quality.settled import settled_rows
-from tests.unit.streams.quality.overconfident import Overconfident, parted, read_texts
-from tests.unit.streams.quality.reviewed_weeks import Unseen, answers, draw, labelled, place
+from tests.unit.streams.quality.long_runs.overconfident import Overconfident, parted, read_texts
+from tests.unit.streams.quality.long_runs.reviewed_weeks import Unseen, answers, draw, labelled, place
 
 TAUGHT = 2_500
 WEEK_ROWS, UNSURE_ROWS, ANSWERED = 20_000, 200, 0.8

@@ -20,9 +20,9 @@ from streams.quality.gate import judged
 from streams.quality.reliability import BINS
 from streams.quality.scales import on_newest
 from streams.versions.calibrate import label_chances
-from tests.unit.streams.quality.long_run import UNSURE_ROWS, equal_draw
-from tests.unit.streams.quality.overconfident import Overconfident, parted, read_texts
-from tests.unit.streams.quality.reviewed_weeks import Unseen, answers, labelled, place
+from tests.unit.streams.quality.long_runs.estimates import UNSURE_ROWS, equal_draw
+from tests.unit.streams.quality.long_runs.overconfident import Overconfident, parted, read_texts
+from tests.unit.streams.quality.long_runs.reviewed_weeks import Unseen, answers, labelled, place
 
 TAUGHT = 2_200
 MOST_ECE, LEAST_SHARE = 0.05, 0.95

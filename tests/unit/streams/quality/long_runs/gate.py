@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from connectors.clickhouse.queries.given_labels import GivenLabel
 from streams.quality.gate import decide, judged
-from tests.unit.streams.quality.long_run import equal_draw
-from tests.unit.streams.quality.overconfident import Overconfident, parted, read_texts
-from tests.unit.streams.quality.reviewed_weeks import MONDAY, answers, draw, labelled
+from tests.unit.streams.quality.long_runs.estimates import equal_draw
+from tests.unit.streams.quality.long_runs.overconfident import Overconfident, parted, read_texts
+from tests.unit.streams.quality.long_runs.reviewed_weeks import MONDAY, answers, draw, labelled
 
 MARGIN, APART = 0.03, 0.1
 TAUGHT = 2_500

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agents.taxonomy import load_taxonomy
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.queries.given_labels import GivenLabel, labels_at, labels_of_texts
 from connectors.clickhouse.queries.gold import human_answers
@@ -56,12 +57,13 @@ async def evaluate(
         else:
             version = query.version if query.version is not None else await name_of_current(client, settings)
             lines, about = await _file_lines(client, settings, version, rows, query, scales)
+            warnings = [*rows.warnings, *about["warnings"], *_strange(lines, settings)]
             found = {
                 "version": version,
                 "unlabeled": rows.unlabeled,
                 "kappa": None,
                 **about,
-                "warnings": [*rows.warnings, *about["warnings"]],
+                "warnings": warnings,
                 **report(lines, wanted=query.wanted, by=query.by),
             }
     if not found["labeled"]:
@@ -70,6 +72,14 @@ async def evaluate(
             reason="unknown-version",
         )
     return found
+
+
+def _strange(lines: Sequence[GoldLine], settings: Settings) -> list[str]:
+    """Tells of labels that are written otherwise than in the taxonomy: no row can agree with them."""
+    found = {line.gold for line in lines if line.gold is not None} - {line.given for line in lines}
+    found -= set(load_taxonomy(settings.taxonomy_path).names) if found else set()
+    told = ", ".join(map(repr, sorted(map(str, found))))
+    return [f"labels that neither the taxonomy nor the version has: {told}"] if found else []
 
 
 async def evaluate_tables(

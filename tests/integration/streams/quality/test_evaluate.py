@@ -54,11 +54,12 @@ async def test_the_figures_are_those_of_a_computation_by_hand(database: Database
         sum(((1 - n / 300) - (n < 200)) ** 2 for n in range(190, 220)) / 30
     )
 
-    (tmp_path / "gold.csv").write_text("row_id,label\n1,a\n2,b\n999,a\n3,\n", "utf-8")
+    (tmp_path / "gold.csv").write_text("row_id,label\n1,a\n2,b\n999,c\n3,\n", "utf-8")
     by_id = await evaluate(settings, tmp_path / "gold.csv", EvaluationQuery("v1", by="length"), {})
     assert (by_id["gold"], by_id["labeled"], by_id["right"], by_id["unlabeled"]) == (3, 2, 1, 1)
     assert (by_id["biased"], by_id["kappa"]) == (True, None)
     assert [one["name"] for one in by_id["groups"]] == ["1-20", "unknown"]
+    assert any("'b', 'c'" in warning for warning in by_id["warnings"])
     (tmp_path / "texts.csv").write_text(
         "text,label,draw_probability\ntext 250,b,0.5\ntext 1,b,0.01\n", "utf-8"
     )

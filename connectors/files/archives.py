@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import IO
 
 import pyarrow as pa
 
+from connectors.files.texts import refused
 from streams.core.errors import RefusedError
 from streams.ports.files import NO_FILE_OF_ROWS
 
@@ -21,31 +23,35 @@ ZIP = b"PK\x03\x04"
 # Of Arrow's codecs, and what else a file begins with that holds no rows.
 _CODECS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2"}
 _OTHERS = {
-    **{magic: f"a {codec} archive in an archive" for magic, codec in _CODECS.items()},
-    ZIP: "a zip archive that holds no file of rows",
-    b"\xfd7zXZ": "an xz archive",
-    b"7z\xbc\xaf": "a 7-Zip archive",
-    b"Rar!": "a RAR archive",
-    b"\xd0\xcf\x11\xe0": "an old Office file: save it as .xlsx or CSV",
-    b"SQLite format 3": "an SQLite database",
-    b"Obj\x01": "an Avro file",
-    b"ORC": "an ORC file",
-    b"ARROW1": "an Arrow file: save it as Parquet",
-    b"%PDF": "a PDF file",
-    b"{\\rtf": "an RTF file",
-    b"<": "a page or an XML file",
-    b"PGDMP": "a dump of PostgreSQL: save the table as CSV",
-    **dict.fromkeys(
-        (b"INSERT INTO ", b"CREATE TABLE ", b"--\n-- PostgreSQL database dump", b"-- MySQL dump"),
-        "SQL: save the table as CSV",
-    ),
-    **dict.fromkeys((b"+--", "┌".encode(), b"Row 1:"), "a table that is drawn: save it as CSV"),
+    "archive": (*_CODECS,),
+    "zip": (ZIP,),
+    "xz": (b"\xfd7zXZ",),
+    "7z": (b"7z\xbc\xaf",),
+    "rar": (b"Rar!",),
+    "old office": (b"\xd0\xcf\x11\xe0",),
+    "sqlite": (b"SQLite format 3",),
+    "avro": (b"Obj\x01",),
+    "orc": (b"ORC",),
+    "arrow": (b"ARROW1",),
+    "pdf": (b"%PDF",),
+    "rtf": (b"{\\rtf",),
+    "xml": (b"<",),
+    "dump": (b"PGDMP",),
+    "drawn": (b"+--", "┌".encode(), "┏".encode(), b"Row 1:", b"-[ RECORD", b"*" * 20),
 }
+# After comments, what a dump of a database begins with.
+_SQL = re.compile(
+    rb"(?:\s|--[^\n]*\n|/\*.*?\*/;?|\\restrict[^\n]*\n)*+(?:INSERT INTO |CREATE |DROP TABLE |LOCK TABLES "
+    rb"|COPY \S+ \(|SET [@\w.]+ ?=|PRAGMA \w+ ?=|BEGIN(?: TRANSACTION)?;|START TRANSACTION;)",
+    re.S,
+)
 
 
 def what_else(begin: bytes) -> str | None:
-    """What a file is that begins in this way, if it is no file of rows."""
-    return next((what for magic, what in _OTHERS.items() if begin.startswith(magic)), None)
+    """The text that tells what a file is that begins in this way, if it is no file of rows."""
+    if _SQL.match(begin):
+        return "sql"
+    return next((what for what, magics in _OTHERS.items() if begin.startswith(magics)), None)
 
 
 def unpack(path: Path, into: Path, most: int) -> bool:
@@ -69,9 +75,9 @@ def unpack(path: Path, into: Path, most: int) -> bool:
                 with archive.open(found) as content:
                     return _write(content, out, most)
             if sum(one.file_size for one in archive.infolist()) > min(most, _MOST_WORKBOOK):
-                raise _refused("this workbook is too large: save the sheet as CSV")
+                raise _refused("large workbook")
             if bad := archive.testzip():
-                raise _refused(f"the workbook is damaged at {bad}")
+                raise _refused("damaged workbook", name=bad)
             return False
 
 
@@ -81,7 +87,7 @@ def _content(archive: zipfile.ZipFile) -> zipfile.ZipInfo | None:
     if "xl/workbook.xml" in names or "xl/workbook.bin" in names:
         return None
     if "[Content_Types].xml" in names or "mimetype" in names:
-        raise _refused("this is an office document, not an .xlsx workbook")
+        raise _refused("office document")
     files = [
         one
         for one in archive.infolist()
@@ -91,9 +97,9 @@ def _content(archive: zipfile.ZipFile) -> zipfile.ZipInfo | None:
     ]
     if len(files) != 1:
         listed = ", ".join(one.filename[:60] for one in files[:5])
-        raise _refused(f"the zip archive holds {len(files)} files, not one: {listed}")
+        raise _refused("several files", count=len(files), names=listed)
     if files[0].flag_bits & 1:
-        raise _refused("the zip archive has a password")
+        raise _refused("password")
     return files[0]
 
 
@@ -101,7 +107,7 @@ def _write(content: IO[bytes], out: IO[bytes], most: int) -> bool:
     while piece := content.read(_CHUNK):
         out.write(piece)
         if out.tell() > most:
-            raise _refused(f"the archive holds more than {most} bytes (API_UPLOAD_BYTES)")
+            raise _refused("large content", most=most)
     return True
 
 
@@ -114,8 +120,8 @@ def _damaged() -> Iterator[None]:
         # What the disk says is no matter of the archive; a place outside of the file is.
         if isinstance(error, OSError) and error.errno not in (None, EINVAL):
             raise
-        raise _refused(f"this is a damaged archive: {error}") from error
+        raise _refused("damaged archive", error=error) from error
 
 
-def _refused(text: str) -> RefusedError:
-    return RefusedError(text, reason=NO_FILE_OF_ROWS)
+def _refused(code: str, **values: object) -> RefusedError:
+    return refused(code, reason=NO_FILE_OF_ROWS, **values)

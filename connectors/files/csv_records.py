@@ -15,12 +15,17 @@ from pathlib import Path
 
 from connectors.files.lines import Line, lines, undecoded
 from connectors.files.records import Broken, FileRecord, Quoting, Reading
+from connectors.files.texts import text
+from streams.ports.files import Text
+
+# The lines of each record, and its fields or why it has none.
+RawRecords = Iterator[tuple[list[Line], list[str] | Text]]
 
 # A quoted field may contain line ends, but not a whole file.
 _MOST_LINES = 1_000
 _MOST_CHARACTERS = 1_000_000
 _NULL = r"\N"  # as ClickHouse and MySQL write it
-_OPEN = "a quote is opened and not closed"
+_OPEN = text("open quote")
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|.)", re.S)
 _ESCAPES = {"t": "\t", "n": "\n", "r": "\r", "b": "\b", "f": "\f", "v": "\v", "0": "", "a": "\a", "N": r"\N"}
 # The second line of ClickHouse's formats `...WithNamesAndTypes`.
@@ -29,6 +34,14 @@ _TYPE = re.compile(
     r"|Date(?:Time)?(?:32|64)?)(?:\(.*\))?"
 )
 _RULE = re.compile(r"[-+=:| ]*[-=]{2}[-+=:| ]*")
+
+
+# In quotes, as Spark and MySQL write them.
+_BACKSLASH = re.compile(r'\\(["\\\r\n])')
+
+
+def _without_backslash(found: re.Match[str]) -> str:
+    return '""' if found[1] == '"' else found[1]
 
 
 class _EndlessError(Exception):
@@ -54,7 +67,7 @@ class _Source:
         self._size += len(line.text)
         if len(self.taken) > 1 and (len(self.taken) > _MOST_LINES or self._size > _MOST_CHARACTERS):
             raise _EndlessError
-        return line.text.replace('\\"', '""') if self._backslash else line.text
+        return _BACKSLASH.sub(_without_backslash, line.text) if self._backslash else line.text
 
     def begin(self) -> None:
         self.taken = []
@@ -68,8 +81,8 @@ class _Source:
 
 def raw_records(
     source: Iterator[Line], delimiter: str, width: int | None = None, quoting: Quoting = "doubled"
-) -> Iterator[tuple[list[Line], list[str] | str]]:
-    """The lines of each record, and its fields or the reason why it has none. Blank lines are omitted.
+) -> RawRecords:
+    """The records. Blank lines are omitted.
 
     Every other line occurs once: in a record, or alone with a reason. A record of several lines that does not
     have ``width`` fields is assumed to begin with a quote by mistake.
@@ -91,10 +104,10 @@ def raw_records(
             continue
         except csv.Error as error:
             unclosed = len(given.taken) > 1 or "end of data" in str(error)
-            yield given.only_first(), _OPEN if unclosed else str(error)
+            yield given.only_first(), _OPEN if unclosed else text("bad quotes", error=error)
             continue
         if given.taken[0].too_long:
-            yield given.only_first(), "the line is longer than a million characters"
+            yield given.only_first(), text("long line")
         elif len(given.taken) > 1 and (
             (width is not None and len(fields) != width) or any(line.too_long for line in given.taken)
         ):
@@ -103,22 +116,22 @@ def raw_records(
             yield given.taken, fields
 
 
-def _escaped(source: Iterator[Line], delimiter: str) -> Iterator[tuple[list[Line], list[str] | str]]:
+def _escaped(source: Iterator[Line], delimiter: str) -> RawRecords:
     taken: list[Line] = []
     for line in source:
         taken.append(line)
-        text = line.text.rstrip("\r\n")
-        if (len(text) - len(text.rstrip("\\"))) % 2 and len(taken) < _MOST_LINES and not line.too_long:
+        bare = line.text.rstrip("\r\n")
+        if (len(bare) - len(bare.rstrip("\\"))) % 2 and len(taken) < _MOST_LINES and not line.too_long:
             continue  # the line end belongs to the value, as MySQL writes it
         whole = "".join(one.text for one in taken).rstrip("\r\n")
         if line.too_long:
-            yield taken, "the line is longer than a million characters"
+            yield taken, text("long line")
         elif whole and whole != r"\.":
             fields = whole.split(delimiter)
             yield taken, [_unescaped(field) if "\\" in field else field for field in fields]
         taken = []
     if taken:
-        yield taken, "the file ends with a backslash"
+        yield taken, text("last backslash")
 
 
 def _unescaped(field: str) -> str:
@@ -131,45 +144,49 @@ def _unescaped(field: str) -> str:
 
 def read(path: Path, reading: Reading) -> Iterator[FileRecord | Broken]:
     """As `reading.read`."""
-    width = len(reading.columns)
     source = lines(path, reading.encoding, reading.begin)
-    records = raw_records(source, reading.delimiter, width, reading.quoting)
+    return checked(raw_records(source, reading.delimiter, len(reading.columns), reading.quoting), reading)
+
+
+def checked(records: RawRecords, reading: Reading) -> Iterator[FileRecord | Broken]:
+    """The records that have the columns, and what else is in a table."""
+    width = len(reading.columns)
     names = next(records, ([], []))[1] if reading.header else None
     for number, (taken, fields) in enumerate(records, 1):
-        line, column, field, reason, detail = taken[0], None, None, "columns", ""
-        if isinstance(fields, str):
+        line, column, field, reason = taken[0], None, None, "columns"
+        if isinstance(fields, dict):
             reason, detail = "quote", fields
             starts = reversed(_starts(line.text, reading.delimiter))
             column = next((start for start in starts if line.text[start - 1 : start] == '"'), None)
         elif len(fields) < width:
             column, field = len(line.text.rstrip("\r\n")) + 1, reading.columns[len(fields)]
-            detail = f"{len(fields)} fields where {width} are expected"
+            detail = text("fields", found=len(fields), wanted=width)
         elif any(fields[width:]):
             column = next(iter(_starts(line.text, reading.delimiter)[width:]), None)
-            detail = f"{len(fields)} fields where {width} are expected"
+            detail = text("fields", found=len(fields), wanted=width)
         elif fields == names:
-            detail = "the names of the columns once more"
+            detail = text("names again")
         elif number == 1 and all(map(_TYPE.fullmatch, fields)):
-            detail = "the types of the columns"
-        elif line.text[0] in "-+|=:" and _RULE.fullmatch(line.text.strip()):
-            detail = "a line of dashes"
+            detail = text("types")
+        elif line.text[:1] in "-+|=:" and _RULE.fullmatch(line.text.strip()):
+            detail = text("dashes")
         elif wrong := next((one for one in taken if undecoded(one.text) is not None), None):
             line, column, reason = wrong, (undecoded(wrong.text) or 0) + 1, "encoding"
-            detail = f"bytes that are no {reading.encoding} text"
-        if detail:
-            yield Broken(number, line.number, column, field, reason, detail)
+            detail = text("bytes", encoding=reading.encoding)
         else:
-            values = tuple(None if field == _NULL else field for field in fields[:width])
+            values = tuple(None if value == _NULL else value for value in fields[:width])
             yield FileRecord(number, line.number, values)
+            continue
+        yield Broken(number, line.number, column, field, reason, detail)
 
 
-def _starts(text: str, delimiter: str) -> list[int]:
+def _starts(line: str, delimiter: str) -> list[int]:
     """The characters, from 1, where the fields of a line begin."""
     found, quoted = [1], False
-    for at, character in enumerate(text):
+    for at, character in enumerate(line):
         if quoted:
             quoted = character != '"'
-        elif character == '"' and (at == found[-1] - 1 or text[at - 1] == '"'):
+        elif character == '"' and (at == found[-1] - 1 or line[at - 1] == '"'):
             quoted = True
         elif character == delimiter:
             found.append(at + 2)

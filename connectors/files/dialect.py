@@ -87,6 +87,8 @@ def dialect_of(
     text = "".join(line.text for line in sample)
     if best.dialect.quoting == "escaped" and "\\" in text and not _ESCAPED.search(text):
         findings.warn("escapes")
+    elif best.dialect.quoting in ("doubled", "spaced") and r"\\" in text:
+        findings.warn("backslashes")
     return best.dialect
 
 
@@ -126,8 +128,10 @@ def _sample(path: Path, encoding: str) -> list[Line]:
 def _candidate(sample: list[Line], delimiter: str, begin: int, names: Collection[str]) -> _Candidate:
     text = "".join(line.text for line in sample)
     styles: list[Quoting] = ["doubled"]
-    if '\\"' in text:
-        styles.append("backslash")
+    # As MySQL writes a line end in quotes.
+    ends = any(line.text.rstrip("\r\n").endswith("\\") and line.text.count('"') % 2 for line in sample)
+    if ends or '\\"' in text:
+        styles.insert(0 if ends else 1, "backslash")
     if re.search(rf'{re.escape(delimiter)} +"[^"\r\n]*"(?:{re.escape(delimiter)}|\s*$)', text, re.M):
         styles.insert(0, "spaced")
     if delimiter == "\t":
@@ -161,9 +165,11 @@ def _certain(one: _Candidate) -> bool:
 def table_in(
     records: Records, names: Collection[str], findings: Findings, header: bool | None
 ) -> tuple[int, bool, tuple[str, ...]]:
-    """The line where the table begins, whether that names the columns, and their names. ``header``: what the
-    client says about it.
+    """The line where the table begins, whether that names the columns, and their names, none if there are no
+    records. ``header``: what the client says about it.
     """
+    if not records:
+        return 1, False, ()
     widths = [len(fields) for _, fields in records]
     width = max(set(widths), key=lambda one: (widths.count(one), one))
     at = _header(records, width, names) if header is not False else None

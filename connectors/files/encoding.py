@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from pathlib import Path
+from typing import cast
 
 from connectors.files.questions import Findings
 from streams.ports.files import CODE_PAGES, Encoding
@@ -46,10 +47,10 @@ def encoding_of(path: Path, findings: Findings) -> Encoding:
     western = sum(len(run) for run in runs) < 1.7 * len(runs)
     if western or _likeness(high, best) < -25:
         choices = ["cp1252", *ranked] if western else ranked
-        return _page(findings.ask("encoding", choices, choices[0], "no code page", shown=shown))
+        return cast(Encoding, findings.ask("encoding", choices, choices[0], "no code page", shown=shown))
     near = [page for page in ranked[1:] if _likeness(high, page) > _likeness(high, best) - 1]
     if any(shown[page] != shown[best] for page in near):
-        return _page(findings.ask("encoding", ranked, best, "code pages", shown=shown))
+        return cast(Encoding, findings.ask("encoding", ranked, best, "code pages", shown=shown))
     findings.warn("code page", page=best)
     return best
 
@@ -77,27 +78,19 @@ def _high_bytes(path: Path) -> bytes:
     """Empty if the file is UTF-8; otherwise lines with bytes above 127 from anywhere in the file, up to a
     limit.
     """
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    valid, found, size = True, list[bytes](), 0
+    decoder, valid, found = codecs.getincrementaldecoder("utf-8")(), True, b""
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            if valid:
-                try:
-                    decoder.decode(chunk)
-                except UnicodeDecodeError:
-                    valid = False
-            if size < _SAMPLE and not chunk.isascii():
-                part = b" ".join(line for line in chunk.split(b"\n") if not line.isascii())[:_SAMPLE]
-                found.append(part)
-                size += len(part)
-            if not valid and size >= _SAMPLE:
+        while valid or len(found) < _SAMPLE:
+            chunk = file.read(_CHUNK)
+            try:
+                decoder.decode(chunk, not chunk)
+            except UnicodeDecodeError:
+                valid = False
+            if not chunk:
                 break
-    if valid:
-        try:
-            decoder.decode(b"", True)
-        except UnicodeDecodeError:
-            valid = False
-    return b"" if valid else b" ".join(found)
+            if len(found) < _SAMPLE and not chunk.isascii():
+                found += b" ".join(line for line in chunk.split(b"\n") if not line.isascii())[:_SAMPLE]
+    return b"" if valid else found
 
 
 def _likeness(sample: bytes, encoding: str) -> float:
@@ -113,7 +106,3 @@ def _likeness(sample: bytes, encoding: str) -> float:
 
 def _shown(runs: list[bytes], encoding: str) -> str:
     return " ".join(run.decode(encoding, "replace") for run in runs[:4])[:60]
-
-
-def _page(name: str) -> Encoding:
-    return next(page for page in (*CODE_PAGES, "cp1252") if page == name)

@@ -15,7 +15,7 @@ import orjson
 
 from connectors.files.lines import LONGEST, Line, lines, opened, undecoded
 from connectors.files.records import Broken, FileRecord, Reading
-from streams.core.errors import RefusedError
+from connectors.files.texts import refused, text
 from streams.ports.files import NO_FILE_OF_ROWS
 
 _CHUNK = 1 << 18
@@ -27,7 +27,8 @@ _INEXACT = re.compile(r"\d{16}|\d[.eE]")
 _STRING = r'"(?:[^"\\]|\\.)*+"'
 # A comma before a bracket, a key without quotes, and no value, as JavaScript writes them.
 _SLIP = re.compile(rf"{_STRING}|'(?:[^'\\]|\\.)*+'|,(?=\s*[}}\]])|([A-Za-z_$][\w$]*)(?=\s*:)|undefined", re.S)
-_TOKEN = re.compile(rf"{_STRING}|'(?:[^'\\\n]|\\.)*+'|[][{{}}\"]", re.S)
+# The last two: a quote that is not closed so far.
+_TOKEN = re.compile(rf"{_STRING}|'(?:[^'\\\n]|\\.)*+'|[][{{}}]|\"|'(?=(?:[^'\\\n]|\\.)*+\\?\Z)", re.S)
 # Lines of an array with one object a line.
 BRACKETS = ("[", "]", "],", "];")
 # More than what separates objects; and what is given instead of it.
@@ -41,23 +42,24 @@ def read(path: Path, reading: Reading) -> Iterator[FileRecord | Broken]:
     for number, line in enumerate(texts(path, reading.encoding, reading.sheet), 1):
         column, reason = None, "json"
         if line.too_long:
-            detail = "the line is longer than a million characters"
+            detail = text("long line")
         elif (at := undecoded(line.text)) is not None:
-            column, reason, detail = at + 1, "encoding", f"bytes that are no {reading.encoding} text"
+            column, reason, detail = at + 1, "encoding", text("bytes", encoding=reading.encoding)
         elif reading.sheet and line.text == _OTHER:
-            detail = "not an object, but something between or after the objects"
+            detail = text("stray")
         else:
             try:
                 found = loads(line.text)
             except ValueError as error:
                 place = _PLACE.search(str(error))
-                column, detail = int(place[1]) + 1 if place else None, _PLACE.sub("", str(error))
+                column = int(place[1]) + 1 if place else None
+                detail = text("no JSON", error=_PLACE.sub("", str(error)))
             else:
                 if isinstance(found, dict):
                     values = tuple(found.get(name) for name in reading.columns)
                     yield FileRecord(number, line.number, values)
                     continue
-                column, detail = 1, "not an object"
+                column, detail = 1, text("no object")
         yield Broken(number, line.number, None if reading.sheet else column, None, reason, detail)
 
 
@@ -78,8 +80,8 @@ def places_in(path: Path, encoding: str) -> list[str]:
     found = Counter(place for place, _ in islice(_objects(path, encoding, None), _SAMPLE))
     lists = [place for place, _ in found.most_common() if place.endswith("[]")]
     outer = [one for one in lists if not any(one != other and one.startswith(other) for other in lists)]
-    if ".data[]" in outer:  # ClickHouse describes the columns beside it
-        outer = [one for one in outer if one != ".meta[]"]
+    # ClickHouse and pandas describe the columns beside the rows.
+    outer = [one for one in outer if one not in (".meta[]", ".schema.fields[]")]
     return outer if outer and found["."] < 2 else ["."] * bool(found["."])
 
 
@@ -102,18 +104,20 @@ def _objects(path: Path, encoding: str, wanted: str | None) -> Iterator[tuple[st
             # Nothing but objects is expected here.
             among = wanted is not None and start is None and (not inside or inside[-1] == (wanted, True))
             if among and not stray:
-                end = len(held) if token is None else token.start() if len(token[0]) == 1 else token.end()
+                end = len(held) if token is None else token.start() if token[0] in '{}[]"' else token.end()
                 if other := _STRAY.search(held, at, end):
                     stray = number + held.count("\n", counted, other.start())
-            if token is None or token[0] == '"':
+            if token is None or token[0] in "\"'":
                 at = token.start() if token is not None else len(held)
                 begin = at if start is None else start
                 number, counted = number + held.count("\n", counted, begin), begin
                 if len(held) - begin > LONGEST:
-                    detail = f"the object in line {number} is longer than a million characters, or never ends"
-                    raise RefusedError(detail, reason=NO_FILE_OF_ROWS)
+                    raise refused("long object", reason=NO_FILE_OF_ROWS, line=number)
                 if not (more := file.read(_CHUNK)):
-                    break
+                    if token is None or token[0] == '"':
+                        break
+                    at += 1  # an apostrophe
+                    continue
                 held, at, counted = held[begin:] + more, at - begin, 0
                 start = None if start is None else 0
                 continue
@@ -130,7 +134,7 @@ def _objects(path: Path, encoding: str, wanted: str | None) -> Iterator[tuple[st
                 elif among and str(wanted).startswith(f"{place}[") != (mark == "["):  # does not lead there
                     stray = stray or number + held.count("\n", counted, at)
                 if len(inside) == _DEEPEST:
-                    raise RefusedError("the JSON is nested too deeply", reason=NO_FILE_OF_ROWS)
+                    raise refused("deep JSON", reason=NO_FILE_OF_ROWS)
                 inside.append((f"{place}[]", True) if mark == "[" else (place, False))
             elif mark in "}]":
                 if inside:

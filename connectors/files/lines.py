@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-from streams.core.errors import RefusedError
+from connectors.files.texts import refused
 
 LONGEST = 1_000_000
 _UNDECODED = re.compile("[\ud800-\udfff]")
@@ -34,7 +34,7 @@ def opened(path: Path, encoding: str) -> Iterator[TextIO]:
         with path.open(encoding=encoding, errors=errors, newline="") as file:
             yield file
     except UnicodeError as error:  # without a byte order mark, where the encoding needs one
-        raise RefusedError(f"this is no {encoding} text: {error}", reason="encoding") from error
+        raise refused("another encoding", reason="encoding", encoding=encoding, error=error) from error
 
 
 def lines(path: Path, encoding: str, begin: int = 1) -> Iterator[Line]:

@@ -17,7 +17,10 @@ from streams.core.settings import Settings
 ROLES = ("text", "timestamp", "id", "user", "session", "domain")
 # How programs write that there is no value.
 NULLS = frozenset({"", r"\N", "NULL", "null", "NaN", "nan", "None", "NaT", "<NA>"})
-NULLS |= {"#N/A", "#Н/Д", "(null)", "[NULL]", "<null>"}
+NULLS |= {"NA", "N/A", "n/a", "#N/A", "#Н/Д", "(null)", "[NULL]", "<null>"}
+# And how spreadsheets write that a formula has none.
+NULLS |= {"#VALUE!", "#REF!", "#NAME?", "#DIV/0!", "#NUM!", "#NULL!"}
+NULLS |= {"#ЗНАЧ!", "#ССЫЛКА!", "#ИМЯ?", "#ДЕЛ/0!", "#ЧИСЛО!", "#ПУСТО!"}
 # Common names, after those in the settings and the requirements' aliases. Compared without case and
 # punctuation.
 _NAMES = {
@@ -26,7 +29,7 @@ _NAMES = {
     "timestamp": "ts createdat timestamp datetime time date created eventtime "
     "датавремя датаивремя дата время создано датасоздания датаобращения",
     "id": "id rowid logid uuid ид идентификатор",
-    "user": "userid user clientid customerid пользователь клиент",
+    "user": "userid user clientid customerid пользователь клиент idклиента idпользователя",
     "session": "sessionid session dialogid conversationid callid сессия диалог",
     "domain": "domain sourcedomain topic category домен тема категория",
 }
@@ -232,7 +235,7 @@ def _text(
     if not ranked:
         return None
     rivals = [name for name in ranked if wordy[name] >= 0.4 * wordy[ranked[0]] or name in good]
-    if len(rivals) == 1:
+    if len(rivals) == 1 and (len(free) == 1 or any(" " in str(one) for one in table.values[rivals[0]])):
         if len(free) > 1:
             findings.warn("text by values", name=rivals[0])
         return rivals[0]

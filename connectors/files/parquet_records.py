@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from connectors.files.records import Broken, FileRecord, Reading, Unreadable
-from streams.core.errors import RefusedError
+from connectors.files.texts import refused, text
 
 _BATCH = 2_000
 _ERRORS = (pa.ArrowException, OSError, ValueError, OverflowError)
@@ -46,7 +46,7 @@ def columns_of(path: Path) -> tuple[list[str], list[str]]:
         for field in file.schema_arrow:
             found[not _usable(file, field)].append(field.name)
     if again := next((name for name in names if names.count(name) > 1), None):
-        raise RefusedError(f"two columns are called {again!r}: rename one of them", reason="parquet")
+        raise refused("same names", reason="parquet", name=again)
     return found
 
 
@@ -58,7 +58,7 @@ def _opened(path: Path) -> Iterator[Any]:
         with parquet.ParquetFile(path, pre_buffer=False) as file:
             yield file
     except _ERRORS as error:
-        raise RefusedError(f"not a whole Parquet file: {error}", reason="parquet") from error
+        raise refused("no Parquet", reason="parquet", error=error) from error
 
 
 def _usable(file: Any, field: pa.Field) -> bool:
@@ -94,7 +94,7 @@ def _value(scalar: pa.Scalar) -> object:
         value: object = scalar.as_py()
         return value
     except _ERRORS as error:
-        return Unreadable(str(error)[:200])
+        return Unreadable(text("damaged value", error=str(error)[:200]))
 
 
 def _number(value: float) -> object:
@@ -108,7 +108,7 @@ def _decoded(value: bytes) -> object:
     try:
         return value.decode()
     except UnicodeDecodeError as error:
-        return Unreadable(str(error)[:200])
+        return Unreadable(text("damaged value", error=str(error)[:200]))
 
 
 _FORMS: tuple[tuple[Callable[[Any], bool], Callable[[Any], object]], ...] = (

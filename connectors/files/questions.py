@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
-from connectors.files.texts import text
-from streams.core.errors import RefusedError
+from connectors.files.texts import refused, text
 from streams.ports.files import Text
 
 # The answer that a part of a row is in no column.
@@ -51,7 +50,7 @@ class Findings:
         choices = list(dict.fromkeys(choices))
         if (answer := self._answers.get(about)) is not None:
             if answer not in choices:
-                raise RefusedError(f"{answer!r} is no answer to {about!r}: {choices}", reason="answers")
+                raise refused("no answer", reason="answers", answer=answer, about=about, choices=choices)
             return answer
         self.questions.append(Question(id=about, about=text(code, **values), choices=choices, guess=guess))
         return guess
@@ -61,5 +60,5 @@ class Findings:
         RefusedError: reason `answers`: an answer to what nobody asked.
         """
         if unknown := sorted(set(self._answers) - self._asked):
-            asked = ", ".join(sorted(self._asked)) or "nothing"
-            raise RefusedError(f"there is no question {unknown[0]!r}; asked is {asked}", reason="answers")
+            asked = ", ".join(sorted(self._asked)) or "–"
+            raise refused("no question", reason="answers", about=unknown[0], asked=asked)

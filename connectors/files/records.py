@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from connectors.files.times import Dates
-from streams.ports.files import Encoding, SourceFormat
+from streams.ports.files import Encoding, SourceFormat, Text
 
 # A single column: this character separates nothing in a file.
 ONE_COLUMN = "\x1f"
@@ -55,7 +55,7 @@ class FileRecord:
 class Unreadable:
     """A value that is damaged: it costs its record, if its column is used."""
 
-    detail: str
+    detail: Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +69,9 @@ class Broken:
     column: int | None
     field: str | None
     reason: str
-    detail: str
+    detail: Text
 
     def as_dict(self) -> dict[str, Any]:
         """For the API."""
-        return {
-            "row": self.number,
-            "line": self.line,
-            "column": self.column,
-            "field": self.field,
-            "reason": self.reason,
-            "detail": self.detail,
-        }
+        found = asdict(self)
+        return {"row": found.pop("number"), **found}

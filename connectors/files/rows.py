@@ -14,9 +14,11 @@ from connectors.files.mapping import NULLS, Columns, is_null
 from connectors.files.parquet_records import read as read_parquet
 from connectors.files.reading import read
 from connectors.files.records import Broken, FileRecord, Reading, Unreadable
+from connectors.files.texts import text
 from connectors.files.times import is_american, time_in
 from streams.core.messages import Row
 from streams.core.text import clean, why_skipped
+from streams.ports.files import text_in
 
 ROW_ID = "upload"
 _OLD = datetime(2000, 1, 1, tzinfo=UTC)
@@ -85,10 +87,9 @@ class Rows:
         """The row of one record."""
         values = record.values
         if self._typed and (wrong := self._unusable(values)) is not None:
-            detail = (
-                value.detail if isinstance(value := values[wrong], Unreadable) else "no text but a structure"
-            )
-            return Broken(record.number, record.line, None, self._reading.columns[wrong], "value", detail)
+            value, name = values[wrong], self._reading.columns[wrong]
+            detail = value.detail if isinstance(value, Unreadable) else text("structure")
+            return Broken(record.number, record.line, None, name, "value", detail)
         created_at = self._time
         if (place := self._at.get("timestamp")) is not None:
             value = self._time_of(values, place)
@@ -102,15 +103,15 @@ class Rows:
                 self.notes["times"] += 1
         id_ = self._text(values, "id")
         raw = self._text(values, "text")
-        text = clean(raw or "")
-        if "\ufffd" in text:
+        cleaned = clean(raw or "")
+        if "\ufffd" in cleaned:
             self.notes["replaced"] += 1
-        why = why_skipped(None if raw is None else raw.encode("utf-8", "replace"), text, self._least_bytes)
+        why = why_skipped(None if raw is None else raw.encode("utf-8", "replace"), cleaned, self._least_bytes)
         if why is not None:
             return FileRow(record.number, record.line, None, why, id_)
         row = Row.made(
             row_id=f"{ROW_ID}:{self._digest}:{record.number}",
-            text=text,
+            text=cleaned,
             created_at=created_at,
             user_id=self._text(values, "user"),
             session_id=self._text(values, "session"),
@@ -128,11 +129,7 @@ class Rows:
             if value:
                 self.notes["nulls"] += 1
             return value if role == "text" and not value else None
-        if role == "text":
-            return value
-        if value.startswith('="') and value.endswith('"'):
-            value = value[2:-1]  # so that a spreadsheet takes it for no number
-        return value.strip() or None
+        return value if role == "text" else text_of(value).strip() or None
 
     def _time_of(self, values: tuple[Any, ...], place: int) -> Any:
         value = values[place]
@@ -150,7 +147,8 @@ class Rows:
     def _no_time(self, record: FileRecord, place: int) -> Broken:
         value = record.values[place]
         name = self._columns.timestamp
-        what = "no time" if is_null(value) else f"no time that can be read: {text_of(value)[:80]!r}"
+        code = "time missing" if is_null(value) else "time unreadable"
+        what = text(code, value=text_of(value)[:80])
         column = None
         if self._reading.format == "csv":
             column = _column_of(record, place, self._reading.delimiter)
@@ -160,13 +158,14 @@ class Rows:
 def text_of(value: Any) -> str:
     """A value as text that UTF-8 can encode."""
     if isinstance(value, str):
-        return value
+        # ="007" is written so that a spreadsheet takes it for no number.
+        return value[2:-1] if value.startswith('="') and value.endswith('"') else value
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     if isinstance(value, datetime | date):
         return value.isoformat()
     if isinstance(value, Unreadable):
-        return f"\ufffd ({value.detail})"
+        return f"\ufffd ({text_in(value.detail)})"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, dict | list):

@@ -8,8 +8,10 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from connectors.files.csv_records import checked
+from connectors.files.lines import Line
 from connectors.files.records import Broken, FileRecord, Reading
-from streams.core.errors import RefusedError
+from connectors.files.texts import refused
 from streams.ports.files import NO_FILE_OF_ROWS
 
 _FATAL = (KeyboardInterrupt, SystemExit, MemoryError)
@@ -17,18 +19,9 @@ _FATAL = (KeyboardInterrupt, SystemExit, MemoryError)
 
 def read(path: Path, reading: Reading) -> Iterator[FileRecord | Broken]:
     """As `reading.read`. A line is a row of the sheet."""
-    width = len(reading.columns)
-    records = rows_of(path, reading.sheet or "", reading.begin)
-    names = next(records, (0, None))[1] if reading.header else None
-    for number, (line, fields) in enumerate(records, 1):
-        if fields == names:
-            yield Broken(number, line, None, None, "columns", "the names of the columns once more")
-        elif any(fields[width:]):
-            detail = f"{len(fields)} cells where {width} are expected"
-            yield Broken(number, line, None, None, "columns", detail)
-        else:
-            values = [field or None for field in fields[:width]]
-            yield FileRecord(number, line, (*values, *[None] * (width - len(values))))
+    rows = rows_of(path, reading.sheet or "", reading.begin)
+    nothing = [""] * len(reading.columns)
+    return checked((([Line(line, "")], row + nothing[len(row) :]) for line, row in rows), reading)
 
 
 def sheets_of(path: Path) -> list[str]:
@@ -63,7 +56,7 @@ def _workbook(path: Path) -> Iterator[Any]:
     except _FATAL:
         raise
     except BaseException as error:  # a panic of the library is no Exception
-        raise RefusedError(f"this is no workbook: {error}", reason=NO_FILE_OF_ROWS) from error
+        raise refused("no workbook", reason=NO_FILE_OF_ROWS, error=error) from error
     try:
         yield book
     finally:
@@ -76,7 +69,7 @@ def _sheet(book: Any, name: str) -> Any:
     except _FATAL:
         raise
     except BaseException as error:
-        raise RefusedError(f"sheet {name!r} cannot be read: {error}", reason=NO_FILE_OF_ROWS) from error
+        raise refused("sheet unreadable", reason=NO_FILE_OF_ROWS, name=name, error=error) from error
 
 
 def _text(cell: Any) -> str:

@@ -1,7 +1,8 @@
-"""What is told and asked about a file, in English and Russian."""
+"""What is told and asked about a file, and why it or a record is refused, in English and Russian."""
 
 from __future__ import annotations
 
+from streams.core.errors import RefusedError
 from streams.ports.files import LANGUAGES, Text
 
 _TEXTS: dict[str, tuple[str, str]] = {
@@ -34,6 +35,10 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "escapes": (
         r"Backslashes are read as escapes, as databases write them: \n is a line end.",
         r"Обратная косая черта читается как у баз данных: \n — конец строки.",
+    ),
+    "backslashes": (
+        "Backslashes are read as they are, two as two.",
+        "Обратная косая черта читается как есть, две — как две.",
     ),
     "header": (
         "Does the first record name the columns? It is {shown}.",
@@ -141,6 +146,10 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "{name!r} holds structures: they are kept as JSON.",
         "В {name!r} структуры: они сохраняются как JSON.",
     ),
+    "JSON texts": (
+        "The texts are JSON: nothing is taken out of it, {value!r}.",
+        "Тексты — JSON, из него ничего не взято: {value!r}.",
+    ),
     "mojibake": (
         "The texts were read in a wrong encoding before: {value!r}.",
         "Тексты раньше уже прочитали не в той кодировке: {value!r}.",
@@ -179,6 +188,118 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "The last row looks like a total: {value!r}.",
         "Последняя строка похожа на итог: {value!r}.",
     ),
+    # Why a record cannot be read.
+    "open quote": ("a quote is opened and not closed", "кавычка открыта и не закрыта"),
+    "bad quotes": ("the quotes are not as in CSV: {error}", "кавычки не как в CSV: {error}"),
+    "long line": ("the line is longer than a million characters", "строка длиннее миллиона знаков"),
+    "last backslash": ("the file ends with a backslash", "файл кончается обратной косой чертой"),
+    "fields": (
+        "{found} fields where {wanted} are expected",
+        "полей {found}, а должно быть {wanted}",
+    ),
+    "names again": ("the names of the columns once more", "имена колонок ещё раз"),
+    "types": ("the types of the columns", "типы колонок"),
+    "dashes": ("a line of dashes", "строка из черт"),
+    "bytes": ("bytes that are no {encoding} text", "байты, которые не текст в {encoding}"),
+    "stray": (
+        "not an object, but something between or after the objects",
+        "не объект, а что-то между объектами или после них",
+    ),
+    "no JSON": ("this is no JSON: {error}", "это не JSON: {error}"),
+    "no object": ("not an object", "не объект"),
+    "structure": ("no text but a structure", "не текст, а структура"),
+    "damaged value": ("the value is damaged: {error}", "значение повреждено: {error}"),
+    "time missing": ("no time", "нет времени"),
+    "time unreadable": ("no time that can be read: {value!r}", "время не читается: {value!r}"),
+    # Why a file is refused.
+    "no rows": ("the file holds no rows", "в файле нет строк"),
+    "none readable": ("not one row of the file can be read", "ни одна строка файла не читается"),
+    "many columns": ("{count} columns are too many", "слишком много колонок: {count}"),
+    "no column readable": ("no column can be read: {names}", "ни одна колонка не читается: {names}"),
+    "no file of rows": ("this is no text and no Parquet file", "это не текст и не файл Parquet"),
+    "another encoding": ("this is no {encoding} text: {error}", "это не текст в {encoding}: {error}"),
+    "no objects": (
+        "this is JSON without objects: write one object a row, with the names of the columns",
+        "это JSON без объектов: нужен один объект на строку, с именами колонок",
+    ),
+    "long object": (
+        "the object in line {line} is longer than a million characters, or never ends",
+        "объект в строке {line} длиннее миллиона знаков или не кончается",
+    ),
+    "deep JSON": ("the JSON is nested too deeply", "слишком много вложенных скобок JSON"),
+    "no workbook": ("this is no workbook: {error}", "это не книга Excel: {error}"),
+    "sheet unreadable": ("sheet {name!r} cannot be read: {error}", "лист {name!r} не читается: {error}"),
+    "no Parquet": ("not a whole Parquet file: {error}", "это не целый файл Parquet: {error}"),
+    "same names": (
+        "two columns are called {name!r}: rename one of them",
+        "две колонки называются {name!r}: переименуйте одну",
+    ),
+    "large workbook": (
+        "this workbook is too large: save the sheet as CSV",
+        "книга слишком велика: сохраните лист как CSV",
+    ),
+    "damaged workbook": ("the workbook is damaged at {name}", "книга повреждена: {name}"),
+    "office document": (
+        "this is an office document, not an .xlsx workbook",
+        "это документ Office, а не книга .xlsx",
+    ),
+    "several files": (
+        "the zip archive holds {count} files, not one: {names}",
+        "в архиве zip файлов {count}, а не один: {names}",
+    ),
+    "password": ("the zip archive has a password", "у архива zip есть пароль"),
+    "large content": (
+        "the archive holds more than {most} bytes (API_UPLOAD_BYTES)",
+        "в архиве больше {most} байт (API_UPLOAD_BYTES)",
+    ),
+    "damaged archive": ("this is a damaged archive: {error}", "архив повреждён: {error}"),
+    "archive": ("this is an archive in an archive", "это архив в архиве"),
+    "zip": ("this is a zip archive that holds no file of rows", "это архив zip, в котором нет файла строк"),
+    "xz": ("this is an xz archive", "это архив xz"),
+    "7z": ("this is a 7-Zip archive", "это архив 7-Zip"),
+    "rar": ("this is a RAR archive", "это архив RAR"),
+    "old office": (
+        "this is an old Office file: save it as .xlsx or CSV",
+        "это старый файл Office: сохраните его как .xlsx или CSV",
+    ),
+    "sqlite": ("this is an SQLite database", "это база SQLite"),
+    "avro": ("this is an Avro file", "это файл Avro"),
+    "orc": ("this is an ORC file", "это файл ORC"),
+    "arrow": ("this is an Arrow file: save it as Parquet", "это файл Arrow: сохраните его как Parquet"),
+    "pdf": ("this is a PDF file", "это файл PDF"),
+    "rtf": ("this is an RTF file", "это файл RTF"),
+    "xml": ("this is a page or an XML file", "это страница или файл XML"),
+    "dump": (
+        "this is a dump of PostgreSQL: save the table as CSV",
+        "это дамп PostgreSQL: сохраните таблицу как CSV",
+    ),
+    "sql": ("this is SQL: save the table as CSV", "это SQL: сохраните таблицу как CSV"),
+    "drawn": (
+        "this is a table that is drawn: save it as CSV",
+        "это нарисованная таблица: сохраните её как CSV",
+    ),
+    "no upload": ("there is no uploaded file {file}", "загруженного файла {file} нет"),
+    # Why it is not processed.
+    "no answer": (
+        "{answer!r} is no answer to {about!r}: {choices}",
+        "{answer!r} — не ответ на {about!r}: {choices}",
+    ),
+    "no question": (
+        "there is no question {about!r}; asked is {asked}",
+        "вопроса {about!r} нет; есть {asked}",
+    ),
+    "open questions": (
+        'Give "answers": {{"{first}": CHOICE}}, or "accept": true for the guesses.',
+        'Дайте "answers": {{"{first}": ВЫБОР}} или "accept": true, чтобы взять догадки.',
+    ),
+    "which text": (
+        'which column is the text? Give "mapping": {{"text": COLUMN}}; there are {names}',
+        'в какой колонке текст? Дайте "mapping": {{"text": КОЛОНКА}}; есть {names}',
+    ),
+    "no column": (
+        "the file has no column {name!r} for {role}; it has {names}",
+        "в файле нет колонки {name!r} для {role}; есть {names}",
+    ),
 }
 
 
@@ -188,3 +309,8 @@ def text(code: str, **values: object) -> Text:
         language: template.format(**values)
         for language, template in zip(LANGUAGES, _TEXTS[code], strict=True)
     }
+
+
+def refused(code: str, *, reason: str, **values: object) -> RefusedError:
+    """A refusal with a text in each language."""
+    return RefusedError(text(code, **values), reason=reason)

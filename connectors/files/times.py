@@ -128,6 +128,7 @@ def _time_in(value: object, dates: Dates) -> datetime | None:
                 return datetime.fromisoformat(text)
             except ValueError:
                 pass
+        text = text.removeprefix("/Date(").removesuffix(")/")  # as .NET writes it in JSON
         return _number(text, dates) if is_number(text) else _written(text, dates)
     if isinstance(value, datetime):
         return value

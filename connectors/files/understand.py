@@ -20,15 +20,17 @@ from connectors.files.mapping import is_null, known_names, plain, suggested
 from connectors.files.questions import Findings, Question
 from connectors.files.reading import read
 from connectors.files.records import FileRecord, Reading
+from connectors.files.texts import refused
 from connectors.files.times import ORDERS, Dates, is_clock, is_number, order_told, time_in
-from streams.core.errors import RefusedError
 from streams.core.settings import Settings
 from streams.ports.files import NO_FILE_OF_ROWS, Encoding, Text
 
 _SAMPLE = 200
-_KEYS_FROM = 1_000
 _MOST_COLUMNS = 1_000
-_JSON = re.compile(r"""\s*(?:\{\s*(?:["'}]|[\w$]+\s*:|$)|\[\s*(?:[\[{\]"]|$))""")
+# JSON, after comments.
+_JSON = re.compile(
+    r"""(?:\s|//.*\n|#.*\n|/\*(?s:.*?)\*/)*+(?:\{\s*(?:["'}]|[\w$]+\s*:|$)|\[\s*(?:[\[{\]"]|/[/*]|$))"""
+)
 # The beginning of an array with an object in the same line.
 _LISTED = re.compile(r"\s*\[\s*\{")
 _FLOAT_ID = re.compile(r"\d[.,]?\d*[eE]\+?\d+")
@@ -72,9 +74,9 @@ def understand(path: Path, settings: Settings, chosen: Chosen | None = None) -> 
     findings = Findings(chosen.answers)
     reading = _reading(path, settings, chosen, findings)
     if not reading.columns:
-        raise RefusedError("the file holds no rows", reason="empty")
+        raise refused("no rows", reason="empty")
     if len(reading.columns) > _MOST_COLUMNS:
-        raise RefusedError(f"{len(reading.columns)} columns are too many", reason="columns")
+        raise refused("many columns", reason="columns", count=len(reading.columns))
     records = islice(read(path, reading), _SAMPLE)
     sample = [record for record in records if isinstance(record, FileRecord)]
     values = [record.values for record in sample]
@@ -91,11 +93,11 @@ def _reading(path: Path, settings: Settings, chosen: Chosen, findings: Findings)
     with path.open("rb") as file:
         start = file.read(4096)
     if not start.strip():
-        raise RefusedError("the file is empty", reason="empty")
+        raise refused("no rows", reason="empty")
     if start.startswith(b"PAR1"):
         usable, others = parquet_records.columns_of(path)
         if others and not usable:
-            raise RefusedError(f"no column can be read: {others}"[:300], reason="parquet")
+            raise refused("no column readable", reason="parquet", names=str(others)[:300])
         if others:
             findings.warn("left out", names=str(others)[:300])
         return Reading(format="parquet", columns=tuple(usable))
@@ -103,38 +105,35 @@ def _reading(path: Path, settings: Settings, chosen: Chosen, findings: Findings)
         return _workbook(path, settings, chosen, findings)
     if wide_of(start) is None:
         if what := archives.what_else(start.removeprefix(codecs.BOM_UTF8).lstrip()):
-            raise RefusedError(f"this is {what}", reason=NO_FILE_OF_ROWS)
+            raise refused(what, reason=NO_FILE_OF_ROWS)
         if sum(byte < 9 or 13 < byte < 32 for byte in start) > 0.02 * len(start):
-            raise RefusedError("this is no text and no Parquet file", reason=NO_FILE_OF_ROWS)
+            raise refused("no file of rows", reason=NO_FILE_OF_ROWS)
     encoding = chosen.encoding or encoding_of(path, findings)
     names = known_names(settings)
     if (document := _json(path, encoding, names, findings)) is not None:
         return document
     dialect = dialect_of(path, encoding, names, findings, chosen.delimiter)
-    reading = Reading(
+    begin, header, columns = table_in(dialect.records, names, findings, chosen.header)
+    return Reading(
         format="csv",
         encoding=encoding,
         delimiter=dialect.delimiter,
         quoting=dialect.quoting,
-        begin=dialect.begin,
+        # What is broken before the first record is told of.
+        begin=dialect.begin if not columns or begin == dialect.records[0][0] else begin,
+        header=header,
+        columns=columns,
     )
-    if not dialect.records:
-        return reading
-    begin, header, columns = table_in(dialect.records, names, findings, chosen.header)
-    begin = begin if begin != dialect.records[0][0] else reading.begin
-    return reading.model_copy(update={"begin": begin, "header": header, "columns": columns})
 
 
 def _workbook(path: Path, settings: Settings, chosen: Chosen, findings: Findings) -> Reading:
     found = sheets.sheets_of(path)
     if not found:
-        raise RefusedError("the workbook holds no rows", reason="empty")
+        raise refused("no rows", reason="empty")
     sheet = found[0]
     if len(found) > 1:
         sheet = findings.ask("sheet", found, sheet, "sheets")
     records = list(islice(sheets.rows_of(path, sheet), _SAMPLE))
-    if not records:
-        raise RefusedError("the sheet holds no rows", reason="empty")
     begin, header, columns = table_in(records, known_names(settings), findings, chosen.header)
     return Reading(format="xlsx", sheet=sheet, begin=begin, header=header, columns=columns)
 
@@ -172,12 +171,13 @@ def _json(path: Path, encoding: Encoding, names: Collection[str], findings: Find
             places += ["."] * any(plain(name) in names for name in alone)
         place = findings.ask("sheet", places, places[0], "lists") if len(places) > 1 else "".join(places)
     keys: dict[str, Any] = {}
-    for line in islice(texts(path, encoding, place), _KEYS_FROM):
+    for line in texts(path, encoding, place):
         if undecoded(line.text) is None:
             keys |= dict.fromkeys(_object(line.text))
+        if len(keys) > _MOST_COLUMNS:
+            break
     if place is not None and not keys:
-        told = "this is JSON without objects: write one object a row, with the names of the columns"
-        raise RefusedError(told, reason=NO_FILE_OF_ROWS)
+        raise refused("no objects", reason=NO_FILE_OF_ROWS)
     return Reading(
         format="jsonl" if place is None else "json", encoding=encoding, columns=tuple(keys), sheet=place
     )
@@ -245,9 +245,11 @@ def _look_at_values(
         long = [text for text in values if len(text) > 15 and text.isdigit()]
         if role != "text" and (any(map(_FLOAT_ID.fullmatch, values)) or _rounded(long)):
             findings.warn("rounded", name=name)
-        elif role not in ("text", "domain") and any(re.fullmatch(r"\d+[.,]0", text) for text in values):
+        elif role not in ("text", "domain") and any(re.fullmatch(r"\d+[.,]0+", text) for text in values):
             findings.warn("fractions", name=name, value=values[0])
         elif role == "text" and values:
+            if sum(bool(_object(text)) for text in values) > 0.5 * len(values):
+                findings.warn("JSON texts", value=values[0][:60])
             if sum(len(_MOJIBAKE.findall(text)) * 4 > len(text) for text in values) > 0.3 * len(values):
                 findings.warn("mojibake", value=values[0][:60])
             if sum(text.count("?") * 2 > len(text) for text in values) > 0.3 * len(values):

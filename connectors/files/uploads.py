@@ -26,9 +26,9 @@ from connectors.files.mapping import Columns, is_null
 from connectors.files.questions import Question
 from connectors.files.records import Broken, Reading
 from connectors.files.rows import FileRow, Rows, text_of
-from connectors.files.texts import text
+from connectors.files.texts import refused, text
 from connectors.files.understand import Chosen, Understood, understand
-from streams.core.errors import RefusedError, UnavailableError
+from streams.core.errors import UnavailableError
 from streams.core.settings import Settings
 from streams.ports.files import NOT_FOUND, Text
 
@@ -146,7 +146,7 @@ class Uploads:
         known = self._known(file_id)
         path = path_of(self._settings, file_id)
         if known is None or not path.is_file():
-            raise RefusedError(f"there is no uploaded file {file_id}", reason=NOT_FOUND)
+            raise refused("no upload", reason=NOT_FOUND, file=file_id)
         if chosen is None or chosen == Chosen():
             return known
         with _disk(self._folder):
@@ -210,10 +210,10 @@ class Uploads:
         finally:
             ended.set()  # nobody waits for it any more
         if not upload.rows:
-            raise RefusedError("the file holds no rows", reason="empty")
+            raise refused("no rows", reason="empty")
         # Records that only lack a time can be read under another mapping.
         if upload.broken == upload.rows and all(one["reason"] != "timestamp" for one in upload.listed):
-            raise RefusedError("not one row of the file can be read", reason="broken")
+            raise refused("none readable", reason="broken")
         return upload
 
     def _count(self, path: Path, upload: Upload, ended: threading.Event) -> None:

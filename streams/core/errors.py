@@ -23,6 +23,8 @@ that meets them and never travel further.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class LabelstreamError(Exception):
     """The root. ``str()`` is one line for a person and never holds a secret."""
@@ -77,9 +79,16 @@ class UndecodableError(PermanentError):
 
 
 class RefusedError(PermanentError):
-    """A dependency refuses this very request and would refuse it again."""
+    """A dependency refuses this very request and would refuse it again. ``texts``: why, by language."""
 
     reason = "refused"
+
+    def __init__(
+        self, message: str | Mapping[str, str], *, reason: str | None = None, attempts: int = 1
+    ) -> None:
+        """``message``: in English, or by language."""
+        self.texts = {"en": message} if isinstance(message, str) else message
+        super().__init__(self.texts["en"], reason=reason, attempts=attempts)
 
 
 class QuestionsError(RefusedError):
@@ -87,7 +96,7 @@ class QuestionsError(RefusedError):
 
     reason = "open-questions"
 
-    def __init__(self, message: str, questions: list[dict[str, object]]) -> None:
+    def __init__(self, message: str | Mapping[str, str], questions: list[dict[str, object]]) -> None:
         super().__init__(message)
         self.questions = questions
 

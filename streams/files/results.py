@@ -18,7 +18,7 @@ from streams.core.times import micros_of, moment
 from streams.jobs.context import JobContext
 from streams.jobs.file_source import rows_of
 from streams.jobs.job import Job
-from streams.ports.files import NOT_FOUND, FileFormat
+from streams.ports.files import NOT_FOUND, FileFormat, text_in
 
 _PAGE = 1_000
 
@@ -132,7 +132,7 @@ def _told(label: Label) -> dict[str, Any]:
 
 def _line(one: FileRow | Broken, labelled: dict[str, dict[str, Any]]) -> dict[str, Any]:
     if isinstance(one, Broken):
-        return {"row": one.number, "line": one.line, "status": "broken", "reason": one.detail}
+        return {"row": one.number, "line": one.line, "status": "broken", "reason": text_in(one.detail)}
     told: dict[str, Any] = {"row": one.number, "line": one.line, "id": one.id}
     row = one.row
     if row is None:

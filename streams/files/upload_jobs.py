@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from connectors.clickhouse.queries.label_versions import list_versions
 from connectors.files.mapping import Columns
 from connectors.files.records import Reading
+from connectors.files.texts import refused, text
 from connectors.files.understand import Chosen
 from connectors.files.uploads import Upload, Uploads
 from streams.core.errors import ConfigurationError, QuestionsError, RefusedError
@@ -81,11 +82,11 @@ def _check_questions(upload: Upload, asked: AskedFile, given: Mapping[str, str |
     settled |= {name for name in ("encoding", "delimiter", "header") if getattr(asked, name) is not None}
     missing = [one for one in upload.questions if one.id not in settled]
     if missing and not asked.accept:
-        told = " ".join(f"{one.id}: {text_in(one.about)}" for one in missing)
-        raise QuestionsError(
-            f'{told} Give "answers": {{"{missing[0].id}": CHOICE}}, or "accept": true for the guesses.',
-            [one.model_dump() for one in missing],
-        )
+        told = {
+            language: " ".join([*(f"{one.id}: {text_in(one.about, language)}" for one in missing), what])
+            for language, what in text("open questions", first=missing[0].id).items()
+        }
+        raise QuestionsError(told, [one.model_dump() for one in missing])
 
 
 def _named(given: Mapping[str, str | None]) -> dict[str, str | None]:
@@ -105,13 +106,10 @@ def mapped(upload: Upload, given: Mapping[str, str | None]) -> Columns:
     columns = Columns.of(merged)
     there = ", ".join(upload.reading.columns[:50])
     if columns is None:
-        raise RefusedError(
-            f'which column is the text? Give "mapping": {{"text": COLUMN}}; there are {there}',
-            reason="mapping",
-        )
+        raise refused("which text", reason="mapping", names=there)
     if missing := columns.missing(upload.reading.columns):
         role, name = next(iter(missing.items()))
-        raise RefusedError(f"the file has no column {name!r} for {role}; it has {there}", reason="mapping")
+        raise refused("no column", reason="mapping", name=name, role=role, names=there)
     return columns
 
 

@@ -78,7 +78,7 @@ def read_gold(path: Path, settings: Settings | None = None) -> GoldSet:
             elif one.field in found.reading.columns[columns.label :]:
                 row = None  # a short line: the label is missing
             else:
-                raise ValueError(one.detail)
+                raise ValueError(text_in(one.detail))
             if row is None:
                 rows.unlabeled += 1
             else:

@@ -323,12 +323,17 @@ async def test_files_by_keyboard(filled: Desk, chrome: Browser, tmp_path: Path) 
         if about == "dates":  # month first, as was answered
             assert [row["ts"][:10] for row in labeled] == ["2026-01-02", "2026-02-02", "2026-03-02"]
     assert await at.page.locator("tr[data-file]").count() == len(strangers(tmp_path)) + 1
-    # What is asked about a file is asked in the language of the page.
-    await at.page.click("text=Русский")
+    # A file stays open in another language, with what was answered, and is told of in that language.
     await at.page.locator("tr[data-file]", has_text="dates.csv").first.locator("button").click()
+    await at.page.locator("select[name=answer-dates]").press("End")
+    await at.page.locator("button[name=start]:enabled").wait_for(timeout=SECONDS)
+    await at.page.click("text=Русский")
     await at.page.locator("[data-question=dates]", has_text="В каком порядке день и месяц").wait_for(
         timeout=SECONDS
     )
+    assert await at.page.locator("select[name=answer-dates]").input_value() == "month-day-year"
+    assert await at.page.locator("button[name=start]").is_enabled()
+    await at.page.locator("tr[data-line='5']", has_text="должно быть").wait_for(timeout=SECONDS)
     assert mistakes(at) == []
 
 

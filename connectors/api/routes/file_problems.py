@@ -55,7 +55,7 @@ class BrokenRecord(BaseModel):
 
 
 def _language_of(
-    accept_language: Annotated[str, Header(description="Of warnings and questions: `en` or `ru`.")] = "",
+    accept_language: Annotated[str, Header(description="Of texts for people: `en` or `ru`.")] = "",
 ) -> str:
     wanted = (one.strip()[:2].lower() for one in accept_language.split(","))
     return next((one for one in wanted if one in LANGUAGES), LANGUAGES[0])
@@ -76,12 +76,16 @@ def told(language: str = LANGUAGES[0]) -> Iterator[None]:
         yield
     except QuestionsError as error:
         raise Problem(
-            409, str(error), code=error.reason, questions=questions_in(language, error.questions)
+            409,
+            error.texts.get(language, str(error)),
+            code=error.reason,
+            questions=questions_in(language, error.questions),
         ) from error
     except GateError as error:
         raise Problem(409, str(error), code=error.reason, verdict=error.verdict) from error
     except RefusedError as error:
-        raise Problem(_STATUS.get(error.reason, 422), str(error), code=error.reason) from error
+        detail = error.texts.get(language, str(error))
+        raise Problem(_STATUS.get(error.reason, 422), detail, code=error.reason) from error
 
 
 async def streamed(
@@ -101,11 +105,16 @@ async def streamed(
     return StreamingResponse(all_of_them(), media_type=media_type, headers=headers)
 
 
-async def json_lines(found: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]:
-    """One object a line, some hundred in each piece."""
+def broken_in(language: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    """A broken record with its detail in one language."""
+    return {**record, "detail": text_in(record["detail"], language)}
+
+
+async def broken_lines(found: AsyncIterator[dict[str, Any]], language: str) -> AsyncIterator[bytes]:
+    """Broken records, one JSON object a line, some hundred in each piece."""
     held: list[bytes] = []
     async for one in found:
-        held.append(orjson.dumps(one, option=orjson.OPT_APPEND_NEWLINE))
+        held.append(orjson.dumps(broken_in(language, one), option=orjson.OPT_APPEND_NEWLINE))
         if len(held) == 500:
             yield b"".join(held)
             held.clear()

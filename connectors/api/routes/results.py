@@ -10,9 +10,10 @@ from starlette.responses import Response
 from connectors.api.routes.file_problems import (
     JSON_LINES,
     MEDIA_TYPES,
+    Language,
     Work,
+    broken_lines,
     file_content,
-    json_lines,
     streamed,
 )
 from connectors.api.routes.jobs import JobId
@@ -52,6 +53,6 @@ async def result(
     response_class=Response,
     responses=file_content(JSON_LINES),
 )
-async def broken(work: Work, job_id: JobId) -> Response:
+async def broken(work: Work, language: Language, job_id: JobId) -> Response:
     """With row, line, column and reason."""
-    return await streamed(json_lines(work.broken(job_id)), JSON_LINES)
+    return await streamed(broken_lines(work.broken(job_id), language), JSON_LINES)

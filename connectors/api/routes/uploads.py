@@ -17,8 +17,9 @@ from connectors.api.routes.file_problems import (
     BrokenRecord,
     Language,
     Work,
+    broken_in,
+    broken_lines,
     file_content,
-    json_lines,
     questions_in,
     streamed,
     told,
@@ -140,20 +141,20 @@ async def upload(
     boundary = boundary_of(request.headers.get("content-type", ""))
     pieces = _pieces(request)
     if boundary is None:
-        with told():
+        with told(language):
             return _answer(await work.upload(pieces, _name(name or "")), language)
     form = MultipartForm(pieces, boundary)
     content = form.file()
     # The form's headers, which have the name, come before its content.
     first = await anext(content, b"")
-    with told():
+    with told(language):
         return _answer(await work.upload(_again(first, content), _name(name or form.name)), language)
 
 
 @router.get("/uploads", summary="The files that were uploaded")
 async def uploads(work: Work, language: Language) -> UploadList:
     """Newest first."""
-    with told():
+    with told(language):
         return UploadList(uploads=[_answer(one, language) for one in await work.uploads()])
 
 
@@ -175,7 +176,7 @@ async def shown(
     ] = None,
 ) -> UploadAnswer:
     """How the file is understood with the given parameters; `POST /process` takes the same ones."""
-    with told():
+    with told(language):
         read_as = ReadAs(encoding=encoding, delimiter=delimiter, header=header)
         if answer:
             pairs = (one.partition(":") for one in answer)
@@ -189,15 +190,16 @@ async def shown(
     response_class=Response,
     responses=file_content(JSON_LINES),
 )
-async def broken(work: Work, file_id: FileId) -> Response:
+async def broken(work: Work, language: Language, file_id: FileId) -> Response:
     """With the suggested mapping. Each line is like `broken` in the answer to the upload."""
-    return await streamed(json_lines(work.upload_broken(file_id)), JSON_LINES)
+    return await streamed(broken_lines(work.upload_broken(file_id), language), JSON_LINES)
 
 
 def _answer(found: dict[str, Any], language: str) -> UploadAnswer:
     warnings = [text_in(one, language) for one in found.get("warnings", ())]
     questions = questions_in(language, found.get("questions", ()))
-    return UploadAnswer(**{**found, "warnings": warnings, "questions": questions})
+    listed = [broken_in(language, one) for one in found.get("broken", ())]
+    return UploadAnswer(**{**found, "warnings": warnings, "questions": questions, "broken": listed})
 
 
 async def _pieces(request: Request) -> AsyncIterator[bytes]:

@@ -199,6 +199,22 @@ async def test_open_questions_are_a_conflict_that_lists_them(work: Work) -> None
         assert work.asked[-1] == AskedFile(file_id=ID, answers={"dates": "b"}, accept=True)
 
 
+async def test_refusals_and_broken_records_are_told_in_the_language_of_the_client(work: Work) -> None:
+    work.error = QuestionsError({"en": "In which order?", "ru": "В каком порядке?"}, [])
+    russian = {"accept-language": "ru-RU,ru;q=0.9"}
+    async with client_of(work) as client:
+        content = b"text;ts\na b c;2026-01-01\na;b;c\n"
+        upload = (await client.post("/upload", content=content, headers=russian)).json()
+        assert upload["broken"][0]["detail"] == "полей 3, а должно быть 2"
+        path = f"/uploads/{upload['file_id']}/broken"
+        assert "полей 3" in (await client.get(path, headers=russian)).text
+        assert "3 fields" in (await client.get(path)).text
+        refused = await client.post("/upload", content=b"<html>", headers=russian)
+        assert refused.json()["detail"] == "это страница или файл XML"
+        asked = await client.post("/process", json={"file_id": ID}, headers=russian)
+        assert asked.json()["detail"] == "В каком порядке?"
+
+
 async def test_what_is_asked_is_handed_on(work: Work) -> None:
     async with client_of(work) as client:
         body = json.dumps({"file_id": ID, "mapping": {"text": "q", "ts": None}, "version": "v2"})

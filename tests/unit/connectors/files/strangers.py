@@ -211,6 +211,15 @@ STRANGERS: dict[str, Stranger] = {
     "Spark": Stranger(
         'text,user_id\n"он сказал \\"да\\", и ушёл",u1\n'.encode(), texts=['он сказал "да", и ушёл']
     ),
+    "Spark, a backslash at the end": Stranger(
+        b'text,user_id\n"at C:\\\\",u1\n"he said \\"yes\\"",u2\n', texts=["at C:\\", 'he said "yes"']
+    ),
+    "OUTFILE in quotes": Stranger(
+        b'text,user_id\n"C:\\\\new",u1\n"a b\\\nc d",\\N\n', texts=["C:\\new", "a b c d"], users=["u1", None]
+    ),
+    "two backslashes": Stranger(
+        b"text,user_id\n\\\\server\\new,u1\n", "two as two", texts=["\\\\server\\new"]
+    ),
     "blanks before quotes": Stranger(
         'text, user_id\n"где, мой", "u, 1"\n'.encode(), texts=["где, мой"], users=["u, 1"]
     ),
@@ -230,6 +239,7 @@ STRANGERS: dict[str, Stranger] = {
     "a long cell": Stranger(b"text,user_id\n" + b"word " * 60_000 + b",u1\n", users=["u1"]),
     # Values.
     "nulls": Stranger(_table("text,user_id", ["NULL", "nan", r"\N", ""]), "NULL", users=[None] * 4),
+    "nulls of R and Excel": Stranger(_table("text;user_id", ["NA", "#ЗНАЧ!"]), "NULL", users=[None, None]),
     "zeros before": Stranger(
         _table("text,user_id", ["007", "1234567890123456789012"]), users=["007", "1234567890123456789012"]
     ),
@@ -297,9 +307,40 @@ STRANGERS: dict[str, Stranger] = {
     "an array of Python": Stranger(
         repr([{"text": one, "user_id": None} for one in TEXTS]).encode(), texts=TEXTS
     ),
+    "an array of Python, longer than what is read at once": Stranger(
+        repr([{"text": f"номер {'}' * 60}", "user_id": str(n)} for n in range(4_000)]).encode(),
+        users=[str(n) for n in range(4_000)],
+    ),
+    "an apostrophe at the end": Stranger(
+        b'{"text":\n"a bc"}\nthat\'s all {"text":"c de"}\n\'',
+        "cannot be read",
+        texts=["a bc", "c de"],
+        broken=2,
+    ),
     "pretty": Stranger(json.dumps({"text": "a bc"}, indent=2).encode(), texts=["a bc"]),
     "one after the other": Stranger(b'{"text":"a bc"}{"text":"c de"}', texts=["a bc", "c de"]),
     "in an object": Stranger(b'{"ok":"all is well","data":[{"text":"a bc"}]}', texts=["a bc"]),
+    "a table of pandas": Stranger(
+        b'{"schema":{"fields":[{"name":"text"},{"name":"ts"}]},"data":[{"text":"a bc"}]}', texts=["a bc"]
+    ),
+    "JSONCompact": Stranger(
+        b'{"meta":[{"name":"text","type":"String"}],"data":[["a bc"]],"rows":1}', refused="not one row"
+    ),
+    "comments in JSON": Stranger(
+        b'// all\n[\n  /* one */ {"text":"a bc"},\n  {"text":"c de"}\n]\n',
+        "cannot be read",
+        texts=["a bc", "c de"],
+        broken=1,
+    ),
+    "hits of Elasticsearch": Stranger(
+        b'{"hits":{"hits":[{"_index":"logs","_source":{"text":"a bc"}},{"_index":"logs","_source":{}}]}}',
+        "text",
+    ),
+    "a date of .NET": _jsonl('{"text":"a bc","date":"\\/Date(1769853600000)\\/"}', times=_AT),
+    "a key that comes late": _jsonl(
+        *['{"text":"да да"}'] * 1_200, '{"text":"да да","user_id":"7"}', users=[*[None] * 1_200, "7"]
+    ),
+    "texts that are JSON": Stranger(b'text\n"{""text"":""a bc""}"\n', "The texts are JSON"),
     "JSON of ClickHouse": Stranger(
         json.dumps(
             {"meta": [{"name": "text", "type": "String"}] * 9, "data": [{"text": one} for one in TEXTS]},
@@ -374,6 +415,11 @@ STRANGERS: dict[str, Stranger] = {
         '{"text":{"ru":"да"}}', '{"text":"да да"}', told="cannot be read", broken=1
     ),
     "SQL": Stranger(b"INSERT INTO logs VALUES (1, 'a b');\n", refused="SQL"),
+    "a dump": Stranger(
+        b"/*M!999999\\- enable the sandbox mode */\n-- MariaDB dump\n--\nDROP TABLE IF EXISTS `logs`;\n",
+        refused="SQL",
+    ),
+    "a drawn row": Stranger(b"-[ RECORD 1 ]---\ntext | a bc\n", refused="drawn"),
     "a drawn table": Stranger("┌─text─┐\n│ a b  │\n└──────┘\n".encode(), refused="drawn"),
     "brackets of SQL": Stranger("[text];[date]\nгде мой;2026-01-01\n".encode(), texts=["где мой"]),
     # Archives and workbooks.

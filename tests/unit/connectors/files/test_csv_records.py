@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from connectors.files.csv_records import raw_records, read
 from connectors.files.lines import Line, lines
 from connectors.files.records import Broken, FileRecord, Reading
+from connectors.files.texts import text
 
 # Quotes, delimiters, line ends and letters, so that they meet often.
 CELLS = st.text(st.sampled_from("\",;\t|\r\n абв'\\x1\x00"), max_size=12)
@@ -81,8 +82,8 @@ def test_a_quote_that_is_never_closed_costs_its_own_line_only(tmp_path: Path) ->
     content = "\n".join(['a,"open,x', *good, 'b,"also open', "c,d,e"])
     found = records_of(file_of(tmp_path, content))
     assert [one for one in found if isinstance(one, Broken)] == [
-        Broken(1, 1, 3, None, "quote", "a quote is opened and not closed"),
-        Broken(52, 52, 3, None, "quote", "a quote is opened and not closed"),
+        Broken(1, 1, 3, None, "quote", text("open quote")),
+        Broken(52, 52, 3, None, "quote", text("open quote")),
     ]
     assert [one.values for one in found if isinstance(one, FileRecord)] == [
         *(tuple(one.split(",")) for one in good),
@@ -123,7 +124,7 @@ def test_bytes_that_are_no_text_break_their_record_only(tmp_path: Path) -> None:
     path = tmp_path / "file.csv"
     path.write_bytes("1,да,3\n".encode() + b"4,\xff\xfe,6\n" + "7,нет,9\n".encode())
     found = records_of(path)
-    assert found[1] == Broken(2, 2, 3, None, "encoding", "bytes that are no utf-8 text")
+    assert found[1] == Broken(2, 2, 3, None, "encoding", text("bytes", encoding="utf-8"))
     assert [one.number for one in found if isinstance(one, FileRecord)] == [1, 3]
 
 

@@ -1,8 +1,8 @@
 // A file of rows: what is understood of it, what has to be answered, its job, its result.
 
 import { card, clipped, el, replace, setText, table } from "../dom.js";
-import { get, upload } from "../net.js";
-import { moment, percent, seconds, t, whole } from "../text.js";
+import { get, session, upload } from "../net.js";
+import { currentLanguage, moment, percent, seconds, t, whole } from "../text.js";
 
 const ROLES = ["text", "timestamp", "id", "user", "session", "domain"];
 const ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp1251", "koi8-r", "cp866", "iso8859-5", "mac-cyrillic", "cp1252"];
@@ -11,20 +11,26 @@ const DELIMITERS = [",", ";", "\t", "|", "^", "~", "\u001f"];
 const ORDER = ["encoding", "sheet", "delimiter", "header", "text", "timestamp", "dates"];
 const UNFINISHED = new Set(["publishing", "working", "waiting"]);
 
+// What is open: the file, what is asked of it, and what somebody chose instead. It stays when the page is drawn anew.
+let file = null;
+let asked = new Map();
+let chosen = {};
+let answers = {};
+let roles = {};
+let job = null;
+let running = null;
+let opener = null;
+let language = null;
+// Of the view that is shown.
+let draw = null;
+
 export function files(app) {
   const input = el("input", { type: "file", name: "file", disabled: !app.may(), onchange: () => input.files[0] && receive(input.files[0]) });
   const drop = el("label", { class: "drop" }, el("span", null, t("drop_file")), input);
   const status = el("p", { class: "muted", role: "status" });
   const known = el("div");
   const place = el("div");
-  let job = null;
-  let running = null;
-  // What is shown: the file, what is asked of it, and what somebody chose instead.
-  let file = null;
-  let asked = new Map();
-  let chosen = {};
-  let answers = {};
-  let roles = {};
+  draw = () => replace(place, ...parts());
 
   drop.addEventListener("dragover", (event) => event.preventDefault());
   drop.addEventListener("drop", (event) => {
@@ -55,6 +61,7 @@ export function files(app) {
   function show(found) {
     asked = new Map();
     [job, running, chosen, answers, roles] = [null, null, {}, {}, {}];
+    [opener, language] = [session.name, currentLanguage()];
     take(found);
     place.querySelector("h2")?.focus();
   }
@@ -65,12 +72,27 @@ export function files(app) {
     draw();
   }
 
+  // What was asked about the columns that were chosen by hand is answered to `/process` alone.
+  const given = () => Object.entries(answers).filter(([id]) => !asked.get(id)?.late).map(([id, choice]) => `${id}:${choice}`);
+  const read = (answer) => app.trying(() => get(`/uploads/${file.file_id}`, { ...chosen, answer }));
+
   // Reads it again, in the way that was chosen.
   async function again(focus) {
-    const answer = Object.entries(answers).map(([id, choice]) => `${id}:${choice}`);
-    const found = await app.trying(() => get(`/uploads/${file.file_id}`, { ...chosen, answer }));
+    const found = await read(given());
     if (found !== null) take(found);
     place.querySelector(`[name="${focus}"]`)?.focus();
+  }
+
+  // All of it in the language of the page: a question may follow from the answers before it.
+  async function translate() {
+    language = currentLanguage();
+    const id = file.file_id;
+    for (let n = 0; n <= given().length; n += 1) {
+      const found = await read(given().slice(0, n));
+      if (found === null || file?.file_id !== id) return;
+      if (n === given().length) take(found);
+      else for (const one of found.questions) asked.set(one.id, one);
+    }
   }
 
   function select(name, options, value, change) {
@@ -93,7 +115,9 @@ export function files(app) {
       forget(one.id);
       asked.set(one.id, one);
       if (choice) answers[one.id] = choice;
-      again(`answer-${one.id}`);
+      if (!one.late) return again(`answer-${one.id}`);
+      draw();
+      return place.querySelector(`[name="answer-${one.id}"]`)?.focus();
     });
     field.setAttribute("aria-describedby", id);
     return el("div", { class: "notice", "data-question": one.id }, el("div", { class: "row" }, el("label", null, t(`ask_${one.id}`), field)), el("p", { id, class: "muted" }, one.about));
@@ -136,7 +160,7 @@ export function files(app) {
     const body = { file_id: file.file_id, encoding, delimiter, mapping: roles, answers, accept };
     if (header !== undefined) body.header = header === "true";
     const made = await app.trying(() => app.send("/process", body), (error) => {
-      for (const one of error.told?.questions ?? []) asked.set(one.id, one);
+      for (const one of error.told?.questions ?? []) asked.set(one.id, { ...one, late: true });
     });
     if (made !== null) { running = null; job = made; }
     draw();
@@ -167,12 +191,12 @@ export function files(app) {
       el("p", null, el("a", { href: `/uploads/${file.file_id}/broken`, download: "broken.jsonl" }, t("all_broken"))));
   }
 
-  function draw() {
+  function parts() {
     const names = { "\t": t("tab"), "\u001f": t("one_column") };
     const header = [["true", t("yes_header")], ["false", t("no_header")]];
     const open = [...asked.keys()].filter((id) => !(id in answers) && !(id in roles) && !(id in chosen));
     const unread = !mapped().text;
-    replace(place,
+    return [
       card(null, el("h2", { tabindex: "-1" }, el("bdi", null, file.name || file.file_id)),
         el("p", { class: "muted" }, t("file_facts", { format: file.format, rows: whole(file.rows), broken: whole(file.rows_broken), skipped: whole(file.rows_skipped) })),
         el("div", { class: "row" },
@@ -187,7 +211,8 @@ export function files(app) {
           el("button", { type: "button", class: "primary", name: "start", disabled: unread || open.length > 0 || !app.may(), onclick: () => start(false) }, t("start_file")),
           open.length ? el("button", { type: "button", name: "accept", disabled: unread || !app.may(), onclick: () => start(true) }, t("accept_guesses")) : null,
           open.length ? el("span", { class: "muted" }, t("open_questions", { n: open.length })) : null)),
-      job ? jobCard() : null, file.rows_broken ? broken() : null);
+      job ? jobCard() : null, file.rows_broken ? broken() : null,
+    ];
   }
 
   function update(found) {
@@ -198,6 +223,9 @@ export function files(app) {
     }
   }
 
+  if (opener !== session.name) file = null;
+  if (file !== null) draw();
+  if (file !== null && language !== currentLanguage()) translate();
   list();
   return { root: el("div", null, card(t("new_file"), drop, status), place, card(t("known_files"), known)), update };
 }

@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo unit test soak soak-seeds soak-cluster soak-outages soak-backlog soak-relabel soak-retention soak-tables soak-strangers soak-review soak-files soak-history soak-gate soak-quality soak-calibration soak-examples real-endpoint bench lint format typecheck generate clean
+.PHONY: help setup browser demo unit test ready soak soak-seeds soak-cluster soak-outages soak-backlog soak-relabel soak-retention soak-tables soak-strangers soak-review soak-files soak-history soak-gate soak-quality soak-calibration soak-examples real-endpoint bench lint format typecheck generate clean
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -31,12 +31,16 @@ demo: setup  ## Run the whole pipeline on this machine (ARGS="--rows 2000")
 unit: setup  ## The tests that start no server, in WORKERS (4) processes, because tests wait; a minute and a half
 	@$(BIN)/python -m pytest -q -n $(or $(WORKERS),4) tests/unit
 
-test: lint typecheck  ## Lint, types, then all tests, in WORKERS (4) processes: tests wait
+test: setup  ## Lint, types, then all tests, in WORKERS (6) processes: tests wait
+	@$(MAKE) -s -j2 lint typecheck ready
+	@echo "test: running the tests; those with Kafka and ClickHouse start their own (the first run downloads Kafka)"
+	@$(BIN)/python -m pytest -q -n $(or $(WORKERS),6) --dist loadfile --no-loadscope-reorder
+
+ready: setup  ## What all tests need: Chromium, and their modules compiled once instead of in each process
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		echo "test: installing Chromium for the tests of the page, by apt (without it they are skipped)"; \
 		timeout 300 $(MAKE) -s browser >/dev/null 2>&1 || echo "test: it could not be had, the tests of the page are skipped"; fi
-	@echo "test: running the tests; those with Kafka and ClickHouse start their own (the first run downloads Kafka)"
-	@$(BIN)/python -m pytest -q -n $(or $(WORKERS),4) --dist loadfile --no-loadscope-reorder
+	@test -d tests/__pycache__ || PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q --collect-only >/dev/null || true
 
 soak: soak-seeds  ## The long run to begin with: soak-seeds
 

@@ -1,8 +1,7 @@
 """What all tests share: one Kafka and ClickHouse, and the order in which several processes run the files.
 
-The one file that judges by the clock how soon work goes on comes first, so that nothing but light unit tests
-runs beside it; the other tests of faults follow it in its process. Then come the longest files, and at the
-end short ones, so that all processes end together. There are more processes than cores, because tests wait.
+There are more processes than cores, because tests wait. The longest files begin first, beside tests that only
+compute, and at the end come short ones, so that all processes end together.
 """
 
 from __future__ import annotations
@@ -33,34 +32,41 @@ hypothesis.settings.load_profile("labelstream")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-# Where a test stands is the place of the longest of these that its path begins with.
-_ORDER = (
-    "faults/test_recovery.py",
-    "unit",
-    "faults/cluster",
-    "browser",
-    "integration/test_",
-    "integration/replays",
-    "integration",
-    "security",
-    "faults",
+# What begins first, the longest first: a long file that begins late ends alone. Then come the other files in
+# the order of their folders, and those that start no server.
+_LONG = (
+    "tests/faults/",
+    "tests/faults/cluster/",
+    "tests/browser/test_page_in_browser.py",
+    "tests/integration/connectors/clickhouse/schema/test_migration.py",
+    "tests/integration/test_commands.py",
+    "tests/integration/test_api_service.py",
+    "tests/integration/test_topics_by_hand.py",
+    "tests/integration/connectors/clickhouse/sink/test_inserter.py",
+    "tests/browser/",
+    "tests/integration/test_dead_letters.py",
+    "tests/integration/tables/",
+    "tests/integration/replays/",
+    "tests/integration/repo/",
+    "tests/faults/test_retention.py",
+    "tests/integration/connectors/kafka/test_reader_positions.py",
+    "tests/integration/test_",
 )
-# What runs in one process, so that it starts its brokers once: the tests of a folder.
+# What runs in one process, so that it starts its brokers once: the tests of a folder, but for one's.
 _TOGETHER = ("tests/faults/cluster/", "tests/faults/")
-_LAST = ("unit/repo", "unit/connectors/llm")
+_APART = "tests/faults/test_retention.py"
+# Tests that start no server compute, the others wait. Of so many processes one begins with the former.
+_LIGHT, _PROCESSES_TO_ONE = "tests/unit/", 4
 # A file system in memory, and the least room there, in bytes, for the data of a run's broker and engine.
 _MEMORY, _ROOM = "/dev/shm", 6 << 30
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort by folder."""
-    root = Path(__file__).parent
+    """The longest first, and last what starts no server."""
 
     def place(item: pytest.Item) -> int:
-        path = item.path.relative_to(root).as_posix()
-        if path.startswith(_LAST):
-            return len(_ORDER)
-        return _ORDER.index(max((start for start in _ORDER if path.startswith(start)), key=len))
+        found = [start for start in _LONG if item.nodeid.startswith(start)]
+        return _LONG.index(max(found, key=len)) if found else len(_LONG) + item.nodeid.startswith(_LIGHT)
 
     items.sort(key=place)
 
@@ -75,7 +81,24 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class ByFile(LoadFileScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             scope: str = super()._split_scope(nodeid)
+            if scope == _APART:
+                return scope
             return next((folder for folder in _TOGETHER if scope.startswith(folder)), scope)
+
+        def _assign_work_unit(self, node: Any) -> None:
+            number = int(node.gateway.id.removeprefix("gw")) + 1
+            light = number % _PROCESSES_TO_ONE == 0
+            for scope in self.workqueue:
+                if scope.startswith(_LIGHT) == light:
+                    self.workqueue.move_to_end(scope, last=False)
+                    break
+            super()._assign_work_unit(node)
+
+        def _reschedule(self, node: Any) -> None:
+            """A process begins a test when it knows the next: no file waits behind more than that one."""
+            if not node.shutting_down and self.workqueue and self._pending_of(self.assigned_work[node]) > 1:
+                return
+            super()._reschedule(node)
 
     return ByFile(config, log)
 

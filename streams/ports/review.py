@@ -12,10 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from streams.core.messages import Column, Confidence, Labeled, Moment
 from streams.ports.lookups import Place
 
-# The queues, and as `drawn_by` of an answer the queue that it came from.
+# The queues; and `drawn_by` of an answer: the queue that its row came from, or `search` where somebody looked
+# it up.
 Queue = Literal["audit", "unsure", "disagreements"]
+DrawnBy = Literal["audit", "unsure", "search", "disagreements"]
 AUDIT: Final = "audit"
 UNSURE: Final = "unsure"
+SEARCH: Final = "search"
 DISAGREEMENTS: Final = "disagreements"
 # Answers.
 Answer = Literal["not-sure", "no-label"]
@@ -129,7 +132,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class ReviewRow:
-    """A row as a reviewer gets it. ``labeled``: its current label, only in the unsure queue. ``answers``:
+    """A row as a reviewer gets it. ``labeled``: its current label, but in the blind queues. ``answers``:
     those that differ, as label or `no-label`, only in the queue of disagreements.
     """
 
@@ -142,6 +145,8 @@ class ReviewRow:
 class ReviewDesk(Protocol):
     """The review queues, for the desk of one reviewer (``owner``: a key's name and a browser tab).
 
+    A row that was found by search need not be claimed, and can be answered again.
+
     Raises UnavailableError, ConfigurationError; RefusedError if the row is not the reviewer's.
     """
 
@@ -153,16 +158,16 @@ class ReviewDesk(Protocol):
         already holds.
         """
 
-    async def label(self, owner: str, place: Place, label: str, queue: Queue = "unsure") -> None:
+    async def label(self, owner: str, place: Place, label: str, queue: DrawnBy = "unsure") -> None:
         """Publish the reviewer's label."""
 
-    async def answer(self, owner: str, place: Place, answer: Answer, queue: Queue = "unsure") -> None:
+    async def answer(self, owner: str, place: Place, answer: Answer, queue: DrawnBy = "unsure") -> None:
         """Store an answer without a label."""
 
     async def skip(self, owner: str, place: Place, queue: Queue = "unsure") -> None:
         """Leave the row to another reviewer."""
 
-    async def undo(self, owner: str, place: Place, queue: Queue = "unsure") -> ReviewRow:
+    async def undo(self, owner: str, place: Place, queue: DrawnBy = "unsure") -> ReviewRow:
         """Take the reviewer's own answer back; the row is the reviewer's again."""
 
     async def release(self, owner: str) -> None:

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from connectors.clickhouse.queries.gold import settled
 from streams.ports.lookups import Place
-from streams.ports.review import AUDIT, DISAGREEMENTS, NOT_SURE, HumanAnswer
+from streams.ports.review import AUDIT, DISAGREEMENTS, NOT_SURE, SEARCH, HumanAnswer
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,13 @@ def settled_rows(answers: Iterable[HumanAnswer]) -> list[SettledRow]:
 
 
 def differ(answers: Iterable[HumanAnswer]) -> bool:
-    """Whether two people judged a row of the audit differently, and nobody who is sure has settled it."""
+    """Whether a row of the audit was judged differently, there or by somebody who found it by search, and
+    nobody who is sure has settled it.
+    """
     sure = [one for one in answers if one.answer != NOT_SURE]
-    judged = {one.label for one in sure if one.drawn_by == AUDIT}
-    return len(judged) > 1 and all(one.drawn_by != DISAGREEMENTS for one in sure)
+    audited = any(one.drawn_by == AUDIT for one in sure)
+    judged = {one.label for one in sure if one.drawn_by in (AUDIT, SEARCH)}
+    return audited and len(judged) > 1 and all(one.drawn_by != DISAGREEMENTS for one in sure)
 
 
 def _place(one: HumanAnswer) -> Place:

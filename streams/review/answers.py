@@ -10,13 +10,13 @@ from pydantic import ValidationError
 from streams.core.errors import RefusedError
 from streams.core.label_version import HUMAN, UNDONE
 from streams.core.messages import HumanLabel, Labeled
-from streams.ports.review import Queue, ReviewAnswer
+from streams.ports.review import DrawnBy, ReviewAnswer
 
 _MICROSECOND = timedelta(microseconds=1)
 
 
 def label_of(
-    was: Labeled, person: str, label: str, queue: Queue | None, probability: float | None
+    was: Labeled, person: str, label: str, queue: DrawnBy | None, probability: float | None
 ) -> HumanLabel:
     """A person's label of the row whose label ``was`` another. ``probability``: with which it was drawn.
 
@@ -26,7 +26,7 @@ def label_of(
     return _message(was, f"{HUMAN}:{person}", label, queue, probability, after=was.labeled_at)
 
 
-def taken_back(was: Labeled, said: HumanLabel, person: str, queue: Queue, other: str | None) -> HumanLabel:
+def taken_back(was: Labeled, said: HumanLabel, person: str, queue: DrawnBy, other: str | None) -> HumanLabel:
     """Takes ``said`` back: the row has the label that ``other`` people gave it, or else the former one."""
     label = was.label if other is None else other
     message = _message(
@@ -40,7 +40,13 @@ def taken_back(was: Labeled, said: HumanLabel, person: str, queue: Queue, other:
 
 
 def answer_of(
-    was: Labeled, person: str, answer: str, queue: Queue | None, probability: float | None, *, after: datetime
+    was: Labeled,
+    person: str,
+    answer: str,
+    queue: DrawnBy | None,
+    probability: float | None,
+    *,
+    after: datetime,
 ) -> ReviewAnswer:
     """A person's answer without a label, later than ``after``."""
     return ReviewAnswer(
@@ -57,7 +63,7 @@ def answer_of(
 
 
 def _message(
-    was: Labeled, model: str, label: str, queue: Queue | None, probability: float | None, *, after: datetime
+    was: Labeled, model: str, label: str, queue: DrawnBy | None, probability: float | None, *, after: datetime
 ) -> HumanLabel:
     said: dict[str, Any] = {
         "label": label,

@@ -20,7 +20,7 @@ from streams.core.api_keys import parse_keys
 from streams.core.errors import LabelstreamError
 from streams.core.settings import Settings
 from streams.ports.lookups import Place
-from streams.ports.review import AUDIT, DISAGREEMENTS, NOT_SURE, HumanAnswer, Queue
+from streams.ports.review import AUDIT, DISAGREEMENTS, NOT_SURE, SEARCH, DrawnBy, HumanAnswer
 from streams.quality.agreement import answered_twice, kappa
 from streams.quality.audit import Draw, DrawnRow, asks_second, draw_rows
 from streams.quality.settled import differ
@@ -63,7 +63,7 @@ class _State:
         pairs = answered_twice(one for some in self.answers.values() for one in some)
         self.kappa, self.doubled = kappa(pairs), len(pairs)
 
-    def given(self, place: Place, queue: Queue = AUDIT) -> dict[str, str]:
+    def given(self, place: Place, queue: DrawnBy = AUDIT) -> dict[str, str]:
         """The answers of a queue about a row, by person."""
         return {
             one.who: one.label or one.answer for one in self.answers.get(place, ()) if one.drawn_by == queue
@@ -140,7 +140,7 @@ class AuditBoard:
         for place in state.disputed:
             given = {**state.given(place, DISAGREEMENTS), **topic(place)}
             asked = 1 + list(given.values()).count(NOT_SURE)
-            may = self._few or person not in state.given(place)
+            may = self._few or person not in {**state.given(place), **state.given(place, SEARCH)}
             if may and person not in given and len(given) < asked:
                 found.append((place, asked))
         return found
@@ -155,10 +155,14 @@ class AuditBoard:
         )
 
     async def answers(self, place: Place) -> list[str]:
-        """What people answered about a row in the audit, each answer once, in no person's order."""
-        return sorted(set((await self.state()).given(place).values()) - {NOT_SURE})
+        """What people answered about a row in the audit or by search, each answer once, in no person's
+        order.
+        """
+        state = await self.state()
+        told = {one for queue in (AUDIT, SEARCH) for one in state.given(place, queue).values()}
+        return sorted(told - {NOT_SURE})
 
-    async def others_label(self, place: Place, who: str, queue: Queue) -> str | None:
+    async def others_label(self, place: Place, who: str, queue: DrawnBy) -> str | None:
         """The label that counts of those that the row has, but for that of ``who`` in ``queue``; None if
         there is none.
         """

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import islice
-from typing import NamedTuple
+from typing import Literal
 
 import structlog
 
@@ -30,10 +30,12 @@ from streams.ports.lookups import Place
 from streams.ports.review import (
     AUDIT,
     DISAGREEMENTS,
+    SEARCH,
     TAKEN_BACK,
     UNSURE,
     Answer,
     Choice,
+    DrawnBy,
     GoldLabel,
     Queue,
     ReviewAnswer,
@@ -44,6 +46,7 @@ from streams.quality.gold import gold_labels
 from streams.review.answers import answer_of, label_of, taken_back
 from streams.review.board import AuditBoard, Given
 from streams.review.leases import decision_message, item_key, lease_message, person_of
+from streams.review.own import OwnRow, OwnRows
 from streams.review.topic import _Wire
 from streams.review.unsure import UnsureRows
 from streams.runtime.local_stack import with_local_stack
@@ -55,18 +58,6 @@ MOST_HELD = 20
 # Queries over all rows are shared by all reviewers.
 _COUNTS_SECONDS, _OFTEN_SECONDS = 10.0, 300.0
 _ROUNDS = 6
-_MOST_OWN = 5_000
-
-
-class _Own(NamedTuple):
-    """A row at a reviewer's desk: its label at that time, and the reviewer's answer; None before that."""
-
-    was: Labeled
-    said: HumanLabel | ReviewAnswer | None
-    probability: float | None
-
-
-_Key = tuple[str, Place, Queue]
 
 
 class ReviewQueue:
@@ -85,7 +76,7 @@ class ReviewQueue:
         self._counts: tuple[float, ReviewCounts] | None = None
         self._taxonomy: Taxonomy | None = None
         # Rows that were handed out here, and their answers, which reach the tables later.
-        self._own: dict[_Key, _Own] = {}
+        self._own = OwnRows()
 
     async def choices(self) -> Sequence[Choice]:
         taxonomy = await self._labels()
@@ -117,15 +108,12 @@ class ReviewQueue:
             lambda client, settings: current_of(client, settings, got, by_models=queue == UNSURE)
         )
         for place, row in current.items():
-            held = self._own.get((owner, place, queue))
+            held = self._own.get(owner, place, queue) or OwnRow(row, None, None)
             probability = None if queue == UNSURE else await self._board.probability(place)
-            self._keep(
-                (owner, place, queue),
-                _Own(row if held is None else held.was, None if held is None else held.said, probability),
-            )
+            self._own.keep(owner, place, queue, held._replace(probability=probability))
         return [await self._shown(current[place], queue) for place in got if place in current]
 
-    async def label(self, owner: str, place: Place, label: str, queue: Queue = UNSURE) -> None:
+    async def label(self, owner: str, place: Place, label: str, queue: DrawnBy = UNSURE) -> None:
         if label not in (await self._labels()).names:
             raise RefusedError(f"{label} is no label of the taxonomy", reason="no-label")
         own = await self._asked(owner, place, queue, label)
@@ -136,45 +124,38 @@ class ReviewQueue:
         # First to the labelled topic: after a crash in between, the row is offered again and no label is
         # lost.
         await wire.publish(message, self._settings.topic_partitions)
-        self._keep((owner, place, queue), own._replace(said=message))
-        decision = decision_message(wire.topics, item_key(place, queue), owner, "label", label)
-        await wire.write(decision, learn=False)
+        self._own.keep(owner, place, queue, own._replace(said=message))
+        await self._decided(owner, place, queue, "label", label)
 
-    async def answer(self, owner: str, place: Place, answer: Answer, queue: Queue = UNSURE) -> None:
+    async def answer(self, owner: str, place: Place, answer: Answer, queue: DrawnBy = UNSURE) -> None:
         own = await self._asked(owner, place, queue, answer)
         if own is None:
             return
-        wire = await self._wired()
+        if isinstance(own.said, HumanLabel):
+            # The answer is no label, so the former one would stand beside it.
+            own = await self._taken_back(owner, place, queue, own, own.said)
         said = await self._store(owner, own, queue, answer, after=own.was.labeled_at)
-        self._keep((owner, place, queue), own._replace(said=said))
-        decision = decision_message(wire.topics, item_key(place, queue), owner, "answer", answer)
-        await wire.write(decision, learn=False)
+        self._own.keep(owner, place, queue, own._replace(said=said))
+        await self._decided(owner, place, queue, "answer", answer)
 
     async def skip(self, owner: str, place: Place, queue: Queue = UNSURE) -> None:
         wire = await self._wired()
         decision = decision_message(wire.topics, item_key(place, queue), owner, "skip")
         await wire.write(decision, learn=False)
 
-    async def undo(self, owner: str, place: Place, queue: Queue = UNSURE) -> ReviewRow:
+    async def undo(self, owner: str, place: Place, queue: DrawnBy = UNSURE) -> ReviewRow:
         wire = await self._wired()
-        own = self._own.get((owner, place, queue))
+        own = self._own.get(owner, place, queue)
         if own is None or own.said is None:
             raise RefusedError("there is nothing of yours to take back", reason="conflict")
-        was = own.was
         if isinstance(own.said, HumanLabel):
-            person, other = person_of(owner), None
-            if queue != UNSURE:
-                # Others may have answered before or since, and the same person in another queue.
-                other = await self._board.others_label(place, person, queue)
-            back = taken_back(was, own.said, person, queue, other)
-            await wire.publish(back, self._settings.topic_partitions)
-            # The next one must be later.
-            was = was.model_copy(update={"labeled_at": back.labeled_at})
+            own = await self._taken_back(owner, place, queue, own, own.said)
         else:
             stored = await self._store(owner, own, queue, TAKEN_BACK, after=own.said.answered_at)
-            was = was.model_copy(update={"labeled_at": stored.answered_at})
-        self._keep((owner, place, queue), own._replace(was=was, said=None))
-        await wire.write(decision_message(wire.topics, item_key(place, queue), owner, "undo"))
+            own = own.after(stored.answered_at)
+        self._own.keep(owner, place, queue, own._replace(said=None))
+        if queue != SEARCH:
+            await wire.write(decision_message(wire.topics, item_key(place, queue), owner, "undo"))
         return await self._shown(own.was, queue)
 
     async def release(self, owner: str) -> None:
@@ -204,40 +185,68 @@ class ReviewQueue:
         if self._wire is not None:
             await self._wire.stop()
 
-    async def _asked(self, owner: str, place: Place, queue: Queue, given: str) -> _Own | None:
+    async def _asked(self, owner: str, place: Place, queue: DrawnBy, given: str) -> OwnRow | None:
         """The row at the desk, if it may be answered now; None if ``given`` is its answer already."""
+        if queue == SEARCH:
+            return await self._found(owner, place, given)
         wire = await self._wired()
-        own = self._own.get((owner, place, queue))
-        if own is not None and own.said is not None and _given(own.said) == given:
+        own = self._own.get(owner, place, queue)
+        if own is not None and own.given == given:
             return None  # a repeated request
         held = self._held(wire, owner, place, queue)
-        if not held or self._said(owner, place, queue):
+        if not held or self._own.answered(owner, place, queue):
             raise RefusedError("the row is not yours, or no longer", reason="conflict")
         if own is None:
             probability = None if queue == UNSURE else await self._board.probability(place)
-            own = _Own(await self._current(place), None, probability)
+            own = OwnRow(await self._current(place), None, probability)
         return own
 
+    async def _found(self, owner: str, place: Place, given: str) -> OwnRow | None:
+        """A row that the reviewer found by search; nobody else need leave it. Else as `_asked`."""
+        own = self._own.get(owner, place, SEARCH)
+        now = await self._current(place)
+        if own is None:
+            return OwnRow(now, None, None)
+        latest = max(now.labeled_at, own.said_at or own.was.labeled_at)
+        if own.given == given and latest == own.said_at:
+            return None  # a repeated request
+        return own.after(latest)
+
+    async def _taken_back(
+        self, owner: str, place: Place, queue: DrawnBy, own: OwnRow, said: HumanLabel
+    ) -> OwnRow:
+        """Publish the label that stands without ``said``."""
+        person = person_of(owner)
+        # Others may have answered before or since, and the same person in another queue.
+        other = await self._board.others_label(place, person, queue)
+        back = taken_back(own.was, said, person, queue, other)
+        await (await self._wired()).publish(back, self._settings.topic_partitions)
+        return own.after(back.labeled_at)
+
+    async def _decided(
+        self, owner: str, place: Place, queue: DrawnBy, what: Literal["label", "answer"], given: str
+    ) -> None:
+        """Tell the other processes of an answer. Rows that were found by search are in no queue."""
+        if queue != SEARCH:
+            wire = await self._wired()
+            decision = decision_message(wire.topics, item_key(place, queue), owner, what, given)
+            await wire.write(decision, learn=False)
+
     async def _store(
-        self, owner: str, own: _Own, queue: Queue, answer: str, *, after: datetime
+        self, owner: str, own: OwnRow, queue: DrawnBy, answer: str, *, after: datetime
     ) -> ReviewAnswer:
         """Insert an answer without a label."""
         said = answer_of(own.was, person_of(owner), answer, queue, own.probability, after=after)
         await self._tables.ask(lambda client, settings: write_answers(client, settings, [said]))
         return said
 
-    async def _shown(self, row: Labeled, queue: Queue) -> ReviewRow:
+    async def _shown(self, row: Labeled, queue: DrawnBy) -> ReviewRow:
         """What the reviewer sees: of a row of the audit nothing that others or the model answered."""
         place = Place(row.created_at, row.row_id)
-        if queue == UNSURE:
+        if queue in (UNSURE, SEARCH):
             return ReviewRow(place, row.text, row)
         answers = await self._board.answers(place) if queue == DISAGREEMENTS else ()
         return ReviewRow(place, row.text, None, answers)
-
-    def _said(self, owner: str, place: Place, queue: Queue) -> bool:
-        """Whether the reviewer answered it here; the topic may show it a little later."""
-        own = self._own.get((owner, place, queue))
-        return own is not None and own.said is not None
 
     def _held(self, wire: _Wire, owner: str, place: Place, queue: Queue) -> bool:
         return wire.reviews.holds(item_key(place, queue), owner, time.time())
@@ -251,7 +260,7 @@ class ReviewQueue:
                 (place, most)
                 for place, most in places
                 if wire.reviews.free(item_key(place, queue), owner, now, most)
-                and not self._said(owner, place, queue)
+                and not self._own.answered(owner, place, queue)
             )
             return list(islice(found, want))
 
@@ -280,12 +289,6 @@ class ReviewQueue:
             raise RefusedError("there is no such row", reason="not-found")
         return found[place]
 
-    def _keep(self, key: _Key, own: _Own) -> None:
-        self._own.pop(key, None)
-        self._own[key] = own
-        if len(self._own) > _MOST_OWN:
-            self._own.pop(next(iter(self._own)))
-
     async def _labels(self) -> Taxonomy:
         if self._taxonomy is None:
             self._taxonomy = await asyncio.to_thread(load_taxonomy, self._settings.taxonomy_path)
@@ -302,7 +305,3 @@ class ReviewQueue:
                     raise
                 self._wire = wire
             return self._wire
-
-
-def _given(said: HumanLabel | ReviewAnswer) -> str:
-    return said.label if isinstance(said, HumanLabel) else said.answer

@@ -31,7 +31,7 @@ from tests.browser.desk import (
     watched,
 )
 from tests.unit.connectors.files.workbook import workbook
-from tests.waiting import PATIENCE, until
+from tests.waiting import PATIENCE, eventually, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -491,8 +491,33 @@ async def test_the_quality_shown_is_that_of_evaluate(filled: Desk, chrome: Brows
         await one.get_attribute("data-gold-row") for one in await at.page.locator("tr[data-gold-row]").all()
     }
     assert listed == {name for name, one in gold.items() if one[:2] == (given, right)}
+    await corrected(at, filled, listed.pop() or "", given)
     assert await serious_in(at.page, "") == []
     assert await wide(at.page) <= 0
     await at.page.set_viewport_size({"width": 420, "height": 800})
     assert await wide(at.page) <= 0
     assert mistakes(at) == []
+
+
+async def corrected(at: Watched, desk: Desk, row_id: str, label: str) -> None:
+    """By keyboard, a listed row gets another label, which is stored as found by search."""
+    await at.page.focus(f"[data-gold-row='{row_id}'] button.link")
+    await at.page.keyboard.press("Enter")
+    await at.page.locator("dialog button", has_text="Correct the label").focus()
+    await at.page.keyboard.press("Enter")
+    choices = at.page.locator("dialog select[name=right] option")
+    await choices.nth(1).wait_for(state="attached", timeout=SECONDS)
+    await at.page.select_option("dialog select[name=right]", label)
+    assert await serious_in(at.page, "") == []
+    await at.page.keyboard.press("Tab")
+    await at.page.keyboard.press("Enter")
+    await at.page.locator("dialog [role=status]", has_text="Saved").wait_for(timeout=SECONDS)
+    stored = (
+        f"SELECT row_id, toString(label), toString(model), draw_probability FROM {desk.flow.database}."
+        "logs_labeled WHERE drawn_by = 'search'"
+    )
+    await eventually(
+        lambda: desk.flow.rows(stored) == [(row_id, label, "human:anna", None)], "the correction"
+    )
+    await at.page.keyboard.press("Escape")
+    await at.page.wait_for_selector("dialog", state="detached", timeout=SECONDS)

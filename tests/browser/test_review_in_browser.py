@@ -206,6 +206,31 @@ async def test_a_random_audit_by_two_people_and_its_disagreement_settled(desk: D
     gold = {one["row_id"]: one for one in await read_gold(desk, "jsonl")}
     found = {name: gold[row][name] for name in ("label", "labeled_by", "drawn_by")}
     assert found == {"label": label, "labeled_by": "boris", "drawn_by": "disagreements"}
+
+    # What is right of each row, by hand: what was settled, else what the second person was sure of, else what
+    # the first one was.
+    right = {
+        row: next(one for one in (given["boris"][row], given["anna"][row]) if one != "not-sure")
+        for row in common
+        if {given["anna"][row], given["boris"][row]} != {"not-sure"}
+    } | settled_of(desk)
+    models = dict(
+        flow.rows(
+            f"SELECT row_id, toString(label) FROM {flow.database}.logs_labeled WHERE label_version = 'v1'"
+        )
+    )
+    by_hand = sum(models[row] == one for row, one in right.items()) / len(right)
+    judged = await asyncio.to_thread(desk.told, "evaluate", "--version", "v1")
+    assert (judged["drawn"], judged["biased"], judged["kappa"]) == (
+        len(right),
+        False,
+        pytest.approx(kappa(pairs)),
+    )
+    assert judged["accuracy"] == pytest.approx(by_hand)
+    await boris.show("quality")
+    await boris.page.wait_for_selector("dl[data-version=v1]", timeout=SECONDS)
+    shown = await boris.page.locator("#quality-accuracy").get_attribute("data-value")
+    assert float(shown or "nan") == judged["accuracy"]
     for at in pages:
         assert mistakes(at) == []
 

@@ -17,7 +17,7 @@ from connectors.api.problems import in_openapi
 from connectors.api.routes.file_problems import file_content, streamed
 from connectors.api.routes.page_actions import Acting, Page, who
 from connectors.api.routes.params import CURSOR, cursor_of, place_in
-from streams.ports.review import GOLD_COLUMNS, UNSURE, Answer, GoldLabel, Queue, ReviewRow
+from streams.ports.review import GOLD_COLUMNS, UNSURE, Answer, DrawnBy, GoldLabel, Queue, ReviewRow
 
 router = APIRouter(prefix="/review", tags=["labels"])
 
@@ -26,12 +26,25 @@ _AT_ONCE = 500
 Desk = Annotated[str, Header(alias="X-Desk", min_length=1, max_length=40, pattern=r"^[\w-]+$")]
 
 
-class RowAsked(BaseModel):
-    """A row, by the `key` under which it was handed out."""
+Key = Annotated[str, Field(pattern=CURSOR)]
 
-    key: Annotated[str, Field(pattern=CURSOR)]
+
+class QueuedRow(BaseModel):
+    """A row of a queue, by the `key` under which it was handed out."""
+
+    key: Key
 
     queue: Queue = UNSURE
+
+
+class RowAsked(BaseModel):
+    """A row that was handed out, or with the queue `search` any one: its time in microseconds since 1970, and
+    its id in hexadecimal.
+    """
+
+    key: Key
+
+    queue: DrawnBy = UNSURE
 
 
 class LabelAsked(RowAsked):
@@ -81,7 +94,7 @@ async def answer(asked: AnswerAsked, act: Acting, desk: Desk) -> dict[str, Any]:
 
 
 @router.post("/skip", include_in_schema=False)
-async def skip(asked: RowAsked, act: Acting, desk: Desk) -> dict[str, Any]:
+async def skip(asked: QueuedRow, act: Acting, desk: Desk) -> dict[str, Any]:
     """Leave the row to somebody else."""
     place = place_in(asked.key)
     async with act.audited("review-skip", place.row_id):

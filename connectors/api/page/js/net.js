@@ -41,6 +41,16 @@ export async function send(path, body = {}, { method = "POST", headers = {}, kee
   );
 }
 
+// Of this tab, for the review: two tabs of one person are two desks.
+export function desk() {
+  let name = sessionStorage.getItem("labelstream.desk");
+  if (!name) {
+    name = crypto.randomUUID();
+    sessionStorage.setItem("labelstream.desk", name);
+  }
+  return { "x-desk": name };
+}
+
 export async function upload(path, file) {
   const headers = { "content-type": "application/octet-stream", "accept-language": currentLanguage(), "x-csrf-token": session.csrf ?? "" };
   return answered(await fetch(`${path}?name=${encodeURIComponent(file.name)}`, { method: "POST", headers, body: file }));

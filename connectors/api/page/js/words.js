@@ -44,6 +44,7 @@ export const WORDS = {
   feed_about: ["Новые метки по мере поступления", "New labels as they arrive"], pause: ["Пауза", "Pause"], go_on: ["Продолжить", "Go on"], search: ["Искать в таблицах", "Search the tables"],
   text: ["Текст", "Text"], time: ["Время", "Time"], at_most: ["Уверенность не выше", "Confidence at most"], find: ["Найти", "Find"], back_live: ["К ленте", "Back to the feed"], next: ["Дальше", "More"], found: ["Найдено: {n}", "Found: {n}"],
   any: ["любая", "any"], cached: ["из памяти", "from memory"], row: ["Строка {id}", "Row {id}"], details: ["История", "History"], version: ["Версия", "Version"], model: ["Модель", "Model"], current: ["текущая", "current"], variants: ["Варианты", "Variants"],
+  correct_label: ["Исправить метку", "Correct the label"], right_label: ["Верная метка", "Right label"], correct: ["Исправить", "Correct"], corrected: ["Сохранено: {label}", "Saved: {label}"],
 
   letters_about: ["Что не удалось обработать, и почему", "What could not be processed, and why"], only_open: ["только открытые", "open ones only"], step: ["Шаг", "Step"], why: ["Причина", "Reason"], payload: ["Содержимое", "Payload"], bytes: ["байты (base64)", "bytes (base64)"],
   open: ["открыто", "open"], resolved: ["решено", "resolved"], retry: ["Повторить", "Retry"], retried: ["Отправлено ещё раз.", "Sent to be tried again."], all: ["все", "all"], error: ["Ошибка", "Error"], state: ["Состояние", "State"], retrying: ["отправлено", "sent"], left: ["Осталось: {why}", "Left: {why}"],

@@ -76,6 +76,11 @@ def answers(*told: tuple[str, str | None]) -> list[HumanAnswer]:
 def test_rows_differ_until_somebody_who_is_sure_has_settled_them() -> None:
     assert differ(answers(("audit", "x"), ("audit", "y")))
     assert differ(answers(("audit", "x"), ("audit", None)))
+    # A correction of an audited row replaces no blind answer; somebody settles it.
+    assert differ(answers(("audit", "x"), ("search", "y")))
+    assert not differ(answers(("unsure", "x"), ("search", "y")))
+    assert not differ(answers(("search", "x"), ("search", "y")))
+    assert not differ(answers(("audit", "x"), ("search", "x")))
     assert not differ(answers(("audit", "x"), ("audit", "x")))
     assert not differ(answers(("audit", "x"), ("audit", "?")))
     assert not differ(answers(("audit", "x"), ("unsure", "y")))

@@ -246,3 +246,54 @@ async def test_an_undo_takes_back_one_s_own_answer_only(world: World) -> None:
         await desk.queue.undo("anna/1", PLACES[0], "audit")
     await desk.queue.release("anna/1")
     assert await desk.ids("vera/1", "audit", 1) == ["0"]
+
+
+async def test_a_row_that_was_found_by_search_is_corrected_by_anybody_at_any_time(world: World) -> None:
+    desk = Asked(world)
+    # Nobody hands it out, another person has it on the desk, and it may be drawn.
+    await desk.ids("boris/1", "audit")
+    for label in ("refund", "refund", "delivery"):
+        await desk.queue.label("anna/1", PLACES[0], label, "search")
+    assert [(one.label, one.model, one.drawn_by, one.draw_probability) for one in world.published] == [
+        ("refund", "human:anna", "search", None),
+        ("delivery", "human:anna", "search", None),
+    ]
+    first, second = world.published
+    assert second.labeled_at > first.labeled_at
+    # It is a judgement beside the audit, which asks about the row all the same.
+    assert "0" in await desk.ids("boris/1", "audit")
+    # No label fits: the row has its former one again.
+    await desk.queue.answer("anna/1", PLACES[0], "no-label", "search")
+    assert (world.published[-1].label, world.published[-1].model) == ("payment", "human:anna:undo")
+    assert world.published[-1].labeled_at > second.labeled_at
+    assert [(one.answer, one.drawn_by) for one in world.stored] == [("no-label", "search")]
+    assert world.stored[-1].answered_at > world.published[-1].labeled_at
+    await desk.queue.undo("anna/1", PLACES[0], "search")
+    assert not world.answers().get(PLACES[0])
+    await desk.queue.label("anna/1", PLACES[0], "refund", "search")
+    await desk.queue.undo("anna/1", PLACES[0], "search")
+    assert (world.published[-1].label, world.published[-1].model) == ("payment", "human:anna:undo")
+
+
+async def test_a_correction_of_an_audited_row_goes_to_somebody_who_settles_it(world: World) -> None:
+    keys = ",".join(f"{name}:write:key-of-{name}" for name in ("anna", "boris", "vera"))
+    desk = Asked(world, review_overlap=0.0, api_keys=keys)
+    await desk.ids("anna/1", "audit", 1)
+    await desk.queue.label("anna/1", PLACES[0], "payment", "audit")
+    await desk.queue.label("boris/1", PLACES[0], "refund", "search")
+    assert [await desk.ids(f"{one}/1", "disagreements") for one in ("anna", "boris", "vera")] == [
+        [],
+        [],
+        ["0"],
+    ]
+    (shown,) = await desk.queue.claim("vera/1", 5, "disagreements")
+    assert list(shown.answers) == ["payment", "refund"]
+
+
+async def test_an_undo_in_the_unsure_queue_leaves_a_later_correction(world: World) -> None:
+    desk = Asked(world)
+    await desk.ids("anna/1", "unsure", 1)
+    await desk.queue.label("anna/1", OTHER, "refund")
+    await desk.queue.label("boris/1", OTHER, "delivery", "search")
+    await desk.queue.undo("anna/1", OTHER)
+    assert (world.published[-1].label, world.published[-1].model) == ("delivery", "human:anna:undo")

@@ -35,7 +35,7 @@ export function confusion(app, found) {
     replace(opened, el("h3", null, t("confused", { gold: name(gold), given: name(given), n: whole(found.confusion[gold][given]) })),
       table(t("rows"), [t("text"), [t("confidence"), "num"], ""], told.rows.map((one) =>
         el("tr", { "data-gold-row": one.row_id }, el("td", { class: "wide" }, rowText(one)), el("td", { class: "num" }, fixed(one.confidence)),
-          el("td", { class: "narrow" }, el("button", { type: "button", class: "link", onclick: () => showRow(app, one.row_id) }, t("details"), el("span", { class: "hidden" }, ` ${one.row_id}`)))))));
+          el("td", { class: "narrow" }, el("button", { type: "button", class: "link", onclick: () => showRow(app, one) }, t("details"), el("span", { class: "hidden" }, ` ${one.row_id}`)))))));
   }
 
   function cell(gold, given) {

@@ -33,7 +33,7 @@ export function feed(app) {
   function line(one, at) {
     return el("tr", { "data-row": one.row_id }, el("td", { class: "narrow muted" }, at), el("td", null, labelChip(one)), el("td", { class: "num" }, fixed(one.confidence)),
       el("td", { class: "wide" }, rowText(one)), el("td", { class: "mono muted narrow" }, one.model),
-      el("td", { class: "narrow" }, el("button", { type: "button", class: "link", onclick: () => showRow(app, one.row_id) }, t("details"), el("span", { class: "hidden" }, ` ${one.row_id}`))));
+      el("td", { class: "narrow" }, el("button", { type: "button", class: "link", onclick: () => showRow(app, one) }, t("details"), el("span", { class: "hidden" }, ` ${one.row_id}`))));
   }
 
   function fill() {

@@ -1,7 +1,7 @@
 // The review queues: one row at a time, one key a label.
 
 import { clipped, el, replace, setText } from "../dom.js";
-import { get } from "../net.js";
+import { desk, get } from "../net.js";
 import { fixed, t, whole } from "../text.js";
 
 const HELD = 10;
@@ -10,18 +10,8 @@ const DIGITS = 9;
 const ANSWERS = [["no-label", "Digit0", "0"], ["not-sure", "KeyN", "n"]];
 const QUEUES = { audit: "audit", unsure: "waiting", disagreements: "disagreements" };
 
-// Of this tab: two tabs of one person are two desks.
-function deskName() {
-  let name = sessionStorage.getItem("labelstream.desk");
-  if (!name) {
-    name = crypto.randomUUID();
-    sessionStorage.setItem("labelstream.desk", name);
-  }
-  return name;
-}
-
 export function review(app) {
-  const headers = { "x-desk": deskName() };
+  const headers = desk();
   const counts = el("dl", { class: "tiles" });
   const about = el("p", { class: "muted", id: "review-about" });
   const queues = el("div", { class: "row bar", role: "group", "aria-label": t("queues") });

@@ -207,13 +207,20 @@ async def test_a_random_audit_by_two_people_and_its_disagreement_settled(desk: D
     found = {name: gold[row][name] for name in ("label", "labeled_by", "drawn_by")}
     assert found == {"label": label, "labeled_by": "boris", "drawn_by": "disagreements"}
 
-    # What is right of each row, by hand: what was settled, else what the second person was sure of, else what
-    # the first one was.
-    right = {
-        row: next(one for one in (given["boris"][row], given["anna"][row]) if one != "not-sure")
+    # What is right of each row, by hand: what was settled, else what the second or the first was sure of in
+    # the audit, else what somebody said of it as an unsure row before.
+    before = dict(
+        flow.rows(
+            f"SELECT row_id, argMax(toString(label), labeled_at) FROM {flow.database}.logs_labeled "
+            "WHERE label_version = 'human' AND drawn_by = 'unsure' GROUP BY row_id"
+        )
+    )
+    told_of = {
+        row: [given["boris"][row], given["anna"][row], *([before[row]] if row in before else [])]
         for row in common
-        if {given["anna"][row], given["boris"][row]} != {"not-sure"}
-    } | settled_of(desk)
+    }
+    sure = {row: [one for one in some if one != "not-sure"] for row, some in told_of.items()}
+    right = {row: some[0] for row, some in sure.items() if some} | settled_of(desk)
     models = dict(
         flow.rows(
             f"SELECT row_id, toString(label) FROM {flow.database}.logs_labeled WHERE label_version = 'v1'"

@@ -9,16 +9,19 @@ from dataclasses import dataclass, field
 
 from streams.privacy.entities import PLACEHOLDER, Entity, placeholder, placeholder_at
 from streams.privacy.recognisers.accounts import Accounts, find_ibans
+from streams.privacy.recognisers.addresses import Addresses
 from streams.privacy.recognisers.cards import Cards
 from streams.privacy.recognisers.documents import HealthInsurance, Inn, Passports, Snils, find_passports
 from streams.privacy.recognisers.email import find_emails
 from streams.privacy.recognisers.findings import PersonalFinding, without_overlaps
+from streams.privacy.recognisers.names import PersonNames
 from streams.privacy.recognisers.numbers import Judge, find_numbers
 from streams.privacy.recognisers.phone import Phones
 from streams.privacy.recognisers.plates import find_plates
 from streams.privacy.recognisers.spoken_digits import read_words
-from streams.privacy.recognisers.views import fold, read_digits
+from streams.privacy.recognisers.views import View, fold, read_digits
 
+_DIGIT = re.compile("[0-9]")
 _FIVE_DIGITS = re.compile("[0-9](?:[^0-9]{0,8}[0-9]){4}")
 # Where two are equally sure, the first decides.
 _JUDGES: tuple[type[Judge], ...] = (Snils, Inn, HealthInsurance, Passports, Accounts, Cards, Phones)
@@ -43,6 +46,8 @@ class Masker:
     def __init__(self, entities: frozenset[Entity]) -> None:
         self._entities = entities
         self._judges = [judge() for judge in _JUDGES if judge.entity in entities]
+        self._addresses = Addresses() if Entity.ADDRESS in entities else None
+        self._names = PersonNames() if Entity.NAME in entities else None
 
     def mask(self, text: str) -> Masked:
         """``text`` without its personal data. A recogniser's error is the caller's."""
@@ -60,8 +65,14 @@ class Masker:
         if Entity.EMAIL in self._entities:
             yield from find_emails(view)
         numbers = read_words(view)
-        if not _FIVE_DIGITS.search(numbers.text):
-            return
+        if _FIVE_DIGITS.search(numbers.text):
+            yield from self._find_numbers(view, numbers)
+        if self._addresses and _DIGIT.search(numbers.text):
+            yield from self._addresses.find(numbers)
+        if self._names:
+            yield from self._names.find(view)
+
+    def _find_numbers(self, view: View, numbers: View) -> Iterator[PersonalFinding]:
         if Entity.PLATE in self._entities:
             yield from find_plates(numbers)
         if Entity.ACCOUNT in self._entities:

@@ -37,7 +37,7 @@ _ZONE = (
     rf"(?:\s*\(?(?P<zone>Z|{'|'.join(_ZONES)}|(?:UTC|GMT)(?:{_OFFSET})?|{_OFFSET})\)?"
     r"(?:\s*(?:\(.*\)|\[.*\]|[A-Z]{3,4}))?)?"
 )
-_TIME = rf"(?:(?:[ T,:]|в |at )+{_CLOCK}{_ZONE})?"
+_TIME = rf"(?:(?:[\sT,:]|в |at )+{_CLOCK}{_ZONE})?"
 _WEEKDAY, _MONTH = r"(?:[^\W\d]{2,12}[.,]*\s+)?", r"(?P<month>[^\W\d]{3,9})"
 _YEAR = r"(?P<year>\d{4}|\d{2})(?:\s?г\.?|\.)?"
 _NUMERIC = re.compile(rf"(\d{{1,4}})([./-])\s?(\d{{1,2}})\2\s?(\d{{1,4}})(?:\s?г\.?|\.)?{_TIME}", re.I)
@@ -128,7 +128,8 @@ def _time_in(value: object, dates: Dates) -> datetime | None:
                 return datetime.fromisoformat(text)
             except ValueError:
                 pass
-        text = text.removeprefix("/Date(").removesuffix(")/")  # as .NET writes it in JSON
+        # As .NET writes it in JSON, and as a spreadsheet marks a text.
+        text = text.removeprefix("/Date(").removesuffix(")/").removeprefix("'")
         return _number(text, dates) if is_number(text) else _written(text, dates)
     if isinstance(value, datetime):
         return value

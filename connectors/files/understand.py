@@ -29,10 +29,11 @@ _SAMPLE = 200
 _MOST_COLUMNS = 1_000
 # JSON, after comments.
 _JSON = re.compile(
-    r"""(?:\s|//.*\n|#.*\n|/\*(?s:.*?)\*/)*+(?:\{\s*(?:["'}]|[\w$]+\s*:|$)|\[\s*(?:[\[{\]"]|/[/*]|$))"""
+    r"""(?:\s|//.*\n|#.*\n|/\*(?s:.*?)\*/)*+(?:\{\s*(?:["'}“&]|[\w$]+\s*:|$)|\[\s*(?:[\[{\]"]|/[/*]|$))"""
 )
 # The beginning of an array with an object in the same line.
 _LISTED = re.compile(r"\s*\[\s*\{")
+_KEYED = re.compile(r'[{,]\s*"[^"]*"\s*:')
 _FLOAT_ID = re.compile(r"\d[.,]?\d*[eE]\+?\d+")
 # UTF-8 that was read in Windows-1251 or Windows-1252 and written again.
 _MOJIBAKE = re.compile(
@@ -248,7 +249,7 @@ def _look_at_values(
         elif role not in ("text", "domain") and any(re.fullmatch(r"\d+[.,]0+", text) for text in values):
             findings.warn("fractions", name=name, value=values[0])
         elif role == "text" and values:
-            if sum(bool(_object(text)) for text in values) > 0.5 * len(values):
+            if sum(bool(_KEYED.search(text)) for text in values) > 0.5 * len(values):
                 findings.warn("JSON texts", value=values[0][:60])
             if sum(len(_MOJIBAKE.findall(text)) * 4 > len(text) for text in values) > 0.3 * len(values):
                 findings.warn("mojibake", value=values[0][:60])

@@ -84,6 +84,7 @@ STRANGERS: dict[str, Stranger] = {
     "zones of Moscow": _times(["31.01.2026 13:00 (МСК)", "31.01.2026 13:00 МСК"], _AT * 2),
     "a zone that nobody knows": _times(["31.01.2026 13:00 (Омск)"], [], "timestamp", timeless=True),
     "Go": _times(["2026-01-31 13:00:00.123 +0300 MSK"], ["2026-01-31T10:00:00.123000"]),
+    "a wide blank": _times(["31.01.2026\u00a010:00"], _AT),
     "JavaScript": _times(["1/31/2026, 10:00:00\u202fAM"], _AT),
     ".NET": _times(["2026-01-31T10:00:00.1234567Z"], ["2026-01-31T10:00:00.123456"]),
     "Google Forms": _times(["2026/01/31 1:00:00 PM GMT+3"], _AT),
@@ -336,6 +337,8 @@ STRANGERS: dict[str, Stranger] = {
         b'{"hits":{"hits":[{"_index":"logs","_source":{"text":"a bc"}},{"_index":"logs","_source":{}}]}}',
         "text",
     ),
+    "quotes of Word in JSON": _jsonl('{“text”: “a bc”}', refused="objects"),
+    "events": Stranger(b'data: {"text":"a bc"}\n\ndata: {"text":"c de"}\n', "The texts are JSON"),
     "a date of .NET": _jsonl('{"text":"a bc","date":"\\/Date(1769853600000)\\/"}', times=_AT),
     "a key that comes late": _jsonl(
         *['{"text":"да да"}'] * 1_200, '{"text":"да да","user_id":"7"}', users=[*[None] * 1_200, "7"]

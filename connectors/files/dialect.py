@@ -34,20 +34,17 @@ Records = Sequence[tuple[int, list[str]]]
 
 
 class Dialect(NamedTuple):
-    """``records``: the first ones that are not broken, with their lines."""
+    """``records``: the first ones that are not broken, with their lines. ``width``: how many fields most of
+    them have, ``share``, of all, 0 to 1. ``told``: how many usual names of columns one of the first has.
+    """
 
     delimiter: str
     quoting: Quoting
     begin: int
     records: Records
-
-
-class _Candidate(NamedTuple):
-    score: float
-    share: float
     width: int
+    share: float
     told: int
-    dialect: Dialect
 
 
 def dialect_of(
@@ -66,30 +63,30 @@ def dialect_of(
         findings.warn("comments", count=comments, shown=repr(sample[0].text.strip()[:80]))
         begin, sample = sample[comments].number, sample[comments:]
     if chosen is not None:
-        return _candidate(sample, chosen, begin, names).dialect
+        return _candidate(sample, chosen, begin, names)
     alone = _candidate(sample, ONE_COLUMN, begin, names)
     found = [_candidate(sample, delimiter, begin, names) for delimiter in DELIMITERS]
     found = [one for one in found if one.width > 1 and (one.share >= 0.8 or one.told >= 2)]
-    found.sort(key=lambda one: one.score, reverse=True)
+    found.sort(key=lambda one: one.share + 2 * min(one.told, 2), reverse=True)
     if not found or (alone.told and not any(one.told for one in found)):
         # One known name alone: the lines below may contain any character.
         return _alone(alone, found, findings)
     best = found[0]
     near = [one for one in found[1:] if one.told >= best.told and one.share >= 0.9 * best.share]
     if near or not (best.told or _certain(best)):
-        choices = [one.dialect.delimiter for one in found]
+        choices = [one.delimiter for one in found]
         # Commas in sentences have a blank behind them.
-        sentences = choices[0] == "," and all(", " in fields[0] for _, fields in alone.dialect.records)
+        sentences = choices[0] == "," and all(", " in fields[0] for _, fields in alone.records)
         guess = "none" if sentences else _named(choices[0])
         named = [*map(_named, choices), "none"]
         answer = findings.ask("delimiter", named, guess, "delimiters", marks=" / ".join(map(repr, choices)))
-        best = next((one for one in found if _named(one.dialect.delimiter) == answer), alone)
+        best = next((one for one in found if _named(one.delimiter) == answer), alone)
     text = "".join(line.text for line in sample)
-    if best.dialect.quoting == "escaped" and "\\" in text and not _ESCAPED.search(text):
+    if best.quoting == "escaped" and "\\" in text and not _ESCAPED.search(text):
         findings.warn("escapes")
-    elif best.dialect.quoting in ("doubled", "spaced") and r"\\" in text:
+    elif best.quoting in ("doubled", "spaced") and r"\\" in text:
         findings.warn("backslashes")
-    return best.dialect
+    return best
 
 
 def _comments(sample: list[Line], names: Collection[str]) -> int:
@@ -103,12 +100,12 @@ def _comments(sample: list[Line], names: Collection[str]) -> int:
     return 0
 
 
-def _alone(alone: _Candidate, others: list[_Candidate], findings: Findings) -> Dialect:
-    counts = Counter(len(_UNUSUAL.findall(fields[0])) for _, fields in alone.dialect.records)
+def _alone(alone: Dialect, others: list[Dialect], findings: Findings) -> Dialect:
+    counts = Counter(len(_UNUSUAL.findall(fields[0])) for _, fields in alone.records)
     count, rows = counts.most_common(1)[0] if counts else (0, 0)
     if count and not others and rows >= 0.8 * counts.total() and counts.total() > 1:
         findings.ask("delimiter", ["none"], "none", "unusual delimiter")
-    return alone.dialect
+    return alone
 
 
 def _named(delimiter: str) -> str:
@@ -125,7 +122,7 @@ def _sample(path: Path, encoding: str) -> list[Line]:
     return found
 
 
-def _candidate(sample: list[Line], delimiter: str, begin: int, names: Collection[str]) -> _Candidate:
+def _candidate(sample: list[Line], delimiter: str, begin: int, names: Collection[str]) -> Dialect:
     text = "".join(line.text for line in sample)
     styles: list[Quoting] = ["doubled"]
     # As MySQL writes a line end in quotes.
@@ -137,7 +134,7 @@ def _candidate(sample: list[Line], delimiter: str, begin: int, names: Collection
     if delimiter == "\t":
         first = _ESCAPED.search(text) or (re.search(r"\\[tnr]", text) and '""' not in text)
         styles.insert(0 if first else len(styles), "escaped")
-    found = list[tuple[float, int, _Candidate]]()
+    found = list[tuple[float, int, Dialect]]()
     for style in styles:
         rows = list(islice(raw_records(iter(sample), delimiter, None, style), _SAMPLE))
         records = [(taken[0].number, fields) for taken, fields in rows if isinstance(fields, list)]
@@ -146,18 +143,16 @@ def _candidate(sample: list[Line], delimiter: str, begin: int, names: Collection
         share = count / len(records) if records else 0.0
         top = [fields for _, fields in records[:_TITLE_LINES] if len(fields) > 1 or width == 1]
         told = max((sum(plain(field) in names for field in fields) for fields in top), default=0)
-        one = _Candidate(
-            share + 2 * min(told, 2), share, width, told, Dialect(delimiter, style, begin, records)
-        )
+        one = Dialect(delimiter, style, begin, records, width, share, told)
         found.append((count / max(1, len(rows)), len(records), one))
     # Of equal ones the first: lines that a quote joins by mistake make fewer records.
     return max(found, key=lambda rated: rated[:2])[2]
 
 
-def _certain(one: _Candidate) -> bool:
+def _certain(one: Dialect) -> bool:
     """Whether a column holds values, as only a table has them: times or numbers, in each record."""
-    rows = [fields for _, fields in one.dialect.records if len(fields) == one.width]
-    if one.share == 1 and one.width > 2 and len(rows) > 2 and one.dialect.delimiter != ",":
+    rows = [fields for _, fields in one.records if len(fields) == one.width]
+    if one.share == 1 and one.width > 2 and len(rows) > 2 and one.delimiter != ",":
         return True
     return any(_values(rows[1:] or rows, index) for index in range(one.width))
 

@@ -66,7 +66,7 @@ def read(path: Path, reading: Reading) -> Iterator[FileRecord | Broken]:
 def texts(path: Path, encoding: str, place: str | None) -> Iterator[Line]:
     """The text of each record: lines, or the objects at a place of a document."""
     if place is not None:
-        yield from (line for _, line in _objects(path, encoding, place))
+        yield from (line for _, line in _objects(path, encoding, wanted=place))
         return
     for line in lines(path, encoding):
         if len(line.text) > 4 or line.text.strip() not in ("", *BRACKETS):
@@ -77,7 +77,7 @@ def places_in(path: Path, encoding: str) -> list[str]:
     """Where the rows of a document may be, as jq writes it, most likely first: the outermost lists of
     objects; or `.`, objects one after the other, or one that has no such list.
     """
-    found = Counter(place for place, _ in islice(_objects(path, encoding, None), _SAMPLE))
+    found = Counter(place for place, _ in islice(_objects(path, encoding, wanted=""), _SAMPLE))
     lists = [place for place, _ in found.most_common() if place.endswith("[]")]
     outer = [one for one in lists if not any(one != other and one.startswith(other) for other in lists)]
     # ClickHouse and pandas describe the columns beside the rows.
@@ -85,9 +85,9 @@ def places_in(path: Path, encoding: str) -> list[str]:
     return outer if outer and found["."] < 2 else ["."] * bool(found["."])
 
 
-def _objects(path: Path, encoding: str, wanted: str | None) -> Iterator[tuple[str, Line]]:
+def _objects(path: Path, encoding: str, wanted: str) -> Iterator[tuple[str, Line]]:
     """The objects at the place ``wanted``, and ``_OTHER`` for what else is between them or outside of all
-    brackets; or the places of all objects, without a text.
+    brackets. With "", which is no place, the places of all objects, without a text.
 
     Raises:
         RefusedError: one is longer than a million characters, as after a quote that is never closed.
@@ -102,7 +102,7 @@ def _objects(path: Path, encoding: str, wanted: str | None) -> Iterator[tuple[st
         while True:
             token = _TOKEN.search(held, at)
             # Nothing but objects is expected here.
-            among = wanted is not None and start is None and (not inside or inside[-1] == (wanted, True))
+            among = start is None and (not inside or inside[-1] == (wanted, True))
             if among and not stray:
                 end = len(held) if token is None else token.start() if token[0] in '{}[]"' else token.end()
                 if other := _STRAY.search(held, at, end):
@@ -125,13 +125,13 @@ def _objects(path: Path, encoding: str, wanted: str | None) -> Iterator[tuple[st
             if mark in "{[":
                 place, in_list = inside[-1] if inside else (".", True)
                 place = place if in_list else f"{place.rstrip('.')}.{key}"
-                if mark == "{" and wanted is None:
+                if mark == "{" and not wanted:
                     yield place, Line(0, "")
                 elif mark == "{" and start is None and place == wanted:
                     if stray:
                         yield wanted, Line(stray, _OTHER)
                     stray, start, depth = 0, token.start(), len(inside)
-                elif among and str(wanted).startswith(f"{place}[") != (mark == "["):  # does not lead there
+                elif among and wanted.startswith(f"{place}[") != (mark == "["):  # does not lead there
                     stray = stray or number + held.count("\n", counted, at)
                 if len(inside) == _DEEPEST:
                     raise refused("deep JSON", reason=NO_FILE_OF_ROWS)
@@ -143,15 +143,15 @@ def _objects(path: Path, encoding: str, wanted: str | None) -> Iterator[tuple[st
                         stray = stray or number + held.count("\n", counted, at)
                 if start is not None and len(inside) == depth:
                     number, counted = number + held.count("\n", counted, start), start
-                    yield str(wanted), Line(number, held[start:at])
+                    yield wanted, Line(number, held[start:at])
                     start = None
             else:
                 key = mark[1:-1]
-    if wanted is not None and start is None and not inside and at < len(held):  # a quote that is not closed
+    if start is None and not inside and at < len(held):  # a quote that is not closed
         stray = stray or number
-    if wanted is not None and stray:
+    if stray:
         yield wanted, Line(stray, _OTHER)
-    if wanted is not None and (inside or start is not None):
+    if inside or start is not None:
         yield wanted, Line(number, held[start:] if start is not None else "")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from connectors.files.records import Broken, FileRecord, Reading, Unreadable
+from connectors.files.records import Broken, FileRecord, Reading, Unreadable, whole
 from connectors.files.texts import refused, text
 
 _BATCH = 2_000
@@ -98,10 +98,7 @@ def _value(scalar: pa.Scalar) -> object:
 
 
 def _number(value: float) -> object:
-    # pandas makes a column of whole numbers with gaps one of fractions.
-    if not isfinite(value):
-        return None
-    return int(value) if value.is_integer() and abs(value) < 2**53 else value
+    return whole(value) if isfinite(value) else None
 
 
 def _decoded(value: bytes) -> object:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
+from datetime import date, datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from connectors.files.times import Dates
-from streams.ports.files import Encoding, SourceFormat, Text
+from streams.ports.files import Encoding, SourceFormat, Text, text_in
 
 # A single column: this character separates nothing in a file.
 ONE_COLUMN = "\x1f"
@@ -75,3 +77,26 @@ class Broken:
         """For the API."""
         found = asdict(self)
         return {"row": found.pop("number"), **found}
+
+
+def whole(value: float) -> float:
+    """Without a fraction that is none: programs write whole numbers so, beside gaps or in all cells."""
+    return int(value) if value.is_integer() and abs(value) < 2**53 else value
+
+
+def text_of(value: Any) -> str:
+    """A value as text that UTF-8 can encode."""
+    if isinstance(value, str):
+        # ="007" is written so that a spreadsheet takes it for no number.
+        return value[2:-1] if value.startswith('="') and value.endswith('"') else value
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, Unreadable):
+        return f"\ufffd ({text_in(value.detail)})"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return str(value)

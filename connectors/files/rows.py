@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from connectors.files.mapping import NULLS, Columns, is_null
 from connectors.files.parquet_records import read as read_parquet
 from connectors.files.reading import read
-from connectors.files.records import Broken, FileRecord, Reading, Unreadable
+from connectors.files.records import Broken, FileRecord, Reading, Unreadable, text_of
 from connectors.files.texts import text
 from connectors.files.times import is_american, time_in
 from streams.core.messages import Row
 from streams.core.text import clean, why_skipped
-from streams.ports.files import text_in
 
 ROW_ID = "upload"
 _OLD = datetime(2000, 1, 1, tzinfo=UTC)
@@ -153,24 +151,6 @@ class Rows:
         if self._reading.format == "csv":
             column = _column_of(record, place, self._reading.delimiter)
         return Broken(record.number, record.line, column, name, "timestamp", what)
-
-
-def text_of(value: Any) -> str:
-    """A value as text that UTF-8 can encode."""
-    if isinstance(value, str):
-        # ="007" is written so that a spreadsheet takes it for no number.
-        return value[2:-1] if value.startswith('="') and value.endswith('"') else value
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    if isinstance(value, datetime | date):
-        return value.isoformat()
-    if isinstance(value, Unreadable):
-        return f"\ufffd ({text_in(value.detail)})"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, dict | list):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    return str(value)
 
 
 def _column_of(record: FileRecord, place: int, delimiter: str) -> int | None:

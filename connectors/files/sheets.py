@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date, datetime, timedelta
+from datetime import datetime, time
 from pathlib import Path
 from typing import Any
 
 from connectors.files.csv_records import checked
 from connectors.files.lines import Line
-from connectors.files.records import Broken, FileRecord, Reading
+from connectors.files.records import Broken, FileRecord, Reading, text_of, whole
 from connectors.files.texts import refused
 from streams.ports.files import NO_FILE_OF_ROWS
-
-_FATAL = (KeyboardInterrupt, SystemExit, MemoryError)
 
 
 def read(path: Path, reading: Reading) -> Iterator[FileRecord | Broken]:
@@ -48,41 +46,28 @@ def rows_of(path: Path, sheet: str, begin: int = 1) -> Iterator[tuple[int, list[
 
 
 @contextmanager
-def _workbook(path: Path) -> Iterator[Any]:
-    from python_calamine import CalamineWorkbook
-
+def _refusing(code: str, **values: object) -> Iterator[None]:
     try:
-        book = CalamineWorkbook.from_path(str(path))
-    except _FATAL:
+        yield
+    except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
     except BaseException as error:  # a panic of the library is no Exception
-        raise refused("no workbook", reason=NO_FILE_OF_ROWS, error=error) from error
-    try:
-        yield book
-    finally:
-        book.close()
+        raise refused(code, reason=NO_FILE_OF_ROWS, error=error, **values) from error
+
+
+def _workbook(path: Path) -> Any:
+    from python_calamine import CalamineWorkbook
+
+    with _refusing("no workbook"):
+        return CalamineWorkbook.from_path(str(path))
 
 
 def _sheet(book: Any, name: str) -> Any:
-    try:
+    with _refusing("sheet unreadable", name=name):
         return book.get_sheet_by_name(name)
-    except _FATAL:
-        raise
-    except BaseException as error:
-        raise refused("sheet unreadable", reason=NO_FILE_OF_ROWS, name=name, error=error) from error
 
 
 def _text(cell: Any) -> str:
-    if isinstance(cell, str):
-        return cell
-    if isinstance(cell, bool):
-        return str(cell).lower()
-    if isinstance(cell, float) and cell.is_integer() and abs(cell) < 2**53:
-        return str(int(cell))
-    if isinstance(cell, datetime):
-        return cell.isoformat(" ") if cell.time() != datetime.min.time() else cell.date().isoformat()
-    if isinstance(cell, date):
-        return cell.isoformat()
-    if isinstance(cell, timedelta):
-        return str(cell)
-    return "" if cell is None else str(cell)
+    if isinstance(cell, datetime) and cell.time() == time.min:
+        return cell.date().isoformat()
+    return "" if cell is None else text_of(whole(cell) if isinstance(cell, float) else cell)

@@ -24,8 +24,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from connectors.files.archives import unpack
 from connectors.files.mapping import Columns, is_null
 from connectors.files.questions import Question
-from connectors.files.records import Broken, Reading
-from connectors.files.rows import FileRow, Rows, text_of
+from connectors.files.records import Broken, Reading, text_of
+from connectors.files.rows import FileRow, Rows
 from connectors.files.texts import refused, text
 from connectors.files.understand import Chosen, Understood, understand
 from streams.core.errors import UnavailableError

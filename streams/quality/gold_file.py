@@ -10,8 +10,7 @@ from typing import Any, NamedTuple, Self
 
 from connectors.files.mapping import is_null, plain
 from connectors.files.reading import read
-from connectors.files.records import FileRecord
-from connectors.files.rows import text_of
+from connectors.files.records import FileRecord, text_of
 from connectors.files.understand import understand
 from streams.core.errors import ConfigurationError, RefusedError
 from streams.core.settings import Settings

@@ -337,7 +337,7 @@ STRANGERS: dict[str, Stranger] = {
         b'{"hits":{"hits":[{"_index":"logs","_source":{"text":"a bc"}},{"_index":"logs","_source":{}}]}}',
         "text",
     ),
-    "quotes of Word in JSON": _jsonl('{“text”: “a bc”}', refused="objects"),
+    "quotes of Word in JSON": _jsonl("{“text”: “a bc”}", refused="objects"),
     "events": Stranger(b'data: {"text":"a bc"}\n\ndata: {"text":"c de"}\n', "The texts are JSON"),
     "a date of .NET": _jsonl('{"text":"a bc","date":"\\/Date(1769853600000)\\/"}', times=_AT),
     "a key that comes late": _jsonl(

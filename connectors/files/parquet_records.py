@@ -17,14 +17,14 @@ _BATCH = 2_000
 _ERRORS = (pa.ArrowException, OSError, ValueError, OverflowError)
 
 
-def read(path: Path, reading: Reading, used: Collection[str] | None = None) -> Iterator[FileRecord | Broken]:
-    """As `reading.read`. Values of other columns than ``used`` are None, if it is given.
+def read(path: Path, reading: Reading, used: Collection[str]) -> Iterator[FileRecord | Broken]:
+    """As `reading.read`. Values of other columns than ``used`` are None.
 
     Raises:
         RefusedError: it is not a Parquet file, or a part of it cannot be read.
     """
     number = 0
-    names = [name for name in reading.columns if used is None or name in used]
+    names = [name for name in reading.columns if name in used]
     with _opened(path) as file:
         for batch in file.iter_batches(_BATCH, columns=names, use_threads=False):
             nothing = [None] * batch.num_rows

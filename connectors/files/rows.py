@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from connectors.files.mapping import NULLS, Columns, is_null
-from connectors.files.parquet_records import read as read_parquet
 from connectors.files.reading import read
 from connectors.files.records import Broken, FileRecord, Reading, Unreadable, text_of
 from connectors.files.texts import text
@@ -35,35 +34,29 @@ class FileRow:
     id: str | None
 
 
+@dataclass
 class Rows:
-    """The rows of one file under one mapping. ``notes``: how often something doubtful occurred so far."""
+    """The rows of one file under one mapping. ``notes``: how often something doubtful occurred so far.
 
-    def __init__(
-        self,
-        path: Path,
-        reading: Reading,
-        columns: Columns,
-        *,
-        digest: str,
-        time: datetime,
-        least_bytes: int,
-    ) -> None:
-        """``digest``: part of the ids, `upload:<digest>:<n>`. ``time``: when the file was read, also used for
-        rows without a time of their own. ``least_bytes`` as in `why_skipped`.
-        """
-        self._path = path
-        self._reading = reading
-        self._columns = columns
-        self._digest = digest
-        self._time = time
-        self._least_bytes = least_bytes
-        self._late = time + timedelta(days=2)
-        self._typed = reading.format not in ("csv", "xlsx")
-        self._clock = reading.columns.index(reading.clock) if reading.clock else None
-        self.notes: Counter[str] = Counter()
+    ``digest``: part of the ids, `upload:<digest>:<n>`. ``time``: when the file was read, also used for rows
+    without a time of their own. ``least_bytes`` as in `why_skipped`.
+    """
+
+    path: Path
+    reading: Reading
+    columns: Columns
+    _: KW_ONLY
+    digest: str
+    time: datetime
+    least_bytes: int
+    notes: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self._late = self.time + timedelta(days=2)
+        self._typed = self.reading.format not in ("csv", "xlsx")
         self._at = {
-            role: reading.columns.index(name)
-            for role, name in columns.model_dump().items()
+            role: self.reading.columns.index(name)
+            for role, name in (*self.columns.model_dump().items(), ("clock", self.reading.clock))
             if name is not None
         }
 
@@ -73,25 +66,21 @@ class Rows:
         Raises:
             OSError, RefusedError: as `reading.read`.
         """
-        if self._reading.format == "parquet":
-            used = {self._reading.columns[at] for at in self._at.values()} | {self._reading.clock or ""}
-            records = read_parquet(self._path, self._reading, used)
-        else:
-            records = read(self._path, self._reading)
-        for record in records:
+        used = {self.reading.columns[at] for at in self._at.values()}
+        for record in read(self.path, self.reading, used):
             yield record if isinstance(record, Broken) else self.of(record)
 
     def of(self, record: FileRecord) -> FileRow | Broken:
         """The row of one record."""
         values = record.values
         if self._typed and (wrong := self._unusable(values)) is not None:
-            value, name = values[wrong], self._reading.columns[wrong]
+            value, name = values[wrong], self.reading.columns[wrong]
             detail = value.detail if isinstance(value, Unreadable) else text("structure")
             return Broken(record.number, record.line, None, name, "value", detail)
-        created_at = self._time
+        created_at = self.time
         if (place := self._at.get("timestamp")) is not None:
             value = self._time_of(values, place)
-            found = time_in(value, self._reading.dates)
+            found = time_in(value, self.reading.dates)
             if found is None:
                 return self._no_time(record, place)
             created_at = found
@@ -104,17 +93,17 @@ class Rows:
         cleaned = clean(raw or "")
         if "\ufffd" in cleaned:
             self.notes["replaced"] += 1
-        why = why_skipped(None if raw is None else raw.encode("utf-8", "replace"), cleaned, self._least_bytes)
+        why = why_skipped(None if raw is None else raw.encode("utf-8", "replace"), cleaned, self.least_bytes)
         if why is not None:
             return FileRow(record.number, record.line, None, why, id_)
         row = Row.made(
-            row_id=f"{ROW_ID}:{self._digest}:{record.number}",
+            row_id=f"{ROW_ID}:{self.digest}:{record.number}",
             text=cleaned,
             created_at=created_at,
             user_id=self._text(values, "user"),
             session_id=self._text(values, "session"),
             source_domain=self._text(values, "domain"),
-            polled_at=self._time,
+            polled_at=self.time,
         )
         return FileRow(record.number, record.line, row, None, id_)
 
@@ -131,7 +120,7 @@ class Rows:
 
     def _time_of(self, values: tuple[Any, ...], place: int) -> Any:
         value = values[place]
-        if self._clock is not None and (clock := values[self._clock]) not in NULLS:
+        if (at := self._at.get("clock")) is not None and (clock := values[at]) not in NULLS:
             value = f"{text_of(value).strip()} {text_of(clock).strip()}"
         return value
 
@@ -139,17 +128,17 @@ class Rows:
         """The column of a value that cannot be used as what it is."""
         if isinstance(values[self._at["text"]], dict | list):
             return self._at["text"]
-        places = (place for role, place in self._at.items() if role != "timestamp")
+        places = (place for role, place in self._at.items() if role not in ("timestamp", "clock"))
         return next((place for place in places if isinstance(values[place], Unreadable)), None)
 
     def _no_time(self, record: FileRecord, place: int) -> Broken:
         value = record.values[place]
-        name = self._columns.timestamp
+        name = self.columns.timestamp
         code = "time missing" if is_null(value) else "time unreadable"
         what = text(code, value=text_of(value)[:80])
         column = None
-        if self._reading.format == "csv":
-            column = _column_of(record, place, self._reading.delimiter)
+        if self.reading.format == "csv":
+            column = _column_of(record, place, self.reading.delimiter)
         return Broken(record.number, record.line, column, name, "timestamp", what)
 
 

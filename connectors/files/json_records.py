@@ -78,7 +78,8 @@ def places_in(path: Path, encoding: str) -> list[str]:
     objects; or `.`, objects one after the other, or one that has no such list.
     """
     found = Counter(place for place, _ in islice(_objects(path, encoding, wanted=""), _SAMPLE))
-    lists = [place for place, _ in found.most_common() if place.endswith("[]")]
+    # A place that UTF-8 cannot encode could not be named.
+    lists = [place for place, _ in found.most_common() if place.endswith("[]") and undecoded(place) is None]
     outer = [one for one in lists if not any(one != other and one.startswith(other) for other in lists)]
     # ClickHouse and pandas describe the columns beside the rows.
     outer = [one for one in outer if one not in (".meta[]", ".schema.fields[]")]

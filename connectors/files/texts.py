@@ -304,9 +304,9 @@ _TEXTS: dict[str, tuple[str, str]] = {
 
 
 def text(code: str, **values: object) -> Text:
-    """A text in each language."""
+    """A text in each language, which UTF-8 can encode."""
     return {
-        language: template.format(**values)
+        language: template.format(**values).encode("utf-8", "replace").decode()
         for language, template in zip(LANGUAGES, _TEXTS[code], strict=True)
     }
 

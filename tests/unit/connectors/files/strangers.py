@@ -393,6 +393,9 @@ STRANGERS: dict[str, Stranger] = {
         b'\xef\xbb\xbf[{"text":"a bc"}];\n\x1e[{"text":"c de"}, {"text":"e fg"}]\n',
         texts=["a bc", "c de", "e fg"],
     ),
+    "a list with a damaged name": Stranger(
+        b'{"a\xbe":[{"text":"' + TEXTS[0].encode() + b'"}]}', refused="without objects"
+    ),
     "a short list in an object": Stranger(
         b'{"data":[{"text":"a bc"},\n{"text":"c de"}],"total":2}', texts=["a bc", "c de"]
     ),

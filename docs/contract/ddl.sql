@@ -29,7 +29,8 @@ CREATE TABLE IF NOT EXISTS `esk`.`logs_labeled` (
     PROJECTION `label_places` (
     SELECT _topic_id, _partition, intDiv(_offset, 65536), label_version, if(label_version = 'human', row_id, ''), if(label_version = 'human', created_at, toDateTime64(0, 6, 'UTC')), label_version = 'human' AND endsWith(model, ':undo'),
         min(_offset), max(_offset), groupBitmap(toUInt32(bitAnd(_offset, 65535))),
-        uniqCombined(14)(created_at, row_id), count(), max(labeled_at), min(created_at), max(created_at)
+        uniqCombined(14)(created_at, row_id), count(), max(labeled_at), min(created_at), max(created_at),
+        groupArrayIf(tuple(text, source_domain, label, model, labeled_at, drawn_by, draw_probability, _offset), label_version = 'human')
     GROUP BY _topic_id, _partition, intDiv(_offset, 65536), label_version, if(label_version = 'human', row_id, ''), if(label_version = 'human', created_at, toDateTime64(0, 6, 'UTC')), label_version = 'human' AND endsWith(model, ':undo')
     ),
     PROJECTION `row_times` (

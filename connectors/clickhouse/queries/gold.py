@@ -11,7 +11,13 @@ from connectors.clickhouse.client.sql import probability, result_table, tuple_of
 from connectors.clickhouse.queries.places import AT_PLACES, place_batches, time_is
 from connectors.clickhouse.schema.columns import columns_of
 from connectors.clickhouse.schema.newest import newness
-from connectors.clickhouse.schema.projections import HUMAN_AT, HUMAN_ROW, TAKEN_BACK
+from connectors.clickhouse.schema.projections import (
+    ANSWER_PARTS,
+    ANSWERS_OF,
+    HUMAN_AT,
+    HUMAN_ROW,
+    TAKEN_BACK,
+)
 from connectors.clickhouse.schema.tables import ANSWERS, LABELED
 from streams.core.label_version import HUMAN, UNDONE
 from streams.core.settings import Settings
@@ -23,6 +29,8 @@ from streams.ports.review import TAKEN_BACK as NO_ANSWER
 _ANSWER_COLUMNS = tuple(column.name for column in columns_of(ReviewAnswer))
 # Who gave a label: its model's name without what comes before and after.
 _WHO = f"replaceRegexpOne(toString(model), '^{HUMAN}:(.*?)({UNDONE})?$', '\\\\1')"
+# Rows whose answers are read at once: some megabytes.
+_AT_ONCE = 20_000
 _QUEUE = "ifNull(toString(drawn_by), '') AS queue"
 
 # Rows with an answer without a label that stands.
@@ -56,12 +64,13 @@ async def human_answers(
         UnavailableError, ConfigurationError: as the client.
     """
     others = await _other_answers(client, settings, since, until)
-    places = {*await human_rows(client, settings, since, until), *(asked.place for asked in others)}
-    for some, given in place_batches(sorted(places)):
-        wanted = set(some)
+    known = {*await human_rows(client, settings, since, until), *(asked.place for asked in others)}
+    places = sorted(known)
+    for start in range(0, len(places), _AT_ONCE):
+        wanted = set(places[start : start + _AT_ONCE])
         found = {
             asked: answer
-            for asked, answer in await _labels_at(client, settings, given)
+            for asked, answer in await _labels_between(client, settings, min(wanted), max(wanted))
             if asked.place in wanted
         }
         for asked, answer in others.items():
@@ -138,17 +147,25 @@ def _human_rows(settings: Settings) -> str:
     )
 
 
-async def _labels_at(
-    client: ClickHouseClient, settings: Settings, given: dict[str, Any]
+async def _labels_between(
+    client: ClickHouseClient, settings: Settings, first: Place, last: Place
 ) -> list[tuple[_Asked, HumanAnswer]]:
+    """The labels that people gave rows from the time of ``first`` to that of ``last``."""
+    parts = ", ".join(f"one.{number} AS {name}" for number, name in enumerate(ANSWER_PARTS, 1))
     rows = await client.rows(
-        f"SELECT toUnixTimestamp64Micro(created_at), row_id, {_WHO} AS who, {_QUEUE},\n"
+        f"SELECT toUnixTimestamp64Micro(at), row, {_WHO} AS who, {_QUEUE},\n"
         "    argMax(tuple(text, toString(source_domain), toString(label), toString(model),\n"
         "        toUnixTimestamp64Micro(labeled_at), toString(drawn_by), draw_probability), "
-        f"{newness('labeled_at')}) AS last\n"
-        f"FROM {result_table(settings, LABELED)} WHERE label_version = '{HUMAN}' AND {AT_PLACES}\n"
-        "GROUP BY created_at, row_id, who, queue",
-        given,
+        f"{newness('labeled_at')}) AS last\nFROM (\n"
+        f"    SELECT at, row, {parts} FROM (\n"
+        # As the projection `label_places` has them.
+        f"        SELECT {HUMAN_AT} AS at, {HUMAN_ROW} AS row, {ANSWERS_OF} AS answers\n"
+        f"        FROM {result_table(settings, LABELED)} WHERE label_version = '{HUMAN}'\n"
+        f"            AND {time_is('>=', 'first', HUMAN_AT)} AND {time_is('<=', 'last', HUMAN_AT)}\n"
+        "        GROUP BY label_version, at, row\n"
+        "    ) ARRAY JOIN answers AS one\n"
+        ") GROUP BY at, row, who, queue",
+        {"first": micros_of(first.created_at), "last": micros_of(last.created_at)},
     )
     found: list[tuple[_Asked, HumanAnswer]] = []
     for at, row_id, who, queue, last in rows:

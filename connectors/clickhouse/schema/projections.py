@@ -20,9 +20,22 @@ RUN = 1 << 16
 RUN_OF = f"intDiv(_offset, {RUN})"
 IN_RUN = f"groupBitmap(toUInt32(bitAnd(_offset, {RUN - 1})))"
 # A row with a human label has a line of its own; all others of a run share one for each version.
-HUMAN_ROW = f"if(label_version = {literal(HUMAN)}, row_id, '')"
-HUMAN_AT = f"if(label_version = {literal(HUMAN)}, created_at, toDateTime64(0, 6, 'UTC'))"
-TAKEN_BACK = f"label_version = {literal(HUMAN)} AND endsWith(model, {literal(UNDONE)})"
+_IS_HUMAN = f"label_version = {literal(HUMAN)}"
+HUMAN_ROW = f"if({_IS_HUMAN}, row_id, '')"
+HUMAN_AT = f"if({_IS_HUMAN}, created_at, toDateTime64(0, 6, 'UTC'))"
+TAKEN_BACK = f"{_IS_HUMAN} AND endsWith(model, {literal(UNDONE)})"
+# What people answered, whole: the table would be read in a thousand rows for each.
+ANSWER_PARTS = (
+    "text",
+    "source_domain",
+    "label",
+    "model",
+    "labeled_at",
+    "drawn_by",
+    "draw_probability",
+    "_offset",
+)
+ANSWERS_OF = f"groupArrayIf(tuple({', '.join(ANSWER_PARTS)}), {_IS_HUMAN})"
 # Exact up to some thousands, then within two percent.
 DISTINCT_ROWS = "uniqCombined(14)(created_at, row_id)"
 
@@ -36,7 +49,8 @@ _LABEL_KEYS = f"{_RUN_KEYS}, label_version, {HUMAN_ROW}, {HUMAN_AT}, {TAKEN_BACK
 LABEL_PLACES = (
     f"SELECT {_LABEL_KEYS},\n"
     f"        {_RUN_VALUES},\n"
-    f"        {DISTINCT_ROWS}, count(), max(labeled_at), min(created_at), max(created_at)\n"
+    f"        {DISTINCT_ROWS}, count(), max(labeled_at), min(created_at), max(created_at),\n"
+    f"        {ANSWERS_OF}\n"
     f"    GROUP BY {_LABEL_KEYS}"
 )
 # When the rows of an id are.

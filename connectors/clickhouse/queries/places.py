@@ -12,8 +12,9 @@ from streams.core.settings import Settings
 from streams.core.times import micros_of, moment
 from streams.ports.lookups import Place
 
-# The server reads a piece of a table for each.
-_AT_ONCE = 500
+# Ids are bound in so many parameters at most: a query that looks for thousands reads half of the projection.
+# All of them together must be shorter than a query may be, 256 KiB (max_query_size).
+_PARAMETERS = 3
 # Rows of one id, the newest: a source may repeat an id without end.
 _MOST = 1_000
 
@@ -55,14 +56,17 @@ async def times_of(client: ClickHouseClient, settings: Settings, row_ids: Sequen
         UnavailableError, ConfigurationError: as the client.
     """
     found: list[Place] = []
-    for ids in _few(sorted(set(row_ids))):
+    batches = list(bound_batches(sorted(set(row_ids)), str))
+    for start in range(0, len(batches), _PARAMETERS):
+        ids = {f"ids{number}": some for number, some in enumerate(batches[start : start + _PARAMETERS])}
+        named = ", ".join(f"{{{name}:Array(String)}}" for name in ids)
         rows = await client.rows(
             # As the projection `row_times` has it.
             f"SELECT row_id, toUnixTimestamp64Micro(created_at) FROM (\n"
             f"    SELECT row_id, created_at FROM {result_table(settings, LABELED)}\n"
-            "    WHERE row_id IN {ids:Array(String)}\n"
+            f"    WHERE row_id IN (SELECT arrayJoin(arrayConcat({named})))\n"
             ") GROUP BY row_id, created_at ORDER BY row_id, created_at DESC LIMIT {most:UInt32} BY row_id",
-            {"ids": ids, "most": _MOST},
+            {**ids, "most": _MOST},
         )
         found += [Place(moment(int(micros)), str(row_id)) for row_id, micros in rows]
     return found
@@ -94,10 +98,8 @@ async def time_of_newest(
 def place_batches(places: Sequence[Place]) -> Iterator[tuple[list[Place], dict[str, Any]]]:
     """``places`` in order of time, some for each query, with the parameters of AT_PLACES."""
     ordered = sorted(places, key=lambda place: (place.created_at, place.row_id))
-    for batch in bound_batches(ordered, lambda place: place.row_id):
-        for start in range(0, len(batch), _AT_ONCE):
-            some = batch[start : start + _AT_ONCE]
-            yield some, _given([(place.row_id, micros_of(place.created_at)) for place in some])
+    for some in bound_batches(ordered, lambda place: place.row_id):
+        yield some, _given([(place.row_id, micros_of(place.created_at)) for place in some])
 
 
 def key_batches(keys: Sequence[Key]) -> Iterator[dict[str, Any]]:
@@ -108,9 +110,3 @@ def key_batches(keys: Sequence[Key]) -> Iterator[dict[str, Any]]:
 
 def _given(keys: Sequence[Key]) -> dict[str, Any]:
     return {"ats": sorted({micros for _, micros in keys}), "ids": sorted({row_id for row_id, _ in keys})}
-
-
-def _few(ids: Sequence[str]) -> Iterator[list[str]]:
-    for batch in bound_batches(ids, str):
-        for start in range(0, len(batch), _AT_ONCE):
-            yield batch[start : start + _AT_ONCE]

@@ -22,7 +22,7 @@ from tests.waiting import eventually
 ROLES = ("sink", "agents", "poller", "api")
 # Rows that are labelled meanwhile.
 WORK = 20_000
-KEY = "key-that-reads"
+KEY = "key-that-writes"
 ROUTES = (
     "/rows/{row}",
     "/rows/nobody",
@@ -33,16 +33,29 @@ ROUTES = (
     "/labels?since={since}&until={until}",
     "/overview",
     "/page/letters",
+    "/page/letters?only_open=true",
     "/page/versions",
     "/page/versions/diff?a=v1&b=v2",
     "/page/replays",
+    "/page/audit",
+    "/quality",
+    "/quality?by=week",
+    "/quality/rows?right=label7&given=label7",
     "/review",
+    "/review/gold",
+    "POST /review/claim?want=2",
+    "POST /review/claim?want=2&queue=audit",
+    "POST /review/claim?want=2&queue=disagreements",
+    "/uploads",
     "/jobs",
 )
 COMMANDS = (
     ("versions", "list"),
     ("versions", "diff", "v1", "v2"),
     ("dead-letters", "list"),
+    ("evaluate",),
+    ("evaluate", "--by", "week"),
+    ("gold", "suspects"),
     ("status",),
 )
 
@@ -80,11 +93,13 @@ def routes(flow: Pipeline, middle: tuple[int, datetime], calls: int) -> dict[str
     }
     found: dict[str, list[float]] = {}
     base = f"http://127.0.0.1:{flow.environment['API_PORT']}"
-    with httpx.Client(base_url=base, headers={"X-API-Key": KEY}, timeout=60.0) as client:
+    headers = {"X-API-Key": KEY, "X-Desk": "tab"}
+    with httpx.Client(base_url=base, headers=headers, timeout=60.0) as client:
         for route in ROUTES:
+            method, _, path = route.rpartition(" ")
             for _ in range(calls):
                 began = time.perf_counter()
-                answer = client.get(route.format(**given))
+                answer = client.request(method or "GET", path.format(**given))
                 found.setdefault(f"route {route}", []).append(time.perf_counter() - began)
                 if answer.status_code != (404 if "nobody" in route else 200):
                     print(f"  {route}: {answer.status_code} {answer.text[:200]}", flush=True)

@@ -1,12 +1,12 @@
 """What history costs: ``make soak-history ROWS=10000000``. Ten minutes for 100,000,000 rows.
 
 On a local stack of its own: so many rows in `logs_labeled`, a second version and variants of every tenth, a
-human label and a dead letter for every thousandth; 12 GB. Then each question that commands, the page, the API
-and the roles ask of the tables, so many times: the 95th percentile, and whatever the engine shows to run for
-longer than five seconds. These are asked in this process. Then the roles start beside the tables and label
-WORK rows; the routes of the API and some commands, each a process, are asked meanwhile: their times, and the
-most memory that each role took. Exit code 1 if one takes longer than it may. ``--folder`` keeps the tables
-for another run.
+dead letter for every thousandth, 5,000 human labels; 12 GB. Then each question that commands, the page, the
+API and the roles ask of the tables, so many times: the 95th percentile, and whatever the engine shows to run
+for longer than five seconds. These are asked in this process. Then the roles start beside the tables and
+label WORK rows; the routes of the API and some commands, each a process, are asked meanwhile: their times,
+and the most memory that each role took. Exit code 1 if one takes longer than it may. ``--folder`` keeps the
+tables for another run.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ from typing import Any
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.queries.dead_letters import list_letters
 from connectors.clickhouse.queries.given_labels import labels_at
-from connectors.clickhouse.queries.gold import human_answers
-from connectors.clickhouse.queries.label_versions import list_versions, register_version
+from connectors.clickhouse.queries.label_versions import list_versions, promote_version, register_version
 from connectors.clickhouse.queries.labelled_rows import busiest_minute, count_of, labelled, labelled_between
 from connectors.clickhouse.queries.lookups import row_history, search_labels
 from connectors.clickhouse.queries.open_dead_letters import open_letters
@@ -45,74 +44,31 @@ from connectors.clickhouse.queries.review import (
 from connectors.clickhouse.queries.version_diff import diff_versions
 from connectors.clickhouse.sink.stored_offsets import stored_offsets
 from connectors.local.processes import free_port
+from streams.api.quality import picture
 from streams.core.settings import Settings
 from streams.operations.dead_letters import list_dead_letters
 from streams.operations.status import status
-from streams.ports.lookups import LabelQuery, Place
+from streams.ports.lookups import LabelQuery
 from streams.quality.audit import draw_rows
+from streams.quality.evaluate import EvaluationQuery, evaluate_tables
 from tests.integration.connectors.clickhouse.history_at_work import KEY, at_work, percentile
+from tests.integration.connectors.clickhouse.history_tables import (
+    ANSWERS,
+    AUGMENTED,
+    FIRST,
+    LABELED,
+    LETTERS,
+    UNUSED,
+    fill,
+)
 from tests.integration.pipeline import Pipeline
 from tests.stack import stack_in
 
 PARTITIONS = 4
-LABELED, AUGMENTED, LETTERS, UNUSED = (uuid.UUID(int=number) for number in (1, 2, 3, 4))
-FIRST = datetime(2026, 1, 1, tzinfo=UTC)
-SLICE = 5_000_000
 LIMIT_SECONDS, QUERY_SECONDS, MEMORY_MB = 3.0, 5.0, 400
 FOREVER = 2**62
 
 Ask = Callable[[ClickHouseClient, Settings], Awaitable[Any]]
-
-
-async def fill(client: ClickHouseClient, database: str, rows: int) -> None:
-    """The tables, ten rows a second of time."""
-    message = (
-        "toString({n}) AS row_id, concat('вопрос номер ', toString({n} % 200000)) AS text, "
-        f"addMilliseconds(toDateTime64('{FIRST:%Y-%m-%d %H:%M:%S}', 6, 'UTC'), {{n}} * 100) AS created_at, "
-        "created_at AS polled_at, concat('label', toString({n} % 12)) AS label, "
-        "toFloat64(({n} * 7919) % 1000) / 1000 AS confidence, addSeconds(created_at, 1) AS labeled_at"
-    )
-    place = (
-        "'{topic}' AS _topic, toUUID('{id}') AS _topic_id, {n} % 4 AS _partition, intDiv({n}, 4) AS _offset"
-    )
-    names = "row_id, text, created_at, polled_at, label, confidence, labeled_at"
-    places = "_topic, _topic_id, _partition, _offset"
-
-    async def put(
-        table: str, more: dict[str, str], number: str, topic: tuple[str, uuid.UUID], count: int, where: str
-    ) -> None:
-        for start in range(0, count, SLICE):
-            await client.command(
-                f"INSERT INTO {database}.{table} ({names}, {', '.join(more)}, {places})\n"
-                f"SELECT {message.format(n=number)}, {', '.join(more.values())}, "
-                f"{place.format(topic=topic[0], id=topic[1], n=where)}\n"
-                f"FROM numbers({start}, {min(SLICE, count - start)}) "
-                "SETTINGS max_insert_threads = 1, max_threads = 2"
-            )
-
-    for count, number, version, model, where in (
-        (rows, "number", "v1", "m1", "number"),
-        (rows // 10, "number * 10", "v2", "m2", f"(number + {rows})"),
-        (rows // 1000, "(number * 1000 + 7)", "human", "human:anna", f"(number + {rows + rows // 10})"),
-    ):
-        more = {"label_version": f"'{version}'", "model": f"'{model}'"}
-        await put("logs_labeled", more, number, ("t.labeled", LABELED), count, where)
-    more = {
-        "label_version": "'v1'",
-        "model": "'m1'",
-        "variants": "['a', 'b', 'c']",
-        "augment_model": "'m3'",
-        "augmented_at": "addSeconds(created_at, 2)",
-    }
-    await put("logs_augmented", more, "number * 10", ("t.augmented", AUGMENTED), rows // 10, "number")
-    await client.command(
-        f"INSERT INTO {database}.dead_letters (row_id, step, reason, error, attempts, failed_at, topic, "
-        f"partition, offset, payload, {places})\nSELECT toString(number * 1000 + 3), "
-        "if(number % 3 = 0, 'augment', 'label'), concat('reason', toString(number % 5)), 'no answer', 3, "
-        f"addSeconds(toDateTime64('{FIRST:%Y-%m-%d %H:%M:%S}', 6, 'UTC'), number * 100), 't.rows',\n"
-        f"    number % 4, number, repeat('x', 300), 't.dead-letter', toUUID('{LETTERS}'), number % 4, "
-        f"intDiv(number, 4)\nFROM numbers({rows // 1000})"
-    )
 
 
 def middle_of(rows: int) -> datetime:
@@ -123,7 +79,7 @@ def middle_of(rows: int) -> datetime:
 def asked(rows: int) -> dict[str, Ask]:
     """Each question, by name."""
     topic_end, middle = rows // PARTITIONS, middle_of(rows)
-    gold = [str(number * (rows // 10_000) * 2 + 7) for number in range(5_000)]
+    gold = [str(number * (rows // ANSWERS) + 11) for number in range(ANSWERS)]
     micros = int(middle.timestamp()) * 1_000_000
 
     def held(table: str, topic: uuid.UUID, start: int) -> Ask:
@@ -146,13 +102,23 @@ def asked(rows: int) -> dict[str, Ask]:
         await current_of(client, settings, (await least_sure(client, settings, 500))[:20], by_models=True)
 
     async def judged(client: ClickHouseClient, settings: Settings) -> None:
-        await labels_at(client, settings, "v1", await times_of(client, settings, gold))
+        found = await labels_at(client, settings, "v1", await times_of(client, settings, gold))
+        assert len(found) == ANSWERS
+
+    async def imported(client: ClickHouseClient, settings: Settings) -> None:
+        found = await current_of(client, settings, await times_of(client, settings, gold))
+        assert len(found) == ANSWERS
 
     async def answered(client: ClickHouseClient, settings: Settings) -> None:
-        until = FIRST + timedelta(milliseconds=100 * 5_000_000)  # 5,000 human labels
-        answers = [one async for one in human_answers(client, settings, until=until)]
-        places = [Place(one.created_at, one.row_id) for one in answers]
-        await labels_at(client, settings, "v1", places)
+        found = await evaluate_tables(client, settings, EvaluationQuery("v1"), {})
+        assert found["labeled"] == ANSWERS, found
+
+    async def pictured(client: ClickHouseClient, settings: Settings) -> None:
+        await picture(client, settings, EvaluationQuery(None, "week"), {})
+
+    async def drawn(client: ClickHouseClient, settings: Settings, each: int = 0) -> None:
+        settings = settings.model_copy(update={"review_audit_per_label": each})
+        await draw_rows(client, settings, datetime(2100, 1, 1, tzinfo=UTC), 2_000)
 
     async def opened(client: ClickHouseClient, settings: Settings) -> None:
         async with contextlib.aclosing(open_letters(client, settings, limit=100)) as pages:
@@ -175,7 +141,9 @@ def asked(rows: int) -> dict[str, Ask]:
         "versions, states": list_versions,
         "versions diff": lambda c, s: diff_versions(c, s, "v1", "v2", changed=10),
         "evaluate, a file of 5,000 ids": judged,
+        "gold import, a file of 5,000 ids": imported,
         "evaluate, 5,000 answers": answered,
+        "page: quality, 5,000 answers": pictured,
         "dead-letters list": lambda c, s: list_dead_letters(s, reason=None, step=None, since=None, limit=100),
         "dead-letters retry of 100": opened,
         "page: table sizes": table_sizes,
@@ -184,7 +152,8 @@ def asked(rows: int) -> dict[str, Ask]:
         "page: letters": lambda c, s: list_letters(c, s, limit=100),
         "review: claim": claimed,
         "review: counts": review_counts,
-        "review: the audit's draw": lambda c, s: draw_rows(c, s, datetime(2100, 1, 1, tzinfo=UTC), 2_000),
+        "review: the audit's draw": drawn,
+        "review: the audit's draw, 30 of each label": lambda c, s: drawn(c, s, 30),
         "review: choices": frequent_labels,
         "GET /rows/ID": lambda c, s: row_history(c, s, str(rows // 2)),
         "GET /rows/ID, unknown": lambda c, s: row_history(c, s, "nobody"),
@@ -238,13 +207,13 @@ async def times(client: ClickHouseClient, settings: Settings, ask: Ask, calls: i
     return sorted(found)
 
 
-async def run(rows: int, calls: int, roles: bool, folder: Path) -> dict[str, Any]:
+async def run(rows: int, calls: int, only: str, roles: bool, folder: Path) -> dict[str, Any]:
     with stack_in(folder, llm_args=(), taxonomy=None) as stack:
         flow = Pipeline(
             stack,
             "history",
             folder,
-            API_KEYS=f"reader:read:{KEY}",
+            API_KEYS=f"anna:write:{KEY}",
             API_PORT=str(free_port()),
             API_REQUESTS_PER_SECOND="0",
             AUGMENT_VARIANTS="3",
@@ -273,6 +242,7 @@ async def run(rows: int, calls: int, roles: bool, folder: Path) -> dict[str, Any
         async with ClickHouseClient.from_settings(settings) as client, watched(settings) as slow:
             for version in ("v1", "v2"):
                 await register_version(client, settings, version=version, model="m")
+            await promote_version(client, settings, "v1")
             sizes = await client.rows(
                 "SELECT table, count(), sum(bytes_on_disk) FROM system.parts WHERE active "
                 "AND database = {d:String} GROUP BY table ORDER BY table",
@@ -280,9 +250,11 @@ async def run(rows: int, calls: int, roles: bool, folder: Path) -> dict[str, Any
             )
             print(*(f"{table}: {parts} parts, {size / 1e9:.2f} GB" for table, parts, size in sizes), sep="\n")
             for name, ask in asked(rows).items():
+                if only not in name:
+                    continue
                 took = await times(client, settings, ask, calls)
                 result["p95"][name] = percentile(took)
-                print(f"{result['p95'][name]:8.3f} s  {name}", flush=True)
+                print(f"{result['p95'][name]:8.3f} s  {name} ({took[0]:.3f} at best)", flush=True)
             if roles:
                 await at_work(flow, rows, (rows // 2, middle_of(rows)), calls, result)
             result["slow"] = slow
@@ -295,6 +267,7 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=100_000_000)
     parser.add_argument("--calls", type=int, default=20)
     parser.add_argument("--folder", type=Path, help="of the stack: kept, and used again as it is found")
+    parser.add_argument("--only", default="", help="questions whose names have this in them")
     parser.add_argument("--no-roles", action="store_true", help="only the questions")
     parser.add_argument("--json", action="store_true", help="print one JSON object, last on stdout")
     options = parser.parse_args()
@@ -304,7 +277,7 @@ def main() -> int:
             stack.enter_context(tempfile.TemporaryDirectory(prefix="labelstream-history-"))
         )
         folder.mkdir(exist_ok=True, parents=True)
-        found = asyncio.run(run(options.rows, options.calls, not options.no_roles, folder))
+        found = asyncio.run(run(options.rows, options.calls, options.only, not options.no_roles, folder))
     late = [name for name, seconds in found["p95"].items() if seconds > LIMIT_SECONDS]
     large = [role for role, megabytes in found["peak_mb"].items() if megabytes > MEMORY_MB]
     for what, names in (("late", late), ("large", large), ("slow", found["slow"])):

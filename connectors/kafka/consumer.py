@@ -182,8 +182,11 @@ class GroupConsumer:
             try:
                 await self._end_session()
             finally:
-                with contextlib.suppress(Exception):
-                    await consumer.stop()
+                # In a task of its own: when a task of the client was cancelled, to stop it raises that, too.
+                stopping = asyncio.ensure_future(consumer.stop())
+                await asyncio.wait([stopping])
+                with contextlib.suppress(Exception, asyncio.CancelledError):
+                    stopping.result()
 
     async def _watch(self, consumer: AIOKafkaConsumer) -> None:
         """Wait until something has failed, and raise it."""
@@ -308,6 +311,10 @@ def raise_failed_tasks(consumer: AIOKafkaConsumer) -> None:
             raise UnavailableError(f"Kafka's client has failed: {error!r}", setting=SETTING) from error
     try:
         consumer._coordinator.check_errors()
+    except asyncio.CancelledError:
+        # A task for which the coordinator's own waits was cancelled. Here it would pass for the caller's end.
+        reason = "Kafka's client has failed: its group task was cancelled"
+        raise UnavailableError(reason, setting=SETTING) from None
     except Exception as error:
         raise translate(error) from error
 

@@ -47,12 +47,12 @@ async def watched(
     cancelled, and the work may finish its clean-up.
 
     Raises:
-        StalledError: from the watchdog.
+        StalledError: from the watchdog, or one of them was cancelled by something in it.
         whatever ends one of the others.
     """
     tasks = [asyncio.ensure_future(one) for one in (watchdog.run(), work, *beside)]
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for task in tasks:
             task.cancel()
@@ -60,6 +60,8 @@ async def watched(
     for task in tasks:
         if not task.cancelled() and (error := task.exception()) is not None:
             raise error
+    if any(task.cancelled() for task in ended):  # nobody asked for it, and the process would end with code 0
+        raise StalledError("a task of the role was cancelled from inside")
 
 
 async def membership_owed(settings: Settings, lease: GroupLease) -> str:

@@ -26,7 +26,7 @@ class FakeCoordinator:
         self.member_id = ""
         self.committed: dict[TopicPartition, OffsetAndMetadata] = {}
         self.fetches: list[int] = []
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     async def fetch_committed_offsets(
         self, places: list[TopicPartition]

@@ -134,6 +134,16 @@ async def test_a_fence_that_fails_ends_the_role(member: Member) -> None:
     assert isinstance(await member.end(), RuntimeError)
 
 
+async def test_a_cancelled_task_of_the_client_is_not_taken_for_the_end_of_ours(
+    member: Member,
+) -> None:
+    """Seen after a pause longer than the session: the process ended in silence, with exit code 0."""
+    await member.assigned(PLACES)
+    await until(lambda: member.sessions)
+    member.consumer._coordinator.error = asyncio.CancelledError()
+    assert isinstance(await member.end(), UnavailableError)
+
+
 @pytest.mark.parametrize("task", ["fetcher", "metadata", "coordinator"])
 async def test_what_a_task_of_the_client_has_failed_with_ends_the_role(member: Member, task: str) -> None:
     """None of them is asked for by a poller, which fetches nothing from its group."""

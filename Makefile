@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo unit test ready soak soak-seeds soak-cluster soak-outages soak-backlog soak-relabel soak-retention soak-tables soak-strangers soak-review soak-files soak-history soak-gate soak-quality soak-calibration soak-examples real-endpoint bench lint format typecheck generate clean
+.PHONY: help setup browser demo unit test ready soak soak-seeds soak-cluster soak-outages soak-backlog soak-relabel soak-retention soak-tables soak-strangers soak-review soak-files soak-history soak-served soak-gate soak-quality soak-calibration soak-examples real-endpoint bench lint format typecheck generate clean
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -82,6 +82,9 @@ soak-strangers: setup  ## ROUNDS (20) against a model server that forbids texts,
 
 soak-history: setup  ## Every question over ROWS (100,000,000) stored rows: times, memory; 12 GB, ten minutes (ARGS="--calls 5")
 	@$(BIN)/python -m tests.integration.connectors.clickhouse.history_scale --rows $(or $(ROWS),100000000) $(ARGS)
+
+soak-served: setup  ## Labels of a served, overconfident classifier, from endpoint to promotion: FILE=a CSV with text and scenario or label; ten minutes
+	@$(BIN)/python -m tests.integration.streams.quality.served_labels $(FILE) $(ARGS)
 
 soak-gate: setup  ## How often the gate gives each answer, where the truth is known; minutes (FILE=texts.csv ARGS="--times 5000")
 	@$(BIN)/python -m tests.unit.streams.quality.long_runs.gate $(FILE) $(ARGS)

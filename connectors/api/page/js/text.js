@@ -38,9 +38,9 @@ export function keep(name, value) {
   }
 }
 
-// The words for `key`; `{name}` in them is put in from `values`.
-export function t(key, values = {}) {
-  const found = WORDS[key]?.[LANGUAGES.indexOf(language)] ?? key;
+// The words for `key`, or `other` if there are none; `{name}` in them is put in from `values`.
+export function t(key, values = {}, other = key) {
+  const found = WORDS[key]?.[LANGUAGES.indexOf(language)] ?? other;
   return found.replace(/\{(\w+)\}/g, (_, name) => String(values[name] ?? ""));
 }
 

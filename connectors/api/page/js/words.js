@@ -68,6 +68,9 @@ export const WORDS = {
   ask_encoding: ["Какая это кодировка?", "Which encoding is it?"], ask_delimiter: ["Чем разделены поля?", "What separates the fields?"], ask_header: ["Первая строка — имена колонок?", "Does the first record name the columns?"], ask_sheet: ["На каком листе строки?", "Which sheet has the rows?"],
   ask_text: ["В какой колонке текст?", "Which column is the text?"], ask_timestamp: ["В какой колонке время строки?", "Which column is the time of a row?"], ask_dates: ["В каком порядке день и месяц?", "In which order are day and month?"],
   choose: ["— выберите —", "— choose —"], likely: ["{choice} (вероятно)", "{choice} (likely)"], start_file: ["Разметить", "Start"], accept_guesses: ["Согласиться с догадками и разметить", "Accept the guesses and start"], open_questions: ["Вопросов без ответа: {n}", "Open questions: {n}"],
+  "dates_day-month-year": ["день, месяц, год", "day, month, year"], "dates_month-day-year": ["месяц, день, год", "month, day, year"], "dates_year-month-day": ["год, месяц, день", "year, month, day"],
+  header_yes: ["да", "yes"], header_no: ["нет", "no"], delimiter_none: ["ничем: строка — один текст", "nothing: a line is one text"], delimiter_tab: ["табуляция", "tab"], timestamp_none: ["ни в какой: время загрузки", "none of them: the time of the upload"],
+  broken_quote: ["кавычки", "quotes"], broken_columns: ["колонки", "columns"], broken_encoding: ["кодировка", "encoding"], broken_json: ["JSON", "JSON"], broken_value: ["значение", "value"], broken_timestamp: ["время", "time"],
   no_text: ["Укажите колонку с текстом.", "Say which column is the text."], file_job: ["Задание {id}", "Job {id}"], broken: ["Испорчено", "Broken"], broken_rows: ["Испорченные записи: {n}", "Broken records: {n}"], all_broken: ["Скачать все", "Download all of them"],
   line: ["Строка файла", "Line"], position: ["Позиция", "Position"], column: ["Колонка", "Column"],
 

@@ -21,6 +21,7 @@ let job = null;
 let running = null;
 let opener = null;
 let language = null;
+let turns = 0;
 // Of the view that is shown.
 let draw = null;
 
@@ -60,6 +61,7 @@ export function files(app) {
 
   function show(found) {
     asked = new Map();
+    turns += 1;
     [job, running, chosen, answers, roles] = [null, null, {}, {}, {}];
     [opener, language] = [session.name, currentLanguage()];
     take(found);
@@ -74,7 +76,12 @@ export function files(app) {
 
   // What was asked about the columns that were chosen by hand is answered to `/process` alone.
   const given = () => Object.entries(answers).filter(([id]) => !asked.get(id)?.late).map(([id, choice]) => `${id}:${choice}`);
-  const read = (answer) => app.trying(() => get(`/uploads/${file.file_id}`, { ...chosen, answer }));
+  // Null if it is refused, or nobody waits for it any more.
+  async function read(answer) {
+    const turn = (turns += 1);
+    const found = await app.trying(() => get(`/uploads/${file.file_id}`, { ...chosen, answer }));
+    return turn === turns ? found : null;
+  }
 
   // Reads it again, in the way that was chosen.
   async function again(focus) {
@@ -86,10 +93,9 @@ export function files(app) {
   // All of it in the language of the page: a question may follow from the answers before it.
   async function translate() {
     language = currentLanguage();
-    const id = file.file_id;
     for (let n = 0; n <= given().length; n += 1) {
       const found = await read(given().slice(0, n));
-      if (found === null || file?.file_id !== id) return;
+      if (found === null) return;
       if (n === given().length) take(found);
       else for (const one of found.questions) asked.set(one.id, one);
     }
@@ -109,7 +115,8 @@ export function files(app) {
   }
 
   function question(one) {
-    const choices = one.choices.map((choice) => [choice, choice === one.guess ? t("likely", { choice }) : choice]);
+    const named = (choice) => t(`${one.id}_${choice}`, {}, choice);
+    const choices = one.choices.map((choice) => [choice, choice === one.guess ? t("likely", { choice: named(choice) }) : named(choice)]);
     const id = `about-${one.id}`;
     const field = select(`answer-${one.id}`, [["", t("choose")], ...choices], answers[one.id] ?? "", (choice) => {
       forget(one.id);
@@ -187,7 +194,7 @@ export function files(app) {
   function broken() {
     return card(t("broken_rows", { n: whole(file.rows_broken) }),
       table(t("broken"), [[t("line"), "num"], [t("position"), "num"], t("column"), t("why"), t("detail")], file.broken.map((one) =>
-        el("tr", { "data-line": one.line }, el("td", { class: "num" }, one.line), el("td", { class: "num" }, one.column ?? "–"), el("td", null, one.field ?? "–"), el("td", null, el("span", { class: "chip warn" }, one.reason)), el("td", { class: "wide" }, one.detail)))),
+        el("tr", { "data-line": one.line }, el("td", { class: "num" }, one.line), el("td", { class: "num" }, one.column ?? "–"), el("td", null, one.field ?? "–"), el("td", null, el("span", { class: "chip warn" }, t(`broken_${one.reason}`))), el("td", { class: "wide" }, one.detail)))),
       el("p", null, el("a", { href: `/uploads/${file.file_id}/broken`, download: "broken.jsonl" }, t("all_broken"))));
   }
 

@@ -174,7 +174,9 @@ def checked(records: RawRecords, reading: Reading) -> Iterator[FileRecord | Brok
             line, column, reason = wrong, (undecoded(wrong.text) or 0) + 1, "encoding"
             detail = text("bytes", encoding=reading.encoding)
         else:
-            values = tuple(None if value == _NULL else value for value in fields[:width])
+            values: tuple[str | None, ...] = tuple(fields[:width])
+            if _NULL in fields:
+                values = tuple(None if value == _NULL else value for value in values)
             yield FileRecord(number, line.number, values)
             continue
         yield Broken(number, line.number, column, field, reason, detail)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from connectors.files.mapping import NULLS, Columns, is_null
 from connectors.files.reading import read
@@ -21,8 +21,7 @@ ROW_ID = "upload"
 _OLD = datetime(2000, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class FileRow:
+class FileRow(NamedTuple):
     """``row``: None if the text is too short to label; ``skipped`` has the reason. ``id``: the value of the
     file's id column, if one is mapped.
     """
@@ -116,7 +115,9 @@ class Rows:
             if value:
                 self.notes["nulls"] += 1
             return value if role == "text" and not value else None
-        return value if role == "text" else text_of(value).strip() or None
+        if role == "text":
+            return value
+        return (text_of(value) if value.startswith("=") else value).strip() or None
 
     def _time_of(self, values: tuple[Any, ...], place: int) -> Any:
         value = values[place]

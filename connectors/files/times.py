@@ -93,7 +93,7 @@ def is_clock(value: object) -> bool:
 
 def is_american(value: object) -> bool:
     """Whether its zone is a name that is taken as that of a zone of America, and may be another."""
-    return isinstance(value, str) and _AS_AMERICAN.search(value) is not None
+    return isinstance(value, str) and "T" in value.upper() and _AS_AMERICAN.search(value) is not None
 
 
 def order_told(values: Iterable[Any]) -> tuple[set[Dates], bool, bool]:

@@ -1,12 +1,17 @@
-"""Deletes uploaded and exported files that are old."""
+"""Deletes uploaded and exported files that are old, or hold rows that are erased."""
 
 from __future__ import annotations
 
 import contextlib
+import csv
+import os
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
 
-from connectors.files.uploads import folder_of
+from connectors.files.reading import read
+from connectors.files.records import FileRecord, Reading, text_of
+from connectors.files.uploads import folder_of, path_of
 from streams.core.settings import Settings
 
 _DAY_SECONDS = 86_400.0
@@ -18,10 +23,80 @@ def delete_old(settings: Settings, used: Collection[str]) -> int:
     """
     oldest, deleted = time.time() - settings.upload_retention_days * _DAY_SECONDS, 0
     uploads = [path for path in folder_of(settings).glob("*.data") if path.stem not in used]
-    for path in [*uploads, *(settings.labelstream_data / "exports").glob("*.csv")]:
+    for path in [*uploads, *exports_in(settings)]:
         with contextlib.suppress(OSError):  # another process did it
             if path.stat().st_mtime < oldest:
                 path.with_suffix(".json").unlink(missing_ok=True)
                 path.unlink()
                 deleted += 1
     return deleted
+
+
+def delete_upload(settings: Settings, file_id: str) -> None:
+    """Delete an uploaded file and its description, which has a sample of it.
+
+    Raises:
+        OSError: it cannot be deleted.
+    """
+    path = path_of(settings, file_id)
+    path.with_suffix(".json").unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+
+
+def exports_in(settings: Settings) -> list[Path]:
+    """The exported files."""
+    return sorted((settings.labelstream_data / "exports").glob("*.csv"))
+
+
+def mentions(path: Path, reading: Reading, column: str, values: Collection[str]) -> bool:
+    """Whether a record of the file has one of ``values`` in ``column``.
+
+    Raises:
+        OSError, RefusedError: as `reading.read`.
+    """
+    place = reading.columns.index(column)
+    for record in read(path, reading, {column}):
+        if isinstance(record, FileRecord) and record.values[place] is not None:
+            found = text_of(record.values[place]).strip()
+            if found in values or found.removeprefix('="').removesuffix('"') in values:
+                return True
+    return False
+
+
+def count_lines(path: Path, wanted: Callable[[list[str]], bool]) -> int:
+    """How many records of an exported file are ``wanted``."""
+    return sum(wanted(fields) for _, fields in _records(path))
+
+
+def cut_lines(path: Path, unwanted: Callable[[list[str]], bool]) -> None:
+    """Take records out of an exported file; the others stay as they are, byte for byte.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    beside = path.with_suffix(".csv.part")
+    try:
+        with beside.open("wb") as file:
+            for line, fields in _records(path):
+                if not unwanted(fields):
+                    file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+        stat = path.stat()
+        os.utime(beside, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # it is kept no longer for it
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _records(path: Path) -> Iterator[tuple[bytes, list[str]]]:
+    """The records of an exported file, as they are and in fields. A text may have line ends, in quotes."""
+    held = b""
+    with path.open("rb") as file:
+        for line in file:
+            held += line
+            if held.count(b'"') % 2 == 0:
+                yield held, next(csv.reader([held.decode("utf-8", "replace")]), [])
+                held = b""
+    if held:
+        yield held, []

@@ -138,6 +138,16 @@ CREATE TABLE IF NOT EXISTS `esk`.`review_answers` (
 ) ENGINE = MergeTree
 ORDER BY (created_at, row_id);
 
+CREATE TABLE IF NOT EXISTS `esk`.`erasures` (
+    `kind` LowCardinality(String) COMMENT 'user or row',
+    `digest` String COMMENT 'keyed hash of the id',
+    `key` String COMMENT 'what it was hashed with: a salt, or a generation of PRIVACY_SECRET',
+    `until` DateTime64(6, 'UTC') COMMENT 'rows up to this time are erased, UTC',
+    `nonce` String COMMENT 'while it goes on: what the ids of what is left are made with',
+    `at` DateTime64(6, 'UTC') DEFAULT now64(6) COMMENT 'when it was written, the last counts'
+) ENGINE = ReplacingMergeTree(at)
+ORDER BY (kind, digest, key);
+
 CREATE TABLE IF NOT EXISTS `esk`.`schema_migrations` (
     `version` UInt32 COMMENT 'the schema version that the migration leads to; 0.1.0 wrote version 1',
     `name` String COMMENT 'what it does',

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import getpass
 import os
 import select
 import signal
@@ -43,6 +44,13 @@ def moment_in(text: str | None) -> datetime | None:
     if found.tzinfo is None:
         raise ConfigurationError(f"{text} has no zone", fix="add Z for UTC, or +03:00")
     return found
+
+
+def account() -> str:
+    """The name of the account that runs the command, for the audit log."""
+    with contextlib.suppress(OSError, KeyError):  # no name for the user id, as in a container
+        return getpass.getuser()
+    return "local"
 
 
 def state_of(version: dict[str, Any]) -> str:

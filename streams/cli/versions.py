@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import getpass
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
-from streams.cli.common import Json, examples, print_json, read_settings, state_of
+from streams.cli.common import Json, account, examples, print_json, read_settings, state_of
 from streams.cli.progress import working
 from streams.core.errors import GateError
 
@@ -76,7 +74,7 @@ def versions_promote(
     from streams.versions.commands import promote
 
     try:
-        found = _run(lambda settings: promote(settings, version, force=force, audited_as=_who()))
+        found = _run(lambda settings: promote(settings, version, force=force, audited_as=account()))
     except GateError as error:
         if as_json:
             print_json({"version": version, "promoted": False, "verdict": error.verdict})
@@ -160,12 +158,6 @@ def versions_diff(
     from streams.cli.version_diff import show_diff
 
     show_diff(found)
-
-
-def _who() -> str:
-    with contextlib.suppress(OSError, KeyError):  # no name for the user id, as in a container
-        return getpass.getuser()
-    return "local"
 
 
 def _run(work: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:

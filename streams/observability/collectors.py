@@ -206,6 +206,7 @@ def sink_metrics(counts: Counter[str]) -> Iterable[Metric]:
             for key, why in (
                 ("already_stored", "known"),
                 ("unwanted", "unwanted"),
+                ("erased", "erased"),
                 ("unstorable", "unstorable"),
             )
         }

@@ -208,7 +208,8 @@ STORED_ROWS = _counter("stored_rows", _SINK, "Rows inserted.", "table")
 SINK_MESSAGES = _counter(
     "sink_messages_passed_over",
     _SINK,
-    "Messages not inserted: in the table already (`known`), of a dropped replay (`unwanted`), `unstorable`.",
+    "Messages not inserted: in the table already (`known`), of a dropped replay (`unwanted`), of rows that "
+    "were `erased`, `unstorable`.",
     "why",
 )
 SINK_INSERTS = _counter("sink_inserts", _SINK, "Insert statements that succeeded.")

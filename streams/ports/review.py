@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from streams.core.messages import Column, Confidence, Labeled, Moment
+from streams.core.times import micros_of
 from streams.ports.lookups import Place
 
 # The queues; and `drawn_by` of an answer: the queue that its row came from, or `search` where somebody looked
@@ -26,6 +27,14 @@ LABEL: Final = "label"
 NOT_SURE: Final = "not-sure"
 NO_LABEL: Final = "no-label"
 TAKEN_BACK: Final = "taken-back"
+
+
+def item_key(place: Place, queue: str) -> str:
+    """The key of a row in a queue: its time in microseconds, and its id in hexadecimal; then the queue, but
+    for the unsure one.
+    """
+    row = f"{micros_of(place.created_at)}.{place.row_id.encode('utf-8', 'replace').hex()}"
+    return row if queue == UNSURE else f"{row}/{queue}"
 
 
 class ReviewAnswer(BaseModel):

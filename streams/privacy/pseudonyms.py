@@ -43,9 +43,9 @@ class Pseudonyms:
         """Keys for the digests of rows by generation, the newest first."""
         return dict(self._keys["row"])
 
-    def erased(self, plain: str) -> list[bytes]:
-        """Keyed hashes, 32 bytes, of an id for the list of erased ones; newest generation first."""
-        return [_digest(key, _bytes(plain)) for _, key in self._keys["erased"]]
+    def erased(self, plain: str) -> dict[int, bytes]:
+        """Keyed hashes, 32 bytes, of an id for the list of erased ones, by generation; the newest first."""
+        return {number: _digest(key, _bytes(plain)) for number, key in self._keys["erased"]}
 
 
 def is_pseudonym(value: str) -> bool:

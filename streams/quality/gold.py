@@ -11,6 +11,7 @@ from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.queries.gold import human_answers
 from streams.core.settings import Settings
 from streams.ports.review import GOLD_COLUMNS, NO_LABEL, GoldLabel, HumanAnswer
+from streams.privacy.erasure import ERASED_ID
 from streams.quality.settled import SettledRow, settled_rows
 from streams.quality.suspects import suspects
 
@@ -25,13 +26,18 @@ async def gold_labels(client: ClickHouseClient, settings: Settings) -> AsyncIter
     async for answer in human_answers(client, settings):
         if some and (some[0].created_at, some[0].row_id) != (answer.created_at, answer.row_id):
             for row in settled_rows(some):
-                if row.judged:
+                if _taken(row):
                     yield _gold(row)
             some = []
         some.append(answer)
     for row in settled_rows(some):
-        if row.judged:
+        if _taken(row):
             yield _gold(row)
+
+
+def _taken(row: SettledRow) -> bool:
+    """Of an erased row only the answers are left, which count in estimates and teach nothing."""
+    return row.judged and not row.place.row_id.startswith(ERASED_ID)
 
 
 def _gold(row: SettledRow) -> GoldLabel:

@@ -21,6 +21,7 @@ from streams.core.errors import LabelstreamError
 from streams.core.settings import Settings
 from streams.ports.lookups import Place
 from streams.ports.review import AUDIT, DISAGREEMENTS, NOT_SURE, SEARCH, DrawnBy, HumanAnswer
+from streams.privacy.erasure import ERASED_ID
 from streams.quality.agreement import answered_twice, kappa
 from streams.quality.audit import Draw, DrawnRow, asks_second, draw_rows
 from streams.quality.settled import differ
@@ -59,7 +60,11 @@ class _State:
 
     def __post_init__(self) -> None:
         self.drawn = {one.place: one for one in self.draw.rows} if self.draw else {}
-        self.disputed = [place for place, some in self.answers.items() if differ(some)]
+        self.disputed = [
+            place
+            for place, some in self.answers.items()
+            if differ(some) and not place.row_id.startswith(ERASED_ID)
+        ]
         pairs = answered_twice(one for some in self.answers.values() for one in some)
         self.kappa, self.doubled = kappa(pairs), len(pairs)
 

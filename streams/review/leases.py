@@ -8,15 +8,12 @@ asking another one. See docs/internals/adr/0008-review-queue.md.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import orjson
 
 from streams.core.records import Outgoing, Record
 from streams.core.topics import Topics
-from streams.ports.lookups import Place
-from streams.ports.review import UNSURE
 
 JOB = b"review"  # header of human labels: they are no live rows, and have no latency
 
@@ -26,16 +23,6 @@ MARGIN_SECONDS = 60.0
 _MOST_SETTLED = 300_000
 
 What = Literal["label", "answer", "skip", "release", "undo"]
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def item_key(place: Place, queue: str) -> str:
-    """The key of a row in a queue: its time in microseconds, and its id in hexadecimal; then the queue, but
-    for the unsure one.
-    """
-    micros = (place.created_at - _EPOCH) // timedelta(microseconds=1)
-    row = f"{micros}.{place.row_id.encode('utf-8', 'replace').hex()}"
-    return row if queue == UNSURE else f"{row}/{queue}"
 
 
 def person_of(owner: str) -> str:

@@ -41,11 +41,12 @@ from streams.ports.review import (
     ReviewAnswer,
     ReviewCounts,
     ReviewRow,
+    item_key,
 )
 from streams.quality.gold import gold_labels
 from streams.review.answers import answer_of, label_of, taken_back
 from streams.review.board import AuditBoard, Given
-from streams.review.leases import decision_message, item_key, lease_message, person_of
+from streams.review.leases import decision_message, lease_message, person_of
 from streams.review.own import OwnRow, OwnRows
 from streams.review.topic import _Wire
 from streams.review.unsure import UnsureRows

@@ -9,6 +9,7 @@ import structlog
 from prometheus_client.metrics_core import Metric
 
 from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.erasure.erased_list import ErasedRows
 from connectors.clickhouse.schema.migrations import pending
 from connectors.clickhouse.sink.latency import StoringTime
 from connectors.clickhouse.sink.sink import Sink, writer_for
@@ -69,6 +70,7 @@ async def sink(settings: Settings, health: Health) -> None:
         writer=writer,
         report=losses.report,
         unwanted=versions.unwanted,
+        erased=ErasedRows(client, settings).now,
         observe=StoringTime(latency).observe,
     )
     lags = Lags(BacklogReader(arguments), topics.groups.sink.step_of, group.done)

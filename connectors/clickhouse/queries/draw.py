@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import literal, result_table
+from connectors.clickhouse.erasure.person import NOT_ERASED
 from connectors.clickhouse.queries.places import time_is
 from connectors.clickhouse.schema.newest import newness
 from connectors.clickhouse.schema.tables import LABELED
@@ -27,7 +28,9 @@ _DRAW = (
     "bitShiftRight(reinterpretAsUInt64(substring(SHA256(concat({salt:String}, "
     "reinterpretAsFixedString(toUnixTimestamp64Micro(created_at)), row_id)), 1, 8)), 11) / 9007199254740992"
 )
-_MODELS = f"label_version != {literal(HUMAN)} AND NOT startsWith(row_id, {literal(UPLOADED)})"
+_MODELS = (
+    f"label_version != {literal(HUMAN)} AND NOT startsWith(row_id, {literal(UPLOADED)}) AND {NOT_ERASED}"
+)
 # Rows are looked at whose number is below so many times what would give as many as are wanted.
 _MORE = 10.0
 

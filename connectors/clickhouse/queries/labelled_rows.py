@@ -10,6 +10,7 @@ from uuid import UUID
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import bound_batches, result_table
+from connectors.clickhouse.erasure.person import NOT_ERASED
 from connectors.clickhouse.queries.places import AT_PLACES, Key, key_batches, time_is
 from connectors.clickhouse.schema.tables import AUGMENTED, DEAD_LETTERS, LABELED
 from connectors.clickhouse.sink.stored_offsets import OffsetSet
@@ -118,6 +119,8 @@ async def busiest_minute(client: ClickHouseClient, settings: Settings) -> float 
         f"SELECT max(calls) FROM (SELECT countIf(NOT cached) AS calls FROM {_labeled(settings)}\n"
         # Live rows, which were labelled soon after their own time: the table is in that order.
         "WHERE created_at >= now() - INTERVAL 2 DAY AND labeled_at >= now() - INTERVAL 1 DAY\n"
+        # Of erased rows only the day is known.
+        f"AND {NOT_ERASED}\n"
         "GROUP BY toStartOfMinute(labeled_at))"
     )
     calls = rows[0][0] if rows else None

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import result_table
+from connectors.clickhouse.erasure.person import NOT_ERASED
 from connectors.clickhouse.queries.dead_letters import (
     LETTER_KEY,
     NEWEST_LETTERS,
@@ -104,7 +105,7 @@ async def open_letters(
         "    SELECT toUnixTimestamp64Micro(failed_at) AS micros, _topic_id, _partition, _offset,\n"
         "        length(payload) AS size, step, row_id, if(row_id != '', tuple('', 0, 0, 0),\n"
         "            tuple(toString(topic), partition, offset, cityHash64(payload))) AS origin\n"
-        f"    FROM {result_table(settings, DEAD_LETTERS)} WHERE {where}\n"
+        f"    FROM {result_table(settings, DEAD_LETTERS)} WHERE {where} AND {NOT_ERASED}\n"
         f"    ORDER BY {NEWEST_LETTERS} LIMIT 1 BY {LETTER_KEY} LIMIT {{most:UInt32}}\n"
         ") ORDER BY micros DESC, _topic_id, _partition, _offset LIMIT 1 BY step, row_id, origin",
         {**given, "most": limit},

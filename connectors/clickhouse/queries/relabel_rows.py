@@ -9,6 +9,7 @@ from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import quoted
+from connectors.clickhouse.erasure.person import NOT_ERASED
 from connectors.clickhouse.schema.tables import CURRENT, LABELED
 from streams.core.errors import ConfigurationError
 from streams.core.messages import Row
@@ -146,6 +147,7 @@ class LabelledRows:
 
     def _conditions(self, begin: int | None, last: int | None) -> tuple[str, dict[str, Any]]:
         bounds, given = _bounds(begin, self._until)
+        bounds += f" AND {NOT_ERASED}"
         if last is not None:
             bounds += " AND created_at <= fromUnixTimestamp64Micro({last:Int64}, 'UTC')"
             given["last"] = last

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import result_table
+from connectors.clickhouse.erasure.person import NOT_ERASED
 from connectors.clickhouse.queries.draw import Audited
 from connectors.clickhouse.queries.gold import ANSWERED, count_human_rows, with_answers
 from connectors.clickhouse.queries.lookups import messages_of
@@ -44,7 +45,8 @@ async def least_sure(
         bound = "" if since is None else f" AND {_SINCE}"
         rows = await client.rows(
             "SELECT toUnixTimestamp64Micro(created_at), row_id, toString(label_version)\n"
-            f"FROM {result_table(settings, CURRENT)} WHERE {_NOT_HUMAN}{bound} AND {condition}\n"
+            f"FROM {result_table(settings, CURRENT)}\n"
+            f"WHERE {_NOT_HUMAN}{bound} AND {condition} AND {NOT_ERASED}\n"
             # What other tools wrote, and cannot be published as a person's label.
             "AND row_id != '' AND text != ''\n"
             f"AND (created_at, row_id) NOT IN ({ANSWERED.format(result_table(settings, ANSWERS))})\n"

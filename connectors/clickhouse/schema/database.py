@@ -16,12 +16,14 @@ from connectors.clickhouse.schema.migrations import migrate, newer_schema
 from connectors.clickhouse.schema.tables import (
     ANSWERS,
     AUDIT,
+    ERASURES,
     LIVE_COLUMN,
     STORED,
     VERSIONS,
     answers_table,
     audit_table,
     column_definition,
+    erasures_table,
     stored_table,
     versions_table,
 )
@@ -38,6 +40,7 @@ def statements(database: str) -> list[str]:
         versions_table(database),
         audit_table(database),
         answers_table(database),
+        erasures_table(database),
         migrations_table(database),
         current_view(database),
     ]
@@ -85,6 +88,8 @@ async def create_tables(client: ClickHouseClient, settings: Settings) -> list[st
         await client.command(audit_table(database))
     if ANSWERS not in present:
         await client.command(answers_table(database))
+    if ERASURES not in present:
+        await client.command(erasures_table(database))
     await replace_view(client, database)
     return [one.name for one in migrated]
 

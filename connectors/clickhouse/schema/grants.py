@@ -5,7 +5,7 @@ from __future__ import annotations
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.errors import code_of
 from connectors.clickhouse.client.sql import result_table
-from connectors.clickhouse.schema.tables import ANSWERS, AUDIT, CURRENT, STORED, VERSIONS
+from connectors.clickhouse.schema.tables import ANSWERS, AUDIT, CURRENT, ERASURES, STORED, VERSIONS
 from streams.core.errors import AccessError, LabelstreamError
 from streams.core.settings import Settings
 
@@ -19,7 +19,7 @@ async def missing_tables(client: ClickHouseClient, settings: Settings) -> list[s
         {"database": settings.result_database},
     )
     found = {name for (name,) in rows}
-    return [name for name in (*STORED, VERSIONS, AUDIT, ANSWERS, CURRENT) if name not in found]
+    return [name for name in (*STORED, VERSIONS, AUDIT, ANSWERS, ERASURES, CURRENT) if name not in found]
 
 
 async def refuse_missing_rights(client: ClickHouseClient, settings: Settings) -> None:
@@ -28,7 +28,7 @@ async def refuse_missing_rights(client: ClickHouseClient, settings: Settings) ->
     Raises:
         AccessError: names the table and the right.
     """
-    for table in (*STORED, VERSIONS, AUDIT, ANSWERS):
+    for table in (*STORED, VERSIONS, AUDIT, ANSWERS, ERASURES):
         name = result_table(settings, table)
         try:
             rows = await client.rows(f"CHECK GRANT SELECT, INSERT ON {name}")

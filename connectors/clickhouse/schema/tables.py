@@ -25,6 +25,7 @@ LABELED, AUGMENTED, DEAD_LETTERS = "logs_labeled", "logs_augmented", "dead_lette
 VERSIONS = "label_versions"
 AUDIT = "audit_log"
 ANSWERS = "review_answers"
+ERASURES = "erasures"
 CURRENT = "logs_labeled_current"
 
 # How long an insert into a stored table may take. Shorter than the group's session of 6 s: what an expelled
@@ -58,6 +59,14 @@ _VERSION_COLUMNS = f"""\
     `created_at` DateTime64(6, 'UTC') DEFAULT now64(6) COMMENT 'when the version was first registered',
     `changed_at` DateTime64(6, 'UTC') DEFAULT now64(6) COMMENT 'when it was written, the last counts',
     {LIVE_COLUMN}"""
+
+_ERASURE_COLUMNS = """\
+    `kind` LowCardinality(String) COMMENT 'user or row',
+    `digest` String COMMENT 'keyed hash of the id',
+    `key` String COMMENT 'what it was hashed with: a salt, or a generation of PRIVACY_SECRET',
+    `until` DateTime64(6, 'UTC') COMMENT 'rows up to this time are erased, UTC',
+    `nonce` String COMMENT 'while it goes on: what the ids of what is left are made with',
+    `at` DateTime64(6, 'UTC') DEFAULT now64(6) COMMENT 'when it was written, the last counts'"""
 
 # Rows that are read for one that is asked for: an eighth of ClickHouse's own number. 100,000,000 rows have
 # 100,000 pieces, of which the server keeps some ten megabytes in memory.
@@ -111,6 +120,14 @@ def audit_table(database: str) -> str:
 def answers_table(database: str) -> str:
     """The statement that creates the table of reviewers' answers without a label."""
     return _log(database, ANSWERS, ReviewAnswer, "(created_at, row_id)")
+
+
+def erasures_table(database: str) -> str:
+    """The statement that creates the list of what was erased."""
+    return (
+        f"CREATE TABLE IF NOT EXISTS {qualified(database, ERASURES)} (\n{_ERASURE_COLUMNS}\n"
+        ") ENGINE = ReplacingMergeTree(at)\nORDER BY (kind, digest, key)"
+    )
 
 
 def _log(database: str, table: str, entry: type[BaseModel], key: str) -> str:

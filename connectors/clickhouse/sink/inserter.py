@@ -28,6 +28,7 @@ from connectors.clickhouse.schema.columns import PLACE, TableColumn, columns_of
 from connectors.clickhouse.schema.tables import INSERT_SECONDS, STORED
 from connectors.clickhouse.sink.batch import Batch, Refused
 from connectors.clickhouse.sink.batcher import FEWEST_ROWS
+from connectors.clickhouse.sink.erased_rows import without_erased
 from connectors.clickhouse.sink.insert_fence import Fence
 from connectors.clickhouse.sink.stored_offsets import OffsetSet, stored_offsets
 from streams.core.availability import until_available
@@ -41,10 +42,12 @@ from streams.core.errors import (
     UnavailableError,
 )
 from streams.ports.kafka import Lease
+from streams.privacy.erasure import NOTHING, ErasureList
 
 log = structlog.get_logger()
 
 T = TypeVar("T")
+Erased = Callable[[], Awaitable[ErasureList]]
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 3.0
 # So often an unknown error of a server that otherwise answers: then the rows may be at fault.
@@ -52,6 +55,11 @@ _STUBBORN = 5
 _TIMEOUTS = {159, 160, 209, 210}
 _PIECE = 1 << 20
 _LOOK_AGAIN = 0.1
+
+
+async def nothing_erased() -> ErasureList:
+    """For a sink that knows of no erasures."""
+    return NOTHING
 
 
 class SplitError(Exception):
@@ -62,6 +70,14 @@ class SplitError(Exception):
 class StuckError(Exception):
     """The server fails on these rows and on nothing else that we know of, yet nothing shows that they are at
     fault: a disk that is full fails in the same way. They must be tried again, together with others."""
+
+
+class _ErasedError(Exception):
+    """Some rows of the batch were erased meanwhile. ``kept``: the others."""
+
+    def __init__(self, kept: Batch) -> None:
+        super().__init__()
+        self.kept = kept
 
 
 class _OverError(PermanentError):
@@ -101,15 +117,17 @@ class Inserter:
         *,
         owner: str,
         counts: Counter[str],
+        erased: Erased = nothing_erased,
     ) -> None:
         """``writer`` should give up soon after INSERT_SECONDS. ``owner``: the consumer group's name, by
-        which the inserts of all its members are known on the server."""
+        which the inserts of all its members are known on the server. ``erased``: what must not come back."""
         self._client = client
         self._writer = writer
         self._database = database
         self._lease = lease
         self._prefix = f"labelstream-sink/{database}/{owner}/"
         self._counts = counts
+        self._erased = erased
         self._fence = Fence(client)
         self._said = False
 
@@ -158,7 +176,12 @@ class Inserter:
         while len(batch):
             query_id = f"{self._prefix}{generation}/{uuid.uuid4()}"
             await self._patiently(generation, self._fence.set_clock)
-            failure, moment = await self._try(table, batch, query_id, generation)
+            try:
+                failure, moment = await self._try(table, batch, query_id, generation)
+            except _ErasedError as error:
+                self._counts["erased"] += len(batch) - len(error.kept)
+                batch = error.kept
+                continue
             if failure is None:
                 self._counts["inserts"] += 1
                 self._counts[f"stored:{table}"] += len(batch)
@@ -205,7 +228,11 @@ class Inserter:
     async def _try(
         self, table: str, batch: Batch, query_id: str, generation: int
     ) -> tuple[LabelstreamError | None, float]:
-        """What went wrong, and until when on the server's clock the insert may begin."""
+        """What went wrong, and until when on the server's clock the insert may begin.
+
+        Raises:
+            _ErasedError: nothing was sent.
+        """
         body = await asyncio.to_thread(_encoded, batch.rows)
 
         def ours() -> None:
@@ -225,6 +252,13 @@ class Inserter:
         await self._lease.hold(generation)
         # Not before: the heartbeats may have kept us waiting for long.
         moment = self._fence.moment()
+        # Behind that moment: an insert that does not know of an erasure yet has ended soon after it.
+        try:
+            kept = without_erased(batch, await self._erased())
+        except LabelstreamError as error:
+            return error, moment
+        if kept is not batch:
+            raise _ErasedError(kept)
         statement = self._fence.insert(
             qualified(self._database, table), _columns(table, batch.rows.column_names), moment
         )

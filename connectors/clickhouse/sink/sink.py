@@ -19,7 +19,14 @@ from connectors.clickhouse.schema.tables import AUGMENTED, DEAD_LETTERS, INSERT_
 from connectors.clickhouse.sink.batch import Batch, Refused, bare_batch, dead_letter_batch, to_batch
 from connectors.clickhouse.sink.batcher import Batcher
 from connectors.clickhouse.sink.dead_letters import CUT, DeadLetters
-from connectors.clickhouse.sink.inserter import Inserter, SplitError, StuckError, while_ours
+from connectors.clickhouse.sink.inserter import (
+    Erased,
+    Inserter,
+    SplitError,
+    StuckError,
+    nothing_erased,
+    while_ours,
+)
 from connectors.clickhouse.sink.lost_messages import CutError, LostMessages, Report, no_report
 from connectors.clickhouse.sink.stored_offsets import OffsetSet
 from streams.core.context import TRACEPARENT, about_row
@@ -47,7 +54,7 @@ class Sink:
 
     ``counts``: `stored:TABLE` (rows), `inserts`, `batches`, `already_stored`, `retries`,
     `dead_letters` and `dead_letters:REASON`, `dead_letters_known` (sent before a crash), `unstorable`,
-    `unwanted` (of a replay that was dropped).
+    `unwanted` (of a replay that was dropped), `erased`.
     """
 
     def __init__(
@@ -63,12 +70,14 @@ class Sink:
         writer: ClickHouseClient | None = None,
         report: Report = no_report,
         unwanted: Callable[[Record], bool] | None = None,
+        erased: Erased = nothing_erased,
         observe: Callable[[str, Batch], None] = lambda table, batch: None,
     ) -> None:
         """``writer``: a client for the inserts that gives up soon after INSERT_SECONDS; see `writer_for`.
 
         ``report`` is told what retention took unread, as `LossReporter.report`.
         ``unwanted``: whether a record belongs to a replay that was dropped: its rows must not come back.
+        ``erased``: what must not be stored again.
         ``observe`` is given each batch that was inserted, with its table.
         """
         self._unwanted = unwanted
@@ -84,6 +93,7 @@ class Sink:
             lease,
             owner=topics.groups.sink.name,
             counts=self.counts,
+            erased=erased,
         )
         self._letters = DeadLetters(topics.dead_letter, sender, tail, lease, self.counts)
         self._lost = LostMessages(tail, lease, report)

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterable
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.schema.database import create_tables
+from connectors.clickhouse.sink.inserter import Erased, nothing_erased
 from connectors.clickhouse.sink.lost_messages import Report, no_report
 from connectors.clickhouse.sink.sink import Sink
 from streams.core.settings import Settings
@@ -46,6 +47,7 @@ def sink_for(
     lease: FakeLease | None = None,
     writer: ClickHouseClient | None = None,
     report: Report = no_report,
+    erased: Erased = nothing_erased,
 ) -> Sink:
     return Sink(
         client,
@@ -57,6 +59,7 @@ def sink_for(
         lease=lease or FakeLease(),
         writer=writer,
         report=report,
+        erased=erased,
     )
 
 

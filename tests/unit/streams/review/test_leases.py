@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from streams.core.records import Outgoing, Record
 from streams.core.topics import Topics
 from streams.ports.lookups import Place
+from streams.ports.review import item_key
 from streams.review.leases import (
     LEASE_SECONDS,
     MARGIN_SECONDS,
     Reviews,
     decision_message,
-    item_key,
     lease_message,
 )
 

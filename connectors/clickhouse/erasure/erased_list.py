@@ -1,0 +1,119 @@
+"""The list of what was erased, in the table `erasures`."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Sequence
+
+from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.client.errors import TABLE_MISSING, code_of
+from connectors.clickhouse.client.sql import qualified
+from connectors.clickhouse.schema.tables import ERASURES
+from streams.core.errors import ConfigurationError
+from streams.core.settings import Settings
+from streams.privacy.erasure import NOTHING, ErasedId, ErasureList, Kind, digests_of, key_for
+from streams.privacy.pseudonyms import pseudonyms_of
+
+# So old may be what a process knows of the list when it stores or publishes a row.
+FRESH_SECONDS = 1.0
+
+
+class ErasedRows:
+    """The list as it was at most FRESH_SECONDS ago."""
+
+    def __init__(self, client: ClickHouseClient, settings: Settings) -> None:
+        self._client = client
+        self._database = settings.result_database
+        self._pseudonyms = pseudonyms_of(settings)
+        self._known: ErasureList = NOTHING
+        self._state: tuple[int, int] | None = None
+        self._asked_at = float("-inf")
+        self._asking = asyncio.Lock()
+
+    async def now(self) -> ErasureList:
+        """The list. Where nothing was added it costs a question for a number, once a second.
+
+        Raises:
+            UnavailableError: ClickHouse does not answer.
+            ConfigurationError: it was made with a `PRIVACY_SECRET` that is not set here.
+        """
+        async with self._asking:
+            asked_at = time.monotonic()
+            if asked_at - self._asked_at > FRESH_SECONDS:
+                state = await self._look()
+                if state != self._state:
+                    entries = await read_entries(self._client, self._database) if state[0] else ()
+                    self._known = ErasureList((one for one, _ in entries), self._pseudonyms)
+                    self._state = state
+                self._asked_at = asked_at
+            return self._known
+
+    async def _look(self) -> tuple[int, int]:
+        try:
+            rows = await self._client.rows(
+                "SELECT count(), toUnixTimestamp64Micro(max(at)) FROM " + qualified(self._database, ERASURES)
+            )
+        except ConfigurationError as error:
+            if code_of(error) != TABLE_MISSING:
+                raise
+            return 0, 0  # of an older release, which could not erase
+        return int(rows[0][0]), int(rows[0][1])
+
+
+async def read_entries(client: ClickHouseClient, database: str) -> list[tuple[ErasedId, str]]:
+    """All entries, each with the nonce of its erasure, which is empty once that is done."""
+    rows = await client.rows(
+        "SELECT toString(kind), digest, key, toUnixTimestamp64Micro(until), nonce\n"
+        f"FROM {qualified(database, ERASURES)} FINAL"
+    )
+    return [
+        (ErasedId(kind, str(digest), str(key), int(until)), str(nonce))
+        for kind, digest, key, until, nonce in rows
+    ]
+
+
+async def begin_erasure(
+    client: ClickHouseClient, settings: Settings, kind: Kind, ids: Sequence[str], until: int
+) -> str:
+    """Write the entries of ``ids``, which all are one user's or one row's. Returns the nonce from which the
+    ids of what is left are made: that of an erasure that was cut off, so that it goes on, or a new one.
+
+    ``until``: the time of the last row that it covers, microseconds since 1970.
+    """
+    pseudonyms = pseudonyms_of(settings)
+    known = await read_entries(client, settings.result_database)
+    key = key_for((one for one, _ in known), pseudonyms)
+    digests = [digests_of(one, [key], pseudonyms)[0] for one in ids]
+    nonce = next((nonce for one, nonce in known if nonce and one.digest in digests), "")
+    nonce = nonce or secrets.token_hex(16)
+    until = max([until, *(one.until for one, _ in known if one.kind == kind and one.digest in digests)])
+    await _write(client, settings, kind, digests, key, until, nonce)
+    return nonce
+
+
+async def end_erasure(client: ClickHouseClient, settings: Settings, nonce: str) -> None:
+    """Forget ``nonce``: from then on nobody can tell whose row it was that something is left of."""
+    for one, used in await read_entries(client, settings.result_database):
+        if used == nonce:
+            await _write(client, settings, one.kind, [one.digest], one.key, one.until, "")
+    await client.command(f"OPTIMIZE TABLE {qualified(settings.result_database, ERASURES)} FINAL")
+
+
+async def _write(
+    client: ClickHouseClient,
+    settings: Settings,
+    kind: Kind,
+    digests: Sequence[str],
+    key: str,
+    until: int,
+    nonce: str,
+) -> None:
+    await client.command(
+        f"INSERT INTO {qualified(settings.result_database, ERASURES)} "
+        "(kind, digest, key, until, nonce)\n"
+        "SELECT {kind:String}, arrayJoin({digests:Array(String)}), {key:String},\n"
+        "    fromUnixTimestamp64Micro({until:Int64}, 'UTC'), {nonce:String}",
+        {"kind": kind, "digests": list(digests), "key": key, "until": until, "nonce": nonce},
+    )

@@ -1,0 +1,213 @@
+"""`labelstream erase`: takes one user's rows, or the rows of one id, out of all that labelstream keeps.
+
+The list of erased ids is written first; from then on no sink stores such a row, whatever topic it comes from.
+When every insert that did not know of it has ended, tables and files are searched. What finds the rows is
+changed last, so that an erasure that was cut off finds them again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.erasure.erased_list import FRESH_SECONDS, begin_erasure, end_erasure
+from connectors.clickhouse.erasure.person import Found, FoundRow, Person, audited, count_of
+from connectors.clickhouse.erasure.tombstones import forget_targets, replace_rows
+from connectors.clickhouse.queries.audit_log import write_audit
+from connectors.clickhouse.schema.tables import (
+    ANSWERS,
+    AUDIT,
+    AUGMENTED,
+    DEAD_LETTERS,
+    INSERT_SECONDS,
+    LABELED,
+)
+from connectors.clickhouse.sink.insert_fence import LAST_SECONDS
+from connectors.kafka.connection import connection
+from connectors.kafka.tail import TailReader
+from streams.core.errors import ConfigurationError
+from streams.core.settings import Settings
+from streams.core.topics import Topics
+from streams.jobs.job import read_jobs
+from streams.operations.erase_files import Files
+from streams.operations.erase_topics import kept_by_topics, review_keys, send_tombstones
+from streams.ports.audit import AuditEntry
+from streams.privacy.erasure import Kind
+from streams.privacy.pseudonyms import pseudonyms_of
+
+# After that, no insert is left that began without knowing of the erasure.
+SETTLE_SECONDS = FRESH_SECONDS + LAST_SECONDS + INSERT_SECONDS + 1.0
+_REVIEW = "review topic"
+_UPLOADS, _EXPORTS = "uploads", "exports"
+
+
+@dataclass
+class Erased:
+    """The report. ``found`` and ``gone``: how many lines, messages or files, by place. ``files``: those that
+    were found. ``left``: what is still there, and why. ``kept``: until which day what is not ours to delete
+    stays. ``complete``: nothing is left.
+    """
+
+    kind: Kind
+    dry_run: bool
+    found: dict[str, int] = field(default_factory=dict)
+    gone: dict[str, int] = field(default_factory=dict)
+    files: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    kept: list[dict[str, str | None]] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        return not self.left
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**asdict(self), "complete": self.complete}
+
+
+async def erase(
+    settings: Settings,
+    kind: Kind,
+    given: str,
+    *,
+    dry_run: bool = False,
+    audited_as: str = "local",
+    settle: float = SETTLE_SECONDS,
+    say: Callable[[str], None] = lambda text: None,
+) -> Erased:
+    """Erase the rows of the user, or of the row id, ``given``. Rows that a person sends later are new data.
+
+    ``dry_run``: look only. ``settle``: seconds until each sink knows of it.
+
+    Raises:
+        UnavailableError: erase again; what is done stays done.
+        AccessError: the user of ClickHouse may not ALTER DELETE, or that of Kafka not write.
+        ConfigurationError: an empty id.
+    """
+    if not given.strip():
+        raise ConfigurationError("the id is empty", fix="give the id as the source table has it")
+    ids = [given]
+    pseudonyms = pseudonyms_of(settings)
+    if kind == "user" and pseudonyms is not None:
+        ids += pseudonyms.every_pseudonym("user", given)
+    person, report = Person(kind, ids), Erased(kind, dry_run)
+    tail = TailReader(connection(settings))
+    async with ClickHouseClient.from_settings(settings) as client:
+        # Before anything is changed: without Kafka only half of it could be done.
+        report.kept = [*await kept_by_topics(settings), *_kept(settings)]
+        jobs = await read_jobs(settings, tail)
+        work = _Work(client, settings, person, tail, Files(settings, jobs), report)
+        if dry_run:
+            say("looking")
+            await work.look()
+            report.left = []
+            return report
+        newest = max((row.micros for row in await person.rows(client, settings.result_database)), default=0)
+        until = max(int(time.time() * 1e6), newest)
+        nonce = await begin_erasure(client, settings, kind, ids, until)
+        say("waiting until all processes know of it")
+        await asyncio.sleep(settle)
+        say("erasing")
+        await work.run(nonce)
+        await end_erasure(client, settings, nonce)
+        entry = AuditEntry(
+            at=datetime.now(UTC),
+            who=audited_as,
+            action="erase",
+            target=kind,
+            result="done" if report.complete else "partly",
+            detail=", ".join(f"{where} {count}" for where, count in report.gone.items() if count),
+        )
+        await write_audit(client, settings, [entry])
+    return report
+
+
+def _kept(settings: Settings) -> list[dict[str, str | None]]:
+    review = Topics(settings.topic_prefix).review
+    return [
+        {"where": review, "until": None, "why": "deleted keys go when Kafka compacts it"},
+        {"where": settings.source_table, "until": None, "why": "the source table is not changed"},
+        {
+            "where": "agents and api",
+            "until": None,
+            "why": "the answers of models are in memory, by a digest of the text, until these are restarted",
+        },
+    ]
+
+
+@dataclass
+class _Work:
+    client: ClickHouseClient
+    settings: Settings
+    person: Person
+    tail: TailReader
+    files: Files
+    report: Erased
+
+    async def look(self) -> list[FoundRow]:
+        """Note what there is."""
+        rows = await self._rows()
+        letters, ids = await self._letters(rows)
+        every = [*(row.row_id for row in rows), *ids]
+        keys = await review_keys(self.settings, self.tail, [(row.row_id, row.micros) for row in rows])
+        targets = await audited(self.client, self._database, every)
+        uploads = await self.files.uploads(self.person, every)
+        exports = await self.files.exports(self.person, rows)
+        self.report.found = {
+            **{
+                table: await count_of(self.client, self._database, table, rows)
+                for table in (LABELED, AUGMENTED, ANSWERS)
+            },
+            DEAD_LETTERS: letters.rows,
+            AUDIT: len(targets),
+            _REVIEW: len(keys),
+            _UPLOADS: len(uploads),
+            _EXPORTS: len(exports),
+        }
+        self.report.files = [*(one.name for one in uploads), *map(str, exports)]
+        return rows
+
+    async def run(self, nonce: str) -> None:
+        """Erase what there is."""
+        rows = await self.look()
+        gone = self.report.gone = dict.fromkeys(self.report.found, 0)
+        letters, ids = await self._letters(rows)
+        every = [*(row.row_id for row in rows), *ids]
+        await forget_targets(self.client, self._database, await audited(self.client, self._database, every))
+        gone[AUDIT] = self.report.found[AUDIT]
+        keys = await review_keys(self.settings, self.tail, [(row.row_id, row.micros) for row in rows])
+        gone[_REVIEW] = await send_tombstones(self.settings, keys)
+        gone[_EXPORTS] = await self.files.cut_exports(self.person, rows)
+        gone[_UPLOADS], self.report.left = await self.files.delete_uploads(self.person, every)
+        await replace_rows(self.client, self._database, DEAD_LETTERS, letters, nonce)
+        gone[DEAD_LETTERS] = letters.rows
+        found = Found(sorted({row.micros for row in rows}), sorted({row.hash for row in rows}), len(rows))
+        for table in (ANSWERS, AUGMENTED, LABELED):
+            await replace_rows(self.client, self._database, table, found, nonce)
+            gone[table] = self.report.found[table]
+        await self._check()
+
+    async def _check(self) -> None:
+        """What is there again was written by somebody who does not know of the list."""
+        rows = await self._rows()
+        letters, _ = await self._letters(rows)
+        if rows or letters.rows:
+            self.report.left.append(
+                f"{len(rows)} rows and {letters.rows} dead letters were stored meanwhile: a sink of an older "
+                "release runs; stop it, and erase again"
+            )
+
+    async def _rows(self) -> list[FoundRow]:
+        return await self.person.rows(self.client, self._database)
+
+    async def _letters(self, rows: Iterable[FoundRow]) -> tuple[Found, list[str]]:
+        return await self.person.letters(self.client, self._database, rows)
+
+    @property
+    def _database(self) -> str:
+        return self.settings.result_database

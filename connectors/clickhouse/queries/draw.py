@@ -6,7 +6,7 @@ in each query, in each process and after a replay. `streams/quality/audit.py` ha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -33,6 +33,9 @@ _MODELS = (
 )
 # Rows are looked at whose number is below so many times what would give as many as are wanted.
 _MORE = 10.0
+# A digest is made of each row, so that two weeks of rows would take a query too long: a day each.
+_DAY, _MOST_DAYS = 86_400 * 1_000_000, 16
+_OF_DAY = f"{time_is('>=', 'begin')} AND {time_is('<', 'end')}"
 
 
 class Candidate(NamedTuple):
@@ -93,26 +96,24 @@ async def lowest_draws(
     """
     if share <= 0.0:
         return [], 0
-    rows = await client.rows(
-        "SELECT toUnixTimestamp64Micro(created_at), row_id, draw, label_of, count() OVER () FROM (\n"
-        f"    SELECT created_at, row_id, any({_DRAW}) AS draw,\n"
-        "        argMaxIf(toString(label), "
-        f"{newness('labeled_at')}, label_version = {{version:String}}) AS label_of\n"
-        f"    FROM {result_table(settings, LABELED)}\n"
-        f"    WHERE {time_is('>=', 'since')} AND {time_is('<=', 'until')}\n"
-        f"        AND {_DRAW} < {{share:Float64}} AND {_MODELS}\n"
-        "    GROUP BY created_at, row_id\n"
-        ") ORDER BY draw, created_at, row_id LIMIT {most:UInt32}",
-        {
-            "salt": salt,
-            "share": share,
-            "since": micros_of(since),
-            "until": micros_of(until),
-            "version": version,
-            "most": most,
-        },
-    )
-    return [_candidate(row) for row in rows], int(rows[0][4]) if rows else 0
+    given = {"salt": salt, "share": share, "version": version, "most": most}
+    found: list[Candidate] = []
+    total = 0
+    for day in _days(micros_of(since), micros_of(until) + 1):
+        rows = await client.rows(
+            "SELECT toUnixTimestamp64Micro(created_at), row_id, draw, label_of, count() OVER () FROM (\n"
+            f"    SELECT created_at, row_id, any({_DRAW}) AS draw,\n"
+            "        argMaxIf(toString(label), "
+            f"{newness('labeled_at')}, label_version = {{version:String}}) AS label_of\n"
+            f"    FROM {result_table(settings, LABELED)}\n"
+            f"    WHERE {_OF_DAY} AND {_DRAW} < {{share:Float64}} AND {_MODELS}\n"
+            "    GROUP BY created_at, row_id\n"
+            ") ORDER BY draw, created_at, row_id LIMIT {most:UInt32}",
+            given | day,
+        )
+        found = _in_order([*found, *map(_candidate, rows)])[:most]
+        total += int(rows[0][4]) if rows else 0
+    return found, total
 
 
 async def lowest_draws_by_label(
@@ -131,41 +132,49 @@ async def lowest_draws_by_label(
     ``since`` (inclusive), ``until`` (exclusive): the row's time. Uploaded rows are left out. Raises as
     `lowest_draws`.
     """
-    given: dict[str, Any] = {
-        "version": version,
-        "since": micros_of(since),
-        "until": micros_of(until),
-    }
-    week = (
-        f"FROM {result_table(settings, LABELED)}\nWHERE {time_is('>=', 'since')} "
-        f"AND {time_is('<', 'until')} AND label_version = {{version:String}} AND {_MODELS}"
+    labels_of = f"FROM {result_table(settings, LABELED)}\nWHERE {_OF_DAY}"
+    labels_of += f" AND label_version = {{version:String}} AND {_MODELS}"
+    first, last = micros_of(since), micros_of(until)
+    counts = await client.rows(
+        f"SELECT toString(label), count() {labels_of} GROUP BY label",
+        {"version": version, "begin": first, "end": last},
     )
-    counts = await client.rows(f"SELECT toString(label), count() {week} GROUP BY label", given)
     bounds = {
         str(label): min(1.0, _MORE * (count + 10) / int(number)) for label, number in counts if int(number)
     }
-    if not bounds:
-        return {}
     below = "transform({}, {{labels:Array(String)}}, {{bounds:Array(Float64)}}, toFloat64(0))"
     newest = f"argMax(toString(label), {newness('labeled_at')})"
-    # The rows with a label below its bound are few. One that was labelled again has several labels, and only
-    # the newest counts.
-    rows = await client.rows(
-        f"SELECT toUnixTimestamp64Micro(created_at), row_id, {_DRAW}, {newest}\n"
-        f"{week} AND (created_at, row_id) IN (\n"
-        f"    SELECT created_at, row_id {week} AND {_DRAW} < {below.format('toString(label)')}\n"
-        f") GROUP BY created_at, row_id HAVING {_DRAW} < {below.format(newest)}\n"
-        f"ORDER BY {_DRAW}, created_at, row_id",
-        {**given, "salt": salt, "labels": list(bounds), "bounds": list(bounds.values())},
-    )
+    given = {"version": version, "salt": salt, "labels": list(bounds), "bounds": list(bounds.values())}
+    candidates: list[Candidate] = []
+    for day in _days(first, last) if bounds else ():
+        # The rows with a label below its bound are few. One that was labelled again has several labels, and
+        # only the newest counts.
+        rows = await client.rows(
+            f"SELECT toUnixTimestamp64Micro(created_at), row_id, {_DRAW}, {newest}\n"
+            f"{labels_of} AND (created_at, row_id) IN (\n"
+            f"    SELECT created_at, row_id {labels_of} AND {_DRAW} < {below.format('toString(label)')}\n"
+            f") GROUP BY created_at, row_id HAVING {_DRAW} < {below.format(newest)}",
+            given | day,
+        )
+        candidates += map(_candidate, rows)
     found: dict[str, list[Candidate]] = {}
-    for row in rows:
-        candidate = _candidate(row)
+    for candidate in _in_order(candidates):
         found.setdefault(candidate.label, []).append(candidate)
     return {
         label: (some[:count], some[count].draw if len(some) > count else bounds.get(label, 1.0))
         for label, some in found.items()
     }
+
+
+def _days(first: int, end: int) -> Iterator[dict[str, int]]:
+    """The parameters of _OF_DAY; ``end``: exclusive. Of a time longer than audits look at, longer parts."""
+    step = max(_DAY, (end - first) // _MOST_DAYS + 1)
+    for begin in range(first, end, step):
+        yield {"begin": begin, "end": min(begin + step, end)}
+
+
+def _in_order(candidates: Iterable[Candidate]) -> list[Candidate]:
+    return sorted(candidates, key=lambda one: (one.draw, one.place))
 
 
 def _candidate(row: Any) -> Candidate:

@@ -54,7 +54,6 @@ COMMANDS = (
     ("versions", "diff", "v1", "v2"),
     ("dead-letters", "list"),
     ("evaluate",),
-    ("evaluate", "--by", "week"),
     ("gold", "suspects"),
     ("status",),
 )

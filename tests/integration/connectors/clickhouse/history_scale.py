@@ -219,8 +219,7 @@ async def run(rows: int, calls: int, only: str, roles: bool, folder: Path) -> di
             AUGMENT_VARIANTS="3",
             LABEL_VERSION="v1",
         )
-        kept = bool(flow.rows(f"SELECT 1 FROM system.databases WHERE name = '{flow.database}'"))
-        if kept:
+        if flow.rows(f"SELECT 1 FROM system.databases WHERE name = '{flow.database}'"):
             assert flow.command("init").returncode == 0
         else:
             flow.create()
@@ -234,10 +233,9 @@ async def run(rows: int, calls: int, only: str, roles: bool, folder: Path) -> di
             labelstream_data=folder / "data",
         )
         async with ClickHouseClient.from_settings(settings, answer_seconds=600.0) as filling:
-            if not kept:
-                began = time.perf_counter()
-                await fill(filling, flow.database, rows)
-                print(f"filled in {time.perf_counter() - began:.0f} s", flush=True)
+            began = time.perf_counter()
+            await fill(filling, flow.database, rows)
+            print(f"filled in {time.perf_counter() - began:.0f} s", flush=True)
         result: dict[str, Any] = {"rows": rows, "p95": {}, "peak_mb": {}}
         async with ClickHouseClient.from_settings(settings) as client, watched(settings) as slow:
             for version in ("v1", "v2"):

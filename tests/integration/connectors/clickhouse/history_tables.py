@@ -16,7 +16,9 @@ ANSWERS = 5_000
 
 
 async def fill(client: ClickHouseClient, database: str, rows: int) -> None:
-    """The tables, ten rows a second of time: two versions, variants, human labels, dead letters."""
+    """The tables, ten rows a second of time: two versions, variants, human labels, dead letters. Goes on
+    where one that was stopped has ended: an insert is stored whole or not at all.
+    """
     message = (
         "toString({n}) AS row_id, concat('вопрос номер ', toString({n} % 200000)) AS text, "
         f"addMilliseconds(toDateTime64('{FIRST:%Y-%m-%d %H:%M:%S}', 6, 'UTC'), {{n}} * 100) AS created_at, "
@@ -32,7 +34,9 @@ async def fill(client: ClickHouseClient, database: str, rows: int) -> None:
     async def put(
         table: str, more: dict[str, str], number: str, topic: tuple[str, uuid.UUID], count: int, where: str
     ) -> None:
-        for start in range(0, count, SLICE):
+        where_is = f"{database}.{table} WHERE label_version = {more['label_version']}"
+        there = int((await client.rows(f"SELECT count() FROM {where_is}"))[0][0])
+        for start in range(there, count, SLICE):
             await client.command(
                 f"INSERT INTO {database}.{table} ({names}, {', '.join(more)}, {places})\n"
                 f"SELECT {message.format(n=number)}, {', '.join(more.values())}, "
@@ -63,6 +67,8 @@ async def fill(client: ClickHouseClient, database: str, rows: int) -> None:
         "augmented_at": "addSeconds(created_at, 2)",
     }
     await put("logs_augmented", more, "number * 10", ("t.augmented", AUGMENTED), rows // 10, "number")
+    if int((await client.rows(f"SELECT count() FROM {database}.dead_letters"))[0][0]):
+        return
     await client.command(
         f"INSERT INTO {database}.dead_letters (row_id, step, reason, error, attempts, failed_at, topic, "
         f"partition, offset, payload, {places})\nSELECT toString(number * 1000 + 3), "

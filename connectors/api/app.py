@@ -118,7 +118,7 @@ def create_app(
 
 def openapi_document() -> dict[str, Any]:
     """The OpenAPI document of an API with keys. It does not use the ports."""
-    keys = (ApiKey("anybody", "write", b""),)
+    keys = (ApiKey("anybody", "admin", b""),)
     return create_app(cast(Services, None), Options(keys=keys)).openapi()
 
 

@@ -44,9 +44,11 @@ class AuditLog:
         self._writes.add(task)
         task.add_done_callback(self._writes.discard)
 
-    async def newest(self, limit: int) -> Sequence[AuditEntry]:
+    async def newest(self, limit: int, *, looks: bool) -> Sequence[AuditEntry]:
         await self._write()
-        return await self._tables.ask(lambda client, settings: read_audit(client, settings, limit))
+        return await self._tables.ask(
+            lambda client, settings: read_audit(client, settings, limit, looks=looks)
+        )
 
     async def close(self) -> None:
         """Write the waiting entries."""

@@ -230,8 +230,9 @@ class Settings(BaseSettings):
     )
     api_keys: SecretStr | None = Field(
         default=None,
-        description="Keys of the API's clients, comma separated: `name:read:key` or `name:write:key`, which "
-        "includes reading. A key is given as it is, 8 characters or more, or as `sha256=` and its digest. "
+        description="Keys of the API's clients, comma separated: `name:scope:key`. Scopes, each with those "
+        "before it: `read`, `review` (label rows), `write` (change all else), `admin` (see who looked at "
+        "whose rows). A key is given as it is, 8 characters or more, or as `sha256=` and its digest. "
         "Unset: no key is asked for, and the API serves this machine only.",
     )
     api_session_secret: SecretStr | None = Field(

@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from streams.core.messages import Column, Moment
 
+# The action of who looks at all that is stored of one row.
+LOOK = "look-row"
+
 
 class AuditEntry(BaseModel):
     """One action, as ``audit_log`` stores it."""
@@ -38,5 +41,7 @@ class Audit(Protocol):
         one.
         """
 
-    async def newest(self, limit: int) -> Sequence[AuditEntry]:
-        """At most ``limit``, the newest first. Raises UnavailableError, ConfigurationError."""
+    async def newest(self, limit: int, *, looks: bool) -> Sequence[AuditEntry]:
+        """At most ``limit``, the newest first; without ``looks`` only what changed something. Raises
+        UnavailableError, ConfigurationError.
+        """

@@ -86,7 +86,7 @@ class AuditBoard:
         self._next = float("-inf")
         self._task: asyncio.Task[None] | None = None
         people = parse_keys(settings.api_keys.get_secret_value()) if settings.api_keys else ()
-        self._few = sum(one.scope == "write" for one in people) < 3
+        self._few = sum(one.may("review") for one in people) < 3
 
     async def state(self) -> _State:
         """What the tables held some seconds ago; only the first question waits for them.

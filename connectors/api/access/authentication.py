@@ -12,11 +12,12 @@ from urllib.parse import urlsplit
 
 from connectors.api.access.sessions import CSRF_HEADER, Sessions, session_in
 from connectors.api.problems import Problem
-from streams.core.api_keys import ApiKey
+from streams.core.api_keys import ApiKey, Scope
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 # The page's files hold no data. Signing in counts as a request, so guessing a key is slow.
 PAGE_PATH, ASSETS, SESSION_PATH = "/", "/assets/", "/session"
+REVIEW = "/review/"
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -49,8 +50,8 @@ class Gate:
         """False: everybody on this machine may do everything."""
         return bool(self._keys)
 
-    def client(self, method: str, path: str, headers: Mapping[str, str]) -> str | None:
-        """The name of the key's owner; None if no keys are configured.
+    def client(self, method: str, path: str, headers: Mapping[str, str]) -> ApiKey | None:
+        """The key's owner; None if no keys are configured.
 
         ``headers``: by lower-case names.
 
@@ -77,9 +78,20 @@ class Gate:
                 code="no-key",
                 headers={"WWW-Authenticate": 'Bearer realm="labelstream"'},
             )
-        if method not in _READS and path not in self._reads_by_post and owner.scope != "write":
-            raise Problem(403, "this key may read only", code="read-only-key")
-        return owner.name
+        if not owner.may(needed := self._needed(method, path)):
+            raise Problem(
+                403,
+                f"this key has the scope {owner.scope}, and {needed} is needed",
+                code="read-only-key" if owner.scope == "read" else "missing-scope",
+                scope=owner.scope,
+                needed=needed,
+            )
+        return owner
+
+    def _needed(self, method: str, path: str) -> Scope:
+        if method in _READS or path in self._reads_by_post:
+            return "read"
+        return "review" if path.startswith(REVIEW) else "write"
 
     def _owner(self, method: str, headers: Mapping[str, str]) -> ApiKey | None:
         """The owner of the key. If two keys are sent, both must be the same owner's. Without a key, the

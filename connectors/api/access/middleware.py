@@ -108,14 +108,16 @@ class Guard:
         }
         path, peer = scope["path"], str((scope.get("client") or ("unknown",))[0])
         try:
-            name = self._gate.client(scope["method"], path, headers)
+            owner = self._gate.client(scope["method"], path, headers)
         except Problem:
             self._rate.take(f"address {peer}")  # guessing keys is slow
             raise
         # The page requests some twenty small files at once.
         if path not in OPEN_PATHS and not path.startswith(ASSETS):
-            self._rate.take(f"key {name}" if name is not None else f"address {peer}")
-        scope.setdefault("state", {})["client_name"] = name
+            self._rate.take(f"key {owner.name}" if owner is not None else f"address {peer}")
+        state = scope.setdefault("state", {})
+        state["client_name"] = None if owner is None else owner.name
+        state["is_admin"] = owner.may("admin") if owner is not None else not self._gate.asks_for_keys
         if scope["method"] == "POST" and path in self._json_paths:
             scope["headers"] = _as_json(scope["headers"], headers.get("content-type", ""))
         body = Body(receive, self._larger.get(path.rstrip("/") or path, self._body_bytes))

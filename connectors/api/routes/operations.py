@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
 from connectors.api.routes.file_problems import told
@@ -116,6 +116,9 @@ async def retire(asked: VersionAsked, act: Acting) -> dict[str, Any]:
 
 
 @router.get("/audit")
-async def audit(page: Page, limit: Annotated[int, Query(ge=1, le=500)] = 100) -> dict[str, Any]:
-    """Audited actions, the newest first."""
-    return {"entries": [one.model_dump(mode="json") for one in await page.audit.newest(limit)]}
+async def audit(
+    request: Request, page: Page, limit: Annotated[int, Query(ge=1, le=500)] = 100
+) -> dict[str, Any]:
+    """Audited actions, the newest first. Only an admin sees who looked at which row."""
+    found = await page.audit.newest(limit, looks=bool(getattr(request.state, "is_admin", False)))
+    return {"entries": [one.model_dump(mode="json") for one in found]}

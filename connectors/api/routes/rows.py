@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Request
 
 from connectors.api.problems import Problem
+from connectors.api.routes.page_actions import entry
 from connectors.api.routes.params import Ports
 from connectors.api.views import RowAnswer, row_answer
+from streams.ports.audit import LOOK
 
 router = APIRouter(tags=["labels"])
 
 
 @router.get("/rows/{row_id:path}", summary="A row: text, every version's label, variants, dead letters")
 async def row(
+    request: Request,
     services: Ports,
     row_id: Annotated[
         str,
@@ -26,7 +29,11 @@ async def row(
         ),
     ],
 ) -> RowAnswer:
-    """What the result tables have of it. A row in flight is not there yet."""
+    """What the result tables have of it. A row in flight is not there yet. Who asks is noted in the audit
+    log.
+    """
+    if services.page is not None:
+        await services.page.audit.note(entry(request, LOOK, target=row_id))
     found = await services.lookups.row(row_id)
     if found is None:
         raise Problem(

@@ -69,7 +69,7 @@ def _answer(request: Request, held: str) -> SessionAnswer:
     gate: Gate = request.app.state.gate
     sessions: Sessions = request.app.state.sessions
     if not gate.asks_for_keys:
-        return SessionAnswer(name=LOCAL, scope="write", keys=False, csrf=sessions.csrf(""))
+        return SessionAnswer(name=LOCAL, scope="admin", keys=False, csrf=sessions.csrf(""))
     owner = sessions.owner(held)
     if owner is None:
         return SessionAnswer(name=None, scope=None, keys=True, csrf=None)

@@ -10,7 +10,7 @@ from connectors.clickhouse.schema.columns import columns_of
 from connectors.clickhouse.schema.tables import AUDIT
 from streams.core.settings import Settings
 from streams.core.times import moment
-from streams.ports.audit import AuditEntry
+from streams.ports.audit import LOOK, AuditEntry
 
 _NAMES = tuple(column.name for column in columns_of(AuditEntry))
 
@@ -25,8 +25,10 @@ async def write_audit(client: ClickHouseClient, settings: Settings, entries: Seq
     await client.insert(AUDIT, _NAMES, columns, database=settings.result_database)
 
 
-async def read_audit(client: ClickHouseClient, settings: Settings, limit: int) -> list[AuditEntry]:
-    """At most ``limit``, the newest first.
+async def read_audit(
+    client: ClickHouseClient, settings: Settings, limit: int, *, looks: bool = True
+) -> list[AuditEntry]:
+    """At most ``limit``, the newest first; without ``looks`` those that only looked at a row are left out.
 
     Raises:
         UnavailableError, ConfigurationError: as the client.
@@ -34,8 +36,8 @@ async def read_audit(client: ClickHouseClient, settings: Settings, limit: int) -
     names = [name for name in _NAMES if name != "at"]
     rows = await client.rows(
         f"SELECT toUnixTimestamp64Micro(at), {', '.join(quoted(name) for name in names)}\n"
-        f"FROM {result_table(settings, AUDIT)}\n"
+        f"FROM {result_table(settings, AUDIT)}{'' if looks else ' WHERE action != {look:String}'}\n"
         "ORDER BY at DESC LIMIT {most:UInt32}",
-        {"most": limit},
+        {"most": limit, "look": LOOK},
     )
     return [AuditEntry(at=moment(int(at)), **dict(zip(names, others, strict=True))) for at, *others in rows]

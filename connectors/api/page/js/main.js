@@ -1,7 +1,7 @@
 // The frame: sections, language, theme, session, and the one stream.
 
 import { el, replace, setText } from "./dom.js";
-import { Live, Refused, send, session, signIn, signOut, whoAmI } from "./net.js";
+import { Live, Refused, may, send, session, signIn, signOut, whoAmI } from "./net.js";
 import { currentLanguage, keep, setLanguage, t, whole } from "./text.js";
 import { audit } from "./views/audit.js";
 import { feed } from "./views/feed.js";
@@ -45,7 +45,7 @@ async function trying(work, refused = null) {
   }
 }
 
-const app = { live, toast, trying, send, may: () => session.scope === "write", counts: () => live.picture };
+const app = { live, toast, trying, send, may, counts: () => live.picture };
 
 function navigation() {
   const here = chosen();
@@ -81,7 +81,7 @@ function preferences() {
     document.getElementById("prefs"),
     el("div", null,
       session.keys && session.name
-        ? [t("signed_in", { name: session.name }), session.scope === "read" ? ` (${t("read_only")})` : "", " ",
+        ? [t("signed_in", { name: session.name }), ["read", "review"].includes(session.scope) ? ` (${t(`${session.scope}_only`)})` : "", " ",
           el("button", { type: "button", class: "link", onclick: leave }, t("sign_out"))]
         : session.name ? t("no_keys") : ""),
     choice(t("theme"), [["light", t("light")], ["auto", t("auto")], ["dark", t("dark")]], theme, (value) => {

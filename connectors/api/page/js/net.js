@@ -4,6 +4,9 @@ import { currentLanguage } from "./text.js";
 
 export const session = { name: null, scope: null, keys: false, csrf: null };
 
+const SCOPES = ["read", "review", "write", "admin"];
+export const may = (scope = "write") => SCOPES.indexOf(session.scope) >= SCOPES.indexOf(scope);
+
 export class Refused extends Error {
   constructor(status, detail, code, told) {
     super(detail);

@@ -7,7 +7,7 @@ export const WORDS = {
   language: ["Язык", "Language"],
   sign_in: ["Войти", "Sign in"], sign_out: ["Выйти", "Sign out"], key: ["Ключ API", "API key"],
   sign_in_about: ["Вход по ключу из настройки API_KEYS.", "With a key of the setting API_KEYS."],
-  signed_in: ["Вы вошли: {name}", "Signed in: {name}"], read_only: ["только чтение", "read only"],
+  signed_in: ["Вы вошли: {name}", "Signed in: {name}"], read_only: ["только чтение", "read only"], review_only: ["чтение и разметка", "reading and reviewing"],
   no_keys: ["Ключи не заданы: только эта машина", "No keys are set: this machine only"],
   live: ["обновляется каждую секунду", "updated every second"], away: ["связь потеряна, пробуем снова", "connection lost, trying again"],
   connecting: ["соединение…", "connecting…"],

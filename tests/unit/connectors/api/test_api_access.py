@@ -175,7 +175,7 @@ async def test_a_body_may_not_be_larger_than_it_may_be() -> None:
     [
         "secret",
         "a:read",
-        "a:admin:long-enough-key",
+        "a:owner:long-enough-key",
         "a:read:short",
         "a:read:sha256=abc",
         "a:read:long-enough-1,a:write:long-enough-2",
@@ -200,3 +200,26 @@ def test_without_keys_the_api_is_for_this_machine_only() -> None:
         assert options_of(load({"API_HOST": host, "API_KEYS": f"a:read:{READ}"}, None)).keys
     for host in ("127.0.0.1", "::1", "localhost"):
         assert options_of(load({"API_HOST": host}, None)).keys == ()
+
+
+async def test_each_scope_includes_those_before_it_and_a_refusal_names_the_missing_one() -> None:
+    scopes = ("read", "review", "write", "admin")
+    keys = parse_keys(", ".join(f"{scope}:{scope}:the-key-for-{scope}" for scope in scopes))
+    asked = {
+        "read": ("GET", "/nothing"),
+        "review": ("POST", "/review/nothing"),
+        "write": ("POST", "/nothing"),
+    }
+    async with client_of(Fakes(), keys=keys) as client:
+        for at, scope in enumerate(scopes):
+            for needed, (method, path) in asked.items():
+                answer = await client.request(
+                    method, path, headers={"X-API-Key": f"the-key-for-{scope}"}, content=b"{}"
+                )
+                if scopes.index(needed) <= at:
+                    assert answer.status_code == 404, (scope, needed)
+                else:
+                    assert answer.status_code == 403
+                    assert (answer.json()["scope"], answer.json()["needed"]) == (scope, needed)
+    with pytest.raises(ValueError, match="none of read, review, write, admin"):
+        parse_keys("anna:owner:the-key-of-anna")

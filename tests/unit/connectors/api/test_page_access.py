@@ -233,3 +233,10 @@ async def test_quality_is_asked_for_with_a_version_and_groups() -> None:
         answer = await client.get("/quality")
         assert answer.status_code == 422
         assert "no current label version" in answer.text
+
+
+async def test_who_looks_at_a_row_is_noted() -> None:
+    behind = Behind()
+    async with page_client(behind, keys=KEYS) as client:
+        await client.get("/rows/42", headers={"X-API-Key": "the-key-of-a-viewer"})
+    assert [(one.who, one.action, one.target) for one in behind.noted] == [("viewer", "look-row", "42")]

@@ -66,7 +66,7 @@ export function review(app) {
   }
 
   async function claim() {
-    if (claiming || closed || !app.may()) return;
+    if (claiming || closed || !app.may("review")) return;
     claiming = true;
     await sending;
     const asked = mode;
@@ -94,7 +94,7 @@ export function review(app) {
     replace(queue, rows.map((one, place) => el("li", null,
       el("button", { type: "button", "aria-current": place === at ? "true" : null, onclick: () => { at = place; show(); } },
         el("span", { dir: "auto" }, Array.from(one.text).slice(0, 60).join("")), one.queue === "unsure" ? el("span", { class: "muted" }, `${one.label} · ${fixed(one.confidence)}`) : null))));
-    if (!app.may()) return replace(subject, el("p", { class: "muted" }, t("may_not")));
+    if (!app.may("review")) return replace(subject, el("p", { class: "muted" }, t("may_not")));
     const row = rows[at];
     if (!row) return replace(subject, el("p", { class: "muted", id: "review-empty" }, claiming ? t("loading") : t(mode === "unsure" ? "no_rows" : `none_${mode}`)), back());
     const options = ordered(row);
@@ -173,18 +173,18 @@ export function review(app) {
     const row = rows[at];
     if (/^[1-9]$/.test(event.key) && !event.ctrlKey && row) {
       const chosen = ordered(row)[Number(event.key) - 1];
-      if (chosen && app.may()) give(chosen.name);
+      if (chosen && app.may("review")) give(chosen.name);
     } else if (["ArrowDown", "ArrowRight"].includes(event.key)) { at += 1; show(); }
     else if (["ArrowUp", "ArrowLeft"].includes(event.key)) { at -= 1; show(); }
     else if (event.code === "KeyU" || event.ctrlKey) undo();
     else if (event.code === "KeyS") skip();
     else if (event.code === "KeyQ") { const names = Object.keys(QUEUES); turn(names[(names.indexOf(mode) + 1) % names.length]); }
-    else if (ANSWERS.some(([, code]) => code === event.code) && row && app.may()) give(null, ANSWERS.find(([, code]) => code === event.code)[0]);
+    else if (ANSWERS.some(([, code]) => code === event.code) && row && app.may("review")) give(null, ANSWERS.find(([, code]) => code === event.code)[0]);
     else return;
     event.preventDefault();
   }
 
-  const leave = () => { if (rows.length && app.may()) post("/release", {}, { keepalive: true }).catch(() => {}); };
+  const leave = () => { if (rows.length && app.may("review")) post("/release", {}, { keepalive: true }).catch(() => {}); };
   document.addEventListener("keydown", key);
   addEventListener("pagehide", leave);
   offer();

@@ -68,7 +68,7 @@ export async function showRow(app, row) {
       found.labels.map((one) => el("tr", null, el("td", null, labelChip(one)), el("td", { class: "num" }, fixed(one.confidence)), el("td", { class: "mono" }, one.label_version),
         el("td", { class: "mono" }, one.model), el("td", { class: "narrow" }, moment(one.labeled_at)), el("td", null, one.current ? el("span", { class: "chip ok" }, t("current")) : "")))),
     found.variants.length ? [el("h3", null, t("variants")), el("ul", null, found.variants.flatMap((one) => one.variants).slice(0, 20).map((one) => el("li", null, clipped(one, words()))))] : null,
-    app.may() && found.labels.length ? correction(app, found) : null,
+    app.may("review") && found.labels.length ? correction(app, found) : null,
     el("form", { method: "dialog", class: "row end" }, el("button", { type: "submit" }, t("close"))));
   dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);

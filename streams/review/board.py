@@ -15,7 +15,9 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.queries.given_labels import GivenLabel, labels_at
 from connectors.clickhouse.queries.gold import human_answers, settled
+from connectors.clickhouse.queries.label_versions import current_version, list_versions
 from streams.core.api_keys import parse_keys
 from streams.core.errors import LabelstreamError
 from streams.core.settings import Settings
@@ -183,6 +185,18 @@ class AuditBoard:
             if one.label is not None and (one.who, one.drawn_by) != (who, queue)
         ]
         return settled(others).label if others else None
+
+    async def models_label(self, place: Place) -> str | None:
+        """The row's label by the current version; None if it has none."""
+
+        async def look(client: ClickHouseClient, settings: Settings) -> GivenLabel | None:
+            current = current_version(await list_versions(client, settings))
+            if current is None:
+                return None
+            return (await labels_at(client, settings, current.version, [place])).get(place)
+
+        found = await self._tables.ask(look)
+        return None if found is None else found.label
 
     async def waiting(self) -> tuple[int, int]:
         """How many answers the audit waits for, and how many rows are to be settled."""

@@ -24,6 +24,7 @@ from connectors.clickhouse.queries.review import (
     review_counts,
 )
 from streams.core.errors import RefusedError
+from streams.core.label_version import HUMAN
 from streams.core.messages import HumanLabel, Labeled
 from streams.core.settings import Settings
 from streams.ports.lookups import Place
@@ -220,6 +221,9 @@ class ReviewQueue:
         person = person_of(owner)
         # Others may have answered before or since, and the same person in another queue.
         other = await self._board.others_label(place, person, queue)
+        if other is None and own.was.label_version == HUMAN:
+            # It was a person's when the row was handed out, and is nobody's now.
+            other = await self._board.models_label(place)
         back = taken_back(own.was, said, person, queue, other)
         await (await self._wired()).publish(back, self._settings.topic_partitions)
         return own.after(back.labeled_at)

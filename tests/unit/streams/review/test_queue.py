@@ -8,6 +8,8 @@ from typing import Any, cast
 
 import pytest
 
+from connectors.clickhouse.queries.given_labels import GivenLabel
+from connectors.clickhouse.queries.label_versions import LabelVersion
 from streams.core.errors import RefusedError
 from streams.core.messages import HumanLabel, Labeled
 from streams.core.records import Outgoing, Record
@@ -288,6 +290,33 @@ async def test_a_correction_of_an_audited_row_goes_to_somebody_who_settles_it(wo
     ]
     (shown,) = await desk.queue.claim("vera/1", 5, "disagreements")
     assert list(shown.answers) == ["payment", "refund"]
+
+
+async def test_where_all_take_theirs_back_the_row_has_the_model_s_label(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def current_of(client: World, _: Any, places: Sequence[Place], **__: Any) -> dict[Place, Labeled]:
+        newest = [one for one in client.published if one.row_id == PLACES[0].row_id]
+        return {place: newest[-1] if newest and place == PLACES[0] else row(place) for place in places}
+
+    async def list_versions(*_: Any) -> list[LabelVersion]:
+        return [LabelVersion("v1", "m", "p", "t", "json", "promoted", AT, AT, AT, current=True)]
+
+    async def labels_at(_: Any, __: Any, version: str, places: Sequence[Place]) -> dict[Place, GivenLabel]:
+        assert version == "v1"
+        return {place: GivenLabel(AT, "payment", 0.4, None) for place in places}
+
+    monkeypatch.setattr(queues, "current_of", current_of)
+    monkeypatch.setattr(boards, "list_versions", list_versions)
+    monkeypatch.setattr(boards, "labels_at", labels_at)
+    desk = Asked(world, review_overlap=1.0)
+    await desk.ids("anna/1", "audit", 1)
+    await desk.queue.label("anna/1", PLACES[0], "refund", "audit")
+    await desk.ids("boris/1", "audit", 1)
+    await desk.queue.label("boris/1", PLACES[0], "delivery", "audit")
+    await desk.queue.undo("anna/1", PLACES[0], "audit")
+    await desk.queue.undo("boris/1", PLACES[0], "audit")
+    assert (world.published[-1].label, world.published[-1].model) == ("payment", "human:boris:undo")
 
 
 async def test_an_undo_in_the_unsure_queue_leaves_a_later_correction(world: World) -> None:

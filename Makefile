@@ -56,7 +56,7 @@ soak-outages: setup  ## Each dependency away for SECONDS (120): how soon work go
 soak-backlog: setup  ## Memory of each role with 100,000 and with 1,000,000 waiting rows; half an hour
 	@$(BIN)/python -m tests.faults.backlog $(ARGS)
 
-soak-review: setup  ## 1,000 rows labelled, corrected and undone under faults, then again with an upgrade; ten minutes
+soak-review: setup  ## 1,000 rows audited, labelled, corrected and undone under faults, then again with an upgrade; ten minutes
 	@$(BIN)/python -m tests.faults.review $(ARGS)
 
 soak-relabel: setup  ## Relabel 50,000 rows beside live ones, with kills; ten minutes (ARGS="--rows 5000")

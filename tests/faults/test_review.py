@@ -1,4 +1,6 @@
-"""What people decided last stands, whatever happens to the sinks and the tables meanwhile."""
+"""What people decided last stands, and the same rows are drawn, whatever happens to the API, the sinks and
+the tables meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -17,5 +19,6 @@ async def test_each_row_s_last_decision_stands(
     print(report.line())
     assert not report.wrong
     assert report.done["taken back"]
-    kinds = {"kills", "pauses", "rewinds", "merges", "kills of ClickHouse"}
+    assert report.done["settled"]
+    kinds = {"kills", "pauses", "rewinds", "merges", "kills of ClickHouse", "kills of the API", "replays"}
     assert kinds <= report.faults.keys()

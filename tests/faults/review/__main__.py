@@ -1,5 +1,6 @@
-"""People label, correct and undo while sinks are killed and paused, answers are cut, the group is rewound,
-tables are merged, and ClickHouse is killed: each row's last decision stands. ``make soak-review``.
+"""People audit, label, correct, undo and settle while the API and sinks are killed and paused, answers are
+cut, the group is rewound, tables are merged, and ClickHouse is killed: each row's last decision stands, and
+the same rows are drawn as before. ``make soak-review``.
 
 With ``--upgrade`` the tables are those of 0.1.0 at first, and `labelstream init` is killed on its way.
 Prints what was done to the rows and by the faults; exit code 1 if a decision was lost or stored twice.

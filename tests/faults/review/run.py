@@ -7,34 +7,29 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC
 from pathlib import Path
-from typing import TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
 from streams.core.environment import load
-from streams.core.errors import LabelstreamError, RetryableError
 from streams.ports.lookups import Place
-from streams.review.leases import person_of
-from streams.review.queue import ReviewQueue
-from streams.runtime.result_tables import ResultTables
 from tests.faults.actors import Actor
 from tests.faults.driver import initialise
 from tests.faults.outages import Running
 from tests.faults.review.line import Line
-from tests.faults.review.verdict import verdict
+from tests.faults.review.people import DESKS, People
+from tests.faults.review.verdict import AGAIN, verdict
 from tests.faults.world import PARTITIONS, World
 from tests.upgrade import dump
 from tests.waiting import eventually
 
-T = TypeVar("T")
-
-DESKS = 4
 SINKS = ("sink-1", "sink-2")
+# Of the drawn rows half are for two people.
+AUDITED = {"REVIEW_AUDIT_SHARE": "0.4", "REVIEW_OVERLAP": "0.5"}
 
 
 @dataclass
@@ -77,20 +72,16 @@ class ReviewRun:
         self._folder = folder
         self._rows = rows
         self._chance = random.Random(seed)
-        self._rest_seconds = DESKS * seconds / rows
+        self._rest_seconds = DESKS * seconds / rows / 2
         self._upgrade = upgrade
         self._broker = broker
         self._line = Line(parts.clickhouse_port)
-        self._done: Counter[str] = Counter()
         self._faults: Counter[str] = Counter()
-        # What was answered to each row's reviewers, in order: (label, taken back); None where nobody knows.
-        self._said: dict[str, list[tuple[str, bool] | None]] = {}
-        # What was confirmed last of each row's answers without a label, by person; None where nobody knows.
-        self._answers: dict[tuple[str, str], str | None] = {}
+        self._settings = load(parts.environment(name, **AUDITED), None)
+        self._people: People
         self._sinks: dict[str, Actor] = {}
-        # When the tables had the new key, by the messages' clock; until then half of the rows are decided on.
+        # When the tables had the new key, by the messages' clock.
         self._migrated_at = float("inf") if upgrade else 0.0
-        self._most = rows // 2 if upgrade else rows
 
     async def run(self) -> Report:
         """From an empty source to the verdict; leaves no process behind."""
@@ -101,9 +92,11 @@ class ReviewRun:
         self._sinks = {name: Actor(name, environment, self._folder) for name in SINKS}
         try:
             await self._label_rows(pipeline)
+            self._people = People(self._settings, await self._rows_of(), self._chance, self._rest_seconds)
+            self._people.only_unsure = self._upgrade
             for sink in self._sinks.values():
                 sink.start()
-            desks = asyncio.ensure_future(self._review())
+            desks = asyncio.ensure_future(self._people.work())
             if self._upgrade:
                 await self._init_with_kills(pipeline)
             await self._strike_until(desks)
@@ -117,17 +110,21 @@ class ReviewRun:
             await asyncio.gather(*(asyncio.to_thread(sink.leave) for sink in self._sinks.values()))
             server.close()
         self._faults["cut answers"] = self._line.cuts
-        return Report(self._rows, self._done, self._faults, wrong, time.monotonic() - began)
+        return Report(self._rows, self._people.done, self._faults, wrong, time.monotonic() - began)
 
     async def _judge(self) -> list[str]:
         return await verdict(
             self._parts,
             self._name,
-            self._said,
-            self._answers,
+            self._people,
+            self._settings,
             migrated_at=self._migrated_at,
             keep_running=self._start_sinks,
         )
+
+    async def _rows_of(self) -> list[Place]:
+        sql = f"SELECT DISTINCT created_at, row_id FROM {self._name}.logs_labeled"
+        return [Place(at.replace(tzinfo=UTC), row_id) for at, row_id in await self._parts.query(sql)]
 
     async def _label_rows(self, pipeline: Running) -> None:
         try:
@@ -137,8 +134,22 @@ class ReviewRun:
             ids = await pipeline.insert(self._rows)
             await pipeline.labeled(ids)
             await pipeline.stored(ids)
+            await self._replay(pipeline)
         finally:
             await pipeline.stop()
+
+    async def _replay(self, pipeline: Running) -> None:
+        """Every row gets a label of a second version: that changes nothing of which rows are drawn."""
+        words = ("replay", "--from-table", "--version", AGAIN)
+        code, log = await asyncio.to_thread(pipeline.actors["sink-1"].run, *words)
+        assert code == 0, log
+        sql = f"SELECT uniqExact(row_id) FROM {self._name}.logs_labeled WHERE label_version = '{AGAIN}'"
+
+        async def stored() -> bool:
+            return await self._parts.query(sql) == [(self._rows,)]
+
+        await eventually(stored, "the second version's labels are stored")
+        self._faults["replays"] += 1
 
     async def _old_tables(self) -> None:
         """Put the tables of 0.1.0 in the place of today's, before anything is stored."""
@@ -149,84 +160,11 @@ class ReviewRun:
                 await self._parts.command(table.ddl.replace(saved.name, self._name))
         await self._parts.command(f"TRUNCATE TABLE {self._name}.schema_migrations")
 
-    # --- people ---
-
-    async def _review(self) -> None:
-        """Reviewers of two queues, as in two processes, until each row was decided on at least once."""
-        # No row is kept for the audit: each one is to be decided on.
-        settings = load(self._parts.environment(self._name, REVIEW_AUDIT_SHARE="0"), None)
-        queues = [ReviewQueue(settings, ResultTables(settings)) for _ in range(2)]
-        try:
-            await asyncio.gather(
-                *(self._desk(queues[number % 2], f"person{number}/desk") for number in range(DESKS))
-            )
-        finally:
-            for queue in queues:
-                await queue.close()
-
-    async def _desk(self, queue: ReviewQueue, owner: str) -> None:
-        labels = [one.name for one in await patiently(queue.choices)]
-        while len(self._said) < self._rows:
-            rows = await patiently(lambda: queue.claim(owner, 5)) if len(self._said) < self._most else ()
-            if not rows:
-                await asyncio.sleep(0.2)
-            for row in rows:
-                place = row.place
-                await asyncio.sleep(self._chance.uniform(0.0, 2 * self._rest_seconds))
-                # Label; then perhaps take back; then perhaps label again, which is a correction.
-                if self._chance.random() < 0.2:
-                    await self._answer(queue, owner, place)
-                    continue
-                done = await self._decide(queue, owner, place, self._chance.choice(labels))
-                if done and self._chance.random() < 0.5:
-                    done = await self._decide(queue, owner, place, None)
-                    if done and self._chance.random() < 0.8:
-                        await self._decide(queue, owner, place, self._chance.choice(labels))
-
-    async def _decide(self, queue: ReviewQueue, owner: str, place: Place, label: str | None) -> bool:
-        """Label a row, or take the label back with None; False where it was refused."""
-        said = self._said.setdefault(place.row_id, [])
-        while True:
-            try:
-                if label is None:
-                    back = await queue.undo(owner, place)
-                    assert back.labeled is not None
-                    told = back.labeled.label
-                else:
-                    await queue.label(owner, place, label)
-                    told = label
-            except RetryableError:
-                said.append(None)  # it may have been published
-                self._done["repeated"] += 1
-                await asyncio.sleep(0.3)
-            except LabelstreamError:
-                self._done["refused"] += 1
-                return False
-            else:
-                said.append((told, label is None))
-                self._done["taken back" if label is None else "labelled"] += 1
-                return True
-
-    async def _answer(self, queue: ReviewQueue, owner: str, place: Place) -> None:
-        """Answer without a label; some take it back."""
-        self._said.setdefault(place.row_id, [])
-        who = (place.row_id, person_of(owner))
-        try:
-            await patiently(lambda: queue.answer(owner, place, "no-label"))
-            self._answers[who] = "no-label"
-            self._done["answered without a label"] += 1
-            if self._chance.random() < 0.3:
-                self._answers[who] = None  # from here on nobody knows, before it is confirmed
-                await patiently(lambda: queue.undo(owner, place))
-                self._answers[who] = "taken-back"
-        except LabelstreamError:
-            self._done["refused"] += 1
-
     # --- faults ---
 
     async def _strike_until(self, desks: asyncio.Future[None]) -> None:
         """One fault after the other: each kind once at least, and on until the people are done."""
-        kinds = [self._kill, self._pause, self._cut, self._rewind, self._merge, self._clickhouse]
+        kinds = [self._kill, self._pause, self._cut, self._rewind, self._merge, self._clickhouse, self._api]
         if self._broker:
             kinds.append(self._kafka)
         first = True
@@ -248,6 +186,12 @@ class ReviewRun:
     async def _kill(self) -> None:
         await asyncio.to_thread(self._sinks[self._chance.choice(SINKS)].kill)
         self._faults["kills"] += 1
+
+    async def _api(self) -> None:
+        """Both processes of the API die while somebody answers, if anybody does."""
+        for process in self._people.processes:
+            self._faults["cut calls of the API"] += await process.die()
+        self._faults["kills of the API"] += 1
 
     async def _pause(self) -> None:
         sink = self._sinks[self._chance.choice(SINKS)]
@@ -330,13 +274,4 @@ class ReviewRun:
         )
         assert keys == [(2,)], "init has not migrated the tables"
         self._migrated_at = time.time() * 1000
-        self._most = self._rows
-
-
-async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
-    """The answer of ``ask``, asked again while a part is away."""
-    while True:
-        try:
-            return await ask()
-        except RetryableError:
-            await asyncio.sleep(0.3)
+        self._people.only_unsure = False

@@ -6,6 +6,7 @@ Starts a stack of its own, fills it with the shipped queries, and writes `docs/g
 from __future__ import annotations
 
 import asyncio
+import random
 import tempfile
 from pathlib import Path
 
@@ -23,7 +24,7 @@ _LIVE_SECONDS, _CHART_SECONDS = 600, 90
 
 
 async def fill(desk: Desk) -> None:
-    """Rows of eight days, two dead letters, a replay, and labels of people."""
+    """Rows of eight days, two dead letters, labels of people, and a replay."""
     flow = desk.flow
     desk.faults({"kind": "unknown_label", "match": "номер договора 0000", "calls": "label"})
     desk.insert(shipped(_ROWS), hours=190)
@@ -37,6 +38,7 @@ async def fill(desk: Desk) -> None:
     desk.upload(
         "text;date\nгде мой заказ;01/02/2026\nверните деньги;02/02/2026\n".encode("cp1251"), "january.csv"
     )
+    judge(flow)
     # The second version knows no deliveries.
     whole = yaml.safe_load((ROOT / "taxonomy.yaml").read_text("utf-8"))
     whole["domains"] = [one for one in whole["domains"] if one["name"] != "delivery"]
@@ -44,6 +46,24 @@ async def fill(desk: Desk) -> None:
     less.write_text(yaml.safe_dump(whole, allow_unicode=True), "utf-8")
     words = ("--version", "v2", "--taxonomy", str(less), "--limit", "600", "--no-wait")
     done = flow.command("replay", "--from-table", *words)
+    assert done.returncode == 0, done.stderr
+
+
+def judge(flow: Pipeline) -> None:
+    """Labels of people: of every third row, drawn at random; the less sure the model is, the more differ."""
+    rows = flow.rows(
+        f"SELECT row_id, toString(label), alternatives[1].1, ifNull(confidence, 0) FROM "
+        f"{flow.database}.logs_labeled WHERE label_version = 'v1' AND match(row_id, '^[0-9]+$') "
+        "ORDER BY toUInt64(row_id)"
+    )
+    chance = random.Random(1)
+    lines = [
+        f"{row_id},{other if other and chance.random() > confidence else label},0.3"
+        for row_id, label, other, confidence in rows[::3]
+    ]
+    gold = flow.folder / "gold.csv"
+    gold.write_text("\n".join(["row_id,label,draw_probability", *lines, ""]), "utf-8")
+    done = flow.command("gold", "import", str(gold), "--by", "boris")
     assert done.returncode == 0, done.stderr
 
 

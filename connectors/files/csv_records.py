@@ -36,12 +36,8 @@ _TYPE = re.compile(
 _RULE = re.compile(r"[-+=:| ]*[-=]{2}[-+=:| ]*")
 
 
-# In quotes, as Spark and MySQL write them.
-_BACKSLASH = re.compile(r'\\(["\\\r\n])')
-
-
-def _without_backslash(found: re.Match[str]) -> str:
-    return '""' if found[1] == '"' else found[1]
+# A backslash, and what it may escape as Spark and MySQL write it in quotes.
+_BACKSLASH = re.compile(r'\\(["\\\r\n]?)')
 
 
 class _EndlessError(Exception):
@@ -67,7 +63,9 @@ class _Source:
         self._size += len(line.text)
         if len(self.taken) > 1 and (len(self.taken) > _MOST_LINES or self._size > _MOST_CHARACTERS):
             raise _EndlessError
-        return _BACKSLASH.sub(_without_backslash, line.text) if self._backslash else line.text
+        if not self._backslash:
+            return line.text
+        return _BACKSLASH.sub(lambda found: found[0] if found[1] else r"\\", line.text)
 
     def begin(self) -> None:
         self.taken = []
@@ -90,9 +88,16 @@ def raw_records(
     if quoting == "escaped":
         yield from _escaped(source, delimiter)
         return
-    given = _Source(source, backslash=quoting == "backslash")
+    backslash = quoting == "backslash"
+    given = _Source(source, backslash=backslash)
     csv.field_size_limit(_MOST_CHARACTERS)
-    reader = csv.reader(given, delimiter=delimiter, strict=True, skipinitialspace=quoting == "spaced")
+    reader = csv.reader(
+        given,
+        delimiter=delimiter,
+        strict=True,
+        skipinitialspace=quoting == "spaced",
+        escapechar="\\" if backslash else None,
+    )
     while True:
         given.begin()
         try:
@@ -127,6 +132,8 @@ def _escaped(source: Iterator[Line], delimiter: str) -> RawRecords:
         if line.too_long:
             yield taken, text("long line")
         elif whole and whole != r"\.":
+            if "\\" + delimiter in whole:  # as MySQL writes it in a value
+                whole = _ESCAPE.sub(lambda found: r"\t" if found[1] == "\t" else found[0], whole)
             fields = whole.split(delimiter)
             yield taken, [_unescaped(field) if "\\" in field else field for field in fields]
         taken = []

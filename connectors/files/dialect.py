@@ -82,10 +82,11 @@ def dialect_of(
         answer = findings.ask("delimiter", named, guess, "delimiters", marks=" / ".join(map(repr, choices)))
         best = next((one for one in found if _named(one.delimiter) == answer), alone)
     text = "".join(line.text for line in sample)
-    if best.quoting == "escaped" and "\\" in text and not _ESCAPED.search(text):
+    # A database writes each backslash as two.
+    if best.quoting == "escaped" and re.search(r"\\[^N\n\t]", text) and r"\\" not in text:
         findings.warn("escapes")
-    elif best.quoting in ("doubled", "spaced") and r"\\" in text:
-        findings.warn("backslashes")
+    elif best.quoting != "escaped" and r"\\" in text:
+        findings.warn("backslash pairs" if best.quoting == "backslash" else "backslashes")
     return best
 
 
@@ -128,7 +129,7 @@ def _candidate(sample: list[Line], delimiter: str, begin: int, names: Collection
     # As MySQL writes a line end in quotes.
     ends = any(line.text.rstrip("\r\n").endswith("\\") and line.text.count('"') % 2 for line in sample)
     if ends or '\\"' in text:
-        styles.insert(0 if ends else 1, "backslash")
+        styles.insert(0, "backslash")
     if re.search(rf'{re.escape(delimiter)} +"[^"\r\n]*"(?:{re.escape(delimiter)}|\s*$)', text, re.M):
         styles.insert(0, "spaced")
     if delimiter == "\t":

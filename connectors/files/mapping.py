@@ -17,7 +17,7 @@ from streams.core.settings import Settings
 ROLES = ("text", "timestamp", "id", "user", "session", "domain")
 # How programs write that there is no value.
 NULLS = frozenset({"", r"\N", "NULL", "null", "NaN", "nan", "None", "NaT", "<NA>"})
-NULLS |= {"NA", "N/A", "n/a", "#N/A", "#Н/Д", "(null)", "[NULL]", "<null>"}
+NULLS |= {"NA", "N/A", "n/a", "#N/A", "#Н/Д", "(null)", "[NULL]", "<null>", "ᴺᵁᴸᴸ"}
 # And how spreadsheets write that a formula has none.
 NULLS |= {"#VALUE!", "#REF!", "#NAME?", "#DIV/0!", "#NUM!", "#NULL!"}
 NULLS |= {"#ЗНАЧ!", "#ССЫЛКА!", "#ИМЯ?", "#ДЕЛ/0!", "#ЧИСЛО!", "#ПУСТО!"}

@@ -40,6 +40,10 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "Backslashes are read as they are, two as two.",
         "Обратная косая черта читается как есть, две — как две.",
     ),
+    "backslash pairs": (
+        'Pairs of backslashes are read as one, as where a quote is written as \\".',
+        'Две обратные косые черты читаются как одна: так пишут там, где кавычка — это \\".',
+    ),
     "header": (
         "Does the first record name the columns? It is {shown}.",
         "Первая запись — имена колонок? Вот она: {shown}.",

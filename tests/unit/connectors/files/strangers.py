@@ -213,10 +213,18 @@ STRANGERS: dict[str, Stranger] = {
         'text,user_id\n"он сказал \\"да\\", и ушёл",u1\n'.encode(), texts=['он сказал "да", и ушёл']
     ),
     "Spark, a backslash at the end": Stranger(
-        b'text,user_id\n"at C:\\\\",u1\n"he said \\"yes\\"",u2\n', texts=["at C:\\", 'he said "yes"']
+        b'text,user_id\n"at C:\\\\",u1\n"he said \\"yes\\"",u2\n',
+        "Pairs of",
+        texts=["at C:\\", 'he said "yes"'],
+    ),
+    "quotes that are escaped outside of quotes": Stranger(
+        b'text,user_id\n\\"a\\" bc,u1\n"a, b",u2\nat C:\\new,u3\n', texts=['"a" bc', "a, b", "at C:\\new"]
     ),
     "OUTFILE in quotes": Stranger(
-        b'text,user_id\n"C:\\\\new",u1\n"a b\\\nc d",\\N\n', texts=["C:\\new", "a b c d"], users=["u1", None]
+        b'text,user_id\n"C:\\\\new",u1\n"a b\\\nc d",\\N\n',
+        "Pairs of",
+        texts=["C:\\new", "a b c d"],
+        users=["u1", None],
     ),
     "two backslashes": Stranger(
         b"text,user_id\n\\\\server\\new,u1\n", "two as two", texts=["\\\\server\\new"]
@@ -235,6 +243,10 @@ STRANGERS: dict[str, Stranger] = {
     "OUTFILE": Stranger(
         "text\tuser_id\nпервая\\\nвторая\t\\N\n".encode(), texts=["первая вторая"], users=[None]
     ),
+    "a tab in OUTFILE": Stranger(
+        "text\tuser_id\nпервая\\\tвторая\t\\N\n".encode(), texts=["первая вторая"], users=[None]
+    ),
+    "nulls in TSVRaw": Stranger("text\tuser_id\nпуть C:\\new\t\\N\n".encode(), "escapes"),
     "a path in TSV": Stranger("text\tuser_id\nпуть C:\\new\tu1\n".encode(), "escapes"),
     "TSV of Excel": Stranger('text\tuser_id\n"он ""сказал"""\tu1\n'.encode(), texts=['он "сказал"']),
     "a long cell": Stranger(b"text,user_id\n" + b"word " * 60_000 + b",u1\n", users=["u1"]),

@@ -19,6 +19,8 @@ from streams.quality.estimates import KISH_ROWS, ONE_SIDED, TWO_SIDED
 Answer = Literal["better", "not worse", "worse", "undecided"]
 
 _LEVEL = 0.05
+# Over all labels. As for "better", half of it: a label's loss overrules what is found of all rows.
+_LABELS_LEVEL = _LEVEL / 2
 _POWER = NormalDist().inv_cdf(0.8)
 # Who asks again after each few rows gets many chances. Before the planned number of rows, only what is as
 # certain as this counts as not worse (the rule of Haybittle and Peto).
@@ -42,7 +44,7 @@ class Pair(NamedTuple):
 class LabelLoss:
     """A label's rows that only the candidate has right (``won``), or only the current version (``lost``).
 
-    ``p``: how likely such a loss is by chance, after Holm's correction.
+    ``p``: how likely chance makes it look like a loss of more than the margin, after Holm's correction.
     """
 
     label: str
@@ -157,7 +159,7 @@ class _Counts(NamedTuple):
             return "better"
         # A version that is worse would pass where chance shows few rows that differ.
         enough = self.rows >= rows_planned(self.apart(1), margin)
-        if self._score(-margin) >= (ONE_SIDED if enough else _EARLY):
+        if self.score(-margin) >= (ONE_SIDED if enough else _EARLY):
             return "not worse"
         return "worse" if self._chance(self.lost) <= _LEVEL else "undecided"
 
@@ -177,8 +179,8 @@ class _Counts(NamedTuple):
         if not self.rows:
             return -1.0, 1.0
         return (
-            _bisect(-1.0, self.difference, lambda one: self._score(one) >= TWO_SIDED),
-            _bisect(1.0, self.difference, lambda one: self._score(one) <= -TWO_SIDED),
+            _bisect(-1.0, self.difference, lambda one: self.score(one) >= TWO_SIDED),
+            _bisect(1.0, self.difference, lambda one: self.score(one) <= -TWO_SIDED),
         )
 
     def _chance(self, more: float) -> float:
@@ -188,7 +190,7 @@ class _Counts(NamedTuple):
             return 1.0
         return (_tail(more, apart) + (_tail(more + 1, apart) if more + 1 <= apart else 0.0)) / 2
 
-    def _score(self, difference: float) -> float:
+    def score(self, difference: float) -> float:
         """By how many standard deviations the found difference is above this one (Tango 1998)."""
         n, won, lost = self
         away = won - lost - n * difference
@@ -201,8 +203,11 @@ class _Counts(NamedTuple):
 
 
 def _worse_labels(pairs: Sequence[Pair], margin: float) -> list[LabelLoss]:
-    """Labels whose recall is lower than before, by the exact test with Holm's correction, and by more than
-    ``margin``: among very many rows the smallest loss is certain.
+    """Labels whose recall is lower than before by more than ``margin``, with Holm's correction.
+
+    Two tests must both say so: the exact one, that there is a loss at all, and the score test, that it is
+    more than the margin. Versions that are equally good win some labels' rows and lose others' by a few
+    points, and among many rows that is certain.
     """
     by_label: dict[str, list[Pair]] = {}
     for one in pairs:
@@ -213,15 +218,14 @@ def _worse_labels(pairs: Sequence[Pair], margin: float) -> list[LabelLoss]:
         counts = _Counts.of(rows)
         apart = counts.won + counts.lost
         # With fewer rows that differ nothing could be found, so the label is no test of the family (Tarone).
-        if apart and 0.5**apart <= _LEVEL:
-            tested.append((_tail(counts.lost, apart), label, counts.difference, rows))
+        if apart and 0.5**apart <= _LABELS_LEVEL:
+            within = NormalDist().cdf(counts.score(-margin))
+            tested.append((max(_tail(counts.lost, apart), within), label, rows))
     found, p = [], 0.0
-    for place, (chance, label, difference, rows) in enumerate(sorted(tested, key=lambda one: one[:2])):
+    for place, (chance, label, rows) in enumerate(sorted(tested, key=lambda one: one[:2])):
         p = max(p, min(1.0, chance * (len(tested) - place)))
-        if p > _LEVEL:
+        if p > _LABELS_LEVEL:
             break
-        if difference >= -margin:
-            continue
         won = sum(1 for one in rows if _won(one) > 0)
         found.append(LabelLoss(label, len(rows), won, sum(1 for one in rows if _won(one) < 0), p))
     return found

@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
-import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
@@ -23,8 +22,8 @@ from connectors.llm.errors import is_late, of_everyone
 from connectors.llm.http import Http, until_permitted
 from connectors.llm.limit import Limit, Load
 from connectors.llm.load import load_in, metrics_url
-from connectors.llm.request import Asked, RequestForm
-from connectors.llm.server import Server, server_at
+from connectors.llm.request import Asked, RequestForm, harmless
+from connectors.llm.server_watch import ServerWatch
 from streams.core.context import of_no_row
 from streams.core.errors import (
     AnswerError,
@@ -37,8 +36,6 @@ from streams.core.errors import (
 
 log = structlog.get_logger()
 
-# A harmless text, with a number so that no cache answers it.
-_HARMLESS = "где мой заказ {number}"
 # First calls of other texts that must have ended between two tries of a suspected one.
 _OTHERS = 5
 # Another form was answered so recently that the endpoint is there.
@@ -50,8 +47,6 @@ _MODELS_SECONDS = 10.0
 _LEAST_PROBE_SECONDS, _PROBE_LATENCIES = 5.0, 5.0
 # What the endpoint takes is not explored again more often than this, if all is refused.
 _EXPLORE_SECONDS = 60.0
-# The same for which server answers, after single failures to reach it.
-_LOOK_SECONDS = 30.0
 
 
 class Endpoint:
@@ -86,10 +81,7 @@ class Endpoint:
         self._clock = clock
         self._forms: dict[str, Form] = {}
         self._tables: dict[str, Capabilities] = {}
-        self._server: Server | None = None  # as it was when it was last looked at
-        self._looking: asyncio.Task[None] | None = None
-        self._look_from = -math.inf  # inf: there is no reason to look at it again
-        self._looked = -math.inf
+        self._watch = ServerWatch(self.look, self._forget, name=name, clock=clock)
         self._explored = -math.inf
         # The last text for which there was no room, and when; the same for time-outs.
         self._crowded = {False: (0, -math.inf), True: (0, -math.inf)}
@@ -145,10 +137,10 @@ class Endpoint:
     async def close(self) -> None:
         """Stop everything, and close the connections."""
         tasks = [form.trying for form in self._forms.values() if form.trying is not None]
-        tasks += [self._looking] if self._looking is not None else []
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._watch.close()
         await self.limit.close()
         await self.http.close()
 
@@ -178,8 +170,7 @@ class Endpoint:
             now = self._clock()
             self.stats["failures"] += 1
             if isinstance(error, UnavailableError):
-                # It may have been started anew.
-                self._look_from = min(self._look_from, self._looked + _LOOK_SECONDS)
+                self._watch.unreachable()
             counts = first and not (RefusedError in at_once and isinstance(error, RefusedError))
             if counts:
                 self._failed(form, text, now, in_a_row=not isinstance(error, at_once))
@@ -215,9 +206,7 @@ class Endpoint:
         if form.said:
             form.said = ""
             of_no_row(log.info, "the endpoint takes these requests again", form=form.name)
-        if self._clock() >= self._look_from and (self._looking is None or self._looking.done()):
-            self._look_from, self._looked = math.inf, self._clock()
-            self._looking = _apart(self._look_at_server(form.model))
+        self._watch.answered(form.model)
 
     def _lacks_room(self, error: LabelstreamError, text: int, now: float, *, late: bool) -> bool:
         """Whether the endpoint has no room, or is slow, and not only for this text: it says when to return,
@@ -260,7 +249,7 @@ class Endpoint:
                 )
             return
         self._away, self._unreadable = form, isinstance(failure.error, AnswerError)
-        self._look_from = -math.inf
+        self._watch.away()
         self.limit.leave(error)
 
     async def _try_harmless(self, form: Form, number: int) -> None:
@@ -349,22 +338,10 @@ class Endpoint:
             )
         return changed
 
-    async def _look_at_server(self, model: str) -> None:
-        """If another server answers than before, what it takes is found out again."""
-        found = await server_at(self.look, model)
-        if not found.models:
-            return  # it does not tell
-        before, self._server = self._server, found
-        if before is not None and found.identity != before.identity:
-            for table in self._tables.values():
-                table.forget()
-            of_no_row(
-                log.warning,
-                "another server or model answers at the endpoint: what it takes is found out again",
-                endpoint=self.name,
-                before=before.told,
-                now=found.told,
-            )
+    def _forget(self) -> None:
+        """Another server answers: nothing is known of what it takes."""
+        for table in self._tables.values():
+            table.forget()
 
     async def _load(self) -> Load | None:
         if self._clock() < self._no_metrics_until:
@@ -379,15 +356,6 @@ class Endpoint:
         if found is None:
             self._no_metrics_until = self._clock() + _NO_METRICS_SECONDS
         return found
-
-
-def harmless(asked: Asked) -> tuple[Asked, int]:
-    """``asked`` with a harmless text as its last message, and the number that identifies it."""
-    text = _HARMLESS.format(number=random.randrange(10_000, 10_000_000))
-    last = asked.messages[-1]
-    _, query, _ = last["content"].rpartition("<query>\n")
-    content = f'{query}"{text}"\n</query>' if query else text
-    return asked._replace(messages=[*asked.messages[:-1], {**last, "content": content}]), hash(content)
 
 
 def _apart(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,8 @@ CHOICE_FORMS: tuple[ChoiceForm, ...] = ("structured_outputs", "guided_choice", "
 # are those before the grammar. With the options raised alike, they are always those among the options.
 _RAISED = 100.0
 
+# A harmless text, with a number so that no cache answers it.
+_HARMLESS = "где мой заказ {number}"
 SYSTEM_ROLE = re.compile(
     r"system\W{0,2}\s*(?:role|message|prompt)|role\W+system|roles must alternate|only user and assistant",
     re.IGNORECASE,
@@ -112,6 +115,15 @@ class RequestForm:
                 return replace(self, tokens="max_completion_tokens")
             case "temperature":
                 return replace(self, temperature=False)
+
+
+def harmless(asked: Asked) -> tuple[Asked, int]:
+    """``asked`` with a harmless text as its last message, and the number that identifies it."""
+    text = _HARMLESS.format(number=random.randrange(10_000, 10_000_000))
+    last = asked.messages[-1]
+    _, query, _ = last["content"].rpartition("<query>\n")
+    content = f'{query}"{text}"\n</query>' if query else text
+    return asked._replace(messages=[*asked.messages[:-1], {**last, "content": content}]), hash(content)
 
 
 def _choice(options: Sequence[str], form: ChoiceForm) -> dict[str, Any]:

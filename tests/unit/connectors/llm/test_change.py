@@ -139,7 +139,7 @@ async def test_another_server_after_an_outage_is_asked_for_all_again() -> None:
         ):
             there.owner = "vllm"
             await answered(client, range(5))
-            await until(lambda: client._endpoints.all[0]._server is not None)
+            await until(lambda: client._endpoints.all[0]._watch.server is not None)
             assert "logprobs" not in there.asked[-1]
             there.script = lambda *_: status(502, "bad gateway")
             calls = asyncio.create_task(answered(client, range(5, 20)))
@@ -163,7 +163,7 @@ async def test_the_same_server_after_an_outage_is_asked_as_before() -> None:
         await until(lambda: not client.available)
         before, there.script = len(there.asked), taking
         await calls
-        looking = client._endpoints.all[0]._looking
+        looking = client._endpoints.all[0]._watch.looking
         assert looking is not None
         await looking
         await answered(client, range(20, 25))

@@ -1,17 +1,21 @@
-"""What calls have in common, and how one failed."""
+"""What calls have in common, how long one may take, and how one failed."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import math
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from connectors.llm.answer import Completion
 from connectors.llm.evidence import Evidence
 from connectors.llm.request import Asked
-from streams.core.errors import LabelstreamError
+from streams.core.errors import LabelstreamError, OverloadedError
 
 Check = Callable[[Completion], None]
+T = TypeVar("T")
 
 
 @dataclass
@@ -36,3 +40,32 @@ class Failure:
     error: LabelstreamError
     ended: float
     form: Form
+
+
+class Patience:
+    """How long one call may take in all, with its waiting and its tries, from now on."""
+
+    def __init__(self, seconds: float, away: Callable[[], LabelstreamError | None]) -> None:
+        """``away``: why calls wait, if they do."""
+        self.endless = math.isinf(seconds)
+        self._ends = time.monotonic() + seconds
+        self._away = away
+
+    def lasts(self, seconds: float) -> bool:
+        """Whether it lasts so much longer."""
+        return time.monotonic() + seconds <= self._ends
+
+    async def within(self, work: Awaitable[T], *, or_else: LabelstreamError | None = None) -> T:
+        """The result of ``work``, if it comes before patience ends.
+
+        Raises:
+            LabelstreamError: patience ended: why calls wait, ``or_else``, or that there was no place.
+        """
+        if self.endless:
+            return await work
+        try:
+            async with asyncio.timeout(max(0.0, self._ends - time.monotonic())):
+                return await work
+        except TimeoutError:
+            late = OverloadedError("no place at the endpoint came free in time")
+            raise (self._away() or or_else or late) from None

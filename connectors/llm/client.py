@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import math
 import random
-import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from pydantic import SecretStr
 
 from connectors.llm.answer import Completion, likeliest
-from connectors.llm.calls import Check, Failure
+from connectors.llm.calls import Check, Failure, Patience
 from connectors.llm.capabilities import Capabilities
 from connectors.llm.endpoint import Endpoint
 from connectors.llm.endpoints import Endpoints, place_of
@@ -29,7 +27,6 @@ from streams.core.errors import (
     AnswerError,
     ConfigurationError,
     LabelstreamError,
-    OverloadedError,
     RefusedError,
     RetryableError,
 )
@@ -50,9 +47,6 @@ NEUTRAL_QUESTION = [{"role": "user", "content": "Сколько будет дв�
 _ALONE_SECONDS = 30.0
 
 
-T = TypeVar("T")
-
-
 class _Call(NamedTuple):
     """One of the calls for a text."""
 
@@ -62,6 +56,7 @@ class _Call(NamedTuple):
     first: bool
     check: Check | None
     at_once: tuple[type[LabelstreamError], ...]
+    patience: Patience
 
 
 class ChatClient:
@@ -238,23 +233,23 @@ class ChatClient:
         """
         model = await self.model()
         asked = Asked(messages, max_tokens, temperature, schema, choice, logprobs, choice_form, seed)
-        began, tries, against = time.monotonic(), 0, 0.0
+        patience, tries, against = Patience(self._patience, lambda: self.away), 0, 0.0
         text, tried = hash(messages[-1]["content"]), set[Endpoint]()
-        enough = _GUILTY if math.isinf(self._patience) else _SUSPECTED
+        enough = _GUILTY if patience.endless else _SUSPECTED
         reason: LabelstreamError | None = None
         while True:
-            endpoint = await self._within(self._endpoints.enter(model), began, or_else=reason)
-            call = _Call(endpoint, asked, text, endpoint not in tried, check, at_once)
-            if not await self._knows_choice(call, model, began):
+            endpoint = await patience.within(self._endpoints.enter(model), or_else=reason)
+            call = _Call(endpoint, asked, text, endpoint not in tried, check, at_once, patience)
+            if not await self._knows_choice(call, model):
                 continue  # it has left
-            found = await self._ask(call, model, began)
+            found = await self._ask(call, model)
             tried.add(endpoint)
             if isinstance(found, Completion):
                 return found
             error, tries = found.error, tries + 1
             if _can_be_shortened(error, messages) or (isinstance(error, at_once) and not _is_too_long(error)):
                 raise error
-            await self._pause(endpoint, found, text, tries, began)
+            await self._pause(endpoint, found, text, tries, patience)
             reason = self._reason(found)
             against += found.form.evidence.against(text, found.ended)
             if tries >= _LEAST_TRIES and against >= enough:
@@ -324,7 +319,7 @@ class ChatClient:
         """The server that answers, as far as it tells."""
         return await server_at(self._endpoints.all[0].look, await self.model())
 
-    async def _knows_choice(self, call: _Call, model: str, began: float) -> bool:
+    async def _knows_choice(self, call: _Call, model: str) -> bool:
         """Whether the endpoint, in whose slot the call is, may be asked for a choice. Another server may
         answer since it was tried, or it has just come: then it is tried now. If that fails, it leaves.
 
@@ -343,10 +338,10 @@ class ChatClient:
             return False
         if not takes.choice:
             raise AnswerError("the endpoint's answers are not held to a choice")
-        await self._within(call.endpoint.limit.enter(), began)
+        await call.patience.within(call.endpoint.limit.enter())
         return True
 
-    async def _ask(self, call: _Call, model: str, began: float) -> Completion | Failure:
+    async def _ask(self, call: _Call, model: str) -> Completion | Failure:
         """One call in a slot that was entered, in the form that the endpoint takes; more of them, if that has
         to be found out.
         """
@@ -358,7 +353,7 @@ class ChatClient:
         async def send(request: RequestForm, trial: bool) -> Completion | Failure:
             nonlocal entered
             if not entered:
-                await self._within(endpoint.limit.enter(), began)
+                await call.patience.within(endpoint.limit.enter())
             entered = False
             last = AnswerError not in call.at_once
             return await endpoint.ask(
@@ -376,40 +371,25 @@ class ChatClient:
             return likeliest(found, asked.choice)
         return found
 
-    async def _pause(self, endpoint: Endpoint, found: Failure, text: int, tries: int, began: float) -> None:
+    async def _pause(
+        self, endpoint: Endpoint, found: Failure, text: int, tries: int, patience: Patience
+    ) -> None:
         """Let others go first, without a slot, and see how they fare."""
         error = found.error
         pause = random.uniform(0.8, 1.2) * min(_FIRST_PAUSE * 2 ** min(tries - 1, 8), _LONGEST_PAUSE)
         after = error.after if isinstance(error, RetryableError) and error.after is not None else 0.0
         pause = max(pause, after)
-        if time.monotonic() + pause - began > self._patience:
+        if not patience.lasts(pause):
             raise self._reason(found)
         with resting():
             await endpoint.limit.rest(pause)
             if tries > 1:  # most causes have passed by the first other try
                 compared = endpoint.compare(found.form, text, found.ended)
-                await self._within(compared, began, or_else=self._reason(found))
+                await patience.within(compared, or_else=self._reason(found))
 
     def _reason(self, found: Failure) -> LabelstreamError:
         """Why a call ends with the patience: the endpoint, the form of the requests, or what it met last."""
         return self.away or (of_everyone(found.error, self._setting) if found.form.said else found.error)
-
-    async def _within(
-        self, work: Awaitable[T], began: float, *, or_else: LabelstreamError | None = None
-    ) -> T:
-        """The result of ``work``, if it comes before patience ends.
-
-        Raises:
-            LabelstreamError: patience ended: ``or_else``, or why it had to wait.
-        """
-        if math.isinf(self._patience):
-            return await work
-        try:
-            async with asyncio.timeout(max(0.0, self._patience - (time.monotonic() - began))):
-                return await work
-        except TimeoutError:
-            late = OverloadedError("no place at the endpoint came free in time")
-            raise (self.away or or_else or late) from None
 
 
 def _can_be_shortened(error: LabelstreamError, messages: Sequence[dict[str, str]]) -> bool:

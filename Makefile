@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo unit test ready soak soak-seeds soak-cluster soak-outages soak-backlog soak-relabel soak-retention soak-tables soak-strangers soak-review soak-files soak-history soak-served soak-gate soak-quality soak-calibration soak-examples real-endpoint bench lint format typecheck generate clean
+.PHONY: help setup browser demo unit test ready soak soak-seeds soak-cluster soak-outages soak-backlog soak-relabel soak-retention soak-tables soak-strangers soak-review soak-files soak-history soak-served soak-gate soak-quality soak-calibration soak-examples soak-privacy real-endpoint bench lint format typecheck generate clean
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -94,6 +94,9 @@ soak-calibration: setup  ## Calibration error on unseen rows, 200 times, over re
 
 soak-quality: setup  ## Estimates against the truth, 2,000 weeks, over real texts: FILE=a CSV with text and scenario or label; minutes
 	@$(BIN)/python -m tests.unit.streams.quality.long_runs.estimates $(FILE) $(ARGS)
+
+soak-privacy: setup  ## What masking finds of 10,000 made entities, what it masks of clean texts: FILE=a CSV with query_text; minutes
+	@$(BIN)/python -m tests.unit.streams.privacy.recall $(FILE) $(ARGS)
 
 bench: setup  ## Measure against raw clients, some twelve minutes (ARGS="--only label poller --json")
 	@$(BIN)/python -m bench $(ARGS)

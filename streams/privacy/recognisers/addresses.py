@@ -6,7 +6,7 @@ A street without a house is not a person's address, nor is a city.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from streams.privacy.entities import Entity
 from streams.privacy.recognisers.findings import PersonalFinding
@@ -27,12 +27,12 @@ _SHORT = frozenset({"пр", "ш", "пл", "ал", "бул", "туп", "наб"})
 _UNIT = (
     r"(?! ?(?:руб|[₽$€%°]|р\b|мин|час|сут|дн[еяй]|день|лет|год|мес|недел|раз|км|кг|м\b|гб|мб|тыс|балл|числ|"
     r"штук|шт|человек|градус|гигабайт|мегаб|кв\.? ?м|январ|феврал|март|апрел|ма[яе]|июн|июл|август|сентябр|"
-    r"октябр|ноябр|декабр)|[:.][0-9]|[0-9])"
+    r"октябр|ноябр|декабр|[0-9]{3} ?(?:руб|р\b|₽|тыс))|[:.][0-9]|[0-9])"
 )
 _NUMBER = (
     rf"(?:№ ?)?[0-9]{{1,4}}(?: ?[/\-] ?[0-9]{{1,4}})?(?: ?[а-ик](?![а-яё./]))?(?: ?к ?[0-9]{{1,2}})?{_UNIT}"
 )
-_HOUSE = r"(?:дом(?:а|у|е|ом)?|д|владение|влад|вл|двлд)(?![а-яё])\.?"
+_HOUSE = r"(?:(?:дом(?:а|у|е|ом)?|владение)(?![а-яё])|(?:д|влад|вл|двлд)(?![а-яё])\.?)"
 _PART = (
     r"(?:корпус[ауе]?|корп|кор|к|строени[еяи]|стр|литера?|лит|квартир[аыеу]|квар|кв|офис[ае]?|оф|комнат[аыеу]|ком|"
     r"помещени[ея]|пом|подъезд[ауе]?|под|п|этаж[ае]?|эт|секци[яи]|блок|домофон|дом|д)(?![а-яё])\.?"
@@ -56,6 +56,7 @@ _INTRO = re.compile(
     r"(?<![а-яё])(?:адрес[уе]?|прописан[аы]?|проживаю|зарегистрирован[аы]?|живу|жив[её]м)"
     r"(?: (?:доставки|прописки|регистрации|проживания|подключения|по|в|на|такой|мой))*[ :\-]{1,3}"
 )
+_FIRST_WORD = re.compile("[а-яё0-9]+")
 _LONG_WORD = re.compile("[А-Яа-яЁё]{3,}")
 _STREET_ENDING = re.compile(r"(?:[ая]я|ой|ей|[оеёи]го|[ыи][йхем]|ов|ев|ин|ич|о|е|ы|и|а|я|у|ю|ь|арбат)$")
 # Without a word for street or house nothing but the name tells.
@@ -96,30 +97,29 @@ class Addresses:
         text = view.lower
         spans: list[tuple[int, int]] = []
         if _HINT.search(text):
-            spans += [match.span() for match in self._typed.finditer(text) if self._is_typed(match, view)]
-            spans += [
-                span for match in self._housed.finditer(text) if (span := self._housed_span(match, view))
-            ]
+            spans += _accepted(self._typed, text, lambda match: self._typed_span(match, view))
+            spans += _accepted(self._housed, text, lambda match: self._housed_span(match, view))
             for intro in _INTRO.finditer(text):
                 match = self._introduced.match(text, intro.end())
                 if match and self._is_named(match, view, False):
                     spans.append(match.span())
         spans += [match.span() for match in self._named.finditer(text)]
-        spans += [match.span() for match in self._in_city.finditer(text) if self._is_named(match, view, True)]
+        spans += _accepted(
+            self._in_city, text, lambda match: match.span() if self._is_named(match, view, True) else None
+        )
         for start, end in _merged(sorted(spans), text):
             key = re.sub("[^а-я0-9]", "", text[start:end])
             yield PersonalFinding(*view.original(start, end), Entity.ADDRESS, key)
 
-    def _is_typed(self, match: re.Match[str], view: View) -> bool:
+    def _typed_span(self, match: re.Match[str], view: View) -> tuple[int, int] | None:
         street = match["street"]
         kind = re.search(rf"(?<![а-яё]){_TYPE}", street)
         if kind is not None and kind[0] in _SHORT:
-            return False
+            return None
         if any(word in self._not_streets for word in _LONG_WORD.findall(street)):
-            return False
-        return (
-            bool(match["house"]) or self._looks_like_street(match, view) or bool(_FLAT.search(match["tail"]))
-        )
+            return None
+        surely = match["house"] or _FLAT.search(match["tail"])
+        return match.span() if surely or self._looks_like_street(match, view) else None
 
     def _housed_span(self, match: re.Match[str], view: View) -> tuple[int, int] | None:
         """With the street before it if there is one; without, only a house with a flat."""
@@ -143,6 +143,19 @@ class Addresses:
             return False
         last = named[-1]
         return last[0].isupper() or last in self._known or _STREET_ENDING.search(last) is not None
+
+
+def _accepted(
+    pattern: re.Pattern[str], text: str, accept: Callable[[re.Match[str]], tuple[int, int] | None]
+) -> Iterator[tuple[int, int]]:
+    """The accepted matches; behind the first word of another one the search goes on."""
+    match = pattern.search(text)
+    while match:
+        span = accept(match)
+        if span:
+            yield span
+        after = _FIRST_WORD.match(text, match.start())
+        match = pattern.search(text, match.end() if span or after is None else after.end())
 
 
 def _merged(spans: list[tuple[int, int]], text: str) -> Iterator[tuple[int, int]]:

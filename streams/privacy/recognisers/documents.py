@@ -36,7 +36,7 @@ class Passports:
             if asked:
                 return 3
             formed = number.groups in ((2, 2, 6), (4, 6)) and number.digits[2:4] in _YEARS
-            return 0 if number.ordinary or not formed or number.context is not None else 2
+            return 0 if number.ordinary or not formed or number.context is Entity.PHONE else 2
         return int(asked and not number.ordinary and number.groups in ((2, 7), (9,), (6,)))
 
 
@@ -67,9 +67,9 @@ class Inn:
         valid = checks_inn(number.digits)
         if number.context is Entity.INN:
             return 3 if valid else 2
-        if not valid or number.ordinary or number.context is not None:
+        if not valid or number.ordinary or number.context is Entity.PHONE:
             return 0
-        return 2 if len(number.digits) == 12 else int(number.groups == (10,))
+        return 2 if len(number.digits) == 12 else int(number.groups == (10,) and number.context is None)
 
 
 class HealthInsurance:

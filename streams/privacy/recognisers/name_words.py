@@ -29,6 +29,11 @@ _NAME_ENDING = re.compile(r"(?:ями|ою|ею|ом|ем|ой|ей|ью|[аяу
 _TURKIC = frozenset({"оглы", "кызы", "улы", "угли", "гызы", "кизи"})
 
 
+def ends_as_surname(word: str) -> bool:
+    """Whether ``word`` has an ending of surnames; many ordinary words have."""
+    return _SURNAME.fullmatch(word.replace("ё", "е")) is not None
+
+
 class WordKind(NamedTuple):
     """What a word may be.
 
@@ -72,13 +77,15 @@ class NameWords:
     def _kind(self, word: str) -> WordKind:
         """What ``word`` (in lower case) may be."""
         first = patronymic = surname = ordinary = False
+        plural = False
         lemmas: set[str] = set()
         found = self._words.similar_items(word, self._yo) if len(word) <= 40 else []
         for form, records in found:
             for paradigm, index in records:
                 tag, base = self._read(form, paradigm, index)
                 if "Name" in tag and "plur" in tag:
-                    continue  # «иванов» is no form of Иван
+                    plural = True  # «исмаилов» is a surname, hardly several of the name Исмаил
+                    continue
                 is_name = "Name" in tag
                 is_patronymic, is_surname = "Patr" in tag, "Surn" in tag
                 first, patronymic, surname = (
@@ -94,7 +101,7 @@ class NameWords:
             first, ordinary = True, False
         if word in words("not_names"):
             return WordKind(ordinary=True)
-        if not found:
+        if not found or (plural and not lemmas and not ordinary):
             return self._guess(word)
         # The shortest is the same in every case: «петра» is of Пётр, and Петра.
         lemma = min(lemmas, key=lambda base: (len(base), base), default="")
@@ -121,7 +128,7 @@ class NameWords:
             return WordKind(first=len(word) > 3, known=False, lemma=stem)
         if _PATRONYMIC.fullmatch(word):
             return WordKind(patronymic=True, known=False, lemma=_NAME_ENDING.sub("", word))
-        return WordKind(surname=_SURNAME.fullmatch(word) is not None, known=False, lemma=stem)
+        return WordKind(surname=ends_as_surname(word), known=False, lemma=stem)
 
     def _read(self, form: str, paradigm: int, index: int) -> tuple[str, str]:
         """The tag of a form, and its first form."""

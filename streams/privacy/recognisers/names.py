@@ -11,7 +11,7 @@ from typing import NamedTuple
 from streams.privacy.entities import Entity
 from streams.privacy.recognisers.findings import PersonalFinding
 from streams.privacy.recognisers.name_model import NameModel
-from streams.privacy.recognisers.name_words import NameWords, WordKind
+from streams.privacy.recognisers.name_words import NameWords, WordKind, ends_as_surname
 from streams.privacy.recognisers.views import View
 from streams.privacy.recognisers.word_lists import words as words_of
 
@@ -28,6 +28,7 @@ _SAYS_PERSON = re.compile(
     r"водител[ьюя]|муж[ау]?|жен[аеуы]|сын[ау]?|брат[ау]?|сестр[аеуы]|оформлен[аоы]? на|говорит|беспокоит|"
     r"пишет)[ :,.\-]{1,3}$"
 )
+_ADJECTIVE = re.compile(r"[а-яё]{4,}[сц]к(?:ий|ого|ому|им|ом|ая|ой|ую)$")
 _SENTENCE_START = re.compile(r"(?:^|[.!?…\n:]) ?[\"«(]?\Z")
 _BEFORE = 24
 
@@ -86,14 +87,34 @@ class PersonNames:
 
     def _runs(self, tokens: Sequence[_Token], view: View) -> Iterator[Sequence[_Token]]:
         """Neighbouring words that make up names."""
-        run: list[_Token] = []
-        for token in [*tokens, None]:
-            if token and run and self._follows(run[-1], token, view.text) and self._may_belong(token):
-                run.append(token)
-                continue
-            if run and (name := self._name_in(run, view)):
-                yield name
-            run = [token] if token and self._may_belong(token) else []
+        first = 0
+        while first < len(tokens):
+            last = first
+            if self._may_belong(tokens[first]):
+                while last + 1 < len(tokens) and self._goes_on(tokens, last, view.text):
+                    last += 1
+                name = self._name_in(list(tokens[first : last + 1]), view)
+                if name:
+                    yield self._with_surname(name, tokens, view.text)
+            first = last + 1
+
+    def _goes_on(self, tokens: Sequence[_Token], last: int, text: str) -> bool:
+        return self._may_belong(tokens[last + 1]) and self._follows(tokens[last], tokens[last + 1], text)
+
+    def _with_surname(self, name: Sequence[_Token], tokens: Sequence[_Token], text: str) -> Sequence[_Token]:
+        """``name``, and a neighbour that is an adjective and may be a surname: анна петровна белинская."""
+        words = sum(not token.initial for token in name)
+        if any(token.kind.surname for token in name) or not (words > 1 or name[0].kind.first):
+            return name
+        before, after = tokens.index(name[0]) - 1, tokens.index(name[-1]) + 1
+        if after < len(tokens) and self._is_adjective(name[-1], tokens[after], tokens[after], text):
+            return [*name, tokens[after]]
+        if before >= 0 and self._is_adjective(tokens[before], name[0], tokens[before], text):
+            return [tokens[before], *name]
+        return name
+
+    def _is_adjective(self, one: _Token, two: _Token, asked: _Token, text: str) -> bool:
+        return self._follows(one, two, text) and _ADJECTIVE.search(asked.lower) is not None
 
     def _may_belong(self, token: _Token) -> bool:
         if token.initial:
@@ -148,7 +169,8 @@ class PersonNames:
             return False
         if token.kind.first or token.kind.surname or token.kind.patronymic:
             # The whole name decides on a word that is a name as well.
-            return token.kind.ordinary and len(others) >= 2 and not token.kind.first
+            unlike = not token.kind.first and not ends_as_surname(token.lower)
+            return token.kind.ordinary and len(others) >= 2 and unlike
         return not (token.capital and others)
 
     def _person(self, start: int, end: int, tokens: Sequence[_Token], text: str) -> tuple[int, int] | None:

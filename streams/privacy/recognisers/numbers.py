@@ -14,17 +14,19 @@ from typing import Protocol
 
 from streams.privacy.entities import Entity
 from streams.privacy.recognisers.findings import PersonalFinding
-from streams.privacy.recognisers.views import View
+from streams.privacy.recognisers.views import BARRIER, View
 
 _GROUP = re.compile("[0-9]+")
 # What may stand between two groups of one number.
 _GAP = re.compile(r"[ (),.\-/_*№]{1,5}")
-_DATE = re.compile(
+# Dates and internet addresses: their groups belong to no number.
+_APART = re.compile(
     r"(?<![0-9])(?:[0-2]?[0-9]|3[01])([./-])(?:0?[0-9]|1[0-2])\1(?:19|20)[0-9]{2}(?![0-9])"
     r"|(?<![0-9])(?:[0-2][0-9]|3[01])\.(?:0[0-9]|1[0-2])\.[0-9]{2}(?![0-9])"
+    r"|(?<![0-9.])(?:1?[0-9]?[0-9]|2[0-4][0-9]|25[0-5])(?:\.(?:1?[0-9]?[0-9]|2[0-4][0-9]|25[0-5])){3}(?!\.?[0-9])"
 )
 _MOST_DIGITS = 34
-_BEFORE, _AFTER = 48, 28
+_BEFORE, _AFTER, _BEHIND = 48, 28, 4
 # A number that counts, costs or dates something is not personal.
 _UNIT = re.compile(
     r" ?(?:руб|₽|\$|€|%|коп|тыс|млн|балл|бонус|квт|куб|гб|мб|кб|гиг|шт|дн[еяй]|день|сут|час|мин|секунд|"
@@ -34,6 +36,7 @@ _UNIT = re.compile(
 _BESIDE = re.compile(
     r"[а-яё]*[ :#№\-]{0,3}(?:(?:под|с|за|по) )?(?:номер[а-яё]*|ном|no|n|id|код[а-яё]*)?[ :#№.\-]{0,3}"
 )
+_CLOSE = re.compile(r"[^.!?;]{0,20}|[а-яё]*\. ?")
 _CONTEXT = re.compile(
     r"(?P<phone>\bтел\b|\bтелефон|\bмоб|\bсотов|звон|\bна связи|whats ?app|\bв[ао]тс?апп?|вайбер|viber|"
     r"\bмой номер|\bномер мой|\bномера? (?:телефона|для связи))"
@@ -56,10 +59,10 @@ class NumberCandidate:
     """One or more groups of digits that may be one number.
 
     ``context``: the entity whose word stands nearest before it, or soon after it; ``ordinary``: a word of
-    numbers that belong to nobody does. ``before`` and ``after``: the text around it, in lower case.
+    numbers that belong to nobody does. ``close``: the word is in the same breath.
+    ``before`` and ``after``: the text around it, in lower case.
     """
 
-    written: str
     digits: str
     groups: tuple[int, ...]
     gaps: str
@@ -67,6 +70,7 @@ class NumberCandidate:
     after: str
     context: Entity | None
     ordinary: bool
+    close: bool
 
 
 class Judge(Protocol):
@@ -85,13 +89,14 @@ def find_numbers(view: View, judges: Sequence[Judge]) -> Iterator[PersonalFindin
     for judge in judges:
         for length in judge.lengths:
             by_length.setdefault(length, []).append(judge)
-    groups = [match.span() for match in _GROUP.finditer(view.text)]
+    text = _APART.sub(lambda match: BARRIER * len(match[0]), view.text)
+    groups = [match.span() for match in _GROUP.finditer(text)]
     first = 0
     while first < len(groups):
         best: tuple[int, int, Entity] | None = None
         digits = ""
         for last in range(first, len(groups)):
-            if last > first and not _GAP.fullmatch(view.text, groups[last - 1][1], groups[last][0]):
+            if last > first and not _GAP.fullmatch(text, groups[last - 1][1], groups[last][0]):
                 break
             start, end = groups[last]
             if len(digits) + end - start > _MOST_DIGITS:
@@ -101,8 +106,8 @@ def find_numbers(view: View, judges: Sequence[Judge]) -> Iterator[PersonalFindin
             if asked is None:
                 continue
             candidate = _candidate(view, groups[first : last + 1], digits)
-            if _is_list(candidate) or _DATE.search(view.text, groups[first][0], end):
-                continue
+            if "," in candidate.gaps and candidate.context is None:
+                continue  # a list
             for judge in asked:
                 sure = judge.judge(candidate)
                 if sure and (best is None or (sure, last) > best[:2]):
@@ -123,16 +128,17 @@ def _candidate(view: View, groups: Sequence[tuple[int, int]], digits: str) -> Nu
     start, end = groups[0][0], groups[-1][1]
     before = view.lower[max(0, start - _BEFORE) : start]
     after = view.lower[end : end + _AFTER]
-    kind = None
+    kind, close = None, False
     for match in _CONTEXT.finditer(before):
         if match.lastgroup != _ORDINARY or _BESIDE.fullmatch(before, match.end()):
-            kind = match.lastgroup
-    if kind is None:
-        kinds = (match.lastgroup for match in _CONTEXT.finditer(after))
-        kind = next((found for found in kinds if found != _ORDINARY), None)
+            kind, close = match.lastgroup, _CLOSE.fullmatch(before, match.end()) is not None
+    if not close:
+        behind = (match for match in _CONTEXT.finditer(after) if match.lastgroup != _ORDINARY)
+        nearest = next(behind, None)
+        if nearest and (kind is None or nearest.start() <= _BEHIND):
+            kind = nearest.lastgroup
     gaps = "".join(view.text[one[1] : two[0]] for one, two in pairwise(groups))
     return NumberCandidate(
-        view.text[start:end],
         digits,
         tuple(end - start for start, end in groups),
         gaps,
@@ -140,15 +146,8 @@ def _candidate(view: View, groups: Sequence[tuple[int, int]], digits: str) -> Nu
         after,
         _KINDS.get(kind or ""),
         kind == _ORDINARY or _UNIT.match(after) is not None,
+        close,
     )
-
-
-def _is_list(number: NumberCandidate) -> bool:
-    """Whether the groups are numbers of their own: an internet address, or several between commas."""
-    if number.gaps == "..." and max(number.groups) <= 3:
-        parts = re.findall("[0-9]+", number.written)
-        return all(int(part) < 256 for part in parts)
-    return "," in number.gaps and number.context is None
 
 
 def _widen(text: str, start: int, end: int) -> tuple[int, int]:

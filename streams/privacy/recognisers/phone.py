@@ -33,11 +33,13 @@ class Phones:
             return self._without_prefix(digits, number, asked)
         if count in (11, 12) and digits.startswith(_NEIGHBOURS):
             return 2 if asked or not number.ordinary else 0
+        asked = asked and number.close
         if asked and 9 <= count <= 12:
             return 1  # a digit too many or too few
         if count == 7 and (asked or (number.groups in _LOCAL[:1] and number.gaps == "--")):
             return 0 if number.ordinary else 1
-        return int(asked and count == 6 and number.groups in ((2, 2, 2), (3, 3)) and not number.ordinary)
+        formed = number.groups in ((2, 2, 2), (3, 3)) and number.gaps.strip("- ") == ""
+        return int(asked and count == 6 and formed and not number.ordinary)
 
     def _national(self, digits: str, number: NumberCandidate, asked: bool) -> int:
         if digits[0] == "9":

@@ -37,7 +37,7 @@ _VALUES = {
 }
 _WORDS = "|".join(sorted(_VALUES, key=len, reverse=True))
 _WORD = re.compile(rf"\b(?:{_WORDS})\b")
-_RUN = re.compile(rf"\b(?:{_WORDS})\b(?:[ ,\-]{{1,3}}(?:{_WORDS})\b)*")
+_RUN = re.compile(rf"(?:\bплюс )?\b(?:{_WORDS})\b(?:[ ,\-]{{1,3}}(?:{_WORDS})\b)*")
 
 
 def read_words(view: View) -> View:
@@ -60,8 +60,13 @@ def read_words(view: View) -> View:
             ends.extend(view.ends[start:end])
 
     done = 0
-    for run in _RUN.finditer(text, first.start()):
+    for run in _RUN.finditer(text, max(0, first.start() - len("плюс "))):
         copy(done, run.start())
+        if run[0].startswith("плюс"):
+            read.append("+")
+            place = view.original(run.start(), run.start() + len("плюс "))
+            starts.append(place[0])
+            ends.append(place[1])
         for number, (digits, start, end) in enumerate(_groups(run)):
             place = view.original(start, end)
             written = digits if number == 0 else " " + digits

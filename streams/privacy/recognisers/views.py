@@ -20,6 +20,7 @@ _WORD_OF_BOTH = re.compile("[A-Za-zА-Яа-яЁё]*(?:[A-Za-z][А-Яа-яЁё]|[
 _CYRILLIC = str.maketrans("ABCEHIKMOPTXYaceiokpuxyë", "АВСЕНІКМОРТХУасеіокриху" + "ё")
 _DIGIT_LETTERS = str.maketrans("OОoоQlIІі|ЗзбBВ", "000001111" + "133688")
 _DIGIT_LIKE = re.compile(r"(?<![^\W_])[0-9OОoоQlIІі|ЗзбBВ]{2,}+(?![^\W_])")
+_BETWEEN_DIGITS = re.compile(r"(?<=[0-9][ \-])[OОоoIІl|]{2,4}(?![^\W_])")
 _MAY_BE_DIGIT = re.compile("[0-9][OОoоQlIІі|ЗзбBВ]|[OОoоQlIІі|ЗзбBВ][0-9]")
 
 
@@ -96,10 +97,13 @@ def read_digits(view: View) -> View:
     """``view`` with letters that stand for digits as digits: 9О2 is 902."""
     if not _MAY_BE_DIGIT.search(view.text):
         return view
-    return View(_DIGIT_LIKE.sub(_digits_of, view.text), view.starts, view.ends)
+    text = _DIGIT_LIKE.sub(_digits_of, view.text)
+    return View(_BETWEEN_DIGITS.sub(_as_digits, text), view.starts, view.ends)
 
 
 def _digits_of(match: re.Match[str]) -> str:
-    token: str = match[0]
-    digits = sum("0" <= char <= "9" for char in token)
-    return token.translate(_DIGIT_LETTERS) if 2 * digits >= len(token) else token
+    return _as_digits(match) if any("0" <= char <= "9" for char in match[0]) else match[0]
+
+
+def _as_digits(match: re.Match[str]) -> str:
+    return match[0].translate(_DIGIT_LETTERS)

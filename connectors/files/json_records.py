@@ -7,6 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,18 @@ def loads(line: str) -> Any:
         return _exact(line)
     except (ValueError, RecursionError) as error:
         return _mended(line, error)
+
+
+def named_twice(text: str) -> list[str]:
+    """The names that an object in it has several times: the last value of each is read."""
+    found: list[str] = []
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        found.extend(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+
+    with suppress(ValueError, RecursionError):
+        json.loads(text, object_pairs_hook=look)
+    return found
 
 
 def _exact(text: str) -> Any:

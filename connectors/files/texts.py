@@ -64,6 +64,10 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "Several columns are called {name!r}: the first is taken, the second is {second!r}.",
         "Несколько колонок называются {name!r}: берётся первая, вторая — {second!r}.",
     ),
+    "keys twice": (
+        "Objects have {name!r} several times: the last value is read.",
+        "В объектах несколько раз есть {name!r}: читается последнее значение.",
+    ),
     "sheets": (
         "Several sheets hold something. Which has the rows?",
         "Что-то есть на нескольких листах. На каком строки?",

@@ -14,7 +14,7 @@ from typing import Any
 from connectors.files import archives, parquet_records, sheets
 from connectors.files.dialect import dialect_of, table_in
 from connectors.files.encoding import encoding_of, wide_of
-from connectors.files.json_records import has_more, loads, places_in, texts
+from connectors.files.json_records import has_more, loads, named_twice, places_in, texts
 from connectors.files.lines import LONGEST, opened, undecoded
 from connectors.files.mapping import is_null, known_names, plain, suggested
 from connectors.files.questions import Findings, Question
@@ -177,6 +177,9 @@ def _json(path: Path, encoding: Encoding, names: Collection[str], findings: Find
             keys |= dict.fromkeys(_object(line.text))
         if len(keys) > _MOST_COLUMNS:
             break
+    some = (line.text for line in islice(texts(path, encoding, place), _SAMPLE))
+    if name := next((name for text in some for name in named_twice(text)), None):
+        findings.warn("keys twice", name=name)
     if place is not None and not keys:
         raise refused("no objects", reason=NO_FILE_OF_ROWS)
     return Reading(

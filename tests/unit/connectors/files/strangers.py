@@ -427,6 +427,7 @@ STRANGERS: dict[str, Stranger] = {
     "brackets without end": Stranger(b"[" * 100_000, refused="nested"),
     "names without quotes": Stranger(b'{text:"a: {b}", user_id:undefined}\n', texts=["a: {b}"], users=[None]),
     "JSON without objects": Stranger(b'["a bc", "c de"]', refused="objects"),
+    "a key twice": _jsonl('{"text":"a bc","text":"c de"}', told="'text' several times", texts=["c de"]),
     "structures": _jsonl('{"text":"a bc","user_id":{"$oid":"7"}}', told="structures"),
     "no names in JSON": Stranger(b'["a b c",1]\n["d e f",2]\n', refused="JSON"),
     "a structure as text": _jsonl(

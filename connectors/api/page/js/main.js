@@ -37,7 +37,7 @@ async function trying(work, refused = null) {
     return await work();
   } catch (error) {
     if (error instanceof Refused || error instanceof TypeError) {
-      toast(t("failed", { detail: error.message }), "bad");
+      toast(t("failed", { detail: t(`refused_${error.code}`, {}, error.message) }), "bad");
       refused?.(error);
       return null;
     }

@@ -71,6 +71,7 @@ export const WORDS = {
   "dates_day-month-year": ["день, месяц, год", "day, month, year"], "dates_month-day-year": ["месяц, день, год", "month, day, year"], "dates_year-month-day": ["год, месяц, день", "year, month, day"],
   header_yes: ["да", "yes"], header_no: ["нет", "no"], delimiter_none: ["ничем: строка — один текст", "nothing: a line is one text"], delimiter_tab: ["табуляция", "tab"], timestamp_none: ["ни в какой: время загрузки", "none of them: the time of the upload"],
   broken_quote: ["кавычки", "quotes"], broken_columns: ["колонки", "columns"], broken_encoding: ["кодировка", "encoding"], broken_json: ["JSON", "JSON"], broken_value: ["значение", "value"], broken_timestamp: ["время", "time"],
+  "refused_too-large": ["файл больше, чем разрешает API_UPLOAD_BYTES", "the file is larger than API_UPLOAD_BYTES allows"],
   no_text: ["Укажите колонку с текстом.", "Say which column is the text."], file_job: ["Задание {id}", "Job {id}"], broken: ["Испорчено", "Broken"], broken_rows: ["Испорченные записи: {n}", "Broken records: {n}"], all_broken: ["Скачать все", "Download all of them"],
   line: ["Строка файла", "Line"], position: ["Позиция", "Position"], column: ["Колонка", "Column"],
 

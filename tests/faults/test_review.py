@@ -14,7 +14,7 @@ from tests.faults.world import World
 async def test_each_row_s_last_decision_stands(
     parts: World, new_name: Callable[[], str], tmp_path: Path
 ) -> None:
-    run = ReviewRun(parts, new_name(), tmp_path, rows=60, seed=16, seconds=20, upgrade=False, broker=False)
+    run = ReviewRun(parts, new_name(), tmp_path, rows=45, seed=16, seconds=15, upgrade=False, broker=False)
     report = await run.run()
     print(report.line())
     assert not report.wrong

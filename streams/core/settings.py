@@ -18,6 +18,8 @@ from streams.core.label_version import HUMAN
 
 Name = Annotated[str, StringConstraints(pattern=r"^[^`'\"\\;\x00-\x1f]{1,200}$")]
 OptionalName = Annotated[str, StringConstraints(pattern=r"^[^`'\"\\;\x00-\x1f]{0,200}$")]
+# Kafka's default for `segment.ms`.
+SEGMENT_DAYS = 7
 _URL = r"https?://[^\s/,]+(?:/[^\s,]*)?"
 Urls = Annotated[str, StringConstraints(pattern=rf"^\s*{_URL}(?:\s*,\s*{_URL})*\s*$")]
 
@@ -221,6 +223,14 @@ class Settings(BaseSettings):
         "switched off.",
     )
 
+    result_retention_days: int = Field(
+        default=0,
+        ge=0,
+        le=36500,
+        description="After how many days the result tables forget what they stored, 0: never. At least a "
+        "week more than TOPIC_RETENTION_DAYS. `labelstream init` changes it.",
+    )
+
     # --- The service ---
     fetch_interval_hours: float = Field(default=6.0, gt=0, description="How often the fetcher exports.")
     api_port: int = Field(default=8080, ge=0, le=65535, description="Port of the API.")
@@ -332,6 +342,18 @@ class Settings(BaseSettings):
         if self.privacy == "mask" and self.privacy_secret is None:
             raise ValueError(
                 "PRIVACY is mask: set PRIVACY_SECRET, which makes the pseudonyms, the same in each process"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _tables_keep_what_topics_have(self) -> Self:
+        # What a table has forgotten and a topic has not would be stored again. Kafka deletes a message with
+        # its segment, which others keep for a week.
+        least = self.topic_retention_days + SEGMENT_DAYS
+        if 0 < self.result_retention_days < least:
+            raise ValueError(
+                f"RESULT_RETENTION_DAYS is {self.result_retention_days}: with TOPIC_RETENTION_DAYS "
+                f"{self.topic_retention_days} it must be at least {least}"
             )
         return self
 

@@ -14,6 +14,7 @@ from connectors.clickhouse.poller.bulk_source import BulkSource
 from connectors.clickhouse.schema.add_projections import missing_projections
 from connectors.clickhouse.schema.grants import missing_tables, refuse_missing_rights
 from connectors.clickhouse.schema.migrations import refuse_other_schema
+from connectors.clickhouse.schema.retention import other_retention
 from connectors.kafka.admin import (
     Admin,
     FoundTopic,
@@ -40,6 +41,7 @@ from streams.operations.retention import (
 from streams.versions.registry import read_versions
 from streams.versions.topic import KnownVersions
 
+_DAY_MS = 86_400_000
 _PATIENCE_SECONDS = 15.0  # for a model that does not answer
 
 
@@ -101,10 +103,26 @@ async def _topics(settings: Settings) -> str:
     for name, topic in found.items():
         refuse_other_count(topic.partitions, wanted[name], settings)
         refuse_other_config(topic, wanted[name])
+        _refuse_short_tables(topic, settings)
     told = [f"{len(found)} topics, {settings.topic_partitions} partitions each, may be read and written"]
     # No failure: everything works, and costs more.
     told += [note for topic in found.values() if (note := other_compression(topic))]
     return "; ".join(told)
+
+
+def _refuse_short_tables(topic: FoundTopic, settings: Settings) -> None:
+    """As the settings do by TOPIC_RETENTION_DAYS, by what the topic has in fact."""
+    days, config = settings.result_retention_days, topic.config
+    if not days or config.get("cleanup.policy") == "compact":
+        return
+    retention, segment = int(config.get("retention.ms", -1)), int(config.get("segment.ms", -1))
+    if retention < 0 or retention + max(segment, 0) > days * _DAY_MS:
+        raise ConfigurationError(
+            f"topic {topic.name} keeps messages for longer (retention.ms={retention}, segment.ms={segment}) "
+            f"than the result tables: {days} days; a sink that is rewound would store them again",
+            setting="RESULT_RETENTION_DAYS",
+            fix="raise it, or lower retention.ms with Kafka's own tools",
+        )
 
 
 async def _retention(settings: Settings) -> str:
@@ -182,6 +200,13 @@ async def _results(settings: Settings) -> str:
         await refuse_other_schema(client, settings.result_database)
         await refuse_missing_rights(client, settings)
         found = f"all in {settings.result_database}, may be written"
+        if other := await other_retention(client, settings):
+            raise ConfigurationError(
+                f"{', '.join(table for table, _ in other)} keep their lines for another time than "
+                f"RESULT_RETENTION_DAYS says: {settings.result_retention_days}",
+                setting="RESULT_RETENTION_DAYS",
+                fix="labelstream init changes the tables",
+            )
         if slow := await missing_projections(client, settings.result_database):
             found += f"; queries over all of {', '.join(slow)} are slow without projections: labelstream init"
         return found

@@ -13,6 +13,7 @@ from connectors.clickhouse.schema.columns import PLACE, columns_of
 from connectors.clickhouse.schema.current_view import current_view, replace_view
 from connectors.clickhouse.schema.migration_log import MIGRATIONS, migrations_table
 from connectors.clickhouse.schema.migrations import migrate, newer_schema
+from connectors.clickhouse.schema.retention import retention_statements, set_retention
 from connectors.clickhouse.schema.tables import (
     ANSWERS,
     AUDIT,
@@ -48,7 +49,8 @@ def statements(database: str) -> list[str]:
 
 def describe_ddl(settings: Settings) -> str:
     """All statements, to be run by hand."""
-    return ";\n\n".join(statements(settings.result_database)) + ";\n"
+    every = [*statements(settings.result_database), *retention_statements(settings)]
+    return ";\n\n".join(every) + ";\n"
 
 
 async def create_tables(client: ClickHouseClient, settings: Settings) -> list[str]:
@@ -90,6 +92,7 @@ async def create_tables(client: ClickHouseClient, settings: Settings) -> list[st
         await client.command(answers_table(database))
     if ERASURES not in present:
         await client.command(erasures_table(database))
+    await set_retention(client, settings)
     await replace_view(client, database)
     return [one.name for one in migrated]
 

@@ -1,0 +1,42 @@
+"""RESULT_RETENTION_DAYS on a real engine: what is old goes, and all that is counted agrees with it."""
+
+from __future__ import annotations
+
+from connectors.clickhouse.queries.review import review_counts
+from connectors.clickhouse.schema.database import create_tables
+from connectors.clickhouse.schema.retention import other_retention
+from tests.integration.connectors.clickhouse.engine import Database, run_until_stored, sink_for
+from tests.unit.connectors.clickhouse.sink.fakes import L0, TOPICS, FakeInput, FakeKafka, labeled
+
+
+async def test_what_is_old_is_forgotten_and_what_is_new_stays(database: Database) -> None:
+    client, settings = database
+    name = settings.result_database
+    kafka = FakeKafka()
+    for number in range(10):
+        kafka.publish(labeled(number), TOPICS.labeled)
+    await run_until_stored(sink_for(client, settings, kafka), FakeInput(kafka, [L0], {}))
+    old = ", ".join(
+        "now64(3) - INTERVAL 41 DAY AS _stored_at" if column == "_stored_at" else column
+        for (column,) in await client.rows(
+            f"SELECT name FROM system.columns WHERE database = '{name}' AND table = 'logs_labeled'"
+        )
+    )
+    await client.command(
+        f"INSERT INTO {name}.logs_labeled\n"
+        "SELECT * REPLACE ('old' AS label_version, _offset + 100 AS _offset)\n"
+        f"FROM (SELECT {old} FROM {name}.logs_labeled)"
+    )
+    kept = settings.model_copy(update={"result_retention_days": 40})
+    assert len(await other_retention(client, kept)) == 4
+    await create_tables(client, kept)
+    assert await other_retention(client, kept) == []
+    await client.command(f"OPTIMIZE TABLE {name}.logs_labeled FINAL")
+    # From the projection, which a merge makes anew.
+    versions = f"SELECT toString(label_version), count() FROM {name}.logs_labeled GROUP BY label_version"
+    assert await client.rows(versions) == [("v1", 10)]
+    assert (await review_counts(client, kept)).waiting == 10
+    ((places,),) = await client.rows(f"SELECT count(DISTINCT _offset) FROM {name}.logs_labeled")
+    assert int(places) == 10
+    await create_tables(client, settings)
+    assert await other_retention(client, settings) == []

@@ -47,8 +47,7 @@ async def least_sure(
             "SELECT toUnixTimestamp64Micro(created_at), row_id, toString(label_version)\n"
             f"FROM {result_table(settings, CURRENT)}\n"
             f"WHERE {_NOT_HUMAN}{bound} AND {condition} AND {NOT_ERASED}\n"
-            # What other tools wrote, and cannot be published as a person's label.
-            "AND row_id != '' AND text != ''\n"
+            "AND row_id != ''\n"  # written by another tool, and nobody can ask for such a row
             f"AND (created_at, row_id) NOT IN ({ANSWERED.format(result_table(settings, ANSWERS))})\n"
             "ORDER BY confidence ASC NULLS LAST, created_at DESC, row_id LIMIT {most:UInt32}",
             {**draw, "most": most, "since": since},

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import sys
 import tempfile
 import time
@@ -305,7 +306,11 @@ def main() -> None:
     parser.add_argument("--mode", choices=("json", "choice"), action="append", help="[both]")
     given = parser.parse_args()
     as_program()
-    known = [one for one in read_texts(given.file) if len(one.text.encode()) > 3]
+    known = [
+        one._replace(label=re.sub(r"[^\w.-]", "_", one.label))  # as a taxonomy may have them
+        for one in read_texts(given.file)
+        if len(one.text.encode()) > 3
+    ]
     taught, texts = parted(known, max(TAUGHT.values()), 0)
     models = {name: Overconfident(taught[:most]) for name, most in TAUGHT.items()}
     labels = sorted({one.label for one in known})

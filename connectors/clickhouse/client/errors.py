@@ -71,7 +71,9 @@ def translate(error: BaseException) -> LabelstreamError:
         return ConfigurationError(f"ClickHouse: {text}", setting=setting, fix="check the name, or make it")
     if code in _MISSING_COLUMN:
         return ConfigurationError(
-            f"ClickHouse: {text}", setting="CLICKHOUSE_TEXT_COLUMN", fix="check the CLICKHOUSE_*_COLUMN names"
+            f"ClickHouse: {text}",
+            setting="CLICKHOUSE_TEXT_COLUMN",
+            fix="check the CLICKHOUSE_*_COLUMN names; after an upgrade run `labelstream init`",
         )
     if code in _SETTINGS:
         return ConfigurationError(

@@ -22,6 +22,7 @@ _TYPE = (
     r"наб|бульвар[ауе]?|бул|б-р|площад[ьи]|пл|проезд[ауе]?|пр-д|тупик[ауе]?|туп|алле[яеию]|ал|"
     r"микрорайон[ауе]?|мкр-?н?|м-он|квартал[ауе]?|кв-л|тракт[ауе]?|линия|снт|днт)(?![а-яё])\.?"
 )
+_KIND = re.compile(_TYPE)
 # Short forms that are also other words; they need their dot.
 _SHORT = frozenset({"пр", "ш", "пл", "ал", "бул", "туп", "наб"})
 _UNIT = (
@@ -32,7 +33,7 @@ _UNIT = (
 _NUMBER = (
     rf"(?:№ ?)?[0-9]{{1,4}}(?: ?[/\-] ?[0-9]{{1,4}})?(?: ?[а-ик](?![а-яё./]))?(?: ?к ?[0-9]{{1,2}})?{_UNIT}"
 )
-_HOUSE = r"(?:(?:дом(?:а|у|е|ом)?|владение)(?![а-яё])|(?:д|влад|вл|двлд)(?![а-яё])\.?)"
+_HOUSE = r"(?:(?:дом(?:а|у|е|ом)?|владение|участок|уч\.?)(?![а-яё])|(?:д|влад|вл|двлд)(?![а-яё])\.?)"
 _PART = (
     r"(?:корпус[ауе]?|корп|кор|к|строени[еяи]|стр|литера?|лит|квартир[аыеу]|квар|кв|офис[ае]?|оф|комнат[аыеу]|ком|"
     r"помещени[ея]|пом|подъезд[ауе]?|под|п|этаж[ае]?|эт|секци[яи]|блок|домофон|дом|д)(?![а-яё])\.?"
@@ -40,6 +41,7 @@ _PART = (
 _TAIL = (
     rf"(?:{_SEP}{_PART} ?{_NUMBER}"
     rf"|{_SEP}[0-9]{{1,3}}(?:-?[йм])? (?:подъезд|этаж|квартира|кв|корпус)(?![а-яё])"
+    rf"|{_SEP}(?:улица|ул\.?) {_WORD}"
     rf"|(?: ?- ?|, ?| ){_NUMBER}(?![ -]?[а-яё]{{4}}))"
 )
 _QUARTER = r"(?:мкр-?н?|микрорайон[ае]?|квартал[ае]?)(?![а-яё])\.?"
@@ -61,7 +63,7 @@ _LONG_WORD = re.compile("[А-Яа-яЁё]{3,}")
 _STREET_ENDING = re.compile(r"(?:[ая]я|ой|ей|[оеёи]го|[ыи][йхем]|ов|ев|ин|ич|о|е|ы|и|а|я|у|ю|ь|арбат)$")
 # Without a word for street or house nothing but the name tells.
 _HINT = re.compile(
-    r"(?<![а-яё])(?:ул|просп|пр|пер|шос|ш|наб|бул|б-р|пл|туп|алле|ал|мкр|микр|м-он|кв|трак|лини|[сд]нт|дом|д|вл|двл|адрес)"
+    r"(?<![а-яё])(?:ул|пр|пер|ш|наб|бул|б-р|пл|туп|ал|мкр|микр|м-он|кв|трак|лини|[сд]нт|д|вл|уч|адрес|жив|прожив)"
 )
 
 
@@ -77,7 +79,8 @@ class Addresses:
         index = r"(?:(?<![0-9])[0-9]{6}[ ,.]{1,3})?"
         head = rf"(?<![а-яё0-9])(?P<head>{index}(?:{place}[ ,.;]{{1,3}}(?:(?:по|на) )?){{0,4}})"
         end = rf"(?P<number>{_NUMBER})(?P<tail>{_TAIL}{{0,6}})"
-        street = rf"(?:{_TYPE} ?{_NAME}|{_NAME} {_TYPE}|{_QUARTER} {_NUMBER}|[0-9]{{1,3}}(?:-?й)? {_QUARTER})"
+        numbered = rf"{_QUARTER} {_NUMBER}|[0-9]{{1,3}}(?:-?[йя])? (?:{_QUARTER}|линия)"
+        street = rf"(?:{_TYPE} ?{_NAME}|{_NAME} {_TYPE}|{numbered})"
         known = "|".join(sorted(self._known, key=len, reverse=True))
         self._typed = re.compile(rf"{head}(?P<street>{street}){_SEP}(?P<house>{_HOUSE} ?)?{end}")
         self._housed = re.compile(
@@ -87,6 +90,10 @@ class Addresses:
         self._in_city = re.compile(
             rf"(?<![а-яё0-9])(?P<head>{index}(?:г\.? ?)?{city}[ ,]{{1,3}})"
             rf"(?:(?:на|по) )?(?P<street>{_WORD}(?: {_WORD})?)[ ,]{{1,2}}{end}"
+        )
+        self._flat = re.compile(
+            rf"{head}(?P<street>{_WORD}(?: {_WORD})?)[ ,]{{1,2}}(?P<number>{_NUMBER})"
+            rf"(?P<tail>{_SEP}(?:квартир[аыу]|кв)(?![а-яё])\.? ?{_NUMBER}{_TAIL}{{0,6}})"
         )
         self._introduced = re.compile(
             rf"(?P<head>)(?P<street>{_NAME}(?:[ ,.]{{1,2}}{_WORD}){{0,3}}?)[ ,.]{{1,3}}{end}"
@@ -99,6 +106,9 @@ class Addresses:
         if _HINT.search(text):
             spans += _accepted(self._typed, text, lambda match: self._typed_span(match, view))
             spans += _accepted(self._housed, text, lambda match: self._housed_span(match, view))
+            spans += _accepted(
+                self._flat, text, lambda match: match.span() if self._is_named(match, view, True) else None
+            )
             for intro in _INTRO.finditer(text):
                 match = self._introduced.match(text, intro.end())
                 if match and self._is_named(match, view, False):
@@ -118,7 +128,7 @@ class Addresses:
             return None
         if any(word in self._not_streets for word in _LONG_WORD.findall(street)):
             return None
-        surely = match["house"] or _FLAT.search(match["tail"])
+        surely = match["house"] or _FLAT.search(match["tail"]) or (match["tail"] and street[0].isdigit())
         return match.span() if surely or self._looks_like_street(match, view) else None
 
     def _housed_span(self, match: re.Match[str], view: View) -> tuple[int, int] | None:
@@ -138,7 +148,9 @@ class Addresses:
 
     def _looks_like_street(self, match: re.Match[str], view: View) -> bool:
         start, end = match.span("street")
-        named = _LONG_WORD.findall(view.text, start, end)
+        named = [
+            word for word in _LONG_WORD.findall(view.text, start, end) if not _KIND.fullmatch(word.lower())
+        ]
         if not named or any(word.lower() in self._not_streets for word in named):
             return False
         last = named[-1]

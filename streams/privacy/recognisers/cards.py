@@ -24,7 +24,9 @@ class Cards:
                 return 2
         if number.groups == (4, 4, 4, 4) and digits[0] in "23456" and not number.ordinary:
             return 2  # with a slip in a digit
-        return int(asked and count >= 15) + int(asked and count == 16)
+        if asked and count >= 15:
+            return 2
+        return int(count == 16 and number.groups == (16,) and digits[0] in "245" and not number.ordinary)
 
 
 def passes_luhn(digits: str) -> bool:

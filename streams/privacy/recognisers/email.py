@@ -15,7 +15,9 @@ _SIGN = "(?: ?(?:точка|тире|дефис|dot|(?:нижнее )?подч[�
 _LOCAL = re.compile(rf"[\w.+\-]{{1,64}}(?:{_SIGN}[\w.+\-]{{1,64}}){{0,4}}$")
 _DOT = r"(?: ?[.,] ?| ?[\[(] ?(?:dot|точка) ?[\])] ?| (?:точка|dot) )"
 _TOP = r"(?:ру|ком|рф|нет|орг|[a-z]{2,12}|xn--[a-z0-9]{1,20})"
-_DOMAIN = re.compile(rf"[\w\-]{{1,63}}(?:\.[\w\-]{{1,63}}){{0,3}}?{_DOT}{_TOP}(?![\w])")
+_DOMAIN = re.compile(
+    rf"[\w\-]{{1,63}}(?:\.[\w\-]{{1,63}}){{0,3}}?{_DOT}{_TOP}(?:\.[a-z]{{2,12}}){{0,2}}(?![\w])"
+)
 # Well-known hosts are complete without their dot: gmail com.
 _KNOWN = re.compile(
     r"(?:gmail|mail|yandex|ya|bk|list|inbox|rambler|hotmail|outlook|icloud|yahoo|джимейл|гмейл|мэйл|мейл|майл|"

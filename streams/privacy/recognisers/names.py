@@ -28,6 +28,18 @@ _SAYS_PERSON = re.compile(
     r"водител[ьюя]|муж[ау]?|жен[аеуы]|сын[ау]?|брат[ау]?|сестр[аеуы]|оформлен[аоы]? на|говорит|беспокоит|"
     r"пишет)[ :,.\-]{1,3}$"
 )
+# One word alone that the dictionary does not hold is a name behind these.
+_SAYS_ROLE = re.compile(
+    r"(?<![а-яё])(?:на имя|фамили[яюией]|получател|отправител|плательщик|владел|держател|абонент|клиент|"
+    r"заявител|пациент|господин|госпож|граждан|оператор|менеджер|сотрудни|курьер|мастер|консультант|специалист|"
+    r"водител|муж|жен[аыуе]|дочк|дочер|сын)[а-яё]*[ :,.\-]{1,3}$"
+)
+# As a card has it.
+_LATIN = re.compile(
+    r"(?:держател[ьюяе]м?|владел[еь]ц[ауем]*|на имя|имя на карте|cardholder|зовут)[ :\-]{1,3}"
+    r"([A-Za-z]{2,20} [A-Za-z]{2,20})(?![^\W_])",
+    re.IGNORECASE,
+)
 _ADJECTIVE = re.compile(r"[а-яё]{4,}[сц]к(?:ий|ого|ому|им|ом|ая|ой|ую)$")
 _SENTENCE_START = re.compile(r"(?:^|[.!?…\n:]) ?[\"«(]?\Z")
 _BEFORE = 24
@@ -65,13 +77,14 @@ class PersonNames:
                 self._person(start, end, tokens, view.text) for start, end in self._model.persons(view.text)
             )
             spans += [span for span in persons if span]
+        spans += [match.span(1) for match in _LATIN.finditer(view.text)]
         people: list[frozenset[str]] = []
         for start, end in _joined(sorted(spans)):
             lemmas = frozenset(
                 token.lower if token.initial else token.kind.lemma or token.lower
                 for token in tokens
                 if start <= token.start < end
-            )
+            ) or frozenset({view.lower[start:end]})
             yield PersonalFinding(*view.original(start, end), Entity.NAME, str(_known(lemmas, people)))
 
     def _tokens(self, view: View) -> Iterator[_Token]:
@@ -158,8 +171,16 @@ class PersonNames:
             return run
         if says_person and sure and sure[0].lower not in self._streets:
             return run
+        if _SAYS_ROLE.search(before) and self._may_be_unknown_name(words[0]):
+            return run
         both = any(token.kind.first for token in words) and any(token.kind.surname for token in words)
         return run if len(words) > 1 and both else None
+
+    def _may_be_unknown_name(self, word: _Token) -> bool:
+        """Whether a word that the dictionary does not hold is capitalised, or ends as surnames do."""
+        if word.kind.known or len(word.lower) < 4:
+            return False
+        return word.capital or (word.kind.surname and len(word.lower) > 5)
 
     def _is_loose(self, token: _Token, others: Sequence[_Token]) -> bool:
         """Whether a word at the edge of a run may as well be no part of the name."""

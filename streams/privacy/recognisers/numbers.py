@@ -7,6 +7,7 @@ offered to the judges in every length that they know; the surest answer wins.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -41,14 +42,14 @@ _CONTEXT = re.compile(
     r"(?P<phone>\bтел\b|\bтелефон|\bмоб|\bсотов|звон|\bна связи|whats ?app|\bв[ао]тс?апп?|вайбер|viber|"
     r"\bмой номер|\bномер мой|\bномера? (?:телефона|для связи))"
     r"|(?P<card>\bкарт(?!ин|оф|ридж)[а-яё]*)"
-    r"|(?P<passport>\bпас+порт|\bсери[яиюей]\b|\bзагран|\bводительск|\bстс\b)"
+    r"|(?P<passport>\bпас+п(?:орт|\.)|\bсери[яиюей]\b|\bзагран|\bводительск|\bстс\b)"
     r"|(?P<snils>\bснилс|\bстрахов\w+ (?:номер|свидетельств))"
     r"|(?P<inn>\bинн\b)"
     r"|(?P<oms>\bполис|\bомс\b|\bенп\b)"
-    r"|(?P<account>\bсч[её]т(?![чик])|\bр/с|\bк/с|\bл/с|\bлс\b|\biban\b|\bр[./]?сч|\bрасч[её]тн)"
+    r"|(?P<account>\bлицев|\bсч[её]т(?![чик])|\bр/с|\bк/с|\bл/с|\bлс\b|\biban\b|\bр[./]?сч|\bрасч[её]тн)"
     r"|(?P<ordinary>\bзаказ|\bзаявк|\bобращени|\bдоговор|\bтрек|\bнакладн|\bартикул|\bчек|\bоперац|\bтранзакц|"
     r"\bинцидент|\bтикет|\bквитанц|\bуин\b|\bкод|\bпоказани|\bсч[её]тчик|\bсерийн|\bimei|\bверси|\bпосылк|"
-    r"\bотправлени|\bвозврат|\bбилет|\bошибк|\bпромокод|\bкупон|\bid\b|\bорг?рн|\bбик\b|\bкпп\b|\bsn\b)"
+    r"\bотправлени|\bвозврат|\bбилет|\bошибк|\bпромокод|\bкупон|\bid\b|\bорг?рн|\bбик\b|(?<!инн/)\bкпп\b|\bsn\b)"
 )
 _ORDINARY = "ordinary"
 _KINDS = {entity.value: entity for entity in Entity}
@@ -90,6 +91,7 @@ def find_numbers(view: View, judges: Sequence[Judge]) -> Iterator[PersonalFindin
         for length in judge.lengths:
             by_length.setdefault(length, []).append(judge)
     text = _APART.sub(lambda match: BARRIER * len(match[0]), view.text)
+    contexts = _Contexts(view.lower)
     groups = [match.span() for match in _GROUP.finditer(text)]
     first = 0
     while first < len(groups):
@@ -105,7 +107,7 @@ def find_numbers(view: View, judges: Sequence[Judge]) -> Iterator[PersonalFindin
             asked = by_length.get(len(digits))
             if asked is None:
                 continue
-            candidate = _candidate(view, groups[first : last + 1], digits)
+            candidate = _candidate(view, groups[first : last + 1], digits, contexts)
             if "," in candidate.gaps and candidate.context is None:
                 continue  # a list
             for judge in asked:
@@ -124,28 +126,48 @@ def find_numbers(view: View, judges: Sequence[Judge]) -> Iterator[PersonalFindin
         first = last + 1
 
 
-def _candidate(view: View, groups: Sequence[tuple[int, int]], digits: str) -> NumberCandidate:
+class _Contexts:
+    """The words that tell what a number is, found once in a text."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._found = [(match.start(), match.end(), match.lastgroup) for match in _CONTEXT.finditer(text)]
+        self._starts = [start for start, _, _ in self._found]
+
+    def around(self, start: int, end: int) -> tuple[str | None, bool]:
+        """The kind that the word for the number at ``start`` to ``end`` tells, and whether it is close."""
+        kind, close = None, False
+        at = bisect_left(self._starts, start) - 1
+        while at >= 0 and self._starts[at] >= start - _BEFORE:
+            _, word_end, found = self._found[at]
+            if found != _ORDINARY or _BESIDE.fullmatch(self._text, word_end, start):
+                kind, close = found, _CLOSE.fullmatch(self._text, word_end, start) is not None
+                break
+            at -= 1
+        if close:
+            return kind, close
+        at = bisect_left(self._starts, end)
+        while at < len(self._found) and self._starts[at] < end + _AFTER:
+            if self._found[at][2] != _ORDINARY:
+                near = self._starts[at] <= end + _BEHIND
+                return (self._found[at][2] if kind is None or near else kind), close
+            at += 1
+        return kind, close
+
+
+def _candidate(
+    view: View, groups: Sequence[tuple[int, int]], digits: str, contexts: _Contexts
+) -> NumberCandidate:
     start, end = groups[0][0], groups[-1][1]
-    before = view.lower[max(0, start - _BEFORE) : start]
-    after = view.lower[end : end + _AFTER]
-    kind, close = None, False
-    for match in _CONTEXT.finditer(before):
-        if match.lastgroup != _ORDINARY or _BESIDE.fullmatch(before, match.end()):
-            kind, close = match.lastgroup, _CLOSE.fullmatch(before, match.end()) is not None
-    if not close:
-        behind = (match for match in _CONTEXT.finditer(after) if match.lastgroup != _ORDINARY)
-        nearest = next(behind, None)
-        if nearest and (kind is None or nearest.start() <= _BEHIND):
-            kind = nearest.lastgroup
-    gaps = "".join(view.text[one[1] : two[0]] for one, two in pairwise(groups))
+    kind, close = contexts.around(start, end)
     return NumberCandidate(
         digits,
         tuple(end - start for start, end in groups),
-        gaps,
-        before,
-        after,
+        "".join(view.text[one[1] : two[0]] for one, two in pairwise(groups)),
+        view.lower[max(0, start - _BEFORE) : start],
+        view.lower[end : end + _AFTER],
         _KINDS.get(kind or ""),
-        kind == _ORDINARY or _UNIT.match(after) is not None,
+        kind == _ORDINARY or _UNIT.match(view.lower, end) is not None,
         close,
     )
 

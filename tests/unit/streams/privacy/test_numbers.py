@@ -9,6 +9,9 @@ from streams.privacy.masking import Masker
 from streams.privacy.recognisers.accounts import checks_account, checks_iban
 from streams.privacy.recognisers.cards import passes_luhn
 from streams.privacy.recognisers.documents import checks_inn, checks_snils
+from streams.privacy.recognisers.numbers import NumberCandidate, find_numbers
+from streams.privacy.recognisers.phone import Phones
+from streams.privacy.recognisers.views import fold
 
 MASKER = Masker(frozenset(Entity) - {Entity.NAME})
 
@@ -77,3 +80,21 @@ def test_check_digits() -> None:
     assert not checks_iban("de89370400440532013001")
     assert checks_account("30101810400000000225", "044525225")
     assert not checks_account("30101810500000000225", "044525225")
+
+
+@pytest.mark.parametrize("piece", ["1 ", "1234 ", "1, ", "счет 12 ", "89123456789 "])
+def test_the_work_grows_with_the_length_of_the_text(piece: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = 0
+
+    class Counting(Phones):
+        def judge(self, number: NumberCandidate) -> int:
+            nonlocal asked
+            asked += 1
+            return super().judge(number)
+
+    counts = []
+    for pieces in (40, 80, 160):
+        asked = 0
+        list(find_numbers(fold(piece * pieces), [Counting()]))
+        counts.append(asked)
+    assert counts[2] - counts[1] <= 2 * (counts[1] - counts[0])

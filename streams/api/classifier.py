@@ -13,13 +13,20 @@ from agents.label import Labeler, label_spec, labeler_of
 from agents.taxonomy import load_taxonomy
 from connectors.llm.cache import Shared
 from connectors.llm.client import ChatClient
-from streams.core.errors import LabelstreamError, OverloadedError, RetryableError, UnavailableError
+from streams.core.errors import (
+    LabelstreamError,
+    OverloadedError,
+    PermanentError,
+    RetryableError,
+    UnavailableError,
+)
 from streams.core.label_version import LabelSpec
 from streams.core.messages import Row
 from streams.core.outcomes import Done, Reject
 from streams.core.settings import Settings
 from streams.core.text import clean, why_skipped
 from streams.ports.classifier import OnDemand
+from streams.privacy.door import Door, refuse_unmasked
 from streams.runtime.local_stack import with_local_stack
 from streams.versions.topic import KnownVersions
 
@@ -44,9 +51,12 @@ class LabelOnDemand:
         self,
         settings: Settings,
         known: KnownVersions | None = None,
+        door: Door | None = None,
     ) -> None:
-        """``known``: the label versions, which are followed elsewhere."""
+        """``known``: the label versions, which are followed elsewhere. ``door``: what masks the texts."""
+        refuse_unmasked(settings, door)
         self._settings = settings
+        self._door = door
         self._known = known or KnownVersions()
         self._model: _Model | None = None
         self._clients: list[ChatClient] = []
@@ -75,6 +85,11 @@ class LabelOnDemand:
             return OnDemand(cleaned, skipped=skipped)
         if (away := model.client.away) is not None:
             raise away.with_traceback(None)  # it says whether a person must change something
+        if self._door is not None:
+            try:
+                cleaned = await self._door.text(cleaned)
+            except PermanentError as error:
+                return OnDemand("", error=error.reason)
         now = datetime.now(UTC)
         row = Row.made(
             row_id="on-demand",

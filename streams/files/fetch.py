@@ -100,7 +100,9 @@ async def fetch_job(
         limit=fetched.rows if limit is not None else None,
         export=str(fetched.path),
     )
-    old = OldRows(context.client, context.settings, context.topics, since=begin, until=until)
+    old = OldRows(
+        context.client, context.settings, context.topics, since=begin, until=until, door=context.door
+    )
     job.expected = await old.count()
     job.expected = min(job.expected, job.limit) if job.limit is not None else job.expected
     return job

@@ -24,11 +24,13 @@ from streams.core.topics import ConsumerGroup, Topics
 from streams.jobs.in_flight_rows import InFlightRows
 from streams.jobs.job import Jobs
 from streams.ports.kafka import Headroom
+from streams.privacy.door import Door, opened
 
 
 @contextlib.asynccontextmanager
-async def open_context(settings: Settings) -> AsyncIterator[JobContext]:
-    """Open the connections, and follow the jobs as they change.
+async def open_context(settings: Settings, door: Door | None = None) -> AsyncIterator[JobContext]:
+    """Open the connections, and follow the jobs as they change. ``door``: what masks the rows, if there is
+    one already.
 
     Raises:
         UnavailableError, AccessError.
@@ -47,7 +49,8 @@ async def open_context(settings: Settings) -> AsyncIterator[JobContext]:
         following = asyncio.create_task(follower.run())
         readers = ReaderPositions(arguments, topics.groups.readers_of([topics.replay]), brokers)
         try:
-            async with LagReader(arguments, brokers) as lags:
+            async with LagReader(arguments, brokers) as lags, contextlib.AsyncExitStack() as own:
+                door = door or await own.enter_async_context(opened(settings))
                 yield JobContext(
                     settings,
                     topics,
@@ -58,6 +61,7 @@ async def open_context(settings: Settings) -> AsyncIterator[JobContext]:
                     jobs,
                     ReaderHeadroom(readers),
                     losses,
+                    door,
                 )
         finally:
             following.cancel()
@@ -118,6 +122,7 @@ class JobContext:
     jobs: Jobs  # kept up to date, as the losses are
     headroom: Headroom  # of the replay topic
     losses: Losses = field(default_factory=Losses)
+    door: Door | None = None  # what masks the rows
 
     @property
     def in_flight(self) -> InFlightRows:

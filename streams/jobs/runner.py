@@ -11,7 +11,7 @@ import structlog
 
 from connectors.clickhouse.poller.backfill import OldRows, poller_begins
 from connectors.clickhouse.poller.cursor import read_cursor
-from connectors.clickhouse.poller.settled_rows import PassingRows
+from connectors.clickhouse.poller.settled_rows import PassingRows, texts_differ
 from connectors.clickhouse.queries.relabel_rows import Condition, LabelledRows
 from streams.core.availability import until_available
 from streams.core.errors import ConfigurationError
@@ -20,6 +20,7 @@ from streams.jobs.context import JobContext, count_unlabeled, count_unstored, no
 from streams.jobs.file_source import open_file_source
 from streams.jobs.job import Job, Wish, read_cursor_topic
 from streams.jobs.leader_election import Leadership, PollerSubstitute, ReplayPublisher
+from streams.jobs.masked_source import MaskedFeed
 from streams.jobs.publishing import Publishing
 from streams.jobs.sources import RowSource, SourceFeed, TableFeed, TopicFeed
 
@@ -63,11 +64,21 @@ async def find_poller_start(context: JobContext) -> int | None:
 
 
 async def open_row_source(context: JobContext, job: Job, sent: Sequence[str] = ()) -> RowSource:
-    """The source of the rows of ``job``. ``sent``: ids of its rows that are published and not recorded.
+    """The source of the rows of ``job``, which masks them where that is asked for. ``sent``: ids of its rows
+    that are published and not recorded.
 
     Raises:
         ConfigurationError: the rows topic was recreated since the job began.
     """
+    source, where = await _source_of(context, job, sent)
+    if context.door is None or job.source == "source":
+        return source
+    partitions, from_source = context.settings.topic_partitions, job.source == "file"
+    return MaskedFeed(source, context.door, context.topics, partitions, where=where, from_source=from_source)
+
+
+async def _source_of(context: JobContext, job: Job, sent: Sequence[str]) -> tuple[RowSource, str]:
+    """As it is, and where its rows are."""
     settings, topics = context.settings, context.topics
     if job.source == "topic":
         if str(await context.admin.topic_id(topics.rows)) != job.source_topic_id:
@@ -75,22 +86,22 @@ async def open_row_source(context: JobContext, job: Job, sent: Sequence[str] = (
                 f"topic {topics.rows} was deleted and made again since replay {job.id} began",
                 fix="begin a new one with --from-table: it leaves out what is labelled already",
             )
-        return TopicFeed(context.tail, topics.rows, job)
+        return TopicFeed(context.tail, topics.rows, job), f"topic {topics.rows}"
     if job.source == "file":
-        return await open_file_source(context, job, sent)
+        return await open_file_source(context, job, sent), "the uploaded file"
     if job.source == "table":
         where = [Condition.parse(text) for text in job.where]
         rows = LabelledRows(context.client, settings, since=job.since, until=job.until, where=where)
-        return TableFeed(rows, settings.topic_partitions)
+        return TableFeed(rows, settings.topic_partitions), "logs_labeled"
     line = await find_poller_start(context)
     assert job.until is not None
     until = job.until if line is None else min(job.until, line)
-    on_the_way = PassingRows()
+    on_the_way = PassingRows(any_text=texts_differ(settings))
     async for row_id, micros, text in context.in_flight.all():
         if micros < until and (job.since is None or micros >= job.since):
             on_the_way.add(row_id, micros, text)
-    old = OldRows(context.client, settings, topics, since=job.since, until=until)
-    return SourceFeed(old, settings.topic_partitions, on_the_way)
+    old = OldRows(context.client, settings, topics, since=job.since, until=until, door=context.door)
+    return SourceFeed(old, settings.topic_partitions, on_the_way), settings.source_table
 
 
 class JobRun:

@@ -28,6 +28,7 @@ from streams.jobs.file_source import there
 from streams.jobs.job import Job, Wish
 from streams.jobs.runner import JobRun
 from streams.ports.kafka import WaitsFor
+from streams.privacy.door import Door
 
 log = structlog.get_logger()
 
@@ -70,9 +71,12 @@ class JobRates:
 class JobScheduler:
     """The jobs as this process knows them. Runs until cancelled; starts again after Kafka was down."""
 
-    def __init__(self, settings: Callable[[], Settings]) -> None:
-        """``settings``: called at each start, because the addresses of the local stack may change."""
+    def __init__(self, settings: Callable[[], Settings], door: Door | None = None) -> None:
+        """``settings``: called at each start, because the addresses of the local stack may change. ``door``
+        as in `open_context`.
+        """
         self._settings = settings
+        self._door = door
         self._context: JobContext | None = None
         self._looked = asyncio.Event()
         self._publishing: tuple[str, asyncio.Task[None]] | None = None
@@ -114,7 +118,7 @@ class JobScheduler:
         said = ""
         while True:
             try:
-                async with open_context(self._settings()) as context:
+                async with open_context(self._settings(), self._door) as context:
                     self._context, said = context, ""
                     self._looked.set()
                     await self._keep(context)

@@ -144,7 +144,7 @@ class SourceFeed:
         async for rows, letters, reached in self._rows.pages(after, self._on_the_way):
             items = [
                 item_of(row, partition_of(row.text, self._partitions), encode(row), ((CONTENT, mark),))
-                for row, mark in rows
+                for row, mark, *_ in rows
             ]
             now = self._rows.counts["settled"]
             yield Page(items, reached, letters, settled=now - settled)

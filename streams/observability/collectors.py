@@ -18,6 +18,8 @@ from streams.core.records import Outage, Partition
 from streams.observability import metrics as m
 from streams.observability.losses import LossReporter
 from streams.ports.kafka import WaitsFor
+from streams.privacy.door import REASON, Door, entity_counts
+from streams.privacy.door import STEP as MASK
 
 
 class Membership(Protocol):
@@ -153,11 +155,42 @@ def poller_metrics(
     yield m.SOURCE_POLLS.one(counts["polls"])
     yield m.SOURCE_ACTIVE.one(float(active))
     yield m.SOURCE_UNREAD.one(float(unread))
-    yield m.DEAD_LETTERS.family(_of_step("poll", counts))
+    yield m.DEAD_LETTERS.family(_given_up_by_poller(counts))
     if watermark is not None:
         yield m.SOURCE_WATERMARK.one(watermark / 1e6)
     if polled_at is not None:
         yield m.SOURCE_POLLED.one(polled_at)
+
+
+def _given_up_by_poller(counts: Counter[str]) -> dict[tuple[str, ...], float]:
+    unmasked = f"dead_letters:{REASON}"
+    found = _of_step("poll", Counter({key: n for key, n in counts.items() if key != unmasked}))
+    return found | ({(MASK, REASON): float(counts[unmasked])} if counts[unmasked] else {})
+
+
+def privacy_metrics(door: Door | None) -> Iterable[Metric]:
+    """Metrics of what masks rows; none where nothing does."""
+    if door is not None:
+        yield m.MASKED.family({(one,): float(n) for one, n in entity_counts(door.counts).items()})
+        yield m.MASKED_TEXTS.family(
+            {
+                ("masked",): float(door.counts["texts"] - door.counts["failed"]),
+                ("failed",): float(door.counts["failed"]),
+            }
+        )
+
+
+def privacy_state(door: Door | None) -> dict[str, Any]:
+    """The same for a role's state: `off`, or the numbers since it began."""
+    if door is None:
+        return {"mode": "off"}
+    masked = {one.value: n for one, n in entity_counts(door.counts).items() if n}
+    return {
+        "mode": "mask",
+        "texts": door.counts["texts"],
+        "failed": door.counts["failed"],
+        "masked": masked,
+    }
 
 
 class ApiRequests:

@@ -141,6 +141,12 @@ SOURCE_UNREAD = _gauge(
     _POLLER,
     "1 while nothing is published of a source table that has rows; the log and /state say why.",
 )
+MASKED = _counter(
+    "masked_entities", (*_POLLER, *_API, *_FETCHER), "Personal data replaced by placeholders.", "entity"
+)
+MASKED_TEXTS = _counter(
+    "masked_texts", (*_POLLER, *_API, *_FETCHER), "Texts that were masked, or could not be.", "outcome"
+)
 SOURCE_WATERMARK = _gauge(
     "source_watermark_timestamp_seconds",
     _POLLER,

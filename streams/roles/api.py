@@ -27,9 +27,10 @@ from streams.core.settings import Settings
 from streams.core.topics import Topics
 from streams.files.service import FileWork
 from streams.jobs.scheduler import JobScheduler
-from streams.observability.collectors import ApiRequests, waits_metric
+from streams.observability.collectors import ApiRequests, privacy_metrics, privacy_state, waits_metric
 from streams.observability.health import Health, application
 from streams.ports.page import PagePorts
+from streams.privacy.door import Door, opened
 from streams.review.queue import ReviewQueue
 from streams.runtime.local_stack import with_local_stack
 from streams.runtime.result_tables import ResultTables
@@ -44,21 +45,24 @@ async def api(settings: Settings, health: Health) -> None:
     is down.
 
     Raises:
-        ConfigurationError: the port is taken, or no key is set and the host is not only this machine.
+        ConfigurationError: the port is taken, no key is set and the host is not only this machine, or
+            PRIVACY_ENTITIES asks for what cannot be masked here.
     """
     options = options_of(settings)
     with contextlib.closing(listening(settings.api_host, settings.api_port)) as bound:
         port = bound.getsockname()[1]
         async with contextlib.AsyncExitStack() as parts:
-            keeper = JobScheduler(lambda: with_local_stack(settings))
+            door = await parts.enter_async_context(opened(settings, start=True))
+            keeper = JobScheduler(lambda: with_local_stack(settings), door)
             await parts.enter_async_context(keeper.at_work())
-            services, ending = await services_of(settings, health, keeper, parts)
+            services, ending = await services_of(settings, health, keeper, parts, door)
             requests = ApiRequests()
             replay = Topics(settings.topic_prefix).replay
 
             def measure() -> Iterable[Metric]:
                 yield from requests.collect()
                 yield waits_metric(keeper.waits, {replay: "replay"})
+                yield from privacy_metrics(door)
 
             health.measure = measure
             async with serving(create_app(services, options, requests.observe), bound, ending) as server:
@@ -66,7 +70,11 @@ async def api(settings: Settings, health: Health) -> None:
                 if not options.keys:
                     log.warning("API_KEYS is not set: the API serves this machine only, and asks for no key")
                 log.info("api", url=f"http://{host}:{port}", keys=len(options.keys))
-                health.state = lambda: {"api": f"http://{host}:{port}", "keys": len(options.keys)}
+                health.state = lambda: {
+                    "api": f"http://{host}:{port}",
+                    "keys": len(options.keys),
+                    "privacy": privacy_state(door),
+                }
                 health.working()
                 await server
 
@@ -99,10 +107,14 @@ def options_of(settings: Settings) -> Options:
 
 
 async def services_of(
-    settings: Settings, health: Health, keeper: JobScheduler, parts: contextlib.AsyncExitStack
+    settings: Settings,
+    health: Health,
+    keeper: JobScheduler,
+    parts: contextlib.AsyncExitStack,
+    door: Door | None,
 ) -> tuple[Services, Callable[[], None]]:
     """The ports' implementations, which ``parts`` closes, and a function that ends their streams. ``keeper``:
-    at work.
+    at work. ``door``: what masks texts.
     """
 
     tables = ResultTables(settings)
@@ -111,7 +123,7 @@ async def services_of(
     versions = KnownVersions()
     following = in_background(follow_versions(lambda: with_local_stack(settings), versions), "versions")
     parts.callback(following.cancel)
-    classifier = LabelOnDemand(settings, versions)
+    classifier = LabelOnDemand(settings, versions, door)
     parts.push_async_callback(classifier.close)
 
     feed = LabeledFeed(settings)

@@ -18,9 +18,10 @@ from connectors.kafka.tail import TailReader
 from streams.core.settings import Settings
 from streams.files.scheduled_fetch import Fetching
 from streams.jobs.scheduler import JobScheduler
-from streams.observability.collectors import waits_metric
+from streams.observability.collectors import privacy_metrics, privacy_state, waits_metric
 from streams.observability.health import Health
 from streams.observability.watchdog import Watchdog
+from streams.privacy.door import Door, opened
 from streams.runtime.lifecycle import membership_owed, watched
 from streams.runtime.local_stack import with_local_stack
 from streams.runtime.readiness import kafka_ready
@@ -29,13 +30,22 @@ log = structlog.get_logger()
 
 
 async def fetcher(settings: Settings, health: Health) -> None:
-    """Fetch until cancelled."""
+    """Fetch until cancelled.
+
+    Raises:
+        ConfigurationError: PRIVACY_ENTITIES asks for what cannot be masked here.
+    """
+    async with opened(settings, start=True) as door:
+        await _fetcher(settings, health, door)
+
+
+async def _fetcher(settings: Settings, health: Health, door: Door | None) -> None:
     settings, topics = await kafka_ready(settings, health)
     arguments = connection(settings)
     brokers = AdminClient(arguments, kept=True)
     group = GroupConsumer(arguments, topics.groups.fetcher)
     view = GroupView(arguments, topics.groups.fetcher.name, brokers)
-    keeper = JobScheduler(lambda: with_local_stack(settings))
+    keeper = JobScheduler(lambda: with_local_stack(settings), door)
     told: dict[str, Any] = {"active": False, "fetches": 0, "rows": 0}
 
     async def work(session: Session) -> None:
@@ -53,8 +63,11 @@ async def fetcher(settings: Settings, health: Health) -> None:
             return ""
         return "the group has given the fetches to this process, and it does not work on them"
 
-    health.state = lambda: dict(told)
-    health.measure = lambda: [waits_metric(keeper.waits, {topics.replay: "replay"})]
+    health.state = lambda: {**told, "privacy": privacy_state(door)}
+    health.measure = lambda: [
+        waits_metric(keeper.waits, {topics.replay: "replay"}),
+        *privacy_metrics(door),
+    ]
     health.working()
     try:
         async with keeper.at_work():

@@ -32,11 +32,14 @@ from streams.observability.collectors import (
     outage_metric,
     outages_of,
     poller_metrics,
+    privacy_metrics,
+    privacy_state,
     waits_metric,
 )
 from streams.observability.health import Health
 from streams.observability.metrics import CREATED_TO_POLLED, STAGE_LATENCY, Histogram
 from streams.observability.watchdog import Watchdog
+from streams.privacy.door import Door, opened
 from streams.runtime.lifecycle import membership_owed, watched
 from streams.runtime.readiness import clickhouse_ready, kafka_ready
 from streams.versions.recalibration import keep_calibrated
@@ -47,7 +50,16 @@ _MOST_AHEAD = 1_000_000  # rows that may wait for the agents, however long the t
 
 
 async def poller(settings: Settings, health: Health) -> None:
-    """Poll until cancelled."""
+    """Poll until cancelled.
+
+    Raises:
+        ConfigurationError: PRIVACY_ENTITIES asks for what cannot be masked here.
+    """
+    async with opened(settings, start=True) as door:
+        await _poller(settings, health, door)
+
+
+async def _poller(settings: Settings, health: Health, door: Door | None) -> None:
     settings, topics = await kafka_ready(settings, health)
     client = await clickhouse_ready(settings, health)
     arguments = connection(settings)
@@ -80,6 +92,7 @@ async def poller(settings: Settings, health: Health) -> None:
             headroom=headroom,
             generation=session.generation,
             counts=counts,
+            door=door,
         )
         poller = Poller(
             BulkSource(client, settings),
@@ -96,6 +109,7 @@ async def poller(settings: Settings, health: Health) -> None:
             ending=session.ending,
             counts=counts,
             waited=latency.series(CREATED_TO_POLLED),
+            door=door,
         )
         active[:] = [poller]
         # Here because only one poller is active, and it runs always.
@@ -117,6 +131,7 @@ async def poller(settings: Settings, health: Health) -> None:
         )
         yield waits_metric(headroom.waits, {topics.rows: "poll"})
         yield outage_metric(group.producer.outages)
+        yield from privacy_metrics(door)
         yield latency.collect()
         yield from member_metrics(group.lease)
 
@@ -141,10 +156,13 @@ async def poller(settings: Settings, health: Health) -> None:
             "losses": len(losses.open),
             "outages": outages_of(group.producer.outages),
             "problem": active[0].problem if active else "",
+            "privacy": privacy_state(door),
         }
 
     def progress() -> tuple[int, int]:
-        return counts.total(), headroom.looks  # a poller that waits for readers checks them all the time
+        masked = door.counts.total() if door is not None else 0
+        # A poller that waits for readers checks them all the time.
+        return counts.total() + masked, headroom.looks
 
     health.measure, health.state = measure, state
     health.working()

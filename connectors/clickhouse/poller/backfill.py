@@ -12,9 +12,9 @@ from typing import NamedTuple
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.poller.cursor import Cursor
 from connectors.clickhouse.poller.publisher import Publisher
-from connectors.clickhouse.poller.row_identity import CONTENT
-from connectors.clickhouse.poller.row_messages import STEP
-from connectors.clickhouse.poller.settled_rows import PassingRows, Settled, plain_id
+from connectors.clickhouse.poller.row_identity import CONTENT, Mark, RowDigests
+from connectors.clickhouse.poller.row_messages import STEP, NamedMessage
+from connectors.clickhouse.poller.settled_rows import PassingRows, Settled, plain_id, texts_differ
 from connectors.clickhouse.queries.labelled_rows import any_given_up, given_up, labelled_between
 from connectors.clickhouse.source.table import SourceRow, SourceTable
 from streams.core.codec import decode
@@ -24,6 +24,8 @@ from streams.core.records import Outage, Outgoing, Partition, Run
 from streams.core.settings import Settings
 from streams.core.times import micros_of
 from streams.core.topics import Topics
+from streams.privacy.door import STEP as MASK
+from streams.privacy.door import Door, refuse_unmasked
 
 _SECOND = 1_000_000
 
@@ -36,11 +38,29 @@ def poller_begins(cursor: Cursor, settings: Settings) -> int:
     return begin if cursor.floor is None else max(begin, cursor.floor)
 
 
-class _Page(NamedTuple):
-    """Named rows of a page, and dead letters of those that no topic takes, each with its mark."""
+class OldRow(NamedTuple):
+    """A row with its mark (header `CONTENT`). ``contents``: the 64 bits of its digests, with the key that is
+    used now and with every other one. ``others``: its ids under those.
+    """
 
-    rows: list[tuple[Row, bytes]]
-    letters: list[tuple[Outgoing, bytes]]
+    row: Row
+    mark: bytes
+    contents: tuple[int, ...]
+    others: tuple[str, ...] = ()
+
+
+class SettledRow(NamedTuple):
+    """The mark of a row that needs no message, and its ``contents`` as of `OldRow`."""
+
+    mark: Mark
+    contents: tuple[int, ...]
+
+
+class _Page(NamedTuple):
+    """Named rows of a page, and dead letters of those that no topic takes."""
+
+    rows: list[OldRow]
+    letters: list[NamedMessage]
 
 
 class OldRows:
@@ -55,9 +75,17 @@ class OldRows:
         since: int | None,
         until: int,
         partitions: Collection[int] | None = None,
+        door: Door | None = None,
+        settled: bool = False,
     ) -> None:
-        """``partitions``: of the rows topic; only rows of these partitions are returned; None for all."""
-        self.settled: list[bytes] = []  # the marks of the settled rows of the last page
+        """``partitions``: of the rows topic; only rows of these partitions are returned; None for all.
+        ``door``: what masks the rows. ``settled``: return rows that are settled as well.
+
+        Raises:
+            ConfigurationError: rows are to be masked, and there is no ``door``.
+        """
+        refuse_unmasked(settings, door)
+        self.settled: list[SettledRow] = []  # of the last page
         self.counts: Counter[str] = Counter()
         self._client = client
         self._settings = settings
@@ -66,6 +94,8 @@ class OldRows:
         self._until = until
         self._partitions = partitions
         self._lookback = int(settings.poll_lookback_seconds * _SECOND)
+        self._every = settled
+        self._any_text = texts_differ(settings)
         self._source = SourceTable(client, settings)
         self._publisher = Publisher(
             self._source.name,
@@ -75,6 +105,9 @@ class OldRows:
             sender=_Nobody(),
             lease=_Nobody(),
             counts=self.counts,
+            digests=RowDigests.of(settings),
+            door=door,
+            aliases=True,
         )
 
     async def count(self) -> int:
@@ -83,12 +116,12 @@ class OldRows:
 
     async def pages(
         self, after: int | None, on_the_way: PassingRows
-    ) -> AsyncGenerator[tuple[list[tuple[Row, bytes]], list[Outgoing], int], None]:
-        """Rows that are not settled, each with its mark (header `CONTENT`); dead letters of those that no
-        topic takes; and the time from which reading can continue.
+    ) -> AsyncGenerator[tuple[list[OldRow], list[Outgoing], int], None]:
+        """Rows that are not settled; dead letters of those that no topic takes; and the time from which
+        reading can continue.
 
         ``after``: such a time. ``on_the_way``: rows that are on the topics and not in the tables yet; these
-        must be read before the tables.
+        must be read before the tables, with ``any_text`` as `texts_differ` says.
 
         Raises:
             UnavailableError, ConfigurationError: as `SourceTable`.
@@ -99,17 +132,19 @@ class OldRows:
         if begin is not None:
             # The poller's state when it came to these rows: the ids that were taken.
             async for page in self._source.pages(begin - lookback, begin):
-                self._publisher.named(page)
+                self._publisher.seen(page)
         async for page, reached in _with_ends(self._source.pages(begin, self._until)):
             found = _Page([], [])
-            for outgoing in self._publisher.named(page):
+            for one in await self._publisher.named(page):
+                outgoing = one.outgoing
                 if self._partitions is not None and outgoing.partition not in self._partitions:
                     continue
-                mark = dict(outgoing.headers)[CONTENT]
                 if outgoing.topic != self._topics.rows:
-                    found.letters.append((outgoing, mark))
+                    found.letters.append(one)
                 else:
-                    found.rows.append((decode(Row, outgoing.value), mark))
+                    row, mark = decode(Row, outgoing.value), dict(outgoing.headers)[CONTENT]
+                    others = tuple(alias.row_id for alias in one.aliases)
+                    found.rows.append(OldRow(row, mark, _contents(one), others))
             first, last = page[0].micros, page[-1].micros
             del page  # its messages hold it all
             rows, letters = await self._open(found, first, last, on_the_way, letters_there)
@@ -120,40 +155,65 @@ class OldRows:
 
     async def _open(
         self, page: _Page, first: int, last: int, on_the_way: PassingRows, letters_there: bool
-    ) -> tuple[list[tuple[Row, bytes]], list[Outgoing]]:
+    ) -> tuple[list[OldRow], list[Outgoing]]:
         """What is not settled of ``page``, whose rows have times from ``first`` to ``last``."""
-        settled, too_large = Settled(), set[str]()
+        if self._every:
+            return page.rows, [one.outgoing for one in page.letters]
+        settled, kept_there = Settled(any_text=self._any_text), set[str]()
         for digest in on_the_way.between(first, last):
             settled.add_digest(digest)
         if letters_there:
-            ids = [row.row_id for row, _ in page.rows]
-            ids += [(letter.key or b"").decode() for letter, _ in page.letters]
+            ids = [row_id for one in page.rows for row_id in (one.row.row_id, *one.others)]
+            ids += [row_id for one in page.letters for row_id in _ids(one)]
             for step, row_id, payload in await given_up(self._client, self._settings, map(plain_id, ids)):
-                if step == STEP:
-                    too_large.add(row_id)
+                if step in (STEP, MASK):
+                    kept_there.add(row_id)
                     continue
                 try:
                     row = decode(Row, payload)
                 except UndecodableError:
                     continue
                 settled.add(row_id, micros_of(row.created_at), row.text)
-        wanted = {hash((micros_of(row.created_at), row.text)) for row, _ in page.rows}
+
+        def number(micros: int, text: str) -> int:
+            return hash(micros if self._any_text else (micros, text))
+
+        wanted = {number(micros_of(one.row.created_at), one.row.text) for one in page.rows}
 
         def add(row_id: str, micros: int, text: str) -> None:
-            if hash((micros, text)) in wanted:
+            if number(micros, text) in wanted:
                 settled.add(row_id, micros, text)
 
         if wanted:
             await labelled_between(self._client, self._settings, first, last, add)
-        there = [settled.has(row) for row, _ in page.rows]
+        there = [
+            settled.has(one.row, one.others) or not kept_there.isdisjoint((one.row.row_id, *one.others))
+            for one in page.rows
+        ]
         self.counts["settled"] += sum(there)
-        gone = [(letter.key or b"").decode() in too_large for letter, _ in page.letters]
-        self.settled = [mark for (_, mark), known in zip(page.rows, there, strict=True) if known]
-        self.settled += [mark for (_, mark), known in zip(page.letters, gone, strict=True) if known]
+        gone = [not kept_there.isdisjoint(_ids(one)) for one in page.letters]
+        self.settled = [
+            SettledRow(Mark.parse(one.mark) or Mark(0, 0, 0), one.contents)
+            for one, known in zip(page.rows, there, strict=True)
+            if known
+        ]
+        self.settled += [
+            SettledRow(one.mark, _contents(one))
+            for one, known in zip(page.letters, gone, strict=True)
+            if known
+        ]
         return (
             [one for one, known in zip(page.rows, there, strict=True) if not known],
-            [letter for (letter, _), known in zip(page.letters, gone, strict=True) if not known],
+            [one.outgoing for one, known in zip(page.letters, gone, strict=True) if not known],
         )
+
+
+def _ids(one: NamedMessage) -> list[str]:
+    return [(one.outgoing.key or b"").decode(), *(alias.row_id for alias in one.aliases)]
+
+
+def _contents(one: NamedMessage) -> tuple[int, ...]:
+    return (one.mark.content, *(alias.content for alias in one.aliases))
 
 
 class _Nobody:

@@ -144,7 +144,11 @@ class BulkSource(SourceTable):
         return BulkPage.of(columns) if columns and len(columns[0]) < most else None
 
     async def _trust(self) -> bool:
-        """Whether this server makes the same messages of the samples as Python; checked once."""
+        """Whether this server makes the same messages of the samples as Python; checked once. Where a secret
+        is needed, for masking or to recognise what was published with it, it is not: no secret goes there.
+        """
+        if self._trusted is None and self._settings.privacy_secret is not None:
+            self._trusted = False
         if self._trusted is None:
             columns = await self._ask_for(samples(), 0, {})
             if columns is not None:
@@ -186,7 +190,7 @@ def _as_python(columns: Sequence[Sequence[Any]]) -> bool:
         mark = mark_of(row, content)
         message = quick.outgoing(row, content, mark, now)
         assert message is not None, f"{row} is no plain row"
-        wanted[message.key] = (*mark, message)
+        wanted[message.key] = (*mark[:3], message)
     page = BulkPage.of(columns)
     numbers = zip(page.micros.tolist(), page.contents.tolist(), page.ids.tolist(), strict=True)
     marks = dict(zip(page.keys, numbers, strict=True))

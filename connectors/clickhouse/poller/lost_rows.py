@@ -18,11 +18,12 @@ import structlog
 from pydantic import ValidationError
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.poller.backfill import OldRows
+from connectors.clickhouse.poller.backfill import OldRow, OldRows
 from connectors.clickhouse.poller.held_rows import Sending
 from connectors.clickhouse.poller.lost_search import OnTheWay, Search, Window
 from connectors.clickhouse.poller.published_rows import Published
 from connectors.clickhouse.poller.row_identity import Mark
+from connectors.clickhouse.poller.settled_rows import texts_differ
 from connectors.clickhouse.queries.labelled_rows import augmented
 from connectors.clickhouse.source.table import SourceTable
 from streams.core.codec import RECOVERED, encode, headers_of
@@ -41,6 +42,7 @@ from streams.core.settings import Settings
 from streams.core.times import micros_of
 from streams.core.topics import Topics, partition_of
 from streams.ports.kafka import BulkSender, Headroom, InFlight, Lease, Tail
+from streams.privacy.door import Door, refuse_unmasked
 
 log = structlog.get_logger()
 
@@ -70,8 +72,12 @@ class LostRows:
         headroom: Headroom,
         generation: int,
         counts: Counter[str],
+        door: Door | None = None,
     ) -> None:
-        """``losses``: kept up to date."""
+        """``losses``: kept up to date. ``door``: what masks the rows."""
+        refuse_unmasked(settings, door)
+        self._door = door
+        self._any_text = texts_differ(settings)
         self._client = client
         self._settings = settings
         self._topics = topics
@@ -88,7 +94,7 @@ class LostRows:
         self._lookback = int(settings.poll_lookback_seconds * _SECOND)
         self._search: Search | None = None
         self._way = OnTheWay()
-        self._pages: AsyncGenerator[tuple[list[tuple[Row, bytes]], list[Outgoing], int], None] | None = None
+        self._pages: AsyncGenerator[tuple[list[OldRow], list[Outgoing], int], None] | None = None
         self._pending: tuple[list[Outgoing], int] | None = None  # found messages, and the time after them
         self._sending: list[tuple[Sending, Partition]] = []  # what was sent and is not confirmed
         self._until = 0  # where the pages end
@@ -146,15 +152,14 @@ class LostRows:
         Raises:
             UnavailableError, AccessError, ConfigurationError.
         """
-        way = await OnTheWay.seen(self._in_flight, range(partitions))
-        old = OldRows(self._client, self._settings, self._topics, since=begin, until=until)
+        way = await OnTheWay.seen(self._in_flight, range(partitions), any_text=self._any_text)
+        old = OldRows(self._client, self._settings, self._topics, since=begin, until=until, door=self._door)
         async with contextlib.aclosing(old.pages(None, way.rows)) as pages:
             async for _ in pages:
-                marks = [mark for text in old.settled if (mark := Mark.parse(text)) is not None]
-                known = published.counts([mark.content for mark in marks]).tolist()
+                known = published.counts_of_any([one.contents for one in old.settled])
                 seen: Counter[int] = Counter()
                 new = []
-                for mark, count in zip(marks, known, strict=True):
+                for (mark, _), count in zip(old.settled, known, strict=True):
                     seen[mark.content] += 1
                     if seen[mark.content] > count:
                         new.append(mark)
@@ -250,7 +255,7 @@ class LostRows:
         """
         self._inside = search.position is not None and search.position >= window.begin
         self._until = window.watermark + 1 if self._inside else min(window.begin, window.watermark + 1)
-        self._way = await OnTheWay.seen(self._in_flight, search.partitions)
+        self._way = await OnTheWay.seen(self._in_flight, search.partitions, any_text=self._any_text)
         old = OldRows(
             self._client,
             self._settings,
@@ -258,22 +263,21 @@ class LostRows:
             since=search.position,
             until=self._until,
             partitions=frozenset(search.partitions),
+            door=self._door,
         )
         self._pages = old.pages(None, self._way.rows)
 
-    async def _chosen(
-        self, search: Search, rows: Sequence[tuple[Row, bytes]], window: Window
-    ) -> list[Outgoing]:
+    async def _chosen(self, search: Search, rows: Sequence[OldRow], window: Window) -> list[Outgoing]:
         """Messages of those of ``rows``, which have no label, whose message was removed."""
-        marks = [Mark.parse(mark) or Mark(0, 0, 0) for _, mark in rows]
-        contents = [mark.content for mark in marks]
-        on_the_way = self._way.published.counts(contents).tolist()
-        known = window.published.counts(contents).tolist()
+        marks = [Mark.parse(one.mark) or Mark(0, 0, 0) for one in rows]
+        contents = [one.contents for one in rows]
+        on_the_way = self._way.published.counts_of_any(contents)
+        known = window.published.counts_of_any(contents)
         seen: Counter[int] = Counter()
         lost = []
-        for (row, _), mark, way, there in zip(rows, marks, on_the_way, known, strict=True):
+        for (row, *_), mark, passing, there in zip(rows, marks, on_the_way, known, strict=True):
             seen[mark.content] += 1
-            if seen[mark.content] <= way or (mark.micros >= window.begin and seen[mark.content] > there):
+            if seen[mark.content] <= passing or (mark.micros >= window.begin and seen[mark.content] > there):
                 continue
             lost.append(row)
         keys = [(row.row_id, micros_of(row.created_at)) for row in lost]

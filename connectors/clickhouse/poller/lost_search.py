@@ -65,14 +65,17 @@ class OnTheWay:
     a content header, and the `key_digest` of rows whose variants are ``augmented``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, any_text: bool = False) -> None:
+        """``any_text`` as for `PassingRows`."""
         self.published = Published()
-        self.rows = PassingRows()
+        self.rows = PassingRows(any_text=any_text)
         self.augmented = Digests()
 
     @classmethod
-    async def seen(cls, in_flight: InFlight, partitions: Iterable[int]) -> OnTheWay:
-        found, marks = cls(), list[Mark]()
+    async def seen(
+        cls, in_flight: InFlight, partitions: Iterable[int], *, any_text: bool = False
+    ) -> OnTheWay:
+        found, marks = cls(any_text=any_text), list[Mark]()
         async for record in in_flight.of(frozenset(partitions)):
             if (mark := Mark.parse(record.header(CONTENT))) is not None:
                 marks.append(mark)

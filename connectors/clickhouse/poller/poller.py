@@ -24,7 +24,7 @@ from connectors.clickhouse.poller.lost_search import Window
 from connectors.clickhouse.poller.page_split import Page, split
 from connectors.clickhouse.poller.publisher import OneByOneError, Publisher
 from connectors.clickhouse.poller.read_ahead import one_ahead
-from connectors.clickhouse.poller.row_identity import Mark
+from connectors.clickhouse.poller.row_identity import Mark, RowDigests
 from connectors.clickhouse.poller.unread_source import UnreadSource
 from connectors.clickhouse.poller.untimed_rows import MOST, Timeless
 from streams.core.errors import ConfigurationError, RetryableError
@@ -34,6 +34,7 @@ from streams.core.times import moment
 from streams.core.topics import Topics
 from streams.observability.metrics import Series
 from streams.ports.kafka import BulkSender, Headroom, Lease, Tail, TopicIds
+from streams.privacy.door import Door, refuse_unmasked
 
 log = structlog.get_logger()
 
@@ -51,6 +52,8 @@ _WHOLE_SECONDS = 5.0
 _MOST_GAPS = 50
 _AWAY_SECONDS = 1.0
 _HELD_SECONDS = 0.25
+# Rows at once where they are masked: with names that takes seconds, in which the ownership may end.
+_MASKED_ROWS = 2_000
 # The pause after a poll, in times of its duration, where each poll reads all rows of a day.
 _REST = 3.0
 
@@ -84,11 +87,18 @@ class Poller:
         ending: asyncio.Event,
         counts: Counter[str] | None = None,
         waited: Series | None = None,
+        door: Door | None = None,
     ) -> None:
         """``partitions``: number of partitions of the rows topic. ``headroom``: of the rows topic. ``lost``:
         finds lost rows. ``ending``: set when the group revokes the ownership. ``waited`` observes how long
-        each row existed before it was read.
+        each row existed before it was read. ``door``: what masks the rows.
+
+        Raises:
+            ConfigurationError: rows are to be masked, and there is no ``door``.
         """
+        refuse_unmasked(settings, door)
+        self._most = _MASKED_ROWS if door is not None else None
+        self._digests = RowDigests.of(settings)
         self.counts: Counter[str] = Counter() if counts is None else counts
         self.watermark: int | None = None
         self.polled_at: float | None = None
@@ -114,6 +124,8 @@ class Poller:
             lease=lease,
             counts=self.counts,
             waited=waited,
+            digests=self._digests,
+            door=door,
         )
         self._timeless = Timeless(
             topics.dead_letter,
@@ -122,6 +134,8 @@ class Poller:
             least_bytes=settings.min_text_length,
             sender=sender,
             counts=self.counts,
+            digests=self._digests,
+            private=door is not None,
         )
         self._coarse = 0  # see `Cursor`
         self._refused = ""
@@ -231,6 +245,7 @@ class Poller:
         starts = {where: known[where.topic].get(where.partition, 0) for where in written}
         ahead = [mark for text in (cursor.ahead if cursor else ()) if (mark := Mark.parse(text.encode()))]
         cut = await self._publisher.learn(self._tail, starts, self._begin, ahead, self._now())
+        await _ask(self._know_generations())
         if self.watermark is not None and any(where.partition in known[where.topic] for where in cut):
             await _ask(self._remember(self.watermark))
         log.info(
@@ -242,6 +257,20 @@ class Poller:
         self._timeless.learn(cursor.timeless if cursor else ())
         self._unread = UnreadSource(self._source, self.counts, len(self._publisher.published))
         await self._save(now=True)  # the floor of POLL_START=now must outlive a crash
+
+    async def _know_generations(self) -> None:
+        """Raises:
+        ConfigurationError: rows of the window were published with a secret that is no longer there.
+        """
+        there = self._publisher.published.generations()
+        if missing := there - {self._digests.generation, *self._digests.others}:
+            some = ", ".join(map(str, sorted(missing)))
+            raise ConfigurationError(
+                f"rows of the look-back window were published with generation {some} of PRIVACY_SECRET, "
+                "which is not set: they would be published twice",
+                setting="PRIVACY_SECRET",
+                fix="set it again, with PRIVACY off too; newer generations stand before it",
+            )
 
     async def _remember(self, watermark: int) -> None:
         """Retention has removed messages about rows of the window: the tables say which were published.
@@ -321,7 +350,7 @@ class Poller:
                         break
                     await self._publish(page)
                     del page  # not kept while the next one is awaited
-                    if self._held:
+                    if self._held or self._ending.is_set():
                         break
                 else:
                     whole = True
@@ -335,13 +364,14 @@ class Poller:
 
     async def _publish(self, page: Page) -> None:
         rest: Page | None = page
-        while rest is not None:
+        while rest is not None and not (self._most is not None and self._ending.is_set()):
             await self._headroom.refresh(pending=self._publisher.pending)
             left = self._headroom.left()
             if not left or self._publisher.held.full:
                 self._held = True
                 return
-            part, rest = split(rest, left, self._publisher.published)
+            most = left if self._most is None else min(left, self._most)
+            part, rest = split(rest, most, self._publisher.published)
             sent = self._publisher.sent
             reached = await self._publisher.publish(part, self._generation, self._now())
             self._headroom.wrote(self._publisher.sent - sent)

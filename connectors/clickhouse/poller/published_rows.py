@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ class Published:
     """
 
     def __init__(self) -> None:
+        self._generations: dict[int, int] = {}  # newest time of a row with a digest of that generation
         self._chunks: list[_Chunk] = []
         self._left: dict[Partition, Published] = {}
 
@@ -41,6 +42,13 @@ class Published:
         )
         return _counts(list(there), contents)
 
+    def counts_of_any(self, contents: Sequence[Sequence[int]]) -> list[int]:
+        """As `counts`, for rows that have several contents each, equally many: that of each key."""
+        if not contents:
+            return []
+        columns = np.array(contents, np.uint64).T
+        return sum((self.counts(column) for column in columns), np.zeros(len(contents), np.intp)).tolist()
+
     def ids_taken(self, ids: Any) -> Any:
         """For each plain id (uint64) whether a row has it, as an array."""
         asked = np.asarray(ids, dtype=np.uint64)
@@ -49,12 +57,26 @@ class Published:
     def add(self, marks: Iterable[Mark]) -> None:
         """Add the marks of published rows."""
         if found := list(marks):
-            micros, contents, ids = zip(*found, strict=True)
-            self.add_columns(micros, contents, ids)
+            micros, contents, ids, generations = zip(*found, strict=True)
+            for one in set(generations):
+                self._note(one, max(mark.micros for mark in found if mark.generation == one))
+            self._add(_Chunk(micros, contents, ids))
 
     def add_columns(self, micros: Any, contents: Any, ids: Any) -> None:
-        """The same by columns: int64, and uint64 twice."""
+        """The same by columns: int64, and uint64 twice; of digests without a key."""
         chunk = _Chunk(micros, contents, ids)
+        if len(chunk):
+            self._note(0, chunk.newest)
+        self._add(chunk)
+
+    def generations(self) -> set[int]:
+        """Those of the keys of the contents, 0 for those without a key."""
+        return set(self._generations)
+
+    def _note(self, generation: int, newest: int) -> None:
+        self._generations[generation] = max(newest, self._generations.get(generation, newest))
+
+    def _add(self, chunk: _Chunk) -> None:
         if self._chunks and len(self._chunks[-1]) + len(chunk) <= _CHUNK_ROWS:
             chunk = self._chunks.pop().merged(chunk)
         if len(chunk):
@@ -64,6 +86,7 @@ class Published:
         """Drop rows that are older than this: they are not read again."""
         kept = (chunk.since(micros) for chunk in self._chunks)
         self._chunks = [chunk for chunk in kept if len(chunk)]
+        self._generations = {one: newest for one, newest in self._generations.items() if newest >= micros}
 
     @property
     def _known(self) -> list[_Chunk]:
@@ -85,8 +108,9 @@ class Published:
         del self._left[where]
 
     def since(self, micros: int) -> list[Mark]:
-        """The marks of published rows from ``micros`` on."""
-        return [mark for chunk in self._chunks for mark in chunk.since(micros).marks()]
+        """The marks of published rows from ``micros`` on, as of the newest generation."""
+        newest = max(self._generations, default=0)
+        return [mark for chunk in self._chunks for mark in chunk.since(micros).marks(newest)]
 
     def count_since(self, micros: int) -> int:
         """The number of marks from ``micros`` on."""
@@ -132,9 +156,9 @@ class _Chunk:
         keep = self.micros >= micros
         return _Chunk(self.micros[keep], self.contents[keep], self.ids[keep])
 
-    def marks(self) -> list[Mark]:
+    def marks(self, generation: int) -> list[Mark]:
         rows = zip(self.micros.tolist(), self.contents.tolist(), self.ids.tolist(), strict=True)
-        return [Mark(*row) for row in rows]
+        return [Mark(*row, generation) for row in rows]
 
 
 def _counts(chunks: list[Any], asked: Any) -> Any:

@@ -15,18 +15,19 @@ from connectors.clickhouse.poller.bulk_page import BulkPage
 from connectors.clickhouse.poller.cursor import WindowStarts
 from connectors.clickhouse.poller.held_rows import HeldRows, HeldRun, Sending
 from connectors.clickhouse.poller.published_rows import Published
-from connectors.clickhouse.poller.row_identity import CONTENT, Mark
-from connectors.clickhouse.poller.row_messages import NamedMessage, Namer
+from connectors.clickhouse.poller.row_identity import CONTENT, Mark, RowDigests
+from connectors.clickhouse.poller.row_messages import NamedMessage, Namer, NewRow
 from connectors.clickhouse.source.table import SourceRow
 from streams.core.background import gathered
 from streams.core.codec import decode
 from streams.core.context import TRACEPARENT, about_row
 from streams.core.errors import RefusedError, RetryableError
 from streams.core.messages import Row
-from streams.core.records import Outgoing, Partition, Run, by_partition, partitions_of
+from streams.core.records import Partition, Run, by_partition, partitions_of
 from streams.core.topics import Topics
 from streams.observability.metrics import Series
 from streams.ports.kafka import BulkSender, Lease, Tail
+from streams.privacy.door import Door
 
 log = structlog.get_logger()
 
@@ -71,9 +72,13 @@ class Publisher:
         lease: Lease,
         counts: Counter[str],
         waited: Series | None = None,
+        digests: RowDigests | None = None,
+        door: Door | None = None,
+        aliases: bool = False,
     ) -> None:
         """``source``: the table's name, for dead letters. ``least_bytes`` as in `why_skipped`. ``waited``
-        observes how long each row existed before it was read.
+        observes how long each row existed before it was read. ``digests``: without a key, if none are given.
+        ``door``, ``aliases`` as for `Namer`.
         """
         self.published = Published()
         self.held = HeldRows(sender, self.published)
@@ -88,7 +93,16 @@ class Publisher:
         self._one_by_one = False
         self._way: _OnTheWay | None = None
         self._unsure = False
-        self._namer = Namer(source, topics, partitions=partitions, least_bytes=least_bytes, counts=counts)
+        self._namer = Namer(
+            source,
+            topics,
+            partitions=partitions,
+            least_bytes=least_bytes,
+            counts=counts,
+            digests=digests,
+            door=door,
+            aliases=aliases,
+        )
 
     @property
     def pending(self) -> int:
@@ -206,17 +220,25 @@ class Publisher:
             with self._refusals():
                 self._confirm(run)
 
-    def named(self, page: Sequence[SourceRow]) -> list[Outgoing]:
+    async def named(self, page: Sequence[SourceRow]) -> list[NamedMessage]:
         """The messages that `publish` would send for ``page``, which then counts as published. For a
         backfill.
         """
-        messages, skipped = self._messages(page)
-        self.published.add([*skipped, *(one.mark for one in messages)])
-        return [one.outgoing for one in messages]
+        new, short = await self._new(page)
+        messages, skipped = self._namer.messages(new, self.published)
+        self.published.add([*short, *skipped, *(one.mark for one in messages)])
+        return messages
 
-    def _messages(self, rows: Sequence[SourceRow]) -> tuple[list[NamedMessage], list[Mark]]:
-        new = self._namer.new_of(rows, self.published) if rows else []
-        return self._namer.messages(new, self.published) if new else ([], [])
+    def seen(self, page: Sequence[SourceRow]) -> None:
+        """As `named`, for rows whose messages nobody needs: nothing is masked."""
+        new = self._namer.new_of(page, self.published)
+        self.published.add([one.mark for one in new])
+
+    async def _new(self, rows: Sequence[SourceRow]) -> tuple[list[NewRow], list[Mark]]:
+        """Those of ``rows`` that are not published, masked, and the marks of those that need no message."""
+        with _collecting_later():
+            new = self._namer.new_of(rows, self.published) if rows else []
+        return await self._namer.masked(new)
 
     def _leave_of(self, page: BulkPage, ready: Any, stopped: Collection[Partition]) -> Any:
         """Leave those of the rows ``ready`` that belong to partitions that are ``stopped``; the others."""
@@ -229,10 +251,11 @@ class Publisher:
         return ready
 
     def _sendable(
-        self, rows: Sequence[SourceRow], stopped: Collection[Partition]
+        self, new: Sequence[NewRow], stopped: Collection[Partition]
     ) -> tuple[list[NamedMessage], list[Mark]]:
-        """As `_messages`, without those for partitions that are ``stopped``: these are left."""
-        messages, skipped = self._messages(rows)
+        """The messages of ``new`` and the marks of those without one, apart from those for partitions that
+        are ``stopped``: these are left."""
+        messages, skipped = self._namer.messages(new, self.published) if new else ([], [])
         for where in stopped:
             left = [one.mark for one in messages if one.outgoing[:2] == where]
             self.held.leave(where, [mark.micros for mark in left], [mark.content for mark in left])
@@ -253,8 +276,9 @@ class Publisher:
         The next page is compared with them before they are confirmed. If they never are, everything is
         learned again. The cursor does not name them, because it only names future rows.
         """
+        new, short = await self._new(rows)
         with _collecting_later():
-            messages, skipped = self._sendable(rows, stopped)
+            messages, skipped = self._sendable(new, stopped)
         polled_at = datetime.now(UTC)
         runs = bulk.runs(self._topics.rows, self._partitions, polled_at) if bulk else []
         runs += _runs(messages)
@@ -267,7 +291,7 @@ class Publisher:
         if bulk:
             self.published.add_columns(bulk.micros, bulk.contents, bulk.ids)
             waited = polled_at.timestamp() - bulk.micros / 1e6
-        self.published.add([*skipped, *(one.mark for one in messages)])
+        self.published.add([*short, *skipped, *(one.mark for one in messages)])
         times = [one.mark.micros for one in messages] + ([bulk.oldest] if bulk else [])
         sent = [
             HeldRun(sending, Partition(run.topic, run.partition), latest, min(times), now)
@@ -315,8 +339,9 @@ class Publisher:
         """Send one by one, and remember what was confirmed: after a refusal it was unknown what else was
         written, and everything was learned again. The refused one becomes a dead letter.
         """
+        new, short = await self._new(rows)
         with _collecting_later():
-            messages, skipped = self._sendable(rows, stopped)
+            messages, skipped = self._sendable(new, stopped)
         self.sent += len(messages)
         for start in range(0, len(messages), _AT_ONCE):
             await self._lease.hold(generation)
@@ -324,7 +349,7 @@ class Publisher:
             sent = await gathered([self._send_one(one) for one in some])
             self._remember([one for one, _ in sent], [offset for _, offset in sent], now)
         self._one_by_one = self._one_by_one and not messages
-        self.published.add(skipped)
+        self.published.add([*short, *skipped])
 
     async def _send_one(self, one: NamedMessage) -> tuple[NamedMessage, int]:
         """The message, or a dead letter in its place if the topic refuses it, and its offset."""
@@ -353,7 +378,8 @@ class Publisher:
 
     def _note(self, where: Partition, first: int, last: int, newest: int, now: int, count: int) -> None:
         """``count`` messages are confirmed, from offset ``first`` to ``last``."""
-        self._counts["published" if where.topic == self._topics.rows else "dead_letters:too-large"] += count
+        if where.topic == self._topics.rows:
+            self._counts["published"] += count
         self.starts.add(where, first, last, newest, now)
 
 

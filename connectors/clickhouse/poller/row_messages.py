@@ -7,19 +7,29 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+import numpy as np
 import structlog
 
 from connectors.clickhouse.poller.plain_rows import QuickRows
 from connectors.clickhouse.poller.published_rows import Published
-from connectors.clickhouse.poller.row_identity import CONTENT, Mark, content_of, mark_of, name_row
+from connectors.clickhouse.poller.row_identity import (
+    CONTENT,
+    Mark,
+    RowDigests,
+    mark_of,
+    name_row,
+    number_of,
+)
 from connectors.clickhouse.source.table import SourceRow
-from streams.core.codec import encode, encode_dead_letter, headers_of, traceparent_for
-from streams.core.context import TRACEPARENT, trace_id_in
+from streams.core.codec import CREATED_AT, encode, encode_dead_letter, headers_of, traceparent_for
+from streams.core.context import TRACEPARENT, trace_id_in, traceparent_of
 from streams.core.messages import DeadLetter, Row
 from streams.core.records import Outgoing
 from streams.core.text import clean, why_skipped
 from streams.core.times import moment
 from streams.core.topics import VALUE_BYTES, Topics, partition_of
+from streams.privacy import door as privacy
+from streams.privacy.door import Door, PlainFields
 
 log = structlog.get_logger()
 
@@ -27,30 +37,59 @@ STEP = "poll"
 
 
 class NewRow(NamedTuple):
-    """A row that is not published, and its number among equal rows."""
+    """A row that is not published, and its number among equal rows. ``plain``: before it was masked, if it
+    was. ``failed``: it cannot be masked, and nothing of it is published.
+    """
 
     row: SourceRow
     content: bytes
     mark: Mark
     ordinal: int
+    plain: SourceRow | None = None
+    failed: bool = False
+
+
+class Alias(NamedTuple):
+    """What a row is known by under another generation's digest: its content's 64 bits, and its id."""
+
+    content: int
+    row_id: str
 
 
 class NamedMessage(NamedTuple):
-    """The message of a row. ``waited``: seconds from the row's time to its reading."""
+    """The message of a row. ``waited``: seconds from the row's time to its reading. ``aliases``: where they
+    are asked for."""
 
     outgoing: Outgoing
     mark: Mark
     waited: float
+    aliases: Sequence[Alias] = ()
 
 
 class Namer:
     """Makes the messages of one source table's rows."""
 
     def __init__(
-        self, source: str, topics: Topics, *, partitions: int, least_bytes: int, counts: Counter[str]
+        self,
+        source: str,
+        topics: Topics,
+        *,
+        partitions: int,
+        least_bytes: int,
+        counts: Counter[str],
+        digests: RowDigests | None = None,
+        door: Door | None = None,
+        aliases: bool = False,
     ) -> None:
-        """``source``: the table's name, for dead letters. ``least_bytes`` as in `why_skipped`."""
-        self.quick = QuickRows(topics.rows, partitions, least_bytes)
+        """``source``: the table's name, for dead letters. ``least_bytes`` as in `why_skipped`. ``door``: what
+        masks the rows. ``aliases``: whether messages have them.
+        """
+        # What is masked was judged by its plain text already.
+        least = least_bytes if door is None else 0
+        self.quick = QuickRows(topics.rows, partitions, least)
+        self.door = door
+        self._digests = digests or RowDigests()
+        self._aliases = self._digests.others if aliases else []
         self._source = source
         self._topics = topics
         self._partitions = partitions
@@ -61,10 +100,19 @@ class Namer:
         """The rows that are not published. Equal rows come together, so the n-th of them is known by
         counting.
         """
-        contents = [content_of(row) for row in page]
-        marks = [mark_of(row, content) for row, content in zip(page, contents, strict=True)]
+        digests = self._digests
+        contents = [digests.content(row) for row in page]
+        marks = [
+            mark_of(row, content, digests.generation) for row, content in zip(page, contents, strict=True)
+        ]
         short = [mark.content for mark in marks]
-        known = published.counts(short).tolist()
+        counts = published.counts(short)
+        there = published.generations()
+        for generation in digests.others:
+            if generation in there:
+                others = [number_of(digests.content_under(generation, row)) for row in page]
+                counts = counts + published.counts(np.array(others, np.uint64))
+        known = counts.tolist()
         if not any(known) and len(set(short)) == len(short):
             return [
                 NewRow(row, content, mark, 1)
@@ -78,6 +126,40 @@ class Namer:
                 new.append(NewRow(row, content, mark, seen[mark.content]))
         return new
 
+    async def masked(self, new: Sequence[NewRow]) -> tuple[list[NewRow], list[Mark]]:
+        """``new`` as it may be published, and the marks of rows without a message; all of it if nothing is
+        masked.
+
+        Raises:
+            UnavailableError: nothing can be masked now.
+        """
+        if self.door is None:
+            return list(new), []
+        kept: list[NewRow] = []
+        fields: list[PlainFields] = []
+        skipped: list[Mark] = []
+        for one in new:
+            raw = one.row.text
+            text = clean((raw or b"").decode("utf-8", "replace"))
+            if self._is_skipped(one, raw, text):
+                skipped.append(one.mark._replace(id=0))
+                continue
+            kept.append(one)
+            fields.append(PlainFields(text, *map(_str, one.row[4:])))
+        found = await self.door.fields(fields)
+        return [
+            one._replace(failed=True)
+            if safe is None
+            else one._replace(row=_with(one.row, safe), plain=one.row)
+            for one, safe in zip(kept, found, strict=True)
+        ], skipped
+
+    def _is_skipped(self, one: NewRow, raw: bytes | None, text: str) -> bool:
+        why = why_skipped(raw, text, self._least_bytes)
+        if why is not None:
+            self._counts[f"skipped:{why}"] += 1
+        return why is not None
+
     def messages(self, new: Sequence[NewRow], published: Published) -> tuple[list[NamedMessage], list[Mark]]:
         """The messages of ``new``, and the marks of rows without a message."""
         taken = published.ids_taken([one.mark.id for one in new]).tolist()
@@ -89,18 +171,21 @@ class Namer:
         read_at = polled_at.timestamp()
         for one, known in zip(new, taken, strict=True):
             other = bool(one.mark.id) and (known or one.mark.id in here)
+            waited = read_at - one.row.micros / 1e6
+            aliases = self._aliases_of(one, other)
+            if one.failed:
+                here.add(one.mark.id)
+                messages.append(NamedMessage(self._unmasked(one, other), one.mark, waited, aliases))
+                continue
             if not other and one.ordinal == 1:
                 outgoing = self.quick.outgoing(one.row, one.content, one.mark, polled_at)
                 if outgoing is not None:
                     here.add(one.mark.id)
-                    waited = read_at - one.row.micros / 1e6
-                    messages.append(NamedMessage(outgoing, one.mark, waited))
+                    messages.append(NamedMessage(outgoing, one.mark, waited, aliases))
                     continue
             raw = one.row.text
             text = clean((raw or b"").decode("utf-8", "replace"))
-            why = why_skipped(raw, text, self._least_bytes)
-            if why is not None:
-                self._counts[f"skipped:{why}"] += 1
+            if self.door is None and self._is_skipped(one, raw, text):
                 skipped.append(one.mark._replace(id=0))  # without a message it has not taken its id
                 continue
             here.add(one.mark.id)
@@ -116,8 +201,7 @@ class Namer:
             )
             if other:
                 same_id.append(message)
-            waited = read_at - one.row.micros / 1e6
-            messages.append(NamedMessage(self._outgoing(message, one.mark), one.mark, waited))
+            messages.append(NamedMessage(self._outgoing(message, one.mark), one.mark, waited, aliases))
         if same_id:
             self._counts["same_id"] += len(same_id)
             some = same_id[:5]
@@ -128,6 +212,33 @@ class Namer:
                 count=len(same_id),
             )
         return messages, skipped
+
+    def _aliases_of(self, one: NewRow, other: bool) -> list[Alias]:
+        plain = one.plain or one.row
+        found = [(self._digests.content_under(each, plain)) for each in self._aliases]
+        return [Alias(number_of(content), name_row(plain, content, one.ordinal, other)) for content in found]
+
+    def _unmasked(self, one: NewRow, other: bool) -> Outgoing:
+        """The dead letter of a row that cannot be masked. Only its place is told."""
+        row_id, at = name_row(one.row, one.content, one.ordinal, other), moment(one.row.micros)
+        self._counts[f"dead_letters:{privacy.REASON}"] += 1
+        letter = DeadLetter(
+            row_id=row_id,
+            step=privacy.STEP,
+            reason=privacy.REASON,
+            error=f"the row cannot be masked, so it is not published; it is in {self._source}, id {row_id}, "
+            f"{at.isoformat()}",
+            failed_at=datetime.now(UTC),
+        )
+        _, headers = encode_dead_letter(letter)
+        created_at = at.isoformat().encode()
+        headers += [
+            (CREATED_AT, created_at),
+            (CONTENT, one.mark.header()),
+            (TRACEPARENT, traceparent_of(row_id, created_at)),
+        ]
+        partition = partition_of(row_id, self._partitions)
+        return Outgoing(self._topics.dead_letter, partition, row_id.encode(), b"", headers)
 
     def _outgoing(self, message: Row, mark: Mark) -> Outgoing:
         value = encode(message)
@@ -140,6 +251,7 @@ class Namer:
     def dead_letter(self, message: Row, mark: Mark, size: int) -> Outgoing:
         """The dead letter of a row whose message has ``size`` bytes, which is too large for the topic."""
         # By reference: the bytes are in the source table, and too large for the topic.
+        self._counts["dead_letters:too-large"] += 1
         letter = DeadLetter(
             row_id=message.row_id,
             step=STEP,
@@ -152,6 +264,11 @@ class Namer:
         headers += [(CONTENT, mark.header()), (TRACEPARENT, traceparent_for(message))]
         partition = partition_of(message.text, self._partitions)
         return Outgoing(self._topics.dead_letter, partition, message.row_id.encode(), value, headers)
+
+
+def _with(row: SourceRow, fields: PlainFields) -> SourceRow:
+    text, user, session, domain = (None if value is None else value.encode() for value in fields)
+    return row._replace(text=text, user=user, session=session, domain=domain)
 
 
 def _str(value: bytes | None) -> str | None:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from streams.core.messages import Row
+from streams.core.settings import Settings
 from streams.core.times import micros_of
+
+
+def texts_differ(settings: Settings) -> bool:
+    """Whether a row may have been published with another text than it has now: masked, or plain."""
+    return settings.privacy_secret is not None
 
 
 def plain_id(row_id: str) -> str:
@@ -38,39 +44,52 @@ class Settled:
     keeps the plain id. So they are compared by the id that they share, and counted.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, any_text: bool = False) -> None:
+        """``any_text``: compare without the text, because the same row may have been published with another
+        one, masked or not.
+        """
+        self._any_text = any_text
         self._ids: dict[int, set[RowDigest]] = {}
         self._seen: Counter[tuple[int, int]] = Counter()
 
     def add(self, row_id: str, micros: int, text: str) -> None:
         """Add a row."""
-        self.add_digest(RowDigest.of(row_id, micros, text))
+        self.add_digest(RowDigest.of(row_id, micros, "" if self._any_text else text))
 
     def add_digest(self, digest: RowDigest) -> None:
-        """Add a row by its digest."""
+        """Add a row by its digest, which is without a text if texts are not compared."""
         self._ids.setdefault(digest.content, set()).add(digest)
 
-    def has(self, row: Row) -> bool:
-        """Whether ``row`` is among them. Call it once for each row of the source, in order."""
-        digest = RowDigest.of(row.row_id, micros_of(row.created_at), row.text)
+    def has(self, row: Row, other_ids: Sequence[str] = ()) -> bool:
+        """Whether ``row`` is among them, under its id or one of the ``other_ids``. Call it once for each row
+        of the source, in order.
+        """
+        micros, text = micros_of(row.created_at), "" if self._any_text else row.text
+        digest = RowDigest.of(row.row_id, micros, text)
         known = self._ids.get(digest.content)
         if known is None:
             return False
         twins = (digest.content, digest.plain)
         self._seen[twins] += 1
-        return digest in known or self._seen[twins] <= sum(one.plain == digest.plain for one in known)
+        digests = [digest, *(RowDigest.of(other, micros, text) for other in other_ids)]
+        plain = {one.plain for one in digests}
+        return any(one in known for one in digests) or self._seen[twins] <= sum(
+            one.plain in plain for one in known
+        )
 
 
 class PassingRows:
     """Rows that are on the topics and not in the tables yet: 32 bytes each."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, any_text: bool = False) -> None:
+        """``any_text`` as for `Settled`."""
+        self._any_text = any_text
         self._new = array("q")
         self._rows: Any = np.empty((0, 4), np.int64)  # time and `RowDigest`, in the order of time
 
     def add(self, row_id: str, micros: int, text: str) -> None:
         """Add a row. ``micros``: since 1970."""
-        self._new.extend((micros, *RowDigest.of(row_id, micros, text)))
+        self._new.extend((micros, *RowDigest.of(row_id, micros, "" if self._any_text else text)))
 
     def between(self, first: int, last: int) -> Iterator[RowDigest]:
         """The rows with times from ``first`` to ``last``."""

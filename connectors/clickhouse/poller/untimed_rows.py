@@ -15,7 +15,7 @@ import orjson
 import structlog
 
 from connectors.clickhouse.poller.held_rows import Sending
-from connectors.clickhouse.poller.row_identity import content_of, name_row
+from connectors.clickhouse.poller.row_identity import RowDigests, name_row
 from connectors.clickhouse.source.table import SourceRow
 from streams.core.codec import encode_dead_letter
 from streams.core.context import TRACEPARENT, traceparent_of
@@ -48,8 +48,11 @@ class Timeless:
         least_bytes: int,
         sender: BulkSender,
         counts: Counter[str],
+        digests: RowDigests | None = None,
+        private: bool = False,
     ) -> None:
-        """``topic``: for dead letters. ``least_bytes`` as in `why_skipped`."""
+        """``topic``: for dead letters. ``least_bytes`` as in `why_skipped`. ``private``: they have no bytes,
+        only where the row is."""
         self.settled: set[str] = set()
         self._topic = topic
         self._source = source
@@ -57,6 +60,8 @@ class Timeless:
         self._least_bytes = least_bytes
         self._sender = sender
         self._counts = counts
+        self._digests = digests or RowDigests()
+        self._private = private
         self._sending: list[tuple[Sending, Partition, list[str]]] = []  # with their marks
 
     def learn(self, settled: Iterable[str]) -> None:
@@ -77,10 +82,11 @@ class Timeless:
             text = (row.text or b"").decode("utf-8", "replace")
             if why_skipped(row.text, text.strip(), self._least_bytes) is not None:
                 continue
-            content = content_of(row)
+            content = self._digests.content(row)
             seen[content] += 1
-            mark = f"{content.hex()[:16]}{seen[content]}"
-            if mark not in known:
+            others = [self._digests.content_under(one, row) for one in self._digests.others]
+            mark, *older = (f"{one.hex()[:16]}{seen[content]}" for one in (content, *others))
+            if known.isdisjoint((mark, *older)):
                 letters.append(_Letter(mark, self._outgoing(row, text, content, seen[content])))
         await self._hand_over(letters[: max(0, MOST - len(known))])
         sending = [(task, where) for task, where, _ in self._sending]
@@ -114,14 +120,16 @@ class Timeless:
             name: None if value is None else value.decode("utf-8", "replace")
             for name, value in zip(row._fields[2:], row[2:], strict=True)
         }
+        where = self._source if not self._private else f"{self._source}, id {row_id},"
         letter = DeadLetter(
             row_id=row_id,
             step="poll",
             reason="no-time",
-            error=f"the row of {self._source} has no time; give it one, and it is published",
+            error=f"the row of {where} has no time; give it one, and it is published",
             failed_at=datetime.now(UTC),
-            payload=orjson.dumps(fields)[:900_000],
+            payload=b"" if self._private else orjson.dumps(fields)[:900_000],
         )
         value, headers = encode_dead_letter(letter)
         headers.append((TRACEPARENT, traceparent_of(row_id, b"")))
-        return Outgoing(self._topic, partition_of(text, self._partitions), row_id.encode(), value, headers)
+        place = partition_of(row_id if self._private else text, self._partitions)
+        return Outgoing(self._topic, place, row_id.encode(), value, headers)

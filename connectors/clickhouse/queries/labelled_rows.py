@@ -17,7 +17,7 @@ from connectors.clickhouse.sink.stored_offsets import OffsetSet
 from streams.core.settings import Settings
 
 _RANGES = 500
-GIVEN_UP = "step IN ('poll', 'label', 'store')"
+GIVEN_UP = "step IN ('poll', 'mask', 'label', 'store')"
 _FROM, _TO = time_is(">=", "first"), time_is("<=", "last")
 
 

@@ -62,7 +62,7 @@ class Reading:
         seen: Seen = Counter()
         async for rows, letters, _ in old.pages(None, PassingRows()):
             assert not letters
-            for row, _ in rows:
+            for row, *_ in rows:
                 seen[row.text, micros_of(row.created_at)] += 1
                 self.ids[row.row_id] += 1
         return seen

@@ -328,7 +328,7 @@ async def test_a_fetch_and_its_job_read_the_days_of_the_server(
     wanted = {str(number) for number in (*range(days + 1), 10)}
     assert fetched.rows == len(wanted)
     old = OldRows(client, settings, TOPICS, since=fetched.since, until=fetched.until + 1)
-    found = [row.row_id async for rows, _, _ in old.pages(None, PassingRows()) for row, _ in rows]
+    found = [row.row_id async for rows, _, _ in old.pages(None, PassingRows()) for row, *_ in rows]
     assert Counter(found) == Counter(wanted)
     assert await old.count() == len(wanted)
     # Where a poller begins it may still be a row of a day that is not over.
@@ -354,7 +354,7 @@ async def test_a_backfill_of_dates_ends_where_the_rows_of_the_poller_begin(
     for watermark in (first + 3 * day, first + 5 * day - 1, first + 6 * day):
         begins = poller_begins(Cursor(watermark=watermark, coarse=await source.coarseness()), settings)
         old = OldRows(client, settings, TOPICS, since=None, until=begins)
-        filled = {row.row_id async for rows, _, _ in old.pages(None, PassingRows()) for row, _ in rows}
+        filled = {row.row_id async for rows, _, _ in old.pages(None, PassingRows()) for row, *_ in rows}
         polled = {(row.id or b"").decode() async for page in source.pages(begins) for row in page}
         assert filled | polled == set(map(str, range(20)))
         assert not filled & polled

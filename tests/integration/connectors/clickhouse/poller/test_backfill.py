@@ -89,7 +89,7 @@ async def test_a_page_ends_in_the_middle_of_a_moment(
         async for rows, letters, reached in old.pages(after, passing):
             assert not letters
             pages, most = pages + 1, max(most, len(rows))
-            fresh = [row for row, _ in rows if not found[row.row_id]]
+            fresh = [row for row, *_ in rows if not found[row.row_id]]
             found.update(row.row_id for row in fresh)
             await labelled(client, settings, fresh)
             assert after is None or reached >= after

@@ -29,6 +29,7 @@ from streams.core.settings import Settings
 from streams.core.times import micros_of, moment
 from streams.core.topics import Topics
 from streams.ports.kafka import WaitsFor
+from streams.privacy.door import Door
 
 TOPICS = Topics("t")
 PARTITIONS = 2
@@ -319,6 +320,7 @@ def make_poller(
     ending: asyncio.Event,
     headroom: FakeHeadroom | None = None,
     lost: NoLosses | None = None,
+    door: Door | None = None,
     **settings: object,
 ) -> Poller:
     given: dict[str, object] = {"poll_interval_seconds": 0.001, "poll_lookback_seconds": 60, **settings}
@@ -335,6 +337,7 @@ def make_poller(
         lost=lost or NoLosses(),  # type: ignore[arg-type]
         generation=1,
         ending=ending,
+        door=door,
     )
 
 
@@ -343,11 +346,12 @@ async def poll_once(
     kafka: FakeKafka,
     headroom: FakeHeadroom | None = None,
     lost: NoLosses | None = None,
+    door: Door | None = None,
     **settings: object,
 ) -> Poller:
     """A poller that begins, reads everything that is there now, and ends."""
     ending = asyncio.Event()
-    poller = make_poller(source, kafka, ending, headroom, lost, **settings)
+    poller = make_poller(source, kafka, ending, headroom, lost, door, **settings)
     task = asyncio.create_task(poller.run())
     polls = source.polls
     while source.polls < polls + 1 and not task.done():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import Counter
 from typing import Any
@@ -53,7 +54,7 @@ def sent(page: list[SourceRow], *, quick: bool) -> tuple[list[Outgoing], Counter
         publisher._namer.quick.outgoing = lambda *_: None  # type: ignore[method-assign]
     return [
         one._replace(value=_POLLED.sub(b"", one.value or b""), headers=tuple(one.headers))
-        for one in publisher.named(page)
+        for one, *_ in asyncio.run(publisher.named(page))
     ], counts
 
 
@@ -62,7 +63,7 @@ def test_both_ways_make_the_same_messages(page: list[SourceRow]) -> None:
     assert sent(page, quick=True) == sent(page, quick=False)
 
 
-def test_the_usual_row_goes_the_short_way() -> None:
+async def test_the_usual_row_goes_the_short_way() -> None:
     made: list[bool] = []
     plain = QuickRows.outgoing
 
@@ -82,5 +83,5 @@ def test_the_usual_row_goes_the_short_way() -> None:
         SourceRow(1_764_000_000_000_000, b"2", b"2", text, b"u", None, b"d"),  # NFKC makes it No
         SourceRow(1_764_000_000_000_000, b"3", None, b"no id", b"u", None, b"d"),
     ]
-    assert len(publisher.named(rows)) == 3
+    assert len(await publisher.named(rows)) == 3
     assert made == [True, False, True]

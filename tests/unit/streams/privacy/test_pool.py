@@ -1,0 +1,51 @@
+"""The pool: a text that kills or hangs its worker is the only one that is not masked."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from streams.core.errors import UnavailableError
+from streams.privacy.entities import Entity
+from streams.privacy.pool import MaskingPool
+from tests.unit.streams.privacy.fakes import ENTITIES
+
+WORKER = "tests.unit.streams.privacy.slow_worker"
+
+
+@pytest.fixture
+async def pool() -> AsyncIterator[MaskingPool]:
+    made = MaskingPool(ENTITIES, workers=2, module=WORKER)
+    yield made
+    await made.close()
+
+
+async def test_texts_that_kill_a_worker_or_fail_are_told_apart_from_all_others(pool: MaskingPool) -> None:
+    texts = [f"text {number}" for number in range(70)]
+    texts[5], texts[40] = "kill", "fail"
+    found = await pool.mask([*texts, "text 0"])
+    assert [at for at, one in enumerate(found) if one is None] == [5, 40]
+    assert all(one is None or one.text == text.upper() for one, text in zip(found, texts, strict=False))
+    assert found[70] == ("TEXT 0", {Entity.PHONE: 1})
+
+
+async def test_a_text_that_is_never_answered_is_given_up() -> None:
+    pool = MaskingPool(ENTITIES, workers=1, module=WORKER, patience=0.05)
+    (found,) = await pool.mask(["hang"])
+    assert found is None
+    await pool.close()
+
+
+async def test_a_worker_that_cannot_start_masks_nothing() -> None:
+    pool = MaskingPool(ENTITIES, module="tests.no_such_module")
+    with pytest.raises(UnavailableError):
+        await pool.mask(["text"])
+    await pool.close()
+
+
+async def test_the_real_worker_masks() -> None:
+    pool = MaskingPool(frozenset({Entity.PHONE}), workers=1)
+    (found,) = await pool.mask(["звоните +7 916 123-45-67\nвечером"])
+    assert found == ("звоните [ТЕЛЕФОН]\nвечером", {Entity.PHONE: 1})
+    await pool.close()

@@ -11,7 +11,7 @@ from agents.asking import JsonAsker, ask_shorter
 from agents.check import check_variants
 from agents.label import answer_key
 from agents.ports import Answers, Model, ModelAnswer, outcome_of
-from agents.prompting import parse_answer, prompt_text, wrap_query
+from agents.prompting import parse_answer, prompt_text, with_placeholders, wrap_query
 from streams.core.errors import LabelstreamError
 from streams.core.messages import Augmented, Labeled
 from streams.core.outcomes import Done, Outcome
@@ -23,11 +23,15 @@ _TEMPERATURE = 0.7
 class Augmenter:
     """The augment step. It asks for the model's name with the first row, so that labelling need not wait."""
 
-    def __init__(self, model: Model, variants: int, answers: Answers) -> None:
+    def __init__(self, model: Model, variants: int, answers: Answers, *, masked: bool = False) -> None:
+        """``masked``: texts have placeholders in the place of personal data, and the model is told so."""
+        prompt = prompt_text("augment")
+        if masked:
+            prompt = with_placeholders(prompt, "placeholders_kept")
         self._model = model
         self._variants = variants
         self._answers = answers
-        self._system = {"role": "system", "content": prompt_text("augment").format(count=variants)}
+        self._system = {"role": "system", "content": prompt.format(count=variants)}
         schema: dict[str, Any] = {
             "type": "object",
             "properties": {

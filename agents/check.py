@@ -12,6 +12,7 @@ from agents.prompting import prompt_text
 from streams.core.messages import RejectedVariant
 from streams.core.text import clean
 from streams.core.topics import normalise
+from streams.privacy.entities import PLACEHOLDER
 
 _LONGEST_REJECTED = 2000
 _MARKS = re.compile(
@@ -61,7 +62,9 @@ def why_not(source: str, variant: str) -> str | None:
         return "too-short"
     if leaks(source, variant):
         return "leaked-prompt"
-    written, expected = scripts(variant), scripts(source)
+    if placeholders(variant) != placeholders(source):
+        return "placeholder-changed"
+    written, expected = scripts(PLACEHOLDER.sub("", variant)), scripts(PLACEHOLDER.sub("", source))
     if written and expected and written != expected:
         return "other-script"
     if _DIGIT.search(variant):
@@ -71,6 +74,11 @@ def why_not(source: str, variant: str) -> str | None:
     if "@" in variant and any(mail not in source for mail in _MAIL.findall(variant)):
         return "invented-address"
     return None
+
+
+def placeholders(text: str) -> Counter[str]:
+    """How often each placeholder of personal data stands in ``text``."""
+    return Counter(match[0] for match in PLACEHOLDER.finditer(text))
 
 
 def leaks(source: str, variant: str) -> bool:
@@ -94,7 +102,9 @@ def _runs(text: str) -> frozenset[tuple[str, ...]]:
 
 @lru_cache
 def _prompt_runs() -> frozenset[tuple[str, ...]]:
-    return _runs(prompt_text("augment"))
+    return frozenset[tuple[str, ...]]().union(
+        *(_runs(prompt_text(name)) for name in ("augment", "placeholders", "placeholders_kept"))
+    )
 
 
 @lru_cache(maxsize=16)

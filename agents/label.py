@@ -16,7 +16,7 @@ from agents.asking import JsonAsker, ask_shorter
 from agents.choose import MOST_OPTIONS, Chooser
 from agents.distribution import of_object
 from agents.ports import Answers, Model, ModelAnswer, outcome_of
-from agents.prompting import parse_answer, prompt_text, wrap_query
+from agents.prompting import parse_answer, prompt_text, with_placeholders, wrap_query
 from agents.reading import LabelReader, without_thoughts
 from agents.taxonomy import Taxonomy
 from streams.core.calibration import VersionCalibration, reported
@@ -120,6 +120,10 @@ async def label_spec(
     prompts = {"label": prompt_text("label")} | ({} if mode == "json" else {"choice": prompt_text("choice")})
     if prompt is not None:
         prompts["label" if mode == "json" else "choice"] = prompt
+    if settings.privacy == "mask":
+        # A version of its own: it reads other texts.
+        prompts = {which: with_placeholders(text) for which, text in prompts.items()}
+        prompt = None if prompt is None else with_placeholders(prompt)
     if mode != "json":
         chooser = Chooser(model, taxonomy, seed=_seed(name, taxonomy), prompt=prompts["choice"])
         if not await chooser.supported(told=mode == "auto"):

@@ -26,6 +26,12 @@ def prompt_text(name: str) -> str:
     return (resources.files("agents") / "prompts" / f"{name}.txt").read_text("utf-8")
 
 
+def with_placeholders(prompt: str, *more: str) -> str:
+    """``prompt`` with the packaged note of what a placeholder is, and ``more`` packaged notes on it."""
+    notes = (prompt_text(name) for name in ("placeholders", *more))
+    return "\n\n".join(part.rstrip() for part in (prompt, *notes)) + "\n"
+
+
 def wrap_query(text: str, longest: int = LONGEST) -> str:
     """The user message of the prompt.
 

@@ -80,7 +80,7 @@ SETTINGS index_granularity = 1024, deduplicate_merge_projection_mode = 'rebuild'
 
 CREATE TABLE IF NOT EXISTS `esk`.`dead_letters` (
     `row_id` String COMMENT 'The row, where the message could be read that far.',
-    `step` LowCardinality(String) COMMENT 'Which step gave it up: poll, label, augment or store.',
+    `step` LowCardinality(String) COMMENT 'Which step gave it up: poll, mask, label, augment or store.',
     `reason` LowCardinality(String) COMMENT 'A short, countable reason, such as `undecodable`.',
     `error` String COMMENT 'What exactly was wrong, for a person.',
     `attempts` Int64 COMMENT 'How often it was tried.',
@@ -88,7 +88,7 @@ CREATE TABLE IF NOT EXISTS `esk`.`dead_letters` (
     `topic` LowCardinality(String) COMMENT 'Origin: the topic that it was read from.',
     `partition` Int32 COMMENT 'Origin: the partition.',
     `offset` Int64 COMMENT 'Origin: the offset.',
-    `payload` String COMMENT 'The received bytes, unchanged. Empty where they are too large for the topic: then the origin says where they are.',
+    `payload` String COMMENT 'The received bytes, unchanged. Empty where they are too large for the topic, or hold personal data that cannot be masked: then the origin or the error says where they are.',
     `_topic` LowCardinality(String) COMMENT 'Kafka topic that it was stored from',
     `_topic_id` UUID COMMENT 'that topic\'s incarnation',
     `_partition` Int32 COMMENT 'its partition there',

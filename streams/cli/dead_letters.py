@@ -13,7 +13,7 @@ from streams.cli.progress import working
 letters_app = typer.Typer(no_args_is_help=True, help="What was given up, and another try for it.")
 
 Reason = Annotated[str | None, typer.Option(help="Only this reason, such as invalid-answer.")]
-StepName = Annotated[str | None, typer.Option(help="Only this step: poll, label, augment or store.")]
+StepName = Annotated[str | None, typer.Option(help="Only this step: poll, mask, label, augment or store.")]
 Since = Annotated[str | None, typer.Option(help="Only from this time on, such as 2026-01-31T00:00:00Z.")]
 
 

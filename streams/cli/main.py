@@ -28,6 +28,7 @@ from streams.cli.evaluate import EXAMPLES as EVALUATE_EXAMPLES
 from streams.cli.evaluate import evaluate
 from streams.cli.gold import gold_app
 from streams.cli.local import local_app
+from streams.cli.privacy import privacy_app
 from streams.cli.progress import working
 from streams.cli.replay import BACKFILL_EXAMPLES, backfill, replay_app
 from streams.cli.status import EXAMPLES as STATUS_EXAMPLES
@@ -55,6 +56,7 @@ app.add_typer(letters_app, name="dead-letters")
 app.add_typer(replay_app, name="replay")
 app.add_typer(versions_app, name="versions")
 app.add_typer(gold_app, name="gold")
+app.add_typer(privacy_app, name="privacy")
 app.command(epilog=BACKFILL_EXAMPLES)(backfill)
 app.command(epilog=STATUS_EXAMPLES)(status)
 app.command(epilog=EVALUATE_EXAMPLES)(evaluate)

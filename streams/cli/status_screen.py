@@ -28,6 +28,7 @@ def picture(found: dict[str, Any], at: datetime) -> RenderableType:
         *_endpoints(found["roles"]),
         *_versions(found["versions"]),
         *_jobs(found["replays"]),
+        _privacy(found["privacy"]),
         Text(f"{at:%Y-%m-%d %H:%M:%S}", style="dim"),
     )
 
@@ -39,6 +40,10 @@ def duration(seconds: float) -> str:
     if seconds < 7200:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} d"
+
+
+def _privacy(found: dict[str, Any]) -> RenderableType:
+    return Text(f"personal data: {found['mode']} {', '.join(found['entities'])}".rstrip())
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -175,7 +175,7 @@ class DeadLetter(BaseModel):
 
     row_id: str = Field(default="", description="The row, where the message could be read that far.")
     step: Annotated[str, Column("LowCardinality(String)")] = Field(
-        description="Which step gave it up: poll, label, augment or store."
+        description="Which step gave it up: poll, mask, label, augment or store."
     )
     reason: Annotated[str, Column("LowCardinality(String)")] = Field(
         description="A short, countable reason, such as `undecodable`."
@@ -190,8 +190,8 @@ class DeadLetter(BaseModel):
     offset: int = Field(default=-1, description="Origin: the offset.")
     payload: bytes = Field(
         default=b"",
-        description="The received bytes, unchanged. Empty where they are too large for the topic: "
-        "then the origin says where they are.",
+        description="The received bytes, unchanged. Empty where they are too large for the topic, or hold "
+        "personal data that cannot be masked: then the origin or the error says where they are.",
     )
 
 

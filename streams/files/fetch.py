@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
 import structlog
 
 from connectors.clickhouse import ClickHouseConfig, ClickHouseConnector
@@ -29,10 +31,12 @@ from streams.jobs.context import JobContext, note
 from streams.jobs.job import Job
 from streams.jobs.runner import find_poller_start
 from streams.ports.files import NO_ROWS
+from streams.privacy.door import Door, PlainFields, refuse_unmasked
 
 log = structlog.get_logger()
 
 _KEPT_FILES = 100
+_MASKED_ROWS = 2_000
 
 
 @dataclass(frozen=True)
@@ -50,23 +54,35 @@ class Fetched:
     coarse: int = 0
 
 
-async def export(settings: Settings, *, days: int, limit: int | None, name: str = "clickhouse") -> Fetched:
+async def export(
+    settings: Settings,
+    *,
+    days: int,
+    limit: int | None,
+    name: str = "clickhouse",
+    door: Door | None = None,
+) -> Fetched:
     """Write the rows of today and of ``days`` days before, newest first and at most ``limit``, to a CSV file.
+
+    ``door``: what masks them; rows that cannot be masked are left out of the file.
 
     Raises:
         ConfigurationError: ClickHouse is not configured, or the file cannot be written.
         UnavailableError: it does not answer.
         RefusedError: reason `no-rows`.
     """
+    refuse_unmasked(settings, door)
     async with ClickHouseClient.from_settings(settings) as client:
         source = SourceTable(client, settings)
         since, until, coarse = await source.begin(days), await source.now(), await source.coarseness()
     folder = settings.labelstream_data / "exports"
     path = folder / f"{name}_{datetime.now(UTC):%Y%m%d_%H%M%S}_{secrets.token_hex(2)}.csv"
 
+    convert = None if door is None else _masking(door, asyncio.get_running_loop())
+
     def write() -> int:
         with ClickHouseConnector(ClickHouseConfig.from_settings(settings)) as connector:
-            return connector.export_to_file(path, days=days, limit=limit, format="csv")
+            return connector.export_to_file(path, days=days, limit=limit, format="csv", convert=convert)
 
     rows = await asyncio.to_thread(write)
     if not rows:
@@ -118,6 +134,37 @@ async def begin(context: JobContext, job: Job) -> Job:
         await note(context, job.asked_message(context.topics))
         context.jobs.jobs.setdefault(job.id, job)
     return context.jobs.jobs[job.id]
+
+
+def _masking(door: Door, loop: asyncio.AbstractEventLoop) -> Callable[[pa.Table], pa.Table]:
+    """Masks blocks of an export in the thread that writes them; the pool belongs to ``loop``."""
+
+    async def masked(rows: list[PlainFields]) -> list[PlainFields | None]:
+        return await door.fields(rows)
+
+    def convert(block: pa.Table) -> pa.Table:
+        parts = []
+        for piece in block.to_batches(max_chunksize=_MASKED_ROWS):
+            columns = piece.to_pydict()
+            texts, users, domains = columns["text"], columns["user_id"], columns["domain"]
+            rows = [
+                PlainFields(text or "", user, None, domain)
+                for text, user, domain in zip(texts, users, domains, strict=True)
+            ]
+            found = asyncio.run_coroutine_threadsafe(masked(rows), loop).result()
+            kept = [(row, at) for row, at in zip(found, columns["ts"], strict=True) if row is not None]
+            if len(kept) < len(found):
+                log.warning("rows that cannot be masked are not in the file", count=len(found) - len(kept))
+            safe = {
+                "text": [row.text for row, _ in kept],
+                "domain": [row.domain for row, _ in kept],
+                "ts": [at for _, at in kept],
+                "user_id": [row.user for row, _ in kept],
+            }
+            parts.append(pa.Table.from_pydict(safe, schema=block.schema))
+        return pa.concat_tables(parts) if parts else block
+
+    return convert
 
 
 def _oldest_in(path: Path) -> int | None:

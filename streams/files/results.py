@@ -21,6 +21,8 @@ from streams.jobs.job import Job
 from streams.ports.files import NOT_FOUND, FileFormat, text_in
 
 _PAGE = 1_000
+# Of a row that cannot be masked.
+_HIDDEN = {"text": "", "user_id": None, "session_id": None, "source_domain": None}
 
 
 async def result_of(
@@ -81,10 +83,25 @@ async def _file_pages(context: JobContext, job: Job, variants: bool) -> AsyncIte
     rows = _rows(context, job)
     ranks = await ranks_of(context.client, context.settings)
     while some := await asyncio.to_thread(_some, rows):
+        some = await _masked(context, some)
         labelled = await _labelled(
             context, job, [one.row for one in some if isinstance(one, FileRow) and one.row], ranks, variants
         )
         yield [_line(one, labelled) for one in some]
+
+
+async def _masked(context: JobContext, some: list[FileRow | Broken]) -> list[FileRow | Broken]:
+    """The rows of the file as they were published, where they are masked."""
+    if context.door is None:
+        return some
+    rows = [one.row for one in some if isinstance(one, FileRow) and one.row is not None]
+    masked = iter(await context.door.rows(rows))
+    return [
+        one._replace(row=next(masked) or one.row.model_copy(update=_HIDDEN))
+        if isinstance(one, FileRow) and one.row is not None
+        else one
+        for one in some
+    ]
 
 
 async def _range_pages(context: JobContext, job: Job, variants: bool) -> AsyncIterator[list[dict[str, Any]]]:

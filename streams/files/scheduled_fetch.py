@@ -90,7 +90,7 @@ class Fetching:
             days = max(FIRST_DAYS, (datetime.now(UTC) - moment(since)).days + 1)
         began = datetime.now(UTC)
         try:
-            fetched = await export(settings, days=days, limit=None)
+            fetched = await export(settings, days=days, limit=None, door=self._keeper.door)
         except RefusedError:
             log.info("fetched", rows=0)
             until = mark.until if mark is not None else micros_of(began - timedelta(days=FIRST_DAYS))

@@ -54,7 +54,7 @@ class FileWork:
     async def fetch(self, days: int, limit: int | None, process: bool) -> dict[str, Any]:
         settings = self._settings()
         context = self._keeper.context if process else None  # before anything is written
-        fetched = await export(settings, days=days, limit=limit)
+        fetched = await export(settings, days=days, limit=limit, door=self._keeper.door)
         told: dict[str, Any] = {
             "status": "success",
             "rows_fetched": fetched.rows,

@@ -76,7 +76,7 @@ class JobScheduler:
         as in `open_context`.
         """
         self._settings = settings
-        self._door = door
+        self.door = door
         self._context: JobContext | None = None
         self._looked = asyncio.Event()
         self._publishing: tuple[str, asyncio.Task[None]] | None = None
@@ -118,7 +118,7 @@ class JobScheduler:
         said = ""
         while True:
             try:
-                async with open_context(self._settings(), self._door) as context:
+                async with open_context(self._settings(), self.door) as context:
                     self._context, said = context, ""
                     self._looked.set()
                     await self._keep(context)

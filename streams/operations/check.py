@@ -38,6 +38,7 @@ from streams.operations.retention import (
     describe_lost,
     find_late_readers,
 )
+from streams.privacy.door import entities_of, opened
 from streams.versions.registry import read_versions
 from streams.versions.topic import KnownVersions
 
@@ -47,7 +48,7 @@ _PATIENCE_SECONDS = 15.0  # for a model that does not answer
 
 async def check_all(settings: Settings) -> list[Finding]:
     """Run every check; a failure does not prevent the others."""
-    findings = [await _try("taxonomy", _taxonomy, settings)]
+    findings = [await _try("taxonomy", _taxonomy, settings), await _try("privacy", _privacy, settings)]
     findings.append(await _try("kafka connection", _kafka, settings))
     known = KnownVersions()
     if findings[-1].ok:
@@ -85,6 +86,15 @@ async def _try(name: str, attempt: Callable[[Settings], Awaitable[str]], setting
 async def _taxonomy(settings: Settings) -> str:
     taxonomy = load_taxonomy(settings.taxonomy_path)
     return f"{len(taxonomy.names)} labels in {settings.taxonomy_path}"
+
+
+async def _privacy(settings: Settings) -> str:
+    async with opened(settings, start=True) as door:
+        if door is None:
+            return "off: personal data is published as it is"
+        await door.text("проверка")
+        names = ", ".join(sorted(entities_of(settings)))
+        return f"mask: {names}; users and sessions are pseudonyms"
 
 
 async def _kafka(settings: Settings) -> str:

@@ -15,6 +15,9 @@ from datetime import datetime
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.poller.backfill import OldRows
+from connectors.clickhouse.poller.row_identity import CONTENT
+from connectors.clickhouse.poller.settled_rows import PassingRows
 from connectors.clickhouse.queries.dead_letters import count_letters, list_letters
 from connectors.clickhouse.queries.open_dead_letters import (
     OpenLetter,
@@ -22,16 +25,29 @@ from connectors.clickhouse.queries.open_dead_letters import (
     resolved_letters,
     store_again,
 )
+from connectors.files.rows import ROW_ID
 from connectors.kafka.admin import Admin
 from connectors.kafka.connection import connection
 from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.tail import TailReader
-from streams.core.codec import LABEL_VERSION, REPLAY_JOB, RETRY_OF, TO, decode, headers_of
+from streams.core.codec import (
+    CREATED_AT,
+    LABEL_VERSION,
+    REPLAY_JOB,
+    RETRY_OF,
+    TO,
+    decode,
+    encode,
+    headers_of,
+)
 from streams.core.errors import PermanentError, RefusedError, UndecodableError
 from streams.core.messages import DeadLetter, Labeled, Row
-from streams.core.records import Outgoing
+from streams.core.records import Outgoing, Record
 from streams.core.settings import Settings
+from streams.core.times import micros_of
 from streams.core.topics import Topics, partition_of
+from streams.privacy.door import STEP as MASK
+from streams.privacy.door import Door, opened
 
 _AT_ONCE = 500
 
@@ -129,15 +145,18 @@ def _origin(letter: DeadLetter) -> str:
 @contextlib.asynccontextmanager
 async def _retrying(settings: Settings) -> AsyncIterator[tuple[ClickHouseClient, _Retry]]:
     producer = LeasedProducer(connection(settings))
-    async with ClickHouseClient.from_settings(settings) as client:
+    async with ClickHouseClient.from_settings(settings) as client, opened(settings) as door:
         try:
-            yield client, _Retry(settings, client, producer)
+            yield client, _Retry(settings, client, producer, door)
         finally:
             await producer.stop()
 
 
 class _Retry:
-    def __init__(self, settings: Settings, client: ClickHouseClient, producer: LeasedProducer) -> None:
+    def __init__(
+        self, settings: Settings, client: ClickHouseClient, producer: LeasedProducer, door: Door | None
+    ) -> None:
+        self._door = door
         self.counts: Counter[str] = Counter()
         self.left: Counter[str] = Counter()
         self._settings = settings
@@ -153,6 +172,8 @@ class _Retry:
             letter = await self._whole(one.letter)
             if letter is None:
                 self.left["its bytes are gone: the topic no longer holds them"] += 1
+            elif letter.step == MASK:
+                outgoing += await self._masked(one)
             elif letter.step == "poll":
                 self.left["too large for the topic: shorten the text in the source table"] += 1
             elif letter.step == "store":
@@ -167,7 +188,7 @@ class _Retry:
         """The dead letter with its bytes; if it is kept by reference, they are read from the topic that it
         names.
         """
-        if letter.payload or letter.step == "poll" or letter.reason == "no-value":
+        if letter.payload or letter.step in ("poll", MASK) or letter.reason == "no-value":
             return letter
         async for records in self._tail.read(letter.topic, letter.partition, letter.offset):
             for record in records:
@@ -175,6 +196,33 @@ class _Retry:
                     return letter.model_copy(update={"payload": record.value or b""})
                 return None
         return None
+
+    async def _masked(self, one: OpenLetter) -> list[Outgoing]:
+        """The message of a row that could not be masked, read from the source again and masked by now."""
+        record = await self._record(one)
+        at = record.header(CREATED_AT) if record is not None else None
+        if at is None or one.letter.row_id.startswith(f"{ROW_ID}:"):
+            self.left["it is in an uploaded file, or its message is gone: upload the file again"] += 1
+            return []
+        micros = micros_of(datetime.fromisoformat(at.decode()))
+        old = OldRows(
+            self._client,
+            self._settings,
+            self._topics,
+            since=micros,
+            until=micros + 1,
+            door=self._door,
+            settled=True,
+        )
+        async for rows, _, _ in old.pages(None, PassingRows(any_text=True)):
+            for row, mark, _, others in rows:
+                if one.letter.row_id in (row.row_id, *others):
+                    partition = partition_of(row.text, self._settings.topic_partitions)
+                    headers = [*headers_of(row), (CONTENT, mark), (RETRY_OF, one.name.encode())]
+                    key = row.row_id.encode()
+                    return [Outgoing(self._topics.replay, partition, key, encode(row), headers)]
+        self.left["it cannot be masked again, or its row is no longer in the source table"] += 1
+        return []
 
     async def _store(self, letter: DeadLetter) -> None:
         try:
@@ -188,13 +236,18 @@ class _Retry:
         """Headers for the version, the replay and the target of a dead letter from a replay."""
         if one.letter.topic != self._topics.replay:
             return []
+        record = await self._record(one)
+        if record is None or record.header(REPLAY_JOB) is None:
+            return []
+        names = (LABEL_VERSION, REPLAY_JOB, TO) if record.header(TO) is not None else (REPLAY_JOB,)
+        return [(name, record.header(name) or b"") for name in names]
+
+    async def _record(self, one: OpenLetter) -> Record | None:
+        """The letter's own message, if the topic still holds it."""
         async for records in self._tail.read(self._topics.dead_letter, one.partition, one.offset):
             for record in records:
-                if record.offset != one.offset or record.header(REPLAY_JOB) is None:
-                    return []
-                names = (LABEL_VERSION, REPLAY_JOB, TO) if record.header(TO) is not None else (REPLAY_JOB,)
-                return [(name, record.header(name) or b"") for name in names]
-        return []
+                return record if record.offset == one.offset else None
+        return None
 
     def _message(self, letter: DeadLetter, name: str, way: list[tuple[str, bytes]]) -> Outgoing:
         """A message to the partition where the row's label is, or will be, published."""

@@ -20,6 +20,7 @@ from streams.core.settings import Settings
 from streams.core.topics import Topics
 from streams.jobs.job import UNFINISHED, read_cursor_topic
 from streams.operations.retention import find_late_readers
+from streams.privacy.door import privacy_of
 from streams.versions.commands import versions_named
 
 _SECONDS = 2.0
@@ -35,7 +36,8 @@ async def status(settings: Settings) -> dict[str, Any]:
     empty. ``topics``: messages, kept, those of the last minute a second (`rate`), for each group lag in
     messages and in seconds. ``groups``: active members. ``versions``: promoted ones first. ``roles``: health
     and state of those whose notes are below LABELSTREAM_DATA. ``replays``: unfinished ones. ``late``: readers
-    that retention catches up with. ``lost``: what it removed unread, by topic and group.
+    that retention catches up with. ``lost``: what it removed unread, by topic and group. ``privacy``: as
+    `privacy_of`.
     """
     kafka: dict[str, Any] = {"topics": {}, "groups": {}, "replays": [], "late": [], "lost": []}
     tables: dict[str, Any] = {"versions": []}
@@ -45,7 +47,7 @@ async def status(settings: Settings) -> dict[str, Any]:
         local_roles(settings.labelstream_data),
     )
     parts = {"kafka": kafka_away, "clickhouse": tables_away}
-    return {"parts": parts, **kafka, **tables, "roles": roles}
+    return {"parts": parts, **kafka, **tables, "roles": roles, "privacy": privacy_of(settings)}
 
 
 async def _asked(what: str, ask: Callable[[], Awaitable[None]]) -> str:

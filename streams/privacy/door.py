@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from streams.core.errors import ConfigurationError, PermanentError
 from streams.core.messages import Row
@@ -132,6 +132,16 @@ def entities_of(settings: Settings) -> frozenset[Entity]:
             fix=f"write `all`, or some of {', '.join(entity.value for entity in Entity)}",
         )
     return frozenset(map(Entity, names))
+
+
+def privacy_of(settings: Settings) -> dict[str, Any]:
+    """``mode``: `off` or `mask`; ``entities``: what is masked.
+
+    Raises:
+        ConfigurationError: as `entities_of`.
+    """
+    entities = entities_of(settings) if settings.privacy == "mask" else frozenset[Entity]()
+    return {"mode": settings.privacy, "entities": [one.value for one in Entity if one in entities]}
 
 
 def refuse_unmasked(settings: Settings, door: Door | None) -> None:

@@ -18,7 +18,7 @@ from streams.core.errors import RefusedError
 from streams.core.settings import Settings
 from streams.ports.lookups import Place
 from streams.quality.agreement import answered_twice, kappa
-from streams.quality.gold_file import GoldRow, read_gold
+from streams.quality.gold_file import GoldRow, read_masked_gold
 from streams.quality.report import WANTED, By, GoldLine, report
 from streams.quality.scales import Scales, on_newest
 from streams.quality.settled import SettledRow, settled_rows
@@ -48,7 +48,7 @@ async def evaluate(
         RefusedError: there is no such version, none at all, or nothing to compare it with.
         UnavailableError.
     """
-    rows = None if gold is None else read_gold(gold, settings)
+    rows = None if gold is None else await read_masked_gold(gold, settings)
     async with ClickHouseClient.from_settings(settings) as client:
         if rows is None:
             found = await evaluate_tables(client, settings, query, scales)

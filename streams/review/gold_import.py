@@ -21,7 +21,7 @@ from streams.core.settings import Settings
 from streams.core.topics import Topics
 from streams.ports.lookups import Place
 from streams.ports.review import NO_LABEL, NOT_SURE
-from streams.quality.gold_file import GoldRow, read_gold
+from streams.quality.gold_file import GoldRow, read_masked_gold
 from streams.quality.settled import settled_rows
 from streams.review.answers import answer_of, label_of
 from streams.review.topic import outgoing_label
@@ -71,7 +71,7 @@ async def import_gold(settings: Settings, file: Path, who: str) -> GoldImport:
         raise ConfigurationError(f"{who!r} is no name of a person", fix="use letters, digits, . @ _ -")
     topics = Topics(settings.topic_prefix)
     names = set(load_taxonomy(settings.taxonomy_path).names)
-    rows = read_gold(file, settings)
+    rows = await read_masked_gold(file, settings)
     found = GoldImport(unlabeled=rows.unlabeled, warnings=rows.warnings)
     known = []
     for row in rows:

@@ -82,7 +82,9 @@ async def agents(settings: Settings, health: Health) -> None:
         labels, variants = Shared(), Shared()
         health.wait_for("the labelling model")
         live = await until_available("the labelling model", lambda: label_spec(settings, labeler, taxonomy))
-        augmenting = Augmenter(augmenter, settings.augment_variants, variants)
+        augmenting = Augmenter(
+            augmenter, settings.augment_variants, variants, masked=settings.privacy == "mask"
+        )
         versions = LabelSteps(settings, topics, labeler, labels, live)
         health.wait_for("the label versions")
         await versions.start()

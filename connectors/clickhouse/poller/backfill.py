@@ -49,7 +49,7 @@ class OldRow(NamedTuple):
     others: tuple[str, ...] = ()
 
 
-class SettledRow(NamedTuple):
+class SourcedMark(NamedTuple):
     """The mark of a row that needs no message, and its ``contents`` as of `OldRow`."""
 
     mark: Mark
@@ -85,7 +85,7 @@ class OldRows:
             ConfigurationError: rows are to be masked, and there is no ``door``.
         """
         refuse_unmasked(settings, door)
-        self.settled: list[SettledRow] = []  # of the last page
+        self.settled: list[SourcedMark] = []  # of the last page
         self.counts: Counter[str] = Counter()
         self._client = client
         self._settings = settings
@@ -193,12 +193,12 @@ class OldRows:
         self.counts["settled"] += sum(there)
         gone = [not kept_there.isdisjoint(_ids(one)) for one in page.letters]
         self.settled = [
-            SettledRow(Mark.parse(one.mark) or Mark(0, 0, 0), one.contents)
+            SourcedMark(Mark.parse(one.mark) or Mark(0, 0, 0), one.contents)
             for one, known in zip(page.rows, there, strict=True)
             if known
         ]
         self.settled += [
-            SettledRow(one.mark, _contents(one))
+            SourcedMark(one.mark, _contents(one))
             for one, known in zip(page.letters, gone, strict=True)
             if known
         ]

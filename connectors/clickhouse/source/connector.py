@@ -173,12 +173,18 @@ class ClickHouseConnector:
         return frame
 
     def export_to_file(
-        self, path: str | os.PathLike[str], days: int = 1, format: Format = "csv", limit: int | None = None
+        self,
+        path: str | os.PathLike[str],
+        days: int = 1,
+        format: Format = "csv",
+        limit: int | None = None,
+        convert: Callable[[pa.Table], pa.Table] | None = None,
     ) -> int:
         """Write the rows of ``fetch_logs`` to ``path``, in blocks; returns the number of rows.
 
         Creates the folder. UTF-8; times in UTC; a missing value is empty in csv (an empty text is `""`) and
-        null otherwise. The file appears when it is complete, and replaces an older one.
+        null otherwise. The file appears when it is complete, and replaces an older one. ``convert``: is given
+        each block (columns `text`, `domain`, `ts`, `user_id`), and what it returns is written.
 
         Raises:
             as ``fetch_logs``; ConfigurationError also for an unknown format or an unwritable path.
@@ -201,9 +207,11 @@ class ClickHouseConnector:
 
             def write(block: Any) -> None:
                 nonlocal rows
+                rows += block.num_rows
+                if convert is not None:
+                    block = convert(block)
                 with _file_errors(target):
                     writer.write(block)
-                rows += block.num_rows
 
             self._read(days, limit, write)
             with _file_errors(target):

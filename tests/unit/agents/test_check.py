@@ -44,6 +44,24 @@ def test_reasons(variant: str, expected: str | None) -> None:
     assert reason(variant) == expected
 
 
+@pytest.mark.parametrize(
+    ("variant", "expected"),
+    [
+        ("перезвоните [ИМЯ_2] по номеру [ТЕЛЕФОН], говорит [ИМЯ_1]", None),
+        ("перезвоните по номеру [ТЕЛЕФОН] для [ИМЯ_1]", "placeholder-changed"),
+        ("перезвоните Ивану на [ТЕЛЕФОН], это [ИМЯ_1]", "placeholder-changed"),
+        ("на [ТЕЛЕФОН] и [ТЕЛЕФОН] перезвоните [ИМЯ_2], это [ИМЯ_1]", "placeholder-changed"),
+        ("перезвоните [ИМЯ_2], это [ИМЯ_1], мой [ТЕЛЕФОН], почта [ПОЧТА]", "placeholder-changed"),
+    ],
+)
+def test_a_variant_has_the_placeholders_of_its_source(variant: str, expected: str | None) -> None:
+    assert reason(variant, "это [ИМЯ_1], перезвоните [ИМЯ_2] на [ТЕЛЕФОН]") == expected
+
+
+def test_placeholders_have_no_script() -> None:
+    assert reason("[ИМЯ] is asking for a call", "call [ИМЯ]") is None
+
+
 def test_variants_are_not_copies_of_each_other() -> None:
     kept, rejected = check_variants(SOURCE, ["нет смс с кодом", "Нет СМС с кодом!", "код так и не пришёл"])
     assert kept == ["нет смс с кодом", "код так и не пришёл"]

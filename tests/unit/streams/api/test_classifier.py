@@ -17,6 +17,7 @@ from streams.core.settings import Settings
 from streams.core.topics import Topics
 from streams.versions.topic import KnownVersions
 from tests.unit.connectors.llm.fakes import chat, serving, status, token
+from tests.unit.streams.privacy.fakes import SECRET, UNMASKABLE, make_door
 
 CHECKED = '{"label": "delivery"}'
 
@@ -107,3 +108,21 @@ async def test_an_endpoint_that_fails_for_all_is_told_apart(
             assert len(there.asked) <= asked + 1  # a probe may have come between
         finally:
             await labels.close()
+
+
+async def test_a_text_is_masked_before_anything_else_and_without_that_nothing_is_asked() -> None:
+    async with serving(lambda *_: chat(CHECKED)) as there:
+        settings = settings_of(there.url, PRIVACY="mask", PRIVACY_SECRET=SECRET)
+        with pytest.raises(ConfigurationError):
+            LabelOnDemand(settings)
+        labels = LabelOnDemand(settings, door=make_door())
+        try:
+            found, failed = await labels.classify(["мой +7 916 123-45-67, где заказ", f"вот {UNMASKABLE}"])
+        finally:
+            await labels.close()
+    assert found.text == "мой [ТЕЛЕФОН], где заказ"
+    assert found.labeled is not None
+    assert (failed.text, failed.error) == ("", "cannot-mask")
+    (asked,) = there.asked
+    assert "[ТЕЛЕФОН]" in text_of(asked)
+    assert "заполнители" in asked["messages"][0]["content"]

@@ -67,6 +67,7 @@ FOUND: dict[str, Any] = {
         {"role": "sink", "health": "does not answer: refused", "ready": "no"},
     ],
     "late": [{"topic": "esk.labeled", "group": "esk-sink", "unread": 7, "why": "age"}],
+    "privacy": {"mode": "mask", "entities": ["phone", "name"]},
     "lost": [
         {"topic": "esk.rows", "group": "esk-agents", "messages": 8_000, "open": 3_000},
         {"topic": "esk.augmented", "group": "esk-sink", "messages": 5, "open": 0},
@@ -129,6 +130,7 @@ def test_nothing_found_is_a_screen_too() -> None:
         "replays": [],
         "late": [],
         "lost": [],
+        "privacy": {"mode": "mask", "entities": ["phone", "name"]},
     }
     text = shown(nothing)
     assert "kafka is down: away" in text

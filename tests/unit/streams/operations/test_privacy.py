@@ -1,0 +1,38 @@
+"""`labelstream privacy try`: before and after, whatever PRIVACY is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from streams.core.environment import load
+from streams.core.errors import ConfigurationError
+from streams.operations.privacy import try_file
+from streams.privacy.door import entities_of, privacy_of
+
+PHONES = load({"PRIVACY_ENTITIES": "phone"}, None)
+
+
+@pytest.mark.parametrize("name", ["texts.txt", "texts.csv"])
+async def test_a_file_is_shown_before_and_after(tmp_path: Path, name: str) -> None:
+    file, head = tmp_path / name, "text\n" if name.endswith("csv") else ""
+    file.write_text(f"{head}где заказ\nмой +7 916 123-45-67\nи +7 916 123-45-68\n", "utf-8")
+    found = await try_file(PHONES, file, 1)
+    shown = found["changes"]
+    assert (found["texts"], found["changed"], found["failed"]) == (3, 2, 0)
+    assert found["counts"] == {"phone": 2}
+    assert [(one["before"], one["after"]) for one in shown] == [("мой +7 916 123-45-67", "мой [ТЕЛЕФОН]")]
+
+
+async def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"none\.txt"):
+        await try_file(PHONES, tmp_path / "none.txt", 1)
+
+
+def test_entities_are_named_and_slips_refused() -> None:
+    assert [one.value for one in entities_of(PHONES)] == ["phone"]
+    assert len(entities_of(load({}, None))) == 11
+    assert privacy_of(PHONES) == {"mode": "off", "entities": []}
+    with pytest.raises(ConfigurationError, match="fone is unknown"):
+        entities_of(load({"PRIVACY_ENTITIES": "email, fone"}, None))

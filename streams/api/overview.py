@@ -20,6 +20,7 @@ from streams.core.errors import LabelstreamError
 from streams.core.settings import Settings
 from streams.core.text import bounded
 from streams.ports.label_feed import Feed
+from streams.privacy.door import privacy_of
 from streams.runtime.local_stack import with_local_stack
 from streams.runtime.result_tables import ResultTables
 
@@ -245,7 +246,11 @@ class OverviewBoard:
         return await self._tables.ask(ask)
 
     async def _listed(self) -> dict[str, Any]:
-        return {"jobs": (await self._jobs())[:_MOST_JOBS], "lost": self._lost()}
+        return {
+            "jobs": (await self._jobs())[:_MOST_JOBS],
+            "lost": self._lost(),
+            "privacy": privacy_of(self._settings),
+        }
 
 
 HISTORY_SECONDS = 300

@@ -100,8 +100,8 @@ class RoleProbe:
         self._rates = Rates(10.0)
 
     async def look(self) -> dict[str, Any]:
-        """``roles``, ``endpoints``, ``source``, and ``waits_for``: who writes no more until which group has
-        read.
+        """``roles``, ``endpoints``, ``source``, ``masked``: how much personal data since they began, by
+        entity; and ``waits_for``: who writes no more until which group has read.
         """
         return self._told(await asyncio.to_thread(self._scrape))
 
@@ -152,6 +152,11 @@ class RoleProbe:
                 "polled": newest.get(m.SOURCE_POLLED.name),
                 "active": int(sums.get((m.SOURCE_ACTIVE.name, ()), 0)),
             },
+            "masked": {
+                labels[0]: int(count)
+                for (name, labels), count in sorted(sums.items())
+                if name == m.MASKED.name
+            },
             "waits_for": [dict(zip(m.WAITS_FOR_READERS.labels, one, strict=True)) for one in sorted(waits)],
         }
 
@@ -191,6 +196,7 @@ _SUMMED = {
     one.name
     for one in (
         m.SOURCE_ACTIVE,
+        m.MASKED,
         m.LLM_LIMIT,
         m.LLM_IN_FLIGHT,
         m.LLM_AVAILABLE,

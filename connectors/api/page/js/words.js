@@ -35,6 +35,9 @@ export const WORDS = {
   limit: ["Предел запросов", "Request limit"], in_flight: ["В работе", "In flight"], queue: ["Ждут здесь", "Queued here"], endpoint_queue: ["Ждут у модели", "Queued at the model"],
   calls: ["Запросов", "Calls"], errors: ["Ошибок", "Errors"], tokens_in: ["Токенов на входе", "Tokens read"], tokens_out: ["Токенов на выходе", "Tokens written"], saved: ["Сбережено вызовов", "Calls saved"],
   available: ["отвечает", "answers"], unavailable: ["не отвечает", "away"], no_endpoint: ["Агенты не сообщают о себе на этой машине.", "No agents report on this machine."], reason: ["Причина предела", "Why this limit"], form: ["Что в запросах", "Requests hold"],
+  privacy: ["Персональные данные", "Personal data"], privacy_off: ["Публикуются как есть.", "Published as it is."], entity: ["Что", "What"], masked: ["Скрыто", "Masked"],
+  entity_phone: ["Телефоны", "Phones"], entity_email: ["Почта", "E-mail"], entity_card: ["Карты", "Cards"], entity_passport: ["Паспорта", "Passports"], entity_snils: ["СНИЛС", "SNILS"], entity_inn: ["ИНН", "INN"],
+  entity_oms: ["Полисы", "OMS policies"], entity_account: ["Счета", "Accounts"], entity_plate: ["Номера авто", "Car plates"], entity_name: ["Имена", "Names"], entity_address: ["Адреса", "Addresses"],
   roles: ["Процессы", "Processes"], role: ["Роль", "Role"], ready: ["Готовы", "Ready"], processes: ["Процессов", "Processes"],
 
   distribution: ["Метки: последние сутки и неделя до них", "Labels: the last day and the week before"], last_day: ["сутки", "last day"], last_week: ["неделя до них", "week before"],

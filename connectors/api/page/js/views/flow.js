@@ -97,6 +97,7 @@ export function flow(app) {
   const stages = el("div");
   const endpoints = el("div", { class: "grid" });
   const roles = el("div");
+  const privacy = el("div");
   const speed = lines(t("throughput"), [[t("rows_topic"), "past"], [t("stage_label"), "one"], [t("stage_augment"), "two"], [t("stage_store"), "three"]]);
   const lag = lines(t("lags"), [[t("stage_label"), "one"], [t("stage_augment"), "two"], [t("stage_store"), "three"]], { format: whole });
   const notices = el("div", { role: "status" });
@@ -106,7 +107,7 @@ export function flow(app) {
     el("section", { class: "card" }, el("h2", null, t("flow_about")), el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": t("flow_about") }, drawn.root)),
     el("div", { class: "grid" }, card(t("throughput"), speed.place), card(t("lags"), lag.place)),
     endpoints,
-    el("div", { class: "grid" }, card(t("stages"), stages), card(t("roles"), roles)));
+    el("div", { class: "grid" }, card(t("stages"), stages), card(t("roles"), roles), card(t("privacy"), privacy)));
 
   function stageWords(name, stage, words) {
     setText(words.rate, perSecond(stage.rate));
@@ -159,6 +160,12 @@ export function flow(app) {
         el("tr", null, el("th", { scope: "row" }, one.role), el("td", { class: "num" }, number(one.processes)),
           el("td", { class: `num ${one.ready < one.processes ? "warn" : "ok"}` }, number(one.ready)))))
       : el("p", { class: "muted" }, t("nothing")));
+    if (found.privacy) {
+      const { mode, entities } = found.privacy;
+      replace(privacy, mode === "off" ? el("p", { class: "muted" }, t("privacy_off"))
+        : table(t("privacy"), [t("entity"), [t("masked"), "num"]], entities.map((one) =>
+          el("tr", null, el("th", { scope: "row" }, t(`entity_${one}`)), el("td", { class: "num" }, whole(found.masked?.[one] ?? 0))))));
+    }
     const columns = app.live.columns;
     if (columns.length > 7) {
       speed.set([columns[0], columns[1], columns[2], columns[3], columns[4]]);

@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo unit test ready soak soak-seeds soak-cluster soak-outages soak-backlog soak-relabel soak-retention soak-tables soak-strangers soak-review soak-files soak-history soak-served soak-gate soak-quality soak-calibration soak-examples soak-privacy real-endpoint bench lint format typecheck generate clean
+.PHONY: help setup browser demo unit test ready soak soak-seeds soak-cluster soak-outages soak-backlog soak-relabel soak-retention soak-tables soak-strangers soak-review soak-files soak-history soak-served soak-gate soak-quality soak-calibration soak-examples soak-privacy soak-privacy-leaks real-endpoint bench lint format typecheck generate clean
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -85,6 +85,9 @@ soak-history: setup  ## Every question over ROWS (100,000,000) stored rows: time
 
 soak-served: setup  ## Labels of a served, overconfident classifier, from endpoint to promotion: FILE=a CSV with text and scenario or label; ten minutes
 	@$(BIN)/python -m tests.integration.streams.quality.served_labels $(FILE) $(ARGS)
+
+soak-privacy-leaks: setup  ## 5,000 personal data through kills and outages: none is found anywhere; ten minutes (ARGS="--secrets 1000")
+	@$(BIN)/python -m tests.integration.leaks_soak $(ARGS)
 
 soak-gate: setup  ## How often the gate gives each answer, where the truth is known; minutes (FILE=texts.csv ARGS="--times 5000")
 	@$(BIN)/python -m tests.unit.streams.quality.long_runs.gate $(FILE) $(ARGS)

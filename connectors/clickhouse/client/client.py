@@ -37,7 +37,10 @@ class ClickHouseClient:
         ca_cert: str | None = None,
         connect_seconds: float = 5.0,
         answer_seconds: float = 60.0,
+        private: bool = False,
     ) -> None:
+        """``private``: errors quote nothing that the server quotes, because it may be of a row."""
+        self._private = private
         self._arguments: dict[str, Any] = {
             "host": host,
             "port": port,
@@ -76,6 +79,7 @@ class ClickHouseClient:
             "password": settings.clickhouse_password.get_secret_value(),
             "secure": settings.clickhouse_secure,
             "ca_cert": str(settings.clickhouse_ca_cert) if settings.clickhouse_ca_cert else None,
+            "private": settings.privacy == "mask",
         }
         return cls(**(arguments | overrides))
 
@@ -210,6 +214,8 @@ class ClickHouseClient:
         try:
             return call(self._connected())
         except Exception as error:
+            if self._private:  # the driver's own error would be in the traceback
+                raise translate(error, private=True) from None
             raise translate(error) from error
 
     def _connected(self) -> Any:

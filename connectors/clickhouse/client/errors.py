@@ -17,6 +17,8 @@ from streams.core.errors import (
 )
 
 SETTING = "CLICKHOUSE_HOST"
+# From the first quote to the last one: a quoted value may hold quotes.
+_QUOTED, _LONG_NUMBER = re.compile(r"'.*'|\".*\""), re.compile(r"\d{5,}")
 # As ClickHouse writes it, in the body and in the driver's text; a proxy has codes of its own.
 _CODE = re.compile(r"Code: (\d+)\. DB::|ClickHouse error code (\d+)")
 
@@ -52,11 +54,17 @@ def code_of(error: BaseException) -> int | None:
     return int(found.group(1) or found.group(2)) if found else None
 
 
-def translate(error: BaseException) -> LabelstreamError:
-    """Our error for one of the driver. Errors that are not known to be permanent count as unavailable."""
+def translate(error: BaseException, *, private: bool = False) -> LabelstreamError:
+    """Our error for one of the driver. Errors that are not known to be permanent count as unavailable.
+
+    ``private``: without what the server quotes, which may be of a row.
+    """
     if isinstance(error, LabelstreamError):
         return error
-    text = " ".join(str(error).split())[:500] or type(error).__name__
+    text = " ".join(str(error).split())
+    if private:
+        text = _LONG_NUMBER.sub("…", _QUOTED.sub("'…'", text))
+    text = text[:500] or type(error).__name__
     code = code_of(error)
     if code in _ACCESS:
         return AccessError(

@@ -103,3 +103,14 @@ def test_one_short_line() -> None:
     text = str(translate(answered(210, "long\n" * 1000)))
     assert "\n" not in text
     assert len(text) < 600
+
+
+def test_where_rows_are_private_nothing_that_the_server_quotes_is_told() -> None:
+    said = "Code: 6. DB::Exception: Cannot parse string 'it's +7 916 123-45-67' as UInt8: 79161234567"
+    assert "123-45-67" in str(translate(DatabaseError(said)))
+    told = translate(DatabaseError(said), private=True)
+    assert (
+        str(told)
+        == "ClickHouse refuses the data: Code: 6. DB::Exception: Cannot parse string '…' as UInt8: …"
+    )
+    assert code_of(told) == 6

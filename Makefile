@@ -87,7 +87,7 @@ soak-served: setup  ## Labels of a served, overconfident classifier, from endpoi
 	@$(BIN)/python -m tests.integration.streams.quality.served_labels $(FILE) $(ARGS)
 
 soak-privacy-leaks: setup  ## 5,000 personal data through kills and outages: none is found anywhere; ten minutes (ARGS="--secrets 1000")
-	@$(BIN)/python -m tests.integration.leaks_soak $(ARGS)
+	@$(BIN)/python -m tests.integration.privacy.soak $(ARGS)
 
 soak-gate: setup  ## How often the gate gives each answer, where the truth is known; minutes (FILE=texts.csv ARGS="--times 5000")
 	@$(BIN)/python -m tests.unit.streams.quality.long_runs.gate $(FILE) $(ARGS)

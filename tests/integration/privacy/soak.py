@@ -1,4 +1,4 @@
-"""Thousands of secrets through kills and outages: ``python -m tests.integration.leaks_soak --secrets 5000``.
+"""Thousands of secrets through kills and outages: ``python -m tests.integration.privacy.soak``.
 
 Fails if one is found anywhere behind the source table, or if a row is lost or doubled.
 """
@@ -18,8 +18,8 @@ from pathlib import Path
 
 from connectors.local.processes import free_port
 from tests.fork_server import Forked
-from tests.integration import leaks
 from tests.integration.pipeline import Pipeline
+from tests.integration.privacy import leaks
 from tests.stack import TAXONOMY, stack_in
 from tests.waiting import PATIENCE
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from connectors.local.processes import free_port
 from tests.integration.file_service import Service, csv_of
-from tests.integration.leaks import (
+from tests.integration.pipeline import Pipeline
+from tests.integration.privacy.leaks import (
     ENTITIES,
     SECRET,
     Tap,
@@ -20,7 +21,6 @@ from tests.integration.leaks import (
     secrets,
     texts,
 )
-from tests.integration.pipeline import Pipeline
 
 ROWS, MORE = 200, 50
 

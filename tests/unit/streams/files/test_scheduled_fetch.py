@@ -34,7 +34,7 @@ async def test_it_begins_where_rows_may_still_have_come_after_the_last_fetch(
     until = micros_of(now - timedelta(hours=1))
     asked: list[Any] = []
 
-    async def export(settings: Any, *, days: int, limit: int | None) -> Fetched:
+    async def export(settings: Any, *, days: int, limit: int | None, door: None) -> Fetched:
         return Fetched(3, Path("rows.csv"), micros_of(now), micros_of(now), None, coarse)
 
     async def fetch_job(context: Any, fetched: Fetched, *, limit: int | None, since: int | None) -> Any:
@@ -48,7 +48,7 @@ async def test_it_begins_where_rows_may_still_have_come_after_the_last_fetch(
         monkeypatch.setattr(module, replaced.__name__, replaced)
     told = {"fetches": 0, "rows": 0}
     settings = load({"POLL_LOOKBACK_SECONDS": "600", "KAFKA_BOOTSTRAP_SERVERS": "k:1"}, None)
-    keeper: Any = SimpleNamespace(context=None)
+    keeper: Any = SimpleNamespace(context=None, door=None)
     fetching = Fetching(settings, Topics("t"), keeper, keeper, Sent(), told)  # type: ignore[arg-type]
     await fetching.fetch(Watermark(until=until, at=now))
     assert asked == [until - 600_000_000 - coarse]

@@ -99,9 +99,9 @@ async def picture(
         raise RefusedError(what, reason="unknown-version")
     shown = _shown(known, chosen)
     gold = await gold_of_tables(client, settings)
-    given = await labels_of_versions(
-        client, settings, [one.version for one in shown], [one.place for one in gold.rows]
-    )
+    names, places = [one.version for one in shown], [one.place for one in gold.rows]
+    calibrated = any(scales.get(name) for name in names)
+    given = await labels_of_versions(client, settings, names, places, with_others=calibrated)
     given = {version: on_newest(labels, scales.get(version, {})) for version, labels in given.items()}
     # The intervals take up to a second.
     return await asyncio.to_thread(

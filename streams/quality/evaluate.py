@@ -94,8 +94,9 @@ async def evaluate_tables(
     """
     version = query.version if query.version is not None else await name_of_current(client, settings)
     gold = await gold_of_tables(client, settings)
-    given = await labels_at(client, settings, version, [one.place for one in gold.rows])
-    given = on_newest(given, scales.get(version, {}))
+    places, known = [one.place for one in gold.rows], scales.get(version, {})
+    given = await labels_at(client, settings, version, places, with_others=bool(known))
+    given = on_newest(given, known)
     # Some hundred milliseconds of computing, and others may be waiting.
     return await asyncio.to_thread(gold.told, version, given, query)
 
@@ -181,15 +182,18 @@ async def _file_lines(
     by_id = [one.row_id for one in rows if one.text is None and one.created_at is None]
     places = [Place(one.created_at, one.row_id) for one in rows if one.created_at is not None]
     places += await times_of(client, settings, by_id)
-    found = await labels_at(client, settings, version, places, with_text=query.by == "length")
-    found = on_newest(found, scales.get(version, {}))
+    known = scales.get(version, {})
+    found = await labels_at(
+        client, settings, version, places, with_text=query.by == "length", with_others=bool(known)
+    )
+    found = on_newest(found, known)
     newest: dict[str, GivenLabel] = {}
     for place in sorted(found):
         newest[place.row_id] = found[place]  # of several rows with one id, the newest
     texts = await labels_of_texts(
         client, settings, version, [one.text for one in rows if one.text is not None]
     )
-    texts = on_newest(texts, scales.get(version, {}))
+    texts = on_newest(texts, known)
     lines = []
     for row in rows:
         if row.text is not None:

@@ -91,7 +91,8 @@ async def examine(client: ClickHouseClient, settings: Settings, version: str) ->
             version, current, True, f"no person has labelled rows yet, so {version} was not compared"
         )
     both = current, version
-    given = await labels_of_versions(client, settings, both, [one.place for one in gold])
+    places = [one.place for one in gold]
+    given = await labels_of_versions(client, settings, both, places, with_others=False)
     return decide(version, current, gold, given[current], given[version], settings.promote_margin)
 
 
@@ -107,7 +108,7 @@ async def has_gold(client: ClickHouseClient, settings: Settings, version: str) -
     if found is None or any(one.version == version and one.promoted_at is not None for one in known):
         return False
     places = [one.place for one in await judged_rows(client, settings)]
-    return bool(await labels_at(client, settings, found.version, places))
+    return bool(await labels_at(client, settings, found.version, places, with_others=False))
 
 
 async def judged_rows(client: ClickHouseClient, settings: Settings) -> list[JudgedRow]:

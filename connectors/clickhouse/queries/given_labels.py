@@ -21,16 +21,16 @@ _AT_ONCE = 4_000_000
 # Labels whose times tell where to cut.
 _SAMPLE = 1_000_000
 _SPAN = f"{time_is('>=', 'begin')} AND {time_is('<', 'end')}"
-_LABEL = (
-    "toString(label), confidence, toString(source_domain), confidence_raw, calibration, "
-    "arrayMap(one -> one.2, alternatives)"
-)
+_OWN = "toString(label), confidence, toString(source_domain), confidence_raw, calibration"
+_LABEL = f"{_OWN}, arrayMap(one -> one.2, alternatives)"
+# Without the others, which are more than all else that is read of a label.
+_ALONE = f"{_OWN}, CAST([], 'Array(Float64)')"
 
 
 class GivenLabel(NamedTuple):
     """A row's label. ``confidence``: 0 to 1; None if there is none. ``confidence_raw``: as the model reported
     it. ``calibration``: the generation that made ``confidence`` and ``others`` of it; None if they are as
-    reported. ``others``: the other labels' probabilities. ``text``: None if not asked for.
+    reported. ``others``: the other labels' probabilities, and ``text``: empty and None if not asked for.
     """
 
     created_at: datetime
@@ -50,13 +50,17 @@ async def labels_at(
     places: Sequence[Place],
     *,
     with_text: bool = False,
+    with_others: bool = True,
 ) -> dict[Place, GivenLabel]:
     """The newest labels of ``version`` of these rows, those without one left out.
 
     Raises:
         UnavailableError, ConfigurationError: as the client.
     """
-    return (await labels_of_versions(client, settings, [version], places, with_text=with_text))[version]
+    found = await labels_of_versions(
+        client, settings, [version], places, with_text=with_text, with_others=with_others
+    )
+    return found[version]
 
 
 async def labels_of_versions(
@@ -66,14 +70,15 @@ async def labels_of_versions(
     places: Sequence[Place],
     *,
     with_text: bool = False,
+    with_others: bool = True,
 ) -> dict[str, dict[Place, GivenLabel]]:
     """As `labels_at`, of each of ``versions``: the same pieces of the table are read for one and for all."""
     found: dict[str, dict[Place, GivenLabel]] = {version: {} for version in versions}
-    text = ", text" if with_text else ""
+    told = (_LABEL if with_others else _ALONE) + (", text" if with_text else "")
     for some, given in place_batches(places):
         rows = await client.rows(
             "SELECT toString(label_version) AS version, row_id, toUnixTimestamp64Micro(created_at), "
-            f"argMax(tuple({_LABEL}{text}), {newness('labeled_at')})\n"
+            f"argMax(tuple({told}), {newness('labeled_at')})\n"
             f"FROM {result_table(settings, LABELED)}\n"
             f"WHERE label_version IN {{versions:Array(String)}} AND {AT_PLACES}\n"
             "GROUP BY version, row_id, created_at",

@@ -124,7 +124,7 @@ async def test_versions_stand_side_by_side_with_their_verdicts(monkeypatch: pyte
     async def gold(*_: Any) -> GoldOfTables:
         return GoldOfTables(rows, 2, 1, 0.5)
 
-    async def given(client: Any, settings: Any, versions: list[str], places: Any) -> Any:
+    async def given(client: Any, settings: Any, versions: list[str], places: Any, **_: Any) -> Any:
         return {name: labels.get(name, {}) for name in versions}
 
     monkeypatch.setattr(quality, "list_versions", listed)

@@ -136,11 +136,13 @@ async def test_to_retire_versions_opens_no_way_round_the_gate(
     async def judged(*_: object) -> list[JudgedRow]:
         return gold
 
-    async def labels(client: object, settings: object, name: str, places: Sequence[Place]) -> Labels:
+    async def labels(
+        client: object, settings: object, name: str, places: Sequence[Place], **_: object
+    ) -> Labels:
         return {one: GivenLabel(AT, right[name], None, None) for one in places if name in right}
 
     async def labels_of_all(
-        client: object, settings: object, names: Sequence[str], places: Sequence[Place]
+        client: object, settings: object, names: Sequence[str], places: Sequence[Place], **_: object
     ) -> dict[str, Labels]:
         return {name: await labels(client, settings, name, places) for name in names}
 

@@ -238,10 +238,13 @@ async def test_what_other_tools_wrote_is_shown_as_it_is(database: Database) -> N
         TypeAdapter(type(asked)).validate_python(asked, from_attributes=True)
         orjson.loads(asked.model_dump_json())
     assert "" not in {place.row_id for place in await least_sure(client, config, 10)}
-    given = await labels_at(client, config, "v1", [Place(one.created_at, one.row_id) for one in found])
+    places = [Place(one.created_at, one.row_id) for one in found]
+    given = await labels_at(client, config, "v1", places)
     assert {(one.confidence, one.confidence_raw, one.others) for one in given.values()} == {
         (None, None, (0.2,))
     }
+    alone = await labels_at(client, config, "v1", places, with_others=False)
+    assert alone == {place: one._replace(others=()) for place, one in given.items()}
 
 
 async def test_tables_that_are_missing_are_a_matter_of_settings(address: tuple[str, int]) -> None:

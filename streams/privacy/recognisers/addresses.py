@@ -148,9 +148,9 @@ class Addresses:
 
     def _looks_like_street(self, match: re.Match[str], view: View) -> bool:
         start, end = match.span("street")
-        named = [
-            word for word in _LONG_WORD.findall(view.text, start, end) if not _KIND.fullmatch(word.lower())
-        ]
+        found = _LONG_WORD.findall(view.text, start, end)
+        # «улица Набережная»: the name may be a word for a street too.
+        named = [word for word in found if not _KIND.fullmatch(word.lower())] or found
         if not named or any(word.lower() in self._not_streets for word in named):
             return False
         last = named[-1]

@@ -208,8 +208,11 @@ class PersonNames:
             del words[-1]
         if not any(self._may_be_named(word) and not word.initial for word in words):
             return None
-        if len(words) == 1 and words[0].lower in self._streets:
-            return None
+        if len(words) == 1:
+            # Where a sentence begins, the capital says nothing.
+            begins = _SENTENCE_START.search(text, 0, words[0].start) is not None
+            if words[0].lower in self._streets or (begins and not words[0].kind.named):
+                return None
         return words[0].start, words[-1].end + words[-1].initial
 
     def _may_be_named(self, token: _Token) -> bool:

@@ -15,6 +15,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
+from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.schema.database import _add_columns
 from streams.core.environment import load
 from streams.ports.lookups import Place
 from tests.faults.actors import Actor
@@ -152,13 +154,23 @@ class ReviewRun:
         self._faults["replays"] += 1
 
     async def _old_tables(self) -> None:
-        """Put the tables of 0.1.0 in the place of today's, before anything is stored."""
+        """Put the tables of 0.1.0 in the place of today's, before anything is stored. They have today's
+        columns, which `init` adds at its beginning; without them the sink waits.
+        """
         saved = dump.load("0.1.0")
         for table in saved.tables:
             if table.name in ("logs_labeled", "logs_augmented"):
                 await self._parts.command(f"DROP TABLE {self._name}.{table.name} SYNC")
                 await self._parts.command(table.ddl.replace(saved.name, self._name))
+                await self._add_columns(table.name)
         await self._parts.command(f"TRUNCATE TABLE {self._name}.schema_migrations")
+
+    async def _add_columns(self, table: str) -> None:
+        columns = await self._parts.query(
+            f"SELECT name FROM system.columns WHERE database = '{self._name}' AND table = '{table}'"
+        )
+        async with ClickHouseClient.from_settings(self._settings) as client:
+            await _add_columns(client, self._name, table, {name for (name,) in columns})
 
     # --- faults ---
 

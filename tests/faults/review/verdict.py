@@ -81,7 +81,7 @@ async def verdict(
     drawn = {one.place.row_id: one.probability for one in draw.rows} if draw else {}
     if drawn != dict.fromkeys(people.drawn, people.share):
         wrong.append(f"drawn are {sorted(drawn)}, and were {sorted(people.drawn)}")
-    # Tables of 0.1.0 have no column for the queue.
+    # Tables of 0.1.0 keep one label of a row.
     early = {one.asked.row_id for one in decisions if one.published_at < migrated_at}
     return wrong + _not_told(people, [one for one in answers if one.row_id not in early])
 

@@ -91,7 +91,9 @@ async def take(desk: Desk) -> None:
                 await at.sign_in(WRITE)
                 for view in VIEWS:
                     await at.show(view)
-                    await at.page.wait_for_selector("main .scroll tbody tr, .choices", timeout=SECONDS)
+                    # Tables of numbers may be folded.
+                    shown = "main .scroll tbody tr:visible, .choices"
+                    await at.page.wait_for_selector(shown, timeout=SECONDS)
                     if view == "review":
                         for key in "121":
                             await at.page.keyboard.press(key)

@@ -144,6 +144,10 @@ class Pipeline:
         """Until ``condition`` holds; a failure says ``what`` was waited for, with the roles' logs."""
         until(condition, lambda: f"{what}\n{self.explain()}", measure=self._written, pause=0.1)
 
+    def wait_for_variants(self, count: int, what: str) -> None:
+        """Until the tables hold the variants of ``count`` rows, and the labels: these may come later."""
+        self.wait(lambda: self.count("logs_augmented") == count and self.count("logs_labeled") >= count, what)
+
     def _written(self) -> list[int]:
         """The sizes of the roles' logs, which grow as long as they do something."""
         return [log.stat().st_size for log in sorted(self.folder.glob("*.log"))]

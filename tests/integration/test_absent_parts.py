@@ -68,7 +68,7 @@ def test_each_role_waits_and_says_so_once(doors: tuple[Pipeline, dict[str, Door]
     flow.wait(lambda: bool(said("agents", "LLM_LABELER_API_BASE")), "the agents wait for the model")
     door["clickhouse"].open()
     door["llm"].open()
-    flow.wait(lambda: flow.count("logs_augmented") == 20, "20 rows stored")
+    flow.wait_for_variants(20, "20 rows stored")
     for role in roles:
         assert said(role, "KAFKA_BOOTSTRAP_SERVERS") == 1, flow.log(role)
     assert said("poller", "CLICKHOUSE_HOST") == said("sink", "CLICKHOUSE_HOST") == 1
@@ -84,7 +84,7 @@ def test_parts_that_go_away_in_the_middle_cost_nothing(doors: tuple[Pipeline, di
         "each role names the command that makes the topics",
     )
     assert flow.command("init").returncode == 0
-    flow.wait(lambda: flow.count("logs_augmented") == 5, "5 rows stored after init")
+    flow.wait_for_variants(5, "5 rows stored after init")
 
 
 async def test_hostile_inputs_go_through_and_no_process_dies(make: Callable[..., Pipeline]) -> None:

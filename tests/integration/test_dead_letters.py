@@ -109,7 +109,7 @@ async def test_each_step_s_dead_letters_come_through_once_when_tried_again(flow:
         assert retried(flow, "--reason", "refusal")["retried"] <= 1
     assert retried(flow, "--step", "store")["stored"] == 1
     flow.wait(lambda: flow.count("logs_labeled") == 4, "all four rows labelled and stored")
-    flow.wait(lambda: flow.count("logs_augmented") == 4, "all four rows with variants")
+    flow.wait_for_variants(4, "all four rows with variants")
     for reason in ("invalid-answer", "refusal"):
         assert retried(flow, "--reason", reason) == {"open": 0, "retried": 0, "stored": 0, "left": {}}
     state = {(one["step"], one["reason"]): one["resolved"] for one in listed(flow)["dead_letters"]}
@@ -154,7 +154,7 @@ def test_a_wrong_time_or_step_is_answered_clearly(flow: Pipeline) -> None:
 def test_status_shows_lag_members_and_the_roles_health(flow: Pipeline) -> None:
     flow.start("poller", "agents", "sink")
     insert(flow, "сколько стоит тариф", "не могу войти")
-    flow.wait(lambda: flow.count("logs_augmented") == 2, "two rows stored")
+    flow.wait_for_variants(2, "two rows stored")
 
     def told() -> dict[str, Any]:
         done = flow.command("status", "--json")

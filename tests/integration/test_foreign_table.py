@@ -51,7 +51,7 @@ async def test_shuffled_late_and_crowded_rows_appear_once_on_each_topic_and_tabl
     flow.start("poller", "agents", "sink")
     flow.wait(lambda: flow.count("logs_labeled") == 800, "800 rows labelled")
     insert([now - timedelta(seconds=30 + at / 10) for at in range(200)], 800)  # late by half a minute
-    flow.wait(lambda: flow.count("logs_augmented") == 1000, "1,000 rows with variants")
+    flow.wait_for_variants(1000, "1,000 rows with variants")
     flow.stop()
 
     expected = Counter(str(no) for no in range(1, 1001))
@@ -92,12 +92,12 @@ async def test_without_an_id_equal_rows_are_told_apart(make: Callable[..., Pipel
     client.insert("logs", rows, column_names=columns, database=flow.database)
     assert flow.command("init").returncode == 0
     flow.start("poller", "agents", "sink")
-    flow.wait(lambda: flow.count("logs_augmented") == 5, "5 rows stored")
+    flow.wait_for_variants(5, "5 rows stored")
     # The same again, while the poller is another process: nothing of what is known comes twice.
     flow.stop()
     client.insert("logs", rows[:1], column_names=columns, database=flow.database)
     flow.start("poller", "agents", "sink")
-    flow.wait(lambda: flow.count("logs_augmented") == 6, "6 rows stored")
+    flow.wait_for_variants(6, "6 rows stored")
     flow.stop()
     messages = await flow.topic("labeled")
     assert len(messages) == 6

@@ -28,7 +28,7 @@ def test_the_guide_s_commands_do_what_it_says(make: Callable[..., Pipeline]) -> 
         if words == ["run", "all"]:
             # Each role by itself, as the guide says one may; the same processes, without the API's port.
             flow.start("poller", "agents", "sink")
-            flow.wait(lambda: flow.count("logs_augmented") == ROWS, "all rows stored")
+            flow.wait_for_variants(ROWS, "all rows stored")
         else:
             ended = flow.command(*words)
             assert ended.returncode == 0, f"{words}\n{ended.stdout}\n{ended.stderr}\n{flow.explain()}"

@@ -71,7 +71,7 @@ def running(make: Callable[..., Pipeline]) -> Pipeline:
     assert flow.command("init").returncode == 0
     insert(flow, 0, 40)
     flow.start(*ROLES)
-    flow.wait(lambda: flow.count("logs_augmented") == 40, "40 rows stored")
+    flow.wait_for_variants(40, "40 rows stored")
     return flow
 
 

@@ -49,13 +49,13 @@ def every(count: int) -> Counter[str]:
 async def test_groups_that_are_rewound_by_hand_store_and_label_nothing_again(flow: Pipeline) -> None:
     insert(flow, 1, ROWS)
     flow.start("poller", "agents", "sink")
-    flow.wait(lambda: len(stored(flow, "logs_augmented")) == ROWS, "all stored")
+    flow.wait_for_variants(ROWS, "all stored")
     flow.stop()
     for role in ("agents", "sink"):
         await reset_offsets(flow.kafka, f"{flow.prefix}-{role}")
     insert(flow, ROWS + 1, 10)
     flow.start("poller", "agents", "sink")
-    flow.wait(lambda: len(stored(flow, "logs_augmented")) == ROWS + 10, "the new rows stored")
+    flow.wait_for_variants(ROWS + 10, "the new rows stored")
     flow.stop()
     assert stored(flow) == stored(flow, "logs_augmented") == every(ROWS + 10)
     for topic in ("labeled", "augmented"):
@@ -66,7 +66,7 @@ async def test_groups_that_are_rewound_by_hand_store_and_label_nothing_again(flo
 async def test_label_topics_that_are_made_anew_lose_and_double_nothing(flow: Pipeline, running: bool) -> None:
     insert(flow, 1, ROWS)
     flow.start("poller", "agents", "sink")
-    flow.wait(lambda: len(stored(flow, "logs_augmented")) == ROWS, "all stored")
+    flow.wait_for_variants(ROWS, "all stored")
     if not running:
         flow.stop()
     await recreate(flow.kafka, f"{flow.prefix}.augmented")
@@ -75,7 +75,7 @@ async def test_label_topics_that_are_made_anew_lose_and_double_nothing(flow: Pip
     # A worker that was running ends at a topic that is made anew, and its supervisor starts it again.
     flow.start("agents")
     insert(flow, ROWS + 1, 20)
-    flow.wait(lambda: len(stored(flow, "logs_augmented")) == ROWS + 20, "the new rows stored")
+    flow.wait_for_variants(ROWS + 20, "the new rows stored")
     assert stored(flow) == stored(flow, "logs_augmented") == every(ROWS + 20)
 
 
@@ -83,12 +83,12 @@ async def test_a_rows_topic_that_is_made_anew_labels_nothing_again(flow: Pipelin
     """With the topic Kafka deletes what the group had committed of it, and of it alone."""
     insert(flow, 1, ROWS)
     flow.start("poller", "agents", "sink")
-    flow.wait(lambda: len(stored(flow, "logs_augmented")) == ROWS, "all stored")
+    flow.wait_for_variants(ROWS, "all stored")
     flow.stop()
     await recreate(flow.kafka, f"{flow.prefix}.rows")
     insert(flow, ROWS + 1, 20)
     flow.start("poller", "agents", "sink")
-    flow.wait(lambda: len(stored(flow, "logs_augmented")) == ROWS + 20, "the new rows stored")
+    flow.wait_for_variants(ROWS + 20, "the new rows stored")
     # The poller cannot know that anybody had read the old topic: its window is on the new one too.
     assert Counter(message.key.decode() for message in await flow.topic("rows")) == every(ROWS + 20)
     for topic in ("labeled", "augmented"):
@@ -115,7 +115,7 @@ async def test_what_retention_took_of_a_topic_is_labelled_and_stored_again(flow:
     assert len(left) == ROWS - 20
     flow.start("sink")
     insert(flow, ROWS + 1, 10)
-    flow.wait(lambda: len(stored(flow)) >= ROWS + 10, "all of it stored")
+    flow.wait_for_variants(ROWS + 10, "all of it stored")
     assert "messages_lost" in flow.log("sink")
     flow.wait(lambda: "lost_rows_found" in flow.log("poller"), "the loss closed")
     assert stored(flow) == stored(flow, "logs_augmented") == every(ROWS + 10)

@@ -31,10 +31,10 @@ demo: setup  ## Run the whole pipeline on this machine (ARGS="--rows 2000")
 unit: setup  ## The tests that start no server, in WORKERS (4) processes, because tests wait; a minute and a half
 	@$(BIN)/python -m pytest -q -n $(or $(WORKERS),4) tests/unit
 
-test: setup  ## Lint, types, then all tests, in WORKERS (6) processes: tests wait
+test: setup  ## Lint, types, then all tests, in WORKERS (5) processes: tests wait
 	@$(MAKE) -s -j2 lint typecheck ready
 	@echo "test: running the tests; those with Kafka and ClickHouse start their own (the first run downloads Kafka)"
-	@$(BIN)/python -m pytest -q -n $(or $(WORKERS),6) --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -q -n $(or $(WORKERS),5) --dist loadfile --no-loadscope-reorder
 
 ready: setup  ## What all tests need: Chromium, and their modules compiled once instead of in each process
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

@@ -15,8 +15,10 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
+import orjson
 import structlog
 
+from connectors.clickhouse.erasure.erased_list import Erased, nothing_erased
 from connectors.clickhouse.queries.label_versions import PROMOTED, list_versions
 from connectors.clickhouse.queries.labelled_rows import count_of, labelled
 from streams.core.background import gathered
@@ -41,6 +43,7 @@ from streams.jobs.in_flight_rows import Identity
 from streams.jobs.job import Job, Wish, read_jobs
 from streams.jobs.leader_election import Leadership
 from streams.jobs.sources import Item, Page, RowSource, in_sample
+from streams.privacy.erasure import ErasureList
 
 log = structlog.get_logger()
 
@@ -64,11 +67,14 @@ class Publishing:
         open_source: Callable[[Job, list[str]], Awaitable[RowSource]],
         owner: Leadership,
         report: Callable[[Job, int], None],
+        erased: Erased = nothing_erased,
     ) -> None:
         """``open_source`` is called with the job and the ids of its rows that are published and not recorded.
 
         ``report`` is called with the job and the number of its rows that the workers have not processed.
+        ``erased``: whose rows are not published.
         """
+        self._erased = erased
         self._context = context
         self._id = job
         self._open_source = open_source
@@ -179,7 +185,10 @@ class Publishing:
 
     async def _select(self, job: Job, page: Page, chosen: Callable[[Item], bool]) -> list[Item]:
         """The rows of ``page`` to be published."""
-        items = [item for item in page.items if item.identity not in self._sent and chosen(item)]
+        every = [item for item in page.items if item.identity not in self._sent and chosen(item)]
+        erased = await self._erased()
+        items = [item for item in every if not _is_erased(item, erased)]
+        job.settled += len(every) - len(items)
         if job.version is None:
             return items  # the source has compared them
         new = [item for item in items if key_digest(*item.identity) not in self._way]
@@ -339,3 +348,9 @@ def _message(item: Item, job: Job, topics: Topics) -> Outgoing:
     if job.version is not None:
         headers += [(LABEL_VERSION, job.version.encode()), (TO, job.to.encode())]
     return Outgoing(topics.replay, item.partition, item.row_id.encode(), item.value, headers)
+
+
+def _is_erased(item: Item, erased: ErasureList) -> bool:
+    if erased.newest is None or item.micros > erased.newest:
+        return False
+    return erased.covers(item.row_id, orjson.loads(item.value).get("user_id"), item.micros)

@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from connectors.clickhouse.erasure.erased_list import ErasedRows
 from connectors.clickhouse.poller.backfill import OldRows, poller_begins
 from connectors.clickhouse.poller.cursor import read_cursor
 from connectors.clickhouse.poller.settled_rows import PassingRows, texts_differ
@@ -133,7 +134,8 @@ class JobRun:
 
     async def _publish_rows(self, owner: Leadership) -> None:
         open_source = partial(open_row_source, self._context)
-        publishing = Publishing(self._context, self._id, open_source, owner, self._report)
+        erased = ErasedRows(self._context.client, self._context.settings).now
+        publishing = Publishing(self._context, self._id, open_source, owner, self._report, erased)
         self._published = await publishing.run()
 
     async def finish(self, job: Job) -> Job:

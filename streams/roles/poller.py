@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 from prometheus_client.metrics_core import Metric
 
+from connectors.clickhouse.erasure.erased_list import ErasedRows
 from connectors.clickhouse.poller.bulk_source import BulkSource
 from connectors.clickhouse.poller.lost_rows import LostRows
 from connectors.clickhouse.poller.poller import Poller
@@ -110,6 +111,7 @@ async def _poller(settings: Settings, health: Health, door: Door | None) -> None
             counts=counts,
             waited=latency.series(CREATED_TO_POLLED),
             door=door,
+            erased=ErasedRows(client, settings).now,
         )
         active[:] = [poller]
         # Here because only one poller is active, and it runs always.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.errors import TABLE_MISSING, code_of
@@ -18,6 +18,14 @@ from streams.privacy.pseudonyms import pseudonyms_of
 
 # So old may be what a process knows of the list when it stores or publishes a row.
 FRESH_SECONDS = 1.0
+
+
+Erased = Callable[[], Awaitable[ErasureList]]
+
+
+async def nothing_erased() -> ErasureList:
+    """Where nobody erases."""
+    return NOTHING
 
 
 class ErasedRows:

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, 
 from typing import NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.erasure.erased_list import ErasedRows
 from connectors.clickhouse.poller.cursor import Cursor
 from connectors.clickhouse.poller.publisher import Publisher
 from connectors.clickhouse.poller.row_identity import CONTENT, Mark, RowDigests
@@ -97,6 +98,7 @@ class OldRows:
         self._every = settled
         self._any_text = texts_differ(settings)
         self._source = SourceTable(client, settings)
+        self._erased = ErasedRows(client, settings)
         self._publisher = Publisher(
             self._source.name,
             topics,
@@ -135,6 +137,7 @@ class OldRows:
                 self._publisher.seen(page)
         async for page, reached in _with_ends(self._source.pages(begin, self._until)):
             found = _Page([], [])
+            self._publisher.erased = await self._erased.now()
             for one in await self._publisher.named(page):
                 outgoing = one.outgoing
                 if self._partitions is not None and outgoing.partition not in self._partitions:

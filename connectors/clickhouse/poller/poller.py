@@ -17,6 +17,7 @@ from typing import TypeVar
 
 import structlog
 
+from connectors.clickhouse.erasure.erased_list import Erased, nothing_erased
 from connectors.clickhouse.poller.bulk_source import BulkSource
 from connectors.clickhouse.poller.cursor import MOST_AHEAD, Cursor, read_cursor
 from connectors.clickhouse.poller.lost_rows import LostRows
@@ -88,15 +89,18 @@ class Poller:
         counts: Counter[str] | None = None,
         waited: Series | None = None,
         door: Door | None = None,
+        erased: Erased = nothing_erased,
     ) -> None:
         """``partitions``: number of partitions of the rows topic. ``headroom``: of the rows topic. ``lost``:
         finds lost rows. ``ending``: set when the group revokes the ownership. ``waited`` observes how long
         each row existed before it was read. ``door``: what masks the rows.
+        ``erased``: whose rows are not published.
 
         Raises:
             ConfigurationError: rows are to be masked, and there is no ``door``.
         """
         refuse_unmasked(settings, door)
+        self._erased = erased
         self._most = _MASKED_ROWS if door is not None else None
         self._digests = RowDigests.of(settings)
         self.counts: Counter[str] = Counter() if counts is None else counts
@@ -373,6 +377,7 @@ class Poller:
             most = left if self._most is None else min(left, self._most)
             part, rest = split(rest, most, self._publisher.published)
             sent = self._publisher.sent
+            self._publisher.erased = await _ask(self._erased())
             reached = await self._publisher.publish(part, self._generation, self._now())
             self._headroom.wrote(self._publisher.sent - sent)
             await self._reached(reached)

@@ -15,7 +15,7 @@ from connectors.clickhouse.poller.bulk_page import BulkPage
 from connectors.clickhouse.poller.cursor import WindowStarts
 from connectors.clickhouse.poller.held_rows import HeldRows, HeldRun, Sending
 from connectors.clickhouse.poller.published_rows import Published
-from connectors.clickhouse.poller.row_identity import CONTENT, Mark, RowDigests
+from connectors.clickhouse.poller.row_identity import CONTENT, Mark, RowDigests, name_row
 from connectors.clickhouse.poller.row_messages import NamedMessage, Namer, NewRow
 from connectors.clickhouse.source.table import SourceRow
 from streams.core.background import gathered
@@ -28,6 +28,7 @@ from streams.core.topics import Topics
 from streams.observability.metrics import Series
 from streams.ports.kafka import BulkSender, Lease, Tail
 from streams.privacy.door import Door
+from streams.privacy.erasure import NOTHING
 
 log = structlog.get_logger()
 
@@ -81,6 +82,7 @@ class Publisher:
         ``door``, ``aliases`` as for `Namer`.
         """
         self.published = Published()
+        self.erased = NOTHING  # whose rows are not published; the caller keeps it up to date
         self.held = HeldRows(sender, self.published)
         self.starts = WindowStarts({})
         self._topics = topics
@@ -181,6 +183,9 @@ class Publisher:
                     rest, ready = ready | rest, ready & False
                 elif stopped:
                     ready = self._leave_of(page, ready, stopped)
+                if self.erased.newest is not None:  # rows that may be erased are looked at one by one
+                    old = ready & (page.micros <= self.erased.newest)
+                    rest, ready = rest | old, ready & ~old
                 bulk, rows = page.only(ready), page.rows(rest)
         newest = page.newest if isinstance(page, BulkPage) else page[-1].micros
         if not bulk:
@@ -238,7 +243,29 @@ class Publisher:
         """Those of ``rows`` that are not published, masked, and the marks of those that need no message."""
         with _collecting_later():
             new = self._namer.new_of(rows, self.published) if rows else []
-        return await self._namer.masked(new)
+            kept, erased = self._without_erased(new)
+        masked, short = await self._namer.masked(kept)
+        return masked, [*erased, *short]
+
+    def _without_erased(self, new: Sequence[NewRow]) -> tuple[Sequence[NewRow], list[Mark]]:
+        """Those of ``new`` that nobody erased, and the marks of the others, by their plain ids."""
+        if self.erased.newest is None:
+            return new, []
+        kept, gone = list[NewRow](), list[Mark]()
+        for one in new:
+            if self._is_erased(one):
+                gone.append(one.mark)
+            else:
+                kept.append(one)
+        self._counts["skipped:erased"] += len(gone)
+        return kept, gone
+
+    def _is_erased(self, one: NewRow) -> bool:
+        user = None if one.row.user is None else one.row.user.decode("utf-8", "replace")
+        return any(
+            self.erased.covers(name_row(one.row, one.content, one.ordinal, taken), user, one.row.micros)
+            for taken in (False, True)
+        )
 
     def _leave_of(self, page: BulkPage, ready: Any, stopped: Collection[Partition]) -> Any:
         """Leave those of the rows ``ready`` that belong to partitions that are ``stopped``; the others."""

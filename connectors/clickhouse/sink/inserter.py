@@ -24,6 +24,7 @@ import structlog
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.errors import SERVERS_FAULT, code_of
 from connectors.clickhouse.client.sql import literal, qualified
+from connectors.clickhouse.erasure.erased_list import Erased, nothing_erased
 from connectors.clickhouse.schema.columns import PLACE, TableColumn, columns_of
 from connectors.clickhouse.schema.tables import INSERT_SECONDS, STORED
 from connectors.clickhouse.sink.batch import Batch, Refused
@@ -42,12 +43,10 @@ from streams.core.errors import (
     UnavailableError,
 )
 from streams.ports.kafka import Lease
-from streams.privacy.erasure import NOTHING, ErasureList
 
 log = structlog.get_logger()
 
 T = TypeVar("T")
-Erased = Callable[[], Awaitable[ErasureList]]
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 3.0
 # So often an unknown error of a server that otherwise answers: then the rows may be at fault.
@@ -55,11 +54,6 @@ _STUBBORN = 5
 _TIMEOUTS = {159, 160, 209, 210}
 _PIECE = 1 << 20
 _LOOK_AGAIN = 0.1
-
-
-async def nothing_erased() -> ErasureList:
-    """For a sink that knows of no erasures."""
-    return NOTHING
 
 
 class SplitError(Exception):

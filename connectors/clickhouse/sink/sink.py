@@ -15,18 +15,12 @@ from uuid import UUID
 import structlog
 
 from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.erasure.erased_list import Erased, nothing_erased
 from connectors.clickhouse.schema.tables import AUGMENTED, DEAD_LETTERS, INSERT_SECONDS, LABELED
 from connectors.clickhouse.sink.batch import Batch, Refused, bare_batch, dead_letter_batch, to_batch
 from connectors.clickhouse.sink.batcher import Batcher
 from connectors.clickhouse.sink.dead_letters import CUT, DeadLetters
-from connectors.clickhouse.sink.inserter import (
-    Erased,
-    Inserter,
-    SplitError,
-    StuckError,
-    nothing_erased,
-    while_ours,
-)
+from connectors.clickhouse.sink.inserter import Inserter, SplitError, StuckError, while_ours
 from connectors.clickhouse.sink.lost_messages import CutError, LostMessages, Report, no_report
 from connectors.clickhouse.sink.stored_offsets import OffsetSet
 from streams.core.context import TRACEPARENT, about_row

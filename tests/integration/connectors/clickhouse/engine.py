@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 
 from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.erasure.erased_list import Erased, nothing_erased
 from connectors.clickhouse.schema.database import create_tables
-from connectors.clickhouse.sink.inserter import Erased, nothing_erased
 from connectors.clickhouse.sink.lost_messages import Report, no_report
 from connectors.clickhouse.sink.sink import Sink
 from streams.core.settings import Settings

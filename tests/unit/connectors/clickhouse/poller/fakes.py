@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from connectors.clickhouse.erasure.erased_list import Erased, nothing_erased
 from connectors.clickhouse.poller.bulk_page import BulkPage
 from connectors.clickhouse.poller.bulk_source import BulkSource
 from connectors.clickhouse.poller.lost_search import Window
@@ -321,6 +322,7 @@ def make_poller(
     headroom: FakeHeadroom | None = None,
     lost: NoLosses | None = None,
     door: Door | None = None,
+    erased: Erased = nothing_erased,
     **settings: object,
 ) -> Poller:
     given: dict[str, object] = {"poll_interval_seconds": 0.001, "poll_lookback_seconds": 60, **settings}
@@ -338,6 +340,7 @@ def make_poller(
         generation=1,
         ending=ending,
         door=door,
+        erased=erased,
     )
 
 
@@ -347,11 +350,12 @@ async def poll_once(
     headroom: FakeHeadroom | None = None,
     lost: NoLosses | None = None,
     door: Door | None = None,
+    erased: Erased = nothing_erased,
     **settings: object,
 ) -> Poller:
     """A poller that begins, reads everything that is there now, and ends."""
     ending = asyncio.Event()
-    poller = make_poller(source, kafka, ending, headroom, lost, door, **settings)
+    poller = make_poller(source, kafka, ending, headroom, lost, door, erased, **settings)
     task = asyncio.create_task(poller.run())
     polls = source.polls
     while source.polls < polls + 1 and not task.done():

@@ -19,6 +19,7 @@ from streams.core.codec import CREATED_AT
 from streams.core.errors import ConfigurationError, RetryableError
 from streams.core.records import Partition
 from streams.core.settings import Settings
+from streams.privacy.erasure import ErasedId, ErasureList, digests_of
 from tests.unit.connectors.clickhouse.poller.fakes import (
     TOPICS,
     FakeHeadroom,
@@ -374,3 +375,30 @@ async def test_rows_of_the_window_whose_messages_are_gone_are_asked_of_the_table
     await poll_once(source, kafka, lost=tables)
     assert tables.asked == [(NOW - 60 * SECOND, NOW + 1)]
     assert Counter(kafka.row_ids()) == Counter([*(str(n) for n in range(8)), "100"])
+
+
+@pytest.mark.parametrize("makes", [True, False])
+async def test_rows_of_an_erased_user_are_not_published_up_to_the_erasure(makes: bool) -> None:
+    salt = "salt:" + "ab" * 16
+    user, row = (digests_of(plain, [salt], None)[0] for plain in ("anna", "4"))
+    listed = ErasureList(
+        [ErasedId("user", user, salt, NOW - 10 * SECOND), ErasedId("row", row, salt, NOW - 5 * SECOND)]
+    )
+
+    async def erased() -> ErasureList:
+        return listed
+
+    source, kafka = FakeSource(clock=NOW), FakeKafka()
+    source.makes = makes
+    source.rows = [
+        source_row(NOW - (20 - at) * SECOND, f"some text {at}", at, user=("anna", "boris")[at % 2])
+        for at in range(20)
+    ]
+    source.rows.append(source_row(NOW - 7 * SECOND, "some text of another", 40, user="vera"))
+    source.rows.append(source_row(NOW - 8 * SECOND, "some text of the row", 4, user="vera"))
+    poller = await poll_once(source, kafka, erased=erased)
+    found = sorted(int(record.key or b"") for record in kafka.rows())
+    assert found == [1, 3, 5, 7, 9, *range(11, 20), 40]
+    assert poller.counts["skipped:erased"] == 7
+    await poll_once(source, kafka, erased=erased)  # one that knows nothing of what was left out
+    assert len(kafka.rows()) == len(found)

@@ -17,6 +17,7 @@ from typing import Literal
 import structlog
 
 from agents.taxonomy import Taxonomy, load_taxonomy
+from connectors.clickhouse.erasure.erased_list import refuse_erased
 from connectors.clickhouse.queries.gold import write_answers
 from connectors.clickhouse.queries.review import (
     current_of,
@@ -242,6 +243,8 @@ class ReviewQueue:
     ) -> ReviewAnswer:
         """Insert an answer without a label."""
         said = answer_of(own.was, person_of(owner), answer, queue, own.probability, after=after)
+        # A label goes through the sink, which asks by itself.
+        await self._tables.ask(lambda client, settings: refuse_erased(client, settings, own.was))
         await self._tables.ask(lambda client, settings: write_answers(client, settings, [said]))
         return said
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -11,8 +12,10 @@ from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.errors import TABLE_MISSING, code_of
 from connectors.clickhouse.client.sql import qualified
 from connectors.clickhouse.schema.tables import ERASURES
-from streams.core.errors import ConfigurationError
+from streams.core.errors import AccessError, ConfigurationError, RefusedError
+from streams.core.messages import Row
 from streams.core.settings import Settings
+from streams.core.times import micros_of
 from streams.privacy.erasure import NOTHING, ErasedId, ErasureList, Kind, digests_of, key_for
 from streams.privacy.pseudonyms import pseudonyms_of
 
@@ -70,6 +73,18 @@ class ErasedRows:
         return int(rows[0][0]), int(rows[0][1])
 
 
+async def refuse_erased(client: ClickHouseClient, settings: Settings, row: Row) -> None:
+    """Whoever has ``row`` before them may still have it after it was erased.
+
+    Raises:
+        RefusedError: reason `not-found`.
+        UnavailableError, ConfigurationError: as `ErasedRows.now`.
+    """
+    erased = await ErasedRows(client, settings).now()
+    if erased.covers(row.row_id, row.user_id, micros_of(row.created_at)):
+        raise RefusedError("the row was erased", reason="not-found")
+
+
 async def read_entries(client: ClickHouseClient, database: str) -> list[tuple[ErasedId, str]]:
     """All entries, each with the nonce of its erasure, which is empty once that is done."""
     rows = await client.rows(
@@ -106,7 +121,8 @@ async def end_erasure(client: ClickHouseClient, settings: Settings, nonce: str) 
     for one, used in await read_entries(client, settings.result_database):
         if used == nonce:
             await _write(client, settings, one.kind, [one.digest], one.key, one.until, "")
-    await client.command(f"OPTIMIZE TABLE {qualified(settings.result_database, ERASURES)} FINAL")
+    with contextlib.suppress(AccessError):  # then a later merge takes the former lines away
+        await client.command(f"OPTIMIZE TABLE {qualified(settings.result_database, ERASURES)} FINAL")
 
 
 async def _write(

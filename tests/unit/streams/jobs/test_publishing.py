@@ -12,6 +12,7 @@ from uuid import UUID
 
 import pytest
 
+from connectors.clickhouse.erasure.erased_list import Erased, nothing_erased
 from streams.core.environment import load
 from streams.core.errors import LeaseLostError
 from streams.core.records import Commit, Outage, Outgoing, Partition, Record, Run
@@ -22,6 +23,7 @@ from streams.jobs.job import Job, Jobs, Wish
 from streams.jobs.leader_election import Leadership
 from streams.jobs.publishing import Publishing
 from streams.jobs.sources import Item, Page
+from streams.privacy.erasure import ErasedId, ErasureList, digests_of
 from tests.unit.connectors.clickhouse.poller.fakes import FakeHeadroom
 from tests.waiting import eventually
 
@@ -149,7 +151,11 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def publishing(
-    world: World, job: Job, items: Sequence[Item] = ITEMS, letters: Sequence[Outgoing] = ()
+    world: World,
+    job: Job,
+    items: Sequence[Item] = ITEMS,
+    letters: Sequence[Outgoing] = (),
+    erased: Erased = nothing_erased,
 ) -> Publishing:
     partitions = 1 + max(item.partition for item in items)
     settings = load({"TOPIC_PARTITIONS": str(partitions)}, None)
@@ -159,7 +165,7 @@ def publishing(
         return Feed(items, letters)
 
     owner = Leadership(1, world, world)  # type: ignore[arg-type]
-    return Publishing(context, job.id, open_source, owner, lambda job, left: None)
+    return Publishing(context, job.id, open_source, owner, lambda job, left: None, erased)
 
 
 def published(world: World) -> list[str]:
@@ -193,6 +199,23 @@ async def test_what_is_labelled_is_left_out_and_a_limit_counts_what_is_published
     assert published(world) == [str(n) for n in range(500, 900)]
     assert done.complete
     assert (done.published, done.settled) == (400, 500)
+
+
+async def test_rows_of_an_erased_user_are_left_out(world: World) -> None:
+    salt = "salt:" + "ab" * 16
+    listed = ErasureList([ErasedId("user", digests_of("anna", [salt], None)[0], salt, 5)])
+
+    async def erased() -> ErasureList:
+        return listed
+
+    items = [
+        Item(str(n), b"t", n, "text", 0, b'{"user_id":"%s"}' % (b"anna", b"boris")[n % 2]) for n in range(10)
+    ]
+    job = Job(source="topic", version="v2")
+    await world.send(job.message(Topics("esk")))
+    done = await publishing(world, job, items, erased=erased).run()
+    assert published(world) == ["1", "3", "5", "6", "7", "8", "9"]
+    assert (done.published, done.settled) == (7, 3)
 
 
 async def test_a_cancelled_job_stops_and_goes_on_later(world: World) -> None:

@@ -38,6 +38,7 @@ class World:
         self.published: list[HumanLabel] = []
         self.stored: list[ReviewAnswer] = []
         self.asked_without: datetime | None = None
+        self.erased: set[str] = set()
 
     async def write(self, *messages: Outgoing, learn: bool = True) -> None:
         for one in messages:
@@ -101,6 +102,10 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     async def write_answers(client: World, _: Any, answers: Sequence[ReviewAnswer]) -> None:
         client.stored += answers
 
+    async def refuse_erased(client: World, _: Any, row: Labeled) -> None:
+        if row.row_id in client.erased:
+            raise RefusedError("the row was erased", reason="not-found")
+
     async def look(client: World, _: Any) -> Any:
         drawn = [DrawnRow(place, 0.25, n / 10) for n, place in enumerate(PLACES)]
         return boards._State(Draw(drawn, len(drawn), AT - timedelta(days=7)), client.answers())
@@ -116,6 +121,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
     monkeypatch.setattr(queues, "current_of", current_of)
     monkeypatch.setattr(queues, "write_answers", write_answers)
+    monkeypatch.setattr(queues, "refuse_erased", refuse_erased)
     monkeypatch.setattr(boards, "_look", look)
     monkeypatch.setattr(unsure, "least_sure", least_sure)
     monkeypatch.setattr(boards, "human_answers", human_answers)
@@ -167,6 +173,15 @@ async def test_rows_of_the_audit_come_blindly_and_once(world: World) -> None:
     ]
     assert "1" not in await first.ids("vera/1", "audit")
     assert (await first.queue._board.waiting())[0] == 2
+
+
+async def test_what_is_said_of_an_erased_row_is_not_stored(world: World) -> None:
+    desk = Asked(world)
+    await desk.ids("anna/1", "audit", 1)
+    world.erased = {"0"}
+    with pytest.raises(RefusedError, match="erased"):
+        await desk.queue.answer("anna/1", PLACES[0], "not-sure", "audit")
+    assert world.stored == []
 
 
 async def test_what_two_people_answered_differently_is_settled_by_a_third(world: World) -> None:

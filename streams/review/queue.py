@@ -151,14 +151,15 @@ class ReviewQueue:
         own = self._own.get(owner, place, queue)
         if own is None or own.said is None:
             raise RefusedError("there is nothing of yours to take back", reason="conflict")
+        if queue != SEARCH:
+            # First: were the answer taken back and this not told, nobody would be asked about the row again.
+            await wire.write(decision_message(wire.topics, item_key(place, queue), owner, "undo"))
         if isinstance(own.said, HumanLabel):
             own = await self._taken_back(owner, place, queue, own, own.said)
         else:
             stored = await self._store(owner, own, queue, TAKEN_BACK, after=own.said.answered_at)
             own = own.after(stored.answered_at)
         self._own.keep(owner, place, queue, own._replace(said=None))
-        if queue != SEARCH:
-            await wire.write(decision_message(wire.topics, item_key(place, queue), owner, "undo"))
         return await self._shown(own.was, queue)
 
     async def release(self, owner: str) -> None:

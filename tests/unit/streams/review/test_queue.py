@@ -10,7 +10,7 @@ import pytest
 
 from connectors.clickhouse.queries.given_labels import GivenLabel
 from connectors.clickhouse.queries.label_versions import LabelVersion
-from streams.core.errors import RefusedError
+from streams.core.errors import RefusedError, UnavailableError
 from streams.core.messages import HumanLabel, Labeled
 from streams.core.records import Outgoing, Record
 from streams.core.settings import Settings
@@ -341,3 +341,22 @@ async def test_an_undo_in_the_unsure_queue_leaves_a_later_correction(world: Worl
     await desk.queue.label("boris/1", OTHER, "delivery", "search")
     await desk.queue.undo("anna/1", OTHER)
     assert (world.published[-1].label, world.published[-1].model) == ("delivery", "human:anna:undo")
+
+
+async def test_an_undo_is_published_once_the_other_processes_know_of_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def write(*_: Any, **__: Any) -> None:
+        raise UnavailableError("away", setting="KAFKA_BOOTSTRAP_SERVERS")
+
+    desk = Asked(world)
+    await desk.ids("anna/1", "audit", 1)
+    await desk.queue.label("anna/1", PLACES[0], "refund", "audit")
+    # Taken back, and answered for the topic: nobody would be asked about the row again.
+    with monkeypatch.context() as away:
+        away.setattr(world, "write", write)
+        with pytest.raises(UnavailableError):
+            await desk.queue.undo("anna/1", PLACES[0], "audit")
+    assert [one.model for one in world.published] == ["human:anna"]
+    await desk.queue.undo("anna/1", PLACES[0], "audit")
+    assert [one.model for one in world.published] == ["human:anna", "human:anna:undo"]

@@ -41,7 +41,7 @@ from streams.core.codec import (
     headers_of,
 )
 from streams.core.errors import PermanentError, RefusedError, UndecodableError
-from streams.core.messages import DeadLetter, Labeled, Row
+from streams.core.messages import Augmented, DeadLetter, HumanLabel, Row
 from streams.core.records import Outgoing, Record
 from streams.core.settings import Settings
 from streams.core.times import micros_of
@@ -176,10 +176,12 @@ class _Retry:
                 outgoing += await self._masked(one)
             elif letter.step == "poll":
                 self.left["too large for the topic: shorten the text in the source table"] += 1
+            elif (safe := await self._shielded(letter)) is None:
+                continue
             elif letter.step == "store":
-                await self._store(letter)
+                await self._store(safe)
             else:
-                outgoing.append(self._message(letter, one.name, await self._way(one)))
+                outgoing.append(self._message(safe, one.name, await self._way(one)))
         if outgoing:
             await self._producer.send_many(outgoing)
             self.counts["retried"] += len(outgoing)
@@ -196,6 +198,37 @@ class _Retry:
                     return letter.model_copy(update={"payload": record.value or b""})
                 return None
         return None
+
+    async def _shielded(self, letter: DeadLetter) -> DeadLetter | None:
+        """The letter with a masked message, which may be older than masking. None if that cannot be: it is
+        counted as left.
+        """
+        if self._door is None:
+            return letter
+        try:
+            message = decode(_kind_of(letter), letter.payload)
+        except UndecodableError:
+            self.left["it cannot be read, so its personal data cannot be masked"] += 1
+            return None
+        (safe,) = await self._door.rows([message], from_source=False)
+        if isinstance(safe, Augmented):
+            safe = await self._with_masked_variants(self._door, safe)
+        if safe is None:
+            self.left["its personal data cannot be masked"] += 1
+            return None
+        return letter if safe == message else letter.model_copy(update={"payload": encode(safe)})
+
+    async def _with_masked_variants(self, door: Door, message: Augmented) -> Augmented | None:
+        written = [*message.variants, *(one.text for one in message.rejected)]
+        masked = [text for text in await door.texts(written) if text is not None]
+        if len(masked) < len(written):
+            return None
+        kept = len(message.variants)
+        rejected = [
+            one.model_copy(update={"text": text})
+            for one, text in zip(message.rejected, masked[kept:], strict=True)
+        ]
+        return message.model_copy(update={"variants": masked[:kept], "rejected": rejected})
 
     async def _masked(self, one: OpenLetter) -> list[Outgoing]:
         """The message of a row that could not be masked, read from the source again and masked by now."""
@@ -251,10 +284,9 @@ class _Retry:
 
     def _message(self, letter: DeadLetter, name: str, way: list[tuple[str, bytes]]) -> Outgoing:
         """A message to the partition where the row's label is, or will be, published."""
-        kind: type[Row] = Labeled if letter.step == "augment" else Row
         retry_of = (RETRY_OF, name.encode())
         try:
-            message = decode(kind, letter.payload)
+            message = decode(_kind_of(letter), letter.payload)
         except UndecodableError:
             key = letter.row_id.encode() or None
             return Outgoing(
@@ -268,6 +300,13 @@ class _Retry:
             letter.payload,
             [*headers_of(message), *way, retry_of],
         )
+
+
+def _kind_of(letter: DeadLetter) -> type[Row]:
+    """What its bytes should be."""
+    if letter.step == "store":
+        return Augmented if letter.topic.endswith(".augmented") else HumanLabel
+    return HumanLabel if letter.step == "augment" else Row
 
 
 def _shown(letter: DeadLetter) -> dict[str, Any]:

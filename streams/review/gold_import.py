@@ -17,10 +17,12 @@ from connectors.clickhouse.queries.review import current_of
 from connectors.kafka.connection import connection
 from connectors.kafka.producer import LeasedProducer
 from streams.core.errors import ConfigurationError, RefusedError
+from streams.core.messages import Labeled
 from streams.core.settings import Settings
 from streams.core.topics import Topics
 from streams.ports.lookups import Place
 from streams.ports.review import NO_LABEL, NOT_SURE
+from streams.privacy.door import opened
 from streams.quality.gold_file import GoldRow, read_masked_gold
 from streams.quality.settled import settled_rows
 from streams.review.answers import answer_of, label_of
@@ -81,12 +83,14 @@ async def import_gold(settings: Settings, file: Path, who: str) -> GoldImport:
             found.refused.append(_left(row, f"{row.label} is no label of the taxonomy"))
     async with ClickHouseClient.from_settings(settings) as client:
         wanted = await _by_place(client, settings, known, found)
-        current = await current_of(client, settings, list(wanted))
+        current = await _masked(settings, await current_of(client, settings, list(wanted)))
         standing = await _standing(client, settings, who)
         messages, answers = [], []
         for place, row in wanted.items():
             was = current.get(place)
-            if was is None:
+            if was is None and place in current:
+                found.refused.append(_left(row, "the row cannot be masked"))
+            elif was is None:
                 found.absent.append(_left(row, "no table has the row"))
             elif (row.label or NO_LABEL) in standing.said.get(place, ()):
                 found.unchanged += 1
@@ -113,6 +117,22 @@ async def import_gold(settings: Settings, file: Path, who: str) -> GoldImport:
             found.imported += len(some)
     finally:
         await producer.stop()
+    return found
+
+
+async def _masked(settings: Settings, rows: dict[Place, Labeled]) -> dict[Place, Labeled | None]:
+    """The rows as they may be published: those from before masking are plain. None for one that cannot be
+    masked.
+    """
+    places, found = list(rows), dict[Place, Labeled | None](rows)
+    async with opened(settings) as door:
+        if door is None:
+            return found
+        for start in range(0, len(places), _AT_ONCE):
+            some = places[start : start + _AT_ONCE]
+            masked = await door.rows([rows[place] for place in some], from_source=False)
+            for place, one in zip(some, masked, strict=True):
+                found[place] = one if isinstance(one, Labeled) else None
     return found
 
 

@@ -45,6 +45,7 @@ from streams.ports.review import (
     ReviewRow,
     item_key,
 )
+from streams.privacy.door import REASON, Door, refuse_unmasked
 from streams.quality.gold import gold_labels
 from streams.review.answers import answer_of, label_of, taken_back
 from streams.review.board import AuditBoard, Given
@@ -66,9 +67,16 @@ _ROUNDS = 6
 class ReviewQueue:
     """Implements `streams.ports.review.ReviewDesk`."""
 
-    def __init__(self, settings: Settings, tables: ResultTables) -> None:
+    def __init__(self, settings: Settings, tables: ResultTables, door: Door | None = None) -> None:
+        """``door``: what masks rows that were stored before masking was switched on.
+
+        Raises:
+            ConfigurationError: rows are to be masked, and there is no door.
+        """
+        refuse_unmasked(settings, door)
         self._settings = settings
         self._tables = tables
+        self._door = door
         self._board = AuditBoard(settings, tables)
         self._wire: _Wire | None = None
         self._starting = asyncio.Lock()
@@ -122,6 +130,7 @@ class ReviewQueue:
         own = await self._asked(owner, place, queue, label)
         if own is None:
             return
+        own = await self._masked(own)
         wire = await self._wired()
         message = label_of(own.was, person_of(owner), label, queue, own.probability)
         # First to the labelled topic: after a crash in between, the row is offered again and no label is
@@ -134,6 +143,7 @@ class ReviewQueue:
         own = await self._asked(owner, place, queue, answer)
         if own is None:
             return
+        own = await self._masked(own)
         if isinstance(own.said, HumanLabel):
             # The answer is no label, so the former one would stand beside it.
             own = await self._taken_back(owner, place, queue, own, own.said)
@@ -204,6 +214,19 @@ class ReviewQueue:
             probability = None if queue == UNSURE else await self._board.probability(place)
             own = OwnRow(await self._current(place), None, probability)
         return own
+
+    async def _masked(self, own: OwnRow) -> OwnRow:
+        """The row as it may be published.
+
+        Raises:
+            RefusedError: it cannot be masked; reason `cannot-mask`.
+        """
+        if self._door is None:
+            return own
+        (safe,) = await self._door.rows([own.was], from_source=False)
+        if not isinstance(safe, Labeled):
+            raise RefusedError("the row cannot be masked", reason=REASON)
+        return own._replace(was=safe)
 
     async def _found(self, owner: str, place: Place, given: str) -> OwnRow | None:
         """A row that the reviewer found by search; nobody else need leave it. Else as `_asked`."""

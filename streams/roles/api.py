@@ -130,7 +130,7 @@ async def services_of(
     parts.push_async_callback(feed.close)
 
     files = FileWork(lambda: with_local_stack(settings), keeper)
-    operations, review = PageOperations(settings, files), ReviewQueue(settings, tables)
+    operations, review = PageOperations(settings, files), ReviewQueue(settings, tables, door)
     board = OverviewBoard(settings, tables, feed, files.jobs, lambda: keeper.context.losses.by_reader())
     audit = AuditLog(tables)
     for one in (audit, operations, review, board):

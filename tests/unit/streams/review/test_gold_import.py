@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,8 +19,11 @@ from streams.core.settings import Settings
 from streams.core.topics import partition_of
 from streams.ports.lookups import Place
 from streams.ports.review import HumanAnswer, ReviewAnswer
+from streams.privacy.door import Door
+from streams.privacy.pseudonyms import is_pseudonym
 from streams.review import gold_import
 from streams.review.gold_import import import_gold
+from tests.unit.streams.privacy.fakes import UNMASKABLE, make_door
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 PLACES = [Place(AT + timedelta(hours=number), str(number % 4)) for number in range(8)]
@@ -160,6 +164,29 @@ async def test_texts_stand_for_their_first_row(sent: list[Outgoing], tmp_path: P
     found = await import_gold(settings, file, "boris")
     assert (found.imported, [one.name for one in found.absent]) == (1, ["unknown"])
     assert [orjson.loads(one.value or b"")["model"] for one in sent] == ["human:boris"]
+
+
+async def test_older_rows_are_masked_before_their_labels_are_published(
+    sent: list[Outgoing], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @asynccontextmanager
+    async def opened(_: Settings) -> AsyncIterator[Door]:
+        yield make_door()
+
+    async def current_of(_: Any, __: Any, places: Sequence[Place]) -> dict[Place, Labeled]:
+        plain = {"user_id": "79161234567", "text": "мой +7 916 123-45-67"}
+        found = {one: current(one).model_copy(update=plain) for one in places}
+        found[PLACES[7]] = current(PLACES[7]).model_copy(update={"text": UNMASKABLE})
+        return found
+
+    monkeypatch.setattr(gold_import, "opened", opened)
+    monkeypatch.setattr(gold_import, "current_of", current_of)
+    found = await import_gold(*gold(tmp_path, "row_id,label\n2,delivery\n3,delivery\n"), "import")
+    assert [(one.name, one.why) for one in found.refused] == [("3", "the row cannot be masked")]
+    (message,) = sent
+    told = orjson.loads(message.value or b"")
+    assert (told["text"], is_pseudonym(told["user_id"])) == ("мой [ТЕЛЕФОН]", True)
+    assert message.partition == partition_of("мой [ТЕЛЕФОН]", Settings().topic_partitions)
 
 
 @pytest.mark.parametrize("who", ["", "human:anna", "a:undo", "a/b", "x" * 65])

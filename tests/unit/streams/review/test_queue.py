@@ -17,6 +17,8 @@ from streams.core.settings import Settings
 from streams.core.topics import Topics
 from streams.ports.lookups import Place
 from streams.ports.review import HumanAnswer, ReviewAnswer
+from streams.privacy.door import Door
+from streams.privacy.pseudonyms import is_pseudonym
 from streams.quality.audit import Draw, DrawnRow
 from streams.review import board as boards
 from streams.review import queue as queues
@@ -24,6 +26,7 @@ from streams.review import unsure
 from streams.review.answers import label_of
 from streams.review.leases import Reviews
 from streams.review.queue import ReviewQueue
+from tests.unit.streams.privacy.fakes import UNMASKABLE, make_door
 
 AT = datetime(2026, 3, 2, tzinfo=UTC)
 PLACES = [Place(AT, str(n)) for n in range(4)]
@@ -131,9 +134,9 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 class Asked:
     """A process of the API."""
 
-    def __init__(self, world: World, **settings: Any) -> None:
+    def __init__(self, world: World, door: Door | None = None, **settings: Any) -> None:
         self.world = world
-        self.queue = ReviewQueue(Settings(**settings), cast(Any, world))
+        self.queue = ReviewQueue(Settings(**settings), cast(Any, world), door)
 
         async def wired() -> Any:
             return world
@@ -360,3 +363,27 @@ async def test_an_undo_is_published_once_the_other_processes_know_of_it(
     assert [one.model for one in world.published] == ["human:anna"]
     await desk.queue.undo("anna/1", PLACES[0], "audit")
     assert [one.model for one in world.published] == ["human:anna", "human:anna:undo"]
+
+
+async def test_nothing_plain_of_an_older_row_is_published_with_a_persons_answer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = {"0": "мой +7 916 123-45-67", "1": "мой +7 916 123-45-68", "2": UNMASKABLE}
+
+    async def current_of(_: Any, __: Any, places: Sequence[Place], **___: Any) -> dict[Place, Labeled]:
+        told = {"user_id": "79161234567", "session_id": "s-1"}
+        return {one: row(one).model_copy(update={"text": texts[one.row_id], **told}) for one in places}
+
+    monkeypatch.setattr(queues, "current_of", current_of)
+    asked = Asked(world, make_door(), review_overlap=0.0)
+    await asked.ids("anna/1", "audit", 3)
+    await asked.queue.label("anna/1", PLACES[0], "delivery", "audit")
+    await asked.queue.undo("anna/1", PLACES[0], "audit")
+    await asked.queue.answer("anna/1", PLACES[1], "not-sure", "audit")
+    assert [one.text for one in (*world.published, *world.stored)] == ["мой [ТЕЛЕФОН]"] * 3
+    assert all(is_pseudonym(one.user_id or "") for one in world.published)
+    assert all(is_pseudonym(one.session_id or "") for one in world.published)
+    with pytest.raises(RefusedError, match="cannot be masked") as refused:
+        await asked.queue.label("anna/1", PLACES[2], "delivery", "audit")
+    assert refused.value.reason == "cannot-mask"
+    assert len(world.published) == 2

@@ -1,0 +1,101 @@
+"""A retry of what was given up before masking was switched on."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import orjson
+import pytest
+
+from connectors.clickhouse.queries.open_dead_letters import OpenLetter
+from streams.core.codec import encode
+from streams.core.messages import Augmented, DeadLetter, Labeled, RejectedVariant, Row
+from streams.core.records import Outgoing
+from streams.core.settings import Settings
+from streams.core.topics import partition_of
+from streams.operations import dead_letters
+from streams.operations.dead_letters import _Retry
+from streams.privacy.pseudonyms import is_pseudonym
+from tests.unit.streams.privacy.fakes import UNMASKABLE, make_door
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+PLAIN = "мой +7 916 123-45-67"
+ROW = Row(row_id="1", text=PLAIN, created_at=AT, user_id="4711", session_id="s-1", polled_at=AT)
+LABELED = Labeled(
+    **ROW.__dict__, label="payment", label_version="v1", model="m", labeled_at=AT, confidence=0.5
+)
+AUGMENTED = Augmented(
+    **LABELED.__dict__,
+    variants=[PLAIN],
+    rejected=[RejectedVariant(text=PLAIN, reason="copy-of-source")],
+    augment_model="a",
+    augmented_at=AT,
+)
+
+
+def letter(step: str, topic: str, payload: bytes) -> OpenLetter:
+    made = DeadLetter(row_id="1", step=step, reason="r", failed_at=AT, topic=topic, payload=payload)
+    return OpenLetter(made, 0, 0, "topic")
+
+
+class Producer:
+    def __init__(self) -> None:
+        self.sent: list[Outgoing] = []
+
+    async def send_many(self, messages: list[Outgoing]) -> None:
+        self.sent += messages
+
+
+@pytest.fixture
+def stored(monkeypatch: pytest.MonkeyPatch) -> list[DeadLetter]:
+    found: list[DeadLetter] = []
+
+    async def store_again(_: Any, __: Any, letter: DeadLetter, ___: Any) -> None:
+        found.append(letter)
+
+    async def topic_id(_: Any, __: str) -> str:
+        return "id"
+
+    monkeypatch.setattr(dead_letters, "store_again", store_again)
+    monkeypatch.setattr(dead_letters.Admin, "topic_id", topic_id)
+    return found
+
+
+async def test_older_letters_are_masked_before_they_go_anywhere(stored: list[DeadLetter]) -> None:
+    producer = Producer()
+    settings = Settings(clickhouse_host="localhost", kafka_bootstrap_servers="localhost:1")
+    retry = _Retry(settings, cast(Any, None), cast(Any, producer), make_door())
+    broken = encode(ROW.model_copy(update={"text": UNMASKABLE}))
+    await retry.some(
+        [
+            letter("label", "esk.rows", encode(ROW)),
+            letter("augment", "esk.labeled", encode(LABELED)),
+            letter("store", "esk.labeled", encode(LABELED)),
+            letter("store", "esk.augmented", encode(AUGMENTED)),
+            letter("label", "esk.rows", b"4711 " + PLAIN.encode()),
+            letter("label", "esk.rows", broken),
+            letter("store", "esk.labeled", broken),
+        ]
+    )
+    gone = [one.value or b"" for one in producer.sent] + [one.payload for one in stored]
+    told = [orjson.loads(one) for one in gone]
+    assert [one["text"] for one in told] == ["мой [ТЕЛЕФОН]"] * 4
+    assert all(is_pseudonym(one["user_id"]) and is_pseudonym(one["session_id"]) for one in told)
+    assert (told[3]["variants"], told[3]["rejected"][0]["text"]) == (["мой [ТЕЛЕФОН]"], "мой [ТЕЛЕФОН]")
+    partition = partition_of("мой [ТЕЛЕФОН]", settings.topic_partitions)
+    assert [one.partition for one in producer.sent] == [partition] * 2
+    assert sum(retry.left.values()) == 3
+    assert dict(retry.counts) == {"retried": 2, "stored": 2}
+
+
+async def test_what_is_masked_already_keeps_its_bytes(stored: list[DeadLetter]) -> None:
+    producer = Producer()
+    settings = Settings(clickhouse_host="localhost", kafka_bootstrap_servers="localhost:1")
+    door = make_door()
+    (safe,) = await door.rows([ROW])
+    assert safe is not None
+    value = encode(safe).replace(b'{"row_id"', b'{ "row_id"')
+    retry = _Retry(settings, cast(Any, None), cast(Any, producer), door)
+    await retry.some([letter("label", "esk.rows", value)])
+    assert [one.value for one in producer.sent] == [value]

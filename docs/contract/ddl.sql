@@ -39,7 +39,7 @@ CREATE TABLE IF NOT EXISTS `esk`.`logs_labeled` (
 ) ENGINE = ReplacingMergeTree
 PRIMARY KEY (created_at, row_id, label_version)
 ORDER BY (created_at, row_id, label_version, _topic_id, _partition, _offset)
-SETTINGS index_granularity = 1024, deduplicate_merge_projection_mode = 'rebuild', lightweight_mutation_projection_mode = 'rebuild';
+SETTINGS index_granularity = 1024, min_compress_block_size = 8192, deduplicate_merge_projection_mode = 'rebuild', lightweight_mutation_projection_mode = 'rebuild';
 
 CREATE TABLE IF NOT EXISTS `esk`.`logs_augmented` (
     `row_id` String COMMENT 'Identity of the source row: the plain id for the source table, `upload:<digest>:<n>` for files, `<digest>:<n>` for a source without an id column.',
@@ -76,7 +76,7 @@ CREATE TABLE IF NOT EXISTS `esk`.`logs_augmented` (
 ) ENGINE = ReplacingMergeTree
 PRIMARY KEY (created_at, row_id, label_version, augment_model)
 ORDER BY (created_at, row_id, label_version, augment_model, _topic_id, _partition, _offset)
-SETTINGS index_granularity = 1024, deduplicate_merge_projection_mode = 'rebuild', lightweight_mutation_projection_mode = 'rebuild';
+SETTINGS index_granularity = 1024, min_compress_block_size = 8192, deduplicate_merge_projection_mode = 'rebuild', lightweight_mutation_projection_mode = 'rebuild';
 
 CREATE TABLE IF NOT EXISTS `esk`.`dead_letters` (
     `row_id` String COMMENT 'The row, where the message could be read that far.',
@@ -98,7 +98,7 @@ CREATE TABLE IF NOT EXISTS `esk`.`dead_letters` (
     INDEX by_offset _offset TYPE minmax GRANULARITY 1
 ) ENGINE = ReplacingMergeTree
 ORDER BY (failed_at, _topic_id, _partition, _offset)
-SETTINGS index_granularity = 1024;
+SETTINGS index_granularity = 1024, min_compress_block_size = 8192;
 
 CREATE TABLE IF NOT EXISTS `esk`.`label_versions` (
     `version` String COMMENT 'name of the label version',

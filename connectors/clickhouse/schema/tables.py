@@ -69,8 +69,9 @@ _ERASURE_COLUMNS = """\
     `at` DateTime64(6, 'UTC') DEFAULT now64(6) COMMENT 'when it was written, the last counts'"""
 
 # Rows that are read for one that is asked for: an eighth of ClickHouse's own number. 100,000,000 rows have
-# 100,000 pieces, of which the server keeps some ten megabytes in memory.
-_PIECES = "index_granularity = 1024"
+# 100,000 pieces, of which the server keeps some ten megabytes in memory. Compressed in blocks of a piece
+# instead of eight: labels of rows that lie apart cost less than half, and the table a tenth more disk.
+_PIECES = "index_granularity = 1024, min_compress_block_size = 8192"
 
 # For one row by its id, as people ask for it, and for single offsets.
 _INDEXES = (

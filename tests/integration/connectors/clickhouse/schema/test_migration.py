@@ -63,7 +63,8 @@ async def described(database: Database, table: str) -> str:
     made = await client.command(f"SHOW CREATE TABLE {name}.{table}")
     definition, _, settings = str(made).replace(name, "DB").partition("SETTINGS ")
     # In the order in which they were set.
-    kept = sorted(one for one in settings.split(", ") if not one.startswith("index_granularity "))
+    pieces = ("index_granularity ", "min_compress_block_size ")
+    kept = sorted(one for one in settings.split(", ") if not one.startswith(pieces))
     return f"{definition}SETTINGS {kept}"
 
 

@@ -39,6 +39,11 @@ class Door:
         self._pool = pool
         self._pseudonyms = pseudonyms
 
+    @property
+    def progress(self) -> int:
+        """Grows with every batch of texts, also while many are being masked."""
+        return self._pool.answered
+
     async def start(self) -> None:
         """Start what masks, to find out whether it can.
 

@@ -28,6 +28,11 @@ PATIENCE_SECONDS = 60.0
 _END_SECONDS = 2.0
 _LONGEST_LINE = 2**28
 _SETTING = "PRIVACY_ENTITIES"
+# What a worker needs of the environment: not the secrets.
+_ENVIRONMENT = (
+    *("PATH", "PYTHONPATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH"),
+    *("PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "PYTHONWARNINGS", "PYTHONUTF8", "SYSTEMROOT"),
+)
 
 
 class MaskedText(NamedTuple):
@@ -42,7 +47,11 @@ class _LostError(LabelstreamError):
 
 
 class MaskingPool:
-    """Masks texts in at most so many ``workers``, which start when they are needed."""
+    """Masks texts in at most so many ``workers``, which start when they are needed. ``answered``: texts that
+    a worker has answered so far.
+    """
+
+    answered = 0
 
     def __init__(
         self,
@@ -94,11 +103,15 @@ class MaskingPool:
 
     async def _mask(self, texts: list[str], *, again: bool = False) -> list[MaskedText | None]:
         try:
-            return await self._ask(texts)
+            found = await self._ask(texts)
         except _LostError:
             if not again:
                 return await self._mask(texts, again=True)
+        else:
+            self.answered += len(texts)
+            return found
         if len(texts) == 1:
+            self.answered += 1
             return [None]
         half = len(texts) // 2
         return [
@@ -137,7 +150,7 @@ class _Worker:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,  # a traceback may quote a text
                 limit=_LONGEST_LINE,
-                env={**os.environ, **one_thread},
+                env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ} | one_thread,
                 start_new_session=True,  # Ctrl-C is for the role, which ends it
             )
         except OSError as error:

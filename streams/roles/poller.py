@@ -162,7 +162,7 @@ async def _poller(settings: Settings, health: Health, door: Door | None) -> None
         }
 
     def progress() -> tuple[int, int]:
-        masked = door.counts.total() if door is not None else 0
+        masked = door.progress if door is not None else 0
         # A poller that waits for readers checks them all the time.
         return counts.total() + masked, headroom.looks
 

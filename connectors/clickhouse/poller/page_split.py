@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate, takewhile
 from typing import TypeAlias
 
 import numpy as np
@@ -13,11 +14,18 @@ from connectors.clickhouse.source.table import SourceRow
 Page: TypeAlias = BulkPage | list[SourceRow]
 
 
-def split(page: Page, most: int, published: Published) -> tuple[Page, Page | None]:
+def split(
+    page: Page, most: int, published: Published, *, most_bytes: int | None = None
+) -> tuple[Page, Page | None]:
     """The older part of ``page``, with about ``most`` rows that may be new, and the rest.
+
+    ``most_bytes``: about how many bytes of texts, of rows that ClickHouse made no messages of.
 
     Rows that may be equal are never split: which of them is new is known by their number.
     """
+    if most_bytes is not None and not isinstance(page, BulkPage):
+        reached = accumulate(len(row.text or b"") for row in page)
+        most = min(most, max(1, sum(1 for _ in takewhile(lambda size: size <= most_bytes, reached))))
     if len(page) <= most:
         return page, None
     return _split_bulk(page, most, published) if isinstance(page, BulkPage) else _split_rows(page, most)

@@ -54,7 +54,7 @@ _MOST_GAPS = 50
 _AWAY_SECONDS = 1.0
 _HELD_SECONDS = 0.25
 # Rows at once where they are masked: with names that takes seconds, in which the ownership may end.
-_MASKED_ROWS = 2_000
+_MASKED_ROWS, _MASKED_BYTES = 2_000, 400_000
 # The pause after a poll, in times of its duration, where each poll reads all rows of a day.
 _REST = 3.0
 
@@ -375,7 +375,8 @@ class Poller:
                 self._held = True
                 return
             most = left if self._most is None else min(left, self._most)
-            part, rest = split(rest, most, self._publisher.published)
+            bytes_ = None if self._most is None else _MASKED_BYTES
+            part, rest = split(rest, most, self._publisher.published, most_bytes=bytes_)
             sent = self._publisher.sent
             self._publisher.erased = await _ask(self._erased())
             reached = await self._publisher.publish(part, self._generation, self._now())

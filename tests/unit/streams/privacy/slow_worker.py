@@ -19,6 +19,9 @@ def main() -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
             if text == "hang":
                 signal.pause()
+            if text == "environment":
+                answers.append((",".join(os.environ), {}))
+                continue
             answers.append(None if text == "fail" else (text.upper(), {"phone": 1}))
         sys.stdout.buffer.write(orjson.dumps(answers) + b"\n")
         sys.stdout.buffer.flush()

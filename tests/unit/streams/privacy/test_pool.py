@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -34,6 +35,26 @@ async def test_a_text_that_is_never_answered_is_given_up() -> None:
     pool = MaskingPool(ENTITIES, workers=1, module=WORKER, patience=0.05)
     (found,) = await pool.mask(["hang"])
     assert found is None
+    await pool.close()
+
+
+async def test_each_batch_counts_as_soon_as_it_is_answered(pool: MaskingPool) -> None:
+    masking = asyncio.create_task(pool.mask([*(f"text {number}" for number in range(70)), "hang"]))
+    while pool.answered < 64:
+        await asyncio.sleep(0.001)
+    assert not masking.done()
+    masking.cancel()
+    await asyncio.wait([masking])
+
+
+async def test_a_worker_is_given_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRIVACY_SECRET", "a secret")
+    monkeypatch.setenv("CLICKHOUSE_PASSWORD", "another")
+    pool = MaskingPool(ENTITIES, workers=1, module=WORKER)
+    (found,) = await pool.mask(["environment"])
+    assert found is not None
+    assert "PATH" in found.text.split(",")
+    assert not {"PRIVACY_SECRET", "CLICKHOUSE_PASSWORD"} & {*found.text.split(",")}
     await pool.close()
 
 

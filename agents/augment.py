@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,22 +14,28 @@ from agents.label import answer_key
 from agents.ports import Answers, Model, ModelAnswer, outcome_of
 from agents.prompting import parse_answer, prompt_text, with_placeholders, wrap_query
 from streams.core.errors import LabelstreamError
-from streams.core.messages import Augmented, Labeled
+from streams.core.messages import Augmented, Labeled, RejectedVariant
 from streams.core.outcomes import Done, Outcome
 
 _STRICTER = 'Прошлый ответ не подошёл. Ответь ровно одним объектом JSON {"variants": ["...", "..."]}.'
 _TEMPERATURE = 0.7
 
 
+Mask = Callable[[Sequence[str]], Awaitable[list[str | None]]]
+
+
 class Augmenter:
     """The augment step. It asks for the model's name with the first row, so that labelling need not wait."""
 
-    def __init__(self, model: Model, variants: int, answers: Answers, *, masked: bool = False) -> None:
-        """``masked``: texts have placeholders in the place of personal data, and the model is told so."""
+    def __init__(self, model: Model, variants: int, answers: Answers, *, mask: Mask | None = None) -> None:
+        """``mask``: masks texts, None for one that cannot be, where texts have placeholders in the place of
+        personal data. The model is told so, and a variant with personal data of its own is rejected.
+        """
         prompt = prompt_text("augment")
-        if masked:
+        if mask is not None:
             prompt = with_placeholders(prompt, "placeholders_kept")
         self._model = model
+        self._mask = mask
         self._variants = variants
         self._answers = answers
         self._system = {"role": "system", "content": prompt.format(count=variants)}
@@ -57,9 +64,11 @@ class Augmenter:
                     answer_key(f"{name}/{self._variants}", message.text), lambda: self._write(message.text)
                 )
                 written = orjson.loads(packed)
+            kept, rejected = check_variants(message.text, written)
+            if self._mask is not None:
+                kept, rejected = await _without_invented(kept, rejected, self._mask)
         except LabelstreamError as error:
             return outcome_of(error)
-        kept, rejected = check_variants(message.text, written)
         return Done(
             # No validation is needed: the message was validated when it was read, the rest was checked here.
             Augmented.made(
@@ -95,3 +104,24 @@ class Augmenter:
         if not isinstance(found, list) or not all(isinstance(variant, str) for variant in found):
             return None
         return found[: self._variants]
+
+
+async def _without_invented(
+    kept: list[str], rejected: list[RejectedVariant], mask: Mask
+) -> tuple[list[str], list[RejectedVariant]]:
+    """Reject variants with personal data: the source has placeholders for its own, so the model has invented
+    it. Nothing of it is published with the rejected ones either.
+    """
+    masked = await mask([*kept, *(one.text for one in rejected)])
+    safe, told = masked[: len(kept)], masked[len(kept) :]
+    return (
+        [text for text, one in zip(kept, safe, strict=True) if one == text],
+        [
+            *(one.model_copy(update={"text": text or ""}) for one, text in zip(rejected, told, strict=True)),
+            *(
+                RejectedVariant(text=one or "", reason="placeholder-changed")
+                for text, one in zip(kept, safe, strict=True)
+                if one != text
+            ),
+        ],
+    )

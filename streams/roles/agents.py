@@ -54,6 +54,7 @@ from streams.pipeline.label_steps import LabelSteps
 from streams.pipeline.llm_metrics import EndpointReading, llm_metrics
 from streams.pipeline.topology import agents_flow
 from streams.pipeline.worker import AgentsWorker
+from streams.privacy.door import opened
 from streams.runtime.interpreter_tuning import for_short_waits
 from streams.runtime.lag_metrics import Lags
 from streams.runtime.lifecycle import lag_owed, membership_owed, watched
@@ -78,12 +79,13 @@ async def agents(settings: Settings, health: Health) -> None:
     async with (
         chat_ready(settings, "labeler", health) as labeler,
         chat_ready(settings, "augmenter", health) as augmenter,
+        opened(settings, start=True) as door,
     ):
         labels, variants = Shared(), Shared()
         health.wait_for("the labelling model")
         live = await until_available("the labelling model", lambda: label_spec(settings, labeler, taxonomy))
         augmenting = Augmenter(
-            augmenter, settings.augment_variants, variants, masked=settings.privacy == "mask"
+            augmenter, settings.augment_variants, variants, mask=None if door is None else door.texts
         )
         versions = LabelSteps(settings, topics, labeler, labels, live)
         health.wait_for("the label versions")

@@ -15,6 +15,7 @@ from streams.core.errors import TOO_LONG, RefusedError, UnavailableError
 from streams.core.messages import Augmented
 from streams.core.outcomes import Done, Reject, Retry
 from tests.unit.agents.fakes import FakeModel, NoMemory, Said, labeled
+from tests.unit.streams.privacy.fakes import make_door
 
 VARIANTS = ["когда привезут мой заказ", "Где мой заказ?", "заказ до сих пор не пришёл"]
 
@@ -109,3 +110,23 @@ async def test_equal_texts_share_a_call_also_across_a_restart() -> None:
     assert again.message.variants == first.message.variants
     assert len(model.asked) == 1
     assert Augmenter(model, 5, answers).cache_entry(first.message) is None
+
+
+async def test_a_variant_with_invented_personal_data_is_rejected_and_not_shown() -> None:
+    said = [
+        "жду звонка на [ТЕЛЕФОН], адрес [АДРЕС]",
+        "мой [ТЕЛЕФОН] и [АДРЕС], ул. Ленина, д. 5, кв. 7",
+        "перезвоните на +7 912 345-67-89, живу в [АДРЕС]",
+    ]
+    step = Augmenter(FakeModel(lambda asked: saying(*said)), 3, NoMemory(), mask=make_door().texts)
+    outcome = await step.augment(labeled("позвоните на [ТЕЛЕФОН], мой адрес [АДРЕС]"))
+    assert isinstance(outcome, Done)
+    assert outcome.message.variants == [said[0]]
+    assert [(one.text, one.reason) for one in outcome.message.rejected] == [
+        ("перезвоните на [ТЕЛЕФОН], живу в [АДРЕС]", "placeholder-changed"),
+        ("мой [ТЕЛЕФОН] и [АДРЕС], [АДРЕС_2]", "placeholder-changed"),
+    ]
+    step = Augmenter(FakeModel(lambda asked: saying(*VARIANTS)), 3, NoMemory(), mask=make_door().texts)
+    outcome = await step.augment(labeled())
+    assert isinstance(outcome, Done)
+    assert outcome.message.variants == [VARIANTS[0], VARIANTS[2]]

@@ -38,7 +38,8 @@ class Rows:
     """The rows of one file under one mapping. ``notes``: how often something doubtful occurred so far.
 
     ``digest``: part of the ids, `upload:<digest>:<n>`. ``time``: when the file was read, also used for rows
-    without a time of their own. ``least_bytes`` as in `why_skipped`.
+    without a time of their own. ``least_bytes`` as in `why_skipped`. ``quoting``: what is said of a broken
+    record may quote its value.
     """
 
     path: Path
@@ -48,6 +49,7 @@ class Rows:
     digest: str
     time: datetime
     least_bytes: int
+    quoting: bool = True
     notes: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -74,7 +76,9 @@ class Rows:
         values = record.values
         if self._typed and (wrong := self._unusable(values)) is not None:
             value, name = values[wrong], self.reading.columns[wrong]
-            detail = value.detail if isinstance(value, Unreadable) else text("structure")
+            detail = text("structure")
+            if isinstance(value, Unreadable):
+                detail = value.detail if self.quoting else text("damaged value", error="…")
             return Broken(record.number, record.line, None, name, "value", detail)
         created_at = self.time
         if (place := self._at.get("timestamp")) is not None:
@@ -136,7 +140,7 @@ class Rows:
         value = record.values[place]
         name = self.columns.timestamp
         code = "time missing" if is_null(value) else "time unreadable"
-        what = text(code, value=text_of(value)[:80])
+        what = text(code, value=text_of(value)[:80] if self.quoting else "…")
         column = None
         if self.reading.format == "csv":
             column = _column_of(record, place, self.reading.delimiter)

@@ -253,6 +253,7 @@ class Uploads:
             digest=upload.file_id,
             time=upload.uploaded_at,
             least_bytes=self._settings.min_text_length if columns else -1,
+            quoting=self._settings.privacy == "off",
         )
 
     def _prepare(self) -> None:

@@ -26,6 +26,7 @@ from connectors.files.records import FileRecord, Reading
 from connectors.files.times import time_in
 from streams.core.errors import RefusedError
 from streams.core.settings import Settings
+from streams.core.text import clean
 from streams.core.times import micros_of
 from streams.jobs.context import JobContext, note
 from streams.jobs.job import Job
@@ -148,7 +149,7 @@ def _masking(door: Door, loop: asyncio.AbstractEventLoop) -> Callable[[pa.Table]
             columns = piece.to_pydict()
             texts, users, domains = columns["text"], columns["user_id"], columns["domain"]
             rows = [
-                PlainFields(text or "", user, None, domain)
+                PlainFields(clean(text or ""), user, None, domain)
                 for text, user, domain in zip(texts, users, domains, strict=True)
             ]
             found = asyncio.run_coroutine_threadsafe(masked(rows), loop).result()

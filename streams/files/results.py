@@ -95,7 +95,7 @@ async def _masked(context: JobContext, some: list[FileRow | Broken]) -> list[Fil
     if context.door is None:
         return some
     rows = [one.row for one in some if isinstance(one, FileRow) and one.row is not None]
-    masked = iter(await context.door.rows(rows))
+    masked = iter(await context.door.rows(rows, from_source=False))
     return [
         one._replace(row=next(masked) or one.row.model_copy(update=_HIDDEN))
         if isinstance(one, FileRow) and one.row is not None

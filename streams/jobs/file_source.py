@@ -51,6 +51,7 @@ def rows_of(settings: Settings, file: FileSource) -> Rows:
         digest=file.digest,
         time=file.time,
         least_bytes=settings.min_text_length,
+        quoting=settings.privacy == "off",
     )
 
 

@@ -22,16 +22,12 @@ from streams.privacy.door import REASON, STEP, Door
 class MaskedFeed:
     """The rows of ``feed``, masked. ``where`` they are, for the dead letters of those that cannot be."""
 
-    def __init__(
-        self, feed: RowSource, door: Door, topics: Topics, partitions: int, *, where: str, from_source: bool
-    ) -> None:
-        """``from_source`` as for `Door.fields`."""
+    def __init__(self, feed: RowSource, door: Door, topics: Topics, partitions: int, *, where: str) -> None:
         self._feed = feed
         self._door = door
         self._topics = topics
         self._partitions = partitions
         self._where = where
-        self._from_source = from_source
 
     async def count(self) -> int:
         return await self._feed.count()
@@ -45,7 +41,8 @@ class MaskedFeed:
         rows = [decode(Row, item.value) for item in page.items]
         items: list[Item] = []
         letters = list(page.letters)
-        found = await self._door.rows(rows, from_source=self._from_source)
+        # A file may be an export, whose ids are pseudonyms: they stay, so that an erasure finds the rows.
+        found = await self._door.rows(rows, from_source=False)
         for item, plain, row in zip(page.items, rows, found, strict=True):
             if row is None:
                 letters.append(self._letter(item))

@@ -74,8 +74,7 @@ async def open_row_source(context: JobContext, job: Job, sent: Sequence[str] = (
     source, where = await _source_of(context, job, sent)
     if context.door is None or job.source == "source":
         return source
-    partitions, from_source = context.settings.topic_partitions, job.source == "file"
-    return MaskedFeed(source, context.door, context.topics, partitions, where=where, from_source=from_source)
+    return MaskedFeed(source, context.door, context.topics, context.settings.topic_partitions, where=where)
 
 
 async def _source_of(context: JobContext, job: Job, sent: Sequence[str]) -> tuple[RowSource, str]:

@@ -200,10 +200,22 @@ def test_parquet(tmp_path: Path) -> None:
     assert (third.row, third.skipped) == (None, "null-text")
 
 
-def rows_of(path: Path, understood: Understood) -> list[FileRow | Broken]:
+def rows_of(path: Path, understood: Understood, *, quoting: bool = True) -> list[FileRow | Broken]:
     columns = Columns.of(understood.mapping)
     assert columns is not None
-    return list(Rows(path, understood.reading, columns, digest="digest", time=TIME, least_bytes=3))
+    rows = Rows(path, understood.reading, columns, digest="digest", time=TIME, least_bytes=3, quoting=quoting)
+    return list(rows)
+
+
+def test_what_is_wrong_with_a_record_quotes_it_only_where_it_may(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("text,ts\nгде мой заказ,2026-01-01\nгде карта,+7 916 123-45-67\n", "utf-8")
+    understood = understand(path, SETTINGS)
+    for quoting in (True, False):
+        _, broken = rows_of(path, understood, quoting=quoting)
+        assert isinstance(broken, Broken)
+        assert broken.reason == "timestamp"
+        assert ("916" in str(broken.detail)) is quoting
 
 
 def test_rows_are_cleaned_as_the_poller_does(tmp_path: Path) -> None:

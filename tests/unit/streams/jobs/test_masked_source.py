@@ -33,15 +33,15 @@ class Feed:
         yield Page([item_of(one, 0, encode(one)) for one in self._rows], 1, settled=2)
 
 
-async def masked(*rows: Row, from_source: bool) -> Page:
-    feed = MaskedFeed(Feed(*rows), make_door(), Topics("t"), 4, where="here", from_source=from_source)
+async def masked(*rows: Row) -> Page:
+    feed = MaskedFeed(Feed(*rows), make_door(), Topics("t"), 4, where="here")
     (page,) = [page async for page in feed.pages(None)]
     return page
 
 
 async def test_what_was_stored_is_masked_once() -> None:
     stored = row("2", "мой [ТЕЛЕФОН]", PSEUDONYM)
-    page = await masked(row("1", "мой +7 916 123-45-67", "79161234567"), stored, from_source=False)
+    page = await masked(row("1", "мой +7 916 123-45-67", "79161234567"), stored)
     first, second = page.items
     message = decode(Row, first.value)
     assert (message.text, first.text) == ("мой [ТЕЛЕФОН]", "мой [ТЕЛЕФОН]")
@@ -51,13 +51,8 @@ async def test_what_was_stored_is_masked_once() -> None:
     assert (page.position, page.settled, page.unreadable) == (1, 2, 0)
 
 
-async def test_an_id_of_a_file_is_never_taken_for_a_pseudonym() -> None:
-    page = await masked(row("1", "вопрос", PSEUDONYM), from_source=True)
-    assert decode(Row, page.items[0].value).user_id != PSEUDONYM
-
-
 async def test_a_row_that_cannot_be_masked_is_named_and_not_shown() -> None:
-    page = await masked(row("1", f"вот {UNMASKABLE}"), row("2", "вопрос"), from_source=True)
+    page = await masked(row("1", f"вот {UNMASKABLE}"), row("2", "вопрос"))
     assert [item.row_id for item in page.items] == ["2"]
     assert page.unreadable == 1
     (message,) = page.letters

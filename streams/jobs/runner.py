@@ -12,6 +12,7 @@ import structlog
 from connectors.clickhouse.erasure.erased_list import ErasedRows
 from connectors.clickhouse.poller.backfill import OldRows, poller_begins
 from connectors.clickhouse.poller.cursor import read_cursor
+from connectors.clickhouse.poller.row_identity import RowDigests
 from connectors.clickhouse.poller.settled_rows import PassingRows, texts_differ
 from connectors.clickhouse.queries.relabel_rows import Condition, LabelledRows
 from streams.core.availability import until_available
@@ -59,9 +60,13 @@ async def find_poller_start(context: JobContext) -> int | None:
 
     Raises:
         UnavailableError, AccessError.
+        ConfigurationError: a generation of the secret is missing by which older rows are recognised.
     """
     cursor = await read_cursor(context.tail, context.topics.cursor, context.settings.source_table)
-    return poller_begins(cursor, context.settings) if cursor is not None else None
+    if cursor is None:
+        return None
+    RowDigests.of(context.settings).require(cursor.generations, "rows")
+    return poller_begins(cursor, context.settings)
 
 
 async def open_row_source(context: JobContext, job: Job, sent: Sequence[str] = ()) -> RowSource:

@@ -30,6 +30,7 @@ class Cursor(BaseModel):
     ``starts``: per topic and partition. ``topic_ids``: the incarnations that the offsets belong to.
     ``ahead``: marks of rows that are dated in the future.
     ``timeless``: digests of rows without a time, which are dead letters.
+    ``generations``: of `PRIVACY_SECRET`, with which rows were ever published; 0: without it.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -41,6 +42,7 @@ class Cursor(BaseModel):
     topic_ids: dict[str, str] = Field(default_factory=dict)
     ahead: list[str] = Field(default_factory=list)
     timeless: list[str] = Field(default_factory=list)
+    generations: list[int] = Field(default_factory=list)
 
     def encode(self) -> bytes:
         """For the topic."""

@@ -22,7 +22,7 @@ from connectors.clickhouse.poller.backfill import OldRow, OldRows
 from connectors.clickhouse.poller.held_rows import Sending
 from connectors.clickhouse.poller.lost_search import OnTheWay, Search, Window
 from connectors.clickhouse.poller.published_rows import Published
-from connectors.clickhouse.poller.row_identity import Mark
+from connectors.clickhouse.poller.row_identity import Mark, RowDigests
 from connectors.clickhouse.poller.settled_rows import texts_differ
 from connectors.clickhouse.queries.labelled_rows import augmented
 from connectors.clickhouse.source.table import SourceTable
@@ -124,6 +124,7 @@ class LostRows:
                     await self._closed(loss)
             if not wanted:
                 return
+            RowDigests.of(self._settings).require(window.generations, "rows")
             search = await self._current(wanted, window)
             if search.complete:
                 await self._close(search)

@@ -25,13 +25,15 @@ _MARKS = 10_000  # objects at a time
 
 class Window(NamedTuple):
     """The rows that the poller reads again: from ``begin`` to ``watermark`` (microseconds since 1970);
-    ``published``: those that it has published. ``floor``: rows before it are never read.
+    ``published``: those that it has published. ``floor``: rows before it are never read. ``generations``: of
+    the secret, with which rows were ever published.
     """
 
     begin: int
     watermark: int
     floor: int | None
     published: Published
+    generations: Sequence[int] = ()
 
 
 class Search(BaseModel):

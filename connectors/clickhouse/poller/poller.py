@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Iterable
 from typing import TypeVar
 
 import structlog
@@ -150,6 +150,7 @@ class Poller:
         self._skew = 0  # the server's clock minus ours
         self._ids: dict[str, str] = {}
         self._saved: Cursor | None = None
+        self._generations: list[int] = []  # of the secret, with which rows were ever published
         self._saved_at = 0.0
         self._said_away = ""
 
@@ -223,7 +224,9 @@ class Poller:
         """Not while rows are held: they are neither labelled nor on the topic, and not lost."""
         if self.watermark is not None and self._publisher.held.oldest is None:
             begin = self._begin if self._begin is not None else self.watermark - self._lookback
-            await self._lost.step(Window(begin, self.watermark, self._floor, self._publisher.published))
+            await self._lost.step(
+                Window(begin, self.watermark, self._floor, self._publisher.published, self._generations)
+            )
 
     # --- the start ---
 
@@ -249,7 +252,7 @@ class Poller:
         starts = {where: known[where.topic].get(where.partition, 0) for where in written}
         ahead = [mark for text in (cursor.ahead if cursor else ()) if (mark := Mark.parse(text.encode()))]
         cut = await self._publisher.learn(self._tail, starts, self._begin, ahead, self._now())
-        await _ask(self._know_generations())
+        await _ask(self._know_generations(cursor.generations if cursor else (), every=bool(cut)))
         if self.watermark is not None and any(where.partition in known[where.topic] for where in cut):
             await _ask(self._remember(self.watermark))
         log.info(
@@ -262,19 +265,15 @@ class Poller:
         self._unread = UnreadSource(self._source, self.counts, len(self._publisher.published))
         await self._save(now=True)  # the floor of POLL_START=now must outlive a crash
 
-    async def _know_generations(self) -> None:
-        """Raises:
-        ConfigurationError: rows of the window were published with a secret that is no longer there.
+    async def _know_generations(self, noted: Iterable[int], *, every: bool) -> None:
+        """``noted``: in the cursor. ``every``: each of them may have rows in the window.
+
+        Raises:
+            ConfigurationError: rows of the window were published with a secret that is no longer there.
         """
         there = self._publisher.published.generations()
-        if missing := there - {self._digests.generation, *self._digests.others}:
-            some = ", ".join(map(str, sorted(missing)))
-            raise ConfigurationError(
-                f"rows of the look-back window were published with generation {some} of PRIVACY_SECRET, "
-                "which is not set: they would be published twice",
-                setting="PRIVACY_SECRET",
-                fix="set it again, with PRIVACY off too; newer generations stand before it",
-            )
+        self._digests.require(there.union(noted) if every else there, "rows of the look-back window")
+        self._generations = sorted(there.union(noted, [self._digests.generation]))
 
     async def _remember(self, watermark: int) -> None:
         """Retention has removed messages about rows of the window: the tables say which were published.
@@ -465,6 +464,7 @@ class Poller:
             topic_ids=self._ids,
             ahead=[mark.header().decode() for mark in published.since(at)] if named else [],
             timeless=sorted(self._timeless.settled),
+            generations=self._generations,
         )
         if cursor != self._saved:
             await self._lease.hold(self._generation)

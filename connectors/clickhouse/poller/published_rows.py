@@ -17,13 +17,13 @@ class Published:
     """The marks of published (or skipped) rows within the look-back window, with the number of equal ones.
 
     Sorted arrays instead of sets: a million rows take 32 MB, and a page is compared at once. They are kept in
-    chunks. Only the last one is added to, and chunks that are too old are dropped as a whole.
+    chunks, of one generation each. Only the last one of a generation is added to, and chunks that are too old
+    are dropped as a whole.
 
     Rows that are left in the table for now, because their partition cannot be written, are known as well.
     """
 
     def __init__(self) -> None:
-        self._generations: dict[int, int] = {}  # newest time of a row with a digest of that generation
         self._chunks: list[_Chunk] = []
         self._left: dict[Partition, Published] = {}
 
@@ -56,29 +56,25 @@ class Published:
 
     def add(self, marks: Iterable[Mark]) -> None:
         """Add the marks of published rows."""
-        if found := list(marks):
-            micros, contents, ids, generations = zip(*found, strict=True)
-            for one in set(generations):
-                self._note(one, max(mark.micros for mark in found if mark.generation == one))
-            self._add(_Chunk(micros, contents, ids))
+        by_generation: dict[int, list[Mark]] = {}
+        for mark in marks:
+            by_generation.setdefault(mark.generation, []).append(mark)
+        for generation, some in by_generation.items():
+            micros, contents, ids, _ = zip(*some, strict=True)
+            self._add(_Chunk(micros, contents, ids, generation))
 
     def add_columns(self, micros: Any, contents: Any, ids: Any) -> None:
         """The same by columns: int64, and uint64 twice; of digests without a key."""
-        chunk = _Chunk(micros, contents, ids)
-        if len(chunk):
-            self._note(0, chunk.newest)
-        self._add(chunk)
+        self._add(_Chunk(micros, contents, ids))
 
     def generations(self) -> set[int]:
         """Those of the keys of the contents, 0 for those without a key."""
-        return set(self._generations)
-
-    def _note(self, generation: int, newest: int) -> None:
-        self._generations[generation] = max(newest, self._generations.get(generation, newest))
+        return {chunk.generation for chunk in self._chunks}
 
     def _add(self, chunk: _Chunk) -> None:
-        if self._chunks and len(self._chunks[-1]) + len(chunk) <= _CHUNK_ROWS:
-            chunk = self._chunks.pop().merged(chunk)
+        same = [place for place, one in enumerate(self._chunks) if one.generation == chunk.generation]
+        if same and len(self._chunks[same[-1]]) + len(chunk) <= _CHUNK_ROWS:
+            chunk = self._chunks.pop(same[-1]).merged(chunk)
         if len(chunk):
             self._chunks.append(chunk)
 
@@ -86,7 +82,6 @@ class Published:
         """Drop rows that are older than this: they are not read again."""
         kept = (chunk.since(micros) for chunk in self._chunks)
         self._chunks = [chunk for chunk in kept if len(chunk)]
-        self._generations = {one: newest for one, newest in self._generations.items() if newest >= micros}
 
     @property
     def _known(self) -> list[_Chunk]:
@@ -108,9 +103,8 @@ class Published:
         del self._left[where]
 
     def since(self, micros: int) -> list[Mark]:
-        """The marks of published rows from ``micros`` on, as of the newest generation."""
-        newest = max(self._generations, default=0)
-        return [mark for chunk in self._chunks for mark in chunk.since(micros).marks(newest)]
+        """The marks of published rows from ``micros`` on."""
+        return [mark for chunk in self._chunks for mark in chunk.since(micros).marks()]
 
     def count_since(self, micros: int) -> int:
         """The number of marks from ``micros`` on."""
@@ -126,10 +120,11 @@ class Published:
 
 
 class _Chunk:
-    """Marks sorted by content, and their ids sorted."""
+    """Marks of one ``generation`` sorted by content, and their ids sorted."""
 
-    def __init__(self, micros: Any, contents: Any, ids: Any) -> None:
+    def __init__(self, micros: Any, contents: Any, ids: Any, generation: int = 0) -> None:
         """Columns in any order, of equal length."""
+        self.generation = generation
         contents = np.asarray(contents, dtype=np.uint64)
         order = np.argsort(contents, kind="stable")
         self.contents = contents[order]
@@ -148,17 +143,18 @@ class _Chunk:
             np.concatenate([self.micros, other.micros]),
             np.concatenate([self.contents, other.contents]),
             np.concatenate([self.ids, other.ids]),
+            self.generation,
         )
 
     def since(self, micros: int) -> _Chunk:
         if self.oldest >= micros:
             return self
         keep = self.micros >= micros
-        return _Chunk(self.micros[keep], self.contents[keep], self.ids[keep])
+        return _Chunk(self.micros[keep], self.contents[keep], self.ids[keep], self.generation)
 
-    def marks(self, generation: int) -> list[Mark]:
+    def marks(self) -> list[Mark]:
         rows = zip(self.micros.tolist(), self.contents.tolist(), self.ids.tolist(), strict=True)
-        return [Mark(*row, generation) for row in rows]
+        return [Mark(*row, self.generation) for row in rows]
 
 
 def _counts(chunks: list[Any], asked: Any) -> Any:

@@ -9,11 +9,12 @@ changes.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import NamedTuple
 
 from connectors.clickhouse.source.table import SourceRow
+from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
 from streams.privacy.pseudonyms import pseudonyms_of
 
@@ -84,6 +85,20 @@ class RowDigests:
     def others(self) -> list[int]:
         """The generations of digests under which a row may have been published before."""
         return [one for one in self._keys if one != self.generation]
+
+    def require(self, generations: Iterable[int], rows: str) -> None:
+        """``rows`` were published with digests of these ``generations``.
+
+        Raises:
+            ConfigurationError: the key of one is not there.
+        """
+        if missing := sorted({*generations} - self._keys.keys()):
+            raise ConfigurationError(
+                f"{rows} were published with generation {', '.join(map(str, missing))} of PRIVACY_SECRET, "
+                "which is not set: they would be published twice",
+                setting="PRIVACY_SECRET",
+                fix="set it again, with PRIVACY off too; newer generations stand before it",
+            )
 
     def content_under(self, generation: int, row: SourceRow) -> bytes:
         """The digest with the key of one of `others`."""

@@ -8,9 +8,12 @@ from typing import Any
 import orjson
 import pytest
 
+from connectors.clickhouse.poller.cursor import read_cursor
 from connectors.clickhouse.poller.poller import Poller
+from connectors.clickhouse.poller.row_identity import RowDigests
 from connectors.clickhouse.source.table import SourceRow
 from streams.core.codec import decode_dead_letter
+from streams.core.environment import load
 from streams.core.errors import ConfigurationError
 from streams.core.records import Record
 from streams.privacy.pseudonyms import is_pseudonym
@@ -88,6 +91,7 @@ async def test_a_row_without_a_time_leaves_no_bytes() -> None:
     assert len(letters(kafka)) == 1
 
 
+@pytest.mark.parametrize("at", [NOW - SECOND, NOW + 3600 * SECOND])
 @pytest.mark.parametrize("id_", [1, None])
 @pytest.mark.parametrize(
     ("before", "after"),
@@ -98,12 +102,12 @@ async def test_a_row_without_a_time_leaves_no_bytes() -> None:
     ],
 )
 async def test_no_row_comes_twice_when_the_setting_or_the_secret_changes(
-    before: tuple[str, str | None], after: tuple[str, str | None], id_: int | None
+    before: tuple[str, str | None], after: tuple[str, str | None], id_: int | None, at: int
 ) -> None:
     source, kafka = FakeSource(clock=NOW), FakeKafka()
-    source.rows = [source_row(NOW - SECOND, ROW, id_), source_row(NOW - SECOND, ROW, id_)]  # equal ones
+    source.rows = [source_row(at, ROW, id_), source_row(at, ROW, id_)]  # equal ones
     await polled(source, kafka, *before)
-    source.rows.append(source_row(NOW - SECOND, ROW, id_))
+    source.rows.append(source_row(at, ROW, id_))
     await polled(source, kafka, *after)
     assert len(kafka.rows()) == 3
     await polled(source, kafka, *after)
@@ -133,6 +137,23 @@ async def test_a_secret_that_is_missing_is_asked_for_before_rows_come_twice() ->
     await task
     assert "generation 1 of PRIVACY_SECRET" in poller.problem
     assert len(kafka.rows()) == 1
+
+
+async def test_the_cursor_keeps_each_generation_that_rows_were_published_with() -> None:
+    source, kafka = FakeSource(clock=NOW), FakeKafka()
+    source.rows = [source_row(NOW, ROW, 1)]
+    await polled(source, kafka, "mask")
+    source.clock += 10**6 * SECOND  # beyond the window
+    source.rows.append(source_row(source.clock, ROW, 2))
+    for _ in range(2):
+        await polled(source, kafka, "mask", ROTATED)
+    cursor = await read_cursor(kafka, TOPICS.cursor, source.name)
+    assert cursor is not None
+    assert cursor.generations == [1, 2]
+    only_new = load({"PRIVACY": "mask", "PRIVACY_SECRET": ROTATED.partition(",")[0]}, None)
+    with pytest.raises(ConfigurationError, match="generation 1 of PRIVACY_SECRET"):
+        RowDigests.of(only_new).require(cursor.generations, "rows")
+    RowDigests.of(load({"PRIVACY_SECRET": ROTATED}, None)).require(cursor.generations, "rows")
 
 
 async def test_masking_without_a_door_is_refused() -> None:

@@ -22,6 +22,9 @@ ELSEWHERE = {
     "labelstream_role_restarts_total",
     "labelstream_api_requests_total",
     "labelstream_api_response_seconds",
+    # Where masking is on.
+    "labelstream_masked_entities_total",
+    "labelstream_masked_texts_total",
 }
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]

@@ -56,7 +56,7 @@ async def file_job(context: JobContext, uploads: Uploads, asked: AskedFile) -> J
         expected=upload.rows,
         file=FileSource(
             id=upload.file_id,
-            name=upload.name,
+            name=upload.name if context.door is None else (await context.door.texts([upload.name]))[0] or "",
             digest=row_digest(first, upload.reading, columns),
             reading=upload.reading.model_dump(),
             columns=columns.model_dump(),

@@ -20,6 +20,7 @@ from streams.core.times import micros_of, moment
 from streams.jobs.context import JobContext
 from streams.jobs.job import Job
 from streams.jobs.runner import find_poller_start
+from streams.privacy.pseudonyms import pseudonyms_of
 from streams.versions.registry import read_versions
 
 _NAME = re.compile(r"^[\w.:@+-]{1,100}$")
@@ -102,18 +103,22 @@ async def replay_job(context: JobContext, asked: ReplayRequest, spec: LabelSpec)
     Raises:
         ConfigurationError: an invalid range or condition.
     """
+    where = asked.where
+    for text in where:
+        Condition.parse(text)
+    pseudonyms = pseudonyms_of(context.settings) if context.settings.privacy == "mask" else None
+    if pseudonyms is not None:  # the rows have them, and the job is published
+        where = [Condition.without_ids(text, pseudonyms) for text in where]
     job = Job(
         source=asked.source,
         version=spec.version,
         to=asked.to,
         since=micros_of(asked.since) if asked.since else None,
         until=micros_of(asked.until) if asked.until else None,
-        where=asked.where,
+        where=where,
         limit=asked.limit,
         sample=asked.sample,
     )
-    for text in asked.where:
-        Condition.parse(text)
     if asked.source == "topic":
         if asked.where:
             raise ConfigurationError(

@@ -15,6 +15,7 @@ from streams.core.errors import ConfigurationError
 from streams.core.messages import Row
 from streams.core.settings import Settings
 from streams.core.times import micros_of, moment
+from streams.privacy.pseudonyms import Kind, Pseudonyms, is_pseudonym
 
 PAGE_ROWS = 5000
 _COLUMNS = {
@@ -25,17 +26,20 @@ _COLUMNS = {
     "session": ("session_id", "String"),
     "version": ("label_version", "String"),
 }
+_PERSONAL: dict[str, Kind] = {"user": "user", "session": "session"}
 _CONDITION = re.compile(r"^\s*(\w+)\s*(<=|>=|!=|=|<|>)\s*(.+?)\s*$")
 
 
 @dataclass(frozen=True)
 class Condition:
-    """`FIELD OPERATOR VALUE` on a row's current label."""
+    """`FIELD OPERATOR VALUE` on a row's current label. A user or session may be several pseudonyms, one of
+    which the row has: `user=p2:...|p1:...`.
+    """
 
     column: str
     type: str
     operator: str
-    value: str | float
+    value: str | float | tuple[str, ...]
 
     @classmethod
     def parse(cls, text: str) -> Condition:
@@ -49,7 +53,7 @@ class Condition:
         if found is None or found[1] not in _COLUMNS:
             raise ConfigurationError(f"{text} is no condition", setting="--where", fix=fix)
         column, kind = _COLUMNS[found[1]]
-        value: str | float = found[3]
+        value: str | float | tuple[str, ...] = found[3]
         if kind == "Float64":
             try:
                 value = float(found[3])
@@ -57,7 +61,23 @@ class Condition:
                 raise ConfigurationError(f"{found[3]} is no number", setting="--where", fix=fix) from None
         elif found[2] not in ("=", "!="):
             raise ConfigurationError(f"{found[1]} has no order", setting="--where", fix=fix)
+        elif found[1] in _PERSONAL and len(some := found[3].split("|")) > 1 and all(map(is_pseudonym, some)):
+            return cls(column, f"Array({kind})", "IN" if found[2] == "=" else "NOT IN", tuple(some))
         return cls(column, kind, found[2], value)
+
+    @staticmethod
+    def without_ids(text: str, pseudonyms: Pseudonyms) -> str:
+        """The condition ``text`` with the pseudonyms of all generations in the place of a user or session.
+
+        Raises:
+            ConfigurationError: as `parse`.
+        """
+        Condition.parse(text)
+        found = _CONDITION.match(text)
+        kind = _PERSONAL.get(found[1]) if found is not None else None
+        if found is None or kind is None or all(map(is_pseudonym, found[3].split("|"))):
+            return text
+        return f"{found[1]}{found[2]}{'|'.join(pseudonyms.every_pseudonym(kind, found[3]))}"
 
 
 class LabelledRows:
@@ -153,7 +173,7 @@ class LabelledRows:
             given["last"] = last
         for number, one in enumerate(self._where):
             bounds += f" AND {one.column} {one.operator} {{value{number}:{one.type}}}"
-            given[f"value{number}"] = one.value
+            given[f"value{number}"] = list(one.value) if isinstance(one.value, tuple) else one.value
         return bounds, given
 
     @property

@@ -26,7 +26,7 @@ _CARRIERS = (
     "перезвоните, пожалуйста. {}",
     "{} это мой, верните деньги",
 )
-_TOPICS = ("rows", "replay", "labeled", "labeled.shadow", "augmented", "dead-letter")
+_TOPICS = ("rows", "replay", "labeled", "labeled.shadow", "augmented", "dead-letter", "cursor", "review")
 
 
 def secrets(count: int, seed: int) -> list[str]:

@@ -18,6 +18,7 @@ from streams.jobs.context import JobContext
 from streams.jobs.file_source import rows_of
 from streams.jobs.job import FileSource
 from streams.ports.files import AskedFile
+from tests.unit.streams.privacy.fakes import make_door
 
 
 async def uploaded(folder: Path, content: bytes) -> tuple[Settings, Upload]:
@@ -72,7 +73,7 @@ async def test_rows_are_named_by_the_file_and_by_where_their_text_is(tmp_path: P
 async def test_open_questions_hold_a_job_until_they_are_answered(tmp_path: Path) -> None:
     content = b"text;date;other\na b c;02/01/2026;2026-05-06\nd e f;03/01/2026;2026-05-07\n"
     settings, upload = await uploaded(tmp_path, content)
-    context = cast(JobContext, SimpleNamespace(settings=settings, jobs=SimpleNamespace(jobs={})))
+    context = cast(JobContext, SimpleNamespace(settings=settings, jobs=SimpleNamespace(jobs={}), door=None))
 
     async def job(**more: Any) -> FileSource:
         made = await file_job(context, Uploads(settings), AskedFile(file_id=upload.file_id, **more))
@@ -98,7 +99,7 @@ async def test_open_questions_hold_a_job_until_they_are_answered(tmp_path: Path)
 
 async def test_a_column_that_somebody_names_is_asked_about_too(tmp_path: Path) -> None:
     settings, upload = await uploaded(tmp_path, b"text;ts;other\na b c;2026-05-06;02/01/2026\n")
-    context = cast(JobContext, SimpleNamespace(settings=settings, jobs=SimpleNamespace(jobs={})))
+    context = cast(JobContext, SimpleNamespace(settings=settings, jobs=SimpleNamespace(jobs={}), door=None))
     assert not upload.questions
     asked = AskedFile(file_id=upload.file_id, mapping={"timestamp": "other"})
     with pytest.raises(QuestionsError):
@@ -107,3 +108,20 @@ async def test_a_column_that_somebody_names_is_asked_about_too(tmp_path: Path) -
     made = await file_job(context, Uploads(settings), answered)
     assert made.file is not None
     assert made.file.reading["dates"] == "month-day-year"
+
+
+async def test_the_name_of_a_file_is_masked_before_its_job_is_published(tmp_path: Path) -> None:
+    settings, upload = await uploaded(tmp_path, b"text\na b c\n")
+    context = cast(
+        JobContext, SimpleNamespace(settings=settings, jobs=SimpleNamespace(jobs={}), door=make_door())
+    )
+    files = Uploads(settings)
+    record = upload.model_copy(update={"name": "заказы +7 916 123-45-67.csv"})
+
+    async def shown(*_: Any) -> Upload:
+        return record
+
+    files.shown = shown  # type: ignore[method-assign]
+    made = await file_job(context, files, AskedFile(file_id=upload.file_id))
+    assert made.file is not None
+    assert made.file.name == "заказы [ТЕЛЕФОН].csv"

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from pydantic import SecretStr
 
 from streams.core.errors import ConfigurationError
 from streams.core.label_version import LabelSpec
 from streams.core.records import Record
 from streams.core.settings import Settings
 from streams.core.topics import Topics
-from streams.jobs.requests import ReplayRequest, _offsets, spec_of
+from streams.jobs.context import JobContext
+from streams.jobs.requests import ReplayRequest, _offsets, replay_job, spec_of
 from streams.versions.topic import KnownVersions
+from tests.unit.streams.privacy.fakes import SECRET
 
 
 def test_offsets_for_all_or_some_partitions() -> None:
@@ -53,3 +57,17 @@ async def test_the_version_of_the_settings_has_the_name_that_the_workers_give_it
     assert (asked.version, asked.prompts) == (f"v1.{asks('v1', 'new').digest}", {"label": "new"})
     named = await spec_of(settings, ReplayRequest(source="table", version="v1"))
     assert (named.version, named.prompts) == ("v1", {"label": "old"})
+
+
+async def test_a_replay_of_one_person_is_recorded_under_pseudonyms() -> None:
+    settings = Settings(privacy="mask", privacy_secret=SecretStr(SECRET))
+    context = cast(JobContext, SimpleNamespace(settings=settings, topics=Topics("esk")))
+    spec = LabelSpec(version="v1", model="m", mode="json", prompts={}, taxonomy={})
+    asked = ReplayRequest(source="table", where=["user=4711", "label=payment"])
+    job = await replay_job(context, asked, spec)
+    assert b"4711" not in (job.message(context.topics).value or b"")
+    assert job.where[0].startswith("user=p1:")
+    assert job.where[1] == "label=payment"
+    settings = Settings(privacy_secret=SecretStr(SECRET))
+    plain = cast(JobContext, SimpleNamespace(settings=settings))
+    assert (await replay_job(plain, asked, spec)).where == asked.where

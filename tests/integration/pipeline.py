@@ -116,14 +116,14 @@ class Pipeline:
     def count(self, table: str) -> int:
         return int(self.rows(f"SELECT count() FROM {self.database}.{table}")[0][0])
 
-    async def topic(self, name: str, isolation: str = "read_uncommitted") -> list[Any]:
+    async def topic(self, name: str, isolation: str = "read_uncommitted", partitions: int = 4) -> list[Any]:
         """Every message of ``<prefix>.<name>``."""
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self.kafka, group_id=None, isolation_level=isolation, enable_auto_commit=False
         )
         await consumer.start()
         try:
-            places = [TopicPartition(f"{self.prefix}.{name}", number) for number in range(4)]
+            places = [TopicPartition(f"{self.prefix}.{name}", number) for number in range(partitions)]
             consumer.assign(places)
             await consumer.seek_to_beginning(*places)
             ends = await consumer.end_offsets(places)

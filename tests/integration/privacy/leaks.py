@@ -26,7 +26,8 @@ _CARRIERS = (
     "перезвоните, пожалуйста. {}",
     "{} это мой, верните деньги",
 )
-_TOPICS = ("rows", "replay", "labeled", "labeled.shadow", "augmented", "dead-letter", "cursor", "review")
+_TOPICS = ("rows", "replay", "labeled", "labeled.shadow", "augmented", "dead-letter")
+_COMPACTED = ("cursor", "review")  # of one partition
 
 
 def secrets(count: int, seed: int) -> list[str]:
@@ -169,8 +170,8 @@ def metrics(flow: Pipeline) -> Iterator[tuple[str, bytes]]:
 async def everything(flow: Pipeline) -> list[tuple[str, bytes]]:
     """All that is on the topics, in the tables but the source, in the logs, and what the roles tell."""
     places: list[tuple[str, bytes]] = []
-    for topic in _TOPICS:
-        for message in await flow.topic(topic):
+    for topic in (*_TOPICS, *_COMPACTED):
+        for message in await flow.topic(topic, partitions=1 if topic in _COMPACTED else 4):
             parts = (message.key or b"", message.value or b"", *(value for _, value in message.headers))
             places.append((f"topic {topic}/{message.partition}/{message.offset}", b"\n".join(parts)))
     tables = flow.rows(f"SELECT name FROM system.tables WHERE database = '{flow.database}'")

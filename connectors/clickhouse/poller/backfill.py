@@ -182,6 +182,8 @@ class OldRows:
             return hash(micros if self._any_text else (micros, text))
 
         wanted = {number(micros_of(one.row.created_at), one.row.text) for one in page.rows}
+        if self._any_text:
+            wanted.update(number(one.mark.micros, "") for one in page.letters)
 
         def add(row_id: str, micros: int, text: str) -> None:
             if number(micros, text) in wanted:
@@ -194,7 +196,12 @@ class OldRows:
             for one in page.rows
         ]
         self.counts["settled"] += sum(there)
-        gone = [not kept_there.isdisjoint(_ids(one)) for one in page.letters]
+        # A row that has a label may be one that cannot be masked now: only its id and time are known then.
+        gone = [
+            not kept_there.isdisjoint(_ids(one))
+            or (self._any_text and settled.has_id(_ids(one)[0], one.mark.micros, "", _ids(one)[1:]))
+            for one in page.letters
+        ]
         self.settled = [
             SourcedMark(Mark.parse(one.mark) or Mark(0, 0, 0), one.contents)
             for one, known in zip(page.rows, there, strict=True)

@@ -64,8 +64,12 @@ class Settled:
         """Whether ``row`` is among them, under its id or one of the ``other_ids``. Call it once for each row
         of the source, in order.
         """
-        micros, text = micros_of(row.created_at), "" if self._any_text else row.text
-        digest = RowDigest.of(row.row_id, micros, text)
+        return self.has_id(row.row_id, micros_of(row.created_at), row.text, other_ids)
+
+    def has_id(self, row_id: str, micros: int, text: str, other_ids: Sequence[str] = ()) -> bool:
+        """As `has`, for a row of which there is no message."""
+        text = "" if self._any_text else text
+        digest = RowDigest.of(row_id, micros, text)
         known = self._ids.get(digest.content)
         if known is None:
             return False

@@ -1,59 +1,58 @@
-"""Masks the rows of a job's source that were not masked on their way in: those of uploaded files, and those
-that were published or stored before masking was switched on.
+"""Masks the rows of a job that were not masked on their way in: those of uploaded files, and those that were
+published or stored before masking was switched on.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
-from streams.core.codec import CREATED_AT, decode, encode, encode_dead_letter
+from streams.core.codec import (
+    CREATED_AT,
+    LABEL_VERSION,
+    REPLAY_JOB,
+    TO,
+    Headers,
+    decode,
+    encode,
+    encode_dead_letter,
+)
 from streams.core.context import TRACEPARENT, traceparent_of
 from streams.core.messages import DeadLetter, Row
 from streams.core.records import Outgoing
 from streams.core.topics import Topics, partition_of
-from streams.jobs.sources import Item, Page, RowSource
+from streams.jobs.job import Job
+from streams.jobs.sources import Item
 from streams.privacy.door import REASON, STEP, Door
 
 
-class MaskedFeed:
-    """The rows of ``feed``, masked. ``where`` they are, for the dead letters of those that cannot be."""
+class MaskedRows:
+    """Masks chosen rows of ``job``. ``where`` they are, for the dead letters of those that cannot be."""
 
-    def __init__(self, feed: RowSource, door: Door, topics: Topics, partitions: int, *, where: str) -> None:
-        self._feed = feed
+    def __init__(self, door: Door, job: Job, topics: Topics, partitions: int, *, where: str) -> None:
         self._door = door
+        self._job = job
         self._topics = topics
         self._partitions = partitions
         self._where = where
 
-    async def count(self) -> int:
-        return await self._feed.count()
-
-    async def pages(self, position: Any) -> AsyncIterator[Page]:
-        async with aclosing(self._feed.pages(position)) as pages:  # type: ignore[type-var]
-            async for page in pages:
-                yield await self._masked(page)
-
-    async def _masked(self, page: Page) -> Page:
-        rows = [decode(Row, item.value) for item in page.items]
-        items: list[Item] = []
-        letters = list(page.letters)
+    async def __call__(self, items: Sequence[Item]) -> tuple[list[Item], list[Outgoing]]:
+        """``items`` masked, and dead letters of those that cannot be."""
+        rows = [decode(Row, item.value) for item in items]
+        masked: list[Item] = []
+        letters: list[Outgoing] = []
         # A file may be an export, whose ids are pseudonyms: they stay, so that an erasure finds the rows.
         found = await self._door.rows(rows, from_source=False)
-        for item, plain, row in zip(page.items, rows, found, strict=True):
+        for item, plain, row in zip(items, rows, found, strict=True):
             if row is None:
                 letters.append(self._letter(item))
             elif row == plain:
-                items.append(item)
+                masked.append(item)
             else:
                 partition = partition_of(row.text, self._partitions)
-                items.append(replace(item, text=row.text, partition=partition, value=encode(row)))
-        return replace(
-            page, items=items, letters=letters, unreadable=page.unreadable + len(page.items) - len(items)
-        )
+                masked.append(replace(item, text=row.text, partition=partition, value=encode(row)))
+        return masked, letters
 
     def _letter(self, item: Item) -> Outgoing:
         letter = DeadLetter(
@@ -68,6 +67,15 @@ class MaskedFeed:
         headers += [
             (CREATED_AT, item.created_at),
             (TRACEPARENT, traceparent_of(item.row_id, item.created_at)),
+            *way_of(self._job),
         ]
         partition = partition_of(item.row_id, self._partitions)
         return Outgoing(self._topics.dead_letter, partition, item.row_id.encode(), value, headers)
+
+
+def way_of(job: Job) -> Headers:
+    """The headers that say for which job a row is, under which version, and where its label goes."""
+    way = [(REPLAY_JOB, job.id.encode())]
+    if job.version is not None:
+        way += [(LABEL_VERSION, job.version.encode()), (TO, job.to.encode())]
+    return way

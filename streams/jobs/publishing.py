@@ -24,12 +24,10 @@ from connectors.clickhouse.queries.labelled_rows import count_of, labelled
 from streams.core.background import gathered
 from streams.core.codec import (
     CREATED_AT,
-    LABEL_VERSION,
     MESSAGE_TYPE,
     RECOVERED,
     REPLAY_JOB,
     SCHEMA_VERSION,
-    TO,
 )
 from streams.core.context import TRACEPARENT, traceparent_of
 from streams.core.digests import Digests, key_digest
@@ -42,6 +40,7 @@ from streams.jobs.context import JobContext
 from streams.jobs.in_flight_rows import Identity
 from streams.jobs.job import Job, Wish, read_jobs
 from streams.jobs.leader_election import Leadership
+from streams.jobs.masked_source import MaskedRows, way_of
 from streams.jobs.sources import Item, Page, RowSource, in_sample
 from streams.privacy.erasure import ErasureList
 
@@ -68,12 +67,14 @@ class Publishing:
         owner: Leadership,
         report: Callable[[Job, int], None],
         erased: Erased = nothing_erased,
+        mask: MaskedRows | None = None,
     ) -> None:
         """``open_source`` is called with the job and the ids of its rows that are published and not recorded.
 
         ``report`` is called with the job and the number of its rows that the workers have not processed.
-        ``erased``: whose rows are not published.
+        ``erased``: whose rows are not published. ``mask``: masks the rows that are chosen.
         """
+        self._mask = mask
         self._erased = erased
         self._context = context
         self._id = job
@@ -121,11 +122,10 @@ class Publishing:
         await self._save(job)
         async for page in source.pages(job.position):
             items = await self._select(job, page, chosen)
-            left = job.limit - job.published if job.limit is not None else len(items)
-            if not await self._send(job, items[:left]):
+            if not await self._send_masked(job, items):
                 await self._all_confirmed()
                 return job
-            await self._hand_over(page.letters)
+            await self._hand_over([_on_its_way(one, job) for one in page.letters if _in_sample(one, chosen)])
             job.read += len(page.items) + page.unreadable + page.settled + page.skipped
             job.unreadable += page.unreadable
             job.settled += page.settled
@@ -139,7 +139,7 @@ class Publishing:
                 await self._touch()
             else:
                 await self._save(job)
-            if left <= len(items) and job.limit is not None:
+            if job.limit is not None and job.published >= job.limit:
                 break
         await self._all_confirmed()
         job.complete, job.replay_ends = True, dict(self._ends)
@@ -198,6 +198,22 @@ class Publishing:
             new = [item for item in new if (item.row_id, item.micros) not in known]
         job.settled += len(items) - len(new)
         return new
+
+    async def _send_masked(self, job: Job, items: list[Item]) -> bool:
+        """Only what is published is masked: a sample of many rows is cheap. False as of `_send`."""
+        while items:
+            left = len(items) if job.limit is None else job.limit - job.published
+            some, items = items[: max(left, 0)], items[left:]
+            if not some:
+                return True
+            letters: Sequence[Outgoing] = ()
+            if self._mask is not None:
+                some, letters = await self._mask(some)
+            if not await self._send(job, some):
+                return False
+            await self._hand_over(letters)
+            job.unreadable += len(letters)
+        return True
 
     async def _send(self, job: Job, items: list[Item]) -> bool:
         """False if somebody wishes the job to stop."""
@@ -338,16 +354,25 @@ def _message(item: Item, job: Job, topics: Topics) -> Outgoing:
         (MESSAGE_TYPE, Row.message_type.encode()),
         (SCHEMA_VERSION, Row.schema_version.encode()),
         (CREATED_AT, item.created_at),
-        (REPLAY_JOB, job.id.encode()),
         (TRACEPARENT, traceparent_of(item.row_id, item.created_at)),
         *item.headers,
+        *way_of(job),
     ]
     if job.lost:
         # The worker may remember a label that the topic has lost.
         headers.append((RECOVERED, f"{job.id}-{sum(job.lost.values())}".encode()))
-    if job.version is not None:
-        headers += [(LABEL_VERSION, job.version.encode()), (TO, job.to.encode())]
     return Outgoing(topics.replay, item.partition, item.row_id.encode(), item.value, headers)
+
+
+def _in_sample(letter: Outgoing, chosen: Callable[[Item], bool]) -> bool:
+    created_at = dict(letter.headers).get(CREATED_AT)
+    row_id = (letter.key or b"").decode("utf-8", "replace")
+    return created_at is None or chosen(Item(row_id, created_at, 0, "", 0, b""))
+
+
+def _on_its_way(letter: Outgoing, job: Job) -> Outgoing:
+    """With the headers by which a retry goes where the job's rows go."""
+    return letter._replace(headers=[*letter.headers, *way_of(job)])
 
 
 def _is_erased(item: Item, erased: ErasureList) -> bool:

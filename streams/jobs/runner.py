@@ -22,7 +22,7 @@ from streams.jobs.context import JobContext, count_unlabeled, count_unstored, no
 from streams.jobs.file_source import open_file_source
 from streams.jobs.job import Job, Wish, read_cursor_topic
 from streams.jobs.leader_election import Leadership, PollerSubstitute, ReplayPublisher
-from streams.jobs.masked_source import MaskedFeed
+from streams.jobs.masked_source import MaskedRows
 from streams.jobs.publishing import Publishing
 from streams.jobs.sources import RowSource, SourceFeed, TableFeed, TopicFeed
 
@@ -70,20 +70,12 @@ async def find_poller_start(context: JobContext) -> int | None:
 
 
 async def open_row_source(context: JobContext, job: Job, sent: Sequence[str] = ()) -> RowSource:
-    """The source of the rows of ``job``, which masks them where that is asked for. ``sent``: ids of its rows
-    that are published and not recorded.
+    """The source of the rows of ``job``; those of the source table are masked where that is asked for.
+    ``sent``: ids of its rows that are published and not recorded.
 
     Raises:
         ConfigurationError: the rows topic was recreated since the job began.
     """
-    source, where = await _source_of(context, job, sent)
-    if context.door is None or job.source == "source":
-        return source
-    return MaskedFeed(source, context.door, context.topics, context.settings.topic_partitions, where=where)
-
-
-async def _source_of(context: JobContext, job: Job, sent: Sequence[str]) -> tuple[RowSource, str]:
-    """As it is, and where its rows are."""
     settings, topics = context.settings, context.topics
     if job.source == "topic":
         if str(await context.admin.topic_id(topics.rows)) != job.source_topic_id:
@@ -91,13 +83,13 @@ async def _source_of(context: JobContext, job: Job, sent: Sequence[str]) -> tupl
                 f"topic {topics.rows} was deleted and made again since replay {job.id} began",
                 fix="begin a new one with --from-table: it leaves out what is labelled already",
             )
-        return TopicFeed(context.tail, topics.rows, job), f"topic {topics.rows}"
+        return TopicFeed(context.tail, topics.rows, job)
     if job.source == "file":
-        return await open_file_source(context, job, sent), "the uploaded file"
+        return await open_file_source(context, job, sent)
     if job.source == "table":
         where = [Condition.parse(text) for text in job.where]
         rows = LabelledRows(context.client, settings, since=job.since, until=job.until, where=where)
-        return TableFeed(rows, settings.topic_partitions), "logs_labeled"
+        return TableFeed(rows, settings.topic_partitions)
     line = await find_poller_start(context)
     assert job.until is not None
     until = job.until if line is None else min(job.until, line)
@@ -106,7 +98,16 @@ async def _source_of(context: JobContext, job: Job, sent: Sequence[str]) -> tupl
         if micros < until and (job.since is None or micros >= job.since):
             on_the_way.add(row_id, micros, text)
     old = OldRows(context.client, settings, topics, since=job.since, until=until, door=context.door)
-    return SourceFeed(old, settings.topic_partitions, on_the_way), settings.source_table
+    return SourceFeed(old, settings.topic_partitions, on_the_way)
+
+
+def mask_of(context: JobContext, job: Job) -> MaskedRows | None:
+    """What masks the chosen rows of ``job``; None where nothing is masked, or its source does it."""
+    if context.door is None or job.source == "source":
+        return None
+    topics, partitions = context.topics, context.settings.topic_partitions
+    where = {"topic": f"topic {topics.rows}", "file": "the uploaded file"}.get(job.source, "logs_labeled")
+    return MaskedRows(context.door, job, topics, partitions, where=where)
 
 
 class JobRun:
@@ -139,7 +140,8 @@ class JobRun:
     async def _publish_rows(self, owner: Leadership) -> None:
         open_source = partial(open_row_source, self._context)
         erased = ErasedRows(self._context.client, self._context.settings).now
-        publishing = Publishing(self._context, self._id, open_source, owner, self._report, erased)
+        mask = mask_of(self._context, self._context.jobs.named(self._id))
+        publishing = Publishing(self._context, self._id, open_source, owner, self._report, erased, mask)
         self._published = await publishing.run()
 
     async def finish(self, job: Job) -> Job:

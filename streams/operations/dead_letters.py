@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -36,6 +36,7 @@ from streams.core.codec import (
     REPLAY_JOB,
     RETRY_OF,
     TO,
+    Headers,
     decode,
     encode,
     headers_of,
@@ -167,13 +168,13 @@ class _Retry:
         self._tail = TailReader(connection(settings))
 
     async def some(self, letters: list[OpenLetter]) -> None:
-        outgoing = []
+        outgoing, unmasked = [], []
         for one in letters:
             letter = await self._whole(one.letter)
             if letter is None:
                 self.left["its bytes are gone: the topic no longer holds them"] += 1
             elif letter.step == MASK:
-                outgoing += await self._masked(one)
+                unmasked.append(one)
             elif letter.step == "poll":
                 self.left["too large for the topic: shorten the text in the source table"] += 1
             elif (safe := await self._shielded(letter)) is None:
@@ -182,6 +183,7 @@ class _Retry:
                 await self._store(safe)
             else:
                 outgoing.append(self._message(safe, one.name, await self._way(one)))
+        outgoing += await self._masked(unmasked)
         if outgoing:
             await self._producer.send_many(outgoing)
             self.counts["retried"] += len(outgoing)
@@ -230,14 +232,21 @@ class _Retry:
         ]
         return message.model_copy(update={"variants": masked[:kept], "rejected": rejected})
 
-    async def _masked(self, one: OpenLetter) -> list[Outgoing]:
-        """The message of a row that could not be masked, read from the source again and masked by now."""
-        record = await self._record(one)
-        at = record.header(CREATED_AT) if record is not None else None
-        if at is None or one.letter.row_id.startswith(f"{ROW_ID}:"):
-            self.left["it is in an uploaded file, or its message is gone: upload the file again"] += 1
-            return []
-        micros = micros_of(datetime.fromisoformat(at.decode()))
+    async def _masked(self, letters: Sequence[OpenLetter]) -> list[Outgoing]:
+        """Messages of rows that could not be masked, read from the source again and masked by now."""
+        by_time: dict[int, dict[str, tuple[OpenLetter, Record]]] = {}
+        for one in letters:
+            record = await self._record(one)
+            at = record.header(CREATED_AT) if record is not None else None
+            if record is None or at is None or one.letter.row_id.startswith(f"{ROW_ID}:"):
+                self.left["it is in an uploaded file, or its message is gone: upload the file again"] += 1
+                continue
+            micros = micros_of(datetime.fromisoformat(at.decode()))
+            by_time.setdefault(micros, {})[one.letter.row_id] = one, record
+        return [message for micros, some in by_time.items() for message in await self._read(micros, some)]
+
+    async def _read(self, micros: int, letters: dict[str, tuple[OpenLetter, Record]]) -> list[Outgoing]:
+        """``letters``, by row id, of rows of one time: for them the look-back window is read once."""
         old = OldRows(
             self._client,
             self._settings,
@@ -247,15 +256,19 @@ class _Retry:
             door=self._door,
             settled=True,
         )
+        found = []
         async for rows, _, _ in old.pages(None, PassingRows(any_text=True)):
             for row, mark, _, others in rows:
-                if one.letter.row_id in (row.row_id, *others):
+                for one, record in [letters.pop(id_) for id_ in (row.row_id, *others) if id_ in letters]:
                     partition = partition_of(row.text, self._settings.topic_partitions)
-                    headers = [*headers_of(row), (CONTENT, mark), (RETRY_OF, one.name.encode())]
+                    headers = [*headers_of(row), (CONTENT, mark), *_way(record)]
+                    headers.append((RETRY_OF, one.name.encode()))
                     key = row.row_id.encode()
-                    return [Outgoing(self._topics.replay, partition, key, encode(row), headers)]
-        self.left["it cannot be masked again, or its row is no longer in the source table"] += 1
-        return []
+                    found.append(Outgoing(self._topics.replay, partition, key, encode(row), headers))
+        if letters:
+            why = "it cannot be masked again, or its row is no longer in the source table"
+            self.left[why] += len(letters)
+        return found
 
     async def _store(self, letter: DeadLetter) -> None:
         try:
@@ -269,11 +282,7 @@ class _Retry:
         """Headers for the version, the replay and the target of a dead letter from a replay."""
         if one.letter.topic != self._topics.replay:
             return []
-        record = await self._record(one)
-        if record is None or record.header(REPLAY_JOB) is None:
-            return []
-        names = (LABEL_VERSION, REPLAY_JOB, TO) if record.header(TO) is not None else (REPLAY_JOB,)
-        return [(name, record.header(name) or b"") for name in names]
+        return _way(await self._record(one))
 
     async def _record(self, one: OpenLetter) -> Record | None:
         """The letter's own message, if the topic still holds it."""
@@ -300,6 +309,14 @@ class _Retry:
             letter.payload,
             [*headers_of(message), *way, retry_of],
         )
+
+
+def _way(record: Record | None) -> Headers:
+    """The headers of a dead letter's message that say for which replay its row is."""
+    if record is None or record.header(REPLAY_JOB) is None:
+        return []
+    names = (LABEL_VERSION, REPLAY_JOB, TO) if record.header(TO) is not None else (REPLAY_JOB,)
+    return [(name, record.header(name) or b"") for name in names]
 
 
 def _kind_of(letter: DeadLetter) -> type[Row]:

@@ -38,7 +38,8 @@ async def settled_ids(
     client: ClickHouseClient, settings: Settings, rows: Sequence[tuple[str, int]], *, letters: bool
 ) -> set[str]:
     """The ids of those of ``rows`` (id, time in microseconds since 1970) that have a label of whatever
-    version, or, with ``letters``, were given up before they had one.
+    version, or, with ``letters``, were given up before they had one. Those that could not be masked are
+    tried again.
 
     Raises:
         UnavailableError, AccessError.
@@ -50,7 +51,8 @@ async def settled_ids(
         )
         found.update(row_id for (row_id,) in answer)
         if letters:
-            found.update(await given_up_of(client, settings, given["ids"]))
+            reasons = await given_up_of(client, settings, given["ids"], maskable=True)
+            found.update(reasons)
     return found
 
 
@@ -129,19 +131,23 @@ async def variants_of(
     return {(row_id, version): list(variants) for row_id, version, variants in answer}
 
 
-async def given_up_of(client: ClickHouseClient, settings: Settings, ids: Sequence[str]) -> dict[str, str]:
-    """The reason for each of the rows ``ids`` that was given up before it had a label.
+async def given_up_of(
+    client: ClickHouseClient, settings: Settings, ids: Sequence[str], *, maskable: bool = False
+) -> dict[str, str]:
+    """The reason for each of the rows ``ids`` that was given up before it had a label. ``maskable``: without
+    those that could not be masked.
 
     Raises:
         UnavailableError, AccessError.
     """
     found: dict[str, str] = {}
+    given_up = f"{GIVEN_UP} AND step != 'mask'" if maskable else GIVEN_UP
     for some in bound_batches(ids, str):
         found |= dict(
             await client.rows(
                 "SELECT row_id, any(toString(reason)) "
                 f"FROM {result_table(settings, DEAD_LETTERS)}\n"
-                f"WHERE {GIVEN_UP} AND row_id IN {{ids:Array(String)}} GROUP BY row_id",
+                f"WHERE {given_up} AND row_id IN {{ids:Array(String)}} GROUP BY row_id",
                 {"ids": some},
             )
         )

@@ -13,18 +13,22 @@ from uuid import UUID
 import pytest
 
 from connectors.clickhouse.erasure.erased_list import Erased, nothing_erased
+from streams.core.codec import encode
 from streams.core.environment import load
 from streams.core.errors import LeaseLostError
+from streams.core.messages import Row
 from streams.core.records import Commit, Outage, Outgoing, Partition, Record, Run
 from streams.core.topics import Topics
 from streams.jobs import publishing as replay
 from streams.jobs.context import JobContext
 from streams.jobs.job import Job, Jobs, Wish
 from streams.jobs.leader_election import Leadership
+from streams.jobs.masked_source import MaskedRows
 from streams.jobs.publishing import Publishing
-from streams.jobs.sources import Item, Page
+from streams.jobs.sources import Item, Page, in_sample, item_of
 from streams.privacy.erasure import ErasedId, ErasureList, digests_of
 from tests.unit.connectors.clickhouse.poller.fakes import FakeHeadroom
+from tests.unit.streams.privacy.fakes import UNMASKABLE, make_door
 from tests.waiting import eventually
 
 ITEMS = [
@@ -156,6 +160,7 @@ def publishing(
     items: Sequence[Item] = ITEMS,
     letters: Sequence[Outgoing] = (),
     erased: Erased = nothing_erased,
+    mask: MaskedRows | None = None,
 ) -> Publishing:
     partitions = 1 + max(item.partition for item in items)
     settings = load({"TOPIC_PARTITIONS": str(partitions)}, None)
@@ -165,7 +170,7 @@ def publishing(
         return Feed(items, letters)
 
     owner = Leadership(1, world, world)  # type: ignore[arg-type]
-    return Publishing(context, job.id, open_source, owner, lambda job, left: None, erased)
+    return Publishing(context, job.id, open_source, owner, lambda job, left: None, erased, mask)
 
 
 def published(world: World) -> list[str]:
@@ -216,6 +221,40 @@ async def test_rows_of_an_erased_user_are_left_out(world: World) -> None:
     done = await publishing(world, job, items, erased=erased).run()
     assert published(world) == ["1", "3", "5", "6", "7", "8", "9"]
     assert (done.published, done.settled) == (7, 3)
+
+
+async def test_only_chosen_rows_are_masked_and_a_limit_counts_what_is_published(world: World) -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    rows = [
+        Row(row_id=str(n), text="x" if n else UNMASKABLE, created_at=at, polled_at=at) for n in range(200)
+    ]
+    items = [item_of(row, 0, encode(row)) for row in rows]
+    for limit, sample, most in ((10, None, 11), (None, 0.1, 50)):
+        world.logs.clear()
+        door, job = make_door(), Job(source="topic", limit=limit, sample=sample)
+        await world.send(job.message(Topics("esk")))
+        mask = MaskedRows(door, job, Topics("esk"), 1, where="here")
+        done = await publishing(world, job, items, mask=mask).run()
+        assert 0 < door.counts["texts"] <= most
+        chosen = [item.row_id for item in items if in_sample(sample)(item)][: door.counts["texts"]]
+        assert published(world) == [row_id for row_id in chosen if row_id != "0"]
+        assert len(world.logs.get("esk.dead-letter", [])) == done.unreadable == ("0" in chosen)
+        assert done.read == 200
+
+
+async def test_dead_letters_of_the_source_belong_to_the_job_and_its_sample(world: World) -> None:
+    letters = [
+        Outgoing("esk.dead-letter", 0, item.row_id.encode(), b"", [("created-at", item.created_at)])
+        for item in ITEMS[:200]
+    ]
+    job = Job(source="source", sample=0.1, version="v2")
+    await world.send(job.message(Topics("esk")))
+    await publishing(world, job, ITEMS[:1], letters).run()
+    found = world.logs["esk.dead-letter"]
+    assert [one.key for one in found] == [
+        item.row_id.encode() for item in ITEMS[:200] if in_sample(0.1)(item)
+    ]
+    assert {dict(one.headers)["to"] for one in found} == {b"shadow"}
 
 
 async def test_a_cancelled_job_stops_and_goes_on_later(world: World) -> None:

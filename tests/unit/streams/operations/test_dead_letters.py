@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any, cast
 
 import orjson
 import pytest
 
+from connectors.clickhouse.poller.backfill import OldRow
 from connectors.clickhouse.queries.open_dead_letters import OpenLetter
 from streams.core.codec import encode
 from streams.core.messages import Augmented, DeadLetter, Labeled, RejectedVariant, Row
-from streams.core.records import Outgoing
+from streams.core.records import Outgoing, Record
 from streams.core.settings import Settings
 from streams.core.topics import partition_of
 from streams.operations import dead_letters
@@ -99,3 +101,37 @@ async def test_what_is_masked_already_keeps_its_bytes(stored: list[DeadLetter]) 
     retry = _Retry(settings, cast(Any, None), cast(Any, producer), door)
     await retry.some([letter("label", "esk.rows", value)])
     assert [one.value for one in producer.sent] == [value]
+
+
+async def test_letters_of_one_time_are_read_at_once_and_go_where_their_job_goes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened: list[int] = []
+
+    class Rows:
+        def __init__(self, *_: Any, since: int, **__: Any) -> None:
+            opened.append(since)
+
+        async def pages(self, *_: Any) -> AsyncIterator[Any]:
+            rows = [ROW.model_copy(update={"row_id": row_id}) for row_id in ("1", "2", "3")]
+            yield [OldRow(row, b"mark", (), ()) for row in rows], [], 0
+
+    async def record(_: Any, one: OpenLetter) -> Record:
+        headers = [("created-at", AT.isoformat().encode())]
+        if one.letter.row_id == "2":
+            headers += [("replay-job", b"j"), ("label-version", b"v2"), ("to", b"shadow")]
+        return Record("t", 0, 0, 0, b"", b"", tuple(headers))
+
+    monkeypatch.setattr(dead_letters, "OldRows", Rows)
+    monkeypatch.setattr(_Retry, "_record", record)
+    producer = Producer()
+    settings = Settings(clickhouse_host="localhost", kafka_bootstrap_servers="localhost:1")
+    retry = _Retry(settings, cast(Any, None), cast(Any, producer), make_door())
+    found = [DeadLetter(row_id=row_id, step="mask", reason="r", failed_at=AT) for row_id in ("1", "2", "9")]
+    await retry.some([OpenLetter(one, 0, 0, "topic") for one in found])
+    assert len(opened) == 1
+    assert [message.key for message in producer.sent] == [b"1", b"2"]
+    live, shadow = (dict(message.headers) for message in producer.sent)
+    assert "to" not in live
+    assert (shadow["replay-job"], shadow["label-version"], shadow["to"]) == (b"j", b"v2", b"shadow")
+    assert retry.left.total() == 1

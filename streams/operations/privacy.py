@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ import orjson
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.queries.stored_texts import stream_texts
+from connectors.clickhouse.schema.tables import DEAD_LETTERS
 from connectors.files.mapping import Columns
 from connectors.files.reading import read
 from connectors.files.records import FileRecord, text_of
@@ -30,8 +31,9 @@ from streams.privacy.pseudonyms import is_pseudonym
 
 _PAGE = 1_000
 _EXAMPLES = 5
-# The fields of a message that hold what people wrote, or ids of them.
-_FIELDS = ("text", "user_id", "session_id", "source_domain", "variants", "rejected")
+# The fields of a message that hold what people wrote, and those with ids of people.
+_FIELDS = ("text", "source_domain", "variants", "rejected")
+_PEOPLE = {"user_id": "user", "session_id": "session"}
 
 
 async def try_file(settings: Settings, path: Path, most: int) -> dict[str, Any]:
@@ -105,6 +107,15 @@ class _Place(NamedTuple):
     row: str
 
 
+class _Content(NamedTuple):
+    """What a row or message may have of people: ``texts``, and ``plain``: `user` or `session` for an id that
+    is no pseudonym.
+    """
+
+    texts: list[str]
+    plain: list[str]
+
+
 class _Findings:
     def __init__(self) -> None:
         self.scanned: Counter[str] = Counter()
@@ -112,10 +123,10 @@ class _Findings:
         self.rows: Counter[str] = Counter()
         self.examples: dict[str, list[str]] = {}
 
-    def add(self, place: _Place, masked: Sequence[MaskedText | None]) -> None:
-        """What masking the texts of one row found."""
+    def add(self, place: _Place, plain: Sequence[str], masked: Sequence[MaskedText | None]) -> None:
+        """What masking the texts of one row found, and which of its ids are ``plain``."""
         self.scanned[place.where] += 1
-        found = Counter[str]()
+        found = Counter[str](plain)
         for one in masked:
             found.update({"unmaskable": 1} if one is None else {e.value: n for e, n in one.counts.items()})
         if not found:
@@ -130,18 +141,18 @@ async def scan(settings: Settings, report: Callable[[int], None] = lambda done: 
     """Look through the result tables and the topics for what would be masked. Values are never returned.
 
     ``scanned``: rows and messages; ``found``: by table or topic how many rows have something, how often by
-    entity, and some of their ids or places (partition/offset).
+    entity (`user` and `session`: ids that are no pseudonyms), and some of their ids or places
+    (partition/offset).
 
     Raises:
         UnavailableError, AccessError, ConfigurationError.
     """
     pool, found = MaskingPool(entities_of(settings)), _Findings()
 
-    async def look(rows: Sequence[tuple[_Place, list[str]]]) -> None:
-        texts = [text for _, some in rows for text in some]
-        masked = iter(await pool.mask(texts))
-        for place, some in rows:
-            found.add(place, list(islice(masked, len(some))))
+    async def look(rows: Sequence[tuple[_Place, _Content]]) -> None:
+        masked = iter(await pool.mask([text for _, content in rows for text in content.texts]))
+        for place, (texts, plain) in rows:
+            found.add(place, plain, list(islice(masked, len(texts))))
         report(found.scanned.total())
 
     try:
@@ -164,14 +175,17 @@ async def scan(settings: Settings, report: Callable[[int], None] = lambda done: 
     }
 
 
-async def _scan_tables(settings: Settings, look: Callable[[Sequence[tuple[_Place, list[str]]]], Any]) -> None:
+async def _scan_tables(settings: Settings, look: Callable[[Sequence[tuple[_Place, _Content]]], Any]) -> None:
     loop = asyncio.get_running_loop()
 
-    def take(table: str, ids: Sequence[str], texts: Sequence[Sequence[str]]) -> None:
+    def take(
+        table: str, ids: Sequence[str], texts: Sequence[Sequence[str]], people: Sequence[Sequence[str]]
+    ) -> None:
         for start in range(0, len(ids), _PAGE):
+            columns = [column[start : start + _PAGE] for column in (ids, texts, people)]
             rows = [
-                (_Place(table, row_id), _looked_at(some))
-                for row_id, some in zip(ids[start : start + _PAGE], texts[start : start + _PAGE], strict=True)
+                (_Place(table, row_id), _stored(table, some, names))
+                for row_id, some, names in zip(*columns, strict=True)
             ]
             asyncio.run_coroutine_threadsafe(look(rows), loop).result()
 
@@ -179,7 +193,7 @@ async def _scan_tables(settings: Settings, look: Callable[[Sequence[tuple[_Place
         await asyncio.to_thread(stream_texts, client, settings, take)
 
 
-async def _messages(settings: Settings) -> AsyncIterator[list[tuple[_Place, list[str]]]]:
+async def _messages(settings: Settings) -> AsyncIterator[list[tuple[_Place, _Content]]]:
     topics = Topics(settings.topic_prefix)
     tail = TailReader(connection(settings))
     for topic in topics.all():
@@ -189,21 +203,41 @@ async def _messages(settings: Settings) -> AsyncIterator[list[tuple[_Place, list
         async for records in tail.read_many(first, bounds):
             for start in range(0, len(records), _PAGE):
                 yield [
-                    (_Place(one.topic, f"{one.partition}/{one.offset}"), _looked_at(_texts_of(one)))
+                    (_Place(one.topic, f"{one.partition}/{one.offset}"), _published(one))
                     for one in records[start : start + _PAGE]
                 ]
 
 
-def _texts_of(record: Record) -> list[str]:
-    texts = [(record.header("error") or b"").decode("utf-8", "replace")]
-    value = record.value or b""
+def _published(record: Record) -> _Content:
+    error = (record.header("error") or b"").decode("utf-8", "replace")
+    return _content_of((record.value or b"").decode("utf-8", "replace"), error)
+
+
+def _stored(table: str, texts: Sequence[str], people: Sequence[str]) -> _Content:
+    if table == DEAD_LETTERS:
+        error, payload = texts
+        return _content_of(payload, error)
+    return _made(texts, dict(zip(_PEOPLE, people, strict=True)))
+
+
+def _content_of(value: str, *others: str) -> _Content:
+    """Of a message, and of ``others``, texts about it."""
     try:
         message = orjson.loads(value)
     except orjson.JSONDecodeError:
-        return [*texts, value.decode("utf-8", "replace")]
-    if isinstance(message, dict):
-        texts += [text for name in _FIELDS for text in _strings(message.get(name))]
-    return texts
+        return _made([*others, value], {})
+    if not isinstance(message, dict):
+        return _made([*others, value], {})
+    return _made([*others, *(text for name in _FIELDS for text in _strings(message.get(name)))], message)
+
+
+def _made(texts: Sequence[str], message: Mapping[str, Any]) -> _Content:
+    plain = [
+        kind
+        for name, kind in _PEOPLE.items()
+        if (id_ := message.get(name)) and not (isinstance(id_, str) and is_pseudonym(id_))
+    ]
+    return _Content([text for text in texts if text], plain)
 
 
 def _strings(value: Any) -> Iterator[str]:
@@ -214,7 +248,3 @@ def _strings(value: Any) -> Iterator[str]:
             yield from _strings(one)
     elif isinstance(value, dict):
         yield from _strings(value.get("text"))
-
-
-def _looked_at(texts: Sequence[str]) -> list[str]:
-    return [text for text in texts if text and not is_pseudonym(text)]

@@ -8,7 +8,8 @@ import pytest
 
 from streams.core.environment import load
 from streams.core.errors import ConfigurationError
-from streams.operations.privacy import try_file
+from streams.core.records import Record
+from streams.operations.privacy import _Content, _published, _stored, try_file
 from streams.privacy.door import entities_of, privacy_of
 
 PHONES = load({"PRIVACY_ENTITIES": "phone"}, None)
@@ -36,3 +37,16 @@ def test_entities_are_named_and_slips_refused() -> None:
     assert privacy_of(PHONES) == {"mode": "off", "entities": []}
     with pytest.raises(ConfigurationError, match="fone is unknown"):
         entities_of(load({"PRIVACY_ENTITIES": "email, fone"}, None))
+
+
+def test_plain_ids_are_told_and_pseudonyms_are_not() -> None:
+    masked, other = "p1:" + "4111" * 8, "p1:" + "0" * 32
+    message = b'{"row_id":"1","text":"a","user_id":"%s","session_id":"%s"}'
+    safe, plain = (message % (user.encode(), other.encode()) for user in (masked, "4711"))
+    headers = (("error", b"no label"),)
+    assert _published(Record("t", 0, 0, 0, b"1", safe, headers)) == _Content(["no label", "a"], [])
+    assert _published(Record("t", 0, 0, 0, b"1", plain, headers)) == _Content(["no label", "a"], ["user"])
+    assert _stored("dead_letters", ["no label", safe.decode()], ["", ""]) == _Content(["no label", "a"], [])
+    assert _stored("dead_letters", ["", "not JSON"], ["", ""]) == _Content(["not JSON"], [])
+    assert _stored("logs_labeled", ["a", ""], ["4711", "s-1"]) == _Content(["a"], ["user", "session"])
+    assert _stored("logs_labeled", ["a", ""], [masked, ""]) == _Content(["a"], [])

@@ -22,6 +22,7 @@ from streams.privacy.recognisers.spoken_digits import read_words
 from streams.privacy.recognisers.views import View, fold, read_digits
 
 _DIGIT = re.compile("[0-9]")
+_THREE_DIGITS = re.compile("[0-9] ?[0-9] ?[0-9]")
 _FIVE_DIGITS = re.compile("[0-9](?:[^0-9]{0,8}[0-9]){4}")
 # Where two are equally sure, the first decides.
 _JUDGES: tuple[type[Judge], ...] = (Snils, Inn, HealthInsurance, Passports, Accounts, Cards, Phones)
@@ -65,6 +66,8 @@ class Masker:
         if Entity.EMAIL in self._entities:
             yield from find_emails(view)
         numbers = read_words(view)
+        if Entity.PLATE in self._entities and _THREE_DIGITS.search(numbers.text):
+            yield from find_plates(numbers)
         if _FIVE_DIGITS.search(numbers.text):
             yield from self._find_numbers(view, numbers)
         if self._addresses and _DIGIT.search(numbers.text):
@@ -73,8 +76,6 @@ class Masker:
             yield from self._names.find(view)
 
     def _find_numbers(self, view: View, numbers: View) -> Iterator[PersonalFinding]:
-        if Entity.PLATE in self._entities:
-            yield from find_plates(numbers)
         if Entity.ACCOUNT in self._entities:
             yield from find_ibans(view)
         numbers = read_digits(numbers)

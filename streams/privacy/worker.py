@@ -8,13 +8,24 @@ Nothing of a text is written anywhere else: not to a log, and not with an error.
 
 from __future__ import annotations
 
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import orjson
 
 from streams.core.errors import ConfigurationError
 from streams.privacy.entities import Entity
 from streams.privacy.masking import Masker
+
+# CPU seconds for a text, and for each of its characters: some ten times what the slowest ones take. A batch
+# of slow ones still answers within the pool's patience.
+_SECONDS, _SECONDS_A_CHARACTER, _MOST_SECONDS = 1.0, 2e-4, 50.0
+
+
+class _TooLongError(Exception):
+    """A text takes so long that it was made to."""
 
 
 def main(entities: str) -> None:
@@ -29,12 +40,29 @@ def main(entities: str) -> None:
         _tell([_masked(masker, text) for text in orjson.loads(line)])
 
 
-def _masked(masker: Masker, text: str) -> tuple[str, dict[str, int]] | None:
+def _masked(masker: Masker, text: str, seconds: float = _SECONDS) -> tuple[str, dict[str, int]] | None:
     try:
-        found = masker.mask(text)
+        with _limited(min(seconds + len(text) * _SECONDS_A_CHARACTER, _MOST_SECONDS)):
+            found = masker.mask(text)
     except Exception:  # whatever goes wrong, the text stays here
         return None
     return found.text, {entity.value: count for entity, count in found.counts.items()}
+
+
+@contextmanager
+def _limited(seconds: float) -> Iterator[None]:
+    """Of CPU time: a busy machine makes no text unmaskable."""
+    before = signal.signal(signal.SIGPROF, _give_up)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+
+
+def _give_up(*_: object) -> None:
+    raise _TooLongError
 
 
 def _tell(answer: object) -> None:

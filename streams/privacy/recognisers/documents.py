@@ -12,7 +12,7 @@ from streams.privacy.recognisers.views import View
 
 # Series and number with a word between, in either order.
 _SERIES = r"(?:сери[яиюей](?: паспорта)?|сер\.?)[ :\-]{0,3}[0-9]{2} ?[0-9]{2}\b"
-_NUMBER = r"(?:номер[а-яё]*|ном|no|n|№)[ :.\-]{0,3}[0-9]{6}\b"
+_NUMBER = r"(?:номер[а-яё]*(?: паспорта)?|ном|no|n|№)[ :.\-]{0,3}[0-9]{6}\b"
 _PASSPORT = re.compile(
     rf"\b{_SERIES}[ ,;.]{{0,3}}(?:и |а )?{_NUMBER}|\b{_NUMBER}[ ,;.]{{0,3}}(?:и )?{_SERIES}"
 )

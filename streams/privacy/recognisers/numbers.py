@@ -19,7 +19,7 @@ from streams.privacy.recognisers.views import BARRIER, View
 
 _GROUP = re.compile("[0-9]+")
 # What may stand between two groups of one number.
-_GAP = re.compile(r"[ (),.\-/_*№]{1,5}")
+_GAP = re.compile(r"[ (),.\-/_*№·•∙⋅]{1,5}")
 # Dates and internet addresses: their groups belong to no number.
 _APART = re.compile(
     r"(?<![0-9])(?:[0-2]?[0-9]|3[01])([./-])(?:0?[0-9]|1[0-2])\1(?:19|20)[0-9]{2}(?![0-9])"

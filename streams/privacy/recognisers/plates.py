@@ -24,6 +24,8 @@ _OTHER = re.compile(
     rf"[ /|-]{{0,2}}{_REGION}{_END}"
 )
 _CONTEXT = re.compile(r"авто|машин|\bгос|\bтачк|\bг/н|\bгрз\b|номерн|\bмото|\bприцеп|\bтакси")
+# Without a region and with blanks inside it must be called a number: a car also drives «в 100 км».
+_NUMBER = re.compile(r"\bгос|номер|\bг/н\b|\bгрз\b")
 _BEFORE, _AFTER = 40, 24
 
 
@@ -35,7 +37,9 @@ def find_plates(view: View) -> Iterator[PersonalFinding]:
             start, end = match.span()
             around = text[max(0, start - _BEFORE) : start] + " " + text[end : end + _AFTER]
             written = view.text[start:end]
-            formed = pattern is _CAR and match["region"] and (written.isupper() or " " not in written)
-            if formed or _CONTEXT.search(around):
+            whole = pattern is not _CAR or match["region"]
+            close = written.isupper() or " " not in written
+            formed = pattern is _CAR and whole and close
+            if formed or (_CONTEXT.search(around) and (whole or close or _NUMBER.search(around))):
                 key = re.sub("[^а-я0-9]", "", match[0].translate(_CYRILLIC))
                 yield PersonalFinding(*view.original(start, end), Entity.PLATE, key)

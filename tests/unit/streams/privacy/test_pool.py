@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from streams.core.errors import UnavailableError
+from streams.privacy import worker
 from streams.privacy.entities import Entity
+from streams.privacy.masking import Masked, Masker
 from streams.privacy.pool import MaskingPool
 from tests.unit.streams.privacy.fakes import ENTITIES
 
@@ -70,3 +72,17 @@ async def test_the_real_worker_masks() -> None:
     (found,) = await pool.mask(["звоните +7 916 123-45-67\nвечером"])
     assert found == ("звоните [ТЕЛЕФОН]\nвечером", {Entity.PHONE: 1})
     await pool.close()
+
+
+class Endless(Masker):
+    def __init__(self) -> None: ...
+
+    def mask(self, text: str) -> Masked:
+        while text == "hostile":
+            pass
+        return Masked(text)
+
+
+def test_a_text_that_takes_too_long_cannot_be_masked_and_others_can() -> None:
+    assert worker._masked(Endless(), "hostile", 0.01) is None
+    assert worker._masked(Endless(), "text", 0.01) == ("text", {})

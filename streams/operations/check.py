@@ -14,7 +14,7 @@ from connectors.clickhouse.poller.bulk_source import BulkSource
 from connectors.clickhouse.schema.add_projections import missing_projections
 from connectors.clickhouse.schema.grants import missing_tables, refuse_missing_rights
 from connectors.clickhouse.schema.migrations import refuse_other_schema
-from connectors.clickhouse.schema.retention import other_retention
+from connectors.clickhouse.schema.retention import changing_statements, other_retention
 from connectors.kafka.admin import (
     Admin,
     FoundTopic,
@@ -215,7 +215,8 @@ async def _results(settings: Settings) -> str:
                 f"{', '.join(table for table, _ in other)} keep their lines for another time than "
                 f"RESULT_RETENTION_DAYS says: {settings.result_retention_days}",
                 setting="RESULT_RETENTION_DAYS",
-                fix="labelstream init changes the tables",
+                fix="labelstream init changes the tables; by hand: "
+                + "; ".join(changing_statements(settings, other)),
             )
         if slow := await missing_projections(client, settings.result_database):
             found += f"; queries over all of {', '.join(slow)} are slow without projections: labelstream init"

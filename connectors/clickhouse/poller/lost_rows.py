@@ -208,7 +208,11 @@ class LostRows:
         times = [loss.since for loss in losses]
         known = [since for since in times if since is not None]
         if len(known) < len(times):
-            return window.floor
+            if not (days := self._settings.result_retention_days):
+                return window.floor
+            # What the tables have forgotten looks as if it had never been labelled.
+            kept = min(int(time.time() - days * 86_400) * _SECOND, window.begin)
+            return kept if window.floor is None else max(kept, window.floor)
         # A row of a date has the time of the day's beginning, and may be written until its end.
         lookback = self._lookback + await self._source.coarseness()
         since = min(known) - lookback - lookback // 10 - _SECOND

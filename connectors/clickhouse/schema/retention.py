@@ -8,6 +8,7 @@ before what it corrects.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import structlog
 
@@ -27,6 +28,11 @@ def retention_statements(settings: Settings) -> list[str]:
     """What sets the tables' TTL, for people to run; none where everything is kept."""
     days = settings.result_retention_days
     return [_statement(settings, table, days) for table in _SINCE] if days else []
+
+
+def changing_statements(settings: Settings, other: Iterable[tuple[str, int]]) -> list[str]:
+    """What gives the tables of `other_retention` the TTL of the settings, for people to run."""
+    return [_statement(settings, table, settings.result_retention_days) for table, _ in other]
 
 
 async def set_retention(client: ClickHouseClient, settings: Settings) -> None:

@@ -230,6 +230,17 @@ async def test_it_begins_before_the_last_row_that_was_read(
     assert scene.published() == once(range(26, ROWS))
 
 
+@pytest.mark.parametrize(("days", "found"), [(1, 0), (20_000, ROWS)])
+async def test_what_the_tables_have_forgotten_is_not_labelled_again(
+    scene: Scene, days: int, found: int
+) -> None:
+    scene.settings = scene.settings.model_copy(update={"result_retention_days": days})
+    for where in range(PARTITIONS):
+        scene.lose(where, 100, None)
+    await scene.steps()
+    assert scene.counts["recovered"] == found
+
+
 async def test_of_dates_it_begins_a_day_earlier(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row has the time of its day's beginning: one of the day before may come after those of today."""
     monkeypatch.setattr(module, "_PAGES_ROWS", 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from connectors.clickhouse.queries.review import review_counts
 from connectors.clickhouse.schema.database import create_tables
-from connectors.clickhouse.schema.retention import other_retention
+from connectors.clickhouse.schema.retention import changing_statements, other_retention
 from tests.integration.connectors.clickhouse.engine import Database, run_until_stored, sink_for
 from tests.unit.connectors.clickhouse.sink.fakes import L0, TOPICS, FakeInput, FakeKafka, labeled
 
@@ -38,5 +38,6 @@ async def test_what_is_old_is_forgotten_and_what_is_new_stays(database: Database
     assert (await review_counts(client, kept)).waiting == 10
     ((places,),) = await client.rows(f"SELECT count(DISTINCT _offset) FROM {name}.logs_labeled")
     assert int(places) == 10
-    await create_tables(client, settings)
+    for statement in changing_statements(settings, await other_retention(client, settings)):
+        await client.command(statement)
     assert await other_retention(client, settings) == []

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import mmap
 import os
+import re
 import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -48,19 +50,37 @@ def exports_in(settings: Settings) -> list[Path]:
     return sorted((settings.labelstream_data / "exports").glob("*.csv"))
 
 
-def mentions(path: Path, reading: Reading, column: str, values: Collection[str]) -> bool:
-    """Whether a record of the file has one of ``values`` in ``column``.
+def mentions(path: Path, reading: Reading, columns: Collection[str], values: Collection[str]) -> bool:
+    """Whether a record of the file has one of ``values`` in one of ``columns``.
 
     Raises:
         OSError, RefusedError: as `reading.read`.
     """
-    place = reading.columns.index(column)
-    for record in read(path, reading, {column}):
-        if isinstance(record, FileRecord) and record.values[place] is not None:
-            found = text_of(record.values[place]).strip()
-            if found in values or found.removeprefix('="').removesuffix('"') in values:
-                return True
+    places = [reading.columns.index(column) for column in columns]
+    for record in read(path, reading, set(columns)):
+        if isinstance(record, FileRecord):
+            for place in places:
+                if (value := record.values[place]) is not None:
+                    found = text_of(value).strip()
+                    if found in values or found.removeprefix('="').removesuffix('"') in values:
+                        return True
     return False
+
+
+def has_bytes(path: Path, values: Collection[str]) -> bool:
+    """Whether one of ``values`` stands somewhere in a file of unknown format, in UTF-8 or Windows-1251, and
+    not within a longer word or number.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    forms = {value.encode(code, "replace") for value in values for code in ("utf-8", "cp1251")}
+    wanted = re.compile(rb"(?<![0-9A-Za-z_])(?:%b)(?![0-9A-Za-z_])" % b"|".join(map(re.escape, forms)))
+    with path.open("rb") as file:
+        if not os.fstat(file.fileno()).st_size:
+            return False
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return wanted.search(content) is not None
 
 
 def count_lines(path: Path, wanted: Callable[[list[str]], bool]) -> int:

@@ -12,10 +12,10 @@ from pathlib import Path
 from connectors.clickhouse.erasure.person import FoundRow, Person
 from connectors.files.mapping import Columns
 from connectors.files.records import Reading
-from connectors.files.retention import count_lines, cut_lines, delete_upload, exports_in, mentions
+from connectors.files.retention import count_lines, cut_lines, delete_upload, exports_in, has_bytes, mentions
 from connectors.files.rows import ROW_ID
 from connectors.files.times import time_in
-from connectors.files.uploads import Upload, Uploads, path_of
+from connectors.files.uploads import Upload, Uploads, folder_of, path_of
 from streams.core.errors import RefusedError, UnavailableError
 from streams.core.settings import Settings
 from streams.core.text import clean
@@ -84,25 +84,59 @@ class Files:
                 await asyncio.to_thread(cut_lines, path, _theirs(person, rows))
         return len(found)
 
-    async def _names(self, upload: Upload, users: Sequence[str]) -> bool:
-        """Whether a column with users, as the file was understood or as a job reads it, has one of them."""
-        readings = [(upload.reading, Columns.of(upload.mapping))]
-        readings += [
-            (Reading.model_validate(job.file.reading), Columns.model_validate(job.file.columns))
-            for job in self._jobs.jobs.values()
-            if job.file and job.file.id == upload.file_id
+    async def doubtful_uploads(self, person: Person) -> list[str]:
+        """What is left, and why: files that have the user's id, but nobody said which column has users."""
+        if person.kind == "row":
+            return []
+        left, known = [], set[str]()
+        for upload in await Uploads(self._settings).every():
+            known.add(upload.file_id)
+            readings = self._readings(upload)
+            if any(columns is not None and columns.user in reading.columns for reading, columns in readings):
+                continue
+            for reading, _ in readings:
+                if await self._has(upload.file_id, reading, reading.columns, person.ids):
+                    left.append(
+                        f"uploaded file {upload.file_id} ({upload.name}) has the id in some column, and none "
+                        "is known as that of users: look whether it is theirs, and delete it"
+                    )
+                    break
+        for path in sorted(folder_of(self._settings).glob("*.data")):
+            with _disk(path):
+                if path.stem not in known and await asyncio.to_thread(has_bytes, path, person.ids):
+                    left.append(f"{path} has the id, and no description: delete it")
+        return left
+
+    def _readings(self, upload: Upload) -> list[tuple[Reading, Columns | None]]:
+        """As the file was understood, and as jobs read it."""
+        return [
+            (upload.reading, Columns.of(upload.mapping)),
+            *(
+                (Reading.model_validate(job.file.reading), Columns.model_validate(job.file.columns))
+                for job in self._jobs.jobs.values()
+                if job.file and job.file.id == upload.file_id
+            ),
         ]
-        path = path_of(self._settings, upload.file_id)
-        for reading, columns in readings:
-            if columns is not None and columns.user in reading.columns:
-                try:
-                    if await asyncio.to_thread(mentions, path, reading, str(columns.user), set(users)):
-                        return True
-                except (OSError, RefusedError) as error:
-                    raise UnavailableError(
-                        f"{path} cannot be searched: {error}", setting="LABELSTREAM_DATA"
-                    ) from error
+
+    async def _names(self, upload: Upload, users: Sequence[str]) -> bool:
+        """Whether a column with users has one of them."""
+        for reading, columns in self._readings(upload):
+            if columns is None or columns.user not in reading.columns:
+                continue
+            if await self._has(upload.file_id, reading, [str(columns.user)], users):
+                return True
         return False
+
+    async def _has(
+        self, file_id: str, reading: Reading, columns: Sequence[str], users: Sequence[str]
+    ) -> bool:
+        path = path_of(self._settings, file_id)
+        try:
+            return await asyncio.to_thread(mentions, path, reading, columns, set(users))
+        except (OSError, RefusedError) as error:
+            raise UnavailableError(
+                f"{path} cannot be searched: {error}", setting="LABELSTREAM_DATA"
+            ) from error
 
     def _unfinished(self, file_id: str) -> str | None:
         for job in self._jobs.jobs.values():

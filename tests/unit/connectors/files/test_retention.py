@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from connectors.files.retention import delete_old
+from connectors.files.retention import delete_old, has_bytes
 from connectors.files.uploads import Uploads
 from streams.core.errors import RefusedError
 from streams.core.settings import Settings
@@ -39,3 +39,13 @@ async def test_old_uploads_and_exports_are_deleted(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "exports").iterdir()] == ["new.csv"]
     with pytest.raises(RefusedError, match="no uploaded file"):
         await Uploads(settings).shown(ids[0])
+
+
+def test_a_file_without_a_description_is_searched_for_whole_ids(tmp_path: Path) -> None:
+    path = tmp_path / "one.data"
+    path.write_bytes("текст;4711\nещё;14711\n".encode("cp1251"))
+    assert has_bytes(path, ["4711"])
+    assert has_bytes(path, ["текст"])
+    assert not has_bytes(path, ["471", "711"])
+    path.write_bytes(b"")
+    assert not has_bytes(path, ["4711"])

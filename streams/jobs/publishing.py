@@ -376,6 +376,6 @@ def _on_its_way(letter: Outgoing, job: Job) -> Outgoing:
 
 
 def _is_erased(item: Item, erased: ErasureList) -> bool:
-    if erased.newest is None or item.micros > erased.newest:
+    if not erased.may_cover(item.micros):
         return False
     return erased.covers(item.row_id, orjson.loads(item.value).get("user_id"), item.micros)

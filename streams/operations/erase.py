@@ -9,28 +9,32 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.erasure.erased_list import FRESH_SECONDS, begin_erasure, end_erasure
-from connectors.clickhouse.erasure.person import Found, FoundRow, Person, audited, count_of
+from connectors.clickhouse.erasure.erased_list import FRESH_SECONDS, add_rows, begin_erasure, end_erasure
+from connectors.clickhouse.erasure.person import Found, FoundRow, Person, audited, count_of, other_generations
 from connectors.clickhouse.erasure.tombstones import forget_targets, replace_rows
 from connectors.clickhouse.queries.audit_log import write_audit
+from connectors.clickhouse.schema.grants import refuse_missing_rights
+from connectors.clickhouse.schema.schema_lock import SchemaLock
 from connectors.clickhouse.schema.tables import (
     ANSWERS,
     AUDIT,
     AUGMENTED,
     DEAD_LETTERS,
+    ERASURES,
     INSERT_SECONDS,
     LABELED,
 )
 from connectors.clickhouse.sink.insert_fence import LAST_SECONDS
+from connectors.clickhouse.source.table import SourceTable
 from connectors.kafka.connection import connection
 from connectors.kafka.tail import TailReader
-from streams.core.errors import ConfigurationError
+from streams.core.errors import AccessError, ConfigurationError
 from streams.core.settings import Settings
 from streams.core.topics import Topics
 from streams.jobs.job import read_jobs
@@ -42,6 +46,13 @@ from streams.privacy.pseudonyms import pseudonyms_of
 
 # After that, no insert is left that began without knowing of the erasure.
 SETTLE_SECONDS = FRESH_SECONDS + LAST_SECONDS + INSERT_SECONDS + 1.0
+LOCK = "erasure_lock"
+# So long the next one waits for one that was killed.
+_BEAT_SECONDS, _DEAD_SECONDS = 2.0, 20.0
+_RIGHTS = (
+    ("SELECT, INSERT, ALTER DELETE", (LABELED, AUGMENTED, DEAD_LETTERS, ANSWERS)),
+    ("SELECT, INSERT, ALTER UPDATE", (AUDIT, ERASURES)),
+)
 _REVIEW = "review topic"
 _UPLOADS, _EXPORTS = "uploads", "exports"
 
@@ -87,7 +98,7 @@ async def erase(
     Raises:
         UnavailableError: erase again; what is done stays done.
         AccessError: the user of ClickHouse may not ALTER DELETE, or that of Kafka not write.
-        ConfigurationError: an empty id.
+        ConfigurationError: an empty id, or users are stored under a `PRIVACY_SECRET` that is not set.
     """
     if not given.strip():
         raise ConfigurationError("the id is empty", fix="give the id as the source table has it")
@@ -98,8 +109,18 @@ async def erase(
     person, report = Person(kind, ids), Erased(kind, dry_run)
     tail = TailReader(connection(settings))
     async with ClickHouseClient.from_settings(settings) as client:
+        if kind == "user":
+            await _refuse_other_generations(client, settings)
         # Before anything is changed: without Kafka only half of it could be done.
         report.kept = [*await kept_by_topics(settings), *_kept(settings)]
+        report.kept += [
+            {
+                "where": one,
+                "until": None,
+                "why": "another row with the same id; erase it with --row if it is meant",
+            }
+            for one in await person.namesakes(client, settings.result_database)
+        ]
         jobs = await read_jobs(settings, tail)
         work = _Work(client, settings, person, tail, Files(settings, jobs), report)
         if dry_run:
@@ -107,14 +128,26 @@ async def erase(
             await work.look()
             report.left = []
             return report
-        newest = max((row.micros for row in await person.rows(client, settings.result_database)), default=0)
-        until = max(int(time.time() * 1e6), newest)
-        nonce = await begin_erasure(client, settings, kind, ids, until)
-        say("waiting until all processes know of it")
-        await asyncio.sleep(settle)
-        say("erasing")
-        await work.run(nonce)
-        await end_erasure(client, settings, nonce)
+        for rights, tables in _RIGHTS:
+            await refuse_missing_rights(client, settings, rights, tables)
+        # Two at a time would leave two tombstones of a row.
+        lock = SchemaLock(
+            client,
+            settings.result_database,
+            name=LOCK,
+            other="another labelstream erase",
+            beat_seconds=_BEAT_SECONDS,
+            dead_seconds=_DEAD_SECONDS,
+        )
+        async with lock:
+            work.until = await _until(client, settings)
+            nonce = await begin_erasure(client, settings, kind, ids, work.until)
+            await work.note_later(await person.rows(client, settings.result_database))
+            say("waiting until all processes know of it")
+            await asyncio.sleep(settle)
+            say("erasing")
+            await work.run(nonce, lock)
+            await end_erasure(client, settings, kind, ids)
         entry = AuditEntry(
             at=datetime.now(UTC),
             who=audited_as,
@@ -125,6 +158,31 @@ async def erase(
         )
         await write_audit(client, settings, [entry])
     return report
+
+
+async def _refuse_other_generations(client: ClickHouseClient, settings: Settings) -> None:
+    """Rows under a pseudonym that cannot be made here would not be found."""
+    pseudonyms = pseudonyms_of(settings)
+    known: Collection[int] = () if pseudonyms is None else pseudonyms.row_keys
+    if other := await other_generations(client, settings.result_database, known):
+        raise ConfigurationError(
+            f"the tables have users under generation {', '.join(map(str, other))} of PRIVACY_SECRET, which "
+            "is not set here: their rows could not be found",
+            setting="PRIVACY_SECRET",
+            fix="set it, with its older generations",
+        )
+
+
+async def _until(client: ClickHouseClient, settings: Settings) -> int:
+    """Up to which time an entry covers rows: now. Of a source table with dates up to yesterday: rows that
+    come later today have the same time as those that are erased.
+    """
+    now = int(time.time() * 1e6)
+    try:
+        coarse = await SourceTable(client, settings).coarseness()
+    except (ConfigurationError, AccessError):
+        coarse = 0  # no source table, or one that is not to be read here
+    return now - now % coarse - 1 if coarse else now
 
 
 def _kept(settings: Settings) -> list[dict[str, str | None]]:
@@ -148,6 +206,14 @@ class _Work:
     tail: TailReader
     files: Files
     report: Erased
+    until: int = 0
+    noted: set[tuple[str, int]] = field(default_factory=set)
+
+    async def note_later(self, rows: Iterable[FoundRow]) -> None:
+        """Rows of the future, and of today where times are dates, have entries of their own."""
+        later = {(row.row_id, row.micros) for row in rows if row.micros > self.until} - self.noted
+        await add_rows(self.client, self.settings, sorted(later))
+        self.noted |= later
 
     async def look(self) -> list[FoundRow]:
         """Note what there is."""
@@ -172,9 +238,10 @@ class _Work:
         self.report.files = [*(one.name for one in uploads), *map(str, exports)]
         return rows
 
-    async def run(self, nonce: str) -> None:
+    async def run(self, nonce: str, lock: SchemaLock) -> None:
         """Erase what there is."""
         rows = await self.look()
+        await self.note_later(rows)
         gone = self.report.gone = dict.fromkeys(self.report.found, 0)
         letters, ids = await self._letters(rows)
         every = [*(row.row_id for row in rows), *ids]
@@ -184,12 +251,19 @@ class _Work:
         gone[_REVIEW] = await send_tombstones(self.settings, keys)
         gone[_EXPORTS] = await self.files.cut_exports(self.person, rows)
         gone[_UPLOADS], self.report.left = await self.files.delete_uploads(self.person, every)
+        self.report.left += await self.files.doubtful_uploads(self.person)
+        await lock.hold()
         await replace_rows(self.client, self._database, DEAD_LETTERS, letters, nonce)
         gone[DEAD_LETTERS] = letters.rows
         found = Found(sorted({row.micros for row in rows}), sorted({row.hash for row in rows}), len(rows))
         for table in (ANSWERS, AUGMENTED, LABELED):
+            await lock.hold()
             await replace_rows(self.client, self._database, table, found, nonce)
             gone[table] = self.report.found[table]
+        if same := await self.person.namesakes(self.client, self._database):
+            self.report.left.append(
+                f"other rows had the same id: {', '.join(same)}; erase each that is meant"
+            )
         await self._check()
 
     async def _check(self) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -21,6 +22,8 @@ ERASED_TEXT = "[erased]"
 Kind = Literal["user", "row"]
 _SALT, _GENERATION = "salt", "generation"
 _KEPT_DIGESTS = 50_000
+# The clocks of processes differ by less.
+_FAR_SECONDS = 86_400.0
 
 
 class ErasedId(NamedTuple):
@@ -35,31 +38,51 @@ class ErasedId(NamedTuple):
 
 
 class ErasureList:
-    """All that was erased. ``newest``: no row after this time is covered; None where nothing was erased."""
+    """All that was erased. ``newest``: no row after this time is covered, but those with one of the times
+    ``beyond``, which are far in the future; None where nothing was erased. So one row with an odd time does
+    not make all others be looked at.
+    """
 
-    def __init__(self, entries: Iterable[ErasedId] = (), pseudonyms: Pseudonyms | None = None) -> None:
-        """``pseudonyms``: of `PRIVACY_SECRET`.
+    def __init__(
+        self,
+        entries: Iterable[ErasedId] = (),
+        pseudonyms: Pseudonyms | None = None,
+        *,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """``pseudonyms``: of `PRIVACY_SECRET`. ``now``: seconds since 1970.
 
         Raises:
             ConfigurationError: an entry was made with a secret that is not there now.
         """
         self._until: dict[tuple[Kind, str], int] = {}
         found: set[str] = set()
+        far = int((now() + _FAR_SECONDS) * 1e6)
+        times, beyond = set[int](), set[int]()
         for kind, digest, key, until in entries:
             found.add(key)
+            if kind == "row" and until > far:
+                beyond.add(until)
+            else:
+                times.add(until)
             self._until[kind, digest] = max(until, self._until.get((kind, digest), until))
         keys = sorted(found)
         digests_of("", keys, pseudonyms)  # or rows that nobody recognises would come back
-        self.newest: int | None = max(self._until.values(), default=None)
+        self.newest: int | None = max(times, default=0 if beyond else None)
+        self.beyond = frozenset(beyond)
         self._digests = lru_cache(_KEPT_DIGESTS)(lambda plain: digests_of(plain, keys, pseudonyms))
 
     def covers(self, row_id: str, user_id: str | None, micros: int) -> bool:
         """Whether a row of this id, user and time (microseconds since 1970) was erased."""
-        if self.newest is None or micros > self.newest:
+        if not self.may_cover(micros):
             return False
         return self._has("row", row_id, micros) or (
             user_id is not None and self._has("user", user_id, micros)
         )
+
+    def may_cover(self, micros: int) -> bool:
+        """Whether a row of this time may be covered."""
+        return self.newest is not None and (micros <= self.newest or micros in self.beyond)
 
     def _has(self, kind: Kind, plain: str, micros: int) -> bool:
         return any(micros <= self._until.get((kind, digest), micros - 1) for digest in self._digests(plain))

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.errors import TABLE_MISSING, code_of
-from connectors.clickhouse.client.sql import qualified
+from connectors.clickhouse.client.sql import bound_batches, qualified
+from connectors.clickhouse.erasure.mutation import mutate
 from connectors.clickhouse.schema.tables import ERASURES
-from streams.core.errors import AccessError, ConfigurationError, RefusedError
+from streams.core.errors import ConfigurationError, RefusedError
 from streams.core.messages import Row
 from streams.core.settings import Settings
 from streams.core.times import micros_of
@@ -21,6 +21,7 @@ from streams.privacy.pseudonyms import pseudonyms_of
 
 # So old may be what a process knows of the list when it stores or publishes a row.
 FRESH_SECONDS = 1.0
+_HASH = "cityHash64(kind, digest)"
 
 
 Erased = Callable[[], Awaitable[ErasureList]]
@@ -101,43 +102,82 @@ async def begin_erasure(
     client: ClickHouseClient, settings: Settings, kind: Kind, ids: Sequence[str], until: int
 ) -> str:
     """Write the entries of ``ids``, which all are one user's or one row's. Returns the nonce from which the
-    ids of what is left are made: that of an erasure that was cut off, so that it goes on, or a new one.
+    ids of what is left are made: that of any erasure that was cut off, for it may have begun with the same
+    rows, or a new one.
 
     ``until``: the time of the last row that it covers, microseconds since 1970.
     """
-    pseudonyms = pseudonyms_of(settings)
     known = await read_entries(client, settings.result_database)
-    key = key_for((one for one, _ in known), pseudonyms)
-    digests = [digests_of(one, [key], pseudonyms)[0] for one in ids]
-    nonce = next((nonce for one, nonce in known if nonce and one.digest in digests), "")
-    nonce = nonce or secrets.token_hex(16)
+    key, digests = _digests(settings, known, ids)
+    nonce = next((nonce for _, nonce in known if nonce), "") or secrets.token_hex(16)
     until = max([until, *(one.until for one, _ in known if one.kind == kind and one.digest in digests)])
-    await _write(client, settings, kind, digests, key, until, nonce)
+    await _write(client, settings, kind, [(digest, until) for digest in digests], key, nonce)
     return nonce
 
 
-async def end_erasure(client: ClickHouseClient, settings: Settings, nonce: str) -> None:
-    """Forget ``nonce``: from then on nobody can tell whose row it was that something is left of."""
-    for one, used in await read_entries(client, settings.result_database):
-        if used == nonce:
-            await _write(client, settings, one.kind, [one.digest], one.key, one.until, "")
-    with contextlib.suppress(AccessError):  # then a later merge takes the former lines away
-        await client.command(f"OPTIMIZE TABLE {qualified(settings.result_database, ERASURES)} FINAL")
+async def add_rows(client: ClickHouseClient, settings: Settings, rows: Sequence[tuple[str, int]]) -> None:
+    """Write an entry for each of ``rows`` (id, time in microseconds since 1970), which are later than the
+    entry that they belong to.
+    """
+    if rows:
+        known = await read_entries(client, settings.result_database)
+        key, digests = _digests(settings, known, [row_id for row_id, _ in rows])
+        pairs = [(digest, micros) for digest, (_, micros) in zip(digests, rows, strict=True)]
+        for some in bound_batches(pairs, lambda pair: pair[0]):
+            await _write(client, settings, "row", some, key, "")
+
+
+async def end_erasure(client: ClickHouseClient, settings: Settings, kind: Kind, ids: Sequence[str]) -> None:
+    """Forget the nonce of ``ids``: from then on nobody can tell whose row it was that something is left of.
+    Not by an insert: the former line would stay until a merge. No digest stands in the statement.
+    """
+    database, pseudonyms = settings.result_database, pseudonyms_of(settings)
+    keys = {one.key for one, _ in await read_entries(client, database)}
+    digests = [digest for one in ids for digest in digests_of(one, keys, pseudonyms)]
+    hashes = await client.rows(
+        f"SELECT DISTINCT {_HASH} FROM {qualified(database, ERASURES)}\n"
+        "WHERE kind = {kind:String} AND digest IN {digests:Array(String)} AND nonce != ''",
+        {"kind": kind, "digests": digests},
+    )
+    if hashes:
+        await mutate(
+            client,
+            database,
+            ERASURES,
+            f"UPDATE nonce = '' WHERE {_HASH} IN {{hashes:Array(UInt64)}}",
+            {"hashes": [int(number) for (number,) in hashes]},
+        )
+
+
+def _digests(
+    settings: Settings, known: Sequence[tuple[ErasedId, str]], ids: Sequence[str]
+) -> tuple[str, list[str]]:
+    """The key of new entries, and the digest of each of ``ids`` with it."""
+    pseudonyms = pseudonyms_of(settings)
+    key = key_for((one for one, _ in known), pseudonyms)
+    return key, [digests_of(one, [key], pseudonyms)[0] for one in ids]
 
 
 async def _write(
     client: ClickHouseClient,
     settings: Settings,
     kind: Kind,
-    digests: Sequence[str],
+    entries: Sequence[tuple[str, int]],
     key: str,
-    until: int,
     nonce: str,
 ) -> None:
+    """``entries``: digest, and until when."""
     await client.command(
         f"INSERT INTO {qualified(settings.result_database, ERASURES)} "
         "(kind, digest, key, until, nonce)\n"
-        "SELECT {kind:String}, arrayJoin({digests:Array(String)}), {key:String},\n"
-        "    fromUnixTimestamp64Micro({until:Int64}, 'UTC'), {nonce:String}",
-        {"kind": kind, "digests": list(digests), "key": key, "until": until, "nonce": nonce},
+        "SELECT {kind:String}, one.1, {key:String},\n"
+        "    fromUnixTimestamp64Micro(one.2, 'UTC'), {nonce:String}\n"
+        "FROM (SELECT arrayJoin(arrayZip({digests:Array(String)}, {untils:Array(Int64)})) AS one)",
+        {
+            "kind": kind,
+            "digests": [digest for digest, _ in entries],
+            "untils": [until for _, until in entries],
+            "key": key,
+            "nonce": nonce,
+        },
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -72,6 +73,8 @@ class Person:
         """
         field = "user_id" if self.kind == "user" else "row_id"
         received = f"JSONExtractString(payload, '{field}')"
+        # What is no JSON has its fields nowhere, but may have the id in it.
+        needles = {json.dumps(one, ensure_ascii=ascii) for one in self.ids for ascii in (True, False)}
         times, hashes, ids, count = set[int](), set[int](), set[str](), 0
         wanted = {row.row_id for row in rows} | (set(self.ids) if self.kind == "row" else set())
         batches = [*bound_batches(sorted(wanted), str)] or [[]]
@@ -80,8 +83,10 @@ class Person:
                 f"SELECT toUnixTimestamp64Micro(failed_at), {LETTER_HASH}, row_id\n"
                 f"FROM {qualified(database, DEAD_LETTERS)}\n"
                 f"WHERE {NOT_ERASED} AND ({received} IN {{ids:Array(String)}}\n"
-                f"    OR ({received} = '' AND row_id IN {{rows:Array(String)}}))",
-                {"ids": list(self.ids), "rows": some},
+                f"    OR ({received} = '' AND row_id IN {{rows:Array(String)}})\n"
+                "    OR (NOT isValidJSON(payload)\n"
+                "        AND arrayExists(one -> position(payload, one) > 0, {needles:Array(String)})))",
+                {"ids": list(self.ids), "rows": some, "needles": sorted(needles)},
             ):
                 if int(number) not in hashes:
                     times.add(int(micros))
@@ -89,6 +94,34 @@ class Person:
                     ids.add(str(row_id))
                     count += 1
         return Found(sorted(times), sorted(hashes), count), sorted(ids - {"", *(row.row_id for row in rows)})
+
+    async def namesakes(self, client: ClickHouseClient, database: str) -> list[str]:
+        """Of a row: the ids of others that had the same one in the source table, `42~…`, some of them."""
+        if self.kind == "user":
+            return []
+        rows = await client.rows(
+            f"SELECT DISTINCT row_id FROM {qualified(database, LABELED)}\n"
+            "WHERE startsWith(row_id, {start:String}) LIMIT 10",
+            {"start": f"{self.ids[0]}~"},
+        )
+        return sorted(str(row_id) for (row_id,) in rows)
+
+
+async def other_generations(client: ClickHouseClient, database: str, known: Collection[int]) -> list[int]:
+    """The generations of `PRIVACY_SECRET` that the tables have pseudonyms of, without those ``known``.
+
+    Raises:
+        UnavailableError, ConfigurationError: as the client.
+    """
+    found: set[int] = set()
+    for table in (LABELED, AUGMENTED):
+        rows = await client.rows(
+            "SELECT DISTINCT toUInt32OrZero(\n"
+            "    extract(ifNull(user_id, ''), '^p([1-9][0-9]{0,3}):[0-9a-f]{32}$'))\n"
+            f"FROM {qualified(database, table)} WHERE startsWith(user_id, 'p')"
+        )
+        found.update(int(number) for (number,) in rows)
+    return sorted(found - {0, *known})
 
 
 async def count_of(client: ClickHouseClient, database: str, table: str, rows: Sequence[FoundRow]) -> int:

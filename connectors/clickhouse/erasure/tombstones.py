@@ -9,11 +9,11 @@ person makes the same tombstones, finds those that are there, and goes on.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import literal, qualified, quoted
+from connectors.clickhouse.erasure.mutation import mutate
 from connectors.clickhouse.erasure.person import (
     LETTER_HASH,
     NOT_ERASED,
@@ -25,13 +25,10 @@ from connectors.clickhouse.erasure.person import (
 )
 from connectors.clickhouse.schema.columns import PLACE, columns_of
 from connectors.clickhouse.schema.tables import ANSWERS, AUDIT, AUGMENTED, DEAD_LETTERS, LABELED
-from streams.core.errors import UnavailableError
 from streams.core.label_version import HUMAN
 from streams.core.messages import Augmented, DeadLetter, HumanLabel
 from streams.ports.review import ReviewAnswer
 from streams.privacy.erasure import ERASED_ID, ERASED_TEXT
-
-_LOOK_SECONDS = 0.2
 
 
 def _day(column: str) -> str:
@@ -45,10 +42,13 @@ def _id_of(row: str) -> str:
 
 
 _ROW_ID = _id_of(ROW_HASH)
+# Not the moment of the erasure, which would say whose it was; and it is not kept for longer.
+_STORED_DAY = "toDateTime64(toDate32(_stored_at, 'UTC'), 3, 'UTC')"
 _ROW = {
     "row_id": _ROW_ID,
     "text": literal(ERASED_TEXT),
     "created_at": _day("created_at"),
+    "_stored_at": _STORED_DAY,
     "user_id": "NULL",
     "session_id": "NULL",
     "polled_at": _day("polled_at"),
@@ -58,6 +58,7 @@ _ROW = {
 _VARIANTS = {**_ROW, "variants": "[]", "rejected": "[]", "augmented_at": _day("augmented_at")}
 _LETTER = {
     "row_id": _id_of(LETTER_HASH),
+    "_stored_at": _STORED_DAY,
     "error": "''",
     "failed_at": _day("failed_at"),
     "topic": "''",
@@ -71,7 +72,7 @@ _ANSWER = {name: _ROW[name] for name in ("row_id", "text", "created_at")}
 # of a row from another.
 _TABLES: dict[str, tuple[tuple[str, ...], Mapping[str, str], str, str, str]] = {
     table: (
-        tuple(column.name for column in (*columns_of(message), *places)),
+        (*(column.name for column in (*columns_of(message), *places)), *(("_stored_at",) if places else ())),
         changed,
         time,
         row,
@@ -111,7 +112,7 @@ async def replace_rows(client: ClickHouseClient, database: str, table: str, foun
             f"WHERE {condition} AND ({changed['row_id']}, {line}) NOT IN (\n{there}\n)",
             {**given, "nonce": nonce},
         )
-        await _mutate(client, database, table, f"DELETE WHERE {condition}", given)
+        await mutate(client, database, table, f"DELETE WHERE {condition}", given)
 
 
 async def forget_targets(client: ClickHouseClient, database: str, hashes: list[int]) -> None:
@@ -119,34 +120,10 @@ async def forget_targets(client: ClickHouseClient, database: str, hashes: list[i
     `replace_rows`.
     """
     for some in pieces(Found([], hashes, 0)):
-        await _mutate(
+        await mutate(
             client,
             database,
             AUDIT,
             f"UPDATE target = {literal(ERASED_ID)} WHERE {TARGET_HASH} IN {{hashes:Array(UInt64)}}",
             {"hashes": some.hashes},
         )
-
-
-async def _mutate(
-    client: ClickHouseClient, database: str, table: str, change: str, given: Mapping[str, object]
-) -> None:
-    """Run a mutation, and wait for it without a limit of time: each part with one of these rows is written
-    anew, which takes minutes where the table has 100,000,000.
-    """
-    await client.command(
-        f"ALTER TABLE {qualified(database, table)} {change} SETTINGS mutations_sync = 0", given
-    )
-    while True:
-        rows = await client.rows(
-            "SELECT count(), max(latest_fail_reason) FROM system.mutations\n"
-            "WHERE NOT is_done AND database = {database:String} AND table = {table:String}",
-            {"database": database, "table": table},
-        )
-        if not int(rows[0][0]):
-            return
-        if rows[0][1]:
-            raise UnavailableError(
-                f"{table} cannot be changed: {str(rows[0][1])[:300]}", setting="CLICKHOUSE_HOST"
-            )
-        await asyncio.sleep(_LOOK_SECONDS)

@@ -184,7 +184,10 @@ class Publisher:
                 elif stopped:
                     ready = self._leave_of(page, ready, stopped)
                 if self.erased.newest is not None:  # rows that may be erased are looked at one by one
-                    old = ready & (page.micros <= self.erased.newest)
+                    old = page.micros <= self.erased.newest
+                    for micros in self.erased.beyond:
+                        old = old | (page.micros == micros)
+                    old = ready & old
                     rest, ready = rest | old, ready & ~old
                 bulk, rows = page.only(ready), page.rows(rest)
         newest = page.newest if isinstance(page, BulkPage) else page[-1].micros

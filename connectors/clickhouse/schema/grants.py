@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.errors import code_of
 from connectors.clickhouse.client.sql import result_table
@@ -9,6 +11,7 @@ from connectors.clickhouse.schema.tables import ANSWERS, AUDIT, CURRENT, ERASURE
 from streams.core.errors import AccessError, LabelstreamError
 from streams.core.settings import Settings
 
+_EVERY = (*STORED, VERSIONS, AUDIT, ANSWERS, ERASURES)
 _UNKNOWN_STATEMENT = {62, 48}  # servers before 24.11 have no CHECK GRANT
 
 
@@ -19,26 +22,31 @@ async def missing_tables(client: ClickHouseClient, settings: Settings) -> list[s
         {"database": settings.result_database},
     )
     found = {name for (name,) in rows}
-    return [name for name in (*STORED, VERSIONS, AUDIT, ANSWERS, ERASURES, CURRENT) if name not in found]
+    return [name for name in (*_EVERY, CURRENT) if name not in found]
 
 
-async def refuse_missing_rights(client: ClickHouseClient, settings: Settings) -> None:
-    """Ask the server whether the user may read and write the result tables.
+async def refuse_missing_rights(
+    client: ClickHouseClient,
+    settings: Settings,
+    rights: str = "SELECT, INSERT",
+    tables: Iterable[str] = _EVERY,
+) -> None:
+    """Ask the server whether the user has ``rights`` on the result ``tables``.
 
     Raises:
         AccessError: names the table and the right.
     """
-    for table in (*STORED, VERSIONS, AUDIT, ANSWERS, ERASURES):
+    for table in tables:
         name = result_table(settings, table)
         try:
-            rows = await client.rows(f"CHECK GRANT SELECT, INSERT ON {name}")
+            rows = await client.rows(f"CHECK GRANT {rights} ON {name}")
         except LabelstreamError as error:
             if code_of(error) in _UNKNOWN_STATEMENT:
                 return
             raise
         if rows and not int(rows[0][0]):
             raise AccessError(
-                f"{settings.clickhouse_username} may not read and write {settings.result_database}.{table}",
+                f"{settings.clickhouse_username} may not {rights} on {settings.result_database}.{table}",
                 setting="CLICKHOUSE_USERNAME",
-                fix=f"GRANT SELECT, INSERT ON {settings.result_database}.* TO the user",
+                fix=f"GRANT {rights} ON {settings.result_database}.* TO the user",
             )

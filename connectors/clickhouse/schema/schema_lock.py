@@ -1,4 +1,4 @@
-"""A lock: one process at a time changes the tables of the result database.
+"""A lock: one process at a time changes the tables of the result database, or erases.
 
 ClickHouse has no lock that outlives a statement, but only one process can create a table of a given name.
 The one that creates `schema_lock` has the lock, and inserts a line every ten seconds. If there is no new
@@ -36,13 +36,18 @@ class SchemaLock:
         client: ClickHouseClient,
         database: str,
         *,
+        name: str = LOCK,
+        other: str = "another labelstream init",
         beat_seconds: float = BEAT_SECONDS,
         dead_seconds: float = DEAD_SECONDS,
     ) -> None:
-        """``dead_seconds``: an owner that was silent for longer, by the server's clock, loses the lock."""
+        """``name``: of the lock's table; ``other``: who else may hold it. ``dead_seconds``: an owner that was
+        silent for longer, by the server's clock, loses the lock.
+        """
         self._client = client
         self._database = database
-        self._table = f"{quoted(database)}.{quoted(LOCK)}"
+        self._name, self._other = name, other
+        self._table = f"{quoted(database)}.{quoted(name)}"
         self._owner = uuid.uuid4().hex
         self._beat_seconds = beat_seconds
         self._dead_seconds = dead_seconds
@@ -56,7 +61,7 @@ class SchemaLock:
                 await self._take_over(owner, silent)
             elif owner:
                 if not said:
-                    log.info("schema_lock_waits", reason="another labelstream init is at work")
+                    log.info("schema_lock_waits", reason=f"{self._other} is at work")
                 said = True
                 await asyncio.sleep(_LOOK_AGAIN)
         await self._beat()
@@ -72,7 +77,7 @@ class SchemaLock:
         # If this fails, the next process takes the lock after a minute.
         with contextlib.suppress(LabelstreamError):
             if (await self._holder())[0] == self._owner:
-                for name in (*await self._taken_over(), LOCK):
+                for name in (*await self._taken_over(), self._name):
                     await self._client.command(
                         f"DROP TABLE IF EXISTS {quoted(self._database)}.{quoted(name)}"
                     )
@@ -85,7 +90,7 @@ class SchemaLock:
         """
         if (await self._holder())[0] != self._owner:
             raise UnavailableError(
-                "another labelstream init changes the tables now", setting="CLICKHOUSE_RESULT_DATABASE"
+                f"{self._other} changes the tables now", setting="CLICKHOUSE_RESULT_DATABASE"
             )
 
     async def _create(self) -> bool:
@@ -106,7 +111,7 @@ class SchemaLock:
         found = await self._client.rows(
             "SELECT comment, toFloat64(now64(3)) - toFloat64(metadata_modification_time)\n"
             "FROM system.tables WHERE database = {database:String} AND name = {name:String}",
-            {"database": self._database, "name": LOCK},
+            {"database": self._database, "name": self._name},
         )
         if not found:
             return "", 0.0
@@ -127,7 +132,7 @@ class SchemaLock:
         log.warning("schema_lock_taken_over", silent_seconds=round(silent))
         try:
             await self._client.command(
-                f"RENAME TABLE {self._table} TO {quoted(self._database)}.{quoted(f'{LOCK}_{owner}')}"
+                f"RENAME TABLE {self._table} TO {quoted(self._database)}.{quoted(f'{self._name}_{owner}')}"
             )
         except LabelstreamError as error:
             if code_of(error) not in (TABLE_EXISTS, TABLE_MISSING):  # somebody else was faster
@@ -137,7 +142,7 @@ class SchemaLock:
         rows = await self._client.rows(
             "SELECT name FROM system.tables WHERE database = {database:String} "
             "AND startsWith(name, {prefix:String})",
-            {"database": self._database, "prefix": f"{LOCK}_"},
+            {"database": self._database, "prefix": f"{self._name}_"},
         )
         return [str(name) for (name,) in rows]
 

@@ -50,3 +50,20 @@ def test_the_later_of_two_erasures_counts() -> None:
     digest = digests_of("anna", [SALT], None)[0]
     erased = ErasureList([ErasedId("user", digest, SALT, 200), ErasedId("user", digest, SALT, 100)])
     assert erased.covers("7", "anna", 150)
+
+
+def test_a_row_of_the_far_future_makes_nobody_else_late() -> None:
+    now, far = 1_000_000_000_000_000, 4_000_000_000_000_000
+    user, row = digests_of("anna", [SALT], None)[0], digests_of("42", [SALT], None)[0]
+    entries = [ErasedId("user", user, SALT, now), ErasedId("row", row, SALT, far)]
+    erased = ErasureList(entries, now=lambda: now / 1e6)
+    assert erased.newest == now
+    assert erased.covers("42", "anna", far)
+    assert erased.covers("7", "anna", now)
+    assert not erased.covers("7", "anna", now + 1)  # she calls again
+    assert not erased.covers("42", "anna", far + 1)
+    # With nothing else, it is still in the list.
+    alone = ErasureList(entries[1:], now=lambda: now / 1e6)
+    assert alone.newest is not None
+    assert alone.covers("42", None, far)
+    assert not alone.covers("41", None, far)

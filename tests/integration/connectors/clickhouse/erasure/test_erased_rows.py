@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.erasure.erased_list import ErasedRows, begin_erasure, end_erasure, read_entries
-from connectors.clickhouse.erasure.person import Found, Person
+from connectors.clickhouse.erasure.erased_list import ErasedRows, add_rows, begin_erasure, end_erasure
+from connectors.clickhouse.erasure.person import Found, Person, other_generations
 from connectors.clickhouse.erasure.tombstones import replace_rows
 from connectors.clickhouse.queries.gold import write_answers
 from connectors.clickhouse.queries.review import review_counts
@@ -114,7 +114,7 @@ async def _erase(database: Database, person: Person) -> None:
     found = Found([row.micros for row in rows], [row.hash for row in rows], len(rows))
     for table in (ANSWERS, AUGMENTED, LABELED):
         await replace_rows(client, name, table, found, nonce)
-    await end_erasure(client, settings, nonce)
+    await end_erasure(client, settings, person.kind, person.ids)
 
 
 async def _stored(database: Database) -> FakeKafka:
@@ -149,7 +149,14 @@ async def test_a_user_is_gone_and_all_counts_stay(database: Database) -> None:
     left = await _everything(client, name)
     assert "anna" not in left
     assert not [number for number in _HERS if f"ошибка {number}'" in left or f"row {number}'" in left]
-    assert all(nonce == "" for _, nonce in await read_entries(client, name))
+    # No line has the nonce, nor does the time at which tombstones were stored tell of the erasure.
+    assert await client.rows(f"SELECT count() FROM {name}.erasures WHERE nonce != ''") == [(0,)]
+    for table in (LABELED, AUGMENTED, DEAD_LETTERS):
+        moments = await client.rows(
+            f"SELECT countIf(_stored_at != toStartOfDay(_stored_at)), count() FROM {name}.{table}\n"
+            "WHERE startsWith(row_id, 'erased:')"
+        )
+        assert moments[0][0] == 0 < moments[0][1]
     assert await Person("user", ["anna"]).rows(client, name) == []
     # The whole of the topics again, with a group that was rewound: nothing is stored.
     again = sink_for(client, settings, kafka, erased=ErasedRows(client, settings).now)
@@ -190,7 +197,8 @@ async def test_one_that_was_cut_off_goes_on_where_it_was(database: Database) -> 
     before = await _counts(client, name)
     person = Person("row", ["4"])
     rows = await person.rows(client, name)
-    nonce = await begin_erasure(client, settings, "row", ["4"], rows[0].micros)
+    # Of the user; then the row alone is asked for, which has a tombstone already.
+    nonce = await begin_erasure(client, settings, "user", ["anna"], rows[0].micros)
     condition = "row_id = '4' AND label_version = 'v1' LIMIT 1"
     await client.command(f"CREATE TABLE {name}.kept AS {name}.{LABELED}")
     await client.command(f"INSERT INTO {name}.kept SELECT * FROM {name}.{LABELED} WHERE {condition}")
@@ -201,3 +209,32 @@ async def test_one_that_was_cut_off_goes_on_where_it_was(database: Database) -> 
     assert (await _counts(client, name))["labels"] != before["labels"]
     await _erase(database, person)
     assert await _counts(client, name) == before
+
+
+async def test_what_else_may_name_a_user_is_found(database: Database) -> None:
+    client, settings = database
+    name = settings.result_database
+    kafka = FakeKafka()
+    for number, user in ((1, f"p3:{'0' * 32}"), (2, "p3:plain"), (3, f"p1:{'f' * 32}"), (4, None)):
+        kafka.publish(labeled(number, user_id=user), TOPICS.labeled)
+    kafka.publish(labeled(5).model_copy(update={"row_id": "4~ab"}), TOPICS.labeled)
+    for number, user in enumerate(("anna", "annabel")):
+        letter = DeadLetter(
+            step="label",
+            reason="undecodable",
+            failed_at=START,
+            payload=encode(labeled(number, user_id=user))[:-9],
+        )
+        value, headers = encode_dead_letter(letter)
+        kafka.put(TOPICS.dead_letter, 0, value, headers)
+    await run_until_stored(sink_for(client, settings, kafka), FakeInput(kafka, [L0, D0], {}))
+    assert await other_generations(client, name, {1}) == [3]
+    assert (await Person("user", ["anna"]).letters(client, name, []))[0].rows == 1
+    assert await Person("row", ["4"]).namesakes(client, name) == ["4~ab"]
+    far = datetime(2099, 1, 1, tzinfo=UTC)
+    await begin_erasure(client, settings, "user", ["anna"], micros_of(START))
+    await add_rows(client, settings, [("7", micros_of(far)), ("8", micros_of(far) + 1)])
+    erased = await ErasedRows(client, settings).now()
+    assert erased.newest == micros_of(START)
+    assert erased.covers("7", "anna", micros_of(far))
+    assert not erased.covers("7", "anna", micros_of(far) + 1)

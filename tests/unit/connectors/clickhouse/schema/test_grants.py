@@ -1,0 +1,27 @@
+"""Rights that are missing are found before anything is done."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.schema.grants import refuse_missing_rights
+from streams.core.errors import AccessError
+from streams.core.settings import Settings
+
+
+class Client:
+    """Whoever asks may read and write, and not delete."""
+
+    async def rows(self, sql: str, parameters: Any = None) -> list[tuple[int]]:
+        return [(int("ALTER DELETE" not in sql),)]
+
+
+async def test_the_right_and_the_table_are_named() -> None:
+    client, settings = cast(ClickHouseClient, Client()), Settings(clickhouse_result_database="esk")
+    await refuse_missing_rights(client, settings)
+    with pytest.raises(AccessError, match="may not SELECT, ALTER DELETE on esk") as refused:
+        await refuse_missing_rights(client, settings, "SELECT, ALTER DELETE", ["answers"])
+    assert refused.value.fix == "GRANT SELECT, ALTER DELETE ON esk.* TO the user"

@@ -140,9 +140,9 @@ async def erase(
             dead_seconds=_DEAD_SECONDS,
         )
         async with lock:
-            work.until = await _until(client, settings)
+            work.until = await _until(client, settings, kind)
             nonce = await begin_erasure(client, settings, kind, ids, work.until)
-            await work.note_later(await person.rows(client, settings.result_database))
+            await work.note_later(await person.rows(client, settings.result_database), nonce)
             say("waiting until all processes know of it")
             await asyncio.sleep(settle)
             say("erasing")
@@ -173,11 +173,13 @@ async def _refuse_other_generations(client: ClickHouseClient, settings: Settings
         )
 
 
-async def _until(client: ClickHouseClient, settings: Settings) -> int:
-    """Up to which time an entry covers rows: now. Of a source table with dates up to yesterday: rows that
-    come later today have the same time as those that are erased.
+async def _until(client: ClickHouseClient, settings: Settings, kind: Kind) -> int:
+    """Up to which time an entry covers rows: now. Of a user of a source table with dates up to yesterday:
+    rows that come later today have the same time as those that are erased.
     """
     now = int(time.time() * 1e6)
+    if kind == "row":
+        return now
     try:
         coarse = await SourceTable(client, settings).coarseness()
     except (ConfigurationError, AccessError):
@@ -209,10 +211,11 @@ class _Work:
     until: int = 0
     noted: set[tuple[str, int]] = field(default_factory=set)
 
-    async def note_later(self, rows: Iterable[FoundRow]) -> None:
+    async def note_later(self, rows: Iterable[FoundRow], nonce: str) -> None:
         """Rows of the future, and of today where times are dates, have entries of their own."""
         later = {(row.row_id, row.micros) for row in rows if row.micros > self.until} - self.noted
-        await add_rows(self.client, self.settings, sorted(later))
+        # For a row this is its entry itself, which keeps the nonce.
+        await add_rows(self.client, self.settings, sorted(later), nonce if self.person.kind == "row" else "")
         self.noted |= later
 
     async def look(self) -> list[FoundRow]:
@@ -241,7 +244,7 @@ class _Work:
     async def run(self, nonce: str, lock: SchemaLock) -> None:
         """Erase what there is."""
         rows = await self.look()
-        await self.note_later(rows)
+        await self.note_later(rows, nonce)
         gone = self.report.gone = dict.fromkeys(self.report.found, 0)
         letters, ids = await self._letters(rows)
         every = [*(row.row_id for row in rows), *ids]
@@ -260,10 +263,6 @@ class _Work:
             await lock.hold()
             await replace_rows(self.client, self._database, table, found, nonce)
             gone[table] = self.report.found[table]
-        if same := await self.person.namesakes(self.client, self._database):
-            self.report.left.append(
-                f"other rows had the same id: {', '.join(same)}; erase each that is meant"
-            )
         await self._check()
 
     async def _check(self) -> None:

@@ -115,7 +115,9 @@ async def begin_erasure(
     return nonce
 
 
-async def add_rows(client: ClickHouseClient, settings: Settings, rows: Sequence[tuple[str, int]]) -> None:
+async def add_rows(
+    client: ClickHouseClient, settings: Settings, rows: Sequence[tuple[str, int]], nonce: str = ""
+) -> None:
     """Write an entry for each of ``rows`` (id, time in microseconds since 1970), which are later than the
     entry that they belong to.
     """
@@ -124,7 +126,7 @@ async def add_rows(client: ClickHouseClient, settings: Settings, rows: Sequence[
         key, digests = _digests(settings, known, [row_id for row_id, _ in rows])
         pairs = [(digest, micros) for digest, (_, micros) in zip(digests, rows, strict=True)]
         for some in bound_batches(pairs, lambda pair: pair[0]):
-            await _write(client, settings, "row", some, key, "")
+            await _write(client, settings, "row", some, key, nonce)
 
 
 async def end_erasure(client: ClickHouseClient, settings: Settings, kind: Kind, ids: Sequence[str]) -> None:

@@ -382,7 +382,8 @@ async def test_rows_of_an_erased_user_are_not_published_up_to_the_erasure(makes:
     salt = "salt:" + "ab" * 16
     user, row = (digests_of(plain, [salt], None)[0] for plain in ("anna", "4"))
     listed = ErasureList(
-        [ErasedId("user", user, salt, NOW - 10 * SECOND), ErasedId("row", row, salt, NOW - 5 * SECOND)]
+        [ErasedId("user", user, salt, NOW - 10 * SECOND), ErasedId("row", row, salt, NOW - 5 * SECOND)],
+        now=lambda: NOW / 1e6,
     )
 
     async def erased() -> ErasureList:

@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.erasure.erased_list import Erased, ErasedRows, nothing_erased
 from connectors.clickhouse.poller.backfill import OldRows
 from connectors.clickhouse.poller.row_identity import CONTENT
 from connectors.clickhouse.poller.settled_rows import PassingRows
@@ -148,16 +149,22 @@ async def _retrying(settings: Settings) -> AsyncIterator[tuple[ClickHouseClient,
     producer = LeasedProducer(connection(settings))
     async with ClickHouseClient.from_settings(settings) as client, opened(settings) as door:
         try:
-            yield client, _Retry(settings, client, producer, door)
+            yield client, _Retry(settings, client, producer, door, ErasedRows(client, settings).now)
         finally:
             await producer.stop()
 
 
 class _Retry:
     def __init__(
-        self, settings: Settings, client: ClickHouseClient, producer: LeasedProducer, door: Door | None
+        self,
+        settings: Settings,
+        client: ClickHouseClient,
+        producer: LeasedProducer,
+        door: Door | None,
+        erased: Erased = nothing_erased,
     ) -> None:
         self._door = door
+        self._erased = erased
         self.counts: Counter[str] = Counter()
         self.left: Counter[str] = Counter()
         self._settings = settings
@@ -202,16 +209,23 @@ class _Retry:
         return None
 
     async def _shielded(self, letter: DeadLetter) -> DeadLetter | None:
-        """The letter with a masked message, which may be older than masking. None if that cannot be: it is
-        counted as left.
+        """The letter with a masked message, which may be older than masking. None if that cannot be, or its
+        row was erased: it is counted as left.
         """
-        if self._door is None:
-            return letter
         try:
             message = decode(_kind_of(letter), letter.payload)
         except UndecodableError:
+            if self._door is None:
+                return letter
             self.left["it cannot be read, so its personal data cannot be masked"] += 1
             return None
+        # By the plain ids: the list may be older than the secret.
+        erased = await self._erased()
+        if erased.covers(message.row_id, message.user_id, micros_of(message.created_at)):
+            self.left["its row was erased"] += 1
+            return None
+        if self._door is None:
+            return letter
         (safe,) = await self._door.rows([message], from_source=False)
         if isinstance(safe, Augmented):
             safe = await self._with_masked_variants(self._door, safe)

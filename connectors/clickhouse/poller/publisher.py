@@ -15,7 +15,7 @@ from connectors.clickhouse.poller.bulk_page import BulkPage
 from connectors.clickhouse.poller.cursor import WindowStarts
 from connectors.clickhouse.poller.held_rows import HeldRows, HeldRun, Sending
 from connectors.clickhouse.poller.published_rows import Published
-from connectors.clickhouse.poller.row_identity import CONTENT, Mark, RowDigests, name_row
+from connectors.clickhouse.poller.row_identity import CONTENT, Mark, RowDigests
 from connectors.clickhouse.poller.row_messages import NamedMessage, Namer, NewRow
 from connectors.clickhouse.source.table import SourceRow
 from streams.core.background import gathered
@@ -264,11 +264,10 @@ class Publisher:
         return kept, gone
 
     def _is_erased(self, one: NewRow) -> bool:
+        if not self.erased.may_cover(one.row.micros):
+            return False
         user = None if one.row.user is None else one.row.user.decode("utf-8", "replace")
-        return any(
-            self.erased.covers(name_row(one.row, one.content, one.ordinal, taken), user, one.row.micros)
-            for taken in (False, True)
-        )
+        return any(self.erased.covers(row_id, user, one.row.micros) for row_id in self._namer.ids_of(one))
 
     def _leave_of(self, page: BulkPage, ready: Any, stopped: Collection[Partition]) -> Any:
         """Leave those of the rows ``ready`` that belong to partitions that are ``stopped``; the others."""

@@ -126,6 +126,15 @@ class Namer:
                 new.append(NewRow(row, content, mark, seen[mark.content]))
         return new
 
+    def ids_of(self, one: NewRow) -> list[str]:
+        """The ids under which the plain row ``one`` may have been published, with any key."""
+        others = [self._digests.content_under(each, one.row) for each in self._digests.others]
+        return [
+            name_row(one.row, content, one.ordinal, taken)
+            for content in (one.content, *others)
+            for taken in (False, True)
+        ]
+
     async def masked(self, new: Sequence[NewRow]) -> tuple[list[NewRow], list[Mark]]:
         """``new`` as it may be published, and the marks of rows without a message; all of it if nothing is
         masked.

@@ -15,9 +15,12 @@ from streams.core.codec import encode
 from streams.core.messages import Augmented, DeadLetter, Labeled, RejectedVariant, Row
 from streams.core.records import Outgoing, Record
 from streams.core.settings import Settings
+from streams.core.times import micros_of
 from streams.core.topics import partition_of
 from streams.operations import dead_letters
 from streams.operations.dead_letters import _Retry
+from streams.privacy.door import Door
+from streams.privacy.erasure import ErasedId, ErasureList, digests_of
 from streams.privacy.pseudonyms import is_pseudonym
 from tests.unit.streams.privacy.fakes import UNMASKABLE, make_door
 
@@ -135,3 +138,28 @@ async def test_letters_of_one_time_are_read_at_once_and_go_where_their_job_goes(
     assert "to" not in live
     assert (shadow["replay-job"], shadow["label-version"], shadow["to"]) == (b"j", b"v2", b"shadow")
     assert retry.left.total() == 1
+
+
+@pytest.mark.parametrize("door", [None, make_door()])
+async def test_a_row_that_was_erased_before_masking_is_not_retried(
+    stored: list[DeadLetter], door: Door | None
+) -> None:
+    salt = "salt:" + "ab" * 16
+    listed = ErasureList([ErasedId("user", digests_of("4711", [salt], None)[0], salt, micros_of(AT))])
+
+    async def erased() -> ErasureList:
+        return listed
+
+    producer = Producer()
+    settings = Settings(clickhouse_host="localhost", kafka_bootstrap_servers="localhost:1")
+    retry = _Retry(settings, cast(Any, None), cast(Any, producer), door, erased)
+    later = encode(ROW.model_copy(update={"created_at": datetime(2026, 1, 2, tzinfo=UTC)}))
+    await retry.some(
+        [
+            letter("label", "esk.rows", encode(ROW)),
+            letter("store", "esk.labeled", encode(LABELED)),
+            letter("label", "esk.rows", later),
+        ]
+    )
+    assert (len(producer.sent), stored) == (1, [])
+    assert dict(retry.left) == {"its row was erased": 2}

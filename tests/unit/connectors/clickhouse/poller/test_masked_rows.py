@@ -10,12 +10,13 @@ import pytest
 
 from connectors.clickhouse.poller.cursor import read_cursor
 from connectors.clickhouse.poller.poller import Poller
-from connectors.clickhouse.poller.row_identity import RowDigests
+from connectors.clickhouse.poller.row_identity import RowDigests, content_of
 from connectors.clickhouse.source.table import SourceRow
 from streams.core.codec import decode_dead_letter
 from streams.core.environment import load
 from streams.core.errors import ConfigurationError
 from streams.core.records import Record
+from streams.privacy.erasure import ErasedId, ErasureList, digests_of
 from streams.privacy.pseudonyms import is_pseudonym
 from tests.unit.connectors.clickhouse.poller.fakes import (
     TOPICS,
@@ -180,3 +181,22 @@ def test_a_row_that_is_too_short_is_judged_by_its_plain_text() -> None:
 def test_source_rows_keep_their_order() -> None:
     """`SourceRow` is indexed by number where it is masked."""
     assert SourceRow._fields[3:] == ("text", "user", "session", "domain")
+
+
+@pytest.mark.parametrize("secret", [SECRET, ROTATED])
+async def test_what_was_erased_under_a_former_id_or_secret_is_not_published(secret: str) -> None:
+    source, kafka = FakeSource(clock=NOW), FakeKafka()
+    source.rows = [source_row(NOW - at * SECOND, f"some text {at}", user=f"u{at}") for at in range(3, 0, -1)]
+    salt, plain = "salt:" + "ab" * 16, f"{content_of(source.rows[0]).hex()}:1"
+    listed = ErasureList(
+        ErasedId(kind, digests_of(one, [salt], None)[0], salt, NOW)  # type: ignore[arg-type]
+        for kind, one in (("row", plain), ("user", "u2"))
+    )
+
+    async def erased() -> ErasureList:
+        return listed
+
+    await poll_once(
+        source, kafka, door=make_door(secret), erased=erased, privacy="mask", privacy_secret=secret
+    )
+    assert [orjson.loads(record.value or b"")["text"] for record in kafka.rows()] == ["some text 1"]

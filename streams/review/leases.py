@@ -68,6 +68,10 @@ class Reviews:
             return
         self.seen = record.offset
         kind, _, item = (record.key or b"").decode("utf-8", "replace").partition("/")
+        if record.value is None:  # its row was erased: nobody writes of it again
+            for known in (self.leases, self.settled, self.skipped):
+                known.pop(item, None)
+            return
         try:
             told: dict[str, Any] = orjson.loads(record.value or b"")
             owner = str(told["owner"])

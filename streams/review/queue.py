@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import islice
@@ -17,7 +17,8 @@ from typing import Literal
 import structlog
 
 from agents.taxonomy import Taxonomy, load_taxonomy
-from connectors.clickhouse.erasure.erased_list import refuse_erased
+from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.erasure.erased_list import not_erased, refuse_erased
 from connectors.clickhouse.queries.gold import write_answers
 from connectors.clickhouse.queries.review import (
     current_of,
@@ -100,29 +101,36 @@ class ReviewQueue:
     async def claim(self, owner: str, want: int, queue: Queue = UNSURE) -> Sequence[ReviewRow]:
         wire = await self._wired()
         want = min(want, MOST_HELD)
+        current, gone = dict[Place, Labeled](), set[Place]()
         # One request at a time here. If another process was faster, the next rows are requested.
         async with self._claiming:
             for _ in range(_ROUNDS):
-                free = await self._free(wire, owner, want, queue)
-                asked = [(place, most) for place, most in free if not self._held(wire, owner, place, queue)]
-                if not asked:
-                    break
-                await wire.write(
-                    *(
-                        lease_message(wire.topics, item_key(place, queue), owner, most)
-                        for place, most in asked
+                free = await self._free(wire, owner, want, queue, gone)
+                # The candidates are some seconds old: nothing may be written of a row erased since.
+                new = [place for place, _ in free if place not in current]
+                current |= await self._there(new, queue)
+                gone |= {place for place in new if place not in current}
+                asked = [
+                    (place, most)
+                    for place, most in free
+                    if place in current and not self._held(wire, owner, place, queue)
+                ]
+                if asked:
+                    await wire.write(
+                        *(
+                            lease_message(wire.topics, item_key(place, queue), owner, most)
+                            for place, most in asked
+                        )
                     )
-                )
-        got = [place for place, _ in free if self._held(wire, owner, place, queue)]
+                elif gone.isdisjoint(new):
+                    break
+        got = [place for place, _ in free if place in current and self._held(wire, owner, place, queue)]
         wire.reviews.forget_ended(time.time())
-        current = await self._tables.ask(
-            lambda client, settings: current_of(client, settings, got, by_models=queue == UNSURE)
-        )
-        for place, row in current.items():
-            held = self._own.get(owner, place, queue) or OwnRow(row, None, None)
+        for place in got:
+            held = self._own.get(owner, place, queue) or OwnRow(current[place], None, None)
             probability = None if queue == UNSURE else await self._board.probability(place)
             self._own.keep(owner, place, queue, held._replace(probability=probability))
-        return [await self._shown(current[place], queue) for place in got if place in current]
+        return [await self._shown(current[place], queue) for place in got]
 
     async def label(self, owner: str, place: Place, label: str, queue: DrawnBy = UNSURE) -> None:
         if label not in (await self._labels()).names:
@@ -130,6 +138,7 @@ class ReviewQueue:
         own = await self._asked(owner, place, queue, label)
         if own is None:
             return
+        await self._refuse_erased(own.was)
         own = await self._masked(own)
         wire = await self._wired()
         message = label_of(own.was, person_of(owner), label, queue, own.probability)
@@ -143,6 +152,7 @@ class ReviewQueue:
         own = await self._asked(owner, place, queue, answer)
         if own is None:
             return
+        await self._refuse_erased(own.was)
         own = await self._masked(own)
         if isinstance(own.said, HumanLabel):
             # The answer is no label, so the former one would stand beside it.
@@ -153,6 +163,8 @@ class ReviewQueue:
 
     async def skip(self, owner: str, place: Place, queue: Queue = UNSURE) -> None:
         wire = await self._wired()
+        own = self._own.get(owner, place, queue)
+        await self._refuse_erased(own.was if own is not None else await self._current(place))
         decision = decision_message(wire.topics, item_key(place, queue), owner, "skip")
         await wire.write(decision, learn=False)
 
@@ -161,6 +173,7 @@ class ReviewQueue:
         own = self._own.get(owner, place, queue)
         if own is None or own.said is None:
             raise RefusedError("there is nothing of yours to take back", reason="conflict")
+        await self._refuse_erased(own.was)
         if queue != SEARCH:
             # First: were the answer taken back and this not told, nobody would be asked about the row again.
             await wire.write(decision_message(wire.topics, item_key(place, queue), owner, "undo"))
@@ -215,6 +228,22 @@ class ReviewQueue:
             own = OwnRow(await self._current(place), None, probability)
         return own
 
+    async def _there(self, places: Sequence[Place], queue: Queue) -> dict[Place, Labeled]:
+        """Those of the rows that the tables have and nobody erased."""
+        if not places:
+            return {}
+
+        async def look(client: ClickHouseClient, settings: Settings) -> dict[Place, Labeled]:
+            found = await current_of(client, settings, places, by_models=queue == UNSURE)
+            kept = await not_erased(client, settings, list(found.values()))
+            return {Place(row.created_at, row.row_id): row for row in kept}
+
+        return await self._tables.ask(look)
+
+    async def _refuse_erased(self, row: Labeled) -> None:
+        """Before anything is written of ``row``, as it is stored: its plain ids may be erased."""
+        await self._tables.ask(lambda client, settings: refuse_erased(client, settings, row))
+
     async def _masked(self, own: OwnRow) -> OwnRow:
         """The row as it may be published.
 
@@ -267,8 +296,6 @@ class ReviewQueue:
     ) -> ReviewAnswer:
         """Insert an answer without a label."""
         said = answer_of(own.was, person_of(owner), answer, queue, own.probability, after=after)
-        # A label goes through the sink, which asks by itself.
-        await self._tables.ask(lambda client, settings: refuse_erased(client, settings, own.was))
         await self._tables.ask(lambda client, settings: write_answers(client, settings, [said]))
         return said
 
@@ -283,15 +310,20 @@ class ReviewQueue:
     def _held(self, wire: _Wire, owner: str, place: Place, queue: Queue) -> bool:
         return wire.reviews.holds(item_key(place, queue), owner, time.time())
 
-    async def _free(self, wire: _Wire, owner: str, want: int, queue: Queue) -> list[tuple[Place, int]]:
-        """Rows that may be requested, in the queue's order, and how many people are asked about each."""
+    async def _free(
+        self, wire: _Wire, owner: str, want: int, queue: Queue, gone: Collection[Place]
+    ) -> list[tuple[Place, int]]:
+        """Rows that may be requested, but for those that are ``gone``, in the queue's order, and how many
+        people are asked about each.
+        """
 
         def free(places: Iterable[tuple[Place, int]]) -> list[tuple[Place, int]]:
             now = time.time()
             found = (
                 (place, most)
                 for place, most in places
-                if wire.reviews.free(item_key(place, queue), owner, now, most)
+                if place not in gone
+                and wire.reviews.free(item_key(place, queue), owner, now, most)
                 and not self._own.answered(owner, place, queue)
             )
             return list(islice(found, want))

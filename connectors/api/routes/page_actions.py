@@ -62,8 +62,10 @@ class Act:
             result = type(error).__name__
             raise
         finally:
+            # A row that may not be answered about may be erased: then its id is not kept either.
+            shown = "" if action.startswith("review-") and result != "done" else target
             await self.page.audit.note(
-                entry(self.request, action, target=target, result=result, detail=act.detail)
+                entry(self.request, action, target=shown, result=result, detail=act.detail)
             )
 
 

@@ -32,9 +32,11 @@ async def row(
     """What the result tables have of it. A row in flight is not there yet. Who asks is noted in the audit
     log.
     """
-    if services.page is not None:
-        await services.page.audit.note(entry(request, LOOK, target=row_id))
     found = await services.lookups.row(row_id)
+    if services.page is not None:
+        # An id without rows may be an erased one.
+        shown = ("", "unknown-row") if found is None else (row_id, "done")
+        await services.page.audit.note(entry(request, LOOK, target=shown[0], result=shown[1]))
     if found is None:
         raise Problem(
             404, "nothing is stored of a row with this id; it may be on its way", code="unknown-row"

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.errors import TABLE_MISSING, code_of
@@ -23,6 +24,7 @@ from streams.privacy.pseudonyms import pseudonyms_of
 FRESH_SECONDS = 1.0
 _HASH = "cityHash64(kind, digest)"
 
+AnyRow = TypeVar("AnyRow", bound=Row)
 
 Erased = Callable[[], Awaitable[ErasureList]]
 
@@ -81,9 +83,18 @@ async def refuse_erased(client: ClickHouseClient, settings: Settings, row: Row) 
         RefusedError: reason `not-found`.
         UnavailableError, ConfigurationError: as `ErasedRows.now`.
     """
-    erased = await ErasedRows(client, settings).now()
-    if erased.covers(row.row_id, row.user_id, micros_of(row.created_at)):
+    if not await not_erased(client, settings, [row]):
         raise RefusedError("the row was erased", reason="not-found")
+
+
+async def not_erased(client: ClickHouseClient, settings: Settings, rows: Sequence[AnyRow]) -> list[AnyRow]:
+    """Those of ``rows`` that nobody erased.
+
+    Raises:
+        UnavailableError, ConfigurationError: as `ErasedRows.now`.
+    """
+    erased = await ErasedRows(client, settings).now()
+    return [row for row in rows if not erased.covers(row.row_id, row.user_id, micros_of(row.created_at))]
 
 
 async def read_entries(client: ClickHouseClient, database: str) -> list[tuple[ErasedId, str]]:

@@ -16,7 +16,7 @@ from streams.core.records import Outgoing, Record
 from streams.core.settings import Settings
 from streams.core.topics import Topics
 from streams.ports.lookups import Place
-from streams.ports.review import HumanAnswer, ReviewAnswer
+from streams.ports.review import HumanAnswer, ReviewAnswer, item_key
 from streams.privacy.door import Door
 from streams.privacy.pseudonyms import is_pseudonym
 from streams.quality.audit import Draw, DrawnRow
@@ -109,6 +109,9 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
         if row.row_id in client.erased:
             raise RefusedError("the row was erased", reason="not-found")
 
+    async def not_erased(client: World, _: Any, rows: Sequence[Labeled]) -> list[Labeled]:
+        return [row for row in rows if row.row_id not in client.erased]
+
     async def look(client: World, _: Any) -> Any:
         drawn = [DrawnRow(place, 0.25, n / 10) for n, place in enumerate(PLACES)]
         return boards._State(Draw(drawn, len(drawn), AT - timedelta(days=7)), client.answers())
@@ -125,6 +128,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(queues, "current_of", current_of)
     monkeypatch.setattr(queues, "write_answers", write_answers)
     monkeypatch.setattr(queues, "refuse_erased", refuse_erased)
+    monkeypatch.setattr(queues, "not_erased", not_erased)
     monkeypatch.setattr(boards, "_look", look)
     monkeypatch.setattr(unsure, "least_sure", least_sure)
     monkeypatch.setattr(boards, "human_answers", human_answers)
@@ -178,13 +182,46 @@ async def test_rows_of_the_audit_come_blindly_and_once(world: World) -> None:
     assert (await first.queue._board.waiting())[0] == 2
 
 
-async def test_what_is_said_of_an_erased_row_is_not_stored(world: World) -> None:
+async def test_nothing_is_written_of_an_erased_row(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     desk = Asked(world)
-    await desk.ids("anna/1", "audit", 1)
-    world.erased = {"0"}
+    assert await desk.ids("anna/1", "audit", 2) == ["0", "1"]
+    await desk.queue.label("anna/1", PLACES[1], "payment", "audit")
+    world.erased = {"0", "1", "2"}
+    written: list[bytes | None] = []
+    write = world.write
+
+    async def noted(*messages: Outgoing, learn: bool = True) -> None:
+        written.extend(one.key for one in messages)
+        await write(*messages, learn=learn)
+
+    monkeypatch.setattr(world, "write", noted)
     with pytest.raises(RefusedError, match="erased"):
         await desk.queue.answer("anna/1", PLACES[0], "not-sure", "audit")
-    assert world.stored == []
+    with pytest.raises(RefusedError, match="erased"):
+        await desk.queue.label("anna/1", PLACES[0], "payment", "audit")
+    with pytest.raises(RefusedError, match="erased"):
+        await desk.queue.undo("anna/1", PLACES[1], "audit")
+    for place in (PLACES[0], PLACES[2]):
+        with pytest.raises(RefusedError, match="erased"):
+            await desk.queue.skip("anna/1", place, "audit")
+    assert (world.stored, len(world.published), written) == ([], 1, [])
+    assert await desk.ids("vera/1", "audit", 1) == ["3"]
+    assert written == [b"lease/" + item_key(PLACES[3], "audit").encode()]
+
+
+async def test_a_lease_of_an_erased_row_is_not_given_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Asked(world)
+    await desk.ids("anna/1", "audit", 1)
+    key = b"lease/" + item_key(PLACES[0], "audit").encode()
+    await world.write(Outgoing("esk.review", 0, key, None))  # as an erasure does
+
+    async def refused(*_: Any, **__: Any) -> None:
+        raise AssertionError("it names the row again")
+
+    monkeypatch.setattr(world, "write", refused)
+    await desk.queue.release("anna/1")
 
 
 async def test_what_two_people_answered_differently_is_settled_by_a_third(world: World) -> None:

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,10 +20,12 @@ import structlog
 
 from connectors.clickhouse import ClickHouseConfig, ClickHouseConnector
 from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.erasure.erased_list import Erased, ErasedRows
 from connectors.clickhouse.poller.backfill import OldRows
 from connectors.clickhouse.source.table import SourceTable
 from connectors.files.reading import read
 from connectors.files.records import FileRecord, Reading
+from connectors.files.retention import cut_lines
 from connectors.files.times import time_in
 from streams.core.errors import RefusedError
 from streams.core.settings import Settings
@@ -33,6 +36,7 @@ from streams.jobs.job import Job
 from streams.jobs.runner import find_poller_start
 from streams.ports.files import NO_ROWS
 from streams.privacy.door import Door, PlainFields, refuse_unmasked
+from streams.privacy.erasure import ErasureList
 
 log = structlog.get_logger()
 
@@ -65,7 +69,7 @@ async def export(
 ) -> Fetched:
     """Write the rows of today and of ``days`` days before, newest first and at most ``limit``, to a CSV file.
 
-    ``door``: what masks them; rows that cannot be masked are left out of the file.
+    ``door``: what masks them; rows that cannot be masked are left out of the file, and those of erased users.
 
     Raises:
         ConfigurationError: ClickHouse is not configured, or the file cannot be written.
@@ -76,16 +80,21 @@ async def export(
     async with ClickHouseClient.from_settings(settings) as client:
         source = SourceTable(client, settings)
         since, until, coarse = await source.begin(days), await source.now(), await source.coarseness()
-    folder = settings.labelstream_data / "exports"
-    path = folder / f"{name}_{datetime.now(UTC):%Y%m%d_%H%M%S}_{secrets.token_hex(2)}.csv"
+        erased = ErasedRows(client, settings).now
+        known = await erased()
+        folder = settings.labelstream_data / "exports"
+        path = folder / f"{name}_{datetime.now(UTC):%Y%m%d_%H%M%S}_{secrets.token_hex(2)}.csv"
+        plain = door is None and known.newest is None
+        convert = None if plain else _converting(door, erased, asyncio.get_running_loop())
 
-    convert = None if door is None else _masking(door, asyncio.get_running_loop())
+        def write() -> int:
+            with ClickHouseConnector(ClickHouseConfig.from_settings(settings)) as connector:
+                return connector.export_to_file(path, days=days, limit=limit, format="csv", convert=convert)
 
-    def write() -> int:
-        with ClickHouseConnector(ClickHouseConfig.from_settings(settings)) as connector:
-            return connector.export_to_file(path, days=days, limit=limit, format="csv", convert=convert)
-
-    rows = await asyncio.to_thread(write)
+        rows = await asyncio.to_thread(write)
+        if rows and (now := await erased()) is not known:
+            # An erasure that ran meanwhile did not see the unfinished file.
+            await asyncio.to_thread(cut_lines, path, partial(_is_erased, now))
     if not rows:
         path.unlink(missing_ok=True)
         raise RefusedError("there are no rows in that time", reason=NO_ROWS)
@@ -137,35 +146,50 @@ async def begin(context: JobContext, job: Job) -> Job:
     return context.jobs.jobs[job.id]
 
 
-def _masking(door: Door, loop: asyncio.AbstractEventLoop) -> Callable[[pa.Table], pa.Table]:
-    """Masks blocks of an export in the thread that writes them; the pool belongs to ``loop``."""
-
-    async def masked(rows: list[PlainFields]) -> list[PlainFields | None]:
-        return await door.fields(rows)
+def _converting(
+    door: Door | None, erased: Erased, loop: asyncio.AbstractEventLoop
+) -> Callable[[pa.Table], pa.Table]:
+    """Leaves erased users out of blocks of an export, and masks the others, in the thread that writes them;
+    the pool belongs to ``loop``."""
 
     def convert(block: pa.Table) -> pa.Table:
-        parts = []
-        for piece in block.to_batches(max_chunksize=_MASKED_ROWS):
-            columns = piece.to_pydict()
-            texts, users, domains = columns["text"], columns["user_id"], columns["domain"]
-            rows = [
-                PlainFields(clean(text or ""), user, None, domain)
-                for text, user, domain in zip(texts, users, domains, strict=True)
-            ]
-            found = asyncio.run_coroutine_threadsafe(masked(rows), loop).result()
-            kept = [(row, at) for row, at in zip(found, columns["ts"], strict=True) if row is not None]
-            if len(kept) < len(found):
-                log.warning("rows that cannot be masked are not in the file", count=len(found) - len(kept))
-            safe = {
-                "text": [row.text for row, _ in kept],
-                "domain": [row.domain for row, _ in kept],
-                "ts": [at for _, at in kept],
-                "user_id": [row.user for row, _ in kept],
-            }
-            parts.append(pa.Table.from_pydict(safe, schema=block.schema))
-        return pa.concat_tables(parts) if parts else block
+        # By the plain id: the list may be older than the secret.
+        gone = asyncio.run_coroutine_threadsafe(erased(), loop).result()
+        if gone.newest is not None:
+            pairs = zip(block["user_id"].to_pylist(), block["ts"].cast(pa.int64()).to_pylist(), strict=True)
+            block = block.filter(pa.array([not gone.covers("", *pair) for pair in pairs], pa.bool_()))
+        return block if door is None else _masked(block, door, loop)
 
     return convert
+
+
+def _masked(block: pa.Table, door: Door, loop: asyncio.AbstractEventLoop) -> pa.Table:
+    parts = []
+    for piece in block.to_batches(max_chunksize=_MASKED_ROWS):
+        columns = piece.to_pydict()
+        texts, users, domains = columns["text"], columns["user_id"], columns["domain"]
+        rows = [
+            PlainFields(clean(text or ""), user, None, domain)
+            for text, user, domain in zip(texts, users, domains, strict=True)
+        ]
+        found = asyncio.run_coroutine_threadsafe(door.fields(rows), loop).result()
+        kept = [(row, at) for row, at in zip(found, columns["ts"], strict=True) if row is not None]
+        if len(kept) < len(found):
+            log.warning("rows that cannot be masked are not in the file", count=len(found) - len(kept))
+        safe = {
+            "text": [row.text for row, _ in kept],
+            "domain": [row.domain for row, _ in kept],
+            "ts": [at for _, at in kept],
+            "user_id": [row.user for row, _ in kept],
+        }
+        parts.append(pa.Table.from_pydict(safe, schema=block.schema))
+    return pa.concat_tables(parts) if parts else block
+
+
+def _is_erased(erased: ErasureList, fields: list[str]) -> bool:
+    """Of a record of the file."""
+    at = time_in(fields[2]) if len(fields) > 3 else None
+    return at is not None and erased.covers("", fields[3], micros_of(at))
 
 
 def _oldest_in(path: Path) -> int | None:

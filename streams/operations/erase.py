@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -37,9 +37,15 @@ from connectors.kafka.tail import TailReader
 from streams.core.errors import AccessError, ConfigurationError
 from streams.core.settings import Settings
 from streams.core.topics import Topics
-from streams.jobs.job import read_jobs
+from streams.jobs.job import Job, Jobs, read_jobs
 from streams.operations.erase_files import Files
-from streams.operations.erase_topics import kept_by_topics, review_keys, send_tombstones
+from streams.operations.erase_topics import (
+    forget_in_jobs,
+    jobs_naming,
+    kept_by_topics,
+    review_keys,
+    send_tombstones,
+)
 from streams.ports.audit import AuditEntry
 from streams.privacy.erasure import Kind
 from streams.privacy.pseudonyms import pseudonyms_of
@@ -54,7 +60,7 @@ _RIGHTS = (
     ("SELECT, INSERT, ALTER UPDATE", (AUDIT, ERASURES)),
 )
 _REVIEW = "review topic"
-_UPLOADS, _EXPORTS = "uploads", "exports"
+_UPLOADS, _EXPORTS, _JOBS = "uploads", "exports", "jobs"
 
 
 @dataclass
@@ -122,7 +128,7 @@ async def erase(
             for one in await person.namesakes(client, settings.result_database)
         ]
         jobs = await read_jobs(settings, tail)
-        work = _Work(client, settings, person, tail, Files(settings, jobs), report)
+        work = _Work(client, settings, person, tail, Files(settings, jobs), report, jobs)
         if dry_run:
             say("looking")
             await work.look()
@@ -208,6 +214,8 @@ class _Work:
     tail: TailReader
     files: Files
     report: Erased
+    jobs: Jobs
+    naming: list[Job] = field(default_factory=list)
     until: int = 0
     noted: set[tuple[str, int]] = field(default_factory=set)
 
@@ -222,11 +230,12 @@ class _Work:
         """Note what there is."""
         rows = await self._rows()
         letters, ids = await self._letters(rows)
-        every = [*(row.row_id for row in rows), *ids]
-        keys = await review_keys(self.settings, self.tail, [(row.row_id, row.micros) for row in rows])
+        every = self._every(rows, ids)
+        keys = await self._review_keys(rows)
         targets = await audited(self.client, self._database, every)
         uploads = await self.files.uploads(self.person, every)
         exports = await self.files.exports(self.person, rows)
+        self.naming = jobs_naming(self.jobs, self.person, every, {one.file_id for one in uploads})
         self.report.found = {
             **{
                 table: await count_of(self.client, self._database, table, rows)
@@ -237,6 +246,7 @@ class _Work:
             _REVIEW: len(keys),
             _UPLOADS: len(uploads),
             _EXPORTS: len(exports),
+            _JOBS: len(self.naming),
         }
         self.report.files = [*(one.name for one in uploads), *map(str, exports)]
         return rows
@@ -247,14 +257,13 @@ class _Work:
         await self.note_later(rows, nonce)
         gone = self.report.gone = dict.fromkeys(self.report.found, 0)
         letters, ids = await self._letters(rows)
-        every = [*(row.row_id for row in rows), *ids]
-        await forget_targets(self.client, self._database, await audited(self.client, self._database, every))
-        gone[AUDIT] = self.report.found[AUDIT]
-        keys = await review_keys(self.settings, self.tail, [(row.row_id, row.micros) for row in rows])
-        gone[_REVIEW] = await send_tombstones(self.settings, keys)
+        every = self._every(rows, ids)
+        gone[AUDIT], gone[_REVIEW] = await self._forget_ids(rows, every)
         gone[_EXPORTS] = await self.files.cut_exports(self.person, rows)
         gone[_UPLOADS], self.report.left = await self.files.delete_uploads(self.person, every)
         self.report.left += await self.files.doubtful_uploads(self.person)
+        gone[_JOBS], left = await forget_in_jobs(self.settings, self.jobs, self.naming, self.person)
+        self.report.left += left
         await lock.hold()
         await replace_rows(self.client, self._database, DEAD_LETTERS, letters, nonce)
         gone[DEAD_LETTERS] = letters.rows
@@ -264,6 +273,23 @@ class _Work:
             await replace_rows(self.client, self._database, table, found, nonce)
             gone[table] = self.report.found[table]
         await self._check()
+        # Who looked at a row, or had it on the desk, may have told of it until now.
+        await self._forget_ids(rows, every)
+
+    async def _forget_ids(self, rows: Iterable[FoundRow], every: Sequence[str]) -> tuple[int, int]:
+        """Take them out of the audit log and the review topic; returns how many each had."""
+        targets = await audited(self.client, self._database, every)
+        await forget_targets(self.client, self._database, targets)
+        return len(targets), await send_tombstones(self.settings, await self._review_keys(rows))
+
+    async def _review_keys(self, rows: Iterable[FoundRow]) -> list[bytes]:
+        ids = self.person.ids if self.person.kind == "row" else ()
+        return await review_keys(self.settings, self.tail, [(row.row_id, row.micros) for row in rows], ids)
+
+    def _every(self, rows: Iterable[FoundRow], ids: Iterable[str]) -> list[str]:
+        """The ids of all rows: also of a row that no table has any more."""
+        asked = self.person.ids if self.person.kind == "row" else ()
+        return [*dict.fromkeys([*(row.row_id for row in rows), *ids, *asked])]
 
     async def _check(self) -> None:
         """What is there again was written by somebody who does not know of the list."""

@@ -118,6 +118,7 @@ async def test_an_erased_user_is_nowhere_and_a_rewound_sink_brings_nothing_back(
             "review topic": 1,
             "uploads": 1,
             "exports": 1,
+            "jobs": 0,
         }
         erasing = asyncio.create_task(erase(settings, "user", "anna"))
         # Meanwhile rows come that she has sent before, some already known under a version, and others' rows.

@@ -17,6 +17,7 @@ from connectors.clickhouse.queries.places import times_of
 from streams.core.errors import RefusedError
 from streams.core.settings import Settings
 from streams.ports.lookups import Place
+from streams.privacy.erasure import ERASED_TEXT
 from streams.quality.agreement import answered_twice, kappa
 from streams.quality.gold_file import GoldRow, read_masked_gold
 from streams.quality.report import WANTED, By, GoldLine, report
@@ -167,7 +168,7 @@ def _line(row: SettledRow, given: GivenLabel | None) -> GoldLine:
         row.probability,
         row.place.created_at,
         row.source_domain,
-        len(row.text),
+        _length(row.text),
     )
 
 
@@ -211,7 +212,12 @@ async def _file_lines(
                 row.probability,
                 given.created_at if given else row.created_at,
                 given.source_domain if given else None,
-                None if text is None else len(text),
+                _length(text),
             )
         )
     return lines, _calibration([*found.values(), *texts.values()])
+
+
+def _length(text: str | None) -> int | None:
+    """Of a text; that of an erased one is not known."""
+    return None if text is None or text == ERASED_TEXT else len(text)

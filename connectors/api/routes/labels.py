@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 
+from connectors.api.routes.page_actions import note_looks
 from connectors.api.routes.params import CURSOR, At, Ports, Probability, cursor_of, place_in
 from connectors.api.views import LabelsAnswer
 from streams.ports.lookups import LabelQuery
@@ -15,6 +16,7 @@ router = APIRouter(tags=["labels"])
 
 @router.get("/labels", summary="Search the labels")
 async def labels(
+    request: Request,
     services: Ports,
     text: Annotated[
         str | None,
@@ -56,4 +58,6 @@ async def labels(
     )
     after = place_in(cursor) if cursor is not None else None
     page = await services.lookups.search(query, after, limit)
+    if text is not None:  # as whoever looks for one person does; others watch what comes
+        await note_looks(request, services.page, [one.row_id for one in page.labels], "search")
     return LabelsAnswer(labels=page.labels, next=cursor_of(page.next) if page.next is not None else None)

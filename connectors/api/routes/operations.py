@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
 from connectors.api.routes.file_problems import told
-from connectors.api.routes.page_actions import Acting, Page
+from connectors.api.routes.page_actions import Acting, Page, note_looks
 from streams.core.text import bounded
 
 router = APIRouter(include_in_schema=False, prefix="/page")
@@ -45,6 +45,7 @@ class PromotionAsked(VersionAsked):
 
 @router.get("/letters")
 async def letters(
+    request: Request,
     page: Page,
     step: Annotated[str | None, Query(max_length=100)] = None,
     reason: Annotated[str | None, Query(max_length=200)] = None,
@@ -58,6 +59,7 @@ async def letters(
         for name in ("payload", "payload_base64"):
             if name in one:
                 one[name] = bounded(one[name], _PAYLOAD)
+    await note_looks(request, page, [one["row_id"] for one in found["dead_letters"]], "dead letters")
     return found
 
 

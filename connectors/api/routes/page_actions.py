@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from connectors.api.problems import Problem
 from connectors.api.routes.file_problems import told
 from connectors.api.routes.params import Ports
 from streams.core.errors import LabelstreamError
-from streams.ports.audit import AuditEntry
+from streams.ports.audit import LOOK, AuditEntry
 from streams.ports.page import PagePorts
 
 LOCAL = "local"
@@ -95,3 +95,13 @@ def entry(
         result=result,
         detail=detail[:1000],
     )
+
+
+async def note_looks(request: Request, page: PagePorts | None, row_ids: Iterable[str], how: str) -> None:
+    """Note that somebody sees the texts of these rows, one entry for each, so that an erasure finds it.
+    ``how``: the way that led there.
+    """
+    if page is not None:
+        for row_id in dict.fromkeys(row_ids):
+            if row_id:
+                await page.audit.note(entry(request, LOOK, target=row_id, detail=how))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 
 from connectors.api.routes.file_problems import told
-from connectors.api.routes.page_actions import Page
+from connectors.api.routes.page_actions import Page, note_looks
 
 router = APIRouter(include_in_schema=False)
 
@@ -28,7 +28,11 @@ async def quality(
 
 
 @router.get("/quality/rows")
-async def rows(page: Page, right: Name, given: Name, version: Version = None) -> dict[str, Any]:
+async def rows(
+    request: Request, page: Page, right: Name, given: Name, version: Version = None
+) -> dict[str, Any]:
     """Some rows whose right label is ``right``, and that the version labelled ``given``."""
     with told():
-        return {"rows": await page.quality.rows(version, right, given)}
+        found = await page.quality.rows(version, right, given)
+    await note_looks(request, page, [str(one["row_id"]) for one in found], "quality")
+    return {"rows": found}

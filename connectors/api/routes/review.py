@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 
 from connectors.api.problems import in_openapi
 from connectors.api.routes.file_problems import file_content, streamed
-from connectors.api.routes.page_actions import Acting, Page, who
+from connectors.api.routes.page_actions import Acting, Page, note_looks, who
 from connectors.api.routes.params import CURSOR, cursor_of, place_in
 from streams.ports.review import GOLD_COLUMNS, UNSURE, Answer, DrawnBy, GoldLabel, Queue, ReviewRow
 
@@ -72,6 +72,7 @@ async def claim(
 ) -> dict[str, Any]:
     """Rows that nobody else has now, in the queue's order."""
     rows = await act.page.review.claim(_owner(act, desk), want, queue)
+    await note_looks(act.request, act.page, [one.place.row_id for one in rows], f"review, {queue}")
     return {"rows": [_shown(one) for one in rows]}
 
 

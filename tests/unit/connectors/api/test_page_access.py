@@ -14,8 +14,10 @@ from connectors.api.services import Services
 from streams.core.api_keys import parse_keys
 from streams.core.errors import GateError, RefusedError, UnavailableError
 from streams.ports.audit import AuditEntry
+from streams.ports.lookups import LabelPage, Place, RowHistory
 from streams.ports.page import PagePorts
-from tests.unit.connectors.api.fakes import Fakes, client_of
+from streams.ports.review import ReviewRow
+from tests.unit.connectors.api.fakes import NOW, Fakes, client_of, labeled
 
 KEYS = parse_keys("anna:write:the-key-of-anna,viewer:read:the-key-of-a-viewer")
 
@@ -128,12 +130,26 @@ class Behind:
             raise self.error
         return {"asked": [version, by, accuracy]}
 
+    async def letters(self, **_: Any) -> dict[str, Any]:
+        letter = {"row_id": "9", "error": "", "payload": "x"}
+        return {"dead_letters": [letter, {**letter, "row_id": ""}, letter]}
+
+    async def rows(self, version: str | None, right: str, given: str) -> list[dict[str, Any]]:
+        return [{"row_id": "10"}]
+
+    async def claim(self, owner: str, want: int, queue: str) -> list[ReviewRow]:
+        return [ReviewRow(Place(NOW, "11"), "text", None)]
+
+    async def skip(self, owner: str, place: Place, queue: str) -> None:
+        if self.error is not None:
+            raise self.error
+
     async def note(self, entry: AuditEntry) -> None:
         self.noted.append(entry)
 
 
-def page_client(behind: Behind, **options: Any) -> httpx.AsyncClient:
-    fakes, anything = Fakes(), cast(Any, behind)
+def page_client(behind: Behind, fakes: Fakes | None = None, **options: Any) -> httpx.AsyncClient:
+    fakes, anything = fakes or Fakes(), cast(Any, behind)
     page = PagePorts(
         overview=anything, operations=anything, review=anything, audit=anything, quality=anything
     )
@@ -142,6 +158,7 @@ def page_client(behind: Behind, **options: Any) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=transport, base_url="http://localhost:8080")
 
 
+QUALITY_ROWS = "/quality/rows?right=a&given=b"
 PAUSE = {"id": "job", "wish": "pause"}
 
 
@@ -235,8 +252,34 @@ async def test_quality_is_asked_for_with_a_version_and_groups() -> None:
         assert "no current label version" in answer.text
 
 
-async def test_who_looks_at_a_row_is_noted() -> None:
+async def test_who_looks_at_a_row_is_noted_and_no_id_that_nothing_is_stored_of() -> None:
+    behind, fakes = Behind(), Fakes()
+    fakes.rows["42"] = RowHistory([labeled()], frozenset(), [], [])
+    fakes.page = LabelPage([labeled("7"), labeled("8")], None)
+    headers = {"X-API-Key": "the-key-of-a-viewer"}
+    async with page_client(behind, fakes, keys=KEYS) as client:
+        for path in ("/rows/42", "/rows/erased", "/labels?text=x", "/labels", "/page/letters", QUALITY_ROWS):
+            await client.get(path, headers=headers)
+    assert {(one.who, one.action) for one in behind.noted} == {("viewer", "look-row")}
+    assert [(one.target, one.result, one.detail) for one in behind.noted] == [
+        ("42", "done", ""),
+        ("", "unknown-row", ""),
+        ("7", "done", "search"),
+        ("8", "done", "search"),
+        ("9", "done", "dead letters"),
+        ("10", "done", "quality"),
+    ]
+
+
+async def test_who_is_given_a_row_to_review_is_noted_and_no_refused_answer_names_it() -> None:
     behind = Behind()
-    async with page_client(behind, keys=KEYS) as client:
-        await client.get("/rows/42", headers={"X-API-Key": "the-key-of-a-viewer"})
-    assert [(one.who, one.action, one.target) for one in behind.noted] == [("viewer", "look-row", "42")]
+    async with page_client(behind) as client:
+        token = {"X-CSRF-Token": (await client.get("/session")).json()["csrf"], "X-Desk": "1"}
+        (row,) = (await client.post("/review/claim", headers=token)).json()["rows"]
+        behind.error = RefusedError("the row was erased", reason="not-found")
+        answer = await client.post("/review/skip", json={"key": row["key"]}, headers=token)
+        assert answer.status_code == 404
+    assert [(one.action, one.target, one.result) for one in behind.noted] == [
+        ("look-row", "11", "done"),
+        ("review-skip", "", "not-found"),
+    ]

@@ -34,3 +34,10 @@ def test_confidences_of_several_calibrations_are_told(
     told = gold.told("v1", given, EvaluationQuery())
     assert [named in one for one in told["warnings"]] == [True] * bool(named)
     assert told["calibration"] == (None if named else generations[0])
+
+
+def test_the_length_of_an_erased_text_is_not_known() -> None:
+    rows = [answer("1"), answer("erased:ab")._replace(text="[erased]")]
+    given = {Place(AT, one.row_id): GivenLabel(AT, "a", 0.8, None) for one in rows}
+    told = GoldOfTables(settled_rows(rows), 0, 0, None).told("v1", given, EvaluationQuery(by="length"))
+    assert set(told["by"]) == {"1-20", "unknown"}

@@ -35,11 +35,26 @@ def _day(column: str) -> str:
     return f"toDateTime64(toDate32({column}, 'UTC'), 6, 'UTC')"
 
 
-# Made of a nonce that is forgotten: the labels of one row stay together, and nobody can tell whose they are.
-def _id_of(row: str) -> str:
-    made = f"SHA256(concat({{nonce:String}}, toString({row})))"
-    return f"concat({literal(ERASED_ID)}, lower(hex(substring({made}, 1, 16))))"
+def _made_of(row: str) -> str:
+    """Of a nonce that is forgotten: a row's labels stay together, and nobody can tell whose they are."""
+    return f"SHA256(concat({{nonce:String}}, toString({row})))"
 
+
+def _id_of(row: str) -> str:
+    return f"concat({literal(ERASED_ID)}, lower(hex(substring({_made_of(row)}, 1, 16))))"
+
+
+def _in_order(column: str) -> str:
+    """The day, and microseconds by which the newest label of a row and version is still the newest."""
+    rank = f"row_number() OVER (PARTITION BY row_id, created_at, label_version ORDER BY {column}, _offset)"
+    return f"addMicroseconds({_day(column)}, {rank})"
+
+
+# At midnight all of them would stand in one minute, of which a sample has all or nothing. A row of today
+# stays there, or it would be of the future.
+_SECOND = f"reinterpretAsUInt32(substring({_made_of(ROW_HASH)}, 17, 4)) % 86400"
+_IS_OF_TODAY = "toDate32(created_at, 'UTC') >= toDate32(now(), 'UTC')"
+_SPREAD = f"addSeconds({_day('created_at')}, if({_IS_OF_TODAY}, 0, {_SECOND}))"
 
 _ROW_ID = _id_of(ROW_HASH)
 # Not the moment of the erasure, which would say whose it was; and it is not kept for longer.
@@ -47,15 +62,15 @@ _STORED_DAY = "toDateTime64(toDate32(_stored_at, 'UTC'), 3, 'UTC')"
 _ROW = {
     "row_id": _ROW_ID,
     "text": literal(ERASED_TEXT),
-    "created_at": _day("created_at"),
+    "created_at": _SPREAD,
     "_stored_at": _STORED_DAY,
     "user_id": "NULL",
     "session_id": "NULL",
     "polled_at": _day("polled_at"),
     # When a person labelled it stays: of several such labels the last one counts.
-    "labeled_at": f"if(label_version = {literal(HUMAN)}, labeled_at, {_day('labeled_at')})",
+    "labeled_at": f"if(label_version = {literal(HUMAN)}, labeled_at, {_in_order('labeled_at')})",
 }
-_VARIANTS = {**_ROW, "variants": "[]", "rejected": "[]", "augmented_at": _day("augmented_at")}
+_VARIANTS = {**_ROW, "variants": "[]", "rejected": "[]", "augmented_at": _in_order("augmented_at")}
 _LETTER = {
     "row_id": _id_of(LETTER_HASH),
     "_stored_at": _STORED_DAY,

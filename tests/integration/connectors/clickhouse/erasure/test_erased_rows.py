@@ -46,6 +46,9 @@ def _label(number: int) -> str:
 def _topics() -> FakeKafka:
     """Ten rows of four users under two versions, with variants, people's labels and dead letters."""
     kafka = FakeKafka()
+    # The newest of its version, and not the last on the topic.
+    late = labeled(4, user_id="anna", label="late", labeled_at=START + timedelta(hours=1))
+    kafka.publish(late, TOPICS.labeled)
     for number in range(10):
         given = {"user_id": _user(number), "label": _label(number)}
         kafka.publish(labeled(number, **given), TOPICS.labeled)
@@ -77,6 +80,8 @@ async def _counts(client: ClickHouseClient, database: str) -> dict[str, Any]:
         "letters": f"step, reason FROM {database}.{DEAD_LETTERS}",
         "answers": f"answer, who FROM {database}.{ANSWERS}",
         "confidences": f"confidence FROM {database}.{LABELED}",
+        "newest": f"toDate(created_at), argMax(label, (labeled_at, _offset)) FROM {database}.{LABELED}\n"
+        "WHERE label_version = 'v1' GROUP BY row_id, created_at",
     }
     return {name: Counter(await client.rows(f"SELECT {what}")) for name, what in asked.items()}
 
@@ -148,6 +153,12 @@ async def test_a_user_is_gone_and_all_counts_stay(database: Database) -> None:
     assert await review_counts(client, settings) == reviewed
     left = await _everything(client, name)
     assert "anna" not in left
+    times = await client.rows(
+        f"SELECT row_id, created_at FROM {name}.{LABELED} WHERE startsWith(row_id, 'erased:')\n"
+        f"UNION DISTINCT SELECT row_id, created_at FROM {name}.{ANSWERS} WHERE startsWith(row_id, 'erased:')"
+    )
+    # Each has one time, and they are spread over the day.
+    assert len({row_id for row_id, _ in times}) == len({at for _, at in times}) == len(times) == len(_HERS)
     assert not [number for number in _HERS if f"ошибка {number}'" in left or f"row {number}'" in left]
     # No line has the nonce, nor does the time at which tombstones were stored tell of the erasure.
     assert await client.rows(f"SELECT count() FROM {name}.erasures WHERE nonce != ''") == [(0,)]

@@ -14,13 +14,14 @@ import structlog
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import qualified
-from connectors.clickhouse.schema.tables import ANSWERS, STORED
+from connectors.clickhouse.schema.tables import ANSWERS, AUDIT, STORED
 from streams.core.settings import Settings
 
 log = structlog.get_logger()
 
-# The versions, the audit log and the list of erasures stay.
-_SINCE = {**dict.fromkeys(STORED, "_stored_at"), ANSWERS: "answered_at"}
+# The versions, the audit log and the list of erasures stay; of the audit log only what it was done to goes.
+_SINCE = {**dict.fromkeys(STORED, "_stored_at"), ANSWERS: "answered_at", AUDIT: "at"}
+_BLANKED = {AUDIT: "target"}
 _TTL = re.compile(r"\bTTL toDateTime\(\w+\) \+ toIntervalDay\((\d+)\)")
 
 
@@ -49,10 +50,14 @@ async def set_retention(client: ClickHouseClient, settings: Settings) -> None:
 async def other_retention(client: ClickHouseClient, settings: Settings) -> list[tuple[str, int]]:
     """The tables whose TTL is not that of the settings, and their days, 0 without one."""
     rows = await client.rows(
-        "SELECT name, engine_full FROM system.tables WHERE database = {database:String}",
+        "SELECT name, engine_full, create_table_query FROM system.tables WHERE database = {database:String}",
         {"database": settings.result_database},
     )
-    made = {str(name): _days_in(str(engine)) for name, engine in rows if name in _SINCE}
+    made = {
+        str(name): _days_in(str(query).partition(" ENGINE = ")[0] if name in _BLANKED else str(engine))
+        for name, engine, query in rows
+        if name in _SINCE
+    }
     return [(table, days) for table, days in made.items() if days != settings.result_retention_days]
 
 
@@ -63,6 +68,8 @@ def _days_in(engine: str) -> int:
 
 def _statement(settings: Settings, table: str, days: int) -> str:
     name = qualified(settings.result_database, table)
+    what = f"MODIFY COLUMN {_BLANKED[table]} String " if table in _BLANKED else ""
     if not days:
-        return f"ALTER TABLE {name} REMOVE TTL"
-    return f"ALTER TABLE {name} MODIFY TTL toDateTime({_SINCE[table]}) + toIntervalDay({int(days)})"
+        return f"ALTER TABLE {name} {what.removesuffix('String ')}REMOVE TTL"
+    ttl = f"TTL toDateTime({_SINCE[table]}) + toIntervalDay({int(days)})"
+    return f"ALTER TABLE {name} {what or 'MODIFY '}{ttl}"

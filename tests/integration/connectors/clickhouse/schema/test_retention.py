@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
+from connectors.clickhouse.queries.audit_log import write_audit
 from connectors.clickhouse.queries.review import review_counts
 from connectors.clickhouse.schema.database import create_tables
 from connectors.clickhouse.schema.retention import changing_statements, other_retention
+from streams.ports.audit import AuditEntry
 from tests.integration.connectors.clickhouse.engine import Database, run_until_stored, sink_for
 from tests.unit.connectors.clickhouse.sink.fakes import L0, TOPICS, FakeInput, FakeKafka, labeled
 
@@ -28,10 +32,18 @@ async def test_what_is_old_is_forgotten_and_what_is_new_stays(database: Database
         f"FROM (SELECT {old} FROM {name}.logs_labeled)"
     )
     kept = settings.model_copy(update={"result_retention_days": 40})
-    assert len(await other_retention(client, kept)) == 4
+    assert len(await other_retention(client, kept)) == 5
+    now = datetime.now(UTC)
+    for days in (41, 1):
+        at = now - timedelta(days=days)
+        entry = AuditEntry(at=at, who="anna", action="look-row", target=f"row {days}")
+        await write_audit(client, settings, [entry])
     await create_tables(client, kept)
     assert await other_retention(client, kept) == []
     await client.command(f"OPTIMIZE TABLE {name}.logs_labeled FINAL")
+    await client.command(f"OPTIMIZE TABLE {name}.audit_log FINAL")
+    audited = await client.rows(f"SELECT who, target FROM {name}.audit_log ORDER BY at")
+    assert audited == [("anna", ""), ("anna", "row 1")]
     # From the projection, which a merge makes anew.
     versions = f"SELECT toString(label_version), count() FROM {name}.logs_labeled GROUP BY label_version"
     assert await client.rows(versions) == [("v1", 10)]

@@ -152,9 +152,12 @@ def _converting(
     """Leaves erased users out of blocks of an export, and masks the others, in the thread that writes them;
     the pool belongs to ``loop``."""
 
+    async def listed() -> ErasureList:
+        return await erased()
+
     def convert(block: pa.Table) -> pa.Table:
         # By the plain id: the list may be older than the secret.
-        gone = asyncio.run_coroutine_threadsafe(erased(), loop).result()
+        gone = asyncio.run_coroutine_threadsafe(listed(), loop).result()
         if gone.newest is not None:
             pairs = zip(block["user_id"].to_pylist(), block["ts"].cast(pa.int64()).to_pylist(), strict=True)
             block = block.filter(pa.array([not gone.covers("", *pair) for pair in pairs], pa.bool_()))

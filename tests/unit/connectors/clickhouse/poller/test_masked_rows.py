@@ -188,9 +188,9 @@ async def test_what_was_erased_under_a_former_id_or_secret_is_not_published(secr
     source, kafka = FakeSource(clock=NOW), FakeKafka()
     source.rows = [source_row(NOW - at * SECOND, f"some text {at}", user=f"u{at}") for at in range(3, 0, -1)]
     salt, plain = "salt:" + "ab" * 16, f"{content_of(source.rows[0]).hex()}:1"
+    row, user = (digests_of(one, [salt], None)[0] for one in (plain, "u2"))
     listed = ErasureList(
-        ErasedId(kind, digests_of(one, [salt], None)[0], salt, NOW)  # type: ignore[arg-type]
-        for kind, one in (("row", plain), ("user", "u2"))
+        [ErasedId("row", row, salt, NOW), ErasedId("user", user, salt, NOW)], now=lambda: NOW / SECOND
     )
 
     async def erased() -> ErasureList:

@@ -18,6 +18,7 @@ from streams.core.environment import load
 from streams.core.errors import LeaseLostError
 from streams.core.messages import Row
 from streams.core.records import Commit, Outage, Outgoing, Partition, Record, Run
+from streams.core.times import micros_of
 from streams.core.topics import Topics
 from streams.jobs import publishing as replay
 from streams.jobs.context import JobContext
@@ -221,6 +222,26 @@ async def test_rows_of_an_erased_user_are_left_out(world: World) -> None:
     done = await publishing(world, job, items, erased=erased).run()
     assert published(world) == ["1", "3", "5", "6", "7", "8", "9"]
     assert (done.published, done.settled) == (7, 3)
+
+
+async def test_a_user_who_was_erased_before_masking_is_known_by_the_plain_id(world: World) -> None:
+    salt, at = "salt:" + "ab" * 16, datetime(2026, 1, 1, tzinfo=UTC)
+    listed = ErasureList([ErasedId("user", digests_of("anna", [salt], None)[0], salt, micros_of(at))])
+
+    async def erased() -> ErasureList:
+        return listed
+
+    rows = [
+        Row(row_id=str(n), text="x", created_at=at, polled_at=at, user_id=("anna", "boris")[n % 2])
+        for n in range(4)
+    ]
+    items = [item_of(row, 0, encode(row)) for row in rows]
+    job = Job(source="topic")
+    await world.send(job.message(Topics("esk")))
+    mask = MaskedRows(make_door(), job, Topics("esk"), 1, where="here")
+    done = await publishing(world, job, items, erased=erased, mask=mask).run()
+    assert published(world) == ["1", "3"]
+    assert (done.published, done.settled) == (2, 2)
 
 
 async def test_only_chosen_rows_are_masked_and_a_limit_counts_what_is_published(world: World) -> None:

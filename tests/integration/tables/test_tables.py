@@ -28,7 +28,7 @@ from streams.operations.check import check_source
 from tests.integration.tables.cases import ZONES, case
 from tests.integration.tables.readers import Reading
 from tests.integration.tables.server import server
-from tests.integration.tables.trial import Address, prepare, small_pages, troubles
+from tests.integration.tables.trial import Address, drop_database, prepare, small_pages, troubles
 from tests.unit.connectors.clickhouse.poller.fakes import TOPICS
 
 _FIRST_SEED = random.SystemRandom().randrange(10**9)
@@ -46,7 +46,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
 @pytest.fixture
 async def client(address: Address) -> AsyncIterator[ClickHouseClient]:
     client = ClickHouseClient(host=address[0], port=address[1], username="default", password="")
-    await client.command("DROP DATABASE IF EXISTS t")
+    await drop_database(client, "t")
     await client.command("CREATE DATABASE t")
     yield client
     await client.close()

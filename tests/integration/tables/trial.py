@@ -55,13 +55,23 @@ async def prepare(address: Address) -> None:
         await create_tables(client, settings)
 
 
+async def drop_database(client: ClickHouseClient, name: str) -> None:
+    """Drop a database, its views first: the server may remember a view of a table that went before it, and
+    then refuses to insert into a later table of that name.
+    """
+    views = "SELECT name FROM system.tables WHERE database = {d:String} AND endsWith(engine, 'View')"
+    for (view,) in await client.rows(views, {"d": name}):
+        await client.command(f"DROP TABLE {quoted(name)}.{quoted(view)} SYNC")
+    await client.command(f"DROP DATABASE IF EXISTS {quoted(name)} SYNC")
+
+
 async def make(address: Address, case: Case) -> None:
     """Make the case's table anew."""
     async with _client(address) as client:
         for name, value in _ALLOWED.items():
             client.call(lambda driver, n=name, v=value: driver.set_client_setting(n, v))
         for (old,) in await client.rows("SELECT name FROM system.databases WHERE match(name, '^t( |$)')"):
-            await client.command(f"DROP DATABASE {quoted(old)}")
+            await drop_database(client, old)
         for new in ("t", case.database):
             await client.command(f"CREATE DATABASE {quoted(new)}")
         await client.command("CREATE TABLE t.given (n UInt32, t Nullable(Int64)) ENGINE = Memory")

@@ -11,7 +11,13 @@ import time
 from typing import Any
 
 from aiokafka.admin.config_resource import ConfigResourceType
-from aiokafka.errors import IncompatibleBrokerVersion, KafkaError, NodeNotReadyError, UnsupportedVersionError
+from aiokafka.errors import (
+    IncompatibleBrokerVersion,
+    KafkaError,
+    NodeNotReadyError,
+    UnknownTopicOrPartitionError,
+    UnsupportedVersionError,
+)
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.protocol.admin import DescribeConfigsRequest
 
@@ -109,7 +115,7 @@ def size_of(message: Outgoing) -> int:
 
 
 async def _ask(client: Any, topic: str) -> int | None:
-    """None if the broker does not tell it."""
+    """None if the broker does not tell it. Raises KafkaError, also while the topic is unknown."""
     request = DescribeConfigsRequest([(ConfigResourceType.TOPIC, topic, [_SETTING])], False)
     if not client.cluster.brokers():
         raise NodeNotReadyError("no broker is known")
@@ -118,6 +124,8 @@ async def _ask(client: Any, topic: str) -> int | None:
     except (IncompatibleBrokerVersion, UnsupportedVersionError):
         return None
     for error_code, _, _, _, entries in answer.resources:
+        if error_code == UnknownTopicOrPartitionError.errno:
+            raise UnknownTopicOrPartitionError(topic)  # it was made just now, and is known soon
         if error_code == 0:
             return next((int(entry[1]) for entry in entries if entry[0] == _SETTING), None)
     return None

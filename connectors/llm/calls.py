@@ -45,15 +45,19 @@ class Failure:
 class Patience:
     """How long one call may take in all, with its waiting and its tries, from now on."""
 
-    def __init__(self, seconds: float, away: Callable[[], LabelstreamError | None]) -> None:
-        """``away``: why calls wait, if they do."""
-        self.endless = math.isinf(seconds)
-        self._ends = time.monotonic() + seconds
+    def __init__(self, seconds: Callable[[], float], away: Callable[[], LabelstreamError | None]) -> None:
+        """``seconds``: in all, as the client has it now. ``away``: why calls wait, if they do."""
+        self._began = time.monotonic()
+        self._seconds = seconds
         self._away = away
+
+    @property
+    def endless(self) -> bool:
+        return math.isinf(self._seconds())
 
     def lasts(self, seconds: float) -> bool:
         """Whether it lasts so much longer."""
-        return time.monotonic() + seconds <= self._ends
+        return time.monotonic() + seconds - self._began <= self._seconds()
 
     async def within(self, work: Awaitable[T], *, or_else: LabelstreamError | None = None) -> T:
         """The result of ``work``, if it comes before patience ends.
@@ -64,7 +68,7 @@ class Patience:
         if self.endless:
             return await work
         try:
-            async with asyncio.timeout(max(0.0, self._ends - time.monotonic())):
+            async with asyncio.timeout(max(0.0, self._seconds() - (time.monotonic() - self._began))):
                 return await work
         except TimeoutError:
             late = OverloadedError("no place at the endpoint came free in time")

@@ -233,7 +233,7 @@ class ChatClient:
         """
         model = await self.model()
         asked = Asked(messages, max_tokens, temperature, schema, choice, logprobs, choice_form, seed)
-        patience, tries, against = Patience(self._patience, lambda: self.away), 0, 0.0
+        patience, tries, against = Patience(lambda: self._patience, lambda: self.away), 0, 0.0
         text, tried = hash(messages[-1]["content"]), set[Endpoint]()
         enough = _GUILTY if patience.endless else _SUSPECTED
         reason: LabelstreamError | None = None

@@ -53,6 +53,7 @@ class Patience:
 
     @property
     def endless(self) -> bool:
+        """Whether it never ends."""
         return math.isinf(self._seconds())
 
     def lasts(self, seconds: float) -> bool:

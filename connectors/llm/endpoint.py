@@ -5,11 +5,10 @@ a failure is the endpoint's.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import math
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
@@ -24,6 +23,7 @@ from connectors.llm.limit import Limit, Load
 from connectors.llm.load import load_in, metrics_url
 from connectors.llm.request import Asked, RequestForm, harmless
 from connectors.llm.server_watch import ServerWatch
+from streams.core.background import apart
 from streams.core.context import of_no_row
 from streams.core.errors import (
     AnswerError,
@@ -223,7 +223,7 @@ class Endpoint:
     def _failed(self, form: Form, text: int, now: float, *, in_a_row: bool) -> None:
         form.evidence.failed(text, now, in_a_row=in_a_row)
         if self.limit.available and form.evidence.suspicious and (form.trying is None or form.trying.done()):
-            form.trying = _apart(self._suspect(form))
+            form.trying = apart(self._suspect(form))
 
     async def _suspect(self, form: Form) -> None:
         """Many failed in a row: if a harmless text fails as well, it is not for their texts."""
@@ -255,7 +255,7 @@ class Endpoint:
     async def _try_harmless(self, form: Form, number: int) -> None:
         """Harmless texts, shared by all that wait for them."""
         if form.trying is None or form.trying.done():
-            form.trying = _apart(self._harmless_ones(form, number))
+            form.trying = apart(self._harmless_ones(form, number))
         await asyncio.shield(form.trying)
 
     async def _harmless_ones(self, form: Form, number: int) -> None:
@@ -356,11 +356,6 @@ class Endpoint:
         if found is None:
             self._no_metrics_until = self._clock() + _NO_METRICS_SECONDS
         return found
-
-
-def _apart(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    """A task that belongs to no row: its log lines name none, and no row's end cancels it."""
-    return asyncio.get_running_loop().create_task(work, context=contextvars.Context())
 
 
 async def _accepted() -> bool:

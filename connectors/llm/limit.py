@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import structlog
 
 from connectors.llm.behind import Behind
 from connectors.llm.pace import Pace
-from streams.core.background import in_background
+from streams.core.background import apart, in_background
 from streams.core.context import REPLAY, of_no_row
 from streams.core.errors import (
     ConfigurationError,
@@ -143,7 +142,7 @@ class Limit:
     def queue(self, turn: Turn, *, urgent: bool = False) -> None:
         """Let ``turn`` wait for a slot. It may wait at several limits: the first with a slot grants it."""
         if self._watching is None:
-            self._watching = _apart(self._watch())
+            self._watching = apart(self._watch())
         replay = REPLAY.get()
         if not replay:
             self._behind.live_came()
@@ -235,7 +234,7 @@ class Limit:
                 fix=getattr(error, "fix", "") or None,
             )
         if self._reopening is None or self._reopening.done():
-            self._reopening = _apart(self._reopen())
+            self._reopening = apart(self._reopen())
 
     def _return(self) -> None:
         now = self._clock()
@@ -312,10 +311,3 @@ async def granted(turn: Turn) -> Limit:
 def _cause(error: LabelstreamError) -> tuple[object, ...]:
     """Equal for errors that need no new line in the log."""
     return (type(error), getattr(error, "setting", ""), str(error)[:60])
-
-
-def _apart(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    """A task that is independent of the row that happened to start it, so that its log lines do not name that
-    row.
-    """
-    return asyncio.get_running_loop().create_task(work, context=contextvars.Context())

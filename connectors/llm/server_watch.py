@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import math
 import time
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from collections.abc import Callable
 import structlog
 
 from connectors.llm.server import Look, Server, server_at
+from streams.core.background import apart
 from streams.core.context import of_no_row
 
 log = structlog.get_logger()
@@ -52,9 +52,7 @@ class ServerWatch:
         """It answers; look at it, beside the requests, if there is reason to."""
         if self._clock() >= self._due and (self.looking is None or self.looking.done()):
             self._due, self._looked = math.inf, self._clock()
-            # It belongs to no row: its log lines name none, and no row's end cancels it.
-            work = self._look_again(model)
-            self.looking = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
+            self.looking = apart(self._look_again(model))
 
     async def close(self) -> None:
         """Stop looking."""

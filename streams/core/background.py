@@ -7,6 +7,7 @@ never. Meanwhile everything that relies on the task waits.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
@@ -33,6 +34,13 @@ def in_background(
                 failed(error)
 
     return asyncio.get_running_loop().create_task(owned(), name=name)
+
+
+def apart(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """A task that belongs to no row, whichever happened to start it: its log lines name none, and no row's
+    end cancels it.
+    """
+    return asyncio.get_running_loop().create_task(work, context=contextvars.Context())
 
 
 async def gathered(works: Iterable[Awaitable[T]]) -> list[T]:

@@ -31,6 +31,11 @@ def result_table(settings: Settings, table: str) -> str:
     return qualified(settings.result_database, table)
 
 
+def time_is(comparison: str, parameter: str, column: str = "created_at") -> str:
+    """The condition that ``column`` compares so with a bound number of microseconds since 1970."""
+    return f"{column} {comparison} fromUnixTimestamp64Micro({{{parameter}:Int64}}, 'UTC')"
+
+
 def tuple_of(found: Any) -> tuple[Any, ...]:
     """A tuple in an answer: it comes by names where the server gave it names."""
     return tuple(found.values() if isinstance(found, dict) else found)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import bound_batches, qualified
-from connectors.clickhouse.schema.tables import ANSWERS, AUDIT, AUGMENTED, DEAD_LETTERS, LABELED
+from connectors.clickhouse.client.sql import bound_batches, qualified, time_is
+from connectors.clickhouse.schema.tables import AUDIT, AUGMENTED, DEAD_LETTERS, LABELED
 from streams.privacy.erasure import ERASED_ID, Kind
 
 # As ClickHouse calculates it, so that no id stands in a statement that changes a table: those are kept in
@@ -17,6 +17,8 @@ from streams.privacy.erasure import ERASED_ID, Kind
 ROW_HASH = "cityHash64(row_id, toUnixTimestamp64Micro(created_at))"
 LETTER_HASH = "cityHash64(toString(_topic_id), _partition, _offset)"
 TARGET_HASH = "cityHash64(target)"
+# Numbers of twenty digits in one bound value.
+_AT_ONCE = 2_500
 NOT_ERASED = f"NOT startsWith(row_id, '{ERASED_ID}')"
 
 
@@ -153,10 +155,7 @@ async def audited(client: ClickHouseClient, database: str, row_ids: Sequence[str
 
 def at_rows(found: Found, time: str = "created_at", row: str = ROW_HASH) -> tuple[str, dict[str, Any]]:
     """The condition for ``found`` in a table, and its parameters. The times are there for the index."""
-    bounds = " AND ".join(
-        f"{time} {sign} fromUnixTimestamp64Micro({{{name}:Int64}}, 'UTC')"
-        for sign, name in ((">=", "first"), ("<=", "last"))
-    )
+    bounds = f"{time_is('>=', 'first', time)} AND {time_is('<=', 'last', time)}"
     given = {"first": min(found.times), "last": max(found.times), "hashes": found.hashes}
     return f"{bounds} AND {row} IN {{hashes:Array(UInt64)}}", given
 
@@ -168,9 +167,3 @@ def pieces(found: Found) -> list[Found]:
     # Only those of one time each would make the bounds narrow; the bounds of all are as right.
     starts = range(0, len(found.hashes), _AT_ONCE)
     return [Found(found.times, found.hashes[start : start + _AT_ONCE], 0) for start in starts]
-
-
-# Numbers of twenty digits in one bound value.
-_AT_ONCE = 2_500
-
-__all__ = ["ANSWERS", "Found", "FoundRow", "Person", "at_rows", "audited", "count_of", "pieces"]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import bound_batches, quoted, result_table
+from connectors.clickhouse.client.sql import bound_batches, quoted, result_table, time_is
 from connectors.clickhouse.schema.tables import DEAD_LETTERS
 from streams.core.errors import ConfigurationError
 from streams.core.messages import DeadLetter
@@ -80,8 +80,7 @@ async def letters_at(
             "SELECT toUnixTimestamp64Micro(failed_at), toString(_topic_id), _partition, _offset, "
             f"{', '.join(_selected(name) for name in _FIELDS)}\n"
             f"FROM {result_table(settings, DEAD_LETTERS)}\n"
-            "WHERE failed_at >= fromUnixTimestamp64Micro({first:Int64}, 'UTC')\n"
-            "    AND failed_at <= fromUnixTimestamp64Micro({last:Int64}, 'UTC')\n"
+            f"WHERE {time_is('>=', 'first', 'failed_at')} AND {time_is('<=', 'last', 'failed_at')}\n"
             "    AND _offset IN {offsets:Array(Int64)}\n"
             f"LIMIT 1 BY {LETTER_KEY}",
             {
@@ -138,13 +137,13 @@ def letter_conditions(
             raise ConfigurationError("the time has no zone", fix="add Z for UTC, or +03:00")
         # Whole microseconds: a float would lose some.
         micros = (since.astimezone(UTC) - _EPOCH) // _MICROSECOND
-        conditions.append("failed_at >= fromUnixTimestamp64Micro({since:Int64}, 'UTC')")
+        conditions.append(time_is(">=", "since", "failed_at"))
         parameters["since"] = micros
     if row_id is not None:
         conditions.append("row_id = {row_id:String}")
         parameters["row_id"] = row_id
     if at is not None:
-        conditions.append("failed_at = fromUnixTimestamp64Micro({at:Int64}, 'UTC')")
+        conditions.append(time_is("=", "at", "failed_at"))
         parameters["at"] = (at.astimezone(UTC) - _EPOCH) // _MICROSECOND
     return " AND ".join(conditions), parameters
 

@@ -12,9 +12,8 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import literal, result_table
+from connectors.clickhouse.client.sql import literal, result_table, time_is
 from connectors.clickhouse.erasure.person import NOT_ERASED
-from connectors.clickhouse.queries.places import time_is
 from connectors.clickhouse.schema.newest import newness
 from connectors.clickhouse.schema.tables import LABELED
 from streams.core.label_version import HUMAN

@@ -8,8 +8,8 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import bound_batches, probability, result_table, tuple_of
-from connectors.clickhouse.queries.places import AT_PLACES, place_batches, time_is
+from connectors.clickhouse.client.sql import bound_batches, probability, result_table, time_is, tuple_of
+from connectors.clickhouse.queries.places import AT_PLACES, place_batches
 from connectors.clickhouse.schema.newest import newness
 from connectors.clickhouse.schema.tables import LABELED
 from streams.core.settings import Settings

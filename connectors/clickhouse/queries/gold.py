@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import probability, result_table, tuple_of
-from connectors.clickhouse.queries.places import AT_PLACES, place_batches, time_is
+from connectors.clickhouse.client.sql import probability, result_table, time_is, tuple_of
+from connectors.clickhouse.queries.places import AT_PLACES, place_batches
 from connectors.clickhouse.schema.columns import columns_of
 from connectors.clickhouse.schema.newest import newness
 from connectors.clickhouse.schema.projections import (

@@ -9,9 +9,9 @@ from typing import Any
 from uuid import UUID
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import bound_batches, result_table
+from connectors.clickhouse.client.sql import bound_batches, result_table, time_is
 from connectors.clickhouse.erasure.person import NOT_ERASED
-from connectors.clickhouse.queries.places import AT_PLACES, Key, key_batches, time_is
+from connectors.clickhouse.queries.places import AT_PLACES, Key, key_batches
 from connectors.clickhouse.schema.tables import AUGMENTED, DEAD_LETTERS, LABELED
 from connectors.clickhouse.sink.stored_offsets import OffsetSet
 from streams.core.settings import Settings

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import bound_batches, probability, quoted, result_table
+from connectors.clickhouse.client.sql import bound_batches, probability, quoted, result_table, time_is
 from connectors.clickhouse.queries.dead_letters import list_letters
-from connectors.clickhouse.queries.places import AT_PLACES, place_batches, time_is, time_of_newest, times_of
+from connectors.clickhouse.queries.places import AT_PLACES, place_batches, time_of_newest, times_of
 from connectors.clickhouse.schema.columns import columns_of
 from connectors.clickhouse.schema.newest import newest_first
 from connectors.clickhouse.schema.tables import AUGMENTED, CURRENT, LABELED

@@ -6,8 +6,8 @@ from collections import Counter
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import result_table
-from connectors.clickhouse.queries.places import newest_time, time_is
+from connectors.clickhouse.client.sql import result_table, time_is
+from connectors.clickhouse.queries.places import newest_time
 from connectors.clickhouse.schema.tables import CURRENT, DEAD_LETTERS, LABELED, STORED
 from streams.core.settings import Settings
 from streams.ports.page import LabelPicture

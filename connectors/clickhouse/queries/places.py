@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import bound_batches, result_table
+from connectors.clickhouse.client.sql import bound_batches, result_table, time_is
 from connectors.clickhouse.schema.tables import LABELED
 from streams.core.settings import Settings
 from streams.core.times import micros_of, moment
@@ -28,11 +28,6 @@ AT_PLACES = (
 
 # A row as the tables know it: its id, and its time in microseconds since 1970.
 Key = tuple[str, int]
-
-
-def time_is(comparison: str, parameter: str, column: str = "created_at") -> str:
-    """The condition that ``column`` compares so with a bound number of microseconds since 1970."""
-    return f"{column} {comparison} fromUnixTimestamp64Micro({{{parameter}:Int64}}, 'UTC')"
 
 
 async def newest_time(client: ClickHouseClient, settings: Settings, now: int) -> int | None:

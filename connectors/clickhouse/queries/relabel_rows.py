@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import quoted
+from connectors.clickhouse.client.sql import quoted, time_is
 from connectors.clickhouse.erasure.person import NOT_ERASED
 from connectors.clickhouse.schema.tables import CURRENT, LABELED
 from streams.core.errors import ConfigurationError
@@ -141,10 +141,7 @@ class LabelledRows:
     async def _page(self, begin: int | None, last: int | None, after: tuple[int, str] | None) -> list[Row]:
         conditions, given = self._conditions(begin, last)
         if after is not None:
-            conditions += (
-                " AND (created_at > fromUnixTimestamp64Micro({at:Int64}, 'UTC')"
-                " OR (created_at = fromUnixTimestamp64Micro({at:Int64}, 'UTC') AND row_id > {id:String}))"
-            )
+            conditions += f" AND ({time_is('>', 'at')} OR ({time_is('=', 'at')} AND row_id > {{id:String}}))"
             given |= {"at": after[0], "id": after[1]}
         rows = await self._client.rows(
             "SELECT row_id, text, toUnixTimestamp64Micro(created_at), user_id, session_id, source_domain,\n"
@@ -169,7 +166,7 @@ class LabelledRows:
         bounds, given = _bounds(begin, self._until)
         bounds += f" AND {NOT_ERASED}"
         if last is not None:
-            bounds += " AND created_at <= fromUnixTimestamp64Micro({last:Int64}, 'UTC')"
+            bounds += f" AND {time_is('<=', 'last')}"
             given["last"] = last
         for number, one in enumerate(self._where):
             bounds += f" AND {one.column} {one.operator} {{value{number}:{one.type}}}"
@@ -184,9 +181,9 @@ class LabelledRows:
 def _bounds(begin: int | None, until: int | None) -> tuple[str, dict[str, Any]]:
     parts, given = ["1"], dict[str, Any]()
     if begin is not None:
-        parts.append("created_at >= fromUnixTimestamp64Micro({begin:Int64}, 'UTC')")
+        parts.append(time_is(">=", "begin"))
         given["begin"] = begin
     if until is not None:
-        parts.append("created_at < fromUnixTimestamp64Micro({until:Int64}, 'UTC')")
+        parts.append(time_is("<", "until"))
         given["until"] = until
     return " AND ".join(parts), given

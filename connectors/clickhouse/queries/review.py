@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.sql import result_table
+from connectors.clickhouse.client.sql import result_table, time_is
 from connectors.clickhouse.erasure.person import NOT_ERASED
 from connectors.clickhouse.queries.draw import Audited
 from connectors.clickhouse.queries.gold import ANSWERED, count_human_rows, with_answers
 from connectors.clickhouse.queries.lookups import messages_of
-from connectors.clickhouse.queries.places import AT_PLACES, place_batches, time_is, time_of_newest
+from connectors.clickhouse.queries.places import AT_PLACES, place_batches, time_of_newest
 from connectors.clickhouse.schema.projections import DISTINCT_ROWS
 from connectors.clickhouse.schema.tables import ANSWERS, CURRENT, LABELED
 from streams.core.label_version import HUMAN, UNDONE

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from streams.privacy.entities import Entity
-from streams.privacy.recognisers.findings import PersonalFinding
+from streams.privacy.recognisers.findings import PersonalFinding, joined_spans
 from streams.privacy.recognisers.views import View
 from streams.privacy.recognisers.word_lists import words
 
@@ -172,16 +172,7 @@ def _accepted(
 
 def _merged(spans: list[tuple[int, int]], text: str) -> Iterator[tuple[int, int]]:
     """Overlapping spans, and those with only a comma between, as one."""
-    current: tuple[int, int] | None = None
-    for start, end in spans:
-        if current and (start <= current[1] or not text[current[1] : start].strip(" ,.;")):
-            current = current[0], max(current[1], end)
-            continue
-        if current:
-            yield current
-        current = start, end
-    if current:
-        yield current
+    return joined_spans(spans, lambda end, start: start <= end or not text[end:start].strip(" ,.;"))
 
 
 def _stem(city: str) -> str:

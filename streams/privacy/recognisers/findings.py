@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from operator import attrgetter
 
@@ -38,3 +38,21 @@ def without_overlaps(text: str, findings: Iterable[PersonalFinding]) -> list[Per
             start = taken.find(0, end, finding.end)
         taken[finding.start : finding.end] = b"\1" * (finding.end - finding.start)
     return sorted(kept, key=attrgetter("start"))
+
+
+def joined_spans(
+    spans: Iterable[tuple[int, int]], belong: Callable[[int, int], bool]
+) -> Iterator[tuple[int, int]]:
+    """``spans`` (begin, end), by their begin, those that belong together as one. ``belong``: whether a span
+    that begins at the second place belongs to one that ends at the first.
+    """
+    current: tuple[int, int] | None = None
+    for start, end in spans:
+        if current and belong(current[1], start):
+            current = current[0], max(current[1], end)
+            continue
+        if current:
+            yield current
+        current = start, end
+    if current:
+        yield current

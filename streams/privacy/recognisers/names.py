@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from streams.privacy.entities import Entity
-from streams.privacy.recognisers.findings import PersonalFinding
+from streams.privacy.recognisers.findings import PersonalFinding, joined_spans
 from streams.privacy.recognisers.name_model import NameModel
 from streams.privacy.recognisers.name_words import NameWords, WordKind, ends_as_surname
 from streams.privacy.recognisers.views import View
@@ -79,7 +79,7 @@ class PersonNames:
             spans += [span for span in persons if span]
         spans += [match.span(1) for match in _LATIN.finditer(view.text)]
         people: list[frozenset[str]] = []
-        for start, end in _joined(sorted(spans)):
+        for start, end in joined_spans(sorted(spans), lambda end, start: start < end):
             lemmas = frozenset(
                 token.lower if token.initial else token.kind.lemma or token.lower
                 for token in tokens
@@ -220,20 +220,6 @@ class PersonNames:
             return True
         known = token.kind.named or not token.kind.ordinary
         return known and len(token.lower) > 1 and token.lower not in self._never
-
-
-def _joined(spans: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Overlapping spans as one."""
-    current: tuple[int, int] | None = None
-    for start, end in spans:
-        if current and start < current[1]:
-            current = current[0], max(current[1], end)
-            continue
-        if current:
-            yield current
-        current = start, end
-    if current:
-        yield current
 
 
 def _known(lemmas: frozenset[str], people: list[frozenset[str]]) -> int:

@@ -6,25 +6,20 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.errors import TABLE_MISSING, code_of
 from connectors.clickhouse.client.sql import bound_batches, qualified
 from connectors.clickhouse.erasure.mutation import mutate
 from connectors.clickhouse.schema.tables import ERASURES
-from streams.core.errors import ConfigurationError, RefusedError
-from streams.core.messages import Row
+from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
-from streams.core.times import micros_of
 from streams.privacy.erasure import NOTHING, ErasedId, ErasureList, Kind, digests_of, key_for
 from streams.privacy.pseudonyms import pseudonyms_of
 
 # So old may be what a process knows of the list when it stores or publishes a row.
 FRESH_SECONDS = 1.0
 _HASH = "cityHash64(kind, digest)"
-
-AnyRow = TypeVar("AnyRow", bound=Row)
 
 Erased = Callable[[], Awaitable[ErasureList]]
 
@@ -74,27 +69,6 @@ class ErasedRows:
                 raise
             return 0, 0  # of an older release, which could not erase
         return int(rows[0][0]), int(rows[0][1])
-
-
-async def refuse_erased(client: ClickHouseClient, settings: Settings, row: Row) -> None:
-    """Whoever has ``row`` before them may still have it after it was erased.
-
-    Raises:
-        RefusedError: reason `not-found`.
-        UnavailableError, ConfigurationError: as `ErasedRows.now`.
-    """
-    if not await not_erased(client, settings, [row]):
-        raise RefusedError("the row was erased", reason="not-found")
-
-
-async def not_erased(client: ClickHouseClient, settings: Settings, rows: Sequence[AnyRow]) -> list[AnyRow]:
-    """Those of ``rows`` that nobody erased.
-
-    Raises:
-        UnavailableError, ConfigurationError: as `ErasedRows.now`.
-    """
-    erased = await ErasedRows(client, settings).now()
-    return [row for row in rows if not erased.covers(row.row_id, row.user_id, micros_of(row.created_at))]
 
 
 async def read_entries(client: ClickHouseClient, database: str) -> list[tuple[ErasedId, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -105,12 +106,12 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     async def write_answers(client: World, _: Any, answers: Sequence[ReviewAnswer]) -> None:
         client.stored += answers
 
-    async def refuse_erased(client: World, _: Any, row: Labeled) -> None:
-        if row.row_id in client.erased:
-            raise RefusedError("the row was erased", reason="not-found")
+    class Erasures:
+        def __init__(self, client: World, _: Any) -> None:
+            self._client = client
 
-    async def not_erased(client: World, _: Any, rows: Sequence[Labeled]) -> list[Labeled]:
-        return [row for row in rows if row.row_id not in client.erased]
+        async def now(self) -> Any:
+            return SimpleNamespace(covers=lambda row_id, *_: row_id in self._client.erased)
 
     async def look(client: World, _: Any) -> Any:
         drawn = [DrawnRow(place, 0.25, n / 10) for n, place in enumerate(PLACES)]
@@ -127,8 +128,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
     monkeypatch.setattr(queues, "current_of", current_of)
     monkeypatch.setattr(queues, "write_answers", write_answers)
-    monkeypatch.setattr(queues, "refuse_erased", refuse_erased)
-    monkeypatch.setattr(queues, "not_erased", not_erased)
+    monkeypatch.setattr(queues, "ErasedRows", Erasures)
     monkeypatch.setattr(boards, "_look", look)
     monkeypatch.setattr(unsure, "least_sure", least_sure)
     monkeypatch.setattr(boards, "human_answers", human_answers)

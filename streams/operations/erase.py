@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.erasure.erased_list import FRESH_SECONDS, add_rows, begin_erasure, end_erasure
@@ -32,6 +33,7 @@ from connectors.clickhouse.schema.tables import (
 )
 from connectors.clickhouse.sink.insert_fence import LAST_SECONDS
 from connectors.clickhouse.source.table import SourceTable
+from connectors.files.uploads import Upload
 from connectors.kafka.connection import connection
 from connectors.kafka.tail import TailReader
 from streams.core.errors import AccessError, ConfigurationError
@@ -48,7 +50,7 @@ from streams.operations.erase_topics import (
 )
 from streams.ports.audit import AuditEntry
 from streams.privacy.erasure import Kind
-from streams.privacy.pseudonyms import pseudonyms_of
+from streams.privacy.pseudonyms import Pseudonyms, pseudonyms_of
 
 # After that, no insert is left that began without knowing of the erasure.
 SETTLE_SECONDS = FRESH_SECONDS + LAST_SECONDS + INSERT_SECONDS + 1.0
@@ -116,7 +118,7 @@ async def erase(
     tail = TailReader(connection(settings))
     async with ClickHouseClient.from_settings(settings) as client:
         if kind == "user":
-            await _refuse_other_generations(client, settings)
+            await _refuse_other_generations(client, settings, pseudonyms)
         # Before anything is changed: without Kafka only half of it could be done.
         report.kept = [*await kept_by_topics(settings), *_kept(settings)]
         report.kept += [
@@ -166,9 +168,10 @@ async def erase(
     return report
 
 
-async def _refuse_other_generations(client: ClickHouseClient, settings: Settings) -> None:
+async def _refuse_other_generations(
+    client: ClickHouseClient, settings: Settings, pseudonyms: Pseudonyms | None
+) -> None:
     """Rows under a pseudonym that cannot be made here would not be found."""
-    pseudonyms = pseudonyms_of(settings)
     known: Collection[int] = () if pseudonyms is None else pseudonyms.row_keys
     if other := await other_generations(client, settings.result_database, known):
         raise ConfigurationError(
@@ -206,6 +209,17 @@ def _kept(settings: Settings) -> list[dict[str, str | None]]:
     ]
 
 
+class _There(NamedTuple):
+    """What there is of a person. ``every``: the ids of all rows, also of those that only letters know."""
+
+    rows: list[FoundRow]
+    letters: Found
+    every: list[str]
+    uploads: list[Upload]
+    exports: list[Path]
+    jobs: list[Job]
+
+
 @dataclass
 class _Work:
     client: ClickHouseClient
@@ -215,7 +229,6 @@ class _Work:
     files: Files
     report: Erased
     jobs: Jobs
-    naming: list[Job] = field(default_factory=list)
     until: int = 0
     noted: set[tuple[str, int]] = field(default_factory=set)
 
@@ -226,7 +239,7 @@ class _Work:
         await add_rows(self.client, self.settings, sorted(later), nonce if self.person.kind == "row" else "")
         self.noted |= later
 
-    async def look(self) -> list[FoundRow]:
+    async def look(self) -> _There:
         """Note what there is."""
         rows = await self._rows()
         letters, ids = await self._letters(rows)
@@ -235,7 +248,7 @@ class _Work:
         targets = await audited(self.client, self._database, every)
         uploads = await self.files.uploads(self.person, every)
         exports = await self.files.exports(self.person, rows)
-        self.naming = jobs_naming(self.jobs, self.person, every, {one.file_id for one in uploads})
+        naming = jobs_naming(self.jobs, self.person, every, {one.file_id for one in uploads})
         self.report.found = {
             **{
                 table: await count_of(self.client, self._database, table, rows)
@@ -246,23 +259,21 @@ class _Work:
             _REVIEW: len(keys),
             _UPLOADS: len(uploads),
             _EXPORTS: len(exports),
-            _JOBS: len(self.naming),
+            _JOBS: len(naming),
         }
         self.report.files = [*(one.name for one in uploads), *map(str, exports)]
-        return rows
+        return _There(rows, letters, every, uploads, exports, naming)
 
     async def run(self, nonce: str, lock: SchemaLock) -> None:
         """Erase what there is."""
-        rows = await self.look()
+        rows, letters, every, uploads, exports, naming = await self.look()
         await self.note_later(rows, nonce)
         gone = self.report.gone = dict.fromkeys(self.report.found, 0)
-        letters, ids = await self._letters(rows)
-        every = self._every(rows, ids)
         gone[AUDIT], gone[_REVIEW] = await self._forget_ids(rows, every)
-        gone[_EXPORTS] = await self.files.cut_exports(self.person, rows)
-        gone[_UPLOADS], self.report.left = await self.files.delete_uploads(self.person, every)
+        gone[_EXPORTS] = await self.files.cut_exports(self.person, rows, exports)
+        gone[_UPLOADS], self.report.left = await self.files.delete_uploads(uploads)
         self.report.left += await self.files.doubtful_uploads(self.person)
-        gone[_JOBS], left = await forget_in_jobs(self.settings, self.jobs, self.naming, self.person)
+        gone[_JOBS], left = await forget_in_jobs(self.settings, self.jobs, naming, self.person)
         self.report.left += left
         await lock.hold()
         await replace_rows(self.client, self._database, DEAD_LETTERS, letters, nonce)

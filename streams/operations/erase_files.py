@@ -45,10 +45,10 @@ class Files:
                 found.append(upload)
         return found
 
-    async def delete_uploads(self, person: Person, row_ids: Sequence[str]) -> tuple[int, list[str]]:
+    async def delete_uploads(self, uploads: Sequence[Upload]) -> tuple[int, list[str]]:
         """Delete them; returns how many are gone, and why others are not."""
         gone, left = 0, []
-        for upload in await self.uploads(person, row_ids):
+        for upload in uploads:
             if job := self._unfinished(upload.file_id):
                 left.append(
                     f"uploaded file {upload.file_id} ({upload.name}): job {job} still reads it; erase again "
@@ -72,17 +72,16 @@ class Files:
                     found.append(path)
         return found
 
-    async def cut_exports(self, person: Person, rows: Sequence[FoundRow]) -> int:
-        """Take the person's rows out of them; returns out of how many.
+    async def cut_exports(self, person: Person, rows: Sequence[FoundRow], exports: Sequence[Path]) -> int:
+        """Take the person's rows out of ``exports``; returns out of how many.
 
         Raises:
             UnavailableError: one cannot be written.
         """
-        found = await self.exports(person, rows)
-        for path in found:
+        for path in exports:
             with _disk(path):
                 await asyncio.to_thread(cut_lines, path, _theirs(person, rows))
-        return len(found)
+        return len(exports)
 
     async def doubtful_uploads(self, person: Person) -> list[str]:
         """What is left, and why: files that have the user's id, but nobody said which column has users."""

@@ -16,7 +16,7 @@ from streams.core.messages import Row
 from streams.core.settings import Settings
 from streams.privacy.entities import Entity
 from streams.privacy.pool import MaskingPool
-from streams.privacy.pseudonyms import Pseudonyms, is_pseudonym, pseudonyms_of
+from streams.privacy.pseudonyms import Kind, Pseudonyms, is_pseudonym, pseudonyms_of
 
 # Of the dead letter of a row that cannot be masked.
 STEP, REASON = "mask", "cannot-mask"
@@ -78,13 +78,15 @@ class Door:
             if text is None or (domain is None and row.domain is not None):
                 found.append(None)
                 continue
-            user, session = row.user, row.session
-            if user and (from_source or not is_pseudonym(user)):
-                user = self._pseudonyms.pseudonym("user", user)
-            if session and (from_source or not is_pseudonym(session)):
-                session = self._pseudonyms.pseudonym("session", session)
+            user = self._shown("user", row.user, from_source)
+            session = self._shown("session", row.session, from_source)
             found.append(PlainFields(text, user, session, domain))
         return found
+
+    def _shown(self, kind: Kind, id_: str | None, from_source: bool) -> str | None:
+        if not id_ or (is_pseudonym(id_) and not from_source):
+            return id_
+        return self._pseudonyms.pseudonym(kind, id_)
 
     async def rows(self, rows: Sequence[Row], *, from_source: bool = True) -> list[Row | None]:
         """As `fields`, for messages."""

@@ -172,6 +172,7 @@ class Door:
         self._target = (host, int(port))
         self.port = free_port()
         self._server: socket.socket | None = None
+        self._connected: list[socket.socket] = []
 
     def open(self) -> None:
         self._server = socket.create_server(("127.0.0.1", self.port))
@@ -189,23 +190,25 @@ class Door:
                 outer = socket.create_connection(self._target)
             except OSError:
                 return
-            threading.Thread(target=_serve, args=(inner, outer), daemon=True).start()
+            self._connected += (inner, outer)
+            threading.Thread(target=self._serve, args=(inner, outer), daemon=True).start()
 
+    def _serve(self, inner: socket.socket, outer: socket.socket) -> None:
+        with inner, outer:
+            back = threading.Thread(target=self.pump, args=(outer, inner, False), daemon=True)
+            back.start()
+            self.pump(inner, outer, True)
+            back.join()
 
-def _serve(inner: socket.socket, outer: socket.socket) -> None:
-    with inner, outer:
-        back = threading.Thread(target=_pump, args=(outer, inner), daemon=True)
-        back.start()
-        _pump(inner, outer)
-        back.join()
-
-
-def _pump(source: socket.socket, drain: socket.socket) -> None:
-    try:
-        while data := source.recv(1 << 16):
-            drain.sendall(data)
-    except OSError:
-        pass
-    for one in (source, drain):
+    def pump(self, source: socket.socket, drain: socket.socket, asks: bool) -> None:
+        """Pass on until one side ends. ``asks``: ``source`` is the client."""
         with contextlib.suppress(OSError):
-            one.shutdown(socket.SHUT_RDWR)
+            while data := source.recv(1 << 16):
+                self.passes(source, data, asks)
+                drain.sendall(data)
+        for one in (source, drain):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    def passes(self, source: socket.socket, data: bytes, asks: bool) -> None:
+        """``data`` passes, from ``source``."""

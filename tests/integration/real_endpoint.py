@@ -11,7 +11,6 @@ what `labelstream check --endpoint` says. Exit code 1 if a row is missing or too
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import csv
 import json
@@ -19,7 +18,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -35,6 +33,7 @@ from connectors.local.processes import free_port
 from tests.faults.world import as_program
 from tests.integration.pipeline import Pipeline
 from tests.stack import stack_in
+from tests.thread_server import ThreadServer
 from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -98,42 +97,23 @@ def until_healthy(url: str, process: subprocess.Popen[bytes]) -> None:
     raise AssertionError(f"llama-server is not ready after {START_SECONDS} s")
 
 
-class Recorder:
+class Recorder(ThreadServer):
     """A way to the endpoint that counts calls, and keeps the first exchanges."""
 
     def __init__(self, target: str, keep: int) -> None:
+        super().__init__()
         self.calls = 0
         self.exchanges: list[dict[str, Any]] = []
-        self.url = ""
         self._target = target.removesuffix("/v1")
         self._keep = keep
-        self._loop = asyncio.new_event_loop()
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._serve, daemon=True)
 
-    def __enter__(self) -> Recorder:
-        self._thread.start()
-        self._ready.wait()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-
-    def _serve(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._start())
-        self._loop.run_forever()
-        self._loop.run_until_complete(self._session.close())
-        self._loop.run_until_complete(self._runner.cleanup())
-
-    async def _start(self) -> None:
+    async def make_runner(self) -> web.BaseRunner[Any]:
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None))
-        self._runner = web.ServerRunner(web.Server(self._pass_on, access_log=None))
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = "http://{}:{}/v1".format(*self._runner.addresses[0][:2])
-        self._ready.set()
+        return web.ServerRunner(web.Server(self._pass_on, access_log=None))
+
+    async def close(self, runner: web.BaseRunner[Any]) -> None:
+        await self._session.close()
+        await super().close(runner)
 
     async def _pass_on(self, request: web.BaseRequest) -> web.StreamResponse:
         body = await request.read()

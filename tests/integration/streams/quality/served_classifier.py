@@ -6,17 +6,16 @@ comes in pieces, each with its log probability and those of the likeliest other 
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 import re
-import threading
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
 
+from tests.thread_server import ThreadServer
 from tests.unit.streams.quality.long_runs.overconfident import Overconfident
 
 _QUERY = re.compile(r"<query>\s*(.*?)\s*</query>", re.DOTALL)
@@ -28,25 +27,13 @@ _NEVER = -9999.0
 Chances = Mapping[str, float]
 
 
-class ServedClassifiers:
-    """A server on a free port of 127.0.0.1, in a thread; a model name for each classifier."""
+class ServedClassifiers(ThreadServer):
+    """A model name for each classifier."""
 
     def __init__(self, models: Mapping[str, Overconfident]) -> None:
+        super().__init__()
         self._models = models
         self._known: dict[tuple[str, str], Chances] = {}
-        self._loop = asyncio.new_event_loop()
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self.url = ""
-
-    def __enter__(self) -> ServedClassifiers:
-        self._thread.start()
-        self._ready.wait()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
 
     def chances(self, model: str, text: str) -> Chances:
         """The probability of each label."""
@@ -56,21 +43,11 @@ class ServedClassifiers:
             self._known[model, text] = found
         return found
 
-    def _serve(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._start())
-        self._loop.run_forever()
-        self._loop.run_until_complete(self._runner.cleanup())
-
-    async def _start(self) -> None:
+    async def make_runner(self) -> web.BaseRunner[Any]:
         app = web.Application()
         app.router.add_get("/v1/models", self._list)
         app.router.add_post("/v1/chat/completions", self._complete)
-        self._runner = web.AppRunner(app, access_log=None)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = "http://{}:{}/v1".format(*self._runner.addresses[0][:2])
-        self._ready.set()
+        return web.AppRunner(app, access_log=None)
 
     async def _list(self, _: web.Request) -> web.Response:
         return web.json_response(

@@ -83,6 +83,7 @@ async def test_the_numbers_agree_with_the_tables(filled: Desk, chrome: Browser) 
         assert await tile(at.page, key) == filled.flow.count(table)
     lag = await at.page.inner_text("tr[data-stage=label] td:nth-child(3)")
     assert lag.strip() == "0"
+    assert await at.page.get_by_text("Публикуются как есть.").count() == 1  # personal data
     before = filled.flow.count("logs_labeled")
     filled.insert(["новая строка для страницы", "и ещё одна новая строка"])
     await at.page.wait_for_function(

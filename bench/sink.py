@@ -226,7 +226,8 @@ async def _sink(settings: Settings, rows: int, group: str) -> dict[str, float]:
     from streams.core.records import Commit, Partition
 
     topics, kafka = Topics(settings.topic_prefix), connection(settings)
-    client, writer = ClickHouseClient.from_settings(settings), writer_for(settings)
+    client = ClickHouseClient.from_settings(settings)
+    writer = writer_for(settings, client)
     consumer = GroupConsumer(kafka, replace(topics.groups.sink, name=group))
     await consumer.producer.start()
     ours = Sink(

@@ -33,7 +33,9 @@ class Settings(BaseSettings):
 
     # --- ClickHouse: the source table and the result tables ---
     clickhouse_host: str | None = Field(
-        default=None, description="Host of ClickHouse. Unset: the local stack's, if it runs."
+        default=None,
+        description="Host of ClickHouse, or several replicas: `a,b:8124`. One is used as long as it works, "
+        "then the next. Unset: the local stack's, if it runs.",
     )
     clickhouse_port: int = Field(default=8123, ge=1, le=65535, description="HTTP port of ClickHouse.")
     clickhouse_username: str = Field(default="default", description="User of ClickHouse.")

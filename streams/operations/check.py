@@ -151,7 +151,7 @@ async def _with_clickhouse(settings: Settings, use: Callable[[ClickHouseClient],
 async def _clickhouse(settings: Settings) -> str:
     async def use(client: ClickHouseClient) -> str:
         version = await client.command("SELECT version()")
-        return f"{settings.clickhouse_host}:{settings.clickhouse_port}, version {version}"
+        return f"{client.hosts.current}, version {version}"
 
     return await _with_clickhouse(settings, use)
 

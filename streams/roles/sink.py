@@ -48,7 +48,7 @@ async def sink(settings: Settings, health: Health) -> None:
     settings, topics = await kafka_ready(settings, health)
     client = await clickhouse_ready(settings, health)
     await _warn_of_older_tables(client, settings)
-    writer = writer_for(settings)
+    writer = writer_for(settings, client)
     arguments = connection(settings)
     brokers = AdminClient(arguments, kept=True)
     group = GroupConsumer(arguments, topics.groups.sink)

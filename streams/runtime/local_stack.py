@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from agents.taxonomy import load_taxonomy
+from connectors.clickhouse.client.hosts import parse_hosts
 from streams.core.settings import Settings
 
 Progress = Callable[[str], None]
@@ -54,7 +55,8 @@ def local_stack_status(settings: Settings) -> dict[str, Any]:
     if settings.kafka_bootstrap_servers is not None:
         status = status.with_external("kafka", settings.kafka_bootstrap_servers)
     if settings.clickhouse_host is not None:
-        status = status.with_external("clickhouse", f"{settings.clickhouse_host}:{settings.clickhouse_port}")
+        hosts = parse_hosts(settings.clickhouse_host, settings.clickhouse_port)
+        status = status.with_external("clickhouse", ", ".join(map(str, hosts)))
     if not _needs_standin(settings):
         status = status.with_external("llm", str(settings.llm_labeler_api_base))
     found: dict[str, Any] = status.as_dict()

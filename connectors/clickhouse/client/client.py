@@ -12,7 +12,8 @@ from typing import Any, Self
 import clickhouse_connect
 from clickhouse_connect.driver import httputil
 
-from connectors.clickhouse.client.errors import SETTING, translate
+from connectors.clickhouse.client.errors import SETTING, leaves_host, translate
+from connectors.clickhouse.client.hosts import Host, Hosts, parse_hosts
 from connectors.clickhouse.client.reading import Attempt, ReadLimits
 from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
@@ -38,12 +39,18 @@ class ClickHouseClient:
         connect_seconds: float = 5.0,
         answer_seconds: float = 60.0,
         private: bool = False,
+        hosts: Hosts | None = None,
     ) -> None:
-        """``private``: errors quote nothing that the server quotes, because it may be of a row."""
+        """``host``: one, or several with commas in between: one is used as long as it works, then the next.
+        ``hosts``: instead of them, those of another client, with which this one stays on the same host.
+        ``private``: errors quote nothing that the server quotes, because it may be of a row.
+
+        Raises:
+            ConfigurationError: ``host`` is none.
+        """
         self._private = private
+        self.hosts = hosts or Hosts(parse_hosts(host, port))
         self._arguments: dict[str, Any] = {
-            "host": host,
-            "port": port,
             "username": username,
             "password": password,
             "interface": "https" if secure else "http",
@@ -55,6 +62,8 @@ class ClickHouseClient:
             "query_retries": 0,
         }
         self._driver: Any = None
+        self._pool: Any = None
+        self._used: Host | None = None
         self._limits = ReadLimits(answer_seconds)
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="clickhouse")
@@ -210,23 +219,49 @@ class ClickHouseClient:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self.call, call)
 
     def call(self, call: Any) -> Any:
-        """Run ``call(driver)`` in this thread."""
+        """Run ``call(driver)`` in this thread. After a failure of the host the next call uses another one."""
+        host = self.hosts.current
         try:
-            return call(self._connected())
+            host, driver = self._connected()
+            return call(driver)
         except Exception as error:
+            translated = translate(error, private=self._private)
+            if leaves_host(translated):
+                self.hosts.leave(host, str(translated))
             if self._private:  # the driver's own error would be in the traceback
-                raise translate(error, private=True) from None
-            raise translate(error) from error
+                raise translated from None
+            raise translated from error
 
-    def _connected(self) -> Any:
+    def _connected(self) -> tuple[Host, Any]:
+        """The current host, and the driver that is connected to it. Where it cannot be reached, the next."""
         with self._lock:
-            if self._driver is None:
-                # A pool of our own: no proxy from the environment can receive the data.
-                pool = httputil.get_pool_manager(
-                    ca_cert=self._arguments["ca_cert"], verify=True, maxsize=_THREADS, num_pools=4
-                )
-                self._driver = clickhouse_connect.get_client(**self._arguments, pool_mgr=pool)
-            return self._driver
+            for _ in self.hosts.every:
+                host = self.hosts.current
+                if self._driver is not None and self._used == host:
+                    return host, self._driver
+                if self._driver is not None:
+                    # What another thread still does there goes on; its connection is closed afterwards.
+                    self._pool.clear()
+                    self._driver = None
+                try:
+                    self._driver, self._used = self._connect(host), host
+                except Exception as error:
+                    if not (self.hosts.several and leaves_host(translate(error))):
+                        raise
+                    self.hosts.leave(host, str(translate(error, private=self._private)))
+                    failed = error
+                    continue
+                return host, self._driver
+            raise failed
+
+    def _connect(self, host: Host) -> Any:
+        # A pool of our own: no proxy from the environment can receive the data.
+        self._pool = httputil.get_pool_manager(
+            ca_cert=self._arguments["ca_cert"], verify=True, maxsize=_THREADS, num_pools=4
+        )
+        return clickhouse_connect.get_client(
+            host=host.name, port=host.port, **self._arguments, pool_mgr=self._pool
+        )
 
 
 async def _ended(attempt: Attempt, driver: Any) -> None:

@@ -48,6 +48,16 @@ RUNNING = 216
 TABLE_EXISTS, TABLE_MISSING = 57, 60
 
 
+# This host is cut off from the others: a table is read-only, the Keeper does not answer, it is shutting down.
+_CUT_OFF = {236, 242, 289, 999}
+
+
+def leaves_host(error: LabelstreamError) -> bool:
+    """Whether another host of a cluster should be asked next: this one does not answer, or is cut off."""
+    code = code_of(error)
+    return code in _CUT_OFF if code is not None else isinstance(error, UnavailableError)
+
+
 def code_of(error: BaseException) -> int | None:
     """ClickHouse's error code in the exception's text."""
     found = _CODE.search(str(error))

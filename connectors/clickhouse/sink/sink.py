@@ -363,9 +363,13 @@ class Sink:
         )
 
 
-def writer_for(settings: Settings) -> ClickHouseClient:
-    """The client for the inserts: it gives up before the group could have given the partitions away."""
-    return ClickHouseClient.from_settings(settings, connect_seconds=2.0, answer_seconds=INSERT_SECONDS + 1.0)
+def writer_for(settings: Settings, reader: ClickHouseClient) -> ClickHouseClient:
+    """The client for the inserts: it gives up before the group could have given the partitions away. It stays
+    on the host of ``reader``, which looks at what became of them there.
+    """
+    return ClickHouseClient.from_settings(
+        settings, connect_seconds=2.0, answer_seconds=INSERT_SECONDS + 1.0, hosts=reader.hosts
+    )
 
 
 def _by_partition(records: Sequence[Record]) -> dict[Partition, list[Record]]:

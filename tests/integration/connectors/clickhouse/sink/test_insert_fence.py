@@ -82,7 +82,7 @@ async def test_a_user_who_may_not_use_input_is_served_without_the_fence(
     client, settings = database
     kafka = FakeKafka()
     kafka.publish(labeled(1), TOPICS.labeled)
-    writer = writer_for(settings)
+    writer = writer_for(settings, client)
     asked: list[bytes] = []
     call = writer.call
 

@@ -313,7 +313,8 @@ def front(tmp_path: Path) -> Iterator[Front]:
 async def test_clickhouse_killed_in_mid_insert_again_and_again(front: Front) -> None:
     """kill -9 of the server while inserts are under way: nothing lost, nothing doubled, nobody blamed."""
     settings = Settings(clickhouse_host=front.address[0], clickhouse_port=front.address[1])
-    client, writer = ClickHouseClient.from_settings(settings), writer_for(settings)
+    client = ClickHouseClient.from_settings(settings)
+    writer = writer_for(settings, client)
     await create_tables(client, settings)
     kafka, rows, kills = FakeKafka(), 40_000, 4
     for number in range(rows):

@@ -10,9 +10,8 @@ from typing import Any
 import structlog
 
 from streams.core.outcomes import Done, Reject, Retry
-from streams.core.records import Record
 from streams.delivery.in_flight import Work
-from streams.delivery.routes import Limits
+from streams.delivery.routes import Flow, Limits
 
 log = structlog.get_logger()
 
@@ -22,16 +21,15 @@ class Asking:
 
     def __init__(
         self,
+        flow: Flow,
         limits: Limits,
         counts: Counter[str],
         *,
-        unwanted: Callable[[Record], bool],
         sleep: Callable[[float], Awaitable[None]],
     ) -> None:
-        """``unwanted`` as in `Flow`."""
+        self._flow = flow
         self._limits = limits
         self._counts = counts
-        self._unwanted = unwanted
         self._sleep = sleep
 
     async def ask(self, work: Work) -> Done[Any] | Reject | None:
@@ -41,7 +39,7 @@ class Asking:
         assert work.message is not None
         name = work.route.name
         attempts, pause = 0, 0.0
-        while not self._unwanted(work.record):
+        while not self._flow.skips(work.record, work.message):
             successes = self._counts[f"done:{name}"]
             try:
                 outcome = await work.route.step(work.message)

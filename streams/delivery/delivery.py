@@ -49,7 +49,7 @@ class Delivery:
     """Delivers for one worker. Single-threaded: everything runs in one event loop.
 
     ``counts``, each with the step's name after a colon: `done`, `known` (published by a former owner),
-    `unwanted` (of a dropped replay), `retries`, `dead_letters`; and `dead_letters:STEP:REASON`.
+    `unwanted` (of a dropped replay, or erased), `retries`, `dead_letters`; and `dead_letters:STEP:REASON`.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Delivery:
         self._enough = max(limits.queue, *limits.in_flight.values(), 0)
         self._sleep = sleep
         self._full = full
-        self._asking = Asking(limits, self.counts, unwanted=flow.unwanted, sleep=sleep)
+        self._asking = Asking(flow, limits, self.counts, sleep=sleep)
         self._outbox = Outbox(flow, sender, lease, self.counts, sleep=sleep, observe=observe)
         self._owned = Ownership(
             flow,
@@ -317,7 +317,7 @@ class Delivery:
             try:
                 output = broken or await self._asking.ask(work)
                 self._decided(work, output)
-                if output is None or self.flow.unwanted(work.record):
+                if output is None or self.flow.skips(work.record, work.message):
                     self.counts[f"unwanted:{work.route.name}"] += 1
                 else:
                     await self._outbox.publish(work, output)

@@ -37,7 +37,7 @@ class Route:
         return message.label_version if isinstance(message, Labeled) else ""
 
 
-def _never(_: Record) -> bool:
+def _never(_: object) -> bool:
     return False
 
 
@@ -47,7 +47,8 @@ class Flow:
 
     ``replays``: the inputs whose messages have lower priority than live ones. ``recall`` is called with the
     newest messages of the outputs at each assignment, so that their answers are not requested again.
-    ``unwanted``: whether a message's result is no longer wanted; then it is skipped.
+    ``unwanted``, ``erased``: whether the result of a message, or of its row, is no longer wanted; then it is
+    skipped.
     """
 
     inputs: tuple[str, ...]
@@ -57,6 +58,11 @@ class Flow:
     replays: frozenset[str] = frozenset()
     recall: Callable[[Record], None] | None = None
     unwanted: Callable[[Record], bool] = _never
+    erased: Callable[[Row], bool] = _never
+
+    def skips(self, record: Record, row: Row | None) -> bool:
+        """Whether nobody wants the result of ``record``. ``row``: what is in it, if it can be read."""
+        return self.unwanted(record) or (row is not None and self.erased(row))
 
 
 @dataclass(frozen=True)

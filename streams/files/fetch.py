@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,14 +20,14 @@ import structlog
 
 from connectors.clickhouse import ClickHouseConfig, ClickHouseConnector
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.erasure.erased_list import Erased, ErasedRows
+from connectors.clickhouse.erasure.erased_list import ErasedRows
 from connectors.clickhouse.poller.backfill import OldRows
-from connectors.clickhouse.source.table import SourceTable
+from connectors.clickhouse.poller.row_identity import RowDigests
+from connectors.clickhouse.source.table import SourceRow, SourceTable
 from connectors.files.reading import read
 from connectors.files.records import FileRecord, Reading
-from connectors.files.retention import cut_lines
 from connectors.files.times import time_in
-from streams.core.errors import RefusedError
+from streams.core.errors import RefusedError, UnavailableError
 from streams.core.settings import Settings
 from streams.core.text import clean
 from streams.core.times import micros_of
@@ -42,6 +42,7 @@ log = structlog.get_logger()
 
 _KEPT_FILES = 100
 _MASKED_ROWS = 2_000
+_TRIES = 5
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,12 @@ async def export(
 ) -> Fetched:
     """Write the rows of today and of ``days`` days before, newest first and at most ``limit``, to a CSV file.
 
-    ``door``: what masks them; rows that cannot be masked are left out of the file, and those of erased users.
+    ``door``: what masks them; rows that cannot be masked are left out of the file, and those that were
+    erased.
 
     Raises:
         ConfigurationError: ClickHouse is not configured, or the file cannot be written.
-        UnavailableError: it does not answer.
+        UnavailableError: it does not answer, or rows are erased all the time.
         RefusedError: reason `no-rows`.
     """
     refuse_unmasked(settings, door)
@@ -81,24 +83,32 @@ async def export(
         source = SourceTable(client, settings)
         since, until, coarse = await source.begin(days), await source.now(), await source.coarseness()
         erased = ErasedRows(client, settings).now
-        known = await erased()
         folder = settings.labelstream_data / "exports"
         path = folder / f"{name}_{datetime.now(UTC):%Y%m%d_%H%M%S}_{secrets.token_hex(2)}.csv"
-        plain = door is None and known.newest is None
-        convert = None if plain else _converting(door, erased, asyncio.get_running_loop())
+        config, id_column = ClickHouseConfig.from_settings(settings), settings.clickhouse_id_column or ""
+        for _ in range(_TRIES):
+            known = await erased()
+            masking = None if door is None else _Masking(door, asyncio.get_running_loop())
+            leaving = None if known.newest is None else _Leaving(known, RowDigests.of(settings))
 
-        def write() -> int:
-            with ClickHouseConnector(ClickHouseConfig.from_settings(settings)) as connector:
-                return connector.export_to_file(path, days=days, limit=limit, format="csv", convert=convert)
+            def write(masking: _Masking | None = masking, leaving: _Leaving | None = leaving) -> int:
+                with ClickHouseConnector(config, id_column=id_column) as connector:
+                    return connector.export_to_file(
+                        path, days=days, limit=limit, format="csv", convert=masking, keep=leaving
+                    )
 
-        rows = await asyncio.to_thread(write)
-        if rows and (now := await erased()) is not known:
+            rows = await asyncio.to_thread(write)
+            if await erased() is known:
+                break
             # An erasure that ran meanwhile did not see the unfinished file.
-            await asyncio.to_thread(cut_lines, path, partial(_is_erased, now))
+            path.unlink(missing_ok=True)
+        else:
+            raise UnavailableError("rows were erased while they were fetched; fetch again")
     if not rows:
         path.unlink(missing_ok=True)
         raise RefusedError("there are no rows in that time", reason=NO_ROWS)
-    oldest = await asyncio.to_thread(_oldest_in, path) if rows == limit else None
+    read = rows + sum(one.left_out for one in (masking, leaving) if one is not None)
+    oldest = await asyncio.to_thread(_oldest_in, path) if read == limit else None
     await asyncio.to_thread(_forget_older, folder, name)
     return Fetched(rows, path, since, until, oldest, coarse)
 
@@ -146,53 +156,62 @@ async def begin(context: JobContext, job: Job) -> Job:
     return context.jobs.jobs[job.id]
 
 
-def _converting(
-    door: Door | None, erased: Erased, loop: asyncio.AbstractEventLoop
-) -> Callable[[pa.Table], pa.Table]:
-    """Leaves erased users out of blocks of an export, and masks the others, in the thread that writes them;
-    the pool belongs to ``loop``."""
+class _Leaving:
+    """Says which rows stay in a file: those that ``erased`` does not cover. By their plain ids, for the list
+    may be older than the secret.
+    """
 
-    async def listed() -> ErasureList:
-        return await erased()
+    def __init__(self, erased: ErasureList, digests: RowDigests) -> None:
+        self.left_out = 0
+        self._erased = erased
+        self._digests = digests
+        self._equal: Counter[bytes] = Counter()
 
-    def convert(block: pa.Table) -> pa.Table:
-        # By the plain id: the list may be older than the secret.
-        gone = asyncio.run_coroutine_threadsafe(listed(), loop).result()
-        if gone.newest is not None:
-            pairs = zip(block["user_id"].to_pylist(), block["ts"].cast(pa.int64()).to_pylist(), strict=True)
-            block = block.filter(pa.array([not gone.covers("", *pair) for pair in pairs], pa.bool_()))
-        return block if door is None else _masked(block, door, loop)
+    def __call__(self, rows: Sequence[SourceRow]) -> list[bool]:
+        stay = [not self._covers(row) for row in rows]
+        self.left_out += len(rows) - sum(stay)
+        return stay
 
-    return convert
-
-
-def _masked(block: pa.Table, door: Door, loop: asyncio.AbstractEventLoop) -> pa.Table:
-    parts = []
-    for piece in block.to_batches(max_chunksize=_MASKED_ROWS):
-        columns = piece.to_pydict()
-        texts, users, domains = columns["text"], columns["user_id"], columns["domain"]
-        rows = [
-            PlainFields(clean(text or ""), user, None, domain)
-            for text, user, domain in zip(texts, users, domains, strict=True)
-        ]
-        found = asyncio.run_coroutine_threadsafe(door.fields(rows), loop).result()
-        kept = [(row, at) for row, at in zip(found, columns["ts"], strict=True) if row is not None]
-        if len(kept) < len(found):
-            log.warning("rows that cannot be masked are not in the file", count=len(found) - len(kept))
-        safe = {
-            "text": [row.text for row, _ in kept],
-            "domain": [row.domain for row, _ in kept],
-            "ts": [at for _, at in kept],
-            "user_id": [row.user for row, _ in kept],
-        }
-        parts.append(pa.Table.from_pydict(safe, schema=block.schema))
-    return pa.concat_tables(parts) if parts else block
+    def _covers(self, row: SourceRow) -> bool:
+        if not self._erased.may_cover(row.micros):
+            return False
+        # Which of equal rows is the first nobody can tell, and they are equal.
+        self._equal[content := self._digests.content(row)] += 1
+        ids = self._digests.ids_of(row, self._equal[content])
+        user = None if row.user is None else row.user.decode("utf-8", "replace")
+        return any(self._erased.covers(row_id, user, row.micros) for row_id in ids)
 
 
-def _is_erased(erased: ErasureList, fields: list[str]) -> bool:
-    """Of a record of the file."""
-    at = time_in(fields[2]) if len(fields) > 3 else None
-    return at is not None and erased.covers("", fields[3], micros_of(at))
+class _Masking:
+    """Masks blocks of an export, in the thread that writes them; the pool belongs to ``loop``."""
+
+    def __init__(self, door: Door, loop: asyncio.AbstractEventLoop) -> None:
+        self.left_out = 0
+        self._door = door
+        self._loop = loop
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        parts = []
+        for piece in block.to_batches(max_chunksize=_MASKED_ROWS):
+            columns = piece.to_pydict()
+            texts, users, domains = columns["text"], columns["user_id"], columns["domain"]
+            rows = [
+                PlainFields(clean(text or ""), user, None, domain)
+                for text, user, domain in zip(texts, users, domains, strict=True)
+            ]
+            found = asyncio.run_coroutine_threadsafe(self._door.fields(rows), self._loop).result()
+            kept = [(row, at) for row, at in zip(found, columns["ts"], strict=True) if row is not None]
+            if len(kept) < len(found):
+                log.warning("rows that cannot be masked are not in the file", count=len(found) - len(kept))
+                self.left_out += len(found) - len(kept)
+            safe = {
+                "text": [row.text for row, _ in kept],
+                "domain": [row.domain for row, _ in kept],
+                "ts": [at for _, at in kept],
+                "user_id": [row.user for row, _ in kept],
+            }
+            parts.append(pa.Table.from_pydict(safe, schema=block.schema))
+        return pa.concat_tables(parts) if parts else block
 
 
 def _oldest_in(path: Path) -> int | None:

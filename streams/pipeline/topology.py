@@ -35,10 +35,11 @@ def agents_flow(
     label_as: Callable[[str], Step[Row, Labeled]] | None = None,
     recall: Callable[[Record], None] | None = None,
     unwanted: Callable[[Record], bool] = lambda record: False,
+    erased: Callable[[Row], bool] = lambda row: False,
 ) -> Flow:
     """How the agents process each message of their topics.
 
-    ``label_as``: the label step of another version, for replays.
+    ``label_as``: the label step of another version, for replays. ``unwanted``, ``erased`` as in `Flow`.
     """
     labelling = Route(Row, Labeled, label, topics.labeled, label_version)
     augmenting = Route(Labeled, Augmented, augment, topics.augmented)
@@ -68,4 +69,5 @@ def agents_flow(
         replays=frozenset({topics.replay}),
         recall=recall,
         unwanted=unwanted,
+        erased=erased,
     )

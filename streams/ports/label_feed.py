@@ -4,23 +4,30 @@ reads it.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal, Protocol
 
 import orjson
 
 from streams.core.records import Record
+from streams.core.times import micros_of
 
 # The next offset of each partition, in the partitions' order.
 Positions = tuple[int, ...]
 Start = Literal["now", "beginning"] | Positions
 
 
+_LONG_AGO = -(2**62)
+
+
 @dataclass(frozen=True, slots=True)
 class LiveLabel:
     """A message of the labelled topic. ``data``: its JSON on one line; empty if it was no valid message,
-    which is not shown but counts for the positions.
+    which is not shown but counts for the positions. ``micros``: the row's time since 1970; one
+    that cannot be read counts as long ago.
     """
 
     partition: int
@@ -29,6 +36,9 @@ class LiveLabel:
     label: str = ""
     confidence: float | None = None
     source_domain: str | None = None
+    row_id: str = ""
+    user_id: str | None = None
+    micros: int = _LONG_AGO
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +61,8 @@ class Feed(Protocol):
 
         Raises:
             RefusedError: the number of partitions is another one.
-            UnavailableError, AccessError: before the first slice.
+            UnavailableError, ConfigurationError: before the first slice; for old messages also while nobody
+                knows which rows were erased.
         """
 
 
@@ -64,6 +75,9 @@ def live_label(record: Record) -> LiveLabel:
         domain = found.get("source_domain")
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
         return LiveLabel(record.partition, record.offset)
+    micros, user = _LONG_AGO, found.get("user_id")
+    with contextlib.suppress(KeyError, TypeError, ValueError, OverflowError):
+        micros = micros_of(datetime.fromisoformat(found["created_at"]))
     if b"\n" in value or b"\r" in value:  # written by another program; a line end would end the event
         value = orjson.dumps(found)
     return LiveLabel(
@@ -73,4 +87,7 @@ def live_label(record: Record) -> LiveLabel:
         label,
         float(confidence) if isinstance(confidence, (int, float)) else None,
         domain if isinstance(domain, str) else None,
+        str(found.get("row_id") or ""),
+        user if isinstance(user, str) else None,
+        micros,
     )

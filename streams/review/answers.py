@@ -10,7 +10,9 @@ from pydantic import ValidationError
 from streams.core.errors import RefusedError
 from streams.core.label_version import HUMAN, UNDONE
 from streams.core.messages import HumanLabel, Labeled
+from streams.core.times import micros_of
 from streams.ports.review import DrawnBy, ReviewAnswer
+from streams.privacy.erasure import ErasureList
 
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -60,6 +62,11 @@ def answer_of(
         drawn_by=queue,
         draw_probability=probability,
     )
+
+
+def is_erased(row: Labeled, erased: ErasureList) -> bool:
+    """Whether ``erased`` covers the row, which is as it is stored."""
+    return erased.covers(row.row_id, row.user_id, micros_of(row.created_at))
 
 
 def _message(

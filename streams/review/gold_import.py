@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from agents.taxonomy import load_taxonomy
 from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.erasure.erased_list import ErasedRows
 from connectors.clickhouse.queries.given_labels import first_of_texts
 from connectors.clickhouse.queries.gold import human_answers, write_answers
 from connectors.clickhouse.queries.places import times_of
@@ -25,7 +26,7 @@ from streams.ports.review import NO_LABEL, NOT_SURE
 from streams.privacy.door import opened
 from streams.quality.gold_file import GoldRow, read_masked_gold
 from streams.quality.settled import settled_rows
-from streams.review.answers import answer_of, label_of
+from streams.review.answers import answer_of, is_erased, label_of
 from streams.review.topic import outgoing_label
 
 _NAME = re.compile(r"[\w.@-]{1,64}")
@@ -83,12 +84,18 @@ async def import_gold(settings: Settings, file: Path, who: str) -> GoldImport:
             found.refused.append(_left(row, f"{row.label} is no label of the taxonomy"))
     async with ClickHouseClient.from_settings(settings) as client:
         wanted = await _by_place(client, settings, known, found)
-        current = await _masked(settings, await current_of(client, settings, list(wanted)))
+        stored = await current_of(client, settings, list(wanted))
+        # By the plain ids, before masking. After that the sink looks.
+        erased = await ErasedRows(client, settings).now()
+        gone = {place for place, row in stored.items() if is_erased(row, erased)}
+        current = await _masked(settings, {place: row for place, row in stored.items() if place not in gone})
         standing = await _standing(client, settings, who)
         messages, answers = [], []
         for place, row in wanted.items():
             was = current.get(place)
-            if was is None and place in current:
+            if place in gone:
+                found.absent.append(_left(row, "the row was erased"))
+            elif was is None and place in current:
                 found.refused.append(_left(row, "the row cannot be masked"))
             elif was is None:
                 found.absent.append(_left(row, "no table has the row"))

@@ -18,7 +18,6 @@ import structlog
 
 from agents.taxonomy import Taxonomy, load_taxonomy
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.erasure.erased_list import ErasedRows
 from connectors.clickhouse.queries.gold import write_answers
 from connectors.clickhouse.queries.review import (
     current_of,
@@ -29,7 +28,6 @@ from streams.core.errors import RefusedError
 from streams.core.label_version import HUMAN
 from streams.core.messages import HumanLabel, Labeled
 from streams.core.settings import Settings
-from streams.core.times import micros_of
 from streams.ports.lookups import Place
 from streams.ports.review import (
     AUDIT,
@@ -48,14 +46,14 @@ from streams.ports.review import (
     item_key,
 )
 from streams.privacy.door import REASON, Door, refuse_unmasked
-from streams.privacy.erasure import ErasureList
 from streams.quality.gold import gold_labels
-from streams.review.answers import answer_of, label_of, taken_back
+from streams.review.answers import answer_of, is_erased, label_of, taken_back
 from streams.review.board import AuditBoard, Given
 from streams.review.leases import decision_message, lease_message, person_of
 from streams.review.own import OwnRow, OwnRows
 from streams.review.topic import _Wire
 from streams.review.unsure import UnsureRows
+from streams.runtime.erasures import KnownErasures
 from streams.runtime.local_stack import with_local_stack
 from streams.runtime.result_tables import ResultTables
 
@@ -91,8 +89,7 @@ class ReviewQueue:
         self._taxonomy: Taxonomy | None = None
         # Rows that were handed out here, and their answers, which reach the tables later.
         self._own = OwnRows()
-        # What is known of the list of erasures, and by which client: it is read again when it has changed.
-        self._list: tuple[ClickHouseClient, ErasedRows] | None = None
+        self._erasures = KnownErasures(tables)
 
     async def choices(self) -> Sequence[Choice]:
         taxonomy = await self._labels()
@@ -240,8 +237,8 @@ class ReviewQueue:
         async def look(client: ClickHouseClient, settings: Settings) -> dict[Place, Labeled]:
             return await current_of(client, settings, places, by_models=queue == UNSURE)
 
-        found, erased = await self._tables.ask(look), await self._erased()
-        return {place: row for place, row in found.items() if not _is_erased(row, erased)}
+        found, erased = await self._tables.ask(look), await self._erasures.now()
+        return {place: row for place, row in found.items() if not is_erased(row, erased)}
 
     async def _refuse_erased(self, row: Labeled) -> None:
         """Before anything is written of ``row``, as it is stored: its plain ids may be erased.
@@ -249,16 +246,8 @@ class ReviewQueue:
         Raises:
             RefusedError: reason `not-found`. Whoever has the row before them may still have it.
         """
-        if _is_erased(row, await self._erased()):
+        if is_erased(row, await self._erasures.now()):
             raise RefusedError("the row was erased", reason="not-found")
-
-    async def _erased(self) -> ErasureList:
-        async def look(client: ClickHouseClient, settings: Settings) -> ErasureList:
-            if self._list is None or self._list[0] is not client:
-                self._list = client, ErasedRows(client, settings)
-            return await self._list[1].now()
-
-        return await self._tables.ask(look)
 
     async def _masked(self, own: OwnRow) -> OwnRow:
         """The row as it may be published.
@@ -385,7 +374,3 @@ class ReviewQueue:
                     raise
                 self._wire = wire
             return self._wire
-
-
-def _is_erased(row: Labeled, erased: ErasureList) -> bool:
-    return erased.covers(row.row_id, row.user_id, micros_of(row.created_at))

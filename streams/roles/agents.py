@@ -55,10 +55,12 @@ from streams.pipeline.llm_metrics import EndpointReading, llm_metrics
 from streams.pipeline.topology import agents_flow
 from streams.pipeline.worker import AgentsWorker
 from streams.privacy.door import opened
+from streams.runtime.erasures import KnownErasures
 from streams.runtime.interpreter_tuning import for_short_waits
 from streams.runtime.lag_metrics import Lags
 from streams.runtime.lifecycle import lag_owed, membership_owed, watched
 from streams.runtime.readiness import chat_ready, kafka_ready
+from streams.runtime.result_tables import ResultTables
 from streams.versions.topic import KnownVersions
 
 log = structlog.get_logger()
@@ -80,6 +82,7 @@ async def agents(settings: Settings, health: Health) -> None:
         chat_ready(settings, "labeler", health) as labeler,
         chat_ready(settings, "augmenter", health) as augmenter,
         opened(settings, start=True) as door,
+        contextlib.AsyncExitStack() as parts,
     ):
         labels, variants = Shared(), Shared()
         health.wait_for("the labelling model")
@@ -92,6 +95,10 @@ async def agents(settings: Settings, health: Health) -> None:
         await versions.start()
         live, known = versions.live, versions.known
         log.info("agents_begin", label_version=live.version, model=live.model)
+        tables = ResultTables(settings)
+        parts.push_async_callback(tables.close)
+        erasures = KnownErasures(tables)
+        await erasures.begin()
         flow = agents_flow(
             topics,
             label=labeler_of(live, labeler, labels, partial(known.calibration_of, live.version)).label,
@@ -100,10 +107,11 @@ async def agents(settings: Settings, health: Health) -> None:
             label_as=versions.label_as,
             recall=_recall(topics, live.version, known, labels, augmenting, variants),
             unwanted=known.unwanted,
+            erased=erasures.covers,
         )
         models = {"labeler": labeler, "augmenter": augmenter}
         answers = {Labeled.made_by: labels, Augmented.made_by: variants}
-        await _deliver(settings, topics, health, models, answers, live, flow, versions.run)
+        await _deliver(settings, topics, health, models, answers, live, flow, (versions.run, erasures.run))
 
 
 async def _deliver(
@@ -114,7 +122,7 @@ async def _deliver(
     answers: dict[str, Shared],
     live: LabelSpec,
     flow: Flow,
-    beside: Callable[[], Coroutine[Any, Any, None]],
+    beside: Iterable[Callable[[], Coroutine[Any, Any, None]]],
 ) -> None:
     """Process the messages of ``flow`` until cancelled, with everything that watches and measures it."""
     arguments, group = connection(settings), topics.groups.agents
@@ -223,7 +231,12 @@ async def _deliver(
 
     try:
         await watched(
-            worker.run(), Watchdog(progress, owes), lags.run(), make_room(), find_losses(), beside()
+            worker.run(),
+            Watchdog(progress, owes),
+            lags.run(),
+            make_room(),
+            find_losses(),
+            *(work() for work in beside),
         )
     finally:
         await readers.close()

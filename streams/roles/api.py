@@ -32,6 +32,7 @@ from streams.observability.health import Health, application
 from streams.ports.page import PagePorts
 from streams.privacy.door import Door, opened
 from streams.review.queue import ReviewQueue
+from streams.runtime.erasures import KnownErasures
 from streams.runtime.local_stack import with_local_stack
 from streams.runtime.result_tables import ResultTables
 from streams.versions.registry import follow_versions
@@ -126,7 +127,10 @@ async def services_of(
     classifier = LabelOnDemand(settings, versions, door)
     parts.push_async_callback(classifier.close)
 
-    feed = LabeledFeed(settings)
+    erasures = KnownErasures(tables)
+    erasing = in_background(erasures.run(), "erasures")
+    parts.callback(erasing.cancel)
+    feed = LabeledFeed(settings, erasures)
     parts.push_async_callback(feed.close)
 
     files = FileWork(lambda: with_local_stack(settings), keeper)

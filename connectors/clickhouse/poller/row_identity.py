@@ -100,6 +100,11 @@ class RowDigests:
                 fix="set it again, with PRIVACY off too; newer generations stand before it",
             )
 
+    def ids_of(self, row: SourceRow, ordinal: int) -> list[str]:
+        """The ids under which ``row``, the n-th of equal ones, may have been published, with any key."""
+        contents = (self.content(row), *(self.content_under(each, row) for each in self.others))
+        return [name_row(row, content, ordinal, taken) for content in contents for taken in (False, True)]
+
     def content_under(self, generation: int, row: SourceRow) -> bytes:
         """The digest with the key of one of `others`."""
         return content_of(row, self._keys[generation])

@@ -128,12 +128,7 @@ class Namer:
 
     def ids_of(self, one: NewRow) -> list[str]:
         """The ids under which the plain row ``one`` may have been published, with any key."""
-        others = [self._digests.content_under(each, one.row) for each in self._digests.others]
-        return [
-            name_row(one.row, content, one.ordinal, taken)
-            for content in (one.content, *others)
-            for taken in (False, True)
-        ]
+        return self._digests.ids_of(one.row, one.ordinal)
 
     async def masked(self, new: Sequence[NewRow]) -> tuple[list[NewRow], list[Mark]]:
         """``new`` as it may be published, and the marks of rows without a message; all of it if nothing is

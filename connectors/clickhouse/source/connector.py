@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -30,7 +30,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError, model_va
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.source.export import SCHEMA, WRITERS, Format
 from connectors.clickhouse.source.shape import Select
-from connectors.clickhouse.source.table import SourceTable
+from connectors.clickhouse.source.table import SourceRow, SourceTable
 from streams.core.errors import ConfigurationError, LabelstreamError
 from streams.core.settings import Settings
 
@@ -126,11 +126,12 @@ class ClickHouseConfig(BaseModel):
 class ClickHouseConnector:
     """Reads the logs; never writes to ClickHouse. Connects at the first query."""
 
-    def __init__(self, config: ClickHouseConfig) -> None:
+    def __init__(self, config: ClickHouseConfig, *, id_column: str = "") -> None:
+        """``id_column``: read for ``keep`` of `export_to_file` alone."""
         self.config = config
-        # Not read here, so no message about them is needed.
+        # Not read here, so no message about it is needed.
         self._settings = config.settings().model_copy(
-            update={"clickhouse_id_column": "", "clickhouse_session_id_column": ""}
+            update={"clickhouse_id_column": id_column, "clickhouse_session_id_column": ""}
         )
         self._client = ClickHouseClient.from_settings(self._settings, answer_seconds=_ANSWER_SECONDS)
         self._table = SourceTable(self._client, self._settings)
@@ -179,12 +180,14 @@ class ClickHouseConnector:
         format: Format = "csv",
         limit: int | None = None,
         convert: Callable[[pa.Table], pa.Table] | None = None,
+        keep: Callable[[Sequence[SourceRow]], Sequence[bool]] | None = None,
     ) -> int:
-        """Write the rows of ``fetch_logs`` to ``path``, in blocks; returns the number of rows.
+        """Write the rows of ``fetch_logs`` to ``path``, in blocks; returns the number of written rows.
 
         Creates the folder. UTF-8; times in UTC; a missing value is empty in csv (an empty text is `""`) and
         null otherwise. The file appears when it is complete, and replaces an older one. ``convert``: is given
-        each block (columns `text`, `domain`, `ts`, `user_id`), and what it returns is written.
+        each block (columns `text`, `domain`, `ts`, `user_id`), and what it returns is written. ``keep``: says
+        which rows of a block, as the table has them, are converted and written.
 
         Raises:
             as ``fetch_logs``; ConfigurationError also for an unknown format or an unwritable path.
@@ -207,13 +210,13 @@ class ClickHouseConnector:
 
             def write(block: Any) -> None:
                 nonlocal rows
-                rows += block.num_rows
                 if convert is not None:
                     block = convert(block)
+                rows += block.num_rows
                 with _file_errors(target):
                     writer.write(block)
 
-            self._read(days, limit, write)
+            self._read(days, limit, write, keep)
             with _file_errors(target):
                 writer.close()
                 file.close()
@@ -224,23 +227,33 @@ class ClickHouseConnector:
         """Close the connections; the object cannot be used again."""
         _in_own_loop(self._client.close())
 
-    def _read(self, days: int, limit: int | None, take: Callable[[Any], None]) -> None:
+    def _read(
+        self,
+        days: int,
+        limit: int | None,
+        take: Callable[[Any], None],
+        keep: Callable[[Sequence[SourceRow]], Sequence[bool]] | None = None,
+    ) -> None:
         """Pass the rows to ``take``, one Arrow table of SCHEMA after the other."""
         for name, number in (("days", days), ("limit", limit)):
             if number is not None and number < 0:
                 raise ConfigurationError(f"{name} is {number}", fix="give a number that is not negative")
-        select = _in_own_loop(self._select(days, limit))
+        select = _in_own_loop(self._select(days, limit, whole=keep is not None))
 
-        self._client.stream(select.sql, select.parameters, lambda columns: take(_qualified(columns)))
+        def some(columns: Any) -> None:
+            take(_qualified(columns) if keep is None else _kept(columns, keep))
 
-    async def _select(self, days: int, limit: int | None) -> Select:
+        # Rows are known by their bytes.
+        self._client.stream(select.sql, select.parameters, some, strings_as_bytes=keep is not None)
+
+    async def _select(self, days: int, limit: int | None, *, whole: bool) -> Select:
         await self._table.inspect()
         shape, since = await self._table.shape(), await self._table.begin(days)
         return shape.select(
-            ("text", "domain", "time", "user"),
+            ("text", "domain", "time", "user", *(["id"] if whole else [])),
             since,
             longer_than=self._settings.min_text_length,
-            utf8=True,
+            utf8=not whole,
             order="DESC",
             limit=limit,
         )
@@ -251,6 +264,20 @@ def _qualified(columns: Any) -> Any:
     moments = pa.array(times, pa.int64()).cast(SCHEMA.field("ts").type)
     arrays = [pa.array(texts, pa.string()), pa.array(domains, pa.string()), moments]
     return pa.table([*arrays, pa.array(users, pa.string())], schema=SCHEMA)
+
+
+def _kept(columns: Any, keep: Callable[[Sequence[SourceRow]], Sequence[bool]]) -> Any:
+    """Of columns with bytes and an id the table of those rows that ``keep`` lets pass."""
+    rows = [
+        SourceRow(int(micros), b"", id_, text, user, None, domain)
+        for text, domain, micros, user, id_ in zip(*columns, strict=True)
+    ]
+    kept = [row for row, stays in zip(rows, keep(rows), strict=True) if stays]
+    texts, users, domains = (
+        [None if value is None else value.decode("utf-8", "replace") for value in values]
+        for values in ([one.text for one in kept], [one.user for one in kept], [one.domain for one in kept])
+    )
+    return _qualified((texts, domains, [one.micros for one in kept], users))
 
 
 @contextlib.contextmanager

@@ -155,6 +155,7 @@ def make(
     step: Callable[[Any], Awaitable[Any]] = label,
     limits: Limits | None = None,
     unwanted: Callable[[Record], bool] = lambda record: False,
+    erased: Callable[[Row], bool] = lambda row: False,
     full: Callable[[Partition], bool] = lambda partition: False,
     report: Report = _nobody,
 ) -> Delivery:
@@ -167,6 +168,7 @@ def make(
             lambda record: route,
             frozenset({"replay"}),
             unwanted=unwanted,
+            erased=erased,
         ),
         sender=broker,
         tail=broker,

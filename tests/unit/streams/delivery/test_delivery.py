@@ -317,6 +317,24 @@ async def test_a_replay_that_was_dropped_is_passed_over_also_while_it_is_at_work
     assert delivery.commits()[Partition("replay", 0)].offset == 4
 
 
+async def test_rows_that_were_erased_reach_no_step_and_no_topic() -> None:
+    broker, asked, gone = Broker(), list[str](), {"0"}
+
+    async def erased_meanwhile(message: Row) -> Any:
+        asked.append(message.row_id)
+        if message.row_id == "1":
+            gone.add("1")
+        return await label(message)
+
+    delivery = make(broker, erased_meanwhile, erased=lambda row: row.row_id in gone)
+    await take_over(delivery, {ROWS: Commit(-1)}, 1)
+    for offset in range(3):
+        delivery.offer(record(offset, str(offset)), 1)
+    await settle(delivery)
+    assert (asked, broker.rows()) == (["1", "2"], ["2"])
+    assert delivery.commits()[ROWS].offset == 3
+
+
 @pytest.mark.parametrize("full", ["labeled", "dead"])
 async def test_nothing_is_begun_whose_output_is_full_until_there_is_room(full: str) -> None:
     broker, there = Broker(), {Partition(full, 0)}

@@ -16,10 +16,12 @@ from streams.core.errors import ConfigurationError
 from streams.core.messages import Labeled
 from streams.core.records import Outgoing
 from streams.core.settings import Settings
+from streams.core.times import micros_of
 from streams.core.topics import partition_of
 from streams.ports.lookups import Place
 from streams.ports.review import HumanAnswer, ReviewAnswer
 from streams.privacy.door import Door
+from streams.privacy.erasure import ErasedId, ErasureList, digests_of
 from streams.privacy.pseudonyms import is_pseudonym
 from streams.review import gold_import
 from streams.review.gold_import import import_gold
@@ -47,6 +49,16 @@ def current(place: Place) -> Labeled:
         model="m",
         labeled_at=datetime(2100, 1, 1, tzinfo=UTC),
     )
+
+
+def _listed(*entries: ErasedId) -> Any:
+    class Listed:
+        def __init__(self, *_: Any) -> None: ...
+
+        async def now(self) -> ErasureList:
+            return ErasureList(entries)
+
+    return Listed
 
 
 @pytest.fixture
@@ -81,6 +93,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[Outgoing]:
 
     for name, stand_in in (
         ("LeasedProducer", Producer),
+        ("ErasedRows", _listed()),
         ("times_of", times_of),
         ("first_of_texts", first_of_texts),
         ("current_of", current_of),
@@ -187,6 +200,18 @@ async def test_older_rows_are_masked_before_their_labels_are_published(
     told = orjson.loads(message.value or b"")
     assert (told["text"], is_pseudonym(told["user_id"])) == ("мой [ТЕЛЕФОН]", True)
     assert message.partition == partition_of("мой [ТЕЛЕФОН]", Settings().topic_partitions)
+
+
+@pytest.mark.parametrize("lines", ["row_id,label\n2,delivery\n3,delivery\n", "text,label\ntext 6,no-label\n"])
+async def test_no_answer_brings_an_erased_row_back(
+    lines: str, sent: list[Outgoing], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = f"salt:{'ab' * 16}"
+    entry = ErasedId("row", digests_of("2", [key], None)[0], key, micros_of(AT + timedelta(days=1)))
+    monkeypatch.setattr(gold_import, "ErasedRows", _listed(entry))
+    found = await import_gold(*gold(tmp_path, lines), "import")
+    assert [(one.row, one.why) for one in found.absent] == [(1, "the row was erased")]
+    assert [message.key for message in sent] == [b"3"][: found.imported]
 
 
 @pytest.mark.parametrize("who", ["", "human:anna", "a:undo", "a/b", "x" * 65])

@@ -27,6 +27,7 @@ from streams.review import unsure
 from streams.review.answers import label_of
 from streams.review.leases import Reviews
 from streams.review.queue import ReviewQueue
+from streams.runtime import erasures as known_erasures
 from tests.unit.streams.privacy.fakes import UNMASKABLE, make_door
 
 AT = datetime(2026, 3, 2, tzinfo=UTC)
@@ -128,7 +129,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
     monkeypatch.setattr(queues, "current_of", current_of)
     monkeypatch.setattr(queues, "write_answers", write_answers)
-    monkeypatch.setattr(queues, "ErasedRows", Erasures)
+    monkeypatch.setattr(known_erasures, "ErasedRows", Erasures)
     monkeypatch.setattr(boards, "_look", look)
     monkeypatch.setattr(unsure, "least_sure", least_sure)
     monkeypatch.setattr(boards, "human_answers", human_answers)

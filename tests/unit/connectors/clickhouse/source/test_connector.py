@@ -70,7 +70,7 @@ def test_a_full_disk_is_told(
         def __init__(self) -> None:
             """Without a server."""
 
-        def _read(self, days: int, limit: int | None, take: Callable[[Any], None]) -> None:
+        def _read(self, days: int, limit: int | None, take: Callable[[Any], None], *_: Any) -> None:
             take(table)
 
     monkeypatch.setattr(Path, "open", lambda *_: io.BufferedWriter(io.FileIO("/dev/full", "w")))

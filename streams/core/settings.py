@@ -63,6 +63,11 @@ class Settings(BaseSettings):
     clickhouse_result_database: Name | None = Field(
         default=None, description="Database of the result tables. Unset: CLICKHOUSE_DATABASE."
     )
+    clickhouse_cluster: Name | None = Field(
+        default=None,
+        description="Cluster whose replicas hold the result tables; `labelstream init` makes them ON "
+        "CLUSTER. Unset: one server, a Replicated database or ClickHouse Cloud, which is found by looking.",
+    )
     clickhouse_secure: bool = Field(default=False, description="TLS to ClickHouse (then mostly port 8443).")
     clickhouse_ca_cert: Path | None = Field(
         default=None, description="PEM file of the CA that signed ClickHouse's certificate."

@@ -15,6 +15,7 @@ from connectors.clickhouse.schema.add_projections import missing_projections
 from connectors.clickhouse.schema.grants import missing_tables, refuse_missing_rights
 from connectors.clickhouse.schema.migrations import refuse_other_schema
 from connectors.clickhouse.schema.retention import changing_statements, other_retention
+from connectors.clickhouse.schema.topology import look_at_every_host
 from connectors.kafka.admin import (
     Admin,
     FoundTopic,
@@ -200,6 +201,7 @@ async def _first_of(source: BulkSource, since: int | None) -> bool:
 
 async def _results(settings: Settings) -> str:
     async def use(client: ClickHouseClient) -> str:
+        held_by = await look_at_every_host(client, settings)
         missing = await missing_tables(client, settings)
         if missing:
             raise ConfigurationError(
@@ -209,7 +211,7 @@ async def _results(settings: Settings) -> str:
             )
         await refuse_other_schema(client, settings.result_database)
         await refuse_missing_rights(client, settings)
-        found = f"all in {settings.result_database}, may be written"
+        found = f"all in {settings.result_database} ({held_by}), may be written"
         if other := await other_retention(client, settings):
             raise ConfigurationError(
                 f"{', '.join(table for table, _ in other)} keep their lines for another time than "

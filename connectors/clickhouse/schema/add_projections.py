@@ -9,6 +9,7 @@ import structlog
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.errors import SERVERS_FAULT, code_of
 from connectors.clickhouse.client.sql import qualified, quoted
+from connectors.clickhouse.schema.placement import PLAIN, Placement
 from connectors.clickhouse.schema.projections import MODES
 from connectors.clickhouse.schema.tables import PROJECTIONS, STORED, stored_table
 from streams.core.errors import LabelstreamError, RetryableError
@@ -16,18 +17,20 @@ from streams.core.errors import LabelstreamError, RetryableError
 log = structlog.get_logger()
 
 
-async def create_stored_table(client: ClickHouseClient, database: str, table: str) -> None:
+async def create_stored_table(
+    client: ClickHouseClient, database: str, table: str, placement: Placement = PLAIN
+) -> None:
     """Make the table, without projections on a server that cannot have them.
 
     Raises:
         LabelstreamError: it cannot be made either way.
     """
     try:
-        await client.command(stored_table(database, table))
+        await client.command(stored_table(database, table, placement))
     except LabelstreamError as error:
         if _is_away(error):
             raise
-        await client.command(stored_table(database, table, projections=False))
+        await client.command(stored_table(database, table, placement, projections=False))
         _tell(table, error)
 
 

@@ -10,19 +10,20 @@ from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import literal, qualified, quoted
 from connectors.clickhouse.schema.columns import columns_of
 from connectors.clickhouse.schema.newest import HIGHEST_RANK, ranked
+from connectors.clickhouse.schema.placement import PLAIN, Placement
 from connectors.clickhouse.schema.tables import CURRENT, LABELED, VERSIONS
 from streams.core.label_version import HUMAN
 from streams.core.messages import Labeled
 
 
-def current_view(database: str, *, replace: bool = False) -> str:
+def current_view(database: str, placement: Placement = PLAIN, *, replace: bool = False) -> str:
     """The statement that creates the view."""
     body = _body(database)
     verb = "CREATE OR REPLACE VIEW" if replace else "CREATE VIEW IF NOT EXISTS"
-    return f"{verb} {qualified(database, CURRENT)} AS\n{body}\nCOMMENT {literal(_digest(body))}"
+    return f"{verb} {placement.name(database, CURRENT)} AS\n{body}\nCOMMENT {literal(_digest(body))}"
 
 
-async def replace_view(client: ClickHouseClient, database: str) -> None:
+async def replace_view(client: ClickHouseClient, database: str, placement: Placement = PLAIN) -> None:
     """Create the view, or replace it by this release's. A view with the same text is left alone."""
     found = await client.rows(
         "SELECT comment FROM system.tables WHERE database = {database:String} AND name = {name:String}",
@@ -30,7 +31,7 @@ async def replace_view(client: ClickHouseClient, database: str) -> None:
     )
     if found and found[0][0] == _digest(_body(database)):
         return
-    await client.command(current_view(database, replace=bool(found)))
+    await client.command(current_view(database, placement, replace=bool(found)))
 
 
 def _body(database: str) -> str:

@@ -13,6 +13,7 @@ from connectors.clickhouse.schema.columns import PLACE, columns_of
 from connectors.clickhouse.schema.current_view import current_view, replace_view
 from connectors.clickhouse.schema.migration_log import MIGRATIONS, migrations_table
 from connectors.clickhouse.schema.migrations import migrate, newer_schema
+from connectors.clickhouse.schema.placement import PLAIN, Placement, on_cluster
 from connectors.clickhouse.schema.retention import retention_statements, set_retention
 from connectors.clickhouse.schema.tables import (
     ANSWERS,
@@ -28,28 +29,30 @@ from connectors.clickhouse.schema.tables import (
     stored_table,
     versions_table,
 )
+from connectors.clickhouse.schema.topology import look_at
 from streams.core.settings import Settings
 
 log = structlog.get_logger()
 
 
-def statements(database: str) -> list[str]:
+def statements(database: str, placement: Placement = PLAIN) -> list[str]:
     """Every statement that creates the result database, in order; each is idempotent."""
     return [
-        f"CREATE DATABASE IF NOT EXISTS {quoted(database)}",
-        *(stored_table(database, name) for name in STORED),
-        versions_table(database),
-        audit_table(database),
-        answers_table(database),
-        erasures_table(database),
-        migrations_table(database),
-        current_view(database),
+        placement.create_database(database),
+        *(stored_table(database, name, placement) for name in STORED),
+        versions_table(database, placement),
+        audit_table(database, placement),
+        answers_table(database, placement),
+        erasures_table(database, placement),
+        migrations_table(database, placement),
+        current_view(database, placement),
     ]
 
 
 def describe_ddl(settings: Settings) -> str:
     """All statements, to be run by hand."""
-    every = [*statements(settings.result_database), *retention_statements(settings)]
+    placement = on_cluster(settings.clickhouse_cluster) if settings.clickhouse_cluster else PLAIN
+    every = [*statements(settings.result_database, placement), *retention_statements(settings)]
     return ";\n\n".join(every) + ";\n"
 
 
@@ -63,8 +66,11 @@ async def create_tables(client: ClickHouseClient, settings: Settings) -> list[st
         ConfigurationError: a table cannot be migrated; the text says what to do.
     """
     database = settings.result_database
+    topology = await look_at(client, settings)
+    topology.refuse()
+    placement = topology.placement
     if not await client.rows("SELECT 1 FROM system.databases WHERE name = {name:String}", {"name": database}):
-        await client.command(f"CREATE DATABASE IF NOT EXISTS {quoted(database)}")
+        await client.command(placement.create_database(database))
     if newer := await newer_schema(client, database):
         # Its release has made all that this one would.
         log.warning("schema_is_newer", database=database, schema=newer)
@@ -74,26 +80,26 @@ async def create_tables(client: ClickHouseClient, settings: Settings) -> list[st
         if name in present:
             await _add_columns(client, database, name, present[name])
     if MIGRATIONS not in present:
-        await client.command(migrations_table(database))
+        await client.command(migrations_table(database, placement))
     migrated = await migrate(client, database)
     for name in STORED:
         if name not in present:
-            await create_stored_table(client, database, name)
+            await create_stored_table(client, database, name, placement)
     await add_projections(client, database, [name for name in STORED if name in present])
     if VERSIONS not in present:
-        await client.command(versions_table(database))
+        await client.command(versions_table(database, placement))
     elif "live" not in present[VERSIONS]:
         await client.command(
             f"ALTER TABLE {qualified(database, VERSIONS)} ADD COLUMN IF NOT EXISTS {LIVE_COLUMN}"
         )
     if AUDIT not in present:
-        await client.command(audit_table(database))
+        await client.command(audit_table(database, placement))
     if ANSWERS not in present:
-        await client.command(answers_table(database))
+        await client.command(answers_table(database, placement))
     if ERASURES not in present:
-        await client.command(erasures_table(database))
+        await client.command(erasures_table(database, placement))
     await set_retention(client, settings)
-    await replace_view(client, database)
+    await replace_view(client, database, placement)
     return [one.name for one in migrated]
 
 

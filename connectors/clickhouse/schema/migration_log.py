@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import quoted
+from connectors.clickhouse.schema.placement import PLAIN, Placement
 
 MIGRATIONS = "schema_migrations"
 # A migration is begun, a table of it exchanged, and it is done.
@@ -16,11 +17,11 @@ _COLUMNS = """\
     `at` DateTime64(6, 'UTC') DEFAULT now64(6) COMMENT 'when that was'"""
 
 
-def migrations_table(database: str) -> str:
+def migrations_table(database: str, placement: Placement = PLAIN) -> str:
     """The statement that makes the log."""
     return (
-        f"CREATE TABLE IF NOT EXISTS {quoted(database)}.{quoted(MIGRATIONS)} (\n{_COLUMNS}\n"
-        ") ENGINE = MergeTree\nORDER BY (version, at)"
+        f"CREATE TABLE IF NOT EXISTS {placement.name(database, MIGRATIONS)} (\n{_COLUMNS}\n"
+        f") ENGINE = {placement.engine(database, MIGRATIONS, 'MergeTree')}\nORDER BY (version, at)"
     )
 
 

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from connectors.clickhouse.client.sql import literal, qualified, quoted
+from connectors.clickhouse.client.sql import literal, quoted
 from connectors.clickhouse.schema.columns import PLACE, STORED_AT, TableColumn, columns_of
+from connectors.clickhouse.schema.placement import PLAIN, Placement
 from connectors.clickhouse.schema.projections import LABEL_PLACES, MODES, ROW_TIMES, STORED_PLACES
 from streams.core.messages import Augmented, DeadLetter, HumanLabel
 from streams.ports.audit import AuditEntry
@@ -86,7 +87,7 @@ def column_definition(column: TableColumn) -> str:
     return f"{quoted(column.name)} {column.type}{comment}"
 
 
-def stored_table(database: str, name: str, *, projections: bool = True) -> str:
+def stored_table(database: str, name: str, placement: Placement = PLAIN, *, projections: bool = True) -> str:
     """The statement that creates one of STORED."""
     made = PROJECTIONS[name] if projections else {}
     message, key = STORED[name]
@@ -96,44 +97,46 @@ def stored_table(database: str, name: str, *, projections: bool = True) -> str:
     # The position distinguishes copies when parts are merged; the index in memory does not need it.
     primary = "" if name == DEAD_LETTERS else f"PRIMARY KEY ({key})\n"
     return (
-        f"CREATE TABLE IF NOT EXISTS {qualified(database, name)} (\n"
+        f"CREATE TABLE IF NOT EXISTS {placement.name(database, name)} (\n"
         + ",\n".join(lines)
-        + f"\n) ENGINE = ReplacingMergeTree\n{primary}ORDER BY ({', '.join((key, *MESSAGE_PLACE))})"
+        + f"\n) ENGINE = {placement.engine(database, name, 'ReplacingMergeTree')}\n"
+        + f"{primary}ORDER BY ({', '.join((key, *MESSAGE_PLACE))})"
         + f"\nSETTINGS {_PIECES}"
         + (f", {MODES}" if made else "")
     )
 
 
-def versions_table(database: str) -> str:
+def versions_table(database: str, placement: Placement = PLAIN) -> str:
     """The statement that creates the log of label versions."""
     # A log of changes: one INSERT is one change, so a promotion is atomic, and the history is kept.
     return (
-        f"CREATE TABLE IF NOT EXISTS {qualified(database, VERSIONS)} (\n{_VERSION_COLUMNS}\n"
-        ") ENGINE = MergeTree\nORDER BY (version, changed_at)"
+        f"CREATE TABLE IF NOT EXISTS {placement.name(database, VERSIONS)} (\n{_VERSION_COLUMNS}\n"
+        f") ENGINE = {placement.engine(database, VERSIONS, 'MergeTree')}\nORDER BY (version, changed_at)"
     )
 
 
-def audit_table(database: str) -> str:
+def audit_table(database: str, placement: Placement = PLAIN) -> str:
     """The statement that creates the audit log."""
-    return _log(database, AUDIT, AuditEntry, "at")
+    return _log(database, AUDIT, AuditEntry, "at", placement)
 
 
-def answers_table(database: str) -> str:
+def answers_table(database: str, placement: Placement = PLAIN) -> str:
     """The statement that creates the table of reviewers' answers without a label."""
-    return _log(database, ANSWERS, ReviewAnswer, "(created_at, row_id)")
+    return _log(database, ANSWERS, ReviewAnswer, "(created_at, row_id)", placement)
 
 
-def erasures_table(database: str) -> str:
+def erasures_table(database: str, placement: Placement = PLAIN) -> str:
     """The statement that creates the list of what was erased."""
     return (
-        f"CREATE TABLE IF NOT EXISTS {qualified(database, ERASURES)} (\n{_ERASURE_COLUMNS}\n"
-        ") ENGINE = ReplacingMergeTree(at)\nORDER BY (kind, digest, key)"
+        f"CREATE TABLE IF NOT EXISTS {placement.name(database, ERASURES)} (\n{_ERASURE_COLUMNS}\n"
+        f") ENGINE = {placement.engine(database, ERASURES, 'ReplacingMergeTree(at)')}\n"
+        "ORDER BY (kind, digest, key)"
     )
 
 
-def _log(database: str, table: str, entry: type[BaseModel], key: str) -> str:
+def _log(database: str, table: str, entry: type[BaseModel], key: str, placement: Placement) -> str:
     lines = ",\n".join(f"    {column_definition(column)}" for column in columns_of(entry))
     return (
-        f"CREATE TABLE IF NOT EXISTS {qualified(database, table)} (\n{lines}\n"
-        f") ENGINE = MergeTree\nORDER BY {key}"
+        f"CREATE TABLE IF NOT EXISTS {placement.name(database, table)} (\n{lines}\n"
+        f") ENGINE = {placement.engine(database, table, 'MergeTree')}\nORDER BY {key}"
     )

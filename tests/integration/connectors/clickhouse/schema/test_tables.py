@@ -15,6 +15,7 @@ from connectors.clickhouse.queries.places import AT_PLACES
 from connectors.clickhouse.queries.upload_rows import ranks_of
 from connectors.clickhouse.schema import database as ddl
 from connectors.clickhouse.schema.columns import columns_of
+from connectors.clickhouse.schema.placement import IN_REPLICATED_DATABASE, on_cluster
 from streams.core.errors import RefusedError
 from streams.core.messages import Augmented, DeadLetter, HumanLabel, Labeled
 from streams.core.settings import Settings
@@ -243,3 +244,10 @@ async def test_a_range_or_a_row_reads_only_a_part_of_the_table(database: Databas
     ]
     assert max(int(total) for _, total in granules) >= 12
     assert int(granules[-1][0]) <= 3
+
+
+async def test_the_engine_reads_every_statement_for_a_cluster(database: Database) -> None:
+    client, _ = database
+    for placement in (on_cluster("main cluster"), IN_REPLICATED_DATABASE):
+        for statement in ddl.statements("res", placement):
+            assert await client.rows(f"EXPLAIN AST {statement}")

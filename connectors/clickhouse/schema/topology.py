@@ -1,0 +1,193 @@
+"""Looks at what ClickHouse is: one server, replicas of a cluster, a Replicated database, or Cloud. It refuses
+what cannot hold each message once.
+
+Everything is decided by looking, apart from the cluster's name: a server may know several clusters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.client.hosts import Hosts
+from connectors.clickhouse.schema.placement import IN_REPLICATED_DATABASE, PLAIN, Placement, on_cluster
+from connectors.clickhouse.schema.tables import STORED
+from streams.core.errors import ConfigurationError
+from streams.core.settings import Settings
+
+_CLUSTER, _HOST, _DATABASE = "CLICKHOUSE_CLUSTER", "CLICKHOUSE_HOST", "CLICKHOUSE_RESULT_DATABASE"
+# Each server's own part of a replicated table's path in the Keeper.
+_MACROS = ("shard", "replica")
+
+
+class Kind(Enum):
+    """What holds the result tables, in the words of `labelstream check`."""
+
+    PLAIN = "one server"
+    CLUSTER = "replicas of a cluster"
+    REPLICATED_DATABASE = "a Replicated database"
+    CLOUD = "ClickHouse Cloud"
+
+
+@dataclass(frozen=True)
+class Topology:
+    """What was found, of one server's view. ``shards``: for each the number of its replicas."""
+
+    kind: Kind
+    hosts: tuple[str, ...]
+    database: str
+    cluster: str = ""
+    shards: dict[int, int] = field(default_factory=dict)
+    macros: frozenset[str] = frozenset()
+    engines: dict[str, str] = field(default_factory=dict)  # of the stored tables that exist
+
+    @property
+    def placement(self) -> Placement:
+        """How the result tables are made there."""
+        if self.kind is Kind.CLUSTER:
+            return on_cluster(self.cluster)
+        return IN_REPLICATED_DATABASE if self.kind is Kind.REPLICATED_DATABASE else PLAIN
+
+    def refuse(self) -> None:
+        """Refuse what cannot hold each message once.
+
+        Raises:
+            ConfigurationError: it says what is missing.
+        """
+        if self.kind is Kind.CLUSTER:
+            self._refuse_cluster()
+        if self.kind is Kind.CLOUD:
+            return
+        if found := [name for name, engine in self.engines.items() if engine == "Distributed"]:
+            raise ConfigurationError(
+                f"{', '.join(found)} in {self.database} are Distributed: an insert is stored in several "
+                "parts there, and what was stored of one is not known on a single host",
+                setting=_DATABASE,
+                fix="make the result tables on the replicas of one shard",
+            )
+        alone = [name for name, engine in self.engines.items() if not engine.startswith("Replicated")]
+        if self.kind is not Kind.PLAIN and alone:
+            raise ConfigurationError(
+                f"{', '.join(alone)} in {self.database} are on one server and not replicated",
+                setting=_DATABASE,
+                fix="name another database for the replicated tables, or on this one make them anew: rename "
+                "them, labelstream init, INSERT SELECT their rows",
+            )
+        if self.kind is Kind.PLAIN and len(self.hosts) > 1 and (alone or not self.engines):
+            raise ConfigurationError(
+                f"CLICKHOUSE_HOST names {len(self.hosts)} hosts, but the result tables in {self.database} "
+                "would be other ones on each of them",
+                setting=_CLUSTER,
+                fix="name the cluster whose replicas they are, or make the database with ENGINE = Replicated",
+            )
+
+    def describe(self) -> str:
+        """For `labelstream check`."""
+        if self.kind is Kind.CLUSTER:
+            return f"{sum(self.shards.values())} replicas of the cluster {self.cluster}"
+        if self.kind is Kind.PLAIN and any(e.startswith("Replicated") for e in self.engines.values()):
+            return "replicated tables"
+        return str(self.kind.value)
+
+    def _refuse_cluster(self) -> None:
+        if not self.shards:
+            raise ConfigurationError(
+                f"{self.hosts[0]} knows no cluster {self.cluster}",
+                setting=_CLUSTER,
+                fix="name one of system.clusters, or add it to remote_servers on every host",
+            )
+        if len(self.shards) > 1:
+            raise ConfigurationError(
+                f"the cluster {self.cluster} has {len(self.shards)} shards; a message's row must be on one, "
+                "where the sink can see whether it is stored",
+                setting=_CLUSTER,
+                fix="name a cluster of one shard, with the hosts of CLICKHOUSE_HOST as its replicas; the "
+                "source table may be Distributed over another one",
+            )
+        if missing := [name for name in _MACROS if name not in self.macros]:
+            raise ConfigurationError(
+                f"{self.hosts[0]} has no macro {' and '.join(missing)}: replicated tables need them",
+                setting=_CLUSTER,
+                fix="add <macros> with shard and replica to the configuration of each host",
+            )
+
+
+async def look_at(client: ClickHouseClient, settings: Settings) -> Topology:
+    """What the client's current host says.
+
+    Raises:
+        UnavailableError: ClickHouse does not answer.
+        AccessError: the user may not read the system tables.
+    """
+    database, cluster = settings.result_database, settings.clickhouse_cluster or ""
+    hosts = tuple(str(one) for one in client.hosts.every)
+    ((engine, cloud),) = await client.rows(
+        "SELECT (SELECT any(engine) FROM system.databases WHERE name = {database:String}),\n"
+        "    (SELECT countIf(name = 'cloud_mode' AND value = '1') FROM system.settings)",
+        {"database": database},
+    )
+    engines = {
+        str(name): str(made)
+        for name, made in await client.rows(
+            "SELECT name, engine FROM system.tables WHERE database = {database:String}\n"
+            "    AND name IN {names:Array(String)}",
+            {"database": database, "names": list(STORED)},
+        )
+    }
+    if int(cloud) or engine == "Shared" or any(made.startswith("Shared") for made in engines.values()):
+        return Topology(Kind.CLOUD, hosts, database, engines=engines)
+    if engine == "Replicated":
+        return Topology(Kind.REPLICATED_DATABASE, hosts, database, engines=engines)
+    if not cluster:
+        return Topology(Kind.PLAIN, hosts, database, engines=engines)
+    shards: dict[int, int] = {}
+    for shard, replicas in await client.rows(
+        "SELECT shard_num, count() FROM system.clusters WHERE cluster = {cluster:String} GROUP BY shard_num",
+        {"cluster": cluster},
+    ):
+        shards[int(shard)] = int(replicas)
+    macros = frozenset(str(name) for (name,) in await client.rows("SELECT macro FROM system.macros"))
+    return Topology(Kind.CLUSTER, hosts, database, cluster, shards, macros, engines)
+
+
+async def look_at_every_host(client: ClickHouseClient, settings: Settings) -> str:
+    """What `look_at` finds, compared on every host of CLICKHOUSE_HOST; for `labelstream check`.
+
+    Raises:
+        ConfigurationError: a host does not hold what the others hold, or cannot hold each message once.
+        UnavailableError: a host does not answer.
+    """
+    found = await look_at(client, settings)
+    found.refuse()
+    told = found.describe()
+    if not client.hosts.several:
+        return told
+    paths: dict[str, dict[str, str]] = {}
+    for host in client.hosts.every:
+        async with ClickHouseClient.from_settings(settings, hosts=Hosts([host])) as one:
+            (await look_at(one, settings)).refuse()
+            for table, path, readonly, delay in await one.rows(
+                "SELECT table, zookeeper_path, is_readonly, absolute_delay FROM system.replicas\n"
+                "WHERE database = {database:String}",
+                {"database": settings.result_database},
+            ):
+                paths.setdefault(str(table), {})[str(host)] = str(path)
+                if int(readonly):
+                    raise ConfigurationError(
+                        f"{table} is read-only on {host}: it has lost the Keeper",
+                        setting=_HOST,
+                        fix="see system.replicas there, and the host's connection to the Keeper",
+                    )
+                if int(delay) > settings.poll_lookback_seconds:
+                    told += f"; {table} on {host} is {int(delay)} s behind"
+    for table, by_host in paths.items():
+        lacking = [str(host) for host in client.hosts.every if str(host) not in by_host]
+        if lacking or len(set(by_host.values())) > 1:
+            raise ConfigurationError(
+                f"{table} is not one table on every host: "
+                + (f"{', '.join(lacking)} lack it" if lacking else "its paths in the Keeper differ"),
+                setting=_HOST,
+                fix="labelstream init makes what is missing; name only replicas of one cluster",
+            )
+    return told

@@ -1,0 +1,88 @@
+"""What ClickHouse is found to be, and what is refused because a message could be stored twice there."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.client.hosts import Hosts, parse_hosts
+from connectors.clickhouse.schema.topology import Kind, look_at
+from streams.core.errors import ConfigurationError
+from streams.core.settings import Settings
+
+_REPLICATED = {"logs_labeled": "ReplicatedReplacingMergeTree"}
+_ALONE = {"logs_labeled": "ReplacingMergeTree"}
+
+
+class Server:
+    """The system tables of one server."""
+
+    def __init__(
+        self,
+        *,
+        engine: str = "Atomic",
+        cloud: bool = False,
+        tables: dict[str, str] | None = None,
+        shards: dict[int, int] | None = None,
+        macros: tuple[str, ...] = ("shard", "replica"),
+        hosts: str = "a",
+    ) -> None:
+        self.hosts = Hosts(parse_hosts(hosts, 8123))
+        self._answers: dict[str, list[tuple[Any, ...]]] = {
+            "system.databases": [(engine, int(cloud))],
+            "system.tables": list((tables or {}).items()),
+            "system.clusters": list((shards or {}).items()),
+            "system.macros": [(name,) for name in macros],
+        }
+
+    async def rows(self, sql: str, parameters: Any = None) -> list[tuple[Any, ...]]:
+        (found,) = (rows for table, rows in self._answers.items() if table in sql)
+        return found
+
+
+async def found(server: Server, cluster: str | None = None) -> Any:
+    settings = Settings(clickhouse_host="a", clickhouse_cluster=cluster, clickhouse_result_database="res")
+    return await look_at(cast(ClickHouseClient, server), settings)
+
+
+@pytest.mark.parametrize(
+    ("server", "cluster", "kind", "told"),
+    [
+        (Server(), None, Kind.PLAIN, "one server"),
+        (Server(tables=_ALONE), None, Kind.PLAIN, "one server"),
+        (Server(tables=_REPLICATED, hosts="a,b"), None, Kind.PLAIN, "replicated tables"),
+        (Server(shards={1: 3}, hosts="a,b"), "c", Kind.CLUSTER, "3 replicas of the cluster c"),
+        (Server(engine="Replicated", hosts="a,b"), None, Kind.REPLICATED_DATABASE, "a Replicated database"),
+        (Server(engine="Replicated", tables=_REPLICATED), "c", Kind.REPLICATED_DATABASE, "a Replicated"),
+        (Server(cloud=True, tables=_ALONE, hosts="a,b"), None, Kind.CLOUD, "ClickHouse Cloud"),
+        (Server(tables={"logs_labeled": "SharedReplacingMergeTree"}), None, Kind.CLOUD, "ClickHouse Cloud"),
+    ],
+)
+async def test_what_is_there_is_told(server: Server, cluster: str | None, kind: Kind, told: str) -> None:
+    topology = await found(server, cluster)
+    topology.refuse()
+    assert topology.kind is kind
+    assert told in topology.describe()
+
+
+@pytest.mark.parametrize(
+    ("server", "cluster", "why"),
+    [
+        (Server(), "c", "knows no cluster c"),
+        (Server(shards={1: 2, 2: 2}), "c", "2 shards"),
+        (Server(shards={1: 2}, macros=("shard",)), "c", "no macro replica"),
+        (Server(shards={1: 2}, tables=_ALONE), "c", "not replicated"),
+        (Server(engine="Replicated", tables=_ALONE), None, "not replicated"),
+        (Server(tables={"logs_labeled": "Distributed"}), None, "Distributed"),
+        (Server(hosts="a,b"), None, "names 2 hosts"),
+        (Server(hosts="a,b", tables=_ALONE), None, "names 2 hosts"),
+    ],
+)
+async def test_what_could_store_a_message_twice_is_refused(
+    server: Server, cluster: str | None, why: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=why) as refused:
+        (await found(server, cluster)).refuse()
+    assert refused.value.fix

@@ -12,6 +12,7 @@ from streams.privacy.recognisers.views import View
 # The sign, and what is written or said for it.
 _AT = re.compile(r" ?@ ?|[ ]?[\[(] ?(?:at|собака|эт) ?[\])] ?| (?:собак[аи]|собачка|эт|at) ")
 _SIGN = "(?: ?(?:точка|тире|дефис|dot|(?:нижнее )?подч[её]ркивание) ?)"
+_MAY_BE_AT = re.compile(r"@|собак|собачк|[ (\[](?:эт|at)[ )\]]")
 _LOCAL = re.compile(rf"[\w.+\-]{{1,64}}(?:{_SIGN}[\w.+\-]{{1,64}}){{0,4}}$")
 _DOT = r"(?: ?[.,] ?| ?[\[(] ?(?:dot|точка) ?[\])] ?| (?:точка|dot) )"
 _TOP = r"(?:ру|ком|рф|нет|орг|[a-z]{2,12}|xn--[a-z0-9]{1,20})"
@@ -29,6 +30,8 @@ _LONGEST_LOCAL, _LONGEST_DOMAIN = 128, 256
 def find_emails(view: View) -> Iterator[PersonalFinding]:
     """The e-mail addresses of a text, in its order. Steps grow with the text's length."""
     text = view.lower
+    if not _MAY_BE_AT.search(text):
+        return
     done = 0
     for at in _AT.finditer(text):
         if at.start() < done:

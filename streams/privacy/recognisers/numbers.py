@@ -10,6 +10,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Protocol
 
@@ -38,18 +39,20 @@ _BESIDE = re.compile(
     r"[а-яё]*[ :#№\-]{0,3}(?:(?:под|с|за|по) )?(?:номер[а-яё]*|ном|no|n|id|код[а-яё]*)?[ :#№.\-]{0,3}"
 )
 _CLOSE = re.compile(r"[^.!?;]{0,20}|[а-яё]*\. ?")
+# The search tries few words where none begins.
 _CONTEXT = re.compile(
-    r"(?P<phone>\bтел\b|\bтелефон|\bмоб|\bсотов|звон|\bна связи|whats ?app|\bв[ао]тс?апп?|вайбер|viber|"
-    r"\bмой номер|\bномер мой|\bномера? (?:телефона|для связи))"
-    r"|(?P<card>\bкарт(?!ин|оф|ридж)[а-яё]*)"
-    r"|(?P<passport>\bпас+п(?:орт|\.)|\bсери[яиюей]\b|\bзагран|\bводительск|\bстс\b)"
-    r"|(?P<snils>\bснилс|\bстрахов\w+ (?:номер|свидетельств))"
-    r"|(?P<inn>\bинн\b)"
-    r"|(?P<oms>\bполис|\bомс\b|\bенп\b)"
-    r"|(?P<account>\bлицев|\bсч[её]т(?![чик])|\bр/с|\bк/с|\bл/с|\bлс\b|\biban\b|\bр[./]?сч|\bрасч[её]тн)"
-    r"|(?P<ordinary>\bзаказ|\bзаявк|\bобращени|\bдоговор|\bтрек|\bнакладн|\bартикул|\bчек|\bоперац|\bтранзакц|"
-    r"\bинцидент|\bтикет|\bквитанц|\bуин\b|\bкод|\bпоказани|\bсч[её]тчик|\bсерийн|\bimei|\bверси|\bпосылк|"
-    r"\bотправлени|\bвозврат|\bбилет|\bошибк|\bпромокод|\bкупон|\bid\b|\bорг?рн|\bбик\b|(?<!инн/)\bкпп\b|\bsn\b)"
+    r"(?:\b|(?=звон|whats ?app|в[ао]тс?апп?|вайбер|viber))(?:"
+    r"(?P<phone>тел\b|телефон|моб|сотов|звон|на связи|whats ?app|в[ао]тс?апп?|вайбер|viber|"
+    r"мой номер|номер мой|номера? (?:телефона|для связи))"
+    r"|(?P<card>карт(?!ин|оф|ридж)[а-яё]*)"
+    r"|(?P<passport>пас+п(?:орт|\.)|сери[яиюей]\b|загран|\bводительск|стс\b)"
+    r"|(?P<snils>снилс|страхов\w+ (?:номер|свидетельств))"
+    r"|(?P<inn>инн\b)"
+    r"|(?P<oms>полис|омс\b|енп\b)"
+    r"|(?P<account>лицев|сч[её]т(?![чик])|р/с|к/с|л/с|лс\b|iban\b|р[./]?сч|расч[её]тн)"
+    r"|(?P<ordinary>заказ|заявк|обращени|договор|трек|накладн|артикул|чек|операц|транзакц|"
+    r"инцидент|тикет|квитанц|уин\b|код|показани|сч[её]тчик|серийн|imei|верси|посылк|"
+    r"отправлени|возврат|билет|ошибк|промокод|купон|id\b|орг?рн|бик\b|(?<!инн/)кпп\b|sn\b))"
 )
 _ORDINARY = "ordinary"
 _KINDS = {entity.value: entity for entity in Entity}
@@ -127,12 +130,18 @@ def find_numbers(view: View, judges: Sequence[Judge]) -> Iterator[PersonalFindin
 
 
 class _Contexts:
-    """The words that tell what a number is, found once in a text."""
+    """The words that tell what a number is, found once in a text, if there may be a number."""
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._found = [(match.start(), match.end(), match.lastgroup) for match in _CONTEXT.finditer(text)]
-        self._starts = [start for start, _, _ in self._found]
+
+    @cached_property
+    def _found(self) -> list[tuple[int, int, str | None]]:
+        return [(match.start(), match.end(), match.lastgroup) for match in _CONTEXT.finditer(self._text)]
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [start for start, _, _ in self._found]
 
     def around(self, start: int, end: int) -> tuple[str | None, bool]:
         """The kind that the word for the number at ``start`` to ``end`` tells, and whether it is close."""

@@ -13,10 +13,11 @@ from streams.privacy.entities import PLACEHOLDER
 BARRIER = "\x00"
 
 # Texts that folding changes only in their dashes.
-_PLAIN = re.compile("[ -~А-Яа-яЁё«»№–—…₽]*")
+_PLAIN = re.compile("[ -~А-Яа-яЁё«»№–—…₽\x00]*")
 _DASHES = str.maketrans("–—", "--")
 # Letters that look alike, in a word of both alphabets.
 _WORD_OF_BOTH = re.compile("[A-Za-zА-Яа-яЁё]*(?:[A-Za-z][А-Яа-яЁё]|[А-Яа-яЁё][A-Za-z])[A-Za-zА-Яа-яЁё]*")
+_LATIN = re.compile("[A-Za-z]")
 _CYRILLIC = str.maketrans("ABCEHIKMOPTXYaceiokpuxyë", "АВСЕНІКМОРТХУасеіокриху" + "ё")
 _DIGIT_LETTERS = str.maketrans("OОoоQlIІі|ЗзбBВ", "000001111" + "133688")
 _DIGIT_LIKE = re.compile(r"(?<![^\W_])[0-9OОoоQlIІі|ЗзбBВ]{2,}+(?![^\W_])")
@@ -90,6 +91,8 @@ def _fold_character(char: str) -> str:
 
 
 def _without_mixed_words(text: str) -> str:
+    if not _LATIN.search(text):
+        return text
     return _WORD_OF_BOTH.sub(lambda match: match[0].translate(_CYRILLIC), text)
 
 

@@ -12,6 +12,7 @@ from streams.core.errors import RefusedError
 from streams.core.settings import Settings
 from streams.files.fetch import begin, export, fetch_job
 from streams.files.results import broken_of, result_of
+from streams.files.shown_uploads import ShownUploads
 from streams.files.upload_jobs import file_job
 from streams.jobs.context import note
 from streams.jobs.job import Job, Wish, wish_message
@@ -25,16 +26,17 @@ class FileWork:
     def __init__(self, settings: Callable[[], Settings], keeper: JobScheduler) -> None:
         self._settings = settings
         self._keeper = keeper
+        self._shown_uploads = ShownUploads(keeper.door)
 
     async def upload(self, pieces: AsyncIterator[bytes], name: str) -> dict[str, Any]:
         upload, new = await self._uploads.receive(pieces, name)
-        return {**upload.as_dict(), "known": not new}
+        return {**await self._shown_uploads.describe(upload), "known": not new}
 
     async def uploads(self) -> list[dict[str, Any]]:
-        return [upload.as_dict() for upload in await self._uploads.every()]
+        return [await self._shown_uploads.describe(upload) for upload in await self._uploads.every()]
 
     async def upload_shown(self, file_id: str, read_as: ReadAs) -> dict[str, Any]:
-        return (await self._uploads.shown(file_id, Chosen(**read_as))).as_dict()
+        return await self._shown_uploads.describe(await self._uploads.shown(file_id, Chosen(**read_as)))
 
     async def upload_broken(self, file_id: str) -> AsyncIterator[dict[str, Any]]:
         """Every broken record of a file under its suggested mapping."""

@@ -89,7 +89,7 @@ soak-history: setup  ## Every question over ROWS (100,000,000) stored rows: time
 soak-served: setup  ## Labels of a served, overconfident classifier, from endpoint to promotion: FILE=a CSV with text and scenario or label; ten minutes
 	@$(BIN)/python -m tests.integration.streams.quality.served_labels $(FILE) $(ARGS)
 
-soak-privacy-leaks: setup  ## 5,000 personal data through kills and outages: none is found anywhere; ten minutes (ARGS="--secrets 1000")
+soak-privacy-leaks: setup  ## 5,000 personal data of all kinds, by all ways in, through kills and outages: none is found; ten minutes (ARGS="--secrets 1000")
 	@$(BIN)/python -m tests.integration.privacy.soak $(ARGS)
 
 soak-gate: setup  ## How often the gate gives each answer, where the truth is known; minutes (FILE=texts.csv ARGS="--times 5000")

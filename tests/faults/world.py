@@ -33,6 +33,7 @@ class World:
 
     def __init__(self, stack: LocalStack, status: StackStatus) -> None:
         self._stack = stack
+        self.status = status
         assert status.clickhouse.port
         assert status.kafka.address
         assert status.llm.port

@@ -1,10 +1,9 @@
-"""Personal data by chance, put in wherever rows come in, and a search for it wherever they come out."""
+"""Where rows with personal data come in, and all places where it might come out."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import random
 import socket
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -12,71 +11,28 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psutil
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from tests.fork_server import Forked
-from tests.integration.pipeline import Door, Pipeline
+from tests.integration.file_service import Service
+from tests.integration.pipeline import ROOT, Door, Pipeline
+from tests.integration.privacy.secrets import Row
 from tests.waiting import PATIENCE
 
-ENTITIES = "phone,email,card,snils"
 SECRET = "1:a secret for the search of leaks"
-_CARRIERS = (
-    "не приходит код на {}, помогите",
-    "мои данные: {} где мой заказ",
-    "перезвоните, пожалуйста. {}",
-    "{} это мой, верните деньги",
+NO_TIME = 50  # each so many rows one without a time
+# What requests hold of words that are nobody's.
+CLEAN = ("taxonomy.yaml", *(f"agents/prompts/{one}.txt" for one in ("label", "augment", "choice")))
+PAGES = (
+    *("/labels?limit=200", "/jobs", "/uploads", "/review"),
+    *("/page/overview", "/page/letters", "/page/audit", "/page/replays", "/page/versions"),
+    *("/quality", "/quality/rows"),
 )
-_TOPICS = ("rows", "replay", "labeled", "labeled.shadow", "augmented", "dead-letter")
-_COMPACTED = ("cursor", "review")  # of one partition
 
 
-def secrets(count: int, seed: int) -> list[str]:
-    """Phones, addresses, cards and SNILS as people write them, each another one."""
-    chance = random.Random(seed)
-    made: dict[str, None] = {}
-    while len(made) < count:
-        made[chance.choice((_phone, _mail, _card, _snils))(chance)] = None
-    return list(made)
-
-
-def texts(found: Sequence[str]) -> list[str]:
-    """A query around each."""
-    return [_CARRIERS[at % len(_CARRIERS)].format(one) for at, one in enumerate(found)]
-
-
-def _digits(chance: random.Random, count: int) -> str:
-    return "".join(chance.choice("0123456789") for _ in range(count))
-
-
-def _phone(chance: random.Random) -> str:
-    tail = _digits(chance, 7)
-    form = chance.choice(("+7 9{0} {1}-{2}-{3}", "8(9{0}){1}-{2}-{3}", "89{0}{1}{2}{3}", "+79{0}{1}{2}{3}"))
-    return form.format(_digits(chance, 2), tail[:3], tail[3:5], tail[5:])
-
-
-def _mail(chance: random.Random) -> str:
-    name = "".join(chance.choice("abcdefghkmnprstuvz") for _ in range(9))
-    return f"{name}{_digits(chance, 3)}@{chance.choice(('mail.ru', 'yandex.ru', 'example.com'))}"
-
-
-def _card(chance: random.Random) -> str:
-    body = chance.choice(("4276", "5469", "2202")) + _digits(chance, 11)
-    total = 0
-    for at, digit in enumerate(reversed(body)):
-        doubled = int(digit) * (2 if at % 2 == 0 else 1)
-        total += doubled - 9 if doubled > 9 else doubled
-    number = body + str(-total % 10)
-    return chance.choice((number, " ".join(number[at : at + 4] for at in range(0, 16, 4))))
-
-
-def _snils(chance: random.Random) -> str:
-    number = "1" + _digits(chance, 8)
-    check = sum(int(digit) * (9 - at) for at, digit in enumerate(number)) % 101 % 100
-    return f"СНИЛС {number[:3]}-{number[3:6]}-{number[6:]} {check:02}"
-
-
-def _core(secret: str) -> str:
-    """What of a secret must not be found: without the word before it."""
-    return secret.removeprefix("СНИЛС ")
+def clean_texts() -> list[str]:
+    """Of the repository: prompts and the taxonomy."""
+    return [(ROOT / path).read_text("utf-8") for path in CLEAN]
 
 
 class Tap(Door):
@@ -96,7 +52,7 @@ class Tap(Door):
 
     def passes(self, source: socket.socket, data: bytes, asks: bool) -> None:
         if asks:
-            self.sent.append(self._last.get(source, b"") + data)  # a secret may be cut in two
+            self.sent.append(self._last.get(source, b"")[-1_000:] + data)  # a secret may be cut in two
             self._last[source] = data
 
 
@@ -114,26 +70,26 @@ def create(flow: Pipeline) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def insert(flow: Pipeline, first: int, found: Sequence[str]) -> None:
-    """Rows with a secret in the text, in the user, in the session or in the domain; each 50th has no time."""
-    now = datetime.now(UTC)
-    rows = []
-    for at, (secret, text) in enumerate(zip(found, texts(found), strict=True)):
-        user, session = (secret, None) if at % 3 == 0 else (None, secret)
-        when = None if at % 50 == 49 else now - timedelta(seconds=at % 60)
-        domain = f"тема {secret}" if at % 7 == 0 else "заказы"
-        rows.append([first + at, text, domain, when, user, session])
+def insert(flow: Pipeline, first: int, rows: Sequence[Row], *, days_ago: int = 0) -> int:
+    """``rows`` into the source table; each 50th has no time, of those of today. Returns how many have one."""
+    at = datetime.now(UTC) - timedelta(days=days_ago)
+    lines = []
+    for number, row in enumerate(rows):
+        timed = days_ago > 0 or number % NO_TIME != NO_TIME - 1
+        when = at - timedelta(seconds=number % 60) if timed else None
+        lines.append([first + number, row.text, row.domain, when, row.user, row.session])
     names = ["id", "query_text", "domain", "created_at", "user_id", "session_id"]
     client = flow.clickhouse()
-    client.insert("logs", rows, column_names=names, database=flow.database)
+    client.insert("logs", lines, column_names=names, database=flow.database)
     client.close()
+    return sum(line[3] is not None for line in lines)
 
 
 def metrics(flow: Pipeline) -> Iterator[tuple[str, bytes]]:
     """State and metrics of each role."""
     for note in (flow.folder / "data" / "run").glob("*.json"):
         url = json.loads(note.read_text())["url"]
-        for path in ("/metrics", "/state"):
+        for path in ("/metrics", "/state", "/healthz", "/readyz"):
             try:
                 with urllib.request.urlopen(url + path, timeout=PATIENCE) as answer:
                     yield f"{note.stem}{path}", answer.read()
@@ -141,52 +97,89 @@ def metrics(flow: Pipeline) -> Iterator[tuple[str, bytes]]:
                 continue  # it was killed
 
 
+async def on_topics(flow: Pipeline) -> list[tuple[str, bytes]]:
+    """Keys, values, headers with their names, of every topic of the pipeline, and of the groups' commits."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=flow.kafka, group_id=None, enable_auto_commit=False)
+    await consumer.start()
+    found = []
+    try:
+        names = [name for name in await consumer.topics() if name.startswith(f"{flow.prefix}.")]
+        for name in (*sorted(names), "__consumer_offsets"):
+            places = [TopicPartition(name, at) for at in consumer.partitions_for_topic(name) or ()]
+            if not places:
+                continue
+            consumer.assign(places)
+            await consumer.seek_to_beginning(*places)
+            ends = await consumer.end_offsets(places)
+            while any([await consumer.position(place) < ends[place] for place in places]):
+                for messages in (await consumer.getmany(timeout_ms=200)).values():
+                    for one in messages:
+                        headers = [part for key, value in one.headers for part in (key.encode(), value)]
+                        content = b"\n".join([one.key or b"", one.value or b"", *headers])
+                        found.append((f"topic {one.topic}/{one.partition}/{one.offset}", content))
+    finally:
+        await consumer.stop()
+    return found
+
+
 async def everything(flow: Pipeline) -> list[tuple[str, bytes]]:
-    """All that is on the topics, in the tables but the source, in the logs, and what the roles tell."""
-    places: list[tuple[str, bytes]] = []
-    for topic in (*_TOPICS, *_COMPACTED):
-        for message in await flow.topic(topic, partitions=1 if topic in _COMPACTED else 4):
-            parts = (message.key or b"", message.value or b"", *(value for _, value in message.headers))
-            places.append((f"topic {topic}/{message.partition}/{message.offset}", b"\n".join(parts)))
+    """All that is on the topics, in the tables but the source, in logs, in files but the uploads, and what
+    the roles tell."""
+    places = await on_topics(flow)
     tables = flow.rows(f"SELECT name FROM system.tables WHERE database = '{flow.database}'")
     for (name,) in tables:
         if name != "logs":
-            content = repr(flow.rows(f"SELECT * FROM {flow.database}.{name}"))
+            content = "\n".join(map(repr, flow.rows(f"SELECT * FROM {flow.database}.{name}")))
             places.append((f"table {name}", content.encode("utf-8", "replace")))
-    places += [(log.name, log.read_bytes()) for log in flow.folder.glob("*.log")]
-    places += [
-        (f"export {one.name}", one.read_bytes()) for one in (flow.folder / "data" / "exports").glob("*")
-    ]
+    for one in flow.folder.rglob("*"):
+        within = one.relative_to(flow.folder)
+        if (
+            one.is_file()
+            and within.parts[:2] != ("data", "uploads")
+            and within.parts[0] not in ("stack", "given")
+        ):
+            places.append((f"file {within}", one.read_bytes()))
     return [*places, *metrics(flow)]
-
-
-def leaks(found: Sequence[str], places: Sequence[tuple[str, bytes]]) -> list[str]:
-    """Where a secret was found, as it was written or its digits alone."""
-    told = []
-    for place, content in places:
-        for secret in found:
-            core = _core(secret)
-            digits = "".join(one for one in core if one.isdigit())
-            written = [core.encode()] + ([digits.encode()] if len(digits) >= 10 else [])
-            if any(one in content for one in written):
-                told.append(f"{place}: {secret}")
-    return told
 
 
 def kill_workers(roles: Sequence[Forked]) -> int:
     """Kill the masking processes of ``roles``; how many there were."""
     killed = 0
     for role in roles:
-        for child in psutil.Process(role.pid).children(recursive=True):
-            if "streams.privacy.worker" in child.cmdline():
-                child.kill()
-                killed += 1
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(role.pid).children(recursive=True):
+                if "streams.privacy.worker" in child.cmdline():
+                    child.kill()
+                    killed += 1
     return killed
 
 
-def answers(service: Any) -> Iterator[tuple[str, bytes]]:
-    """What the API says of rows, jobs and dead letters."""
-    paths = ["/labels", "/labels?limit=200", "/jobs", "/page/overview", "/page/letters"]
-    for path in paths:
-        answer = service.client.get(path)
-        yield path, answer.content
+def answers(service: Service) -> Iterator[tuple[str, bytes]]:
+    """What the API and the page's routes answer."""
+    for path in PAGES:
+        yield path, service.client.get(path).content
+    for one in service.told("GET", "/uploads")["uploads"]:
+        for path in (f"/uploads/{one['file_id']}", f"/uploads/{one['file_id']}/broken"):
+            yield path, service.client.get(path).content
+    yield "/review/claim", service.client.post("/review/claim", params={"want": 20}).content
+
+
+def told_by_commands(flow: Pipeline) -> Iterator[tuple[str, bytes]]:
+    """What commands print."""
+    commands: tuple[tuple[str, ...], ...] = (
+        ("status", "--json"),
+        ("dead-letters", "list", "--json"),
+        ("versions", "list", "--json"),
+        ("evaluate", "--json"),
+        ("gold", "export"),
+        ("privacy", "scan", "--json"),
+    )
+    for words in commands:
+        done = flow.command(*words)
+        yield " ".join(words), (done.stdout + done.stderr).encode()
+
+
+def answer_of(service: Service, method: str, path: str, **arguments: Any) -> tuple[int, bytes]:
+    """Status and body."""
+    answer = service.client.request(method, path, **arguments)
+    return answer.status_code, answer.content

@@ -268,7 +268,7 @@ class _Retry:
             since=micros,
             until=micros + 1,
             door=self._door,
-            settled=True,
+            only=letters,
         )
         found = []
         async for rows, _, _ in old.pages(None, PassingRows(any_text=True)):

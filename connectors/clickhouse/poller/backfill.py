@@ -5,6 +5,7 @@ processed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from connectors.clickhouse.erasure.erased_list import ErasedRows
 from connectors.clickhouse.poller.cursor import Cursor
 from connectors.clickhouse.poller.publisher import Publisher
 from connectors.clickhouse.poller.row_identity import CONTENT, Mark, RowDigests
-from connectors.clickhouse.poller.row_messages import STEP, NamedMessage
+from connectors.clickhouse.poller.row_messages import STEP, NamedRow
 from connectors.clickhouse.poller.settled_rows import PassingRows, Settled, plain_id, texts_differ
 from connectors.clickhouse.queries.labelled_rows import any_given_up, given_up, labelled_between
 from connectors.clickhouse.source.table import SourceRow, SourceTable
@@ -57,15 +58,10 @@ class SourcedMark(NamedTuple):
     contents: tuple[int, ...]
 
 
-class _Page(NamedTuple):
-    """Named rows of a page, and dead letters of those that no topic takes."""
-
-    rows: list[OldRow]
-    letters: list[NamedMessage]
-
-
 class OldRows:
-    """Rows of the source table from ``since`` to before ``until``, microseconds since 1970."""
+    """Rows of the source table from ``since`` to before ``until``, microseconds since 1970. They are compared
+    by what the table has of them, and only those that are returned are masked.
+    """
 
     def __init__(
         self,
@@ -77,10 +73,10 @@ class OldRows:
         until: int,
         partitions: Collection[int] | None = None,
         door: Door | None = None,
-        settled: bool = False,
+        only: Collection[str] | None = None,
     ) -> None:
         """``partitions``: of the rows topic; only rows of these partitions are returned; None for all.
-        ``door``: what masks the rows. ``settled``: return rows that are settled as well.
+        ``door``: what masks the rows. ``only``: return the rows with these ids alone, settled or not.
 
         Raises:
             ConfigurationError: rows are to be masked, and there is no ``door``.
@@ -95,7 +91,7 @@ class OldRows:
         self._until = until
         self._partitions = partitions
         self._lookback = int(settings.poll_lookback_seconds * _SECOND)
-        self._every = settled
+        self._only = None if only is None else frozenset(only)
         self._any_text = texts_differ(settings)
         self._source = SourceTable(client, settings)
         self._erased = ErasedRows(client, settings)
@@ -128,6 +124,33 @@ class OldRows:
         Raises:
             UnavailableError, ConfigurationError: as `SourceTable`.
         """
+        async with contextlib.aclosing(self._unsettled(after, on_the_way)) as pages:
+            async for named, reached in pages:
+                rows, letters = list[OldRow](), list[Outgoing]()
+                messages = await self._publisher.messages_of(named)
+                for one, message in zip(named, messages, strict=True):
+                    outgoing = message.outgoing
+                    if self._partitions is not None and outgoing.partition not in self._partitions:
+                        continue
+                    if outgoing.topic != self._topics.rows:
+                        letters.append(outgoing)
+                    else:
+                        row, mark = decode(Row, outgoing.value), dict(outgoing.headers)[CONTENT]
+                        rows.append(OldRow(row, mark, one.contents, tuple(one.ids[1:])))
+                del named, messages
+                yield rows, letters, reached
+                del rows, letters  # not kept while the next page is read
+
+    async def settled_marks(self, on_the_way: PassingRows) -> AsyncGenerator[list[SourcedMark], None]:
+        """The rows that need no message, page by page. ``on_the_way`` and errors as of `pages`."""
+        async with contextlib.aclosing(self._unsettled(None, on_the_way)) as pages:
+            async for _ in pages:
+                yield self.settled
+
+    async def _unsettled(
+        self, after: int | None, on_the_way: PassingRows
+    ) -> AsyncGenerator[tuple[list[NamedRow], int], None]:
+        """As `pages`, before anything is masked."""
         begin = self._since if after is None else after
         lookback = self._lookback + await self._source.coarseness()
         letters_there = await any_given_up(self._client, self._settings)
@@ -136,38 +159,31 @@ class OldRows:
             async for page in self._source.pages(begin - lookback, begin):
                 self._publisher.seen(page)
         async for page, reached in _with_ends(self._source.pages(begin, self._until)):
-            found = _Page([], [])
             self._publisher.erased = await self._erased.now()
-            for one in await self._publisher.named(page):
-                outgoing = one.outgoing
-                if self._partitions is not None and outgoing.partition not in self._partitions:
-                    continue
-                if outgoing.topic != self._topics.rows:
-                    found.letters.append(one)
-                else:
-                    row, mark = decode(Row, outgoing.value), dict(outgoing.headers)[CONTENT]
-                    others = tuple(alias.row_id for alias in one.aliases)
-                    found.rows.append(OldRow(row, mark, _contents(one), others))
+            named = self._publisher.named(page)
             first, last = page[0].micros, page[-1].micros
-            del page  # its messages hold it all
-            rows, letters = await self._open(found, first, last, on_the_way, letters_there)
+            del page  # the named rows hold what is needed of it
+            named = await self._open(named, first, last, on_the_way, letters_there)
             self._publisher.published.forget_before(last - lookback)
-            del found
-            yield rows, letters, reached
-            del rows, letters  # not kept while the next page is read
+            yield named, reached
+            del named
 
     async def _open(
-        self, page: _Page, first: int, last: int, on_the_way: PassingRows, letters_there: bool
-    ) -> tuple[list[OldRow], list[Outgoing]]:
-        """What is not settled of ``page``, whose rows have times from ``first`` to ``last``."""
-        if self._every:
-            return page.rows, [one.outgoing for one in page.letters]
+        self,
+        named: list[NamedRow],
+        first: int,
+        last: int,
+        on_the_way: PassingRows,
+        letters_there: bool,
+    ) -> list[NamedRow]:
+        """Those of ``named`` that are not settled. Their times are from ``first`` to ``last``."""
+        if self._only is not None:
+            return [one for one in named if not self._only.isdisjoint(one.ids)]
         settled, kept_there = Settled(any_text=self._any_text), set[str]()
         for digest in on_the_way.between(first, last):
             settled.add_digest(digest)
         if letters_there:
-            ids = [row_id for one in page.rows for row_id in (one.row.row_id, *one.others)]
-            ids += [row_id for one in page.letters for row_id in _ids(one)]
+            ids = [row_id for one in named for row_id in one.ids]
             for step, row_id, payload in await given_up(self._client, self._settings, map(plain_id, ids)):
                 if step in (STEP, MASK):
                     kept_there.add(row_id)
@@ -181,9 +197,7 @@ class OldRows:
         def number(micros: int, text: str) -> int:
             return hash(micros if self._any_text else (micros, text))
 
-        wanted = {number(micros_of(one.row.created_at), one.row.text) for one in page.rows}
-        if self._any_text:
-            wanted.update(number(one.mark.micros, "") for one in page.letters)
+        wanted = {number(one.new.mark.micros, one.text) for one in named}
 
         def add(row_id: str, micros: int, text: str) -> None:
             if number(micros, text) in wanted:
@@ -192,38 +206,15 @@ class OldRows:
         if wanted:
             await labelled_between(self._client, self._settings, first, last, add)
         there = [
-            settled.has(one.row, one.others) or not kept_there.isdisjoint((one.row.row_id, *one.others))
-            for one in page.rows
+            settled.has_id(one.row_id, one.new.mark.micros, one.text, one.ids[1:])
+            or not kept_there.isdisjoint(one.ids)
+            for one in named
         ]
         self.counts["settled"] += sum(there)
-        # A row that has a label may be one that cannot be masked now: only its id and time are known then.
-        gone = [
-            not kept_there.isdisjoint(_ids(one))
-            or (self._any_text and settled.has_id(_ids(one)[0], one.mark.micros, "", _ids(one)[1:]))
-            for one in page.letters
-        ]
         self.settled = [
-            SourcedMark(Mark.parse(one.mark) or Mark(0, 0, 0), one.contents)
-            for one, known in zip(page.rows, there, strict=True)
-            if known
+            SourcedMark(one.new.mark, one.contents) for one, known in zip(named, there, strict=True) if known
         ]
-        self.settled += [
-            SourcedMark(one.mark, _contents(one))
-            for one, known in zip(page.letters, gone, strict=True)
-            if known
-        ]
-        return (
-            [one for one, known in zip(page.rows, there, strict=True) if not known],
-            [one.outgoing for one, known in zip(page.letters, gone, strict=True) if not known],
-        )
-
-
-def _ids(one: NamedMessage) -> list[str]:
-    return [(one.outgoing.key or b"").decode(), *(alias.row_id for alias in one.aliases)]
-
-
-def _contents(one: NamedMessage) -> tuple[int, ...]:
-    return (one.mark.content, *(alias.content for alias in one.aliases))
+        return [one for one, known in zip(named, there, strict=True) if not known]
 
 
 class _Nobody:

@@ -155,12 +155,12 @@ class LostRows:
         """
         way = await OnTheWay.seen(self._in_flight, range(partitions), any_text=self._any_text)
         old = OldRows(self._client, self._settings, self._topics, since=begin, until=until, door=self._door)
-        async with contextlib.aclosing(old.pages(None, way.rows)) as pages:
-            async for _ in pages:
-                known = published.counts_of_any([one.contents for one in old.settled])
+        async with contextlib.aclosing(old.settled_marks(way.rows)) as pages:
+            async for settled_rows in pages:
+                known = published.counts_of_any([one.contents for one in settled_rows])
                 seen: Counter[int] = Counter()
                 new = []
-                for (mark, _), count in zip(old.settled, known, strict=True):
+                for (mark, _), count in zip(settled_rows, known, strict=True):
                     seen[mark.content] += 1
                     if seen[mark.content] > count:
                         new.append(mark)

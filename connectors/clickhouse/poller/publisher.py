@@ -16,7 +16,7 @@ from connectors.clickhouse.poller.cursor import WindowStarts
 from connectors.clickhouse.poller.held_rows import HeldRows, HeldRun, Sending
 from connectors.clickhouse.poller.published_rows import Published
 from connectors.clickhouse.poller.row_identity import CONTENT, Mark, RowDigests
-from connectors.clickhouse.poller.row_messages import NamedMessage, Namer, NewRow
+from connectors.clickhouse.poller.row_messages import NamedMessage, NamedRow, Namer, NewRow
 from connectors.clickhouse.source.table import SourceRow
 from streams.core.background import gathered
 from streams.core.codec import decode
@@ -228,17 +228,24 @@ class Publisher:
             with self._refusals():
                 self._confirm(run)
 
-    async def named(self, page: Sequence[SourceRow]) -> list[NamedMessage]:
-        """The messages that `publish` would send for ``page``, which then counts as published. For a
-        backfill.
+    def named(self, page: Sequence[SourceRow]) -> list[NamedRow]:
+        """The rows of ``page`` that `publish` would send; it then counts as published. For a backfill."""
+        with _collecting_later():
+            kept, erased = self._without_erased(self._namer.new_of(page, self.published))
+            named, skipped = self._namer.named(kept, self.published)
+        self.published.add([*erased, *skipped, *(one.new.mark for one in named)])
+        return named
+
+    async def messages_of(self, named: Sequence[NamedRow]) -> list[NamedMessage]:
+        """The messages of some of them, masked.
+
+        Raises:
+            UnavailableError: nothing can be masked now.
         """
-        new, short = await self._new(page)
-        messages, skipped = self._namer.messages(new, self.published)
-        self.published.add([*short, *skipped, *(one.mark for one in messages)])
-        return messages
+        return await self._namer.messages_of(named)
 
     def seen(self, page: Sequence[SourceRow]) -> None:
-        """As `named`, for rows whose messages nobody needs: nothing is masked."""
+        """As `named`, for rows that nobody needs."""
         new = self._namer.new_of(page, self.published)
         self.published.add([one.mark for one in new])
 

@@ -37,15 +37,14 @@ STEP = "poll"
 
 
 class NewRow(NamedTuple):
-    """A row that is not published, and its number among equal rows. ``plain``: before it was masked, if it
-    was. ``failed``: it cannot be masked, and nothing of it is published.
+    """A row that is not published, and its number among equal rows. ``failed``: it cannot be masked, and
+    nothing of it is published.
     """
 
     row: SourceRow
     content: bytes
     mark: Mark
     ordinal: int
-    plain: SourceRow | None = None
     failed: bool = False
 
 
@@ -56,14 +55,34 @@ class Alias(NamedTuple):
     row_id: str
 
 
+class NamedRow(NamedTuple):
+    """A plain row that is to get a message. ``other``: another row stands under its id. ``text``: clean.
+    ``aliases``: where they are asked for.
+    """
+
+    new: NewRow
+    other: bool
+    row_id: str
+    text: str
+    aliases: Sequence[Alias]
+
+    @property
+    def ids(self) -> list[str]:
+        """Those under which it may have been published."""
+        return [self.row_id, *(alias.row_id for alias in self.aliases)]
+
+    @property
+    def contents(self) -> tuple[int, ...]:
+        """The 64 bits of its digests, with the key that is used now and with every other one."""
+        return (self.new.mark.content, *(alias.content for alias in self.aliases))
+
+
 class NamedMessage(NamedTuple):
-    """The message of a row. ``waited``: seconds from the row's time to its reading. ``aliases``: where they
-    are asked for."""
+    """The message of a row. ``waited``: seconds from the row's time to its reading."""
 
     outgoing: Outgoing
     mark: Mark
     waited: float
-    aliases: Sequence[Alias] = ()
 
 
 class Namer:
@@ -82,7 +101,7 @@ class Namer:
         aliases: bool = False,
     ) -> None:
         """``source``: the table's name, for dead letters. ``least_bytes`` as in `why_skipped`. ``door``: what
-        masks the rows. ``aliases``: whether messages have them.
+        masks the rows. ``aliases``: whether named rows have them.
         """
         # What is masked was judged by its plain text already.
         least = least_bytes if door is None else 0
@@ -152,9 +171,7 @@ class Namer:
             fields.append(PlainFields(text, *map(_str, one.row[4:])))
         found = await self.door.fields(fields)
         return [
-            one._replace(failed=True)
-            if safe is None
-            else one._replace(row=_with(one.row, safe), plain=one.row)
+            one._replace(failed=True) if safe is None else one._replace(row=_with(one.row, safe))
             for one, safe in zip(kept, found, strict=True)
         ], skipped
 
@@ -164,63 +181,89 @@ class Namer:
             self._counts[f"skipped:{why}"] += 1
         return why is not None
 
+    def named(self, new: Sequence[NewRow], published: Published) -> tuple[list[NamedRow], list[Mark]]:
+        """The plain rows of ``new`` as they are called, and the marks of those that get no message."""
+        taken = published.ids_taken([one.mark.id for one in new]).tolist()
+        here: set[int] = set()
+        named: list[NamedRow] = []
+        skipped: list[Mark] = []
+        for one, known in zip(new, taken, strict=True):
+            text = clean((one.row.text or b"").decode("utf-8", "replace"))
+            if self._is_skipped(one, one.row.text, text):
+                skipped.append(one.mark._replace(id=0))  # without a message it has not taken its id
+                continue
+            other = bool(one.mark.id) and (known or one.mark.id in here)
+            here.add(one.mark.id)
+            row_id = name_row(one.row, one.content, one.ordinal, other)
+            named.append(NamedRow(one, other, row_id, text, self._aliases_of(one, other)))
+        return named, skipped
+
+    async def messages_of(self, named: Sequence[NamedRow]) -> list[NamedMessage]:
+        """The messages of ``named``, masked. Raises as `masked`."""
+        masked, _ = await self.masked([one.new for one in named])
+        polled_at = datetime.now(UTC)
+        found = (self._message(new, one.other, polled_at) for new, one in zip(masked, named, strict=True))
+        return [one for one in found if one is not None]
+
     def messages(self, new: Sequence[NewRow], published: Published) -> tuple[list[NamedMessage], list[Mark]]:
         """The messages of ``new``, and the marks of rows without a message."""
         taken = published.ids_taken([one.mark.id for one in new]).tolist()
         here: set[int] = set()
         messages: list[NamedMessage] = []
         skipped: list[Mark] = []
-        same_id: list[Row] = []
+        same_id: list[Outgoing] = []
         polled_at = datetime.now(UTC)
-        read_at = polled_at.timestamp()
         for one, known in zip(new, taken, strict=True):
             other = bool(one.mark.id) and (known or one.mark.id in here)
-            waited = read_at - one.row.micros / 1e6
-            aliases = self._aliases_of(one, other)
-            if one.failed:
-                here.add(one.mark.id)
-                messages.append(NamedMessage(self._unmasked(one, other), one.mark, waited, aliases))
-                continue
-            if not other and one.ordinal == 1:
-                outgoing = self.quick.outgoing(one.row, one.content, one.mark, polled_at)
-                if outgoing is not None:
-                    here.add(one.mark.id)
-                    messages.append(NamedMessage(outgoing, one.mark, waited, aliases))
-                    continue
-            raw = one.row.text
-            text = clean((raw or b"").decode("utf-8", "replace"))
-            if self.door is None and self._is_skipped(one, raw, text):
+            message = self._message(one, other, polled_at)
+            if message is None:
                 skipped.append(one.mark._replace(id=0))  # without a message it has not taken its id
                 continue
             here.add(one.mark.id)
-            # No validation is needed: the id and the text are not empty, the times are UTC.
-            message = Row.made(
-                row_id=name_row(one.row, one.content, one.ordinal, other),
-                text=text,
-                created_at=moment(one.row.micros),
-                user_id=_str(one.row.user),
-                session_id=_str(one.row.session),
-                source_domain=_str(one.row.domain),
-                polled_at=polled_at,
-            )
-            if other:
-                same_id.append(message)
-            messages.append(NamedMessage(self._outgoing(message, one.mark), one.mark, waited, aliases))
+            if other and not one.failed:
+                same_id.append(message.outgoing)
+            messages.append(message)
         if same_id:
             self._counts["same_id"] += len(same_id)
             some = same_id[:5]
             log.warning(
                 "rows with another row's id, both are kept",
-                rows=[one.row_id for one in some],
-                trace_ids=[trace_id_in(traceparent_for(one)) for one in some],
+                rows=[(one.key or b"").decode() for one in some],
+                trace_ids=[trace_id_in(dict(one.headers)[TRACEPARENT]) for one in some],
                 count=len(same_id),
             )
         return messages, skipped
 
+    def _message(self, one: NewRow, other: bool, polled_at: datetime) -> NamedMessage | None:
+        """The message of a row, masked if that is asked for; None if it is skipped."""
+        waited = polled_at.timestamp() - one.row.micros / 1e6
+        if one.failed:
+            return NamedMessage(self._unmasked(one, other), one.mark, waited)
+        if not other and one.ordinal == 1:
+            outgoing = self.quick.outgoing(one.row, one.content, one.mark, polled_at)
+            if outgoing is not None:
+                return NamedMessage(outgoing, one.mark, waited)
+        raw = one.row.text
+        text = clean((raw or b"").decode("utf-8", "replace"))
+        if self.door is None and self._is_skipped(one, raw, text):
+            return None
+        # No validation is needed: the id and the text are not empty, the times are UTC.
+        message = Row.made(
+            row_id=name_row(one.row, one.content, one.ordinal, other),
+            text=text,
+            created_at=moment(one.row.micros),
+            user_id=_str(one.row.user),
+            session_id=_str(one.row.session),
+            source_domain=_str(one.row.domain),
+            polled_at=polled_at,
+        )
+        return NamedMessage(self._outgoing(message, one.mark), one.mark, waited)
+
     def _aliases_of(self, one: NewRow, other: bool) -> list[Alias]:
-        plain = one.plain or one.row
-        found = [(self._digests.content_under(each, plain)) for each in self._aliases]
-        return [Alias(number_of(content), name_row(plain, content, one.ordinal, other)) for content in found]
+        found = [self._digests.content_under(each, one.row) for each in self._aliases]
+        return [
+            Alias(number_of(content), name_row(one.row, content, one.ordinal, other)) for content in found
+        ]
 
     def _unmasked(self, one: NewRow, other: bool) -> Outgoing:
         """The dead letter of a row that cannot be masked. Only its place is told."""

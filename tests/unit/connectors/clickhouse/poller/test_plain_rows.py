@@ -54,7 +54,7 @@ def sent(page: list[SourceRow], *, quick: bool) -> tuple[list[Outgoing], Counter
         publisher._namer.quick.outgoing = lambda *_: None  # type: ignore[method-assign]
     return [
         one._replace(value=_POLLED.sub(b"", one.value or b""), headers=tuple(one.headers))
-        for one, *_ in asyncio.run(publisher.named(page))
+        for one, *_ in asyncio.run(publisher.messages_of(publisher.named(page)))
     ], counts
 
 
@@ -83,5 +83,5 @@ async def test_the_usual_row_goes_the_short_way() -> None:
         SourceRow(1_764_000_000_000_000, b"2", b"2", text, b"u", None, b"d"),  # NFKC makes it No
         SourceRow(1_764_000_000_000_000, b"3", None, b"no id", b"u", None, b"d"),
     ]
-    assert len(await publisher.named(rows)) == 3
+    assert len(await publisher.messages_of(publisher.named(rows))) == 3
     assert made == [True, False, True]

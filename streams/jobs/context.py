@@ -25,6 +25,7 @@ from streams.jobs.in_flight_rows import InFlightRows
 from streams.jobs.job import Jobs
 from streams.ports.kafka import Headroom
 from streams.privacy.door import Door, opened
+from streams.runtime.secret import verify_secret
 
 
 @contextlib.asynccontextmanager
@@ -34,7 +35,9 @@ async def open_context(settings: Settings, door: Door | None = None) -> AsyncIte
 
     Raises:
         UnavailableError, AccessError.
+        ConfigurationError: `PRIVACY_SECRET` is not the one that rows were published with.
     """
+    await verify_secret(settings)
     arguments, topics = connection(settings), Topics(settings.topic_prefix)
     client, brokers = ClickHouseClient.from_settings(settings), AdminClient(arguments, kept=True)
     jobs, losses = Jobs(), Losses()

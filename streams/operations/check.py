@@ -40,6 +40,7 @@ from streams.operations.retention import (
     find_late_readers,
 )
 from streams.privacy.door import entities_of, opened
+from streams.runtime.secret import verify_secret
 from streams.versions.registry import read_versions
 from streams.versions.topic import KnownVersions
 
@@ -56,6 +57,8 @@ async def check_all(settings: Settings) -> list[Finding]:
         findings.append(await _try("kafka topics", _topics, settings))
         if findings[-1].ok:
             findings.append(await _try("retention", _retention, settings))
+            if settings.privacy_secret is not None:
+                findings.append(await _try("privacy secret", _secret, settings))
             with contextlib.suppress(LabelstreamError):
                 known = await read_versions(settings)
     findings.append(await _try("clickhouse connection", _clickhouse, settings))
@@ -96,6 +99,11 @@ async def _privacy(settings: Settings) -> str:
         await door.text("проверка")
         names = ", ".join(sorted(entities_of(settings)))
         return f"mask: {names}; users and sessions are pseudonyms"
+
+
+async def _secret(settings: Settings) -> str:
+    await verify_secret(settings, note=False)
+    return "each generation is the secret that it was, as far as it was ever used"
 
 
 async def _kafka(settings: Settings) -> str:

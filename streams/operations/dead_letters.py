@@ -50,6 +50,7 @@ from streams.core.times import micros_of
 from streams.core.topics import Topics, partition_of
 from streams.privacy.door import STEP as MASK
 from streams.privacy.door import Door, opened
+from streams.runtime.secret import verify_secret
 
 _AT_ONCE = 500
 
@@ -146,6 +147,7 @@ def _origin(letter: DeadLetter) -> str:
 
 @contextlib.asynccontextmanager
 async def _retrying(settings: Settings) -> AsyncIterator[tuple[ClickHouseClient, _Retry]]:
+    await verify_secret(settings)
     producer = LeasedProducer(connection(settings))
     async with ClickHouseClient.from_settings(settings) as client, opened(settings) as door:
         try:

@@ -51,6 +51,7 @@ from streams.operations.erase_topics import (
 from streams.ports.audit import AuditEntry
 from streams.privacy.erasure import Kind
 from streams.privacy.pseudonyms import Pseudonyms, pseudonyms_of
+from streams.runtime.secret import verify_secret
 
 # After that, no insert is left that began without knowing of the erasure.
 SETTLE_SECONDS = FRESH_SECONDS + LAST_SECONDS + INSERT_SECONDS + 1.0
@@ -106,12 +107,14 @@ async def erase(
     Raises:
         UnavailableError: erase again; what is done stays done.
         AccessError: the user of ClickHouse may not ALTER DELETE, or that of Kafka not write.
-        ConfigurationError: an empty id, or users are stored under a `PRIVACY_SECRET` that is not set.
+        ConfigurationError: an empty id, or users are stored under a `PRIVACY_SECRET` that is not set, or
+            another one.
     """
     if not given.strip():
         raise ConfigurationError("the id is empty", fix="give the id as the source table has it")
     ids = [given]
     pseudonyms = pseudonyms_of(settings)
+    await verify_secret(settings, note=not dry_run)
     if kind == "user" and pseudonyms is not None:
         ids += pseudonyms.every_pseudonym("user", given)
     person, report = Person(kind, ids), Erased(kind, dry_run)

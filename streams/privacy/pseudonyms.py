@@ -17,7 +17,7 @@ from streams.privacy.secret import Generation, parse_generations
 
 Kind = Literal["user", "session"]
 _FORM = re.compile(r"p[1-9][0-9]{0,3}:[0-9a-f]{32}")
-_PURPOSES = ("user", "session", "row", "erased")
+_PURPOSES = ("user", "session", "row", "erased", "check")
 
 
 class Pseudonyms:
@@ -42,6 +42,11 @@ class Pseudonyms:
     def row_keys(self) -> dict[int, bytes]:
         """Keys for the digests of rows by generation, the newest first."""
         return dict(self._keys["row"])
+
+    @property
+    def checks(self) -> dict[int, bytes]:
+        """By generation what tells whether two processes have the same secret, and nothing else."""
+        return {number: _digest(key, b"").hex().encode() for number, key in self._keys["check"]}
 
     def erased(self, plain: str) -> dict[int, bytes]:
         """Keyed hashes, 32 bytes, of an id for the list of erased ones, by generation; the newest first."""

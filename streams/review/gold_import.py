@@ -28,6 +28,7 @@ from streams.quality.gold_file import GoldRow, read_masked_gold
 from streams.quality.settled import settled_rows
 from streams.review.answers import answer_of, is_erased, label_of
 from streams.review.topic import outgoing_label
+from streams.runtime.secret import verify_secret
 
 _NAME = re.compile(r"[\w.@-]{1,64}")
 _AT_ONCE = 500
@@ -72,6 +73,7 @@ async def import_gold(settings: Settings, file: Path, who: str) -> GoldImport:
     """
     if not _NAME.fullmatch(who):
         raise ConfigurationError(f"{who!r} is no name of a person", fix="use letters, digits, . @ _ -")
+    await verify_secret(settings)
     topics = Topics(settings.topic_prefix)
     names = set(load_taxonomy(settings.taxonomy_path).names)
     rows = await read_masked_gold(file, settings)

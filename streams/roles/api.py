@@ -35,6 +35,7 @@ from streams.review.queue import ReviewQueue
 from streams.runtime.erasures import KnownErasures
 from streams.runtime.local_stack import with_local_stack
 from streams.runtime.result_tables import ResultTables
+from streams.runtime.secret import secret_ready
 from streams.versions.registry import follow_versions
 from streams.versions.topic import KnownVersions
 
@@ -46,8 +47,8 @@ async def api(settings: Settings, health: Health) -> None:
     is down.
 
     Raises:
-        ConfigurationError: the port is taken, no key is set and the host is not only this machine, or
-            PRIVACY_ENTITIES asks for what cannot be masked here.
+        ConfigurationError: the port is taken, no key is set and the host is not only this machine,
+            PRIVACY_ENTITIES asks for what cannot be masked here, or PRIVACY_SECRET is not what it was.
     """
     options = options_of(settings)
     with contextlib.closing(listening(settings.api_host, settings.api_port)) as bound:
@@ -77,6 +78,12 @@ async def api(settings: Settings, health: Health) -> None:
                     "privacy": privacy_state(door),
                 }
                 health.working()
+                # It does not wait for Kafka, but ends if it has a wrong secret.
+                verifying = asyncio.create_task(secret_ready(settings))
+                parts.callback(verifying.cancel)
+                await asyncio.wait([server, verifying], return_when=asyncio.FIRST_COMPLETED)
+                if verifying.done():
+                    verifying.result()
                 await server
 
 

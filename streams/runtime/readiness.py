@@ -17,10 +17,15 @@ from streams.core.settings import Settings
 from streams.core.topics import Topics
 from streams.observability.health import Health
 from streams.runtime.local_stack import with_local_stack
+from streams.runtime.secret import secret_ready
 
 
 async def kafka_ready(settings: Settings, health: Health) -> tuple[Settings, Topics]:
-    """Wait for Kafka and for the topics; the settings with the local stack's addresses filled in."""
+    """Wait for Kafka and for the topics; the settings with the local stack's addresses filled in.
+
+    Raises:
+        ConfigurationError: `PRIVACY_SECRET` is not the one that rows were published with.
+    """
 
     async def attempt() -> Settings:
         found = with_local_stack(settings)
@@ -47,6 +52,7 @@ async def kafka_ready(settings: Settings, health: Health) -> tuple[Settings, Top
 
     health.wait_for("the topics: labelstream init makes them")
     await until_available("the topics", made)
+    await secret_ready(settings)
     return settings, topics
 
 

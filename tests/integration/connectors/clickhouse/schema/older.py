@@ -29,7 +29,7 @@ from tests.unit.connectors.clickhouse.sink.fakes import (
 )
 from tests.upgrade import dump
 
-DEAD_SECONDS = 0.3
+DEAD_SECONDS = 0.6
 SLICE_ROWS = 5
 
 
@@ -108,7 +108,7 @@ async def migrate_quickly(
 ) -> None:
     """As `labelstream init`, but a silent rival is soon taken for dead."""
     database = settings.result_database
-    lock = SchemaLock(client, database, beat_seconds=0.1, dead_seconds=dead_seconds)
+    lock = SchemaLock(client, database, beat_seconds=DEAD_SECONDS / 3, dead_seconds=dead_seconds)
     await migrate(client, database, steps(), lock=lock)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from pathlib import Path
@@ -20,7 +21,7 @@ def refusal(words: list[str]) -> str | None:
 
     Parses, and runs nothing.
     """
-    command: Any = typer.main.get_command(app)
+    command = _root()
     context: Any = None
     rest = list(words)
     try:
@@ -39,6 +40,12 @@ def refusal(words: list[str]) -> str | None:
         return None  # --help
     except TyperException as error:
         return str(error) or type(error).__name__
+
+
+@functools.cache
+def _root() -> Any:
+    """All commands, made once: that takes longer than to parse a line."""
+    return typer.main.get_command(app)
 
 
 def health_check() -> list[str]:

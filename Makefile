@@ -68,7 +68,7 @@ soak-relabel: setup  ## Relabel 50,000 rows beside live ones, with kills; ten mi
 soak-retention: setup  ## A backlog of three times what the topics keep; some minutes (ARGS="--rows 5000 --seconds 10")
 	@$(BIN)/python -m tests.faults.retention $(ARGS)
 
-soak-examples: setup  ## Tests that draw examples, with 1,000 instead of 30, and more seeds; an hour
+soak-examples: setup  ## Tests that draw examples, with 1,000 instead of 20, and more seeds; an hour
 	@$(BIN)/python -m pytest -q -n $(or $(WORKERS),2) --hypothesis-profile soak tests/unit tests/integration/connectors/clickhouse
 
 soak-files: setup  ## COUNT (10,000) damaged files through an upload: each is read or refused; some minutes

@@ -13,8 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
 
 LOGITS = 3.0
 LEAST_UNSEEN = 2_000
@@ -59,6 +57,10 @@ class Overconfident:
     """Gives each text a probability for each label."""
 
     def __init__(self, taught: Sequence[Text]) -> None:
+        # Here: each process of the tests imports this module, and it takes a second of CPU.
+        from sklearn.feature_extraction.text import TfidfVectorizer
+        from sklearn.linear_model import LogisticRegression
+
         self._features = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, min_df=2)
         self._model = LogisticRegression(C=20, max_iter=300).fit(
             self._features.fit_transform([one.text for one in taught]), [one.label for one in taught]

@@ -13,9 +13,9 @@ SEED = 11
 
 
 async def test_every_promise_is_kept(parts: World, new_name: Callable[[], str], tmp_path: Path) -> None:
-    outcome = await Driver(parts, new_name(), make_plan(SEED, rows=1200, seconds=24.0), tmp_path).run()
+    outcome = await Driver(parts, new_name(), make_plan(SEED, rows=700, seconds=20.0), tmp_path).run()
     assert not outcome.violations, outcome.report()
     # The run was one: rows came, answers were watched, and the faults struck.
-    assert outcome.ledger.source.total() > 1000
-    assert outcome.texts > 300
+    assert outcome.ledger.source.total() > 600
+    assert outcome.texts > 200
     assert len(outcome.happened) >= len(outcome.plan.faults)

@@ -15,8 +15,8 @@ from tests.faults.ledger import read_topic
 from tests.faults.world import PARTITIONS, World
 from tests.waiting import Watch
 
-ROWS = 150_000
-STEP = 12_000
+ROWS = 90_000
+STEP = 7_000
 
 
 async def test_history_is_published_once_through_kills_and_a_pause(

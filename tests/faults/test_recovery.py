@@ -43,7 +43,7 @@ async def test_an_outage_costs_nothing_and_work_goes_on_within_10_s_of_the_retur
     async with running(parts, new_name(), tmp_path) as pipeline:
         for part in PARTS:
             # Longer than the group's session of 6 s, and long enough for all attempts there are.
-            seen = await outage(pipeline, part, 12)
+            seen = await outage(pipeline, part, 8)
             print(f"{part}: {seen}")
             assert seen.first <= AGAIN_SECONDS, part
             assert seen.dead_letters == 0, part

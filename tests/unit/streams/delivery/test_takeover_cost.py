@@ -35,7 +35,7 @@ from tests.unit.streams.delivery.fakes import (
 
 T = Topics("t")
 LIVE, LABELED, AGAIN = Partition(T.rows, 0), Partition(T.labeled, 0), Partition(T.replay, 0)
-SPAN = Limits().span
+SPAN = 250
 MANY = 3 * SPAN
 
 
@@ -66,7 +66,7 @@ class Pipeline:
             tail=self.broker,
             topic_ids=self.broker,
             lease=self.broker,
-            limits=Limits({"label": 64, "augment": 32}),
+            limits=Limits({"label": 64, "augment": 32}, span=SPAN),
             sleep=no_sleep,
         )
         await take_over(delivery, self.committed, self.generation)
@@ -123,7 +123,7 @@ async def test_one_message_that_keeps_the_others_waiting_leaves_no_long_tail() -
             await gate.wait()
         return await label(message)
 
-    delivery = make(broker, first_waits, Limits({"label": 64}))
+    delivery = make(broker, first_waits, Limits({"label": 64}, span=SPAN))
     await take_over(delivery, {ROWS: Commit(-1)}, 1)
     for offset in range(SPAN + 10):
         delivery.offer(record(offset, str(offset)), 1)
@@ -252,7 +252,8 @@ async def test_history_is_read_as_far_back_as_a_row_is_old_and_each_message_once
 async def test_replays_of_a_topic_whose_commits_are_lost_are_published_once() -> None:
     broker = Broker()
     broker.logs[REPLAY] = [Outgoing("replay", 0, str(n).encode(), encode(row(str(n)))) for n in range(30)]
-    first = make(broker)
+    limits = Limits({"label": 8}, span=SPAN)
+    first = make(broker, limits=limits)
     await take_over(first, {ROWS: Commit(-1), REPLAY: Commit(-1)}, 1)
     for offset in range(20):
         first.offer(record(offset, str(offset), topic="replay"), 1)
@@ -261,7 +262,7 @@ async def test_replays_of_a_topic_whose_commits_are_lost_are_published_once() ->
         await asyncio.sleep(0)
     await settle(first)
     broker.generation = 2
-    heir = make(broker)
+    heir = make(broker, limits=limits)
     await take_over(heir, first.commits() | {REPLAY: Commit(-1)}, 2)
     for offset in range(heir.owed()[REPLAY], 30):
         heir.offer(record(offset, str(offset), topic="replay"), 2)

@@ -136,7 +136,7 @@ async def each_reader(database: Database, told: Sequence[Decision]) -> None:
 
 @given(data=st.data(), told=decisions)
 @settings(
-    max_examples=settings().max_examples // 15, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=settings().max_examples // 10, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 async def test_every_reader_takes_the_newest(
     address: tuple[str, int], data: st.DataObject, told: list[Decision]

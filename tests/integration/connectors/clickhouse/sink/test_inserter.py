@@ -71,14 +71,15 @@ async def test_many_refused_rows_keep_nobody_waiting_for_long(database: Database
     client, settings = database
     await constrain(database, "CHECK label != 'poison'")
     kafka = FakeKafka()
-    poisoned = set(range(100, 1500, 97))
-    for number in range(1500):
+    rows = 4 * FEWEST_ROWS
+    poisoned = set(range(100, rows, 197))
+    for number in range(rows):
         label = "poison" if number in poisoned else "login"
         kafka.publish(labeled(number, label=label), TOPICS.labeled, number % 2)
     source = Watched(kafka, [L0, L1])
     sink = sink_for(client, settings, kafka)
     await run_until_stored(sink, source)
-    assert await ids(database) == each_once(set(range(1500)) - poisoned)
+    assert await ids(database) == each_once(set(range(rows)) - poisoned)
     assert (
         sink.counts["dead_letters"]
         == len(poisoned)

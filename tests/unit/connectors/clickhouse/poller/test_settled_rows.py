@@ -36,14 +36,14 @@ def test_passing_rows_are_found_by_their_time_and_need_little_memory() -> None:
     assert list(passing.between(0, 10)) == []
     tracemalloc.start()
     try:
-        for number in range(100_000):
+        for number in range(20_000):
             passing.add(f"row {number}", number % 1_000, f"text {number}")
         assert list(passing.between(1_000, 2_000)) == []
         held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert held < 40 * 100_000
-    assert len(list(passing.between(10, 19))) == 1_000
+    assert held < 40 * 20_000
+    assert len(list(passing.between(10, 19))) == 200
     passing.add("row", 1_500, "text")
     assert list(passing.between(1_000, 2_000)) == [RowDigest.of("row", 1_500, "text")]
     assert RowDigest.of("row 7", 7, "text 7") in list(passing.between(7, 7))

@@ -5,7 +5,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY streams streams
 COPY agents agents
 COPY connectors connectors
-RUN /opt/labelstream/bin/pip install --no-cache-dir -c constraints.txt '.[privacy]'
+RUN /opt/labelstream/bin/pip install --no-cache-dir -c constraints.txt '.[privacy,otel]'
 
 FROM python:3.11-slim
 RUN useradd --system --uid 10001 --user-group --no-create-home labelstream \

@@ -7,12 +7,14 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from connectors.llm.answer import Completion
 from connectors.llm.evidence import Evidence
 from connectors.llm.request import Asked
 from streams.core.errors import LabelstreamError, OverloadedError
+from streams.ports.spans import ModelCall
 
 Check = Callable[[Completion], None]
 T = TypeVar("T")
@@ -74,3 +76,36 @@ class Patience:
         except TimeoutError:
             late = OverloadedError("no place at the endpoint came free in time")
             raise (self._away() or or_else or late) from None
+
+
+def host_and_port(url: str) -> tuple[str, int]:
+    """Where ``url`` points to."""
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def traced_call(
+    form: Form,
+    body: dict[str, Any],
+    place: tuple[str, int],
+    began: int,
+    found: Completion | LabelstreamError,
+) -> ModelCall:
+    """A request that has ended now, for its span: nothing of its text, and nothing of the answer's."""
+    call = ModelCall(
+        model=form.model,
+        host=place[0],
+        port=place[1],
+        began=began,
+        ended=time.time_ns(),
+        max_tokens=body.get("max_tokens") or body.get("max_completion_tokens") or 0,
+        temperature=body.get("temperature"),
+    )
+    if isinstance(found, LabelstreamError):
+        return call._replace(failed=type(found).__name__)
+    return call._replace(
+        answered_by=found.model,
+        finish_reason=found.finish_reason,
+        input_tokens=found.input_tokens,
+        output_tokens=found.output_tokens,
+    )

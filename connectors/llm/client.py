@@ -31,6 +31,7 @@ from streams.core.errors import (
     RetryableError,
 )
 from streams.core.settings import Settings
+from streams.ports.spans import OnCall
 
 # A text is given up when its failures in a row have a smaller probability, if it fails like the others; see
 # `evidence.py`. Who waits for the answer is told sooner: then nothing is lost by an error.
@@ -140,13 +141,17 @@ class ChatClient:
         return self._endpoints.stats
 
     def watch(
-        self, *, permitted: Callable[[], bool], observe: Callable[[float], None] = lambda seconds: None
+        self,
+        *,
+        permitted: Callable[[], bool],
+        observe: Callable[[float], None] = lambda seconds: None,
+        traced: OnCall | None = None,
     ) -> None:
-        """``observe`` is called with the seconds of each answered request. While ``permitted`` returns False,
-        nothing is sent.
+        """``observe`` is called with the seconds of each answered request, ``traced`` with each that has
+        ended. While ``permitted`` returns False, nothing is sent.
         """
         for one in self._endpoints.all:
-            one.observe, one.permitted = observe, permitted
+            one.observe, one.permitted, one.traced = observe, permitted, traced
 
     @property
     def available(self) -> bool:

@@ -15,7 +15,7 @@ import structlog
 
 from connectors.llm.answer import Completion, json_in
 from connectors.llm.body import completion_of
-from connectors.llm.calls import Check, Failure, Form
+from connectors.llm.calls import Check, Failure, Form, host_and_port, traced_call
 from connectors.llm.capabilities import Capabilities
 from connectors.llm.errors import is_late, of_everyone
 from connectors.llm.http import Http, until_permitted
@@ -33,6 +33,7 @@ from streams.core.errors import (
     RetryableError,
     UnavailableError,
 )
+from streams.ports.spans import OnCall
 
 log = structlog.get_logger()
 
@@ -69,6 +70,8 @@ class Endpoint:
         self.stats: Counter[str] = Counter()
         # Called with the seconds that each answered request took.
         self.observe: Callable[[float], None] = _unobserved
+        # Called with each request that has ended, where calls are traced.
+        self.traced: OnCall | None = None
         # Asked when it answers again after an outage: whether it may be used.
         self.verify: Callable[[], Awaitable[bool]] = _accepted
         self.limit = Limit(concurrency, setting=setting, name=name, probe=self._answers, load=self._load)
@@ -76,6 +79,7 @@ class Endpoint:
         # sent. In a worker it tells whether the lease is valid.
         self.permitted: Callable[[], bool] = lambda: True
         self._base_url = base_url
+        self._place = host_and_port(base_url)
         self._setting = setting
         self._timeout = timeout_seconds
         self._clock = clock
@@ -161,6 +165,7 @@ class Endpoint:
         identifies the text, ``first``: not asked before. ``at_once``: the errors after which the caller
         has another request to try. A refusal is no evidence then: it is only found out which form is taken.
         """
+        began = time.time_ns() if self.traced is not None else 0
         try:
             await until_permitted(self.permitted)  # before its time-out begins
             started = self._clock()
@@ -169,6 +174,8 @@ class Endpoint:
         except LabelstreamError as error:
             now = self._clock()
             self.stats["failures"] += 1
+            if self.traced is not None:
+                self.traced(traced_call(form, body, self._place, began, error))
             if isinstance(error, UnavailableError):
                 self._watch.unreachable()
             counts = first and not (RefusedError in at_once and isinstance(error, RefusedError))
@@ -188,6 +195,8 @@ class Endpoint:
         self.stats["output_tokens"] += completion.output_tokens
         self.stats["input_tokens"] += completion.input_tokens
         self.observe(self._clock() - started)
+        if self.traced is not None:
+            self.traced(traced_call(form, body, self._place, began, completion))
         return completion
 
     async def _request(self, body: dict[str, Any], check: Check | None, seconds: float) -> Completion:

@@ -19,11 +19,13 @@ from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
 
 _FAMILIES = re.compile(
-    r"^(CLICKHOUSE|KAFKA|LLM|TOPIC|POLL|AUGMENT|LABEL|LABELSTREAM|TAXONOMY|FETCH|API|HEALTH|MIN_TEXT|PRIVACY)_"
+    r"^(CLICKHOUSE|KAFKA|LLM|TOPIC|POLL|AUGMENT|LABEL|LABELSTREAM|TAXONOMY|FETCH|API|HEALTH|MIN_TEXT|PRIVACY|OTEL)_"
 )
 # Similar enough to one of our names to be a typing error. The environment also has other programs' names
 # (KAFKA_HEAP_OPTS, an orchestrator's CLICKHOUSE_SERVICE_HOST), which must not be refused.
 _SLIP = 0.88
+# OpenTelemetry has many more variables than are read here, and some differ in a word.
+_SLIP_OTEL = 0.93
 
 
 def load(environment: dict[str, str] | None = None, env_file: Path | None = Path(".env")) -> Settings:
@@ -48,7 +50,9 @@ def load(environment: dict[str, str] | None = None, env_file: Path | None = Path
         # Last, because it takes a millisecond or two, and a process has many other variables.
         if name not in known
         and _FAMILIES.match(name)
-        and difflib.get_close_matches(name, known, n=1, cutoff=_SLIP)
+        and difflib.get_close_matches(
+            name, known, n=1, cutoff=_SLIP_OTEL if name.startswith("OTEL_") else _SLIP
+        )
     ]
     values = {
         **from_file,

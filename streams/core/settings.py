@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from streams.core.api_keys import parse_keys
 from streams.core.label_version import HUMAN
+from streams.core.trace_settings import TraceSettings
 
 Name = Annotated[str, StringConstraints(pattern=r"^[^`'\"\\;\x00-\x1f]{1,200}$")]
 OptionalName = Annotated[str, StringConstraints(pattern=r"^[^`'\"\\;\x00-\x1f]{0,200}$")]
@@ -24,7 +25,7 @@ _URL = r"https?://[^\s/,]+(?:/[^\s,]*)?"
 Urls = Annotated[str, StringConstraints(pattern=rf"^\s*{_URL}(?:\s*,\s*{_URL})*\s*$")]
 
 
-class Settings(BaseSettings):
+class Settings(TraceSettings):
     """Every setting, with its default. Environment names are the field names in capitals."""
 
     model_config = SettingsConfigDict(
@@ -322,7 +323,12 @@ class Settings(BaseSettings):
         return parsed.astimezone(UTC).isoformat()
 
     @field_validator(
-        "clickhouse_ca_cert", "llm_ca_cert", "kafka_ssl_cafile", "kafka_ssl_certfile", "kafka_ssl_keyfile"
+        "clickhouse_ca_cert",
+        "llm_ca_cert",
+        "kafka_ssl_cafile",
+        "kafka_ssl_certfile",
+        "kafka_ssl_keyfile",
+        "otel_exporter_otlp_certificate",
     )
     @classmethod
     def _file_is_there(cls, value: Path | None) -> Path | None:

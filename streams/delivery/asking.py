@@ -49,6 +49,8 @@ class Asking:
             if not isinstance(outcome, Retry):
                 return outcome
             self._counts[f"retries:{name}"] += 1
+            if work.span is not None:
+                work.span.happened("retry", suspect=outcome.suspect)
             pause = min(max(outcome.after, pause * 2, 0.2), max(self._limits.longest_pause, outcome.after))
             await self._sleep(pause * random.uniform(0.8, 1.2))
             if outcome.suspect and self._counts[f"done:{name}"] > successes:

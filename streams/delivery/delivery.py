@@ -30,6 +30,7 @@ from streams.delivery.in_flight import Input, Work
 from streams.delivery.outbox import Outbox
 from streams.delivery.ownership import Ownership, Report
 from streams.delivery.routes import Flow, Limits
+from streams.observability.step_spans import StepSpans
 from streams.ports.kafka import Lease, Sender, Tail, TopicIds
 
 log = structlog.get_logger()
@@ -65,10 +66,11 @@ class Delivery:
         observe: Observe = lambda message: None,
         report: Report = _nobody,
         full: Full = lambda partition: False,
+        spans: StepSpans | None = None,
     ) -> None:
         """``observe`` is called with each live message after it is published. ``report``: called for messages
         that retention removed unread, see `LossReporter.report`. ``full``: whether an output's readers are so
-        far behind that nothing should be written to it; see `resume`.
+        far behind that nothing should be written to it; see `resume`. ``spans``: where traces are exported.
         """
         self.flow = flow
         self.counts: Counter[str] = Counter()
@@ -80,6 +82,7 @@ class Delivery:
         self._enough = max(limits.queue, *limits.in_flight.values(), 0)
         self._sleep = sleep
         self._full = full
+        self._spans = spans
         self._asking = Asking(flow, limits, self.counts, sleep=sleep)
         self._outbox = Outbox(flow, sender, lease, self.counts, sleep=sleep, observe=observe)
         self._owned = Ownership(
@@ -299,6 +302,8 @@ class Delivery:
         AT_WORK.set(work)
         try:
             broken = work.read()
+            if self._spans is not None:
+                work.begin_span(self._spans)
             await self._look_back(work)
             key = (work.record.partition, work.identity)
             # The same row twice at a time (a live one and its replay): the second waits for the first.

@@ -17,6 +17,7 @@ from streams.delivery.history import History
 from streams.delivery.ordered_input import Lost, OrderedInput
 from streams.delivery.recovery import Share
 from streams.delivery.routes import Route
+from streams.observability.step_spans import StepSpan, StepSpans
 
 
 class Input:
@@ -76,6 +77,7 @@ class Work:
         "resting",
         "route",
         "slot",
+        "span",
         "state",
     )
 
@@ -95,6 +97,7 @@ class Work:
         self.output: Partition | None = None  # where its result goes, once that is known
         self.handed_over = False  # its output was passed to the sender
         self.message: Row | None = None
+        self.span: StepSpan | None = None  # where traces are exported
         self.identity = b""
 
     def read(self) -> Reject | None:
@@ -115,9 +118,16 @@ class Work:
         )
         return None
 
+    def begin_span(self, spans: StepSpans) -> None:
+        """Begin the span of the step, now that the message was read."""
+        own = traceparent_for(self.message) if self.message is not None else None
+        self.span = spans.begin(self.record, self.route.name, self.record.header(TRACEPARENT), own)
+
     @property
     def trace(self) -> bytes | None:
-        """The `traceparent` of the message, or its row's own."""
+        """The `traceparent` of the message, or its row's own; of its span, if it has one."""
+        if self.span is not None:
+            return self.span.header
         came = self.record.header(TRACEPARENT)
         return came or (traceparent_for(self.message) if self.message is not None else None)
 
@@ -129,4 +139,7 @@ class Work:
     def about(self) -> dict[str, str]:
         """The row and its trace, for log lines. For an unreadable message its key is used."""
         row_id = self.message.row_id if self.message else (self.record.key or b"").decode("utf-8", "replace")
-        return about_row(row_id, self.trace)
+        about = about_row(row_id, self.trace)
+        if self.span is not None and self.span.context.sampled:
+            about["span_id"] = self.span.context.span_id.hex()
+        return about

@@ -63,6 +63,8 @@ class Outbox:
             if (recovered := record.header(RECOVERED)) is not None:
                 headers.append((RECOVERED, recovered))
             key, value = output.message.row_id.encode(), encode(output.message)
+            if work.span is not None:
+                work.span.happened("publish")
             try:
                 await self._send(work, Outgoing(work.route.output, record.partition, key, value, headers))
             except RefusedError as error:
@@ -72,9 +74,13 @@ class Outbox:
                 if retry_of is not None:
                     memory.published.learn(retry_identity(name, retry_of))
                 self._counts[f"done:{name}"] += 1
+                if work.span is not None:
+                    work.span.end(work.message, output.message.label_version, output.message)
                 if record.topic not in self._flow.replays:
                     self._observe(output.message)
                 return
+        if work.span is not None:
+            work.span.rejected()
         version = work.route.version_of(work.message) if work.message is not None else None
         for whole in (True, False):
             letter = dead_letter(
@@ -101,6 +107,8 @@ class Outbox:
             memory.given_up.learn(retry_identity(name, retry_of))
         self._counts[f"dead_letters:{name}"] += 1
         self._counts[f"dead_letters:{name}:{output.reason}"] += 1
+        if work.span is not None:
+            work.span.end(work.message, version, output)
         log.warning("dead_letter", step=name, source=record.source, reason=output.reason, error=output.error)
 
     async def _send(self, work: Work, outgoing: Outgoing) -> None:

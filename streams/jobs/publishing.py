@@ -33,7 +33,6 @@ from streams.core.context import TRACEPARENT, traceparent_of
 from streams.core.digests import Digests, key_digest
 from streams.core.errors import RefusedError, RetryableError
 from streams.core.messages import Row
-from streams.core.outages import settled, stopped
 from streams.core.records import Outgoing, Partition, Run, by_partition, partitions_of
 from streams.core.topics import Topics
 from streams.jobs.context import JobContext
@@ -42,6 +41,7 @@ from streams.jobs.job import Job, Wish, read_jobs
 from streams.jobs.leader_election import Leadership
 from streams.jobs.masked_source import MaskedRows, way_of
 from streams.jobs.sources import Item, Page, RowSource, in_sample
+from streams.ports.outages import settled, stopped
 from streams.privacy.erasure import ErasureList
 
 log = structlog.get_logger()

@@ -17,6 +17,7 @@ from streams.core.messages import Augmented, Labeled, Row
 from streams.core.records import Outage, Partition
 from streams.observability import metrics as m
 from streams.observability.losses import LossReporter
+from streams.observability.tracer import Tracer
 from streams.ports.kafka import WaitsFor
 from streams.privacy.door import REASON, Door, entity_counts
 from streams.privacy.door import STEP as MASK
@@ -191,6 +192,12 @@ def privacy_state(door: Door | None) -> dict[str, Any]:
         "failed": door.counts["failed"],
         "masked": masked,
     }
+
+
+def span_metrics(tracer: Tracer | None) -> Iterable[Metric]:
+    """Metrics of the exported spans; none where no traces are."""
+    if tracer is not None:
+        yield m.SPANS.family({(what,): float(count) for what, count in dict(tracer.exporter.counts).items()})
 
 
 class ApiRequests:

@@ -234,6 +234,14 @@ API_SECONDS = _histogram(
     "api_response_seconds", _API, "From a request to the beginning of its answer.", CALL_BOUNDS, "route"
 )
 
+SPANS = _counter(
+    "spans",
+    _WORKERS,
+    "Spans for the collector: exported, dropped because too many waited, and failed: not taken by it. Only "
+    "where traces are exported.",
+    "result",
+)
+
 METRICS: tuple[Declared, ...] = tuple(one for one in globals().values() if isinstance(one, Declared))
 
 # The stages of STAGE_LATENCY.

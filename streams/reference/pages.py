@@ -32,6 +32,7 @@ _GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Kafka", ("kafka_", "topic_")),
     ("LLM endpoints (OpenAI-compatible)", ("llm_", "augment_")),
     ("What is read, and when", ("min_text_", "poll_", "taxonomy_", "label_version")),
+    ("Traces (OpenTelemetry)", ("otel_",)),
     ("The service", ("",)),
 )
 

@@ -44,11 +44,14 @@ from streams.observability.collectors import (
     member_metrics,
     outage_metric,
     outages_of,
+    span_metrics,
     waits_metric,
 )
 from streams.observability.health import Health
 from streams.observability.losses import LossReporter
 from streams.observability.metrics import LABEL_VERSION, LLM_CALL_SECONDS, Histogram
+from streams.observability.step_spans import StepSpans
+from streams.observability.tracer import Tracer
 from streams.observability.watchdog import Watchdog
 from streams.pipeline.label_steps import LabelSteps
 from streams.pipeline.llm_metrics import EndpointReading, llm_metrics
@@ -61,6 +64,7 @@ from streams.runtime.lag_metrics import Lags
 from streams.runtime.lifecycle import lag_owed, membership_owed, watched
 from streams.runtime.readiness import chat_ready, kafka_ready
 from streams.runtime.result_tables import ResultTables
+from streams.runtime.tracing import traced
 from streams.versions.topic import KnownVersions
 
 log = structlog.get_logger()
@@ -82,6 +86,7 @@ async def agents(settings: Settings, health: Health) -> None:
         chat_ready(settings, "labeler", health) as labeler,
         chat_ready(settings, "augmenter", health) as augmenter,
         opened(settings, start=True) as door,
+        traced(settings, "agents") as tracer,
         contextlib.AsyncExitStack() as parts,
     ):
         labels, variants = Shared(), Shared()
@@ -111,7 +116,8 @@ async def agents(settings: Settings, health: Health) -> None:
         )
         models = {"labeler": labeler, "augmenter": augmenter}
         answers = {Labeled.made_by: labels, Augmented.made_by: variants}
-        await _deliver(settings, topics, health, models, answers, live, flow, (versions.run, erasures.run))
+        beside = (versions.run, erasures.run)
+        await _deliver(settings, topics, health, models, answers, live, flow, beside, tracer)
 
 
 async def _deliver(
@@ -123,15 +129,21 @@ async def _deliver(
     live: LabelSpec,
     flow: Flow,
     beside: Iterable[Callable[[], Coroutine[Any, Any, None]]],
+    tracer: Tracer | None,
 ) -> None:
     """Process the messages of ``flow`` until cancelled, with everything that watches and measures it."""
     arguments, group = connection(settings), topics.groups.agents
     latency, call_seconds = StageLatency(), Histogram(LLM_CALL_SECONDS)
     lease = GroupLease()
     producer = LeasedProducer(arguments, lease)
+    spans = None if tracer is None else StepSpans(tracer, group.name, flow.replays)
     for name, model in models.items():
         # A worker that was paused may wake up with calls that another one has made long ago.
-        model.watch(permitted=lease.held, observe=call_seconds.series(name).observe)
+        model.watch(
+            permitted=lease.held,
+            observe=call_seconds.series(name).observe,
+            traced=None if spans is None else spans.called,
+        )
     brokers = AdminClient(arguments, kept=True)
     tail, admin = TailReader(arguments, brokers), Admin(arguments, brokers)
     readers = ReaderPositions(arguments, topics.groups.readers_of(topics.groups.sink.topics), brokers)
@@ -154,6 +166,7 @@ async def _deliver(
         observe=latency.observe,
         report=losses.report,
         full=headroom.full,
+        spans=spans,
     )
     lags = Lags(
         BacklogReader(arguments),
@@ -187,6 +200,7 @@ async def _deliver(
         yield outage_metric(producer.outages)
         yield from lost_metrics(losses)
         yield from member_metrics(lease)
+        yield from span_metrics(tracer)
         yield LABEL_VERSION.one(1.0, live.version, live.model)
 
     def state() -> dict[str, Any]:

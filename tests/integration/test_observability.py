@@ -25,6 +25,8 @@ ELSEWHERE = {
     # Where masking is on.
     "labelstream_masked_entities_total",
     "labelstream_masked_texts_total",
+    # Where traces are exported.
+    "labelstream_spans_total",
 }
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from connectors.clickhouse.poller.published_rows import Published
-from streams.core.outages import settled, stopped
 from streams.core.records import Partition
 from streams.ports.kafka import Sender
+from streams.ports.outages import settled, stopped
 
 # Rows that are read past the oldest one that waits: they are remembered, and read again after a crash.
 MOST_ROWS = 500_000

@@ -36,12 +36,12 @@ from streams.core.errors import (
 )
 from streams.core.losses import Loss, Losses
 from streams.core.messages import Labeled, Row
-from streams.core.outages import settled, stopped
 from streams.core.records import Outgoing, Partition, Run, by_partition
 from streams.core.settings import Settings
 from streams.core.times import micros_of
 from streams.core.topics import Topics, partition_of
 from streams.ports.kafka import BulkSender, Headroom, InFlight, Lease, Tail
+from streams.ports.outages import settled, stopped
 from streams.privacy.door import Door, refuse_unmasked
 
 log = structlog.get_logger()

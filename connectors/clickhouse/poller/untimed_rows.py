@@ -20,11 +20,11 @@ from connectors.clickhouse.source.table import SourceRow
 from streams.core.codec import encode_dead_letter
 from streams.core.context import TRACEPARENT, traceparent_of
 from streams.core.messages import DeadLetter
-from streams.core.outages import settled, stopped
 from streams.core.records import Outgoing, Partition, Run, by_partition
 from streams.core.text import why_skipped
 from streams.core.topics import partition_of
 from streams.ports.kafka import BulkSender
+from streams.ports.outages import settled, stopped
 
 log = structlog.get_logger()
 

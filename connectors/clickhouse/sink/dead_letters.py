@@ -26,9 +26,9 @@ from streams.core.context import TRACEPARENT, trace_id_in
 from streams.core.errors import ConfigurationError, RefusedError
 from streams.core.losses import with_reached
 from streams.core.messages import DeadLetter
-from streams.core.outages import settled, stopped
 from streams.core.records import TOPIC_ID, Commit, Outgoing, Partition, Record, known_in
 from streams.ports.kafka import Lease, Sender, Tail
+from streams.ports.outages import settled, stopped
 
 log = structlog.get_logger()
 

@@ -156,6 +156,7 @@ def test_every_metric_but_few_is_looked_at() -> None:
         "labelstream_answer_cache_entries",
         "labelstream_sink_inserts_total",
         "labelstream_llm_form",
+        "labelstream_spans_total",
     }
 
 

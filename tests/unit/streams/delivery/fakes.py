@@ -17,6 +17,7 @@ from streams.core.records import Commit, Outage, Outgoing, Partition, Record
 from streams.delivery.delivery import Delivery, _nobody
 from streams.delivery.ownership import Report
 from streams.delivery.routes import Flow, Limits, Route
+from streams.observability.step_spans import StepSpans
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ROWS = Partition("rows", 0)
@@ -158,6 +159,7 @@ def make(
     erased: Callable[[Row], bool] = lambda row: False,
     full: Callable[[Partition], bool] = lambda partition: False,
     report: Report = _nobody,
+    spans: StepSpans | None = None,
 ) -> Delivery:
     route = Route(Row, Labeled, step, "labeled", "v1")
     return Delivery(
@@ -178,6 +180,7 @@ def make(
         sleep=no_sleep,
         full=full,
         report=report,
+        spans=spans,
     )
 
 

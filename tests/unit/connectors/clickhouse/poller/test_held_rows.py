@@ -304,7 +304,7 @@ def test_each_row_is_published_once_whatever_is_away(
         assert found == Counter(mark_of(row, content_of(row)).header() for row in source.rows)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("streams.core.outages._LOOK_SECONDS", 0.0)
+        patch.setattr("streams.ports.outages._LOOK_SECONDS", 0.0)
         patch.setattr("connectors.clickhouse.poller.poller._LOOK_BACK_SECONDS", 0.0)
         asyncio.run(scenario())
 

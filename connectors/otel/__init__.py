@@ -1,0 +1,1 @@
+"""Traces to an OpenTelemetry collector: OTLP over HTTP."""

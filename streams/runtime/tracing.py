@@ -1,0 +1,126 @@
+"""Opens the tracer of a process, where OTEL_EXPORTER_OTLP_ENDPOINT names a collector."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import uuid
+from collections.abc import AsyncIterator
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from streams.core.errors import ConfigurationError
+from streams.core.settings import Settings
+from streams.observability.collectors import release
+from streams.observability.tracer import Tracer
+from streams.ports.spans import Value
+
+if TYPE_CHECKING:
+    from connectors.otel.exporter import Collector
+
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+_HEADERS = "OTEL_EXPORTER_OTLP_HEADERS"
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+@contextlib.asynccontextmanager
+async def traced(settings: Settings, role: str) -> AsyncIterator[Tracer | None]:
+    """The tracer of ``role``; None if nothing is exported. At the end what waits is sent, for 2 s at most.
+
+    Raises:
+        ConfigurationError: the package for it is not installed, or a setting cannot be used.
+    """
+    collector = collector_of(settings)
+    if collector is None:
+        yield None
+        return
+    from connectors.otel.exporter import OtlpExporter
+
+    exporter = OtlpExporter(collector, resource_of(settings, role), release())
+    exporter.start()
+    try:
+        yield Tracer(exporter, settings.otel_traces_sampler, settings.otel_traces_sampler_arg)
+    finally:
+        await asyncio.to_thread(exporter.close)
+
+
+def collector_of(settings: Settings) -> Collector | None:
+    """The collector of the settings; None for none.
+
+    Raises:
+        as `traced`.
+    """
+    endpoint = settings.otel_exporter_otlp_endpoint
+    if endpoint is None or settings.otel_sdk_disabled:
+        return None
+    if settings.otel_exporter_otlp_protocol != "http/protobuf":
+        raise ConfigurationError(
+            f"OTEL_EXPORTER_OTLP_PROTOCOL is {settings.otel_exporter_otlp_protocol}; only http/protobuf is "
+            "spoken",
+            setting="OTEL_EXPORTER_OTLP_PROTOCOL",
+            fix=f"set it to http/protobuf, and {ENDPOINT} to the collector's port for HTTP, mostly 4318",
+        )
+    if find_spec("opentelemetry") is None or find_spec("opentelemetry.proto") is None:
+        raise ConfigurationError(
+            f"{ENDPOINT} is set, and the package for it is not installed",
+            setting=ENDPOINT,
+            fix="pip install 'labelstream[otel]', or unset it",
+        )
+    from connectors.otel.exporter import Collector
+
+    given = settings.otel_exporter_otlp_headers
+    certificate = settings.otel_exporter_otlp_certificate
+    return Collector(
+        endpoint.rstrip("/") + "/v1/traces",
+        _headers(given.get_secret_value() if given is not None else ""),
+        str(certificate) if certificate is not None else None,
+        settings.otel_exporter_otlp_timeout / 1000,
+    )
+
+
+def resource_of(settings: Settings, role: str) -> dict[str, Value]:
+    """What all spans of a process have in common.
+
+    Raises:
+        ConfigurationError: OTEL_RESOURCE_ATTRIBUTES has another form.
+    """
+    name = "OTEL_RESOURCE_ATTRIBUTES"
+    given = _pairs(settings.otel_resource_attributes or "", name)
+    return {
+        "service.name": settings.otel_service_name or f"labelstream-{role}",
+        "service.version": release(),
+        "service.instance.id": str(uuid.uuid4()),
+        "labelstream.role": role,
+        **{
+            key: value
+            for key, value in given.items()
+            if key != "service.name" or not settings.otel_service_name
+        },
+    }
+
+
+def _headers(given: str) -> dict[str, str]:
+    headers = _pairs(given, _HEADERS)
+    for name, value in headers.items():
+        if not _TOKEN.fullmatch(name) or not value.isascii() or not value.isprintable():
+            raise ConfigurationError(
+                f"{_HEADERS} holds what cannot be a header",
+                setting=_HEADERS,
+                fix="write name=value, comma separated, URL-encoded",
+            )
+    return headers
+
+
+def _pairs(given: str, setting: str) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for part in filter(None, map(str.strip, given.split(","))):
+        name, equals, value = part.partition("=")
+        if not equals or not name.strip():
+            # Not shown: it may be a secret.
+            raise ConfigurationError(
+                f"{setting} is not `name=value`, comma separated", setting=setting, fix="URL-encode commas"
+            )
+        pairs[unquote(name.strip())] = unquote(value.strip())
+    return pairs

@@ -1,0 +1,107 @@
+"""Spans reach a collector as OTLP, and no collector holds up or fails the work."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import structlog
+
+from connectors.otel.exporter import Collector, OtlpExporter
+from streams.ports.spans import Event, Span, SpanContext, SpanKind
+from tests.otlp_receiver import OtlpReceiver, attributes_of
+from tests.waiting import PATIENCE
+
+PARENT = SpanContext(b"t" * 16, b"p" * 8, True)
+
+
+def span(number: int = 0, **changes: object) -> Span:
+    return Span(
+        "label",
+        SpanKind.CONSUMER,
+        SpanContext(b"t" * 16, number.to_bytes(8, "big"), True),
+        PARENT.span_id,
+        10,
+        20,
+        {"row": "Я", "offset": 5, "cached": True, "share": 0.5, "reasons": ["stop"]},
+    )._replace(**changes)
+
+
+def exporter_to(url: str, **more: object) -> OtlpExporter:
+    collector = Collector(f"{url}/v1/traces", {"authorization": "Bearer s3cret"}, None, 5.0)
+    return OtlpExporter(collector, {"service.name": "x"}, "0.1", **more)  # type: ignore[arg-type]
+
+
+def test_a_collector_gets_what_was_recorded() -> None:
+    with OtlpReceiver() as receiver:
+        exporter = exporter_to(receiver.endpoint)
+        exporter.start()
+        exporter.take(span(1, links=(PARENT,), events=[Event("retry", 15, {"suspect": False})]))
+        exporter.take(span(2, failed="no-label", kind=SpanKind.CLIENT))
+        exporter.close(PATIENCE)
+    (path, headers), *_ = receiver.requests
+    assert path == "/v1/traces"
+    assert headers["content-type"] == "application/x-protobuf"
+    assert headers["authorization"] == "Bearer s3cret"
+    assert receiver.resources[0] == {"service.name": "x"}
+    one, other = receiver.spans
+    assert (one.trace_id, one.parent_span_id, one.kind, one.status.code) == (b"t" * 16, b"p" * 8, 5, 0)
+    assert (one.start_time_unix_nano, one.end_time_unix_nano) == (10, 20)
+    assert attributes_of(one) == dict(span().attributes)
+    assert [(link.trace_id, link.span_id) for link in one.links] == [PARENT[:2]]
+    assert [(event.name, attributes_of(event)) for event in one.events] == [("retry", {"suspect": False})]
+    assert (other.status.code, other.status.message) == (2, "no-label")
+    assert exporter.counts == {"exported": 2, "dropped": 0, "failed": 0}
+
+
+def test_what_finds_no_room_is_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("connectors.otel.exporter._MOST_WAITING", 3)
+    exporter = exporter_to("http://127.0.0.1:9")
+    for number in range(5):
+        assert exporter.full == (number >= 3)
+        exporter.take(span(number))
+    exporter.dropped(10)
+    assert exporter.counts["dropped"] == 12
+
+
+def test_a_collector_that_is_away_is_told_of_once_and_gets_all_when_it_is_back() -> None:
+    with OtlpReceiver() as receiver, structlog.testing.capture_logs() as logs:
+        receiver.status = 503
+        exporter = exporter_to(receiver.endpoint, pause=lambda seconds: 0.001)
+        exporter.take(span(1))
+        exporter.start()
+        ends = time.monotonic() + PATIENCE
+        while len(receiver.requests) < 5 and time.monotonic() < ends:
+            time.sleep(0.001)
+        receiver.status = 200
+        exporter.take(span(2))
+        exporter.close(PATIENCE)
+    assert exporter.counts == {"exported": 2, "dropped": 0, "failed": 0}
+    assert [line["event"] for line in logs] == ["traces_not_sent", "traces_sent_again"]
+    assert "s3cret" not in str(logs)
+
+
+def test_a_role_ends_without_its_collector() -> None:
+    exporter = exporter_to("http://127.0.0.1:9")
+    exporter.start()
+    exporter.take(span(1))
+    exporter.close(0.1)
+    assert exporter.counts == {"exported": 0, "dropped": 0, "failed": 1}
+
+
+def test_what_a_collector_refuses_is_counted_and_not_sent_again() -> None:
+    with OtlpReceiver() as receiver, structlog.testing.capture_logs() as logs:
+        exporter = exporter_to(receiver.endpoint)
+        exporter.start()
+        receiver.status = 400
+        exporter.take(span(1))
+        exporter.close(PATIENCE)
+        again = exporter_to(receiver.endpoint)
+        receiver.status, receiver.refuses = 200, 1
+        again.take(span(1))
+        again.take(span(2))
+        again.start()
+        again.close(PATIENCE)
+    assert exporter.counts == {"exported": 0, "dropped": 0, "failed": 1}
+    assert again.counts == {"exported": 1, "dropped": 0, "failed": 1}
+    assert [line["event"] for line in logs] == ["traces_not_sent", "traces_refused"]

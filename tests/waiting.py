@@ -18,8 +18,8 @@ from typing import Any
 
 # Also for calls that take a timeout and would otherwise hang: no promise, only an end.
 PATIENCE = 300.0
-# A pause between two looks is a tenth longer than the one before: what many tests look at costs CPU.
-_LONGER, _LONGEST_PAUSE = 1.1, 0.5
+# A pause between two looks is a fifth longer than the one before: what many tests look at costs CPU.
+_LONGER, _LONGEST_PAUSE = 1.2, 0.7
 _LOAD = Path("/proc/loadavg")
 
 

@@ -92,7 +92,7 @@ async def backlog(
         while not await first_offsets(parts, f"{name}.rows"):
             if time.monotonic() - began > PATIENCE_SECONDS:
                 raise TimeoutError("the topic has lost nothing")
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.3)  # each look is a consumer
         for actor in actors.values():
             actor.start()
         found = 0

@@ -142,7 +142,7 @@ class Pipeline:
 
     def wait(self, condition: Callable[[], bool], what: str) -> None:
         """Until ``condition`` holds; a failure says ``what`` was waited for, with the roles' logs."""
-        until(condition, lambda: f"{what}\n{self.explain()}", measure=self._written, pause=0.1)
+        until(condition, lambda: f"{what}\n{self.explain()}", measure=self._written, pause=0.15)
 
     def wait_for_variants(self, count: int, what: str) -> None:
         """Until the tables hold the variants of ``count`` rows, and the labels: these may come later."""

@@ -25,7 +25,7 @@ from tests.waiting import eventually
 _BROKER = 3
 _LOST = 1  # this partition of one topic, which that broker alone has
 _OFFSETS = "__consumer_offsets"
-_STEP = 400
+_STEP = 160
 _ROLES = ("poller-1", "agents-1", "agents-2", "sink-1")
 
 
@@ -188,7 +188,7 @@ async def test_a_partition_without_a_leader_stops_neither_worker_nor_group(
                 pids, assignments = {a.name: a.pid for a in run.actors.values()}, run.assignments()
                 assert sum(assignments.values()) >= 2
                 await asyncio.to_thread(cluster.kill, _BROKER)
-                for _ in range(3):
+                for _ in range(2):
                     await run.insert()
                     await run.labelled(*others)
                 await eventually(run.held, "a worker says which partition it holds", pause=0.2)
@@ -217,7 +217,7 @@ async def test_a_partition_of_the_rows_without_a_leader_keeps_no_other_rows_in_t
             async with run.coordinated_by_others():
                 pid = poller.pid
                 await asyncio.to_thread(cluster.kill, _BROKER)
-                for _ in range(4):
+                for _ in range(2):
                     await run.insert()
                     await run.published(*others)
                 await eventually(run.held, "the poller says which partition it holds", pause=0.2)

@@ -18,6 +18,7 @@ from streams.core.environment import load
 from streams.core.topics import Topics
 from streams.reference.asyncapi import asyncapi
 from streams.reference.json_schema import headers_schema, json_schemas
+from streams.reference.kafka_rights import rights_page
 from streams.reference.pages import describe_env, messages_page, metrics_page, settings_page
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,6 +34,7 @@ def generated() -> dict[str, str]:
         "docs/reference/messages.md": messages_page(),
         "docs/reference/metrics.md": metrics_page(),
         "docs/reference/cli.md": cli_page(),
+        "docs/reference/kafka-rights.md": rights_page(),
         **schemas,
         "docs/contract/dead-letter.headers.json": _json(headers_schema("dead-letter")),
         "docs/contract/asyncapi.json": _json(asyncapi(Topics(defaults.topic_prefix), defaults)),

@@ -4,7 +4,7 @@ same name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -12,13 +12,14 @@ from uuid import UUID
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.errors import TopicAlreadyExistsError, TopicAuthorizationFailedError, for_code
 
 from connectors.kafka.admin_client import AdminClient
 from connectors.kafka.connection import from_any_broker, send_to_any_broker
-from connectors.kafka.errors import translate
+from connectors.kafka.errors import lacking, translate
 from connectors.kafka.protocol.topic_ids import TopicIdRequest
-from streams.core.errors import AccessError, ConfigurationError, UnavailableError
+from connectors.kafka.rights.declared import CREATE, DESCRIBE, DESCRIBE_CONFIGS
+from streams.core.errors import ConfigurationError, UnavailableError
 from streams.core.settings import Settings
 from streams.core.topics import Topic, Topics
 
@@ -38,11 +39,6 @@ class FoundTopic:
     topic_id: UUID
     partitions: int
     config: Mapping[str, str]
-    rights: frozenset[str] = frozenset({"read", "write"})
-
-
-# AclOperation's numbers, as bits of a topic's authorised operations.
-_RIGHTS = {3: "read", 4: "write"}
 
 
 class Admin:
@@ -60,6 +56,7 @@ class Admin:
             response = await send_to_any_broker(admin._client, TopicIdRequest(list(topics)))
         found: dict[str, UUID] = {}
         for error_code, name, topic_id, _, _, _, _ in response.topics:
+            _refuse_hidden(error_code, name)
             if error_code != 0:
                 raise UnavailableError(
                     f"topic {name}: {for_code(error_code).__name__}; `labelstream init` makes the topics",
@@ -68,22 +65,22 @@ class Admin:
             found[name] = UUID(bytes=bytes(topic_id))
         return found
 
-    async def find(self, names: Sequence[str]) -> dict[str, FoundTopic]:
-        """Those of ``names`` that exist."""
+    async def find(self, names: Sequence[str], *, config: bool = True) -> dict[str, FoundTopic]:
+        """Those of ``names`` that exist; with their ``config``, which needs a right of its own.
+
+        Raises:
+            AccessError: one may not be described, so that nobody tells whether it exists; or its config not.
+            UnavailableError.
+        """
         found: dict[str, FoundTopic] = {}
         async with self._client.use() as admin:
-            response = await send_to_any_broker(admin._client, TopicIdRequest(list(names), rights=True))
-            for error_code, name, topic_id, _, partitions, allowed, _ in response.topics:
+            response = await send_to_any_broker(admin._client, TopicIdRequest(list(names)))
+            for error_code, name, topic_id, _, partitions, _, _ in response.topics:
+                _refuse_hidden(error_code, name)
                 if error_code != 0:
                     continue
-                # Kafka's smallest number means that nothing was reported: then there is no authorizer.
-                rights = {
-                    right for bit, right in _RIGHTS.items() if allowed == -(2**31) or allowed >> bit & 1
-                }
-                config = await _config(admin, name)
-                found[name] = FoundTopic(
-                    name, UUID(bytes=bytes(topic_id)), len(partitions), config, frozenset(rights)
-                )
+                settings = await _config(admin, name) if config else {}
+                found[name] = FoundTopic(name, UUID(bytes=bytes(topic_id)), len(partitions), settings)
         return found
 
     async def create_topics(self, settings: Settings) -> list[str]:
@@ -124,6 +121,8 @@ class Admin:
                 for name, code, *rest in response.topic_errors:
                     error = for_code(code)
                     # Two `init` at a time: the other one was first.
+                    if code == TopicAuthorizationFailedError.errno:
+                        raise lacking(CREATE, "topic", name)
                     if code != 0 and error is not TopicAlreadyExistsError:
                         raise translate(error(f"topic {name}: {rest[0] if rest else ''}"))
         return [topic.name for topic in made]
@@ -163,7 +162,6 @@ def refuse_other_config(found: FoundTopic, topic: Topic) -> None:
 
     Raises:
         ConfigurationError: the topic has another clean-up policy than it should.
-        AccessError: it may not be read or written.
     """
     wanted = "compact" if topic.compacted else "delete"
     policy = found.config.get("cleanup.policy", wanted)
@@ -172,13 +170,6 @@ def refuse_other_config(found: FoundTopic, topic: Topic) -> None:
             f"topic {topic.name} has cleanup.policy={policy}, it must be {wanted}",
             setting="TOPIC_PREFIX",
             fix=f"set it with Kafka's own tools: kafka-configs --alter --add-config cleanup.policy={wanted}",
-        )
-    missing = sorted({"read", "write"} - found.rights)
-    if missing:
-        raise AccessError(
-            f"topic {topic.name}: no right to {' and '.join(missing)}",
-            setting="KAFKA_SASL_USERNAME",
-            fix="grant the user READ and WRITE on all topics of the prefix",
         )
 
 
@@ -196,9 +187,24 @@ def other_compression(found: FoundTopic) -> str:
 async def _config(admin: AIOKafkaAdminClient, name: str) -> dict[str, str]:
     asked = [ConfigResource(ConfigResourceType.TOPIC, name)]
     responses = await from_any_broker(admin._client, lambda: admin.describe_configs(asked))
-    return {
-        entry[0]: entry[1]
-        for response in responses
-        for resource in response.resources
-        for entry in resource[4]
-    }
+    return topic_configs(responses)[name]
+
+
+def topic_configs(responses: Iterable[Any]) -> dict[str, dict[str, str]]:
+    """The settings of each topic in aiokafka's answers to `describe_configs`.
+
+    Raises:
+        AccessError: they may not be read; the answer has none then.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for response in responses:
+        for code, _, _, name, entries, *_ in response.resources:
+            if code == TopicAuthorizationFailedError.errno:
+                raise lacking(DESCRIBE_CONFIGS, "topic", name)
+            found[name] = {entry[0]: entry[1] for entry in entries}
+    return found
+
+
+def _refuse_hidden(code: int, topic: str) -> None:
+    if code == TopicAuthorizationFailedError.errno:
+        raise lacking(DESCRIBE, "topic", topic)

@@ -199,7 +199,7 @@ class Broadcast:
 
     async def _place(self, consumer: AIOKafkaConsumer) -> None:
         """Continue where the ring ends, or start with new messages."""
-        found = (await Admin(self._connection).find([self._topic])).get(self._topic)
+        found = (await Admin(self._connection).find([self._topic], config=False)).get(self._topic)
         if found is None:
             raise UnavailableError(f"there is no topic {self._topic} yet", setting="TOPIC_PREFIX")
         places = [TopicPartition(self._topic, number) for number in range(found.partitions)]

@@ -6,6 +6,7 @@ import ssl
 
 from aiokafka import errors as kafka
 
+from connectors.kafka.rights.declared import READ, Resource
 from streams.core.errors import (
     AccessError,
     ConfigurationError,
@@ -23,8 +24,6 @@ _LOGIN = (kafka.AuthenticationFailedError, kafka.SaslAuthenticationFailed)
 _ACCESS = (
     kafka.IllegalSaslStateError,
     kafka.SecurityDisabled,
-    kafka.TopicAuthorizationFailedError,
-    kafka.GroupAuthorizationFailedError,
     kafka.ClusterAuthorizationFailedError,
     kafka.TransactionalIdAuthorizationFailed,
     kafka.DelegationTokenAuthDisabled,
@@ -98,6 +97,10 @@ def translate(error: BaseException) -> LabelstreamError:
             setting="KAFKA_SASL_PASSWORD",
             fix="check KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD and KAFKA_SASL_MECHANISM",
         )
+    if isinstance(error, kafka.TopicAuthorizationFailedError):
+        return lacking("", "topic", _named(error))
+    if isinstance(error, kafka.GroupAuthorizationFailedError):
+        return lacking(READ, "group", _named(error))
     if isinstance(error, _ACCESS):
         return AccessError(
             f"Kafka refuses access: {text}",
@@ -117,6 +120,22 @@ def translate(error: BaseException) -> LabelstreamError:
     if isinstance(error, (kafka.KafkaError, kafka.ConsumerStoppedError, OSError, TimeoutError)):
         return UnavailableError(f"Kafka does not answer: {text}", setting=SETTING)
     return PermanentError(f"unexpected error from Kafka's client: {text}", reason="unexpected")
+
+
+def lacking(operation: str, resource: Resource, name: str) -> AccessError:
+    """The error for a right that the user has not. ``operation`` is empty where the brokers do not say it."""
+    right = f"the right {operation}" if operation else "a right"
+    return AccessError(
+        f"Kafka refuses access: {right} on {resource} {name or '(the brokers do not say which)'} is missing",
+        setting="KAFKA_SASL_USERNAME",
+        fix="labelstream check names each missing right, and the command that grants it",
+    )
+
+
+def _named(error: kafka.KafkaError) -> str:
+    """The topics or the group that aiokafka's ``error`` is about; empty if it does not say."""
+    names = error.args[0] if error.args else ""
+    return names if isinstance(names, str) else ", ".join(sorted(map(str, names)))
 
 
 def _certificate(error: ssl.SSLError) -> LabelstreamError:

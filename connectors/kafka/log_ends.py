@@ -200,10 +200,10 @@ class LogEnds:
         answers = await asyncio.gather(*(ask(node, found) for node, found in by_node.items()))
         return {partition: offset for answer in answers for partition, offset in answer.items()}
 
-    def _note(self, partitions: Iterable[Partition], code: int) -> None:
+    def _note(self, partitions: Sequence[Partition], code: int) -> None:
         """Record why there is no answer. Raises errors that a person must solve."""
-        error = for_code(code)
-        if code not in _SAID and not isinstance(failed := translate(error()), RetryableError):
+        error, topics = for_code(code), {partition.topic for partition in partitions}
+        if code not in _SAID and not isinstance(failed := translate(error(topics)), RetryableError):
             raise failed
         for partition in partitions:
             self._why[partition] = _SAID.get(code, error.__name__)

@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from connectors.kafka.admin import topic_configs
 from connectors.kafka.admin_client import AdminClient, committed_offsets
 from connectors.kafka.connection import from_any_broker, ungrouped_consumer
 from connectors.kafka.errors import translate
@@ -183,11 +184,8 @@ async def _places(admin: AIOKafkaAdminClient, topics: list[str]) -> list[TopicPa
 
 async def _retention(admin: AIOKafkaAdminClient, topics: list[str]) -> dict[str, Retention]:
     asked = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in topics]
-    return {
-        resource[3]: Retention.of({entry[0]: entry[1] for entry in resource[4]})
-        for response in await from_any_broker(admin._client, lambda: admin.describe_configs(asked))
-        for resource in response.resources
-    }
+    responses = await from_any_broker(admin._client, lambda: admin.describe_configs(asked))
+    return {topic: Retention.of(config) for topic, config in topic_configs(responses).items()}
 
 
 def _number(text: str | None) -> int | None:

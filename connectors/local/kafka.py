@@ -60,6 +60,9 @@ rootLogger.level=warn
 rootLogger.appenderRef.console.ref=console
 logger.started.name=kafka.server.KafkaRaftServer
 logger.started.level=info
+# Who was refused what, where there are access lists.
+logger.authorizer.name=kafka.authorizer.logger
+logger.authorizer.level=info
 # Every settings line of every client it makes for itself: noise.
 logger.config.name=org.apache.kafka.common.config
 logger.config.level=error
@@ -75,7 +78,8 @@ class Security:
 
     ``internal_port`` is where they do. ``certificate`` is a PEM file with the broker's key (PKCS #8) and
     certificate chain, for the SSL protocols; with ``client_ca`` (PEM) clients must show a certificate, too.
-    ``users`` may log in by SCRAM, for the SASL protocols; they are created with the storage.
+    ``users`` may log in by SCRAM, for the SASL protocols; they are created with the storage. With ``acls`` a
+    user may do only what access lists allow; whoever connects to ``internal_port`` may do everything.
     """
 
     protocol: Literal["SSL", "SASL_PLAINTEXT", "SASL_SSL"]
@@ -83,6 +87,7 @@ class Security:
     certificate: Path | None = None
     client_ca: Path | None = None
     users: Mapping[str, SecretStr] = field(default_factory=dict)
+    acls: bool = False
 
     def properties(self) -> str:
         """The broker's settings for it."""
@@ -99,6 +104,9 @@ class Security:
         if self.client_ca:
             lines += ["ssl.truststore.type=PEM", f"ssl.truststore.location={self.client_ca}"]
             lines.append("ssl.client.auth=required")
+        if self.acls:
+            lines.append("authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer")
+            lines.append("super.users=User:ANONYMOUS")
         return "".join(f"{line}\n" for line in lines)
 
     def format_arguments(self) -> list[str]:

@@ -34,6 +34,7 @@ from streams.core.settings import Settings
 from streams.core.topics import Topics
 from streams.jobs.job import read_cursor_topic
 from streams.operations.finding import Finding
+from streams.operations.kafka_rights import check_rights
 from streams.operations.retention import (
     describe_late,
     describe_lost,
@@ -54,6 +55,7 @@ async def check_all(settings: Settings) -> list[Finding]:
     findings.append(await _try("kafka connection", _kafka, settings))
     known = KnownVersions()
     if findings[-1].ok:
+        findings.append(await _try("kafka rights", check_rights, settings))
         findings.append(await _try("kafka topics", _topics, settings))
         if findings[-1].ok:
             findings.append(await _try("retention", _retention, settings))
@@ -123,7 +125,7 @@ async def _topics(settings: Settings) -> str:
         refuse_other_count(topic.partitions, wanted[name], settings)
         refuse_other_config(topic, wanted[name])
         _refuse_short_tables(topic, settings)
-    told = [f"{len(found)} topics, {settings.topic_partitions} partitions each, may be read and written"]
+    told = [f"{len(found)} topics, {settings.topic_partitions} partitions each"]
     # No failure: everything works, and costs more.
     told += [note for topic in found.values() if (note := other_compression(topic))]
     return "; ".join(told)

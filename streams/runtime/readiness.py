@@ -39,7 +39,7 @@ async def kafka_ready(settings: Settings, health: Health) -> tuple[Settings, Top
     async def made() -> None:
         admin = Admin(connection(settings))
         wanted = {topic.name: topic for topic in topics.all()}
-        found = await admin.find(list(wanted))
+        found = await admin.find(list(wanted), config=False)
         missing = sorted(set(wanted) - set(found))
         if missing:
             raise ConfigurationError(

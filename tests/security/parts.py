@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import SecretStr
 
@@ -93,11 +93,27 @@ def chain_of(error: BaseException | None) -> str:
     return " ".join(texts)
 
 
+class Broker(NamedTuple):
+    """Its ports: for clients, and for itself, where everybody may do everything. ``log``: what it prints."""
+
+    port: int
+    internal: int
+    log: Path
+
+
 @contextmanager
 def kafka(
-    folder: Path, protocol: Protocol, certificates: Certificates, *, ask: bool = False
-) -> Iterator[int]:
-    """A broker that lets clients in by ``protocol`` only; yields its port. ``ask``: for a certificate."""
+    folder: Path,
+    protocol: Protocol,
+    certificates: Certificates,
+    *,
+    ask: bool = False,
+    users: Sequence[str] = (USER,),
+    acls: bool = False,
+) -> Iterator[Broker]:
+    """A broker that lets clients in by ``protocol`` only. ``ask``: for a certificate. ``acls``: a user may do
+    what `AccessLists` allow.
+    """
     ports: list[int] = []
     for _ in range(3):
         ports.append(processes.free_port(ports))
@@ -107,12 +123,14 @@ def kafka(
         internal,
         certificate=certificates.both if protocol.endswith("SSL") else None,
         client_ca=certificates.ca if ask else None,
-        users={USER: SecretStr(SECRET)} if protocol.startswith("SASL") else {},
+        users={user: SecretStr(SECRET) for user in users} if protocol.startswith("SASL") else {},
+        acls=acls,
     )
     node = KafkaNode(folder, sorted(shared_jars().glob("*.jar")), port, controller, security)
     node.prepare()
-    with running(node.command(), folder / "kafka.log", lambda: kafka_answers(f"127.0.0.1:{internal}")):
-        yield port
+    log = folder / "kafka.log"
+    with running(node.command(), log, lambda: kafka_answers(f"127.0.0.1:{internal}")):
+        yield Broker(port, internal, log)
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from tests.waiting import PATIENCE
 
 @pytest.fixture(scope="module")
 def sasl_ssl(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[int]:
-    with kafka(tmp_path_factory.mktemp("sasl-ssl"), "SASL_SSL", certificates) as port:
-        yield port
+    with kafka(tmp_path_factory.mktemp("sasl-ssl"), "SASL_SSL", certificates) as broker:
+        yield broker.port
 
 
 def given(port: int, certificates: Certificates, **changes: object) -> dict[str, object]:
@@ -111,8 +111,10 @@ async def test_in_the_clear_nothing_is_reached_and_the_protocol_is_named(
 async def test_the_password_is_checked_without_tls_too(
     tmp_path_factory: pytest.TempPathFactory, certificates: Certificates
 ) -> None:
-    with kafka(tmp_path_factory.mktemp("sasl"), "SASL_PLAINTEXT", certificates) as port:
-        right = given(port, certificates, kafka_security_protocol="SASL_PLAINTEXT", kafka_ssl_cafile=None)
+    with kafka(tmp_path_factory.mktemp("sasl"), "SASL_PLAINTEXT", certificates) as broker:
+        right = given(
+            broker.port, certificates, kafka_security_protocol="SASL_PLAINTEXT", kafka_ssl_cafile=None
+        )
         assert await reach(settings(**right), seconds=PATIENCE) == 1
         error = await refused(**(right | {"kafka_sasl_password": "wrong"}))
         assert error.setting == "KAFKA_SASL_PASSWORD"
@@ -121,9 +123,9 @@ async def test_the_password_is_checked_without_tls_too(
 async def test_a_broker_may_ask_for_a_client_certificate(
     tmp_path_factory: pytest.TempPathFactory, certificates: Certificates
 ) -> None:
-    with kafka(tmp_path_factory.mktemp("ssl"), "SSL", certificates, ask=True) as port:
+    with kafka(tmp_path_factory.mktemp("ssl"), "SSL", certificates, ask=True) as broker:
         without = {
-            "kafka_bootstrap_servers": f"127.0.0.1:{port}",
+            "kafka_bootstrap_servers": f"127.0.0.1:{broker.port}",
             "kafka_security_protocol": "SSL",
             "kafka_ssl_cafile": certificates.ca,
         }

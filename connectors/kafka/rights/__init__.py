@@ -1,0 +1,1 @@
+"""Rights in Kafka: which are needed, and which the connected user has."""

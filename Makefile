@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo unit test ready soak soak-seeds soak-erase soak-cluster soak-outages soak-backlog soak-relabel soak-retention soak-tables soak-strangers soak-review soak-files soak-history soak-served soak-gate soak-quality soak-calibration soak-examples soak-privacy soak-privacy-leaks real-endpoint bench lint format typecheck generate clean
+.PHONY: help setup browser demo unit test ready soak soak-seeds soak-erase soak-cluster soak-outages soak-backlog soak-relabel soak-retention soak-tables soak-strangers soak-review soak-files soak-history soak-served soak-gate soak-quality soak-calibration soak-examples soak-privacy soak-privacy-leaks real-endpoint bench lint format typecheck generate helm helm-golden clean
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -122,6 +122,14 @@ typecheck: setup  ## Check types with mypy, strict
 
 generate: setup  ## Write .env.example, docs/reference and docs/contract from the code
 	@$(BIN)/python docs/generate.py
+
+helm: setup  ## Build helm from its Go module, for the tests of the chart; seven minutes on two cores
+	@test -x .labelstream/bin/helm || { command -v go >/dev/null || { echo "Go is needed to build helm" >&2; exit 1; }; \
+		GOBIN=$(CURDIR)/.labelstream/bin GOFLAGS=-trimpath go install -ldflags "-s -w" helm.sh/helm/v3/cmd/helm@v3.22.0; }
+	@.labelstream/bin/helm version --short
+
+helm-golden: helm  ## Render the chart's golden files anew
+	@$(BIN)/python -m tests.unit.repo.helm.chart
 
 clean:  ## Remove the environment and local state
 	-@test -x $(BIN)/labelstream && $(BIN)/labelstream local down

@@ -17,11 +17,18 @@ from streams.cli.reference import cli_page
 from streams.core.environment import load
 from streams.core.topics import Topics
 from streams.reference.asyncapi import asyncapi
+from streams.reference.chart_schema import with_settings
 from streams.reference.json_schema import headers_schema, json_schemas
 from streams.reference.kafka_rights import rights_page
 from streams.reference.pages import describe_env, messages_page, metrics_page, settings_page
 
 ROOT = Path(__file__).resolve().parents[1]
+CHART = "deploy/helm/labelstream"
+# A chart holds only what is in its own folder.
+COPIES = {
+    f"{CHART}/files/alerts.yml": "deploy/prometheus/alerts.yml",
+    f"{CHART}/files/dashboard.json": "deploy/grafana/dashboards/labelstream.json",
+}
 
 
 def generated() -> dict[str, str]:
@@ -40,6 +47,10 @@ def generated() -> dict[str, str]:
         "docs/contract/asyncapi.json": _json(asyncapi(Topics(defaults.topic_prefix), defaults)),
         "docs/reference/openapi.json": _json(openapi_document()),
         "docs/contract/ddl.sql": describe_ddl(defaults),
+        f"{CHART}/values.schema.json": _json(
+            with_settings(orjson.loads((ROOT / CHART / "values.schema.json").read_bytes()))
+        ),
+        **{copy: (ROOT / original).read_text("utf-8") for copy, original in COPIES.items()},
     }
 
 

@@ -164,17 +164,23 @@ def test_a_change_of_the_configuration_rolls_the_pods(change: str) -> None:
 
 
 def test_nothing_is_let_out_but_to_what_a_role_connects_to(sets: dict[str, str]) -> None:
-    found = {
-        one["metadata"]["labels"]["app.kubernetes.io/component"]: {
-            port["port"] for rule in one["spec"]["egress"] for port in rule["ports"]
-        }
-        for one in objects(sets["minimal"])
-        if one["kind"] == "NetworkPolicy"
-    }
+    found = ports_out(sets["minimal"])
     kafka, models = {9092, 9093}, {8000, 80, 443}
     assert found["agents"] == {53, *kafka, *models}
     assert found["poller"] == found["sink"] == found["init"] == {53, *kafka, 8123}
     assert found["api"] == found["check"] == {53, *kafka, *models, 8123}
+    assert ports_out(sets["tls"])["sink"] == {53, *kafka, 8443, 9443}
+
+
+def ports_out(text: str) -> dict[str, set[int]]:
+    """The ports that each component may connect to."""
+    return {
+        one["metadata"]["labels"]["app.kubernetes.io/component"]: {
+            port["port"] for rule in one["spec"]["egress"] for port in rule["ports"]
+        }
+        for one in objects(text)
+        if one["kind"] == "NetworkPolicy"
+    }
 
 
 def test_the_network_s_exceptions_are_as_they_are_given(sets: dict[str, str]) -> None:
@@ -184,13 +190,7 @@ def test_the_network_s_exceptions_are_as_they_are_given(sets: dict[str, str]) ->
         if one["kind"] == "NetworkPolicy"
     }
     assert all(not policy["ingress"] for policy in found.values())
-    assert {port["port"] for rule in found["sink"]["egress"] for port in rule["ports"]} == {
-        53,
-        9094,
-        9095,
-        8123,
-        4318,
-    }
+    assert ports_out(sets["closed-network"])["sink"] == {53, 9094, 9095, 8123, 4318}
 
 
 def test_workers_are_as_many_as_there_are_partitions(sets: dict[str, str]) -> None:

@@ -37,11 +37,13 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- $found | toJson -}}
 {{- end -}}
 
-{{- /* What a component connects to: any of clickhouse, kafka, models. Takes its name. */ -}}
+{{- /* What a component connects to. Takes its name. */ -}}
 {{- define "labelstream.servers" -}}
-{{- if has . (list "api" "check") -}}clickhouse kafka models
-{{- else if eq . "agents" -}}kafka models
-{{- else -}}clickhouse kafka
+{{- if eq . "check" -}}clickhouse kafka models
+{{- else if eq . "init" -}}clickhouse kafka
+{{- else if eq . "api" -}}clickhouse kafka models collector
+{{- else if eq . "agents" -}}kafka models collector
+{{- else -}}clickhouse kafka collector
 {{- end -}}
 {{- end -}}
 
@@ -66,7 +68,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- define "labelstream.certificates" -}}
 {{- $given := .root.Values.certificates -}}
 {{- $found := list -}}
-{{- range $server, $setting := dict "clickhouse" "CLICKHOUSE_CA_CERT" "kafka" "KAFKA_SSL_CAFILE" "models" "LLM_CA_CERT" -}}
+{{- range $server, $setting := dict "clickhouse" "CLICKHOUSE_CA_CERT" "kafka" "KAFKA_SSL_CAFILE" "models" "LLM_CA_CERT" "collector" "OTEL_EXPORTER_OTLP_CERTIFICATE" -}}
 {{- $one := index $given $server -}}
 {{- if or $one.existingConfigMap $one.existingSecret -}}
 {{- $found = append $found (dict "server" $server "name" (printf "%s-ca" $server) "from" $one "files" (dict $setting $one.key)) -}}
@@ -129,7 +131,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
   value: {{ include "labelstream.text" $value | quote }}
 {{- end }}
 {{- range $name, $from := $root.Values.secrets }}
-{{- $server := ternary "clickhouse" (ternary "models" "" (hasPrefix "LLM_" $name)) (hasPrefix "CLICKHOUSE_" $name) }}
+{{- $server := get (dict "CLICKHOUSE" "clickhouse" "LLM" "models" "OTEL" "collector") (splitList "_" $name | first) }}
 {{- if and (or (eq $server "") (has $server $servers)) (or (eq $component "api") (not (hasPrefix "API_" $name))) }}
 - name: {{ $name }}
   valueFrom:

@@ -56,6 +56,7 @@ REFUSED = {
     "api.replicas=2": "api.persistence with accessMode ReadWriteMany",
     "settings.PRIVACY=mask": "secrets.PRIVACY_SECRET is missing",
     "settings.KAFKA_SECURITY_PROTOCOL=SASL_SSL": "KAFKA_SASL_USERNAME",
+    "settings.OTEL_EXPORTER_OTLP_ENDPOINT=http://c:4318": "networkPolicy.collector.to is empty",
     "networkPolicy.kafka.to=null": "networkPolicy.kafka.to is empty",
 }
 

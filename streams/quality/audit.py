@@ -24,6 +24,7 @@ from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.queries.draw import (
     Audited,
     Candidate,
+    KnownDraws,
     lowest_draws,
     lowest_draws_by_label,
 )
@@ -91,8 +92,11 @@ def week_of(at: datetime) -> datetime:
     return day - timedelta(days=day.weekday())
 
 
-async def draw_rows(client: ClickHouseClient, settings: Settings, now: datetime, most: int) -> Draw | None:
+async def draw_rows(
+    client: ClickHouseClient, settings: Settings, now: datetime, most: int, known: KnownDraws | None = None
+) -> Draw | None:
     """The audit's rows of the newest row's week and the week before, at most ``most``; None without rows.
+    ``known``: from earlier looks, and for later ones.
 
     Raises:
         UnavailableError, ConfigurationError: as the client.
@@ -102,25 +106,41 @@ async def draw_rows(client: ClickHouseClient, settings: Settings, now: datetime,
         return None
     newest = moment(found)
     monday = week_of(newest)
+    known = KnownDraws() if known is None else known
     salt, share, each = salt_of(settings), settings.review_audit_share, settings.review_audit_per_label
     version = ""
     if each:
         current = current_version(await list_versions(client, settings))
         version = "" if current is None else current.version
-    drawn, total = await lowest_draws(
-        client,
-        settings,
-        salt=salt,
-        share=share,
-        since=monday - _WEEK,
-        until=newest,
-        version=version,
-        most=most,
-    )
+    drawn: list[Candidate] = []
+    total = 0
+    # Of rows of the week that has ended, the label is not asked for: it would double the cost.
+    for since, until, of in ((monday - _WEEK, monday - datetime.resolution, ""), (monday, newest, version)):
+        some, count = await lowest_draws(
+            client,
+            settings,
+            salt=salt,
+            share=share,
+            since=since,
+            until=until,
+            version=of,
+            most=most,
+            known=known,
+        )
+        drawn += some
+        total += count
+    drawn = sorted(drawn, key=lambda one: (one.draw, one.place))[:most]
     by_label: Mapping[str, tuple[list[Candidate], float]] = {}
     if version:
         by_label = await lowest_draws_by_label(
-            client, settings, salt=salt, count=each, since=monday - _WEEK, until=monday, version=version
+            client,
+            settings,
+            salt=salt,
+            count=each,
+            since=monday - _WEEK,
+            until=monday,
+            version=version,
+            known=known,
         )
     more = sum(one.draw >= share for some, _ in by_label.values() for one in some)
     rows = combine(drawn, by_label, share=share, each=each if version else 0, monday=monday)

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.queries.draw import KnownDraws
 from connectors.clickhouse.queries.given_labels import GivenLabel, labels_at
 from connectors.clickhouse.queries.gold import human_answers, settled
 from connectors.clickhouse.queries.label_versions import current_version, list_versions
@@ -84,6 +85,7 @@ class AuditBoard:
         self._settings = settings
         self._tables = tables
         self._looking = asyncio.Lock()
+        self._known = KnownDraws()
         self._state: _State | None = None
         self._next = float("-inf")
         self._task: asyncio.Task[None] | None = None
@@ -113,7 +115,7 @@ class AuditBoard:
 
     async def _look(self) -> None:
         began = time.monotonic()
-        self._state = await self._tables.ask(_look)
+        self._state = await self._tables.ask(lambda client, settings: _look(client, settings, self._known))
         now = time.monotonic()
         self._next = now + max(_LEAST_SECONDS, _SHARE_OF_TIME * (now - began))
 
@@ -210,9 +212,8 @@ class AuditBoard:
         return max(0, asked), len(state.disputed)
 
 
-async def _look(client: ClickHouseClient, settings: Settings) -> _State:
-    now = datetime.now(UTC)
-    draw = await draw_rows(client, settings, now, _MOST)
+async def _look(client: ClickHouseClient, settings: Settings, known: KnownDraws) -> _State:
+    draw = await draw_rows(client, settings, datetime.now(UTC), _MOST, known)
     answers: dict[Place, list[HumanAnswer]] = {}
     if draw is not None:
         async for one in human_answers(client, settings, since=draw.since - _ANSWERS_OF):

@@ -6,10 +6,12 @@ in each query, in each process and after a replay. `streams/quality/audit.py` ha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import literal, result_table, time_is
@@ -34,6 +36,10 @@ _MODELS = (
 _MORE = 10.0
 # A digest is made of each row, so that two weeks of rows would take a query too long: a day each.
 _DAY, _MOST_DAYS = 86_400 * 1_000_000, 16
+# Answers that are kept: of the days of two weeks under one version, and of another version.
+_MOST_KNOWN, _KNOWN_SECONDS = 40, 3600.0
+
+T = TypeVar("T")
 _OF_DAY = f"{time_is('>=', 'begin')} AND {time_is('<', 'end')}"
 
 
@@ -43,6 +49,28 @@ class Candidate(NamedTuple):
     place: Place
     draw: float
     label: str
+
+
+class KnownDraws:
+    """What was drawn of which days, for the next look: only days whose number of labels is another one are
+    looked through again. What leaves that number as it is, such as an erasure, is seen an hour later.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """``clock``: seconds."""
+        self._clock = clock
+        self._known: dict[object, tuple[float, object, Any]] = {}
+
+    async def of(self, question: object, labels: object, look: Callable[[], Awaitable[T]]) -> T:
+        """The answer to ``question`` about so many ``labels``: the known one, or that of ``look``."""
+        made, same, answer = self._known.pop(question, (0.0, None, None))
+        if same != labels or self._clock() - made > _KNOWN_SECONDS:
+            answer, made = await look(), self._clock()
+        self._known[question] = made, labels, answer
+        while len(self._known) > _MOST_KNOWN:
+            self._known.pop(next(iter(self._known)))
+        found: T = answer
+        return found
 
 
 @dataclass(frozen=True)
@@ -85,10 +113,12 @@ async def lowest_draws(
     until: datetime,
     version: str,
     most: int,
+    known: KnownDraws,
 ) -> tuple[list[Candidate], int]:
     """The ``most`` rows with the lowest numbers below ``share``, the lowest first, and how many there are.
 
-    ``since``, ``until`` (both inclusive): the row's time. Uploaded rows are left out.
+    ``since``, ``until`` (both inclusive): the row's time. ``version``: empty for no labels. Uploaded rows are
+    left out.
 
     Raises:
         UnavailableError, ConfigurationError: as the client.
@@ -96,22 +126,33 @@ async def lowest_draws(
     if share <= 0.0:
         return [], 0
     given = {"salt": salt, "share": share, "version": version, "most": most}
-    found: list[Candidate] = []
-    total = 0
-    for day in _days(micros_of(since), micros_of(until) + 1):
+    # Three more columns of every row, as each piece of the table has some that are drawn.
+    label_of = (
+        f"argMaxIf(toString(label), {newness('labeled_at')}, label_version = {{version:String}})"
+        if version
+        else "''"
+    )
+
+    async def look(day: Mapping[str, int]) -> tuple[list[Candidate], int]:
         rows = await client.rows(
             "SELECT toUnixTimestamp64Micro(created_at), row_id, draw, label_of, count() OVER () FROM (\n"
-            f"    SELECT created_at, row_id, any({_DRAW}) AS draw,\n"
-            "        argMaxIf(toString(label), "
-            f"{newness('labeled_at')}, label_version = {{version:String}}) AS label_of\n"
+            f"    SELECT created_at, row_id, any({_DRAW}) AS draw, {label_of} AS label_of\n"
             f"    FROM {result_table(settings, LABELED)}\n"
             f"    WHERE {_OF_DAY} AND {_DRAW} < {{share:Float64}} AND {_MODELS}\n"
             "    GROUP BY created_at, row_id\n"
             ") ORDER BY draw, created_at, row_id LIMIT {most:UInt32}",
-            given | day,
+            {**given, **day},
         )
-        found = _in_order([*found, *map(_candidate, rows)])[:most]
-        total += int(rows[0][4]) if rows else 0
+        return [_candidate(row) for row in rows], int(rows[0][4]) if rows else 0
+
+    found: list[Candidate] = []
+    total = 0
+    days = _days(micros_of(since), micros_of(until) + 1)
+    for day, labels in zip(days, await _labels_of(client, settings, days), strict=True):
+        question = (*given.items(), day["begin"])
+        some, count = await known.of(question, (day["end"], labels), partial(look, day))
+        found = _in_order([*found, *some])[:most]
+        total += count
     return found, total
 
 
@@ -124,6 +165,7 @@ async def lowest_draws_by_label(
     since: datetime,
     until: datetime,
     version: str,
+    known: KnownDraws,
 ) -> dict[str, tuple[list[Candidate], float]]:
     """Of each label of ``version`` the ``count`` rows with the lowest numbers, the lowest first, and the
     least number above theirs: each row below it is one of them. 1 where there are no more rows.
@@ -131,12 +173,28 @@ async def lowest_draws_by_label(
     ``since`` (inclusive), ``until`` (exclusive): the row's time. Uploaded rows are left out. Raises as
     `lowest_draws`.
     """
+    days = _days(micros_of(since), micros_of(until))
+    labels = await _labels_of(client, settings, days)
+    return await known.of(
+        ("of each label", salt, count, since, until, version),
+        labels,
+        lambda: _lowest_by_label(client, settings, salt, count, days, version),
+    )
+
+
+async def _lowest_by_label(
+    client: ClickHouseClient,
+    settings: Settings,
+    salt: str,
+    count: int,
+    days: Sequence[Mapping[str, int]],
+    version: str,
+) -> dict[str, tuple[list[Candidate], float]]:
     labels_of = f"FROM {result_table(settings, LABELED)}\nWHERE {_OF_DAY}"
     labels_of += f" AND label_version = {{version:String}} AND {_MODELS}"
-    first, last = micros_of(since), micros_of(until)
     counts = await client.rows(
         f"SELECT toString(label), count() {labels_of} GROUP BY label",
-        {"version": version, "begin": first, "end": last},
+        {"version": version, "begin": days[0]["begin"], "end": days[-1]["end"]},
     )
     bounds = {
         str(label): min(1.0, _MORE * (count + 10) / int(number)) for label, number in counts if int(number)
@@ -145,7 +203,7 @@ async def lowest_draws_by_label(
     newest = f"argMax(toString(label), {newness('labeled_at')})"
     given = {"version": version, "salt": salt, "labels": list(bounds), "bounds": list(bounds.values())}
     candidates: list[Candidate] = []
-    for day in _days(first, last) if bounds else ():
+    for day in days if bounds else ():
         # The rows with a label below its bound are few. One that was labelled again has several labels, and
         # only the newest counts.
         rows = await client.rows(
@@ -153,7 +211,7 @@ async def lowest_draws_by_label(
             f"{labels_of} AND (created_at, row_id) IN (\n"
             f"    SELECT created_at, row_id {labels_of} AND {_DRAW} < {below.format('toString(label)')}\n"
             f") GROUP BY created_at, row_id HAVING {_DRAW} < {below.format(newest)}",
-            given | day,
+            {**given, **day},
         )
         candidates += map(_candidate, rows)
     found: dict[str, list[Candidate]] = {}
@@ -165,11 +223,24 @@ async def lowest_draws_by_label(
     }
 
 
-def _days(first: int, end: int) -> Iterator[dict[str, int]]:
+def _days(first: int, end: int) -> list[dict[str, int]]:
     """The parameters of _OF_DAY; ``end``: exclusive. Of a time longer than audits look at, longer parts."""
     step = max(_DAY, (end - first) // _MOST_DAYS + 1)
-    for begin in range(first, end, step):
-        yield {"begin": begin, "end": min(begin + step, end)}
+    return [{"begin": begin, "end": min(begin + step, end)} for begin in range(first, end, step)]
+
+
+async def _labels_of(
+    client: ClickHouseClient, settings: Settings, days: Sequence[Mapping[str, int]]
+) -> tuple[int, ...]:
+    """How many labels the rows of each day have; read from the table's index."""
+    asked = (
+        f"SELECT {number} AS day, count() FROM {result_table(settings, LABELED)}\n"
+        f"WHERE {time_is('>=', f'begin{number}')} AND {time_is('<', f'end{number}')}"
+        for number in range(len(days))
+    )
+    given = {f"{name}{number}": at for number, day in enumerate(days) for name, at in day.items()}
+    rows = await client.rows("\nUNION ALL ".join(asked), given) if days else []
+    return tuple(int(count) for _, count in sorted(rows))
 
 
 def _in_order(candidates: Iterable[Candidate]) -> list[Candidate]:

@@ -114,7 +114,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
         async def now(self) -> Any:
             return SimpleNamespace(covers=lambda row_id, *_: row_id in self._client.erased)
 
-    async def look(client: World, _: Any) -> Any:
+    async def look(client: World, _: Any, __: Any) -> Any:
         drawn = [DrawnRow(place, 0.25, n / 10) for n, place in enumerate(PLACES)]
         return boards._State(Draw(drawn, len(drawn), AT - timedelta(days=7)), client.answers())
 

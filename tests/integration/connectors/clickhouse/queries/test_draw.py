@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from connectors.clickhouse.queries.draw import lowest_draws, lowest_draws_by_label
+import pytest
+
+from connectors.clickhouse.queries.draw import KnownDraws, lowest_draws, lowest_draws_by_label
 from connectors.clickhouse.queries.label_versions import register_version
 from streams.ports.lookups import Place
-from streams.quality.audit import draw_number, draw_rows, salt_of
+from streams.quality.audit import Draw, draw_number, draw_rows, salt_of
 from tests.integration.connectors.clickhouse.engine import Database
 
 MONDAY = datetime(2026, 3, 9, tzinfo=UTC)
@@ -48,6 +52,7 @@ async def test_the_number_of_a_row_is_that_of_python(database: Database) -> None
         until=datetime(2100, 1, 1, tzinfo=UTC),
         version="v1",
         most=100,
+        known=KnownDraws(),
     )
     assert total == len(places)
     assert {one.place: one.draw for one in found} == {
@@ -61,7 +66,8 @@ async def test_a_week_s_draw_is_the_same_after_a_replay_and_a_label(database: Da
     await register_version(client, settings, version="v1", model="m")
     await fill((client, settings), rows=2000, at=BEFORE)
     await fill((client, settings), rows=1000, first=2000, at=MONDAY)
-    drawn = await draw_rows(client, settings, MONDAY + timedelta(days=30), 1000)
+    known = KnownDraws()
+    drawn = await draw_rows(client, settings, MONDAY + timedelta(days=30), 1000, known)
     assert drawn is not None
     assert drawn.since == BEFORE
     salt = salt_of(settings)
@@ -95,7 +101,7 @@ async def test_a_week_s_draw_is_the_same_after_a_replay_and_a_label(database: Da
         "now64(6), number "
         "FROM numbers(500)"
     )
-    again = await draw_rows(client, settings, MONDAY + timedelta(days=30), 1000)
+    again = await draw_rows(client, settings, MONDAY + timedelta(days=30), 1000, known)
     assert again is not None
     assert again.rows == drawn.rows
     few = await draw_rows(client, settings, MONDAY + timedelta(days=30), 3)
@@ -107,7 +113,14 @@ async def test_labels_with_fewer_rows_are_drawn_whole(database: Database) -> Non
     client, settings = database
     await fill(database, rows=300, at=BEFORE)
     found = await lowest_draws_by_label(
-        client, settings, salt="s", count=5, since=BEFORE, until=MONDAY, version="v1"
+        client,
+        settings,
+        salt="s",
+        count=5,
+        since=BEFORE,
+        until=MONDAY,
+        version="v1",
+        known=KnownDraws(),
     )
     assert {label: (len(some), above) for label, (some, above) in found.items()}["rare"] == (3, 1.0)
     common, above = found["common"]
@@ -124,7 +137,14 @@ async def test_a_row_that_was_labelled_again_has_its_newest_label(database: Data
         f"FROM {settings.result_database}.logs_labeled WHERE _offset < 60"
     )
     found = await lowest_draws_by_label(
-        client, settings, salt="s", count=5, since=BEFORE, until=MONDAY, version="v1"
+        client,
+        settings,
+        salt="s",
+        count=5,
+        since=BEFORE,
+        until=MONDAY,
+        version="v1",
+        known=KnownDraws(),
     )
     rare, above = found["rare"]
     assert ({one.place.row_id for one in rare}, above) == ({"0", "100", "200"}, 1.0)
@@ -133,3 +153,41 @@ async def test_a_row_that_was_labelled_again_has_its_newest_label(database: Data
     )
     assert [one.draw for one in found["common"][0]] == common[:5]
     assert found["common"][1] == common[5]
+
+
+async def test_days_that_have_not_changed_are_not_looked_through_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, settings = database
+    settings = settings.model_copy(update={"review_audit_share": 0.1, "review_audit_per_label": 2})
+    await register_version(client, settings, version="v1", model="m")
+    hashed: list[str] = []
+    ask = client.rows
+
+    async def rows(sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        hashed.extend([sql] if "SHA256" in sql else [])
+        return await ask(sql, parameters)
+
+    monkeypatch.setattr(client, "rows", rows)
+    for day in range(-7, 3):
+        await fill((client, settings), rows=300, first=day * 300 + 3000, at=MONDAY + timedelta(days=day))
+    known = KnownDraws()
+
+    async def look(known: KnownDraws | None = None) -> tuple[Draw | None, int]:
+        hashed.clear()
+        found = await draw_rows(client, settings, MONDAY + timedelta(days=30), 1000, known)
+        return found, len(hashed)
+
+    first, _ = await look(known)
+    assert await look(known) == (first, 0)
+    # A later row of the newest day, and an older one of the present week: two days.
+    for day in (2, 0):
+        await fill((client, settings), rows=100, first=9000, at=MONDAY + timedelta(days=day))
+    drawn, asked = await look(known)
+    assert asked == 2
+    assert (drawn, True) == ((await look())[0], drawn != first)
+    # One of the week before may change which rows are the lowest of their label: its whole week.
+    await fill((client, settings), rows=100, first=9000, at=BEFORE)
+    drawn, asked = await look(known)
+    assert asked == 1 + 7
+    assert drawn == (await look())[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from typing import Any
 
 from aiohttp import web
@@ -14,7 +16,9 @@ from tests.thread_server import ThreadServer
 
 
 class OtlpReceiver(ThreadServer):
-    """What was received. ``status``, ``refuses``: how it answers."""
+    """What was received. ``status``: how it answers, after ``first``, the answers to its first requests.
+    ``holds``: it answers when this is no longer set.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -22,7 +26,8 @@ class OtlpReceiver(ThreadServer):
         self.spans: list[Any] = []
         self.resources: list[dict[str, Any]] = []
         self.status = 200
-        self.refuses = 0
+        self.first: list[int] = []
+        self.holds = threading.Event()
 
     @property
     def endpoint(self) -> str:
@@ -41,15 +46,19 @@ class OtlpReceiver(ThreadServer):
     async def _take(self, request: web.Request) -> web.Response:
         body = await request.read()
         self.requests.append((request.path, {name.lower(): value for name, value in request.headers.items()}))
-        answer = ExportTraceServiceResponse()
-        if self.status == 200:
+        while self.holds.is_set():
+            await asyncio.sleep(0.002)
+        status = self.first.pop(0) if self.first else self.status
+        if status == 200:
             for found in ExportTraceServiceRequest.FromString(body).resource_spans:
                 self.resources.append(attributes_of(found.resource))
                 for scope in found.scope_spans:
                     self.spans += scope.spans
-            answer.partial_success.rejected_spans = self.refuses
         return web.Response(
-            status=self.status, body=answer.SerializeToString(), content_type="application/x-protobuf"
+            status=status,
+            body=ExportTraceServiceResponse().SerializeToString(),
+            headers={"retry-after": "0"},
+            content_type="application/x-protobuf",
         )
 
 

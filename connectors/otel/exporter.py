@@ -1,34 +1,33 @@
-"""Sends spans to a collector in a thread of its own, whatever becomes of it: the pipeline never waits.
+"""Sends spans to a collector by OpenTelemetry's SDK, whatever becomes of it: the pipeline never waits.
 
-What finds no room is dropped and counted. A collector that does not answer is told of once, until it answers
-again. The thread takes a small share of one core at most, so that a flood of spans cannot hold up the rows.
+The SDK gathers spans, sends them in a thread of its own and tries again for as long as
+OTEL_EXPORTER_OTLP_TIMEOUT allows. What finds no room, and what is not taken, is counted. A collector that
+does not answer is told of once, until it answers again.
 """
 
 from __future__ import annotations
 
-import random
+import logging
 import ssl
 import threading
-import time
-from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import requests
 import structlog
-import urllib3
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 
-from connectors.otel.encoding import encoded, rejected_in
+from connectors.otel.readable import ReadableSpans
 from streams.ports.spans import Attributes, Span
 
 log = structlog.get_logger()
 
 _MOST_WAITING = 8192
 _BATCH = 512
-_GATHER_SECONDS = 1.0
-# Of one core, on average: 5,000 spans a second and more.
-_SHARE = 0.05
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
-_AGAIN = frozenset({429, 502, 503, 504})
+_GATHER_MILLISECONDS = 1000
 CLOSE_SECONDS = 2.0
 
 
@@ -41,147 +40,108 @@ class Collector(NamedTuple):
     seconds: float
 
 
-class CollectorError(Exception):
-    """The collector has not taken a request. ``again``: it may take the same one later."""
-
-    def __init__(self, message: str, *, again: bool) -> None:
-        super().__init__(message)
-        self.again = again
-
-
 class OtlpExporter:
     """Exports the spans of one process. ``counts``: spans `exported`, `dropped` (no room) and `failed`."""
 
-    def __init__(
-        self,
-        collector: Collector,
-        resource: Attributes,
-        version: str,
-        *,
-        pause: Callable[[float], float] = lambda seconds: seconds * random.uniform(0.8, 1.2),
-    ) -> None:
+    def __init__(self, collector: Collector, resource: Attributes, version: str) -> None:
         self.counts: Counter[str] = Counter(exported=0, dropped=0, failed=0)
-        self._http = OtlpHttp(collector)
-        self._resource = resource
-        self._version = version
-        self._pause = pause
-        self._waiting: deque[Span] = deque()
-        self._wake = threading.Event()
-        self._ending: float | None = None  # when it must have ended
-        self._away = False
-        self._thread = threading.Thread(target=self._run, name="traces", daemon=True)
-
-    def start(self) -> None:
-        """Begin to send."""
-        self._thread.start()
+        self._spans = ReadableSpans(resource, version)
+        self._sender = CountingExporter(collector, self.counts)
+        self._taken = 0
+        self._batches = BatchSpanProcessor(
+            self._sender,
+            max_queue_size=_MOST_WAITING,
+            schedule_delay_millis=_GATHER_MILLISECONDS,
+            max_export_batch_size=_BATCH,
+        )
 
     @property
     def full(self) -> bool:
-        return len(self._waiting) >= _MOST_WAITING
+        return self._taken - self._sender.begun >= _MOST_WAITING
 
     def take(self, span: Span) -> None:
-        if len(self._waiting) >= _MOST_WAITING:
+        if self.full:
             self.counts["dropped"] += 1
         else:
-            self._waiting.append(span)
+            self._taken += 1
+            self._batches.on_end(self._spans.readable(span))
 
     def dropped(self, count: int) -> None:
         self.counts["dropped"] += count
 
     def close(self, seconds: float = CLOSE_SECONDS) -> None:
         """Send what waits, for so many seconds at most. Blocks."""
-        self._ending = time.monotonic() + seconds
-        self._wake.set()
-        self._thread.join(seconds + 0.5)
-        self.counts["failed"] += len(self._waiting)
-        self._waiting.clear()
-        self._http.close()
+        # The SDK's own limit is 30 s.
+        ending = threading.Thread(target=self._batches.shutdown, name="traces-end", daemon=True)
+        ending.start()
+        ending.join(seconds)
+        self._sender.shutdown()
+        self.counts["failed"] = self._taken - self.counts["exported"]
 
-    def _run(self) -> None:
-        while True:
-            before = time.thread_time()
-            while self._waiting and self._left() > 0:
-                self._send([self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))])
-                if self._ending is None and len(self._waiting) < _BATCH:
-                    break
-                self._rest((time.thread_time() - before) / _SHARE)
-                before = time.thread_time()
-            if self._ending is not None:
-                return
-            self._wake.wait(max(_GATHER_SECONDS, (time.thread_time() - before) / _SHARE))
 
-    def _rest(self, seconds: float) -> None:
-        if self._ending is None:
-            self._wake.wait(seconds)
+class CountingExporter:
+    """The SDK's exporter, to one collector and nothing else: no proxy of the environment, no redirection.
 
-    def _left(self) -> float:
-        return float("inf") if self._ending is None else self._ending - time.monotonic()
+    ``begun``: how many spans it was given.
+    """
 
-    def _send(self, spans: list[Span]) -> None:
-        """Until it is taken, or there is no use or no time."""
-        body, pause = encoded(self._resource, self._version, spans), _FIRST_PAUSE
-        while True:
-            try:
-                refused, why = self._http.send(body, self._left())
-            except CollectorError as error:
-                self._told_away(error)
-                if error.again and self._left() > pause:
-                    self._wake.wait(self._pause(pause))
-                    pause = min(pause * 2, _LONGEST_PAUSE)
-                    if self._ending is None or self._left() > 0:
-                        continue
-                self.counts["failed"] += len(spans)
-                return
-            self.counts["exported"] += len(spans) - refused
-            self.counts["failed"] += refused
-            if refused:
-                self._told_refused(refused, why)
-            elif self._away:
-                self._away = False
-                log.info("traces_sent_again")
-            return
+    def __init__(self, collector: Collector, counts: Counter[str]) -> None:
+        session = requests.Session()
+        session.trust_env = False
+        # As all other connections: the system's authorities, not a list that a package brings.
+        authorities = collector.ca_file or ssl.get_default_verify_paths().cafile
+        self._inner = OTLPSpanExporter(
+            endpoint=collector.url,
+            certificate_file=authorities,
+            headers=collector.headers,
+            timeout=collector.seconds,
+            session=session,
+        )
+        self._counts = counts
+        self._notices = _Notices()
+        self._closed = False
+        self.begun = 0
 
-    def _told_away(self, error: CollectorError) -> None:
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.begun += len(spans)
+        result = self._inner.export(spans)
+        taken = result is SpanExportResult.SUCCESS
+        self._counts["exported" if taken else "failed"] += len(spans)
+        if taken:
+            self._notices.taken()
+        return result
+
+    def shutdown(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._inner.shutdown()
+            self._notices.close()
+
+
+class _Notices(logging.Handler):
+    """Tells once what the SDK says about a collector that takes nothing, and when it takes spans again."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._away = False
+        self._logger = logging.getLogger("opentelemetry")
+        self._logger.addHandler(self)
+        self._logger.propagate = False
+
+    def emit(self, record: logging.LogRecord) -> None:
         if not self._away:
             self._away = True
-            log.warning("traces_not_sent", reason=str(error), setting="OTEL_EXPORTER_OTLP_ENDPOINT")
+            reason = record.getMessage()[:200]
+            log.warning("traces_not_sent", reason=reason, setting="OTEL_EXPORTER_OTLP_ENDPOINT")
 
-    def _told_refused(self, count: int, why: str) -> None:
-        if not self._away:
-            self._away = True
-            log.warning("traces_refused", spans=count, reason=why[:200])
-
-
-class OtlpHttp:
-    """Requests to one collector, and to nothing else: no proxy, no redirection."""
-
-    def __init__(self, collector: Collector) -> None:
-        self._collector = collector
-        context = ssl.create_default_context(cafile=collector.ca_file)
-        self._pool = urllib3.PoolManager(num_pools=1, maxsize=1, retries=False, ssl_context=context)
-
-    def send(self, body: bytes, seconds: float = float("inf")) -> tuple[int, str]:
-        """Send one request; how many spans were refused, and why.
-
-        Raises:
-            CollectorError: it was not taken.
-        """
-        limit = max(0.01, min(seconds, self._collector.seconds))
-        try:
-            answer = self._pool.request(
-                "POST",
-                self._collector.url,
-                body=body,
-                headers={"content-type": "application/x-protobuf", **self._collector.headers},
-                timeout=urllib3.Timeout(total=limit),
-                redirect=False,
-            )
-        except urllib3.exceptions.HTTPError as error:
-            raise CollectorError(f"no answer: {type(error).__name__}", again=True) from error
-        if not 200 <= answer.status < 300:
-            raise CollectorError(f"HTTP status {answer.status}", again=answer.status in _AGAIN)
-        return rejected_in(answer.data)
+    def taken(self) -> None:
+        """A request was taken."""
+        if self._away:
+            self._away = False
+            log.info("traces_sent_again")
 
     def close(self) -> None:
-        """Close the connection."""
-        self._pool.clear()
+        """Let the SDK's words go to other handlers again."""
+        self._logger.removeHandler(self)
+        self._logger.propagate = True
+        super().close()

@@ -39,7 +39,6 @@ async def traced(settings: Settings, role: str) -> AsyncIterator[Tracer | None]:
     from connectors.otel.exporter import OtlpExporter
 
     exporter = OtlpExporter(collector, resource_of(settings, role), release())
-    exporter.start()
     try:
         yield Tracer(exporter, settings.otel_traces_sampler, settings.otel_traces_sampler_arg)
     finally:
@@ -62,7 +61,7 @@ def collector_of(settings: Settings) -> Collector | None:
             setting="OTEL_EXPORTER_OTLP_PROTOCOL",
             fix=f"set it to http/protobuf, and {ENDPOINT} to the collector's port for HTTP, mostly 4318",
         )
-    if find_spec("opentelemetry") is None or find_spec("opentelemetry.proto") is None:
+    if find_spec("opentelemetry") is None or find_spec("opentelemetry.sdk") is None:
         raise ConfigurationError(
             f"{ENDPOINT} is set, and the package for it is not installed",
             setting=ENDPOINT,

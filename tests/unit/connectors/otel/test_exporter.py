@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 import structlog
@@ -27,15 +28,14 @@ def span(number: int = 0, **changes: object) -> Span:
     )._replace(**changes)
 
 
-def exporter_to(url: str, **more: object) -> OtlpExporter:
-    collector = Collector(f"{url}/v1/traces", {"authorization": "Bearer s3cret"}, None, 5.0)
-    return OtlpExporter(collector, {"service.name": "x"}, "0.1", **more)  # type: ignore[arg-type]
+def exporter_to(url: str) -> OtlpExporter:
+    collector = Collector(f"{url}/v1/traces", {"authorization": "Bearer s3cret"}, None, PATIENCE)
+    return OtlpExporter(collector, {"service.name": "x"}, "0.1")
 
 
 def test_a_collector_gets_what_was_recorded() -> None:
     with OtlpReceiver() as receiver:
         exporter = exporter_to(receiver.endpoint)
-        exporter.start()
         exporter.take(span(1, links=(PARENT,), events=[Event("retry", 15, {"suspect": False})]))
         exporter.take(span(2, failed="no-label", kind=SpanKind.CLIENT))
         exporter.close(PATIENCE)
@@ -56,25 +56,31 @@ def test_a_collector_gets_what_was_recorded() -> None:
 
 def test_what_finds_no_room_is_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("connectors.otel.exporter._MOST_WAITING", 3)
-    exporter = exporter_to("http://127.0.0.1:9")
-    for number in range(5):
-        assert exporter.full == (number >= 3)
-        exporter.take(span(number))
-    exporter.dropped(10)
-    assert exporter.counts["dropped"] == 12
+    monkeypatch.setattr("connectors.otel.exporter._BATCH", 3)
+    monkeypatch.setattr("connectors.otel.exporter._GATHER_MILLISECONDS", 3_600_000)
+    with OtlpReceiver() as receiver:
+        receiver.holds.set()
+        exporter = exporter_to(receiver.endpoint)
+        for number in range(3):
+            exporter.take(span(number))
+        wait_for(lambda: bool(receiver.requests))  # the three are sent, and the collector takes its time
+        for number in range(5):
+            assert exporter.full == (number >= 3)
+            exporter.take(span(number))
+        exporter.dropped(10)
+        assert exporter.counts["dropped"] == 12
+        receiver.holds.clear()
+        exporter.close(PATIENCE)
+    assert exporter.counts == {"exported": 6, "dropped": 12, "failed": 0}
 
 
 def test_a_collector_that_is_away_is_told_of_once_and_gets_all_when_it_is_back() -> None:
     with OtlpReceiver() as receiver, structlog.testing.capture_logs() as logs:
-        receiver.status = 503
-        exporter = exporter_to(receiver.endpoint, pause=lambda seconds: 0.001)
+        receiver.first = [503, 503]
+        exporter = exporter_to(receiver.endpoint)
         exporter.take(span(1))
-        exporter.start()
-        ends = time.monotonic() + PATIENCE
-        while len(receiver.requests) < 5 and time.monotonic() < ends:
-            time.sleep(0.001)
-        receiver.status = 200
         exporter.take(span(2))
+        wait_for(lambda: exporter.counts["exported"] == 2)
         exporter.close(PATIENCE)
     assert exporter.counts == {"exported": 2, "dropped": 0, "failed": 0}
     assert [line["event"] for line in logs] == ["traces_not_sent", "traces_sent_again"]
@@ -83,7 +89,6 @@ def test_a_collector_that_is_away_is_told_of_once_and_gets_all_when_it_is_back()
 
 def test_a_role_ends_without_its_collector() -> None:
     exporter = exporter_to("http://127.0.0.1:9")
-    exporter.start()
     exporter.take(span(1))
     exporter.close(0.1)
     assert exporter.counts == {"exported": 0, "dropped": 0, "failed": 1}
@@ -91,17 +96,27 @@ def test_a_role_ends_without_its_collector() -> None:
 
 def test_what_a_collector_refuses_is_counted_and_not_sent_again() -> None:
     with OtlpReceiver() as receiver, structlog.testing.capture_logs() as logs:
-        exporter = exporter_to(receiver.endpoint)
-        exporter.start()
         receiver.status = 400
+        exporter = exporter_to(receiver.endpoint)
         exporter.take(span(1))
         exporter.close(PATIENCE)
-        again = exporter_to(receiver.endpoint)
-        receiver.status, receiver.refuses = 200, 1
-        again.take(span(1))
-        again.take(span(2))
-        again.start()
-        again.close(PATIENCE)
     assert exporter.counts == {"exported": 0, "dropped": 0, "failed": 1}
-    assert again.counts == {"exported": 1, "dropped": 0, "failed": 1}
-    assert [line["event"] for line in logs] == ["traces_not_sent", "traces_refused"]
+    assert len(receiver.requests) == 1
+    assert [line["event"] for line in logs] == ["traces_not_sent"]
+
+
+def test_no_proxy_of_the_environment_receives_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with OtlpReceiver() as receiver:
+        exporter = exporter_to(receiver.endpoint)
+        exporter.take(span(1))
+        exporter.close(PATIENCE)
+    assert exporter.counts["exported"] == 1
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    ends = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < ends
+        time.sleep(0.002)

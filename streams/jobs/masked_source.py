@@ -1,5 +1,5 @@
 """Masks the rows of a job that were not masked on their way in: those of uploaded files, and those that were
-published or stored before masking was switched on.
+published or stored before masking was switched on. And the conditions of jobs of before.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from connectors.clickhouse.queries.relabel_rows import Condition
 from streams.core.codec import (
     CREATED_AT,
     LABEL_VERSION,
@@ -19,12 +20,15 @@ from streams.core.codec import (
     encode_dead_letter,
 )
 from streams.core.context import TRACEPARENT, traceparent_of
+from streams.core.errors import ConfigurationError
 from streams.core.messages import DeadLetter, Row
 from streams.core.records import Outgoing
+from streams.core.settings import Settings
 from streams.core.topics import Topics, partition_of
-from streams.jobs.job import Job
+from streams.jobs.job import UNFINISHED, Job, Jobs
 from streams.jobs.sources import Item
 from streams.privacy.door import REASON, STEP, Door
+from streams.privacy.pseudonyms import Pseudonyms, pseudonyms_of
 
 
 class MaskedRows:
@@ -79,3 +83,28 @@ def way_of(job: Job) -> Headers:
     if job.version is not None:
         way += [(LABEL_VERSION, job.version.encode()), (TO, job.to.encode())]
     return way
+
+
+def without_plain_ids(jobs: Jobs, settings: Settings, topics: Topics) -> list[Outgoing]:
+    """Messages that take the plain users and sessions out of the conditions of jobs that are over, which were
+    recorded before masking was switched on. An unfinished one needs them to find its rows.
+    """
+    pseudonyms = pseudonyms_of(settings)
+    if pseudonyms is None or settings.privacy == "off":
+        return []
+    messages: list[Outgoing] = []
+    for job in jobs.jobs.values():
+        if not job.where or jobs.state(job) in UNFINISHED:
+            continue
+        where = [_without_ids(text, pseudonyms) for text in job.where]
+        if where != job.where:
+            messages.append(job.model_copy(update={"where": where}).message(topics))
+            messages.append(job.asked_message(topics)._replace(value=None))
+    return messages
+
+
+def _without_ids(text: str, pseudonyms: Pseudonyms) -> str:
+    try:
+        return Condition.without_ids(text, pseudonyms)
+    except ConfigurationError:  # of another release
+        return text

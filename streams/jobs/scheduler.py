@@ -23,9 +23,10 @@ from streams.core.errors import (
     UnavailableError,
 )
 from streams.core.settings import Settings
-from streams.jobs.context import JobContext, count_unlabeled, open_context
+from streams.jobs.context import JobContext, count_unlabeled, note, open_context
 from streams.jobs.file_source import there
 from streams.jobs.job import Job, Wish
+from streams.jobs.masked_source import without_plain_ids
 from streams.jobs.runner import JobRun
 from streams.ports.kafka import WaitsFor
 from streams.privacy.door import Door
@@ -155,6 +156,8 @@ class JobScheduler:
         }
 
     async def _keep(self, context: JobContext) -> None:
+        if messages := without_plain_ids(context.jobs, context.settings, context.topics):
+            await note(context, *messages)
         measured = cleaned = float("-inf")
         while True:
             mine = [

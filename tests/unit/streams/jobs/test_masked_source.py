@@ -5,14 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from streams.core.codec import decode, decode_dead_letter, encode
+from streams.core.environment import load
 from streams.core.messages import Row
-from streams.core.records import Outgoing
+from streams.core.records import Outgoing, Record
 from streams.core.topics import Topics, partition_of
-from streams.jobs.job import Job
-from streams.jobs.masked_source import MaskedRows
+from streams.jobs.job import Job, Jobs
+from streams.jobs.masked_source import MaskedRows, without_plain_ids
 from streams.jobs.sources import Item, item_of
 from streams.privacy.pseudonyms import is_pseudonym
-from tests.unit.streams.privacy.fakes import UNMASKABLE, make_door
+from tests.unit.streams.privacy.fakes import SECRET, UNMASKABLE, make_door
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 PSEUDONYM = "p1:" + "0" * 32
@@ -51,3 +52,18 @@ async def test_a_row_that_cannot_be_masked_is_named_and_not_shown() -> None:
         b"shadow",
         job.id.encode(),
     )
+
+
+def test_jobs_of_before_forget_the_plain_users_when_they_are_over() -> None:
+    settings = load({"PRIVACY": "mask", "PRIVACY_SECRET": SECRET}, None)
+    jobs, topics = Jobs(), Topics("t")
+    done = Job(id="a", source="table", done=True, where=["user=79161234567", "confidence<0.5"])
+    for job in (done, done.model_copy(update={"id": "b", "done": False})):
+        jobs.learn(Record("t.cursor", 0, 0, 0, f"job/{job.id}".encode(), job.message(topics).value))
+    written, asked = without_plain_ids(jobs, settings, topics)
+    assert (written.key, asked.key, asked.value) == (b"job/a", b"job/a/asked", None)
+    assert b"79161234567" not in (written.value or b"")
+    jobs.learn(Record("t.cursor", 0, 1, 0, written.key, written.value))
+    assert jobs.named("a").where[1] == "confidence<0.5"
+    assert without_plain_ids(jobs, settings, topics) == []
+    assert without_plain_ids(jobs, load({}, None), topics) == []

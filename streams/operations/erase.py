@@ -45,6 +45,7 @@ from streams.operations.erase_topics import (
     forget_in_jobs,
     jobs_naming,
     kept_by_topics,
+    refuse_unwritable,
     review_keys,
     send_tombstones,
 )
@@ -141,6 +142,7 @@ async def erase(
             return report
         for rights, tables in _RIGHTS:
             await refuse_missing_rights(client, settings, rights, tables)
+        await refuse_unwritable(settings)
         # Two at a time would leave two tombstones of a row.
         lock = SchemaLock(
             client,

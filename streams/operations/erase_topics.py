@@ -24,6 +24,7 @@ from streams.ports.review import UNSURE, item_key
 from streams.privacy.erasure import ERASED_ID
 
 _WEEK_MS = 7 * 86_400_000
+_PROBE = b"may-be-written"
 
 
 async def kept_by_topics(settings: Settings) -> list[dict[str, str | None]]:
@@ -70,6 +71,18 @@ async def review_keys(
             if record.key is not None and (row in items or row.partition(".")[2] in ids):
                 found[record.key] = record.value is not None
     return sorted(key for key, there in found.items() if there)
+
+
+async def refuse_unwritable(settings: Settings) -> None:
+    """Try to write to the compacted topics, before anything is changed: deletes a key that nothing has.
+
+    Raises:
+        AccessError: the user of Kafka may not write to one.
+        UnavailableError.
+    """
+    topics = Topics(settings.topic_prefix)
+    probes = [Outgoing(topic, 0, _PROBE, None) for topic in (topics.review, topics.cursor)]
+    await send_each(connection(settings), probes)
 
 
 async def send_tombstones(settings: Settings, keys: Sequence[bytes]) -> int:

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict
 from connectors.files.texts import refused, text
 from streams.ports.files import Text
 
+# The parts of a text that quote the file.
+_QUOTED, _HIDDEN = ("value", "shown"), "…"
 # The answer that a part of a row is in no column.
 NONE = "none"
 
@@ -27,17 +29,20 @@ class Question(BaseModel):
 
 
 class Findings:
-    """Collects them while a file is analysed. ``answers``: choices by question, from the client."""
+    """Collects them while a file is analysed. ``answers``: choices by question, from the client.
+    ``quoting``: they may quote the file's values.
+    """
 
-    def __init__(self, answers: Mapping[str, str]) -> None:
+    def __init__(self, answers: Mapping[str, str], *, quoting: bool = True) -> None:
         self.warnings: list[Text | str] = []
         self.questions: list[Question] = []
         self._asked: set[str] = set()
         self._answers = answers
+        self._quoting = quoting
 
     def warn(self, code: str, **values: object) -> None:
         """State a decision that is likely and not certain. ``code``: of the text."""
-        if (told := text(code, **values)) not in self.warnings:
+        if (told := self._text(code, values)) not in self.warnings:
             self.warnings.append(told)
 
     def ask(self, about: str, choices: Sequence[str], guess: str, code: str, **values: object) -> str:
@@ -52,8 +57,14 @@ class Findings:
             if answer not in choices:
                 raise refused("no answer", reason="answers", answer=answer, about=about, choices=choices)
             return answer
-        self.questions.append(Question(id=about, about=text(code, **values), choices=choices, guess=guess))
+        self.questions.append(
+            Question(id=about, about=self._text(code, values), choices=choices, guess=guess)
+        )
         return guess
+
+    def _text(self, code: str, values: Mapping[str, object]) -> Text:
+        hidden = {} if self._quoting else {name: _HIDDEN for name in _QUOTED if name in values}
+        return text(code, **{**values, **hidden})
 
     def check(self) -> None:
         """Raises:

@@ -72,7 +72,7 @@ def understand(path: Path, settings: Settings, chosen: Chosen | None = None) -> 
         OSError.
     """
     chosen = chosen or Chosen()
-    findings = Findings(chosen.answers)
+    findings = Findings(chosen.answers, quoting=settings.privacy == "off")
     reading = _reading(path, settings, chosen, findings)
     if not reading.columns:
         raise refused("no rows", reason="empty")

@@ -35,7 +35,7 @@ from streams.ports.files import NOT_FOUND, Text
 _ID = re.compile(r"^[0-9a-f]{32}$")
 _LISTED = 100
 _SHOWN = 10
-_SHOWN_CHARACTERS = 500
+SHOWN_CHARACTERS = 500
 _STALE_SECONDS = 86_400.0
 # Changes when files are understood in another way.
 _RELEASE = 4
@@ -241,7 +241,8 @@ class Uploads:
         if upload.broken:
             more.append(text("broken", count=upload.broken, rows=upload.rows))
         if last is not None and last.row is not None and _TOTAL.match(last.row.text):
-            more.append(text("total", value=last.row.text[:80]))
+            value = last.row.text[:80] if self._settings.privacy == "off" else "…"
+            more.append(text("total", value=value))
         upload.warnings.extend(more)
 
     def _each(self, path: Path, upload: Upload, columns: Columns | None) -> Rows:
@@ -292,7 +293,7 @@ def path_of(settings: Settings, file_id: str) -> Path:
 def _sample(found: Understood) -> list[list[str | None]]:
     return [
         [
-            None if is_null(value) and value != "" else text_of(value)[:_SHOWN_CHARACTERS]
+            None if is_null(value) and value != "" else text_of(value)[:SHOWN_CHARACTERS]
             for value in record.values
         ]
         for record in found.sample[:_SHOWN]

@@ -1,17 +1,24 @@
-"""What the API tells of an uploaded file: its first rows as they would be published."""
+"""What the API tells of an uploaded file: its first rows as they would be published, and what is not
+certain about it.
+"""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from connectors.files.uploads import Upload
+from connectors.files.uploads import SHOWN_CHARACTERS, Upload
 from streams.privacy.door import Door, PlainFields
 
 _KEPT = 500
+# Where a cell is cut there may be a part of a number or a name, which nothing recognises.
+_CUT = re.compile(r"[\W\d_]*\w*$")
 
 
 class ShownUploads:
-    """Describes uploads. ``door``: masks the name and the first rows, where personal data is masked."""
+    """Describes uploads. ``door``: masks the name, the first rows, and what was quoted of the file before
+    personal data was masked.
+    """
 
     def __init__(self, door: Door | None) -> None:
         self._door = door
@@ -31,15 +38,20 @@ class ShownUploads:
 
 
 async def _masked(door: Door, told: dict[str, Any]) -> dict[str, Any]:
-    """Name and first rows of ``told`` without personal data; ids as pseudonyms."""
+    """What of ``told`` quotes the file, without personal data; ids as pseudonyms."""
     rows, mapping = told["first_rows"], told["mapping"]
     user, session = mapping.get("user"), mapping.get("session")
-    ids = await door.fields([PlainFields("", row.get(user), row.get(session), None) for row in rows])
+    plain = [PlainFields("", row.get(user), row.get(session), None) for row in rows]
+    ids = await door.fields(plain, from_source=False)
     cells = list(dict.fromkeys(cell for row in rows for cell in row.values() if cell))
-    name, *texts = await door.texts([told["name"], *cells])
+    name, *texts = await door.texts([told["name"], *map(_whole, cells)])
     shown = dict(zip(cells, texts, strict=True))
+    abouts = [one["about"] for one in told["questions"]]
+    warnings, abouts = await _texts(door, told["warnings"]), await _texts(door, abouts)
     return {
         "name": name or "",
+        "warnings": warnings,
+        "questions": [{**one, "about": about} for one, about in zip(told["questions"], abouts, strict=True)],
         "first_rows": [
             {column: shown.get(cell, cell) if cell else cell for column, cell in row.items()}
             | ({user: id_ and id_.user} if user else {})
@@ -47,3 +59,17 @@ async def _masked(door: Door, told: dict[str, Any]) -> dict[str, Any]:
             for row, id_ in zip(rows, ids, strict=True)
         ],
     }
+
+
+def _whole(cell: str) -> str:
+    return cell if len(cell) < SHOWN_CHARACTERS else _CUT.sub("…", cell, count=1)
+
+
+async def _texts(door: Door, texts: list[Any]) -> list[Any]:
+    """Each in the languages that it has."""
+    found = []
+    for text in texts:
+        told = text if isinstance(text, dict) else {"": text}
+        masked = [one or "…" for one in await door.texts(list(told.values()))]
+        found.append(dict(zip(told, masked, strict=True)) if isinstance(text, dict) else masked[0])
+    return found

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
-from connectors.files.uploads import Upload, Uploads
+import pytest
+from pydantic import SecretStr
+
+from connectors.files.uploads import SHOWN_CHARACTERS, Upload, Uploads
 from streams.core.settings import Settings
 from streams.files.shown_uploads import ShownUploads
 from streams.privacy.pseudonyms import is_pseudonym
-from tests.unit.streams.privacy.fakes import make_door
+from tests.unit.streams.privacy.fakes import SECRET, make_door
 
 TEXT = "где заказ, мой телефон +7 912 345-67-89"
 
@@ -38,6 +42,37 @@ async def test_its_first_rows_and_its_name_are_masked(tmp_path: Path) -> None:
         }
         assert (second["text"], second["user_id"] or "") == (None, "")
         assert (told["name"], told["rows"]) == ("[КАРТА].csv", 2)
+
+
+async def test_neither_warnings_nor_a_cell_that_is_cut_quote_what_is_personal(tmp_path: Path) -> None:
+    upload = await stored(tmp_path)
+    cut = (TEXT + "x" * 500)[: len(TEXT) - 3].rjust(SHOWN_CHARACTERS, "y")
+    older = upload.model_copy(
+        update={
+            "warnings": [{"en": f"like a total: {TEXT!r}", "ru": "итог"}, TEXT],
+            "sample": [[cut, None, None, None]],
+        }
+    )
+    told = await ShownUploads(make_door()).describe(older)
+    assert told["warnings"] == [
+        {"en": "like a total: 'где заказ, мой телефон [ТЕЛЕФОН]'", "ru": "итог"},
+        "где заказ, мой телефон [ТЕЛЕФОН]",
+    ]
+    assert told["first_rows"][0]["text"].endswith("мой телефон…")
+
+
+@pytest.mark.parametrize("privacy", ["off", "mask"])
+async def test_what_is_said_of_a_file_quotes_it_only_where_nothing_is_masked(
+    tmp_path: Path, privacy: Any
+) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield "Звонки +7 912 345-67-89\n\ntext;user\nпервый текст;1\nвторой текст;2\n".encode()
+        yield "Итого: +7 912 345-67-89;\n".encode()
+
+    settings = Settings(labelstream_data=tmp_path, privacy=privacy, privacy_secret=SecretStr(SECRET))
+    upload, _ = await Uploads(settings).receive(pieces(), "calls.csv")
+    assert len(upload.warnings) >= 2
+    assert ("345-67" in str(upload.warnings)) == (privacy == "off")
 
 
 async def test_without_masking_it_is_shown_as_it_is(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from streams.privacy.recognisers.spoken_digits import read_words
 from streams.privacy.recognisers.views import View, fold, read_digits
 
 _DIGIT = re.compile("[0-9]")
-_THREE_DIGITS = re.compile("[0-9] ?[0-9] ?[0-9]")
+# Of a plate; zeros may be letters.
+_THREE_DIGITS = re.compile("[0-9OoОо] ?[0-9] ?[0-9OoОо]|[0-9OoОо] ?[OoОо] ?[0-9]|[0-9] ?[OoОо] ?[OoОо]")
 _FIVE_DIGITS = re.compile("[0-9](?:[^0-9]{0,8}[0-9]){4}")
 # Where two are equally sure, the first decides.
 _JUDGES: tuple[type[Judge], ...] = (Snils, Inn, HealthInsurance, Passports, Accounts, Cards, Phones)

@@ -71,7 +71,7 @@ class NameWords:
         self._suffixes: list[str] = json.loads((folder / "suffixes.json").read_text("utf-8"))
         self._paradigms = _paradigms(folder / "paradigms.array")
         first = (folder_of("natasha") / "data" / "dict" / "first.txt").read_text("utf-8")
-        self._first = frozenset(first.split())
+        self.first_names = frozenset(first.split())
         self.kind = lru_cache(maxsize=50_000)(self._kind)
 
     def _kind(self, word: str) -> WordKind:
@@ -124,7 +124,9 @@ class NameWords:
         if word in _TURKIC:
             return WordKind(patronymic=True, lemma=word)
         stem = _NAME_ENDING.sub("", word)
-        if word in self._first or any(stem + end in self._first for end in ("", "а", "я", "й", "ь")):
+        if word in self.first_names or any(
+            stem + end in self.first_names for end in ("", "а", "я", "й", "ь")
+        ):
             return WordKind(first=len(word) > 3, known=False, lemma=stem)
         if _PATRONYMIC.fullmatch(word):
             return WordKind(patronymic=True, known=False, lemma=_NAME_ENDING.sub("", word))

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from streams.privacy.entities import Entity
 from streams.privacy.recognisers.findings import PersonalFinding, joined_spans
+from streams.privacy.recognisers.latin_names import LatinNames
 from streams.privacy.recognisers.name_model import NameModel
 from streams.privacy.recognisers.name_words import NameWords, WordKind, ends_as_surname
 from streams.privacy.recognisers.views import View
@@ -18,7 +19,7 @@ from streams.privacy.recognisers.word_lists import words as words_of
 _TOKEN = re.compile(r"[А-Яа-яЁё](?:[а-яёА-ЯЁ]*(?:-[А-Яа-яЁё]{2,})*)(?![А-Яа-яЁё])|[А-Яа-яЁё]")
 # Who says that a name follows. The first kind is hardly followed by anything else.
 _SAYS_NAME = re.compile(
-    r"(?<![а-яё])(?:зовут(?: меня)?|имя(?: мо[её])?|мо[её] имя|фио|ф\. ?и\. ?о\.?)[ :\-]{1,3}$"
+    r"(?<![а-яё])(?:зовут(?: меня)?|имя(?: мо[её])?|мо[её] имя|фио|ф\. ?и\. ?о\.?)[ :\-«\"]{1,3}$"
 )
 _SAYS_PERSON = re.compile(
     r"(?<![а-яё])(?:на имя|на|от|это|для|к|с уважением|фамили[яюией]|получател[ьюяе]м?|отправител[ьюяе]м?|"
@@ -33,6 +34,21 @@ _SAYS_ROLE = re.compile(
     r"(?<![а-яё])(?:на имя|фамили[яюией]|получател|отправител|плательщик|владел|держател|абонент|клиент|"
     r"заявител|пациент|господин|госпож|граждан|оператор|менеджер|сотрудни|курьер|мастер|консультант|специалист|"
     r"водител|муж|жен[аыуе]|дочк|дочер|сын)[а-яё]*[ :,.\-]{1,3}$"
+)
+# Places, shops and works are called by first names: в г. Владимир, магазин «Анна».
+_SAYS_PLACE = re.compile(
+    r"(?<![а-яё])(?:во?|из|г\.?|город[ауе]?|городом|област[иь]|магазин[а-я]*|сет[иь]|кафе|ресторан[а-я]*|"
+    r"салон[а-я]*|аптек[а-я]*|отел[а-я]*|гостиниц[а-я]*|санатори[а-я]*|пансионат[а-я]*|клиник[а-я]*|тц|трц|жк|"
+    r"бренд[а-я]*|марк[аиуе]|колонк[а-я]*|станци[а-я]*|яндекс|сериал[а-я]*|фильм[а-я]*|книг[а-я]*|опер[аеуы]|"
+    r"спектакл[а-я]*|теплоход[а-я]*|ураган[а-я]*)[ :\"«]{1,3}$"
+)
+_QUOTED = re.compile(r"[«\"][^«»\"]*[»\"]")
+# Of a shop, a work or a legend, and nobody's who calls.
+_TITLES = re.compile(
+    r"(?<![а-яё])(?:мари[яиюей][ -]?ра|анн[аыуе] каренин(?:а|ой|у)|евгени[йяюе]м? онегин[а-яё]*|"
+    r"тарас[ауе]? бульб[а-яё]*|дяд[яеию] ван[яеию]|илья? муром[а-яё]*|александр[ауе]? невск[а-яё]*|"
+    r"иван[ауе]? грозн[а-яё]*|петр[ауе]? перв[а-яё]*|гарри поттер[а-яё]*|шерлок[ауе]? холмс[а-яё]*|"
+    r"ив роше|ив сен[ -]лоран|том форд|нин[аы] рич+и|юри[йяюе]м? долгорук[а-яё]*)(?![а-яё])"
 )
 # As a card has it.
 _LATIN = re.compile(
@@ -65,6 +81,7 @@ class PersonNames:
     def __init__(self) -> None:
         self._words = NameWords()
         self._model = NameModel()
+        self._latin = LatinNames(self._words.first_names)
         self._streets = words_of("streets")
         self._never = words_of("never_names")
 
@@ -74,10 +91,16 @@ class PersonNames:
         spans = [(run[0].start, run[-1].end + run[-1].initial) for run in self._runs(tokens, view)]
         if any(token.capital and not (token.kind.ordinary and not token.kind.named) for token in tokens):
             persons = (
-                self._person(start, end, tokens, view.text) for start, end in self._model.persons(view.text)
+                self._person(start, end, tokens, view) for start, end in self._model.persons(view.text)
             )
             spans += [span for span in persons if span]
         spans += [match.span(1) for match in _LATIN.finditer(view.text)]
+        spans += self._latin.find(view.text)
+        if spans and _TITLES.search(view.lower.replace("ё", "е")):
+            titles = [match.span() for match in _TITLES.finditer(view.lower.replace("ё", "е"))]
+            spans = [
+                (start, end) for start, end in spans if not any(a < end and start < b for a, b in titles)
+            ]
         people: list[frozenset[str]] = []
         for start, end in joined_spans(sorted(spans), lambda end, start: start < end):
             lemmas = frozenset(
@@ -161,6 +184,8 @@ class PersonNames:
             len(words) > 1 or words[0].kind.known
         ):
             return run
+        if len(run) == 1 and not says_name and _is_called_so(words[0], view.text, view.lower):
+            return None
         if any(token.kind.first for token in sure) or len(sure) > 1:
             return run
         if says_name and (words[0].kind.named or words[0].capital):
@@ -194,11 +219,12 @@ class PersonNames:
             return token.kind.ordinary and len(others) >= 2 and unlike
         return not (token.capital and others)
 
-    def _person(self, start: int, end: int, tokens: Sequence[_Token], text: str) -> tuple[int, int] | None:
+    def _person(self, start: int, end: int, tokens: Sequence[_Token], view: View) -> tuple[int, int] | None:
         """The model's person without ordinary words at the edges; None for a street, or for nothing left.
 
         An ordinary word with a capital may be a name, unless it begins a sentence.
         """
+        text = view.text
         words = [token for token in tokens if start <= token.start < end]
         while words and not self._may_be_named(words[0]):
             if words[0].capital and not _SENTENCE_START.search(text, 0, words[0].start):
@@ -211,7 +237,11 @@ class PersonNames:
         if len(words) == 1:
             # Where a sentence begins, the capital says nothing.
             begins = _SENTENCE_START.search(text, 0, words[0].start) is not None
-            if words[0].lower in self._streets or (begins and not words[0].kind.named):
+            if (
+                _is_called_so(words[0], text, view.lower)
+                or words[0].lower in self._streets
+                or (begins and not words[0].kind.named)
+            ):
                 return None
         return words[0].start, words[-1].end + words[-1].initial
 
@@ -220,6 +250,14 @@ class PersonNames:
             return True
         known = token.kind.named or not token.kind.ordinary
         return known and len(token.lower) > 1 and token.lower not in self._never
+
+
+def _is_called_so(word: _Token, text: str, lower: str) -> bool:
+    """Whether a place or a shop is called by the first name ``word``, which stands alone."""
+    if _SAYS_PLACE.search(lower[max(0, word.start - _BEFORE) : word.start]):
+        return True
+    around = text[max(0, word.start - 1) : word.end + 1]
+    return _QUOTED.fullmatch(around) is not None
 
 
 def _known(lemmas: frozenset[str], people: list[frozenset[str]]) -> int:

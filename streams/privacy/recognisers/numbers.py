@@ -20,7 +20,9 @@ from streams.privacy.recognisers.views import BARRIER, View
 
 _GROUP = re.compile("[0-9]+")
 # What may stand between two groups of one number.
-_GAP = re.compile(r"[ (),.\-/_*№·•∙⋅]{1,5}")
+_GAP = re.compile(
+    r"[ (),.\-/_*№·•∙⋅]{1,5}|[ ,.]{1,2}(?i:потом|затем|дальше|далее|тире|дефис|ещ[её])[ ,.:]{1,2}"
+)
 # Dates and internet addresses: their groups belong to no number.
 _APART = re.compile(
     r"(?<![0-9])(?:[0-2]?[0-9]|3[01])([./-])(?:0?[0-9]|1[0-2])\1(?:19|20)[0-9]{2}(?![0-9])"
@@ -113,7 +115,12 @@ def find_numbers(view: View, judges: Sequence[Judge]) -> Iterator[PersonalFindin
             candidate = _candidate(view, groups[first : last + 1], digits, contexts)
             if "," in candidate.gaps and candidate.context is None:
                 continue  # a list
+            spoken = any(char.isalpha() for char in candidate.gaps)
+            if spoken and not _is_spoken_phone(candidate, text[groups[first][1] : groups[first + 1][0]]):
+                continue
             for judge in asked:
+                if spoken and judge.entity is not Entity.PHONE:
+                    continue
                 sure = judge.judge(candidate)
                 if sure and (best is None or (sure, last) > best[:2]):
                     best = (sure, last, judge.entity)
@@ -179,6 +186,14 @@ def _candidate(
         kind == _ORDINARY or _UNIT.match(view.lower, end) is not None,
         close,
     )
+
+
+def _is_spoken_phone(number: NumberCandidate, gap: str) -> bool:
+    """Whether the groups are said one after the other, as of a telephone number: 8 916 123 потом 45 67.
+    ``gap``: the first one.
+    """
+    begins = number.context is Entity.PHONE or not any(char.isalpha() for char in gap)
+    return begins and len(number.digits) in (10, 11)
 
 
 def _widen(text: str, start: int, end: int) -> tuple[int, int]:

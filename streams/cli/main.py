@@ -109,20 +109,39 @@ def run(role: Annotated[Role, typer.Argument(help="`all` runs the others as proc
     until_signal(run_role(role, settings), settle)
 
 
-@app.command(epilog=examples("labelstream init", "labelstream init --json"))
-def init(as_json: Json = False) -> None:
+@app.command(epilog=examples("labelstream init --dry-run", "labelstream init", "labelstream init --json"))
+def init(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print every statement that would be run, and change nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Create the topics and the result tables that are missing. Tables of an older release are changed, with
-    their rows, while the roles go on."""
+    their rows, while the roles go on; settings of topics where no message can be lost by it."""
     from streams.runtime.local_stack import with_local_stack
-    from streams.runtime.provisioning import initialise
+    from streams.runtime.provisioning import initialise, plan
 
     settings = with_local_stack(read_settings())
+    if dry_run:
+        with working("looking at topics and tables"):
+            planned = asyncio.run(plan(settings))
+        if as_json:
+            print_json(planned)
+            return
+        for line in planned["topics"] or ["# topics: nothing to do"]:
+            typer.echo(line)
+        typer.echo()
+        for statement in planned["tables"] or ["-- result tables: nothing to do"]:
+            typer.echo(statement if statement.startswith("--") else f"{statement};\n")
+        return
     with working("making topics and tables"):
         made = asyncio.run(initialise(settings))
     if as_json:
         print_json(made)
         return
     console.print(f"topics made: {', '.join(made['topics']) or 'none, all are there'}")
+    for one in made["topic_settings"]:
+        console.print(f"{one['topic']}: {one['setting']}={one['after']}, before {one['before']}")
     console.print(f"result tables are in database {made['database']}")
     for name in made["migrations"]:
         console.print(f"migrated: {name}")

@@ -16,15 +16,15 @@ from connectors.clickhouse.schema.grants import missing_tables, refuse_missing_r
 from connectors.clickhouse.schema.migrations import refuse_other_schema
 from connectors.clickhouse.schema.retention import changing_statements, other_retention
 from connectors.clickhouse.schema.topology import look_at_every_host
-from connectors.kafka.admin import (
-    Admin,
+from connectors.kafka.admin import Admin
+from connectors.kafka.connection import connection, reach
+from connectors.kafka.tail import TailReader
+from connectors.kafka.topics.declared import (
     FoundTopic,
-    other_compression,
+    differences,
     refuse_other_config,
     refuse_other_count,
 )
-from connectors.kafka.connection import connection, reach
-from connectors.kafka.tail import TailReader
 from connectors.llm.cache import Shared
 from connectors.llm.client import ChatClient
 from streams.core.errors import ConfigurationError, LabelstreamError, PermanentError, UnavailableError
@@ -127,7 +127,12 @@ async def _topics(settings: Settings) -> str:
         _refuse_short_tables(topic, settings)
     told = [f"{len(found)} topics, {settings.topic_partitions} partitions each"]
     # No failure: everything works, and costs more.
-    told += [note for topic in found.values() if (note := other_compression(topic))]
+    told += [
+        f"{change.topic} has {change.name}={change.before} instead of {change.after}: "
+        + (f"{change.kept}; by hand: {change.command()}" if change.kept else "labelstream init")
+        for name, topic in found.items()
+        for change in differences(topic, wanted[name], settings)
+    ]
     return "; ".join(told)
 
 

@@ -108,7 +108,7 @@ def asyncapi(topics: Topics, settings: Settings) -> dict[str, Any]:
 
     Kafka's address is a server variable; no secret is in it.
     """
-    from connectors.kafka.admin import topic_config
+    from connectors.kafka.topics.declared import topic_config
 
     declared = {topic.name: topic for topic in topics.all()}
     replicas = settings.topic_replication_factor

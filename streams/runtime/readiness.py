@@ -8,8 +8,9 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.kafka.admin import Admin, refuse_other_count
+from connectors.kafka.admin import Admin
 from connectors.kafka.connection import connection, reach
+from connectors.kafka.topics.declared import refuse_other_count
 from connectors.llm.client import ChatClient
 from streams.core.availability import until_available
 from streams.core.errors import ConfigurationError

@@ -56,6 +56,22 @@ async def test_today_s_roles_go_on_with_it(make: Callable[..., Pipeline], tmp_pa
     assert len(waiting) == 15
     assert not waiting & set(before)
 
+    tables = (
+        f"SELECT name, create_table_query FROM system.tables WHERE database = '{flow.database}' ORDER BY name"
+    )
+    made_before = flow.rows(tables)
+    planned = flow.command("init", "--dry-run")
+    assert planned.returncode == 0, planned.stderr
+    for statement in (
+        f"# retention.ms=-1 stays, to shorten it would delete messages: kafka-configs --alter --topic "
+        f"{flow.prefix}.rows",
+        "-- migration 2: sort logs_labeled by the message's place too",
+        f"EXCHANGE TABLES `{flow.database}`.`logs_labeled` AND `{flow.database}`.`logs_labeled__next`",
+        f"CREATE TABLE IF NOT EXISTS `{flow.database}`.`erasures`",
+    ):
+        assert statement in planned.stdout
+    assert flow.rows(tables) == made_before
+
     flow.start("sink")  # it writes to the tables of the former release while these are migrated
     made = flow.command("init")
     assert made.returncode == 0, made.stderr

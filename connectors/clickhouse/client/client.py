@@ -69,7 +69,7 @@ class ClickHouseClient:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="clickhouse")
 
     @classmethod
-    def from_settings(cls, settings: Settings, **overrides: Any) -> ClickHouseClient:
+    def from_settings(cls, settings: Settings, **overrides: Any) -> Self:
         """A client for the settings' server.
 
         Raises:

@@ -4,6 +4,9 @@ missing.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
 import structlog
 
 from connectors.clickhouse.client.client import ClickHouseClient
@@ -12,9 +15,10 @@ from connectors.clickhouse.schema.add_projections import add_projections, create
 from connectors.clickhouse.schema.columns import PLACE, columns_of
 from connectors.clickhouse.schema.current_view import current_view, replace_view
 from connectors.clickhouse.schema.migration_log import MIGRATIONS, migrations_table
-from connectors.clickhouse.schema.migrations import migrate, newer_schema
+from connectors.clickhouse.schema.migrations import Migration, migrate, newer_schema
 from connectors.clickhouse.schema.placement import PLAIN, Placement, on_cluster
-from connectors.clickhouse.schema.retention import retention_statements, set_retention
+from connectors.clickhouse.schema.planning import PlanningClient, plan_migrations
+from connectors.clickhouse.schema.retention import changing_statements, retention_statements, set_retention
 from connectors.clickhouse.schema.tables import (
     ANSWERS,
     AUDIT,
@@ -33,6 +37,8 @@ from connectors.clickhouse.schema.topology import look_at
 from streams.core.settings import Settings
 
 log = structlog.get_logger()
+
+_Client = TypeVar("_Client", bound=ClickHouseClient)
 
 
 def statements(database: str, placement: Placement = PLAIN) -> list[str]:
@@ -56,6 +62,20 @@ def describe_ddl(settings: Settings) -> str:
     return ";\n\n".join(every) + ";\n"
 
 
+async def plan_tables(client: PlanningClient, settings: Settings) -> None:
+    """Have ``client`` write down what `create_tables` would run.
+
+    Raises:
+        UnavailableError, ConfigurationError: as `create_tables`.
+    """
+    await _create(client, settings, plan_migrations)
+    if settings.result_retention_days:
+        present = await _present(client, settings.result_database)
+        client.statements += changing_statements(
+            settings, [(table, 0) for table in (*STORED, ANSWERS, AUDIT) if table not in present]
+        )
+
+
 async def create_tables(client: ClickHouseClient, settings: Settings) -> list[str]:
     """Make what is missing: the database, tables, columns that a later release added, the view. Tables of an
     older release are migrated. Returns the names of the migrations.
@@ -65,6 +85,12 @@ async def create_tables(client: ClickHouseClient, settings: Settings) -> list[st
         AccessError: the user may not create.
         ConfigurationError: a table cannot be migrated; the text says what to do.
     """
+    return await _create(client, settings, migrate)
+
+
+async def _create(
+    client: _Client, settings: Settings, migrate: Callable[[_Client, str], Awaitable[Sequence[Migration]]]
+) -> list[str]:
     database = settings.result_database
     topology = await look_at(client, settings)
     topology.refuse()

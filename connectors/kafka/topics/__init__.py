@@ -1,0 +1,1 @@
+"""The topics: how they are to be set up, and what differs."""

@@ -1,0 +1,40 @@
+"""Settings of topics that exist: what `init` changes on a real broker, and what it leaves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from connectors.kafka.admin import Admin
+from connectors.kafka.connection import connection
+from streams.core.settings import Settings
+from tests.stack import SharedStack, fresh_name
+
+
+async def test_what_differs_is_changed_and_what_people_set_stays(shared: SharedStack) -> None:
+    settings = Settings(
+        kafka_bootstrap_servers=shared.kafka().address,
+        topic_prefix=fresh_name("settings"),
+        topic_partitions=1,
+        topic_retention_days=2,
+    )
+    name = f"{settings.topic_prefix}.labeled"
+    admin = AIOKafkaAdminClient(**connection(settings))
+    await admin.start()
+    mine = {"retention.ms": "1000", "compression.type": "gzip", "max.message.bytes": "2000000"}
+    await admin.create_topics([NewTopic(name, 1, 1, topic_configs=mine)])
+    await admin.close()
+
+    ours = Admin(connection(settings))
+    planned = await ours.plan_topics(settings)
+    assert name not in [topic.name for topic in planned.made]
+    assert planned.altered == {name: {"compression.type": "zstd", "retention.ms": str(2 * 86_400_000)}}
+    assert (await ours.find([name]))[name].config["retention.ms"] == "1000"
+
+    done = await ours.create_topics(settings)
+    assert done.altered == planned.altered
+    config = (await ours.find([name]))[name].config
+    assert config.items() >= (mine | planned.altered[name]).items()
+    again = await ours.plan_topics(settings)
+    assert again == replace(again, made=(), changes=())

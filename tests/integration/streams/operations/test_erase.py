@@ -158,6 +158,7 @@ async def test_an_erased_user_is_nowhere_and_a_rewound_sink_brings_nothing_back(
         record.key: record.value
         async for some in TailReader(arguments).read(topics.review, 0, 0)
         for record in some
+        if b"/" in (record.key or b"")  # the others only asked whether the topic may be written
     }
     assert sorted(value is None for value in decided.values()) == [False, True]
     await reset_offsets(flow.kafka, topics.groups.sink.name)

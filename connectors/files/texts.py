@@ -304,6 +304,10 @@ _TEXTS: dict[str, tuple[str, str]] = {
         'which column is the text? Give "mapping": {{"text": COLUMN}}; there are {names}',
         'в какой колонке текст? Дайте "mapping": {{"text": КОЛОНКА}}; есть {names}',
     ),
+    "personal names": (
+        'a name of a column has personal data; is the first record a row? Then give "header": false',
+        'в имени колонки персональные данные; первая запись — это строка? Тогда дайте "header": false',
+    ),
     "no column": (
         "the file has no column {name!r} for {role}; it has {names}",
         "в файле нет колонки {name!r} для {role}; есть {names}",

@@ -359,6 +359,17 @@ class Settings(TraceSettings):
         return self
 
     @model_validator(mode="after")
+    def _masked_rows_have_ids_of_their_own(self) -> Self:
+        personal = (self.clickhouse_user_id_column, self.clickhouse_session_id_column)
+        named = self.clickhouse_id_column
+        if self.privacy == "mask" and named and named in (*personal, self.clickhouse_text_column):
+            raise ValueError(
+                f"PRIVACY is mask, and CLICKHOUSE_ID_COLUMN is {named}: ids of rows are published as they "
+                "are; name another column, or none"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _tables_keep_what_topics_have(self) -> Self:
         # What a table has forgotten and a topic has not would be stored again. Kafka deletes a message with
         # its segment, which others keep for a week.

@@ -92,7 +92,8 @@ async def export(
             leaving = None if known.newest is None else _Leaving(known, RowDigests.of(settings))
 
             def write(masking: _Masking | None = masking, leaving: _Leaving | None = leaving) -> int:
-                with ClickHouseConnector(config, id_column=id_column) as connector:
+                private = settings.privacy == "mask"
+                with ClickHouseConnector(config, id_column=id_column, private=private) as connector:
                     return connector.export_to_file(
                         path, days=days, limit=limit, format="csv", convert=masking, keep=leaving
                     )

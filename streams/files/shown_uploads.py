@@ -5,6 +5,7 @@ certain about it.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from connectors.files.uploads import SHOWN_CHARACTERS, Upload
@@ -37,6 +38,14 @@ class ShownUploads:
         return told | self._masked[key]
 
 
+async def personal_names(columns: Sequence[str], door: Door | None) -> dict[str, str]:
+    """The names that have personal data, each with what is shown of it: the first row was taken for them."""
+    if door is None:
+        return {}
+    masked = await door.texts(list(columns))
+    return {name: one or "…" for name, one in zip(columns, masked, strict=True) if one != name}
+
+
 async def _masked(door: Door, told: dict[str, Any]) -> dict[str, Any]:
     """What of ``told`` quotes the file, without personal data; ids as pseudonyms."""
     rows, mapping = told["first_rows"], told["mapping"]
@@ -48,14 +57,29 @@ async def _masked(door: Door, told: dict[str, Any]) -> dict[str, Any]:
     shown = dict(zip(cells, texts, strict=True))
     abouts = [one["about"] for one in told["questions"]]
     warnings, abouts = await _texts(door, told["warnings"]), await _texts(door, abouts)
+    names = await personal_names(told["columns"], door)
+
+    def named(column: str) -> str:
+        return names.get(column, column)
+
     return {
         "name": name or "",
+        "columns": [named(column) for column in told["columns"]],
+        "mapping": {role: named(column) for role, column in mapping.items()},
         "warnings": warnings,
-        "questions": [{**one, "about": about} for one, about in zip(told["questions"], abouts, strict=True)],
+        "questions": [
+            {
+                **one,
+                "about": about,
+                "choices": [named(choice) for choice in one["choices"]],
+                "guess": named(one["guess"]),
+            }
+            for one, about in zip(told["questions"], abouts, strict=True)
+        ],
         "first_rows": [
-            {column: shown.get(cell, cell) if cell else cell for column, cell in row.items()}
-            | ({user: id_ and id_.user} if user else {})
-            | ({session: id_ and id_.session} if session else {})
+            {named(column): shown.get(cell, cell) if cell else cell for column, cell in row.items()}
+            | ({named(user): id_ and id_.user} if user else {})
+            | ({named(session): id_ and id_.session} if session else {})
             for row, id_ in zip(rows, ids, strict=True)
         ],
     }

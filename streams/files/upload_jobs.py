@@ -16,6 +16,7 @@ from connectors.files.texts import refused, text
 from connectors.files.understand import Chosen
 from connectors.files.uploads import Upload, Uploads
 from streams.core.errors import ConfigurationError, QuestionsError, RefusedError
+from streams.files.shown_uploads import personal_names
 from streams.jobs.context import JobContext
 from streams.jobs.job import FileSource, Job
 from streams.ports.files import AskedFile, text_in
@@ -32,6 +33,8 @@ async def file_job(context: JobContext, uploads: Uploads, asked: AskedFile) -> J
     first = await uploads.shown(asked.file_id)
     given = _named(asked.mapping)
     upload = await uploads.shown(asked.file_id, _chosen(first, asked, given))
+    if await personal_names(upload.reading.columns, context.door):
+        raise refused("personal names", reason="mapping")  # they would stand on a topic
     columns = mapped(upload, asked.mapping)
     _check_questions(upload, asked, given)
     version = await _version(context, asked.version)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -34,6 +35,8 @@ _EXAMPLES = 5
 # The fields of a message that hold what people wrote, and those with ids of people.
 _FIELDS = ("text", "source_domain", "variants", "rejected")
 _PEOPLE = {"user_id": "user", "session_id": "session"}
+# Ids of rows are published as they are. One of these forms is a telephone number or an address.
+_PERSONAL_ID = re.compile(r"(?:\+?7|8)9[0-9]{9}(?:~.*)?|[^@\s]+@[^@\s]+\.[^@\s]+")
 
 
 async def try_file(settings: Settings, path: Path, most: int) -> dict[str, Any]:
@@ -109,7 +112,7 @@ class _Place(NamedTuple):
 
 class _Content(NamedTuple):
     """What a row or message may have of people: ``texts``, and ``plain``: `user` or `session` for an id that
-    is no pseudonym.
+    is no pseudonym, `id` for a row's that looks personal.
     """
 
     texts: list[str]
@@ -141,7 +144,8 @@ async def scan(settings: Settings, report: Callable[[int], None] = lambda done: 
     """Look through the result tables and the topics for what would be masked. Values are never returned.
 
     ``scanned``: rows and messages; ``found``: by table or topic how many rows have something, how often by
-    entity (`user` and `session`: ids that are no pseudonyms), and some of their ids or places
+    entity (`user` and `session`: ids that are no pseudonyms; `id`: that of a row is a telephone number or an
+    address), and some of their ids or places
     (partition/offset).
 
     Raises:
@@ -184,7 +188,7 @@ async def _scan_tables(settings: Settings, look: Callable[[Sequence[tuple[_Place
         for start in range(0, len(ids), _PAGE):
             columns = [column[start : start + _PAGE] for column in (ids, texts, people)]
             rows = [
-                (_Place(table, row_id), _stored(table, some, names))
+                (_Place(table, row_id), _stored(table, some, names, row_id))
                 for row_id, some, names in zip(*columns, strict=True)
             ]
             asyncio.run_coroutine_threadsafe(look(rows), loop).result()
@@ -213,11 +217,11 @@ def _published(record: Record) -> _Content:
     return _content_of((record.value or b"").decode("utf-8", "replace"), error)
 
 
-def _stored(table: str, texts: Sequence[str], people: Sequence[str]) -> _Content:
+def _stored(table: str, texts: Sequence[str], people: Sequence[str], row_id: str = "") -> _Content:
     if table == DEAD_LETTERS:
         error, payload = texts
         return _content_of(payload, error)
-    return _made(texts, dict(zip(_PEOPLE, people, strict=True)))
+    return _made(texts, {**dict(zip(_PEOPLE, people, strict=True)), "row_id": row_id})
 
 
 def _content_of(value: str, *others: str) -> _Content:
@@ -237,6 +241,9 @@ def _made(texts: Sequence[str], message: Mapping[str, Any]) -> _Content:
         for name, kind in _PEOPLE.items()
         if (id_ := message.get(name)) and not (isinstance(id_, str) and is_pseudonym(id_))
     ]
+    row_id = message.get("row_id")
+    if isinstance(row_id, str) and _PERSONAL_ID.fullmatch(row_id):
+        plain.append("id")
     return _Content([text for text in texts if text], plain)
 
 

@@ -126,12 +126,16 @@ class ClickHouseConfig(BaseModel):
 class ClickHouseConnector:
     """Reads the logs; never writes to ClickHouse. Connects at the first query."""
 
-    def __init__(self, config: ClickHouseConfig, *, id_column: str = "") -> None:
-        """``id_column``: read for ``keep`` of `export_to_file` alone."""
+    def __init__(self, config: ClickHouseConfig, *, id_column: str = "", private: bool = False) -> None:
+        """``id_column``: read for ``keep`` of `export_to_file` alone. ``private``: errors quote nothing."""
         self.config = config
         # Not read here, so no message about it is needed.
         self._settings = config.settings().model_copy(
-            update={"clickhouse_id_column": id_column, "clickhouse_session_id_column": ""}
+            update={
+                "clickhouse_id_column": id_column,
+                "clickhouse_session_id_column": "",
+                "privacy": "mask" if private else "off",
+            }
         )
         self._client = ClickHouseClient.from_settings(self._settings, answer_seconds=_ANSWER_SECONDS)
         self._table = SourceTable(self._client, self._settings)

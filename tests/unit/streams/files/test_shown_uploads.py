@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from connectors.files.uploads import SHOWN_CHARACTERS, Upload, Uploads
 from streams.core.settings import Settings
-from streams.files.shown_uploads import ShownUploads
+from streams.files.shown_uploads import ShownUploads, personal_names
 from streams.privacy.pseudonyms import is_pseudonym
 from tests.unit.streams.privacy.fakes import SECRET, make_door
 
@@ -73,6 +73,18 @@ async def test_what_is_said_of_a_file_quotes_it_only_where_nothing_is_masked(
     upload, _ = await Uploads(settings).receive(pieces(), "calls.csv")
     assert len(upload.warnings) >= 2
     assert ("345-67" in str(upload.warnings)) == (privacy == "off")
+
+
+async def test_a_row_that_was_taken_for_names_is_not_shown(tmp_path: Path) -> None:
+    upload = await stored(tmp_path)
+    columns = ("+7 912 345-67-89", *upload.reading.columns[1:])
+    reading = upload.reading.model_copy(update={"columns": columns})
+    odd = upload.model_copy(update={"reading": reading, "mapping": {"text": columns[0]}})
+    told = await ShownUploads(make_door()).describe(odd)
+    assert "345-67" not in str(told)
+    assert (told["columns"][0], told["mapping"]) == ("[ТЕЛЕФОН]", {"text": "[ТЕЛЕФОН]"})
+    assert await personal_names(columns, make_door()) == {columns[0]: "[ТЕЛЕФОН]"}
+    assert await personal_names(columns, None) == {}
 
 
 async def test_without_masking_it_is_shown_as_it_is(tmp_path: Path) -> None:

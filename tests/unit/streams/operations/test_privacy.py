@@ -50,3 +50,20 @@ def test_plain_ids_are_told_and_pseudonyms_are_not() -> None:
     assert _stored("dead_letters", ["", "not JSON"], ["", ""]) == _Content(["not JSON"], [])
     assert _stored("logs_labeled", ["a", ""], ["4711", "s-1"]) == _Content(["a"], ["user", "session"])
     assert _stored("logs_labeled", ["a", ""], [masked, ""]) == _Content(["a"], [])
+
+
+@pytest.mark.parametrize(
+    ("row_id", "told"),
+    [("79161234567", ["id"]), ("a@b.ru", ["id"]), ("89161234567~0f", ["id"]), ("7916123456", []), ("42", [])],
+)
+def test_ids_of_rows_that_are_personal_are_told(row_id: str, told: list[str]) -> None:
+    assert _stored("logs_labeled", ["a"], ["", ""], row_id).plain == told
+    message = b'{"row_id":"%s","text":"a"}' % row_id.encode()
+    assert _published(Record("t", 0, 0, 0, b"1", message)).plain == told
+
+
+def test_a_column_of_users_is_no_column_of_ids_where_they_are_masked() -> None:
+    given = {"CLICKHOUSE_ID_COLUMN": "phone", "CLICKHOUSE_USER_ID_COLUMN": "phone"}
+    assert load(given, None).privacy == "off"
+    with pytest.raises(ConfigurationError, match="CLICKHOUSE_ID_COLUMN is phone"):
+        load({**given, "PRIVACY": "mask", "PRIVACY_SECRET": "a secret of some length"}, None)

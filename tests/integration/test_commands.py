@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from connectors.local.stack import StackStatus
+from tests import fork_server
 from tests.integration.contract_reader import judge
 from tests.integration.pipeline import ROOT, Pipeline
 from tests.stack import fresh_name, shared_jars
@@ -33,13 +34,16 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     run(tmp_path, "local", "down")
 
 
-def run(
-    folder: Path, *words: str, line: str | None = None, **settings: str
-) -> subprocess.CompletedProcess[str]:
-    """A command; ``line``: a line for the shell instead."""
+def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """A command, to its end."""
+    return fork_server.run(words, clean(), folder)
+
+
+def shell(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
+    """A line for the shell, to its end."""
     return subprocess.run(
-        command(*words) if line is None else ["bash", "-c", line],
-        env=clean(settings),
+        ["bash", "-c", line],
+        env=clean(),
         cwd=folder,
         capture_output=True,
         text=True,
@@ -52,21 +56,21 @@ def command(*words: str) -> list[str]:
     return [sys.executable, "-m", "streams.cli", *words]
 
 
-def clean(settings: dict[str, str] | None = None) -> dict[str, str]:
+def clean() -> dict[str, str]:
     ours = ("CLICKHOUSE_", "KAFKA_", "LLM_", "TOPIC_", "LABELSTREAM_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    return {**kept, "PYTHONPATH": str(ROOT), **(settings or {})}
+    return {**kept, "PYTHONPATH": str(ROOT)}
 
 
 async def test_the_demos_figures_are_those_of_topics_tables_and_endpoint(folder: Path) -> None:
     assert run(folder, "local", "up", "--json").returncode == 0
-    done = run(folder, "demo", "--rows", "500", "--json")
+    done = run(folder, "demo", "--rows", "200", "--json")
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout.strip().splitlines()[-1])
     seconds = figures.pop("seconds")
     assert seconds > 0
     calls = figures.pop("llm_calls")
-    assert figures == {"rows": 500, "labeled": 500, "augmented": 500, "stored": 500, "dead_letters": 0}
+    assert figures == {"rows": 200, "labeled": 200, "augmented": 200, "stored": 200, "dead_letters": 0}
 
     # What was running before the demo still runs after it, with the data of the run.
     status = json.loads(run(folder, "local", "status", "--json").stdout.strip().splitlines()[-1])
@@ -77,8 +81,8 @@ async def test_the_demos_figures_are_those_of_topics_tables_and_endpoint(folder:
         return list(client.query(f"SELECT {figures} FROM esk.{table}").result_rows[0])
 
     for table in ("logs_labeled", "logs_labeled_current", "logs_augmented"):
-        assert counted("count(), uniqExact(row_id)", table) == [500, 500]
-    assert counted("count()", "logs") == [500]
+        assert counted("count(), uniqExact(row_id)", table) == [200, 200]
+    assert counted("count()", "logs") == [200]
     (distinct,) = counted("uniqExact(lower(text))", "logs_labeled")
     assert 2 * distinct >= calls >= distinct
     client.close()
@@ -87,9 +91,9 @@ async def test_the_demos_figures_are_those_of_topics_tables_and_endpoint(folder:
     judged = judge(status["kafka"]["address"], "esk", 10_000)
     assert {topic: wrong for topic, (_, wrong) in judged.items() if wrong} == {}
     assert {topic: read for topic, (read, _) in judged.items() if read} == {
-        "esk.rows": 500,
-        "esk.labeled": 500,
-        "esk.augmented": 500,
+        "esk.rows": 200,
+        "esk.labeled": 200,
+        "esk.augmented": 200,
     }
 
     tapped = run(folder, "tap", "esk.labeled", "--beginning", "--count", "5")
@@ -99,7 +103,7 @@ async def test_the_demos_figures_are_those_of_topics_tables_and_endpoint(folder:
     # Whoever reads has had enough, on a topic with more messages and on one where no more come.
     for topic in ("esk.labeled", "esk.cursor"):
         tap = shlex.join(command("tap", topic, "--beginning"))
-        piped = run(folder, line=f"set -o pipefail; {tap} | head -n 1")
+        piped = shell(folder, f"set -o pipefail; {tap} | head -n 1")
         assert (piped.returncode, piped.stderr) == (0, "")
         assert json.loads(piped.stdout)["topic"] == topic
 

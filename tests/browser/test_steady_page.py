@@ -22,7 +22,7 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 # One picture stands for a second: so many before the first look at the memory, and so many after it.
-BEFORE, AFTER = 40, 160
+BEFORE, AFTER = 40, 100
 ROWS = 20  # of each picture, as many as 100 rows a second leave
 NAMES = ("rows", "labeled", "augmented", "stored", "label_lag", "augment_lag", "store_lag")
 NUMBERS = (

@@ -12,6 +12,6 @@ from tests.short_retention import fast_deletion
 async def test_each_row_of_a_backlog_older_than_the_retention_is_labelled_once(tmp_path: Path) -> None:
     """Only the topic of rows keeps so little: how long the others wait depends on the machine's speed."""
     with fast_deletion(), world(tmp_path / "stack") as parts:
-        outcome = await backlog(parts, "short", tmp_path, rows=600, seconds=3.0, topics=("rows",))
+        outcome = await backlog(parts, "short", tmp_path, rows=400, seconds=3.0, topics=("rows",))
     print(outcome)
     assert not outcome.wrong, outcome

@@ -8,12 +8,14 @@ import io
 import json
 import re
 import zipfile
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from playwright.async_api import Browser, Page
+import pytest_asyncio
+from playwright.async_api import Browser, Page, ViewportSize
 from pyarrow import parquet
 
 from tests.browser.desk import (
@@ -55,14 +57,30 @@ def filled(desk: Desk) -> Desk:
     return desk
 
 
+WINDOW: ViewportSize = {"width": 1360, "height": 900}
+
+
 async def opened(chrome: Browser, desk: Desk, key: str = WRITE, **options: Any) -> Watched:
     """A page of somebody who has signed in."""
-    context = await chrome.new_context(
-        **({"locale": "ru-RU", "viewport": {"width": 1360, "height": 900}} | options)
-    )
+    context = await chrome.new_context(**({"locale": "ru-RU", "viewport": WINDOW} | options))
     found = await watched(context, desk.urls[0])
     await found.sign_in(key)
     return found
+
+
+_kept: list[Watched] = []
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def at(filled: Desk, started_browser: Browser) -> AsyncIterator[Watched]:
+    """The page of the tests that ask for nothing else of it, which follow each other: to open one takes
+    seconds of CPU. Whoever asks for `chrome` closes it.
+    """
+    if not _kept or _kept[0].page.is_closed():
+        _kept[:] = [await opened(started_browser, filled)]
+    _kept[0].wrong.clear()
+    yield _kept[0]
+    await _kept[0].page.set_viewport_size(WINDOW)
 
 
 async def tile(page: Page, key: str) -> int:
@@ -71,8 +89,7 @@ async def tile(page: Page, key: str) -> int:
     return int(re.sub(r"\D", "", text) or -1)
 
 
-async def test_the_numbers_agree_with_the_tables(filled: Desk, chrome: Browser) -> None:
-    at = await opened(chrome, filled)
+async def test_the_numbers_agree_with_the_tables(filled: Desk, at: Watched) -> None:
     await at.show("flow")
     await at.page.wait_for_selector("tr[data-stage=store]", timeout=SECONDS)
     for key, table in (
@@ -115,13 +132,12 @@ async def test_the_numbers_agree_with_the_tables(filled: Desk, chrome: Browser) 
     assert mistakes(at) == []
 
 
-async def test_a_dead_letter_is_tried_again(filled: Desk, chrome: Browser) -> None:
+async def test_a_dead_letter_is_tried_again(filled: Desk, at: Watched) -> None:
     filled.faults({"kind": "unknown_label", "match": "сломанная метка", "calls": "label"})
     filled.insert(["сломанная метка страницы"])
     await filled.poison(b"\xff\x00<script>alert(1)</script>")
     filled.flow.wait(lambda: filled.flow.count("dead_letters") >= 2, "two dead letters")
     filled.faults()
-    at = await opened(chrome, filled)
     await at.show("letters")
     line = at.page.locator("tr[data-letter]", has_text="сломанная метка страницы")
     await line.wait_for(timeout=SECONDS)
@@ -143,7 +159,7 @@ async def test_a_dead_letter_is_tried_again(filled: Desk, chrome: Browser) -> No
     assert mistakes(at) == []
 
 
-async def test_a_replay_is_paused_and_resumed_and_its_version_promoted(filled: Desk, chrome: Browser) -> None:
+async def test_a_replay_is_paused_and_resumed_and_its_version_promoted(filled: Desk, at: Watched) -> None:
     flow = filled.flow
     agents = filled.workers[1]
     agents.terminate()
@@ -151,7 +167,6 @@ async def test_a_replay_is_paused_and_resumed_and_its_version_promoted(filled: D
     begun = flow.command("replay", "--from-table", "--version", "v2", "--limit", "60", "--no-wait", "--json")
     assert begun.returncode == 0, begun.stderr
     job = json.loads(begun.stdout.strip().splitlines()[-1])["id"]
-    at = await opened(chrome, filled)
     await at.show("replays")
     line = at.page.locator(f"tr[data-job='{job}']")
     await line.locator("[data-state=working]").wait_for(timeout=SECONDS)
@@ -209,8 +224,7 @@ async def test_a_replay_is_paused_and_resumed_and_its_version_promoted(filled: D
     assert [one for one in mistakes(at) if "409" not in one] == []
 
 
-async def test_hostile_texts_are_texts_and_break_no_layout(filled: Desk, chrome: Browser) -> None:
-    at = await opened(chrome, filled)
+async def test_hostile_texts_are_texts_and_break_no_layout(at: Watched) -> None:
     await at.show("feed")
     await at.page.click("form[role=search] button[type=submit]")
     await at.page.get_by_text("К ленте").wait_for(timeout=SECONDS)
@@ -237,6 +251,20 @@ async def test_hostile_texts_are_texts_and_break_no_layout(filled: Desk, chrome:
         await at.show(view)
         await at.page.wait_for_timeout(300)
         assert await wide(at.page) <= 0, view
+    assert mistakes(at) == []
+
+
+async def test_what_is_shown_stays_bounded(filled: Desk, at: Watched) -> None:
+    await at.show("feed")
+    filled.insert([f"строка потока {number}" for number in range(250)])
+    await at.page.wait_for_function(
+        "() => document.querySelectorAll('tr[data-row]').length >= 20", timeout=SECONDS
+    )
+    labeled = (
+        f"SELECT count() FROM {filled.flow.database}.logs_labeled WHERE startsWith(text, 'строка потока')"
+    )
+    filled.flow.wait(lambda: filled.flow.rows(labeled) == [(250,)], "the rows are labelled")
+    assert await at.page.locator("tr[data-row]").count() <= 100
     assert mistakes(at) == []
 
 
@@ -345,21 +373,6 @@ async def serious_in(page: Page, rules: str) -> list[Any]:
         for one in found["violations"]
         if one["impact"] in ("serious", "critical")
     ]
-
-
-async def test_what_is_shown_stays_bounded(filled: Desk, chrome: Browser) -> None:
-    at = await opened(chrome, filled)
-    await at.show("feed")
-    filled.insert([f"строка потока {number}" for number in range(250)])
-    await at.page.wait_for_function(
-        "() => document.querySelectorAll('tr[data-row]').length >= 20", timeout=SECONDS
-    )
-    labeled = (
-        f"SELECT count() FROM {filled.flow.database}.logs_labeled WHERE startsWith(text, 'строка потока')"
-    )
-    filled.flow.wait(lambda: filled.flow.rows(labeled) == [(250,)], "the rows are labelled")
-    assert await at.page.locator("tr[data-row]").count() <= 100
-    assert mistakes(at) == []
 
 
 async def test_the_language_is_the_browser_s_and_can_be_chosen(filled: Desk, chrome: Browser) -> None:

@@ -16,11 +16,11 @@ import clickhouse_connect
 import psutil
 import pytest
 
-from connectors.local.stack import StackStatus
+from connectors.local.stack import LocalStack, StackStatus
 from tests import fork_server
 from tests.integration.contract_reader import judge
 from tests.integration.pipeline import ROOT, Pipeline
-from tests.stack import fresh_name, shared_jars
+from tests.stack import SharedStack, fresh_name, shared_jars
 from tests.waiting import PATIENCE, until
 
 
@@ -34,16 +34,16 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     run(tmp_path, "local", "down")
 
 
-def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """A command, to its end."""
-    return fork_server.run(words, clean(), folder)
+    return fork_server.run(words, clean() | settings, folder)
 
 
-def shell(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
+def shell(folder: Path, line: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """A line for the shell, to its end."""
     return subprocess.run(
         ["bash", "-c", line],
-        env=clean(),
+        env=clean() | settings,
         cwd=folder,
         capture_output=True,
         text=True,
@@ -62,9 +62,24 @@ def clean() -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT)}
 
 
-async def test_the_demos_figures_are_those_of_topics_tables_and_endpoint(folder: Path) -> None:
-    assert run(folder, "local", "up", "--json").returncode == 0
-    done = run(folder, "demo", "--rows", "200", "--json")
+def test_the_demos_figures_are_those_of_topics_tables_and_endpoint(
+    shared: SharedStack, tmp_path: Path
+) -> None:
+    """On the stack of all tests, to which it adds a model."""
+    shutil.copy(ROOT / "taxonomy.yaml", tmp_path)
+    shared.kafka()
+    shared.clickhouse()
+    name, data = fresh_name("demo"), shared.folder / "shared"
+    ours = {"LABELSTREAM_DATA": str(data), "TOPIC_PREFIX": name, "CLICKHOUSE_DATABASE": name}
+    try:
+        assert run(tmp_path, "local", "up", "--json", **ours).returncode == 0
+        judge_demo(tmp_path, name, ours)
+    finally:
+        LocalStack(data).down(["llm"])
+
+
+def judge_demo(folder: Path, name: str, ours: dict[str, str]) -> None:
+    done = run(folder, "demo", "--rows", "200", "--json", **ours)
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout.strip().splitlines()[-1])
     seconds = figures.pop("seconds")
@@ -73,12 +88,12 @@ async def test_the_demos_figures_are_those_of_topics_tables_and_endpoint(folder:
     assert figures == {"rows": 200, "labeled": 200, "augmented": 200, "stored": 200, "dead_letters": 0}
 
     # What was running before the demo still runs after it, with the data of the run.
-    status = json.loads(run(folder, "local", "status", "--json").stdout.strip().splitlines()[-1])
+    status = json.loads(run(folder, "local", "status", "--json", **ours).stdout.strip().splitlines()[-1])
     assert [status[part]["state"] for part in ("kafka", "clickhouse", "llm")] == ["running"] * 3
     client = clickhouse_connect.get_client(host="127.0.0.1", port=status["clickhouse"]["port"])
 
     def counted(figures: str, table: str) -> list[int]:
-        return list(client.query(f"SELECT {figures} FROM esk.{table}").result_rows[0])
+        return list(client.query(f"SELECT {figures} FROM {name}.{table}").result_rows[0])
 
     for table in ("logs_labeled", "logs_labeled_current", "logs_augmented"):
         assert counted("count(), uniqExact(row_id)", table) == [200, 200]
@@ -88,22 +103,22 @@ async def test_the_demos_figures_are_those_of_topics_tables_and_endpoint(folder:
     client.close()
 
     # A subscriber who knows the published contract alone finds nothing to complain about.
-    judged = judge(status["kafka"]["address"], "esk", 10_000)
+    judged = judge(status["kafka"]["address"], name, 10_000)
     assert {topic: wrong for topic, (_, wrong) in judged.items() if wrong} == {}
     assert {topic: read for topic, (read, _) in judged.items() if read} == {
-        "esk.rows": 200,
-        "esk.labeled": 200,
-        "esk.augmented": 200,
+        f"{name}.rows": 200,
+        f"{name}.labeled": 200,
+        f"{name}.augmented": 200,
     }
 
-    tapped = run(folder, "tap", "esk.labeled", "--beginning", "--count", "5")
+    tapped = run(folder, "tap", f"{name}.labeled", "--beginning", "--count", "5", **ours)
     lines = [json.loads(line) for line in tapped.stdout.splitlines()]
     assert len(lines) == 5
     assert all(line["value"]["label"] and line["key"] == line["value"]["row_id"] for line in lines)
     # Whoever reads has had enough, on a topic with more messages and on one where no more come.
-    for topic in ("esk.labeled", "esk.cursor"):
+    for topic in (f"{name}.labeled", f"{name}.cursor"):
         tap = shlex.join(command("tap", topic, "--beginning"))
-        piped = shell(folder, f"set -o pipefail; {tap} | head -n 1")
+        piped = shell(folder, f"set -o pipefail; {tap} | head -n 1", **ours)
         assert (piped.returncode, piped.stderr) == (0, "")
         assert json.loads(piped.stdout)["topic"] == topic
 

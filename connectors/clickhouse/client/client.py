@@ -108,13 +108,18 @@ class ClickHouseClient:
         settings = {} if query_id is None else {"query_id": query_id}
         return await self._run(lambda driver: driver.command(sql, parameters=parameters, settings=settings))
 
-    async def rows(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
-        """The result's rows."""
+    async def rows(
+        self, sql: str, parameters: Mapping[str, Any] | None = None, *, skip_indexes: bool = True
+    ) -> list[tuple[Any, ...]]:
+        """The result's rows. ``skip_indexes``: False where the tables' skip indexes would leave out nothing.
+        Of thousands of values each block seems to have one, and to ask costs as much as the answer.
+        """
         rows: list[tuple[Any, ...]] = await self._read(
             sql,
             lambda driver, settings: list(
                 driver.query(sql, parameters=parameters, settings=settings).result_rows
             ),
+            skip_indexes,
         )
         return rows
 
@@ -194,7 +199,9 @@ class ClickHouseClient:
             await asyncio.to_thread(driver.close)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _read(self, sql: str, call: Callable[[Any, dict[str, Any]], Any]) -> Any:
+    async def _read(
+        self, sql: str, call: Callable[[Any, dict[str, Any]], Any], skip_indexes: bool = True
+    ) -> Any:
         """``call(driver, settings)`` in a thread. Whoever is cancelled while it runs leaves nothing behind:
         the same read may be asked for again at once.
         """
@@ -204,7 +211,13 @@ class ClickHouseClient:
             nonlocal driver
             driver, attempt.begun = connected, True
             try:
-                return self._limits.run(connected, sql, attempt, lambda settings: call(connected, settings))
+                return self._limits.run(
+                    connected,
+                    sql,
+                    attempt,
+                    lambda settings: call(connected, settings),
+                    skip_indexes=skip_indexes,
+                )
             finally:
                 attempt.over.set()
 

@@ -53,10 +53,17 @@ class ReadLimits:
         self._refused = False
 
     def settings(
-        self, driver: Any, sql: str, attempt: Attempt, *, timed: bool = True, block_rows: int | None = None
+        self,
+        driver: Any,
+        sql: str,
+        attempt: Attempt,
+        *,
+        timed: bool = True,
+        block_rows: int | None = None,
+        skip_indexes: bool = True,
     ) -> dict[str, Any]:
         """The settings of ``attempt``. A stream, which is not ``timed``, may last as long as it is read; its
-        blocks have at most ``block_rows``.
+        blocks have at most ``block_rows``. Without ``skip_indexes`` the primary key alone is looked at.
         """
         found: dict[str, Any] = {"query_id": attempt.query_id}
         if self._refused:
@@ -65,15 +72,25 @@ class ReadLimits:
             found["max_execution_time"] = self._time(driver)
         if block_rows is not None and _may_set(driver, "max_block_size"):
             found["max_block_size"] = block_rows
+        if not skip_indexes and _may_set(driver, "use_skip_indexes"):
+            found["use_skip_indexes"] = 0
         reads = sql.lstrip(" \n(").upper().startswith(_READS)
         free = driver.get_client_setting("readonly") is None and _value(driver, "readonly") == "0"
         if reads and free and _may_set(driver, "readonly"):
             found["readonly"] = 2
         return found
 
-    def run(self, driver: Any, sql: str, attempt: Attempt, call: Callable[[dict[str, Any]], Any]) -> Any:
+    def run(
+        self,
+        driver: Any,
+        sql: str,
+        attempt: Attempt,
+        call: Callable[[dict[str, Any]], Any],
+        *,
+        skip_indexes: bool = True,
+    ) -> Any:
         """``call`` with the settings; once more without, if the user's profile limits them."""
-        given = self.settings(driver, sql, attempt)
+        given = self.settings(driver, sql, attempt, skip_indexes=skip_indexes)
         try:
             return call(given)
         except Exception as error:

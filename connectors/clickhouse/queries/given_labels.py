@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import bound_batches, probability, result_table, time_is, tuple_of
-from connectors.clickhouse.queries.places import AT_PLACES, place_batches
+from connectors.clickhouse.queries.places import AT_PLACES, index_helps, place_batches
 from connectors.clickhouse.schema.newest import newness
 from connectors.clickhouse.schema.tables import LABELED
 from streams.core.settings import Settings
@@ -83,6 +83,7 @@ async def labels_of_versions(
             f"WHERE label_version IN {{versions:Array(String)}} AND {AT_PLACES}\n"
             "GROUP BY version, row_id, created_at",
             {"versions": list(versions), **given},
+            skip_indexes=index_helps(given),
         )
         wanted = set(some)
         for version, row_id, at, last in rows:

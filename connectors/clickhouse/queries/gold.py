@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import probability, result_table, time_is, tuple_of
-from connectors.clickhouse.queries.places import AT_PLACES, place_batches
+from connectors.clickhouse.queries.places import AT_PLACES, index_helps, place_batches
 from connectors.clickhouse.schema.columns import columns_of
 from connectors.clickhouse.schema.newest import newness
 from connectors.clickhouse.schema.projections import (
@@ -96,6 +96,7 @@ async def with_answers(client: ClickHouseClient, settings: Settings, places: Seq
             f"    GROUP BY created_at, row_id, {_WHO}, drawn_by\n"
             f") WHERE NOT endsWith(last, '{UNDONE}')",
             given,
+            skip_indexes=index_helps(given),
         )
         found |= {Place(moment(int(at)), str(row_id)) for at, row_id in rows}
     return found

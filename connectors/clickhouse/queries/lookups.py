@@ -228,7 +228,9 @@ def _conditions(query: LabelQuery) -> tuple[list[str], dict[str, Any]]:
     return conditions, given
 
 
-async def messages_of(client: ClickHouseClient, kind: type[L], source: str, given: dict[str, Any]) -> list[L]:
+async def messages_of(
+    client: ClickHouseClient, kind: type[L], source: str, given: dict[str, Any], *, skip_indexes: bool = True
+) -> list[L]:
     """Messages from ``source``: a table and what follows it. Raises as `row_history`."""
     columns = columns_of(kind)
     names = [column.name for column in columns]
@@ -241,7 +243,7 @@ async def messages_of(client: ClickHouseClient, kind: type[L], source: str, give
         for column in columns
     )  # fmt: skip
     times = {column.name for column in columns if column.type.startswith("DateTime64")}
-    rows = await client.rows(f"SELECT {selected}\nFROM {source}", given)
+    rows = await client.rows(f"SELECT {selected}\nFROM {source}", given, skip_indexes=skip_indexes)
     return [_message(kind, dict(zip(names, row, strict=True)), times) for row in rows]
 
 

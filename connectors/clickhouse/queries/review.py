@@ -10,7 +10,7 @@ from connectors.clickhouse.erasure.person import NOT_ERASED
 from connectors.clickhouse.queries.draw import Audited
 from connectors.clickhouse.queries.gold import ANSWERED, count_human_rows, with_answers
 from connectors.clickhouse.queries.lookups import messages_of
-from connectors.clickhouse.queries.places import AT_PLACES, place_batches, time_of_newest
+from connectors.clickhouse.queries.places import AT_PLACES, index_helps, place_batches, time_of_newest
 from connectors.clickhouse.schema.projections import DISTINCT_ROWS
 from connectors.clickhouse.schema.tables import ANSWERS, CURRENT, LABELED
 from streams.core.label_version import HUMAN, UNDONE
@@ -72,7 +72,11 @@ async def current_of(
     found: list[Labeled] = []
     for _, given in place_batches(places):
         found += await messages_of(
-            client, Labeled, f"{result_table(settings, CURRENT)}\nWHERE {AT_PLACES}", given
+            client,
+            Labeled,
+            f"{result_table(settings, CURRENT)}\nWHERE {AT_PLACES}",
+            given,
+            skip_indexes=index_helps(given),
         )
     wanted = set(places)
     at = {Place(one.created_at, one.row_id): one for one in found}

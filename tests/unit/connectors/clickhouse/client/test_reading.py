@@ -59,6 +59,15 @@ def test_only_what_the_user_may_change(driver: Driver, given: dict[str, Any]) ->
     assert sent(driver) == given
 
 
+def test_skip_indexes_are_left_out_where_the_user_may_say_so() -> None:
+    for fixed, given in ((0, {"use_skip_indexes": 0}), (1, {})):
+        driver = Driver(readonly=Setting("2"), use_skip_indexes=Setting("1", fixed))
+        limits = ReadLimits(60.0)
+        assert "use_skip_indexes" not in limits.settings(driver, "SELECT 1", Attempt())
+        found = limits.settings(driver, "SELECT 1", Attempt(), skip_indexes=False)
+        assert {name: found[name] for name in found if name == "use_skip_indexes"} == given
+
+
 def test_what_is_no_query_is_not_made_read_only() -> None:
     assert "readonly" not in sent(Driver(), "CHECK GRANT SELECT ON a.b")
     assert sent(Driver(), "\nWITH x AS (SELECT 1) SELECT 1")["readonly"] == 2

@@ -28,6 +28,24 @@ async def reset_offsets(kafka: str, group: str) -> None:
         await consumer.stop()
 
 
+async def last_values(kafka: str, topic: str) -> dict[str, bytes | None]:
+    """The last value of each key of a compacted topic of one partition; None after a tombstone."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka, group_id=None, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        place = TopicPartition(topic, 0)
+        consumer.assign([place])
+        await consumer.seek_to_beginning(place)
+        end = (await consumer.end_offsets([place]))[place]
+        found: dict[str, bytes | None] = {}
+        while await consumer.position(place) < end:
+            for message in (await consumer.getmany(place, timeout_ms=200)).get(place, []):
+                found[(message.key or b"").decode()] = message.value
+        return found
+    finally:
+        await consumer.stop()
+
+
 async def recreate(kafka: str, topic: str) -> None:
     """Delete a topic and make it again, with as many partitions."""
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)

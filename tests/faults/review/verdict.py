@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -81,9 +81,9 @@ async def verdict(
     drawn = {one.place.row_id: one.probability for one in draw.rows} if draw else {}
     if drawn != dict.fromkeys(people.drawn, people.share):
         wrong.append(f"drawn are {sorted(drawn)}, and were {sorted(people.drawn)}")
-    # Tables of 0.1.0 keep one label of a row.
+    # Tables of 0.1.0 keep one label of a row: of those only the last decision is looked for, above.
     early = {one.asked.row_id for one in decisions if one.published_at < migrated_at}
-    return wrong + _not_told(people, [one for one in answers if one.row_id not in early])
+    return wrong + _not_told(people, answers, early)
 
 
 async def _not_current(parts: World, name: str, published: Mapping[str, Sequence[Decision]]) -> list[str]:
@@ -123,16 +123,20 @@ def _not_published(
     return wrong
 
 
-def _not_told(people: People, answers: Iterable[HumanAnswer]) -> list[str]:
-    """Answers that the product does not know as confirmed, once each; and people too many or too few."""
+def _not_told(people: People, answers: Iterable[HumanAnswer], early: Collection[str]) -> list[str]:
+    """Answers that the product does not know as confirmed, once each, and people too many or too few; but of
+    the rows ``early``.
+    """
     told: dict[Asked, list[str]] = defaultdict(list)
     audited: Counter[str] = Counter()
     for one in answers:
+        if one.row_id in early:
+            continue
         told[Asked(one.row_id, one.who, one.drawn_by or "")].append(one.label or one.answer)
         audited[one.row_id] += one.drawn_by == AUDIT
     wrong = [f"{asked}: stands as {some}" for asked, some in told.items() if len(some) > 1]
     for asked, said in people.said.items():
-        if said and said[-1] is not None:
+        if said and said[-1] is not None and asked.row_id not in early:
             wanted = [] if said[-1] == TAKEN_BACK else [said[-1]]
             if told.get(asked, []) != wanted:
                 wrong.append(f"{asked}: {said[-1]} was confirmed, {told.get(asked)} stands")

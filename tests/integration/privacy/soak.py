@@ -34,8 +34,10 @@ from tests.waiting import PATIENCE, until
 
 _ROLES = ("poller", "agents", "sink", "fetcher", "api")
 _BATCH, _ASKED = 250, 50
+# Rows with these words cannot be labelled; each so many are some.
+_FAILS, _FAILING = "сломанная метка", 97
 # The parts of the secrets that take each way.
-_WAYS = {"table": 0.5, "history": 0.2, "files": 0.2, "asked": 0.1}
+_WAYS = {"table": 0.49, "hostile": 0.01, "history": 0.2, "files": 0.2, "asked": 0.1}
 
 
 class Run:
@@ -44,7 +46,7 @@ class Run:
     def __init__(self, parts: World, flow: Pipeline, service: Service, chance: random.Random) -> None:
         self.places: list[tuple[str, bytes]] = []
         self.wrong: list[str] = []
-        self.wanted = self.untimed = 0
+        self.wanted = self.letters = 0
         self._parts = parts
         self._flow = flow
         self._service = service
@@ -54,6 +56,7 @@ class Run:
 
     def begin(self) -> None:
         """All roles."""
+        self._faults()
         for role in _ROLES:
             self._start(role)
 
@@ -81,18 +84,34 @@ class Run:
 
     def _faults(self, *given: dict[str, object]) -> None:
         url = self._flow.llm.removesuffix("/v1") + "/faults"
-        request = urllib.request.Request(url, json.dumps(list(given)).encode(), method="POST")
+        faults = [*given, {"kind": "unknown_label", "match": _FAILS, "calls": "label"}]
+        request = urllib.request.Request(url, json.dumps(faults).encode(), method="POST")
         urllib.request.urlopen(request, timeout=PATIENCE).close()
 
     def table(self, rows: Sequence[Row]) -> None:
         """Into the source table, a batch before each fault."""
         for at in range(0, len(rows), _BATCH):
-            some = rows[at : at + _BATCH]
+            some = list(rows[at : at + _BATCH])
+            failing = range(_FAILING - 2, len(some), _FAILING)
+            for number in failing:
+                some[number] = some[number]._replace(text=f"{_FAILS} {some[number].text}")
             timed = leaks.insert(self._flow, self._next, some)
             self._next += len(some)
-            self.wanted += timed
-            self.untimed += len(some) - timed
+            self.wanted += timed - len(failing)
+            self.letters += len(some) - timed + len(failing)
             self.disturb()
+
+    def hostile(self, rows: Sequence[Row]) -> None:
+        """Into the source table, with bytes that are no UTF-8, and much longer than others."""
+        values = []
+        for at, row in enumerate(rows):
+            text = row.text.encode() + (b" \xff\xfe\x00 ", " очень".encode() * 300)[at % 2]
+            values.append(f"({self._next + at}, unhex('{text.hex()}'), 'заказы', now(), NULL, NULL)")
+        client = self._flow.clickhouse()
+        client.command(f"INSERT INTO {self._flow.database}.logs VALUES {', '.join(values)}")
+        client.close()
+        self._next += len(rows)
+        self.wanted += len(rows)
 
     def history(self, rows: Sequence[Row]) -> None:
         """Into the source table too, but so old that only a backfill finds them."""
@@ -155,7 +174,7 @@ class Run:
         flow = self._flow
         for table in ("logs_labeled", "logs_augmented"):
             flow.wait(lambda table=table: flow.count(table) >= self.wanted, f"{table} has {self.wanted}")  # type: ignore[misc]
-        flow.wait(lambda: flow.count("dead_letters") >= self.untimed, f"{self.untimed} dead letters")
+        flow.wait(lambda: flow.count("dead_letters") >= self.letters, f"{self.letters} dead letters")
         self.wrong = self._lost_or_doubled()
 
     def _lost_or_doubled(self) -> list[str]:
@@ -164,8 +183,8 @@ class Run:
             found = self._flow.rows(f"SELECT uniqExact(row_id), count() FROM {self._flow.database}.{table}")
             if found != [(self.wanted, self.wanted)]:
                 wrong.append(f"{self.wanted} rows, and {table} has {found}")
-        if (letters := self._flow.count("dead_letters")) != self.untimed:
-            wrong.append(f"{letters} dead letters for {self.untimed} rows without a time")
+        if (letters := self._flow.count("dead_letters")) != self.letters:
+            wrong.append(f"{letters} dead letters, not {self.letters}")
         return wrong
 
     def _done(self, job: str) -> None:
@@ -234,6 +253,7 @@ def run(folder: Path, parts: World, count: int, seed: int) -> list[str]:
     running = Run(parts, flow, service, random.Random(seed))
     steps: list[tuple[str, Callable[[], None]]] = [
         ("source table", lambda: running.table(rows_of(ways["table"]))),
+        ("hostile rows", lambda: running.hostile(rows_of(ways["hostile"]))),
         ("backfill", lambda: running.history(rows_of(ways["history"]))),
         ("files", lambda: running.files(rows_of(ways["files"]))),
         ("classify", lambda: running.asked([one.text for one in ways["asked"]])),

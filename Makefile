@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo unit test ready soak soak-seeds soak-erase soak-cluster soak-outages soak-backlog soak-relabel soak-retention soak-tables soak-strangers soak-review soak-files soak-history soak-served soak-gate soak-quality soak-calibration soak-examples soak-masked-labels soak-privacy soak-privacy-leaks real-endpoint bench lint format typecheck generate helm helm-golden clean
+.PHONY: help setup browser demo unit test ready soak soak-seeds soak-erase soak-cluster soak-outages soak-backlog soak-relabel soak-retention soak-tables soak-strangers soak-review soak-files soak-history soak-served soak-gate soak-quality soak-calibration soak-examples soak-masked-labels soak-privacy-speed soak-privacy soak-privacy-leaks real-endpoint bench lint format typecheck generate helm helm-golden clean
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -94,6 +94,9 @@ soak-privacy-leaks: setup  ## 5,000 personal data of all kinds, by all ways in, 
 
 soak-masked-labels: setup  ## Accuracy on masked texts beside plain ones, of a classifier of real texts: FILE=a CSV with text and scenario or label; a minute
 	@$(BIN)/python -m tests.unit.streams.quality.long_runs.masked_labels $(FILE) $(ARGS)
+
+soak-privacy-speed: setup  ## The poller with masking beside without, rows a second of a core; two minutes
+	@$(BIN)/python -m tests.integration.privacy.speed $(ARGS)
 
 soak-gate: setup  ## How often the gate gives each answer, where the truth is known; minutes (FILE=texts.csv ARGS="--times 5000")
 	@$(BIN)/python -m tests.unit.streams.quality.long_runs.gate $(FILE) $(ARGS)

@@ -1,4 +1,4 @@
-"""What does masking cost the poller? ``python -m bench.masking --rows 100000 [--json]``.
+"""What does masking cost the poller? ``make soak-privacy-speed ARGS="--rows 100000 --json"``.
 
 The same source table is published with `PRIVACY=off`, with ClickHouse making the messages and without, with
 `PRIVACY=mask` without names, and with names over a tenth of the rows. No two texts are equal, 15 in 100 have
@@ -23,7 +23,7 @@ from streams.core.settings import Settings
 from streams.core.topics import Topics
 from streams.privacy.entities import Entity
 
-_QUERIES = Path(__file__).resolve().parents[1] / "connectors" / "local" / "data" / "queries.csv"
+_QUERIES = Path(__file__).resolve().parents[3] / "connectors" / "local" / "data" / "queries.csv"
 _SYLLABLES = ("ка", "ло", "ми", "ну", "ре", "са", "ти", "во", "ду", "же")
 _WITH_DIGITS = (
     ", мой телефон +7 912 {:03}-{:02}-{:02}",

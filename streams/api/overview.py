@@ -45,13 +45,14 @@ class OverviewBoard:
         feed: Feed,
         jobs: Callable[[], Awaitable[list[dict[str, Any]]]],
         lost: Callable[[], list[dict[str, Any]]],
+        erased: Callable[[], object],
     ) -> None:
-        """``lost``: what retention removed unread, as `Losses.by_reader`."""
+        """``lost``: what retention removed unread, as `Losses.by_reader`. ``erased`` as for `LabelTicker`."""
         self._settings = settings
         self._tables = tables
         self._jobs = jobs
         self._lost = lost
-        self._passing = LabelTicker(feed)
+        self._passing = LabelTicker(feed, erased)
         self._roles = RoleProbe(settings.labelstream_data)
         self._flow: TopicProbe | None = None
         self._history = RateHistory(_LINES)

@@ -8,7 +8,7 @@ import json
 import time
 import urllib.request
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -213,10 +213,14 @@ _SUMMED = {
 
 
 class LabelTicker:
-    """A sample of the newest labels: a few a second, whatever the rate."""
+    """A sample of the newest labels: a few a second, whatever the rate. ``erased``: another object when
+    something was erased; what was kept until then may be of it, and is forgotten.
+    """
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: Feed, erased: Callable[[], object]) -> None:
         self._feed = feed
+        self._erased = erased
+        self._edition = erased()
         self._new: deque[bytes] = deque(maxlen=_FEED)
         self.kept: deque[dict[str, Any]] = deque(maxlen=2 * _FEED)
 
@@ -232,6 +236,10 @@ class LabelTicker:
     def take(self) -> list[dict[str, Any]]:
         """The labels since the last call, the newest last."""
         found = []
+        if (edition := self._erased()) is not self._edition:
+            self._edition = edition
+            self._new.clear()
+            self.kept.clear()
         while self._new:
             with contextlib.suppress(orjson.JSONDecodeError, KeyError, TypeError):
                 told = orjson.loads(self._new.popleft())

@@ -142,7 +142,14 @@ async def services_of(
 
     files = FileWork(lambda: with_local_stack(settings), keeper)
     operations, review = PageOperations(settings, files), ReviewQueue(settings, tables, door)
-    board = OverviewBoard(settings, tables, feed, files.jobs, lambda: keeper.context.losses.by_reader())
+    board = OverviewBoard(
+        settings,
+        tables,
+        feed,
+        files.jobs,
+        lambda: keeper.context.losses.by_reader(),
+        erasures.edition,
+    )
     audit = AuditLog(tables)
     for one in (audit, operations, review, board):
         parts.push_async_callback(one.close)

@@ -44,6 +44,10 @@ class KnownErasures:
             raise self._problem
         return self._list
 
+    def edition(self) -> object:
+        """Another object when something was erased since."""
+        return self._list
+
     def covers(self, row: Row) -> bool:
         """Whether ``row`` was erased. Raises as `known`."""
         return self.known().covers(row.row_id, row.user_id, micros_of(row.created_at))

@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo unit test ready soak soak-seeds soak-erase soak-cluster soak-outages soak-backlog soak-relabel soak-retention soak-tables soak-strangers soak-review soak-files soak-history soak-served soak-gate soak-quality soak-calibration soak-examples soak-masked-labels soak-privacy-speed soak-privacy soak-privacy-leaks real-endpoint bench lint format typecheck generate helm helm-golden clean
+.PHONY: help setup browser demo unit test ready soak soak-seeds soak-erase soak-replicas soak-cluster soak-outages soak-backlog soak-relabel soak-retention soak-tables soak-strangers soak-review soak-files soak-history soak-served soak-gate soak-quality soak-calibration soak-examples soak-masked-labels soak-privacy-speed soak-privacy soak-privacy-leaks real-endpoint bench lint format typecheck generate helm helm-golden clean
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -49,6 +49,9 @@ soak-seeds: setup  ## Fresh seeds of faults, Kafka's included, for SECONDS (600)
 
 soak-cluster: setup  ## COUNT (10) fresh seeds of 5,000 rows on three brokers: leaders killed, followers cut off; an hour
 	@$(BIN)/python -m tests.faults.soak --cluster --rows 5000 --count $(or $(COUNT),10) $(ARGS)
+
+soak-replicas: setup  ## SEEDS (10) of sinks into two replicas that die, lag and lose each other; an hour (ARGS="--replicas 3", "--hosts a,b --cluster c")
+	@$(BIN)/python -m tests.replicas.scenario --seeds $(or $(SEEDS),10) $(ARGS)
 
 soak-erase: setup  ## One of 10,000 users erased under traffic and kills, then all is read again; ten minutes (ARGS="--users 1000")
 	@$(BIN)/python -m tests.integration.streams.operations.erase_soak $(ARGS)

@@ -113,6 +113,7 @@ async def sink(settings: Settings, health: Health) -> None:
     finally:
         log.info("sink_ends", **storing.counts)
         await brokers.close()
+        await storing.close()
         await client.close()
         await writer.close()
 

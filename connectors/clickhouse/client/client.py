@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -48,6 +49,19 @@ class ClickHouseClient:
         Raises:
             ConfigurationError: ``host`` is none.
         """
+        self._again = functools.partial(
+            ClickHouseClient,
+            host=host,
+            port=port,
+            username=username,
+            password=password,
+            database=database,
+            secure=secure,
+            ca_cert=ca_cert,
+            connect_seconds=connect_seconds,
+            answer_seconds=answer_seconds,
+            private=private,
+        )
         self._private = private
         self.hosts = hosts or Hosts(parse_hosts(host, port))
         self._arguments: dict[str, Any] = {
@@ -98,15 +112,24 @@ class ClickHouseClient:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
+    def at(self, host: Host) -> ClickHouseClient:
+        """A client like this one for ``host`` alone."""
+        return self._again(hosts=Hosts([host]))
+
     async def command(
-        self, sql: str, parameters: Mapping[str, Any] | None = None, *, query_id: str | None = None
+        self,
+        sql: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        query_id: str | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> Any:
         """Run a statement that returns nothing, or one value.
 
         The server runs one statement at a time with a ``query_id``, and refuses a second one: errors.RUNNING.
         """
-        settings = {} if query_id is None else {"query_id": query_id}
-        return await self._run(lambda driver: driver.command(sql, parameters=parameters, settings=settings))
+        sent = dict(settings or {}) | ({} if query_id is None else {"query_id": query_id})
+        return await self._run(lambda driver: driver.command(sql, parameters=parameters, settings=sent))
 
     async def rows(
         self, sql: str, parameters: Mapping[str, Any] | None = None, *, skip_indexes: bool = True
@@ -239,7 +262,8 @@ class ClickHouseClient:
             return call(driver)
         except Exception as error:
             translated = translate(error, private=self._private)
-            if leaves_host(translated):
+            # Not for what ``call`` itself says: that is not of the host.
+            if translated is not error and leaves_host(translated):
                 self.hosts.leave(host, str(translated))
             if self._private:  # the driver's own error would be in the traceback
                 raise translated from None

@@ -63,7 +63,7 @@ class Hosts:
     def __init__(self, every: list[Host]) -> None:
         """``every``: at least one, the preferred one first."""
         self.every = tuple(every)
-        self._at = 0
+        self.moves = 0  # how often a host was left
         self._lock = threading.Lock()
 
     @property
@@ -72,12 +72,12 @@ class Hosts:
 
     @property
     def current(self) -> Host:
-        return self.every[self._at]
+        return self.every[self.moves % len(self.every)]
 
     def leave(self, host: Host, reason: str) -> None:
         """Use the next one, if ``host`` is still the current one."""
         with self._lock:
             if not self.several or self.current != host:
                 return
-            self._at = (self._at + 1) % len(self.every)
+            self.moves += 1
         log.warning("clickhouse_host_left", host=str(host), next=str(self.current), reason=reason[:300])

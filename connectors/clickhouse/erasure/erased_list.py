@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
+from connectors.clickhouse.client.catch_up import catch_up, engine_of
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.errors import TABLE_MISSING, code_of
 from connectors.clickhouse.client.sql import bound_batches, qualified
@@ -40,6 +41,7 @@ class ErasedRows:
         self._state: tuple[int, int] | None = None
         self._asked_at = float("-inf")
         self._asking = asyncio.Lock()
+        self._engine = ""
 
     async def now(self) -> ErasureList:
         """The list. Where nothing was added it costs a question for a number, once a second.
@@ -60,9 +62,13 @@ class ErasedRows:
             return self._known
 
     async def _look(self) -> tuple[int, int]:
+        self._engine = self._engine or await engine_of(self._client, self._database, ERASURES)
+        caught_up = await catch_up(self._client, self._database, ERASURES, self._engine)
         try:
             rows = await self._client.rows(
-                "SELECT count(), toUnixTimestamp64Micro(max(at)) FROM " + qualified(self._database, ERASURES)
+                "SELECT count(), toUnixTimestamp64Micro(max(at)) FROM "
+                + qualified(self._database, ERASURES)
+                + caught_up
             )
         except ConfigurationError as error:
             if code_of(error) != TABLE_MISSING:
@@ -73,9 +79,10 @@ class ErasedRows:
 
 async def read_entries(client: ClickHouseClient, database: str) -> list[tuple[ErasedId, str]]:
     """All entries, each with the nonce of its erasure, which is empty once that is done."""
+    caught_up = await catch_up(client, database, ERASURES)
     rows = await client.rows(
         "SELECT toString(kind), digest, key, toUnixTimestamp64Micro(until), nonce\n"
-        f"FROM {qualified(database, ERASURES)} FINAL"
+        f"FROM {qualified(database, ERASURES)} FINAL{caught_up}"
     )
     return [
         (ErasedId(kind, str(digest), str(key), int(until)), str(nonce))

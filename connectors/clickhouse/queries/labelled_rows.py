@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from connectors.clickhouse.client.catch_up import catch_up
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import bound_batches, result_table, time_is
 from connectors.clickhouse.erasure.person import NOT_ERASED
@@ -35,10 +36,11 @@ async def labelled(
 ) -> set[Key]:
     """Those of ``keys`` that are labelled under ``version``."""
     found: set[Key] = set()
+    caught_up = await catch_up(client, settings.result_database, LABELED)
     for given in key_batches(keys):
         rows = await client.rows(
             f"SELECT row_id, toUnixTimestamp64Micro(created_at) FROM {_labeled(settings)}\n"
-            f"WHERE label_version = {{version:String}} AND {AT_PLACES}",
+            f"WHERE label_version = {{version:String}} AND {AT_PLACES}{caught_up}",
             {"version": version, **given},
         )
         found.update((row_id, int(micros)) for row_id, micros in rows)
@@ -60,10 +62,11 @@ async def labelled_between(
         for row_id, micros, text in zip(*columns, strict=True):
             take(row_id, int(micros), text)
 
+    caught_up = await catch_up(client, settings.result_database, LABELED)
     await asyncio.to_thread(
         client.stream,
         f"SELECT row_id, toUnixTimestamp64Micro(created_at), any(text) FROM {_labeled(settings)}\n"
-        f"WHERE {_FROM} AND {_TO} GROUP BY row_id, created_at",
+        f"WHERE {_FROM} AND {_TO} GROUP BY row_id, created_at{caught_up}",
         {"first": first, "last": last},
         add,
     )
@@ -72,11 +75,12 @@ async def labelled_between(
 async def augmented(client: ClickHouseClient, settings: Settings, keys: Sequence[Key]) -> set[Key]:
     """Those of ``keys`` that have variants, under whatever version."""
     found: set[Key] = set()
+    caught_up = await catch_up(client, settings.result_database, AUGMENTED)
     for given in key_batches(keys):
         rows = await client.rows(
             "SELECT row_id, toUnixTimestamp64Micro(created_at) "
             f"FROM {result_table(settings, AUGMENTED)}\n"
-            f"WHERE {AT_PLACES}",
+            f"WHERE {AT_PLACES}{caught_up}",
             given,
         )
         found.update((row_id, int(micros)) for row_id, micros in rows)
@@ -85,9 +89,9 @@ async def augmented(client: ClickHouseClient, settings: Settings, keys: Sequence
 
 async def any_given_up(client: ClickHouseClient, settings: Settings) -> bool:
     """Whether any row was given up before it had a label."""
-    return bool(
-        await client.rows(f"SELECT 1 FROM {result_table(settings, DEAD_LETTERS)} WHERE {GIVEN_UP} LIMIT 1")
-    )
+    caught_up = await catch_up(client, settings.result_database, DEAD_LETTERS)
+    table = result_table(settings, DEAD_LETTERS)
+    return bool(await client.rows(f"SELECT 1 FROM {table} WHERE {GIVEN_UP} LIMIT 1{caught_up}"))
 
 
 async def given_up(
@@ -97,12 +101,13 @@ async def given_up(
     ``plain_ids``, or is one of these and what distinguishes rows that share it.
     """
     found: list[tuple[str, str, bytes]] = []
+    caught_up = await catch_up(client, settings.result_database, DEAD_LETTERS)
     for some in bound_batches(sorted(set(plain_ids)), str):
         columns = await client.columns(
             "SELECT toString(step), row_id, payload FROM "
             f"{result_table(settings, DEAD_LETTERS)} WHERE {GIVEN_UP}\n"
             "    AND substringIndex(row_id, '~', 1) IN {ids:Array(String)}\n"
-            "LIMIT 1 BY step, row_id, payload",
+            f"LIMIT 1 BY step, row_id, payload{caught_up}",
             {"ids": some},
             strings_as_bytes=True,
         )

@@ -20,7 +20,12 @@ class PlanningClient(ClickHouseClient):
         self.statements: list[str] = []
 
     async def command(
-        self, sql: str, parameters: Mapping[str, Any] | None = None, *, query_id: str | None = None
+        self,
+        sql: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        query_id: str | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> Any:
         for name, value in (parameters or {}).items():
             shown = literal(value) if isinstance(value, str) else str(value)

@@ -14,9 +14,10 @@ from collections.abc import Sequence
 import structlog
 
 from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.client.hosts import Host
 from connectors.clickhouse.client.sql import literal, quoted
 from connectors.clickhouse.schema.columns import TableColumn
-from streams.core.errors import AccessError, LabelstreamError
+from streams.core.errors import AccessError, LabelstreamError, UnavailableError
 
 log = structlog.get_logger()
 
@@ -32,6 +33,9 @@ class Fence:
 
     def __init__(self, client: ClickHouseClient) -> None:
         self._client = client
+        # Whose clock it is, as soon as it is set, and how often hosts had been left then.
+        self.host: Host
+        self.moves = -1
         self._ahead: float | None = None  # the server's clock less our monotonic one, never too large
         self._measured = 0.0
         self._seconds = FIRST_SECONDS
@@ -43,9 +47,14 @@ class Fence:
         Raises:
             UnavailableError: as the client.
         """
-        if self._ahead is None or time.monotonic() - self._measured > _CLOCK_SECONDS:
+        hosts = self._client.hosts
+        moved, old = hosts.moves != self.moves, time.monotonic() - self._measured > _CLOCK_SECONDS
+        if self._ahead is None or moved or old:
+            moves, host = hosts.moves, hosts.current
             clock = await self.clock()
-            self._measured = time.monotonic()
+            if hosts.moves != moves:
+                raise UnavailableError("the host was left during a look", setting="CLICKHOUSE_HOST")
+            self.moves, self.host, self._measured = moves, host, time.monotonic()
             self._ahead = clock - self._measured
 
     def moment(self) -> float:
@@ -54,9 +63,9 @@ class Fence:
         assert self._ahead is not None
         return time.monotonic() + self._ahead + self._seconds
 
-    async def clock(self) -> float:
-        """The server's clock, seconds since 1970."""
-        ((micros,),) = await self._client.rows("SELECT toUnixTimestamp64Micro(now64(6))")
+    async def clock(self, client: ClickHouseClient | None = None) -> float:
+        """The server's clock, seconds since 1970. ``client``: connected to another host."""
+        ((micros,),) = await (client or self._client).rows("SELECT toUnixTimestamp64Micro(now64(6))")
         return int(micros) / 1e6
 
     def insert(self, target: str, columns: Sequence[TableColumn], moment: float) -> bytes:

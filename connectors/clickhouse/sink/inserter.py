@@ -1,9 +1,9 @@
 """Inserts that happen once, however often they have to be tried.
 
 After a time-out or a cut connection nobody knows what the server stored, or will still store. So the
-insert is ended there first (`fence.py`: also one that has not arrived yet), then the offsets that the table
-holds are read, and only the others are inserted again. Everything is decided by offsets: no deduplication
-window, no token.
+insert is ended there first (`insert_end.py`, `insert_fence.py`: also one that has not arrived yet), then the
+offsets that the table holds are read, and only the others are inserted again. On one server everything is
+decided by offsets: no deduplication window, no token. What replicas need beside that is in `replicas.py`.
 """
 
 from __future__ import annotations
@@ -23,18 +23,19 @@ import structlog
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.errors import SERVERS_FAULT, code_of
-from connectors.clickhouse.client.sql import literal, qualified
+from connectors.clickhouse.client.sql import qualified
 from connectors.clickhouse.erasure.erased_list import Erased, nothing_erased
 from connectors.clickhouse.schema.columns import PLACE, TableColumn, columns_of
 from connectors.clickhouse.schema.tables import INSERT_SECONDS, STORED
 from connectors.clickhouse.sink.batch import Batch, Refused
 from connectors.clickhouse.sink.batcher import FEWEST_ROWS
 from connectors.clickhouse.sink.erased_rows import without_erased
+from connectors.clickhouse.sink.insert_end import InsertEnd, Sent
 from connectors.clickhouse.sink.insert_fence import Fence
+from connectors.clickhouse.sink.replicas import Replicas
 from connectors.clickhouse.sink.stored_offsets import OffsetSet, stored_offsets
 from streams.core.availability import until_available
 from streams.core.errors import (
-    AccessError,
     LabelstreamError,
     LeaseLostError,
     OverloadedError,
@@ -53,7 +54,6 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 3.0
 _STUBBORN = 5
 _TIMEOUTS = {159, 160, 209, 210}
 _PIECE = 1 << 20
-_LOOK_AGAIN = 0.1
 
 
 class SplitError(Exception):
@@ -123,25 +123,39 @@ class Inserter:
         self._counts = counts
         self._erased = erased
         self._fence = Fence(client)
+        self._insert_end = InsertEnd(client, self._fence)
+        self._replicas = Replicas(client, database)
         self._said = False
 
     async def end_others(self, generation: int) -> None:
         """End the inserts of former owners, so that none of them can finish behind our back."""
-        mine = f"{self._prefix}{generation}/"
-        await self._patiently(
-            generation,
-            lambda: self._end(
-                f"startsWith(query_id, {literal(self._prefix)}) AND NOT startsWith(query_id, {literal(mine)})"
-            ),
-        )
+        since, mine = time.monotonic(), f"{self._prefix}{generation}/"
+        await self._patiently(generation, lambda: self._replicas.learn(again=True))
+        self._insert_end.shared = self._replicas.shared
+        for host in self._client.hosts.every:
+            end = functools.partial(self._insert_end.others, host, self._prefix, mine, since)
+            await self._patiently(generation, end)
 
     async def stored(
         self, table: str, topic_id: UUID, spans: Mapping[int, tuple[int, int]], generation: int
     ) -> dict[int, OffsetSet]:
         """What ``table`` holds of a topic's incarnation; see `stored_offsets`. Waits for ClickHouse."""
-        return await self._patiently(
-            generation, lambda: stored_offsets(self._client, self._database, table, topic_id, spans)
-        )
+
+        async def look() -> dict[int, OffsetSet]:
+            moves = self._client.hosts.moves
+            settings = await self._replicas.catch_up(table)
+            found = await stored_offsets(
+                self._client, self._database, table, topic_id, spans, settings=settings
+            )
+            if self._client.hosts.moves != moves:
+                raise UnavailableError("the host was left during a look", setting="CLICKHOUSE_HOST")
+            return found
+
+        return await self._patiently(generation, look)
+
+    async def close(self) -> None:
+        """Close what was opened here."""
+        await self._insert_end.close()
 
     async def insert(self, table: str, batch: Batch, topic_id: UUID, generation: int) -> list[Refused]:
         """Insert ``batch`` (of one topic's incarnation), whatever happens between.
@@ -170,8 +184,9 @@ class Inserter:
         while len(batch):
             query_id = f"{self._prefix}{generation}/{uuid.uuid4()}"
             await self._patiently(generation, self._fence.set_clock)
+            await self._patiently(generation, self._replicas.learn)
             try:
-                failure, moment = await self._try(table, batch, query_id, generation)
+                failure, sent = await self._try(table, batch, query_id, topic_id, generation)
             except _ErasedError as error:
                 self._counts["erased"] += len(batch) - len(error.kept)
                 batch = error.kept
@@ -190,7 +205,7 @@ class Inserter:
                 tries += 1
             # With a code of ClickHouse's it is an answer: that insert has ended.
             if not isinstance(failure, RefusedError) and code_of(failure) is None:
-                await self._patiently(generation, functools.partial(self._over, query_id, moment))
+                await self._patiently(generation, functools.partial(self._insert_end.one, query_id, sent))
             left = await self._missing(table, batch, topic_id, generation)
             self._counts[f"stored:{table}"] += len(batch) - len(left)
             batch = left
@@ -220,9 +235,9 @@ class Inserter:
         return [one for refused, _ in found for one in refused], all(known for _, known in found)
 
     async def _try(
-        self, table: str, batch: Batch, query_id: str, generation: int
-    ) -> tuple[LabelstreamError | None, float]:
-        """What went wrong, and until when on the server's clock the insert may begin.
+        self, table: str, batch: Batch, query_id: str, topic_id: UUID, generation: int
+    ) -> tuple[LabelstreamError | None, Sent]:
+        """What went wrong, and where and until when the insert may begin.
 
         Raises:
             _ErasedError: nothing was sent.
@@ -234,8 +249,11 @@ class Inserter:
                 raise LeaseLostError("the lease was not held when the insert was to be finished")
 
         settings = {"async_insert": 0, "query_id": query_id, "max_execution_time": INSERT_SECONDS}
+        settings |= self._replicas.insert_settings(batch, topic_id, generation)
 
         def put(driver: Any) -> None:
+            if self._writer.hosts.several and self._writer.hosts.moves != moves:
+                raise UnavailableError("the host was left before an insert", setting="CLICKHOUSE_HOST")
             driver.raw_insert(
                 # An iterator: clickhouse-connect sends a body of bytes once more when the connection
                 # is cut, although the first may have been stored.
@@ -245,12 +263,13 @@ class Inserter:
 
         await self._lease.hold(generation)
         # Not before: the heartbeats may have kept us waiting for long.
-        moment = self._fence.moment()
+        moment, moves = self._fence.moment(), self._fence.moves
+        sent = self._insert_end.sent(moment, self._fence.host)
         # Behind that moment: an insert that does not know of an erasure yet has ended soon after it.
         try:
             kept = without_erased(batch, await self._erased())
         except LabelstreamError as error:
-            return error, moment
+            return error, sent
         if kept is not batch:
             raise _ErasedError(kept)
         statement = self._fence.insert(
@@ -265,8 +284,8 @@ class Inserter:
             sending.add_done_callback(lambda done: done.cancelled() or done.exception())
             raise
         except LabelstreamError as error:
-            return error, moment
-        return None, moment
+            return error, sent
+        return None, sent
 
     async def _missing(self, table: str, batch: Batch, topic_id: UUID, generation: int) -> Batch:
         """What the table does not hold of ``batch``, whose insert has surely ended."""
@@ -276,35 +295,6 @@ class Inserter:
             spans[record.partition] = (min(start, record.offset), max(end, record.offset + 1))
         stored = await self.stored(table, topic_id, spans, generation)
         return batch.where(lambda record: record.offset not in stored[record.partition])
-
-    async def _over(self, query_id: str, moment: float) -> None:
-        """Return when the insert ``query_id`` has ended, or can no longer begin."""
-        while not await self._end(f"query_id = {literal(query_id)}"):
-            if await self._fence.clock() > moment:
-                # Once more: it may have begun between the look and the clock.
-                await self._end(f"query_id = {literal(query_id)}")
-                return
-            await asyncio.sleep(_LOOK_AGAIN)
-
-    async def _end(self, condition: str) -> bool:
-        """Kill the inserts for which ``condition`` holds, and return when they have ended: whether there
-        were any."""
-        look = f"KILL QUERY WHERE {condition} TEST"
-        found: Any = None
-        try:
-            found = await self._client.command(f"KILL QUERY WHERE {condition} ASYNC")
-        except (AccessError, PermanentError):
-            # Not allowed to: then they end by their own limit, and may be seen to do so.
-            look = f"SELECT query_id FROM system.processes WHERE {condition}"
-        deadline = time.monotonic() + INSERT_SECONDS + 1
-        while listed := await self._client.command(look):
-            found = listed
-            if time.monotonic() > deadline:
-                # One that waits for a client that is gone notices the kill later, and stores nothing.
-                log.warning("insert_still_listed", condition=condition)
-                break
-            await asyncio.sleep(_LOOK_AGAIN)
-        return bool(found)
 
     async def _patiently(self, generation: int, attempt: Callable[[], Awaitable[T]]) -> T:
         return await while_ours(self._lease, generation, "ClickHouse", attempt)

@@ -339,6 +339,10 @@ class Sink:
             intake.source.seek(self._rewound)
         intake.start()
 
+    async def close(self) -> None:
+        """Close what was opened for single hosts."""
+        await self._inserter.close()
+
     def _from_the_beginning(self, intake: Batcher, partitions: Collection[Partition]) -> None:
         """Read ``partitions`` from offset 0, and forget what was read of them: their topic was made anew."""
         log.warning("topic_made_anew", topics=sorted({partition.topic for partition in partitions}))

@@ -61,12 +61,19 @@ class OffsetSet:
 
 
 async def stored_offsets(
-    client: ClickHouseClient, database: str, table: str, topic_id: UUID, spans: Mapping[int, tuple[int, int]]
+    client: ClickHouseClient,
+    database: str,
+    table: str,
+    topic_id: UUID,
+    spans: Mapping[int, tuple[int, int]],
+    *,
+    settings: str = "",
 ) -> dict[int, OffsetSet]:
     """What ``table`` holds of one incarnation of a topic.
 
     ``spans``: for each partition asked for, the first offset of interest and the one after the last.
-    The server has the ranges in a projection: a group rewound by millions of rows costs a few numbers.
+    ``settings``: the SETTINGS of the queries. The server has the ranges in a projection: a group rewound by
+    millions of rows costs a few numbers.
 
     Raises:
         UnavailableError, ConfigurationError: as the client.
@@ -84,13 +91,15 @@ async def stored_offsets(
     # many different offsets are stored as lie between the first and the last.
     for partition, first, last, count in await client.rows(
         f"SELECT _partition, min(_offset), max(_offset), {IN_RUN}\nFROM {qualified(database, table)}\n"
-        f"WHERE _topic_id = {{id:UUID}} AND ({wanted})\nGROUP BY _topic_id, _partition, {RUN_OF}",
+        f"WHERE _topic_id = {{id:UUID}} AND ({wanted})\nGROUP BY _topic_id, _partition, {RUN_OF}{settings}",
         {"id": str(topic_id)},
     ):
         whole = int(last) - int(first) + 1 == int(count)
         (found if whole else gaps).setdefault(int(partition), []).append((int(first), int(last) + 1))
     for some in _in_pieces(gaps):
-        for partition, start, last in await client.rows(_runs(database, table, some), {"id": str(topic_id)}):
+        for partition, start, last in await client.rows(
+            _runs(database, table, some) + settings, {"id": str(topic_id)}
+        ):
             found[int(partition)].append((int(start), int(last) + 1))
     return {
         partition: OffsetSet(

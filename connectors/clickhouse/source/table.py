@@ -12,6 +12,7 @@ from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.errors import READONLY, code_of
 from connectors.clickhouse.source.diagnosis import notes_on, refuse_unsteady, why_nothing
 from connectors.clickhouse.source.inspection import FoundTable, look_up, shape_of
+from connectors.clickhouse.source.replica_delay import ReplicaDelay
 from connectors.clickhouse.source.shape import ROW, Select, Shape
 from connectors.clickhouse.source.slices import Slice, slices, spooled
 from connectors.clickhouse.source.times import DAY
@@ -61,6 +62,7 @@ class SourceTable:
         self._settings = settings
         self._shape: Shape | None = None
         self._found: FoundTable | None = None
+        self._delay = ReplicaDelay(client, settings)
 
     @property
     def name(self) -> str:
@@ -123,7 +125,11 @@ class SourceTable:
         """The newest time that a row written now can have, by the server's clock, microseconds since 1970.
 
         For a date this is midnight UTC of the server's day, which is later than its clock east of UTC.
+
+        Raises:
+            UnavailableError: also where the server's replica is too far behind to be read.
         """
+        await self._refuse_behind()
         return _newest_time(await self.shape(), *await self._clock())
 
     async def floor(self, start: str) -> int | None:
@@ -222,6 +228,11 @@ class SourceTable:
                 return
             begin = end
 
+    async def _refuse_behind(self) -> None:
+        await self.shape()
+        assert self._found is not None
+        await self._delay.refuse(self._found)
+
     async def _try(self, shape: Shape) -> None:
         read = shape.select(ROW, limit=0)
         await self._client.rows(read.sql, read.parameters)
@@ -299,6 +310,7 @@ class SourceTable:
 
     async def _page_and_now(self, since: int | None) -> tuple[int, list[SourceRow]]:
         """`now`, and the first page from ``since`` on, by one query: most find nothing new."""
+        await self._refuse_behind()
         shape = await self.shape()
         read = shape.select(ROW, since)
         nothing = ", ".join(["NULL"] * (len(ROW) - 2))

@@ -1,0 +1,64 @@
+"""What the other replicas have acknowledged is fetched before it is looked for.
+
+An insert that one replica has acknowledged is not on the others yet. SYSTEM SYNC REPLICA waits until the host
+that is asked has everything that the Keeper's log has. A part that only a dead host holds keeps it waiting,
+until that host is back or somebody gives it up: before that nobody can know what is stored.
+"""
+
+from __future__ import annotations
+
+from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.client.errors import code_of
+from connectors.clickhouse.client.sql import qualified
+from streams.core.errors import LabelstreamError, UnavailableError
+
+# How long one host is waited for; then the next is asked.
+_SECONDS = 5
+_SYNTAX = 62
+REPLICATED, SHARED = "Replicated", "Shared"
+
+
+async def engine_of(client: ClickHouseClient, database: str, table: str) -> str:
+    """The table's engine; "" for no table.
+
+    Raises:
+        UnavailableError, AccessError: as the client.
+    """
+    rows = await client.rows(
+        "SELECT engine FROM system.tables WHERE database = {database:String} AND name = {table:String}",
+        {"database": database, "table": table},
+    )
+    return str(rows[0][0]) if rows else ""
+
+
+async def catch_up(client: ClickHouseClient, database: str, table: str, engine: str | None = None) -> str:
+    """Let the current host fetch what ``table`` has anywhere. Returns the SETTINGS, or nothing, that a query
+    has to end with to read it. ``engine``: if it is known.
+
+    Raises:
+        UnavailableError: it cannot now; the next try asks another host.
+        AccessError: the user may not SYSTEM SYNC REPLICA.
+    """
+    if engine is None:
+        engine = await engine_of(client, database, table)
+    if engine.startswith(SHARED):
+        return "\nSETTINGS select_sequential_consistency = 1"
+    if engine.startswith(REPLICATED):
+        host = client.hosts.current
+        try:
+            await _sync(client, qualified(database, table))
+        except UnavailableError as error:
+            client.hosts.leave(host, str(error))
+            raise
+    return ""
+
+
+async def _sync(client: ClickHouseClient, name: str) -> None:
+    settings = {"receive_timeout": _SECONDS}
+    try:
+        await client.command(f"SYSTEM SYNC REPLICA {name} LIGHTWEIGHT", settings=settings)
+    except LabelstreamError as error:
+        if code_of(error) != _SYNTAX:
+            raise
+        # Servers before 23.4. It waits for merges too.
+        await client.command(f"SYSTEM SYNC REPLICA {name}", settings=settings)

@@ -1,0 +1,54 @@
+"""A replica of the source table that is behind the others is not read.
+
+Rows that it lacks appear late, as those of any late writer do: found again within POLL_LOOKBACK_SECONDS, and
+not after it. So a host whose replica is half of that behind is left for the next one, and where all of them
+are, the poller waits.
+"""
+
+from __future__ import annotations
+
+import time
+
+from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.source.inspection import FoundTable
+from streams.core.errors import UnavailableError
+from streams.core.settings import Settings
+
+# Of the look-back window: how far a replica may be behind, and how long that is believed.
+_BEHIND, _BELIEVED = 1 / 2, 1 / 8
+
+
+class ReplicaDelay:
+    """How far the current host's replica is behind."""
+
+    def __init__(self, client: ClickHouseClient, settings: Settings) -> None:
+        self._client = client
+        self._database, self._table = settings.clickhouse_database, settings.clickhouse_table
+        self._window = settings.poll_lookback_seconds
+        self._looked_at = float("-inf")
+        self._moves = -1
+
+    async def refuse(self, found: FoundTable) -> None:
+        """Call it before each reading. A table without replicas costs nothing.
+
+        Raises:
+            UnavailableError: the replica is too far behind; the next try asks another host.
+        """
+        if not found.engine.startswith("Replicated"):
+            return
+        moves, now = self._client.hosts.moves, time.monotonic()
+        if moves == self._moves and now - self._looked_at < self._window * _BELIEVED:
+            return
+        host = self._client.hosts.current
+        rows = await self._client.rows(
+            "SELECT absolute_delay, is_readonly FROM system.replicas\n"
+            "WHERE database = {database:String} AND table = {table:String}",
+            {"database": self._database, "table": self._table},
+        )
+        for delay, readonly in rows:
+            if int(readonly) or int(delay) > self._window * _BEHIND:
+                told = "has lost the Keeper" if int(readonly) else f"is {int(delay)} s behind the others"
+                problem = f"the replica of {self._database}.{self._table} on {host} {told}"
+                self._client.hosts.leave(host, problem)
+                raise UnavailableError(problem, setting="CLICKHOUSE_HOST")
+        self._moves, self._looked_at = moves, now

@@ -13,6 +13,7 @@ import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import requests
 import structlog
@@ -21,9 +22,12 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 
 from connectors.otel.readable import ReadableSpans
+from streams.core.errors import AccessError, ConfigurationError, UnavailableError
 from streams.ports.spans import Attributes, Span
 
 log = structlog.get_logger()
+
+SETTING = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 _MOST_WAITING = 8192
 _BATCH = 512
@@ -38,6 +42,18 @@ class Collector(NamedTuple):
     headers: Mapping[str, str]
     ca_file: str | None
     seconds: float
+
+    @property
+    def place(self) -> str:
+        """Host and port, to name it by; no user and no password."""
+        return urlsplit(self.url).netloc.rpartition("@")[2]
+
+    @property
+    def authorities(self) -> str | None:
+        """The certificates that its own is compared with: as for all other connections the system's, and not
+        a list that a package brings.
+        """
+        return self.ca_file or ssl.get_default_verify_paths().cafile
 
 
 class OtlpExporter:
@@ -88,11 +104,9 @@ class CountingExporter:
     def __init__(self, collector: Collector, counts: Counter[str]) -> None:
         session = requests.Session()
         session.trust_env = False
-        # As all other connections: the system's authorities, not a list that a package brings.
-        authorities = collector.ca_file or ssl.get_default_verify_paths().cafile
         self._inner = OTLPSpanExporter(
             endpoint=collector.url,
-            certificate_file=authorities,
+            certificate_file=collector.authorities,
             headers=collector.headers,
             timeout=collector.seconds,
             session=session,
@@ -132,7 +146,7 @@ class _Notices(logging.Handler):
         if not self._away:
             self._away = True
             reason = record.getMessage()[:200]
-            log.warning("traces_not_sent", reason=reason, setting="OTEL_EXPORTER_OTLP_ENDPOINT")
+            log.warning("traces_not_sent", reason=reason, setting=SETTING)
 
     def taken(self) -> None:
         """A request was taken."""
@@ -145,3 +159,42 @@ class _Notices(logging.Handler):
         self._logger.removeHandler(self)
         self._logger.propagate = True
         super().close()
+
+
+def reach(collector: Collector) -> None:
+    """Send no spans, to see whether the collector answers. Blocks.
+
+    Raises:
+        UnavailableError: it does not.
+        AccessError, ConfigurationError: it does, and takes nothing.
+    """
+    with requests.Session() as session:
+        session.trust_env = False
+        try:
+            answer = session.post(
+                collector.url,
+                data=b"",  # a request without spans
+                headers={"content-type": "application/x-protobuf", **collector.headers},
+                timeout=collector.seconds,
+                allow_redirects=False,
+                verify=collector.authorities or True,
+            )
+        except (requests.RequestException, OSError) as error:
+            raise UnavailableError(
+                f"the collector at {collector.place} does not answer: {type(error).__name__}", setting=SETTING
+            ) from error
+    status, what = answer.status_code, f"the collector at {collector.place} takes no traces: HTTP status"
+    if status in (401, 403):
+        raise AccessError(
+            f"{what} {status}",
+            setting="OTEL_EXPORTER_OTLP_HEADERS",
+            fix="set the header that the collector asks for",
+        )
+    if status == 429 or status >= 500:
+        raise UnavailableError(f"{what} {status}", setting=SETTING)
+    if not 200 <= status < 300:
+        raise ConfigurationError(
+            f"{what} {status}",
+            setting=SETTING,
+            fix="name its base URL for OTLP over HTTP, mostly port 4318",
+        )

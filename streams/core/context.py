@@ -1,7 +1,8 @@
 """One trace id for each source row, in log lines and as a W3C `traceparent` header on every topic.
 
 It is derived from the row's identity and needs no memory: a row that is retried, replayed or read again after
-a crash has the same trace id. Nothing depends on it: rows are recognised by identity, not by trace.
+a crash has the same trace id. Where traces are exported, a retry and a replay have one of their own
+(`streams/ports/spans.py`). Nothing depends on it: rows are recognised by identity, not by trace.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def resting() -> Iterator[None]:
 def traceparent_of(row_id: str, created_at: bytes) -> bytes:
     """The `traceparent` of a row: `00-<trace id>-<parent id>-00`.
 
-    The flags say that no span was recorded: labelstream writes log lines. ``created_at`` as in the header,
+    The flags say that no span is recorded; whoever records one changes them. ``created_at`` as in the header,
     because source tables may reuse ids.
     """
     digest = sha256(row_id.encode("utf-8", "surrogatepass") + b"\x00" + created_at).hexdigest()

@@ -14,6 +14,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import orjson
 import structlog
@@ -41,6 +42,7 @@ from streams.jobs.job import Job, Wish, read_jobs
 from streams.jobs.leader_election import Leadership
 from streams.jobs.masked_source import MaskedRows, way_of
 from streams.jobs.sources import Item, Page, RowSource, in_sample
+from streams.observability.publish_spans import PublishSpans, WatchedRun
 from streams.ports.outages import settled, stopped
 from streams.privacy.erasure import ErasureList
 
@@ -56,6 +58,14 @@ _NOTE_SECONDS = 10.0
 _MOST_HELD, _MOST_PAST = 10_000, 500_000
 
 
+class _Sending(NamedTuple):
+    """Messages that were handed over. ``watched``: where traces are exported."""
+
+    where: Partition
+    messages: int
+    watched: WatchedRun | None
+
+
 class Publishing:
     """Publishes one job during one ownership."""
 
@@ -68,12 +78,15 @@ class Publishing:
         report: Callable[[Job, int], None],
         erased: Erased = nothing_erased,
         mask: MaskedRows | None = None,
+        spans: PublishSpans | None = None,
     ) -> None:
         """``open_source`` is called with the job and the ids of its rows that are published and not recorded.
 
         ``report`` is called with the job and the number of its rows that the workers have not processed.
         ``erased``: whose rows are not published. ``mask``: masks the rows that are chosen.
+        ``spans``: where traces are exported.
         """
+        self._spans = spans
         self._mask = mask
         self._erased = erased
         self._context = context
@@ -91,7 +104,7 @@ class Publishing:
         self._one_by_one = False
         self._noted: Job | None = None
         self._noted_at = 0.0
-        self._sending: dict[asyncio.Task[list[tuple[int, int]]], tuple[Partition, int]] = {}
+        self._sending: dict[asyncio.Task[list[tuple[int, int]]], _Sending] = {}
 
     async def run(self) -> Job:
         """Publish until everything is published, or somebody wishes otherwise.
@@ -248,20 +261,31 @@ class Publishing:
             return
         places = by_partition(messages, lambda message: message)
         await self._lease.hold(self._generation)
-        tasks = await self._sender.hand_over([Run.of(*one) for one in places.items()])
+        runs = [Run.of(*one) for one in places.items()]
+        watched: Sequence[WatchedRun | None] = [None] * len(runs)
+        if self._spans is not None:
+            page = self._spans.page()
+            traced = [page.watch(run) for run in runs]
+            runs, watched = [one.run for one in traced], traced
+        tasks = await self._sender.hand_over(runs)
+        if self._spans is not None:
+            page.handed_over(len(messages))
         self._sending |= {
-            task: (where, len(some)) for task, (where, some) in zip(tasks, places.items(), strict=True)
+            task: _Sending(where, len(some), one)
+            for task, (where, some), one in zip(tasks, places.items(), watched, strict=True)
         }
         await self._confirm()
 
     async def _confirm(self) -> None:
         await settled(
-            [(task, where) for task, (where, _) in self._sending.items()],
+            [(task, one.where) for task, one in self._sending.items()],
             lambda: stopped(self._sender.outages),
         )
-        done = {task: self._sending.pop(task)[0] for task in list(self._sending) if task.done()}
+        done = {task: self._sending.pop(task) for task in list(self._sending) if task.done()}
         try:
-            for task, where in done.items():
+            for task, (where, _, watched) in done.items():
+                if watched is not None:
+                    watched.confirmed(task.result())
                 for first, count in task.result():
                     if where.topic == self._context.topics.replay:
                         end = self._ends.get(where.partition, 0)
@@ -274,7 +298,7 @@ class Publishing:
         """Held messages keep their bytes; what was published after the saved position is read again after a
         crash."""
         past = len(self._sent) + job.published - (self._noted.published if self._noted is not None else 0)
-        return sum(count for _, count in self._sending.values()) > _MOST_HELD or past > _MOST_PAST
+        return sum(one.messages for one in self._sending.values()) > _MOST_HELD or past > _MOST_PAST
 
     async def _all_confirmed(self) -> None:
         while self._sending:

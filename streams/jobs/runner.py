@@ -25,6 +25,9 @@ from streams.jobs.leader_election import Leadership, PollerSubstitute, ReplayPub
 from streams.jobs.masked_source import MaskedRows
 from streams.jobs.publishing import Publishing
 from streams.jobs.sources import RowSource, SourceFeed, TableFeed, TopicFeed
+from streams.observability.publish_spans import PublishSpans
+from streams.observability.tracer import Tracer
+from streams.runtime.tracing import traced
 
 log = structlog.get_logger()
 
@@ -110,6 +113,14 @@ def mask_of(context: JobContext, job: Job) -> MaskedRows | None:
     return MaskedRows(context.door, job, topics, partitions, where=where)
 
 
+def spans_of(context: JobContext, job: Job, tracer: Tracer | None) -> PublishSpans | None:
+    """The spans of a job's rows; None where no traces are exported."""
+    if tracer is None:
+        return None
+    step = "replay" if job.version is not None else {"file": "upload"}.get(job.source, "backfill")
+    return PublishSpans(tracer, step, job.source, context.topics.dead_letter, again=True)
+
+
 class JobRun:
     """One job, from its rows to its stored labels. ``report`` as in `run_job`."""
 
@@ -140,9 +151,20 @@ class JobRun:
     async def _publish_rows(self, owner: Leadership) -> None:
         open_source = partial(open_row_source, self._context)
         erased = ErasedRows(self._context.client, self._context.settings).now
-        mask = mask_of(self._context, self._context.jobs.named(self._id))
-        publishing = Publishing(self._context, self._id, open_source, owner, self._report, erased, mask)
-        self._published = await publishing.run()
+        job = self._context.jobs.named(self._id)
+        mask = mask_of(self._context, job)
+        async with traced(self._context.settings, "jobs") as tracer:
+            publishing = Publishing(
+                self._context,
+                self._id,
+                open_source,
+                owner,
+                self._report,
+                erased,
+                mask,
+                spans_of(self._context, job, tracer),
+            )
+            self._published = await publishing.run()
 
     async def finish(self, job: Job) -> Job:
         """Wait until the labels of ``job``, which is published, are stored, or somebody wishes otherwise."""

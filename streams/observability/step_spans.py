@@ -11,11 +11,11 @@ import time
 from collections.abc import Collection
 from contextvars import ContextVar
 
-from streams.core.codec import REPLAY_JOB, RETRY_OF, TO
+from streams.core.codec import REPLAY_JOB, RETRY_OF
 from streams.core.messages import Augmented, Labeled, Row
 from streams.core.outcomes import Reject
 from streams.core.records import Record
-from streams.observability.tracer import Tracer
+from streams.observability.tracer import Tracer, again_for
 from streams.ports.spans import (
     Event,
     ModelCall,
@@ -51,7 +51,7 @@ class StepSpans:
         ``came``: the message's `traceparent`; ``own``: that of its row, as far as it could be read.
         """
         before = context_in(came)
-        cause = again_for(record) if record.topic in self._replays else None
+        cause = again_for(record.headers) if record.topic in self._replays else None
         first = context_in(own)
         if before is not None and cause is not None and (first is None or first.trace_id == before.trace_id):
             trace_id = trace_again(before.trace_id, cause)
@@ -179,17 +179,6 @@ class StepSpan:
                 failed,
             )
         )
-
-
-def again_for(record: Record) -> bytes | None:
-    """Why a message of the replay topic processes a row again; None for one that comes for the first time
-    (an upload, a backfill)."""
-    retry = record.header(RETRY_OF)
-    if retry is not None:
-        return RETRY_OF.encode() + b":" + retry
-    if record.header(TO) is not None:
-        return REPLAY_JOB.encode() + b":" + (record.header(REPLAY_JOB) or b"")
-    return None
 
 
 def _about(message: Row | None, version: str | None, output: Row | Reject) -> dict[str, Value]:

@@ -42,6 +42,7 @@ from streams.operations.retention import (
 )
 from streams.privacy.door import entities_of, opened
 from streams.runtime.secret import verify_secret
+from streams.runtime.tracing import reach_collector
 from streams.versions.registry import read_versions
 from streams.versions.topic import KnownVersions
 
@@ -71,6 +72,8 @@ async def check_all(settings: Settings) -> list[Finding]:
         findings.append(await _try(f"{which} endpoint", lambda s, w=which: _model(s, w), settings))  # type: ignore[misc]
         if which == "labeler" and findings[-1].ok:
             findings.append(await _try("a label", partial(_label, known=known), settings))
+    if settings.otel_exporter_otlp_endpoint is not None:
+        findings.append(await _try("traces", reach_collector, settings))
     return findings
 
 

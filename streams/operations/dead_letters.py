@@ -26,6 +26,7 @@ from connectors.clickhouse.queries.open_dead_letters import (
     resolved_letters,
     store_again,
 )
+from connectors.clickhouse.schema.tables import DEAD_LETTERS
 from connectors.files.rows import ROW_ID
 from connectors.kafka.admin import Admin
 from connectors.kafka.connection import connection
@@ -48,9 +49,12 @@ from streams.core.records import Outgoing, Record
 from streams.core.settings import Settings
 from streams.core.times import micros_of
 from streams.core.topics import Topics, partition_of
+from streams.observability.publish_spans import PublishSpans, watch_one
+from streams.observability.tracer import Tracer
 from streams.privacy.door import STEP as MASK
 from streams.privacy.door import Door, opened
 from streams.runtime.secret import verify_secret
+from streams.runtime.tracing import traced
 
 _AT_ONCE = 500
 
@@ -149,9 +153,13 @@ def _origin(letter: DeadLetter) -> str:
 async def _retrying(settings: Settings) -> AsyncIterator[tuple[ClickHouseClient, _Retry]]:
     await verify_secret(settings)
     producer = LeasedProducer(connection(settings))
-    async with ClickHouseClient.from_settings(settings) as client, opened(settings) as door:
+    async with (
+        ClickHouseClient.from_settings(settings) as client,
+        opened(settings) as door,
+        traced(settings, "retry") as tracer,
+    ):
         try:
-            yield client, _Retry(settings, client, producer, door, ErasedRows(client, settings).now)
+            yield client, _Retry(settings, client, producer, door, ErasedRows(client, settings).now, tracer)
         finally:
             await producer.stop()
 
@@ -164,6 +172,7 @@ class _Retry:
         producer: LeasedProducer,
         door: Door | None,
         erased: Erased = nothing_erased,
+        tracer: Tracer | None = None,
     ) -> None:
         self._door = door
         self._erased = erased
@@ -172,9 +181,12 @@ class _Retry:
         self._settings = settings
         self._client = client
         self._producer = producer
-        self._topics = Topics(settings.topic_prefix)
+        self._topics = topics = Topics(settings.topic_prefix)
         self._admin = Admin(connection(settings))
         self._tail = TailReader(connection(settings))
+        self._spans: PublishSpans | None = None
+        if tracer is not None:
+            self._spans = PublishSpans(tracer, "retry", DEAD_LETTERS, topics.dead_letter, again=True)
 
     async def some(self, letters: list[OpenLetter]) -> None:
         outgoing, unmasked = [], []
@@ -194,8 +206,19 @@ class _Retry:
                 outgoing.append(self._message(safe, one.name, await self._way(one)))
         outgoing += await self._masked(unmasked)
         if outgoing:
-            await self._producer.send_many(outgoing)
+            await self._send(outgoing)
             self.counts["retried"] += len(outgoing)
+
+    async def _send(self, outgoing: list[Outgoing]) -> None:
+        if self._spans is None:
+            await self._producer.send_many(outgoing)
+            return
+        page = self._spans.page()
+        watched = [watch_one(page, message) for message in outgoing]
+        page.handed_over(len(outgoing))
+        offsets = await self._producer.send_many([message for message, _ in watched])
+        for (_, one), offset in zip(watched, offsets, strict=True):
+            one.confirmed([(offset, 1)])
 
     async def _whole(self, letter: DeadLetter) -> DeadLetter | None:
         """The dead letter with its bytes; if it is kept by reference, they are read from the topic that it

@@ -139,7 +139,8 @@ def _dead_letter_headers() -> tuple[dict[str, Any], list[str]]:
 def _trace() -> dict[str, Any]:
     return _text(
         "W3C trace context: one trace id a row, made of its identity and so the same however often it is "
-        "retried or replayed; in log lines it is `trace_id`.",
+        "retried or replayed; in log lines it is `trace_id`. Where traces are exported, a retry and a replay "
+        "have their own.",
         pattern="^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
     )
 

@@ -26,6 +26,7 @@ from connectors.kafka.tail import TailReader
 from streams.core.availability import until_available
 from streams.core.background import in_background
 from streams.core.losses import Losses
+from streams.core.messages import Row
 from streams.core.settings import Settings
 from streams.jobs.in_flight_rows import InFlightReader
 from streams.observability.collectors import (
@@ -35,14 +36,18 @@ from streams.observability.collectors import (
     poller_metrics,
     privacy_metrics,
     privacy_state,
+    span_metrics,
     waits_metric,
 )
 from streams.observability.health import Health
 from streams.observability.metrics import CREATED_TO_POLLED, STAGE_LATENCY, Histogram
+from streams.observability.publish_spans import PublishSpans
+from streams.observability.tracer import Tracer
 from streams.observability.watchdog import Watchdog
 from streams.privacy.door import Door, opened
 from streams.runtime.lifecycle import membership_owed, watched
 from streams.runtime.readiness import clickhouse_ready, kafka_ready
+from streams.runtime.tracing import traced
 from streams.versions.recalibration import keep_calibrated
 
 log = structlog.get_logger()
@@ -56,11 +61,11 @@ async def poller(settings: Settings, health: Health) -> None:
     Raises:
         ConfigurationError: PRIVACY_ENTITIES asks for what cannot be masked here.
     """
-    async with opened(settings, start=True) as door:
-        await _poller(settings, health, door)
+    async with opened(settings, start=True) as door, traced(settings, "poller") as tracer:
+        await _poller(settings, health, door, tracer)
 
 
-async def _poller(settings: Settings, health: Health, door: Door | None) -> None:
+async def _poller(settings: Settings, health: Health, door: Door | None, tracer: Tracer | None) -> None:
     settings, topics = await kafka_ready(settings, health)
     client = await clickhouse_ready(settings, health)
     arguments = connection(settings)
@@ -73,6 +78,9 @@ async def _poller(settings: Settings, health: Health, door: Door | None) -> None
     counts: Counter[str] = Counter()
     latency = Histogram(STAGE_LATENCY)
     active: list[Poller] = []
+    spans = None
+    if tracer is not None:
+        spans = PublishSpans(tracer, Row.made_by, settings.source_table, topics.dead_letter)
     written = written_partitions(topics, settings.topic_partitions)
 
     losses = Losses()
@@ -112,6 +120,7 @@ async def _poller(settings: Settings, health: Health, door: Door | None) -> None
             waited=latency.series(CREATED_TO_POLLED),
             door=door,
             erased=ErasedRows(client, settings).now,
+            spans=spans,
         )
         active[:] = [poller]
         # Here because only one poller is active, and it runs always.
@@ -136,6 +145,7 @@ async def _poller(settings: Settings, health: Health, door: Door | None) -> None
         yield from privacy_metrics(door)
         yield latency.collect()
         yield from member_metrics(group.lease)
+        yield from span_metrics(tracer)
 
     async def owes() -> str:
         if problem := await membership_owed(settings, group.lease):

@@ -30,14 +30,18 @@ from streams.observability.collectors import (
     outage_metric,
     outages_of,
     sink_metrics,
+    span_metrics,
 )
 from streams.observability.health import Health
 from streams.observability.losses import LossReporter
 from streams.observability.metrics import STAGE_LATENCY, Histogram
+from streams.observability.store_spans import StoreSpans
+from streams.observability.tracer import Tracer
 from streams.observability.watchdog import Watchdog
 from streams.runtime.lag_metrics import Lags
 from streams.runtime.lifecycle import lag_owed, membership_owed, watched
 from streams.runtime.readiness import clickhouse_ready, kafka_ready
+from streams.runtime.tracing import traced
 from streams.versions.topic import KnownVersions
 
 log = structlog.get_logger()
@@ -45,12 +49,18 @@ log = structlog.get_logger()
 
 async def sink(settings: Settings, health: Health) -> None:
     """Store until cancelled."""
+    async with traced(settings, "sink") as tracer:
+        await _sink(settings, health, tracer)
+
+
+async def _sink(settings: Settings, health: Health, tracer: Tracer | None) -> None:
     settings, topics = await kafka_ready(settings, health)
     client = await clickhouse_ready(settings, health)
     await _warn_of_older_tables(client, settings)
     writer = writer_for(settings, client)
     arguments = connection(settings)
     brokers = AdminClient(arguments, kept=True)
+    group_name = topics.groups.sink.name
     group = GroupConsumer(arguments, topics.groups.sink)
     view = GroupView(arguments, topics.groups.sink.name, brokers)
     tail = TailReader(arguments, brokers)
@@ -72,6 +82,7 @@ async def sink(settings: Settings, health: Health) -> None:
         unwanted=versions.unwanted,
         erased=ErasedRows(client, settings).now,
         observe=StoringTime(latency).observe,
+        spans=None if tracer is None else StoreSpans(tracer, group_name, settings.result_database),
     )
     lags = Lags(BacklogReader(arguments), topics.groups.sink.step_of, group.done)
 
@@ -85,6 +96,7 @@ async def sink(settings: Settings, health: Health) -> None:
         yield from lost_metrics(losses)
         yield outage_metric(group.producer.outages)
         yield from member_metrics(group.lease)
+        yield from span_metrics(tracer)
 
     async def owes() -> str:
         if problem := await membership_owed(settings, group.lease):

@@ -45,6 +45,24 @@ async def traced(settings: Settings, role: str) -> AsyncIterator[Tracer | None]:
         await asyncio.to_thread(exporter.close)
 
 
+async def reach_collector(settings: Settings) -> str:
+    """Whether the collector of the settings takes traces, in words.
+
+    Raises:
+        as `traced`, and UnavailableError, AccessError, ConfigurationError as the collector answers.
+    """
+    collector = collector_of(settings)
+    if collector is None:
+        return "off"
+    from connectors.otel.exporter import reach
+
+    resource_of(settings, "check")
+    await asyncio.to_thread(reach, collector)
+    sampler, share = settings.otel_traces_sampler, settings.otel_traces_sampler_arg
+    by_ratio = f", {share:g} of the rows" if sampler.endswith("ratio") else ""
+    return f"{collector.place} takes them; {sampler}{by_ratio}"
+
+
 def collector_of(settings: Settings) -> Collector | None:
     """The collector of the settings; None for none.
 

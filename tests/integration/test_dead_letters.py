@@ -13,6 +13,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from tests.integration.pipeline import Pipeline, keys
+from tests.otlp_receiver import OtlpReceiver, attributes_of
 from tests.waiting import PATIENCE, until
 
 
@@ -24,8 +25,14 @@ def faults(flow: Pipeline, *given: dict[str, Any]) -> None:
 
 
 @pytest.fixture
-def flow(make: Callable[..., Pipeline]) -> Iterator[Pipeline]:
-    flow = make()
+def collector() -> Iterator[OtlpReceiver]:
+    with OtlpReceiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def flow(make: Callable[..., Pipeline], collector: OtlpReceiver) -> Iterator[Pipeline]:
+    flow = make(OTEL_EXPORTER_OTLP_ENDPOINT=collector.endpoint)
     client = flow.clickhouse()
     client.command(f"CREATE DATABASE {flow.database}")
     client.command(
@@ -123,7 +130,54 @@ async def test_each_step_s_dead_letters_come_through_once_when_tried_again(flow:
     client.close()
 
 
-async def test_a_dead_letter_of_a_replay_comes_through_under_its_own_version(flow: Pipeline) -> None:
+def _traces_are_joined(collector: OtlpReceiver) -> None:
+    """Row 2 was labelled, given up in a replay, and tried again: three traces."""
+    known = [(span, attributes_of(span)) for span in collector.spans]
+    mine = [(span, about) for span, about in known if about.get("labelstream.row_id") == "2"]
+    (root,) = [span for span, _ in mine if span.name == "poll"]
+    first = [(span, about) for span, about in mine if span.trace_id == root.trace_id]
+    (publish,) = [span for span, _ in first if span.name == "publish"]
+    assert Counter(span.name for span, _ in first) == Counter(
+        ("poll", "publish", "label", "augment", "store", "store")
+    )
+    tables = {about["db.collection.name"] for span, about in first if span.name == "store"}
+    assert tables == {"logs_labeled", "logs_augmented"}
+    # From the first to the last each is below another one of the trace.
+    whole = {span.span_id: span for span in collector.spans if span.trace_id == root.trace_id}
+    assert all(span.parent_span_id in whole for span in whole.values() if span is not root)
+    assert not root.parent_span_id
+    (call,) = [span for span in whole.values() if span.name.startswith("chat ")]
+    assert whole[call.parent_span_id].name == "label"
+    assert attributes_of(call)["gen_ai.usage.input_tokens"] > 0
+    assert whole[call.parent_span_id].start_time_unix_nano <= call.start_time_unix_nano
+
+    def again(attribute: str, reason: str) -> list[dict[str, Any]]:
+        """What was stored in the trace of the label with that attribute, which links to the first one."""
+        (label,) = [
+            span
+            for span, about in mine
+            if span.name == "label" and attribute in about and span.status.message == reason
+        ]
+        assert label.trace_id != root.trace_id
+        links = [link for span, _ in mine if span.trace_id == label.trace_id for link in span.links]
+        assert (publish.trace_id, publish.span_id) in [(link.trace_id, link.span_id) for link in links]
+        return [about for span, about in mine if span.trace_id == label.trace_id and span.name == "store"]
+
+    (letter,) = again("labelstream.replay_job", "invalid-answer")
+    assert letter["db.collection.name"] == "dead_letters"
+    (stored,) = again("labelstream.retry_of", "")
+    assert (stored["db.collection.name"], stored["labelstream.label_version"]) == ("logs_labeled", "second")
+    assert {about["service.name"] for about in collector.resources} >= {
+        f"labelstream-{role}" for role in ("poller", "agents", "sink")
+    }
+    said = " ".join(str(value) for _, about in known for value in about.values())
+    assert "метка" not in said
+    assert "запрос" not in said
+
+
+async def test_a_dead_letter_of_a_replay_comes_through_under_its_own_version(
+    flow: Pipeline, collector: OtlpReceiver
+) -> None:
     mark = flow.prefix
     insert(flow, f"обычный запрос {mark}", f"метка {mark}")
     flow.start("poller", "agents", "sink", AUGMENT_VARIANTS="0")
@@ -141,6 +195,7 @@ async def test_a_dead_letter_of_a_replay_comes_through_under_its_own_version(flo
     flow.stop()
     assert Counter(keys(await flow.topic("labeled.shadow"))) == {"1": 1, "2": 1}
     assert Counter(keys(await flow.topic("labeled"))) == {"1": 1, "2": 1}
+    _traces_are_joined(collector)
 
 
 def test_a_wrong_time_or_step_is_answered_clearly(flow: Pipeline) -> None:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from connectors.clickhouse.poller.published_rows import Published
 from streams.core.records import Partition
+from streams.observability.publish_spans import WatchedRun
 from streams.ports.kafka import Sender
 from streams.ports.outages import settled, stopped
 
@@ -25,13 +26,15 @@ Sending = asyncio.Task[list[tuple[int, int]]]
 
 class HeldRun(NamedTuple):
     """Rows of one page that were sent to a partition and are not confirmed: their newest time, the oldest
-    one of the page's new rows, and the source's clock when they were read."""
+    one of the page's new rows, and the source's clock when they were read. ``watched``: where traces are
+    exported."""
 
     sending: Sending
     where: Partition
     newest: int
     oldest: int
     now: int
+    watched: WatchedRun | None = None
 
 
 class HeldRows:

@@ -34,6 +34,7 @@ from streams.core.settings import Settings
 from streams.core.times import moment
 from streams.core.topics import Topics
 from streams.observability.metrics import Series
+from streams.observability.publish_spans import PublishSpans
 from streams.ports.kafka import BulkSender, Headroom, Lease, Tail, TopicIds
 from streams.privacy.door import Door, refuse_unmasked
 
@@ -90,11 +91,12 @@ class Poller:
         waited: Series | None = None,
         door: Door | None = None,
         erased: Erased = nothing_erased,
+        spans: PublishSpans | None = None,
     ) -> None:
         """``partitions``: number of partitions of the rows topic. ``headroom``: of the rows topic. ``lost``:
         finds lost rows. ``ending``: set when the group revokes the ownership. ``waited`` observes how long
         each row existed before it was read. ``door``: what masks the rows.
-        ``erased``: whose rows are not published.
+        ``erased``: whose rows are not published. ``spans``: where traces are exported.
 
         Raises:
             ConfigurationError: rows are to be masked, and there is no ``door``.
@@ -130,6 +132,7 @@ class Poller:
             waited=waited,
             digests=self._digests,
             door=door,
+            spans=spans,
         )
         self._timeless = Timeless(
             topics.dead_letter,

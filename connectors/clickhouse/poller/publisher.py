@@ -23,9 +23,10 @@ from streams.core.codec import decode
 from streams.core.context import TRACEPARENT, about_row
 from streams.core.errors import RefusedError, RetryableError
 from streams.core.messages import Row
-from streams.core.records import Partition, Run, by_partition, partitions_of
+from streams.core.records import Outgoing, Partition, Run, by_partition, partitions_of
 from streams.core.topics import Topics
 from streams.observability.metrics import Series
+from streams.observability.publish_spans import PageSpan, PublishSpans, WatchedRun, watch_one
 from streams.ports.kafka import BulkSender, Lease, Tail
 from streams.privacy.door import Door
 from streams.privacy.erasure import NOTHING
@@ -76,10 +77,11 @@ class Publisher:
         digests: RowDigests | None = None,
         door: Door | None = None,
         aliases: bool = False,
+        spans: PublishSpans | None = None,
     ) -> None:
         """``source``: the table's name, for dead letters. ``least_bytes`` as in `why_skipped`. ``waited``
         observes how long each row existed before it was read. ``digests``: without a key, if none are given.
-        ``door``, ``aliases`` as for `Namer`.
+        ``door``, ``aliases`` as for `Namer`. ``spans``: where traces are exported.
         """
         self.published = Published()
         self.erased = NOTHING  # whose rows are not published; the caller keeps it up to date
@@ -92,6 +94,7 @@ class Publisher:
         self.sent = 0  # messages that were sent
         self._counts = counts
         self._waited = waited
+        self._spans = spans
         self._one_by_one = False
         self._way: _OnTheWay | None = None
         self._unsure = False
@@ -312,17 +315,25 @@ class Publisher:
         The next page is compared with them before they are confirmed. If they never are, everything is
         learned again. The cursor does not name them, because it only names future rows.
         """
+        page = self._spans.page() if self._spans is not None else None
         new, short = await self._new(rows)
         with _collecting_later():
             messages, skipped = self._sendable(new, stopped)
         polled_at = datetime.now(UTC)
         runs = bulk.runs(self._topics.rows, self._partitions, polled_at) if bulk else []
         runs += _runs(messages)
+        watched: Sequence[WatchedRun | None] = [None] * len(runs)
+        if page is not None:
+            traced = [page.watch(run) for run, _ in runs]
+            runs = [(one.run, latest) for one, (_, latest) in zip(traced, runs, strict=True)]
+            watched = traced
         confirming: Sequence[Sending] = ()
         if runs:
             await self._lease.hold(generation)
             with self._refusals():
                 confirming = await self._sender.hand_over([run for run, _ in runs])
+            if page is not None:
+                page.handed_over(len(rows) + (len(bulk) if bulk else 0))
         waited: Any = ()
         if bulk:
             self.published.add_columns(bulk.micros, bulk.contents, bulk.ids)
@@ -330,8 +341,8 @@ class Publisher:
         self.published.add([*short, *skipped, *(one.mark for one in messages)])
         times = [one.mark.micros for one in messages] + ([bulk.oldest] if bulk else [])
         sent = [
-            HeldRun(sending, Partition(run.topic, run.partition), latest, min(times), now)
-            for sending, (run, latest) in zip(confirming, runs, strict=True)
+            HeldRun(sending, Partition(run.topic, run.partition), latest, min(times), now, trace)
+            for sending, (run, latest), trace in zip(confirming, runs, watched, strict=True)
         ]
         way = _OnTheWay(sent, newest, waited, [one.waited for one in messages])
         self.sent += way.messages
@@ -356,6 +367,8 @@ class Publisher:
 
     def _confirm(self, run: HeldRun) -> None:
         batches = run.sending.result()
+        if run.watched is not None:
+            run.watched.confirmed(batches)
         (first, _), (last, count) = batches[0], batches[-1]
         self._note(
             run.where, first, last + count - 1, run.newest, run.now, sum(count for _, count in batches)
@@ -382,15 +395,18 @@ class Publisher:
         for start in range(0, len(messages), _AT_ONCE):
             await self._lease.hold(generation)
             some = messages[start : start + _AT_ONCE]
-            sent = await gathered([self._send_one(one) for one in some])
+            page = self._spans.page() if self._spans is not None else None
+            sent = await gathered([self._send_one(one, page) for one in some])
+            if page is not None:
+                page.handed_over(len(some))
             self._remember([one for one, _ in sent], [offset for _, offset in sent], now)
         self._one_by_one = self._one_by_one and not messages
         self.published.add([*short, *skipped])
 
-    async def _send_one(self, one: NamedMessage) -> tuple[NamedMessage, int]:
+    async def _send_one(self, one: NamedMessage, page: PageSpan | None) -> tuple[NamedMessage, int]:
         """The message, or a dead letter in its place if the topic refuses it, and its offset."""
         try:
-            return one, await self._sender.send(one.outgoing)
+            return one, await self._send_traced(one.outgoing, page)
         except RefusedError as error:
             log.warning(
                 "row refused by the topic",
@@ -399,7 +415,15 @@ class Publisher:
             )
             value = one.outgoing.value or b""
             letter = self._namer.dead_letter(decode(Row, value), one.mark, len(value))
-            return one._replace(outgoing=letter), await self._sender.send(letter)
+            return one._replace(outgoing=letter), await self._send_traced(letter, page)
+
+    async def _send_traced(self, message: Outgoing, page: PageSpan | None) -> int:
+        if page is None:
+            return await self._sender.send(message)
+        message, watched = watch_one(page, message)
+        offset = await self._sender.send(message)
+        watched.confirmed([(offset, 1)])
+        return offset
 
     def _remember(self, sent: Sequence[NamedMessage], offsets: Sequence[int], now: int) -> None:
         places = by_partition(zip(sent, offsets, strict=True), lambda pair: pair[0].outgoing)

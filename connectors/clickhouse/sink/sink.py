@@ -8,8 +8,10 @@ insert anywhere between is made good by the next look at the tables.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from uuid import UUID
 
 import structlog
@@ -28,6 +30,7 @@ from streams.core.messages import Augmented, HumanLabel
 from streams.core.records import Commit, Partition, Record, known_in, made_anew
 from streams.core.settings import Settings
 from streams.core.topics import Topics
+from streams.observability.store_spans import StoreSpans
 from streams.ports.kafka import GroupInput, Lease, Sender, Tail, TopicIds
 
 log = structlog.get_logger()
@@ -66,6 +69,7 @@ class Sink:
         unwanted: Callable[[Record], bool] | None = None,
         erased: Erased = nothing_erased,
         observe: Callable[[str, Batch], None] = lambda table, batch: None,
+        spans: StoreSpans | None = None,
     ) -> None:
         """``writer``: a client for the inserts that gives up soon after INSERT_SECONDS; see `writer_for`.
 
@@ -73,9 +77,11 @@ class Sink:
         ``unwanted``: whether a record belongs to a replay that was dropped: its rows must not come back.
         ``erased``: what must not be stored again.
         ``observe`` is given each batch that was inserted, with its table.
+        ``spans``: where traces are exported.
         """
         self._unwanted = unwanted
         self._observe = observe
+        self._spans = spans
         self.counts: Counter[str] = Counter()
         self._topics = topics
         self._topic_ids = topic_ids
@@ -304,18 +310,29 @@ class Sink:
 
     async def _store_part(self, topic: str, records: list[Record]) -> None:
         table, topic_id = self._tables[topic], self._ids[topic]
+        began = time.time_ns()
         if table == DEAD_LETTERS:
             batch = await asyncio.to_thread(dead_letter_batch, records, topic_id)
             refused = await self._inserter.insert(table, batch, topic_id, self._generation)
             if refused:
                 await self._store_bare(refused, topic_id)
+            if self._spans is not None:
+                self._spans.stored(table, batch.records, began, always=True)
             return
         message = HumanLabel if table == LABELED else Augmented
         batch, undecodable = await asyncio.to_thread(to_batch, message, records, topic_id)
         refused = await self._inserter.insert(table, batch, topic_id, self._generation)
         self._observe(table, batch)
-        if undecodable or refused:
-            await self._letters.send([*undecodable, *refused], self._generation)
+        given_up = [*undecodable, *refused]
+        if self._spans is not None:
+            gone = {one.record.source for one in refused}
+            kept = [one for one in batch.records if one.source not in gone] if gone else batch.records
+            self._spans.stored(table, kept, began)
+            given_up = [
+                _traced(one, self._spans.refused(table, one.record, one.reason, began)) for one in given_up
+            ]
+        if given_up:
+            await self._letters.send(given_up, self._generation)
 
     async def _store_bare(self, refused: list[Refused], topic_id: UUID) -> None:
         """There is no dead letter of a dead letter, or it would go round for ever: what the table refuses
@@ -365,6 +382,12 @@ class Sink:
         return await while_ours(
             self._lease, self._generation, "Kafka", lambda: self._topic_ids.topic_ids(names)
         )
+
+
+def _traced(refused: Refused, traceparent: bytes) -> Refused:
+    headers = [one for one in refused.record.headers if one[0] != TRACEPARENT]
+    record = refused.record._replace(headers=(*headers, (TRACEPARENT, traceparent)))
+    return replace(refused, record=record)
 
 
 def writer_for(settings: Settings, reader: ClickHouseClient) -> ClickHouseClient:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,21 +13,7 @@ from streams.observability.step_spans import StepSpans
 from streams.observability.tracer import Tracer
 from streams.ports.spans import ModelCall, Span, SpanContext, SpanKind, context_in
 from tests.unit.streams.delivery.fakes import REPLAY, ROWS, Broker, label, make, record, row, settle
-
-
-class Exporter:
-    """Keeps the spans."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self.spans: list[Span] = []
-        self.full = False
-
-    def take(self, span: Span) -> None:
-        self.spans.append(span)
-
-    def dropped(self, count: int) -> None:
-        self.counts["dropped"] += count
+from tests.unit.streams.observability.span_fakes import KeptSpans
 
 
 def own(row_id: str, sampled: bool = True) -> SpanContext:
@@ -60,7 +45,7 @@ async def run(
     share: float = 1.0,
 ) -> tuple[list[Span], Outgoing]:
     """The spans of one message, and what was made of it."""
-    exporter, broker = Exporter(), Broker()
+    exporter, broker = KeptSpans(), Broker()
     spans = StepSpans(Tracer(exporter, sampler, share), "esk-agents", {"replay"})
     delivery = make(broker, step, spans=spans)
     await delivery.assigned({ROWS: Commit(-1), REPLAY: Commit(-1)}, 1)

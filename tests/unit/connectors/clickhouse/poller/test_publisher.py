@@ -11,8 +11,11 @@ import pytest
 
 from connectors.clickhouse.poller.cursor import Cursor
 from connectors.clickhouse.poller.publisher import OneByOneError, Publisher
+from streams.core.context import TRACEPARENT
 from streams.core.errors import LeaseLostError, RefusedError, RetryableError, UnavailableError
 from streams.core.records import Partition, Run
+from streams.observability.publish_spans import PublishSpans
+from streams.observability.tracer import Tracer
 from tests.unit.connectors.clickhouse.poller.fakes import (
     PARTITIONS,
     TOPICS,
@@ -24,6 +27,7 @@ from tests.unit.connectors.clickhouse.poller.fakes import (
     poll_once,
     source_row,
 )
+from tests.unit.streams.observability.span_fakes import KeptSpans
 from tests.waiting import PATIENCE
 
 SECOND = 1_000_000
@@ -66,7 +70,7 @@ class SlowKafka(FakeKafka):
         return [asyncio.create_task(later(run)) for run in held]
 
 
-async def publisher_to(kafka: FakeKafka) -> Publisher:
+async def publisher_to(kafka: FakeKafka, spans: PublishSpans | None = None) -> Publisher:
     made = Publisher(
         "db.t",
         TOPICS,
@@ -75,6 +79,7 @@ async def publisher_to(kafka: FakeKafka) -> Publisher:
         sender=kafka,
         lease=FakeLease(),
         counts=Counter(),
+        spans=spans,
     )
     await made.learn(kafka, dict.fromkeys(made.written, 0), None, (), NOW)
     return made
@@ -249,3 +254,22 @@ async def test_of_equal_rows_as_many_are_published_as_there_are() -> None:
         await publisher.finish()
     assert len(set(kafka.row_ids())) == len(kafka.row_ids()) == 3
     assert {row_id.rpartition(":")[2] for row_id in kafka.row_ids()} == {"1", "2", "3"}
+
+
+async def test_traced_rows_are_joined_with_their_messages() -> None:
+    kafka, kept = FakeKafka(), KeptSpans()
+    publisher = await publisher_to(kafka, PublishSpans(Tracer(kept), "poll", "db.t", TOPICS.dead_letter))
+    rows = [source_row(OLD + at, f"text {at}", at + 1) for at in range(20)]
+    await publisher.publish(bulk_page(rows[:10]), 1, NOW)
+    await publisher.publish(rows[10:], 1, NOW)
+    await publisher.finish()
+    sent = {dict(message.headers)[TRACEPARENT] for message in kafka.rows()}
+    publishes = kept.named("publish")
+    assert {one.context.header for one in publishes} == sent
+    assert len(sent) == 20
+    places = {(record.key, record.partition): record.offset for record in kafka.rows()}
+    for one in publishes:
+        key = str(one.attributes["labelstream.row_id"]).encode()
+        partition = int(str(one.attributes["messaging.destination.partition.id"]))
+        assert one.attributes["messaging.kafka.offset"] == places[key, partition]
+    assert [span.attributes["db.response.returned_rows"] for span in kept.named("poll page")] == [10, 10]

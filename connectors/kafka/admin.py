@@ -5,6 +5,7 @@ same name.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -126,7 +127,7 @@ class Admin:
             ConfigurationError: as `plan_topics`.
             UnavailableError, AccessError.
         """
-        plan = await self.plan_topics(settings)
+        plan, forbidden = await self.plan_topics(settings), set[str]()
         async with self._client.use() as admin:
             if plan.made:
                 response = await admin.create_topics(list(plan.made))
@@ -141,12 +142,18 @@ class Admin:
                 response = await send_to_any_broker(admin._client, AlterTopicConfigs(altered))
                 for code, reason, _, name in response.responses:
                     if code == TopicAuthorizationFailedError.errno:
-                        raise lacking(ALTER_CONFIGS, "topic", name)
-                    if code != 0:
+                        forbidden.add(name)  # everything works as it is
+                    elif code != 0:
                         raise translate(for_code(code)(f"topic {name}: {reason or ''}"))
-        for change in plan.changes:
+        changes = tuple(
+            replace(change, kept=f"the right {ALTER_CONFIGS} is missing")
+            if change.topic in forbidden
+            else change
+            for change in plan.changes
+        )
+        for change in changes:
             log.info("topic_setting_kept" if change.kept else "topic_setting_changed", **change.told())
-        return plan
+        return TopicPlan(plan.made, changes)
 
 
 async def _config(admin: AIOKafkaAdminClient, name: str) -> dict[str, str]:

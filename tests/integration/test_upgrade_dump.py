@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.integration.pipeline import Pipeline, keys
 from tests.integration.replaying import current
+from tests.unit.repo.pages import UPGRADE, labelstream_commands
 from tests.upgrade import dump
 
 RELEASE = "0.1.0"
@@ -49,7 +50,12 @@ async def test_a_restored_dump_is_what_was_written(make: Callable[..., Pipeline]
 async def test_today_s_roles_go_on_with_it(make: Callable[..., Pipeline], tmp_path: Path) -> None:
     saved = dump.load(RELEASE)
     taxonomy = str(dump.DATA / RELEASE / "taxonomy.yaml")
-    flow = make(**saved.note["settings"], TAXONOMY_PATH=taxonomy, POLL_INTERVAL_SECONDS="0.3")
+    flow = make(
+        **saved.note["settings"],
+        TAXONOMY_PATH=taxonomy,
+        POLL_INTERVAL_SECONDS="0.3",
+        TOPIC_RETENTION_DAYS="7",
+    )
     await dump.restore(saved, flow.kafka, flow.clickhouse_port, flow.prefix)
     before = current(flow)
     waiting = {row_id for ids in saved.note["waiting"].values() for row_id in ids}
@@ -60,22 +66,20 @@ async def test_today_s_roles_go_on_with_it(make: Callable[..., Pipeline], tmp_pa
         f"SELECT name, create_table_query FROM system.tables WHERE database = '{flow.database}' ORDER BY name"
     )
     made_before = flow.rows(tables)
-    planned = flow.command("init", "--dry-run")
-    assert planned.returncode == 0, planned.stderr
-    for statement in (
-        f"# retention.ms=-1 stays, to shorten it would delete messages: kafka-configs --alter --topic "
-        f"{flow.prefix}.rows",
-        "-- migration 2: sort logs_labeled by the message's place too",
-        f"EXCHANGE TABLES `{flow.database}`.`logs_labeled` AND `{flow.database}`.`logs_labeled__next`",
-        f"CREATE TABLE IF NOT EXISTS `{flow.database}`.`erasures`",
-    ):
-        assert statement in planned.stdout
-    assert flow.rows(tables) == made_before
-
-    flow.start("sink")  # it writes to the tables of the former release while these are migrated
-    made = flow.command("init")
-    assert made.returncode == 0, made.stderr
-    assert flow.command("check").stdout.count("of an older release") == 0
+    for words in labelstream_commands(UPGRADE):  # the guide's, in its order
+        done = flow.command(*words)
+        assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+        if words == ["init", "--dry-run"]:
+            for statement in (
+                "# retention.ms=-1 stays, to shorten it would delete messages: kafka-configs --alter --topic "
+                f"{flow.prefix}.rows",
+                "-- migration 2: sort logs_labeled by the message's place too",
+                f"EXCHANGE TABLES `{flow.database}`.`logs_labeled` AND ",
+                f"CREATE TABLE IF NOT EXISTS `{flow.database}`.`erasures`",
+            ):
+                assert statement in done.stdout
+            assert flow.rows(tables) == made_before
+            flow.start("sink")  # it writes to the tables of the former release while these are migrated
     flow.start("poller", "agents")
     flow.wait(lambda: waiting <= set(current(flow)), "the rows in flight are labelled and stored")
     flow.wait(lambda: waiting <= augmented(flow), "their variants are stored")

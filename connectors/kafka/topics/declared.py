@@ -119,13 +119,13 @@ def differences(found: FoundTopic, topic: Topic, settings: Settings) -> list[Set
         if segment > int(wanted["segment.ms"]):
             changes.append(change("segment.ms", segment))
         return changes
-    retention, days = int(found.config.get("retention.ms", _WEEK_MS)), int(wanted["retention.ms"])
-    if 0 <= retention < days:
-        # Somebody may have shortened it for want of disk space.
-        told = "topic_retention_days" in settings.model_fields_set
-        changes.append(change("retention.ms", retention, "" if told else "TOPIC_RETENTION_DAYS is not set"))
-    elif retention != days:
-        changes.append(change("retention.ms", retention, "to shorten it would delete messages"))
+    # Otherwise it is what somebody found right for the disks.
+    if "topic_retention_days" in settings.model_fields_set:
+        retention, days = int(found.config.get("retention.ms", _WEEK_MS)), int(wanted["retention.ms"])
+        if 0 <= retention < days:
+            changes.append(change("retention.ms", retention))
+        elif retention != days:
+            changes.append(change("retention.ms", retention, "to shorten it would delete messages"))
     return changes
 
 

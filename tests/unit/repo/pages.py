@@ -11,6 +11,7 @@ from tests.unit.repo.command_lines import ROOT
 
 GUIDE, RUSSIAN_GUIDE = ROOT / "docs/guide/guide.md", ROOT / "docs/guide/ru/guide.md"
 QUALITY, RUSSIAN_QUALITY = ROOT / "docs/guide/quality.md", ROOT / "docs/guide/ru/quality.md"
+UPGRADE, RUSSIAN_UPGRADE = ROOT / "docs/guide/upgrade.md", ROOT / "docs/guide/ru/upgrade.md"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 

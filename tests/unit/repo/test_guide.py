@@ -7,11 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.repo.pages import GUIDE, QUALITY, RUSSIAN_QUALITY, blocks, labelstream_commands
+from tests.unit.repo.pages import (
+    GUIDE,
+    QUALITY,
+    RUSSIAN_QUALITY,
+    RUSSIAN_UPGRADE,
+    UPGRADE,
+    blocks,
+    labelstream_commands,
+)
 from tests.unit.repo.pages import RUSSIAN_GUIDE as RUSSIAN
 
 
-@pytest.mark.parametrize("pages", [(GUIDE, RUSSIAN), (QUALITY, RUSSIAN_QUALITY)], ids=["guide", "quality"])
+@pytest.mark.parametrize(
+    "pages",
+    [(GUIDE, RUSSIAN), (QUALITY, RUSSIAN_QUALITY), (UPGRADE, RUSSIAN_UPGRADE)],
+    ids=["guide", "quality", "upgrade"],
+)
 def test_the_russian_guide_shows_the_same(pages: tuple[Path, Path]) -> None:
     english, russian = pages
     assert list(blocks(english)) == list(blocks(russian))

@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo unit test ready soak soak-seeds soak-erase soak-replicas soak-cluster soak-outages soak-backlog soak-relabel soak-retention soak-upgrade soak-tables soak-strangers soak-review soak-files soak-history soak-served soak-gate soak-quality soak-calibration soak-examples soak-masked-labels soak-privacy-speed soak-privacy soak-privacy-leaks real-endpoint bench lint format typecheck generate helm helm-golden clean
+.PHONY: help setup browser demo unit test ready soak soak-seeds soak-erase soak-replicas soak-cluster soak-outages soak-backlog soak-relabel soak-retention soak-secured soak-upgrade soak-tables soak-strangers soak-review soak-files soak-history soak-served soak-gate soak-quality soak-calibration soak-examples soak-masked-labels soak-privacy-speed soak-privacy soak-privacy-leaks real-endpoint bench lint format typecheck generate helm helm-golden clean
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -70,6 +70,9 @@ soak-relabel: setup  ## Relabel 50,000 rows beside live ones, with kills; ten mi
 
 soak-retention: setup  ## A backlog of three times what the topics keep; some minutes (ARGS="--rows 5000 --seconds 10")
 	@$(BIN)/python -m tests.faults.retention $(ARGS)
+
+soak-secured: setup  ## Three brokers with TLS, passwords and access lists: all work with its rights alone, each missing one named; some minutes
+	@$(BIN)/python -m tests.security.soak $(ARGS)
 
 soak-upgrade: setup  ## 0.1.0's roles and today's together, over its dump and 1,000,000 rows more; five minutes (ARGS="--rows 100000 --seconds 20")
 	@$(BIN)/python -m tests.upgrade.both_releases $(ARGS)

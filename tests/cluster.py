@@ -31,7 +31,7 @@ from confluent_kafka.admin import (
 from connectors.kafka.connection import send_to_any_broker
 from connectors.local import processes
 from connectors.local.jars import ensure_jars
-from connectors.local.kafka import KafkaNode, kafka_answers
+from connectors.local.kafka import KafkaNode, Security, kafka_answers
 from tests.reassignment import AlterPartitionReassignments, ElectPreferredLeaders
 from tests.replication_link import ReplicationLink
 from tests.stack import shared_jars
@@ -103,6 +103,7 @@ class Cluster:
     _links: dict[int, ReplicationLink] = field(default_factory=dict)
     _running: dict[int, processes.Child] = field(default_factory=dict)
     _stopped: set[int] = field(default_factory=set)  # by SIGSTOP
+    _internal: dict[int, str] = field(default_factory=dict)
 
     @property
     def address(self) -> str:
@@ -113,8 +114,18 @@ class Cluster:
         """One broker's address."""
         return self._nodes[broker].address
 
-    def up(self, properties: str = "") -> None:
-        """Prepare and start all; returns when each sees the others. ``properties`` go to each node."""
+    @property
+    def internal_address(self) -> str:
+        """As `address`, of the listeners of the brokers themselves, which ask for nothing."""
+        return ",".join(self._internal[number] for number in BROKERS)
+
+    def up(self, properties: str = "", security: Security | None = None) -> None:
+        """Prepare and start all; returns when each sees the others. ``properties`` go to each node.
+        ``security``: how clients must connect.
+        """
+        if security is not None:
+            listeners = f"CLIENT:{security.protocol},INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT"
+            properties += f"listener.security.protocol.map={listeners}\n{security.properties()}"
         jars = ensure_jars(shared_jars())
         taken: list[int] = []
 
@@ -126,7 +137,8 @@ class Cluster:
         voters = ",".join(f"{number}@127.0.0.1:{ports[number][1]}" for number in BROKERS)
         for number in BROKERS:
             client, controller, internal, link = ports[number]
-            node = ClusterNode(self.folder / f"kafka-{number}", jars, client, controller)
+            node = ClusterNode(self.folder / f"kafka-{number}", jars, client, controller, security)
+            self._internal[number] = f"127.0.0.1:{link}"
             node.folder.mkdir(parents=True, exist_ok=True)
             text = _PROPERTIES.format(
                 id=number,
@@ -208,7 +220,10 @@ class Cluster:
     def admin(self) -> AdminClient:
         """A client of its own for one look."""
         running = [n for n in BROKERS if n in self._running and n not in self._stopped]
-        servers = ",".join(self.address_of(number) for number in running or BROKERS)
+        secured = self._nodes[BROKERS[0]].security is not None
+        servers = ",".join(
+            self._internal[number] if secured else self.address_of(number) for number in running or BROKERS
+        )
         return AdminClient({"bootstrap.servers": servers, "log_level": 0, "socket.timeout.ms": 10_000})
 
     def alive(self) -> set[int]:
@@ -335,11 +350,11 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def cluster_in(folder: Path, properties: str = "") -> Iterator[Cluster]:
+def cluster_in(folder: Path, properties: str = "", security: Security | None = None) -> Iterator[Cluster]:
     """Three brokers with their data in ``folder``, killed at the end whatever happens."""
     cluster = Cluster(folder)
     try:
-        cluster.up(properties)
+        cluster.up(properties, security)
         yield cluster
     finally:
         cluster.down()

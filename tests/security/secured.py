@@ -13,10 +13,11 @@ from typing import Any
 
 import httpx
 
-from connectors.kafka.rights.declared import COMMANDS, INIT, rights_of
+from connectors.kafka.rights.declared import COMMANDS, INIT, READ, WRITE, Right, rights_of
 from connectors.local.processes import free_port
 from connectors.local.stack import StackStatus
 from streams.core.topics import Topics
+from tests.fork_server import Forked
 from tests.integration.pipeline import Pipeline
 from tests.integration.test_dead_letters import faults
 from tests.security.access_lists import AccessLists
@@ -69,10 +70,16 @@ class Secured(Pipeline):
         )
         self.cluster = cluster
         self.kafka = cluster.internal  # for those who look
+        self._roles: dict[str, Forked] = {}
 
     def start_all(self) -> None:
         for role in ROLES:
-            self.start(role, KAFKA_SASL_USERNAME=role)
+            (self._roles[role],) = self.start(role, KAFKA_SASL_USERNAME=role)
+
+    def start_ended(self, role: str) -> None:
+        """Start a role that has ended, as a supervisor does; one that goes on is left alone."""
+        if self._roles[role].poll() is not None:
+            (self._roles[role],) = self.start(role, KAFKA_SASL_USERNAME=role)
 
     def told(self, *words: str, user: str = COMMANDS) -> dict[str, Any]:
         done = self.command(*words, "--json", KAFKA_SASL_USERNAME=user)
@@ -141,8 +148,37 @@ def work_through(flow: Secured, *, rows: int = 12, thorough: bool = False) -> No
         done = flow.command("erase", "--user", "1", "--json")
         # Exit code 1: something is left for a person to do, such as files that are open yet.
         assert json.loads(done.stdout.splitlines()[-1])["gone"]["review topic"] > 0, done.stderr
-    flow.stop()
     assert flow.cluster.refused(flow.prefix) == []
+    if thorough:
+        lose_rights(flow)
+    flow.stop()
+
+
+def lose_rights(flow: Secured) -> None:
+    """Rights are taken away from roles that work, and given back: the log names them, and no row is lost."""
+    lists, before = AccessLists(flow.cluster.internal), flow.count("logs_labeled")
+    taken = {
+        "agents": [
+            Right("topic", f"{flow.prefix}.labeled", WRITE),
+            Right("group", f"{flow.prefix}-agents", READ),
+        ],
+        "poller": [Right("topic", f"{flow.prefix}.rows", WRITE)],
+        "sink": [Right("topic", f"{flow.prefix}.labeled", READ)],
+    }
+    for number, (role, rights) in enumerate(taken.items(), 1):
+        said = flow.log(role).count("Kafka refuses access")
+        lists.refuse(role, rights)
+        flow.insert(9000 + number, f"права {flow.prefix} {number}")
+
+        def told(role: str = role, said: int = said) -> bool:
+            return flow.log(role).count("Kafka refuses access") > said
+
+        flow.wait(told, f"{role} says what it may not do")
+        lists.allow(role, rights)
+        named = [line for line in flow.log(role).splitlines() if "Kafka refuses access" in line]
+        assert any(right.name in line for line in named for right in rights), named
+        flow.start_ended(role)
+        flow.wait(lambda n=before + number: flow.count("logs_labeled") == n, f"{role} goes on")  # type: ignore[misc]
 
 
 def review(flow: Secured) -> None:

@@ -23,6 +23,7 @@ CREATE TABLE IF NOT EXISTS `esk`.`logs_labeled` (
     `_topic_id` UUID COMMENT 'that topic\'s incarnation',
     `_partition` Int32 COMMENT 'its partition there',
     `_offset` Int64 COMMENT 'its offset there',
+    `_writer` LowCardinality(String) COMMENT 'release of labelstream that stored it',
     `_stored_at` DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'when it was stored, UTC',
     INDEX by_row row_id TYPE bloom_filter(0.001) GRANULARITY 1,
     INDEX by_offset _offset TYPE minmax GRANULARITY 1,
@@ -66,6 +67,7 @@ CREATE TABLE IF NOT EXISTS `esk`.`logs_augmented` (
     `_topic_id` UUID COMMENT 'that topic\'s incarnation',
     `_partition` Int32 COMMENT 'its partition there',
     `_offset` Int64 COMMENT 'its offset there',
+    `_writer` LowCardinality(String) COMMENT 'release of labelstream that stored it',
     `_stored_at` DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'when it was stored, UTC',
     INDEX by_row row_id TYPE bloom_filter(0.001) GRANULARITY 1,
     INDEX by_offset _offset TYPE minmax GRANULARITY 1,
@@ -93,6 +95,7 @@ CREATE TABLE IF NOT EXISTS `esk`.`dead_letters` (
     `_topic_id` UUID COMMENT 'that topic\'s incarnation',
     `_partition` Int32 COMMENT 'its partition there',
     `_offset` Int64 COMMENT 'its offset there',
+    `_writer` LowCardinality(String) COMMENT 'release of labelstream that stored it',
     `_stored_at` DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'when it was stored, UTC',
     INDEX by_row row_id TYPE bloom_filter(0.001) GRANULARITY 1,
     INDEX by_offset _offset TYPE minmax GRANULARITY 1

@@ -60,6 +60,12 @@ PLACE = (
     TableColumn("_partition", "Int32", lambda: _arrow().int32(), "its partition there"),
     TableColumn("_offset", "Int64", lambda: _arrow().int64(), "its offset there"),
 )
+# Older sinks insert without it.
+WRITER = TableColumn(
+    "_writer", "LowCardinality(String)", lambda: _arrow().string(), "release of labelstream that stored it"
+)
+# What an insert adds to a message's own columns.
+ADDED = (*PLACE, WRITER)
 STORED_AT = "`_stored_at` DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'when it was stored, UTC'"
 
 _SCALARS: dict[Any, tuple[str, Callable[[], Any]]] = {

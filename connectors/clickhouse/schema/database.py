@@ -12,7 +12,7 @@ import structlog
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import qualified, quoted
 from connectors.clickhouse.schema.add_projections import add_projections, create_stored_table
-from connectors.clickhouse.schema.columns import PLACE, columns_of
+from connectors.clickhouse.schema.columns import ADDED, columns_of
 from connectors.clickhouse.schema.current_view import current_view, replace_view
 from connectors.clickhouse.schema.migration_log import MIGRATIONS, migrations_table
 from connectors.clickhouse.schema.migrations import Migration, migrate, newer_schema
@@ -143,7 +143,7 @@ async def _present(client: ClickHouseClient, database: str) -> dict[str, set[str
 async def _add_columns(client: ClickHouseClient, database: str, table: str, have: set[str]) -> None:
     message, _ = STORED[table]
     previous = ""
-    for column in (*columns_of(message), *PLACE):
+    for column in (*columns_of(message), *ADDED):
         if column.name not in have:
             place = f" AFTER {quoted(previous)}" if previous else " FIRST"
             await client.command(

@@ -15,7 +15,7 @@ from __future__ import annotations
 from pydantic import BaseModel
 
 from connectors.clickhouse.client.sql import literal, quoted
-from connectors.clickhouse.schema.columns import PLACE, STORED_AT, TableColumn, columns_of
+from connectors.clickhouse.schema.columns import ADDED, STORED_AT, TableColumn, columns_of
 from connectors.clickhouse.schema.placement import PLAIN, Placement
 from connectors.clickhouse.schema.projections import LABEL_PLACES, MODES, ROW_TIMES, STORED_PLACES
 from streams.core.messages import Augmented, DeadLetter, HumanLabel
@@ -91,7 +91,7 @@ def stored_table(database: str, name: str, placement: Placement = PLAIN, *, proj
     """The statement that creates one of STORED."""
     made = PROJECTIONS[name] if projections else {}
     message, key = STORED[name]
-    columns = [*(column_definition(column) for column in (*columns_of(message), *PLACE)), STORED_AT]
+    columns = [*(column_definition(column) for column in (*columns_of(message), *ADDED)), STORED_AT]
     lines = [*(f"    {definition}" for definition in columns), *_INDEXES]
     lines += [f"    PROJECTION {quoted(one)} (\n    {select}\n    )" for one, select in made.items()]
     # The position distinguishes copies when parts are merged; the index in memory does not need it.

@@ -12,6 +12,7 @@ import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -20,11 +21,12 @@ import pyarrow.compute as pc
 import pyarrow.json as pj
 from pydantic import BaseModel
 
-from connectors.clickhouse.schema.columns import PLACE, TableColumn, columns_of
+from connectors.clickhouse.schema.columns import ADDED, PLACE, WRITER, TableColumn, columns_of
 from streams.core.codec import decode, decode_dead_letter
 from streams.core.errors import UndecodableError
 from streams.core.messages import DeadLetter, Message
 from streams.core.records import Record
+from streams.observability.collectors import release
 
 # Below this, halving costs more than it saves.
 _FEW = 128
@@ -246,14 +248,20 @@ def _with_places(rows: Any, records: Sequence[Record], topic_id: UUID) -> Any:
         pa.array([topic_id.bytes] * count, PLACE[1].arrow),
         pa.array([record.partition for record in records], PLACE[2].arrow),
         pa.array([record.offset for record in records], PLACE[3].arrow),
+        pa.array([_release()] * count, WRITER.arrow),
     ]
-    for column, values in zip(PLACE, places, strict=True):
+    for column, values in zip(ADDED, places, strict=True):
         rows = rows.append_column(column.name, values)
     return rows
 
 
+@cache
+def _release() -> str:
+    return release()
+
+
 def _joined(columns: Sequence[TableColumn], pieces: Sequence[Any]) -> Any:
-    schema = pa.schema([(column.name, column.arrow) for column in (*columns, *PLACE)])
+    schema = pa.schema([(column.name, column.arrow) for column in (*columns, *ADDED)])
     if not pieces:
         return schema.empty_table()
     return pa.concat_tables([piece.cast(schema) for piece in pieces]).combine_chunks()

@@ -25,7 +25,7 @@ from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.errors import SERVERS_FAULT, code_of
 from connectors.clickhouse.client.sql import qualified
 from connectors.clickhouse.erasure.erased_list import Erased, nothing_erased
-from connectors.clickhouse.schema.columns import PLACE, TableColumn, columns_of
+from connectors.clickhouse.schema.columns import ADDED, TableColumn, columns_of
 from connectors.clickhouse.schema.tables import INSERT_SECONDS, STORED
 from connectors.clickhouse.sink.batch import Batch, Refused
 from connectors.clickhouse.sink.batcher import FEWEST_ROWS
@@ -344,7 +344,7 @@ def _refused(batch: Batch, failure: LabelstreamError) -> Refused:
 
 def _columns(table: str, names: Sequence[str]) -> list[TableColumn]:
     message, _ = STORED[table]
-    known = {column.name: column for column in (*columns_of(message), *PLACE)}
+    known = {column.name: column for column in (*columns_of(message), *ADDED)}
     return [known[name] for name in names]
 
 

@@ -60,8 +60,9 @@ async def test_each_field_has_its_column(database: Database, table: str, message
         "ORDER BY position",
         {"d": settings.result_database, "t": table},
     )
-    assert rows[:-5] == [(column.name, column.type) for column in columns_of(message)]
-    assert [name for name, _ in rows[-5:]] == ["_topic", "_topic_id", "_partition", "_offset", "_stored_at"]
+    assert rows[:-6] == [(column.name, column.type) for column in columns_of(message)]
+    added = ["_topic", "_topic_id", "_partition", "_offset", "_writer", "_stored_at"]
+    assert [name for name, _ in rows[-6:]] == added
 
 
 async def test_creating_twice_changes_nothing(database: Database) -> None:

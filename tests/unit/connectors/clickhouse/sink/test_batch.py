@@ -15,6 +15,7 @@ from streams.core.codec import decode, encode, encode_dead_letter
 from streams.core.errors import UndecodableError
 from streams.core.messages import Augmented, DeadLetter, Labeled
 from streams.core.records import Record
+from streams.observability.collectors import release
 from tests.unit.connectors.clickhouse.sink.fakes import TOPICS, FakeKafka, augmented, labeled
 
 TOPIC_ID = uuid4()
@@ -38,6 +39,7 @@ def test_the_fast_way_reads_whole_messages(monkeypatch: pytest.MonkeyPatch) -> N
         assert {name: row[name] for name in Labeled.model_fields} == message.model_dump()
         assert (row["_topic"], row["_topic_id"], row["_partition"]) == (TOPICS.labeled, TOPIC_ID.bytes, 3)
     assert batch.rows["_offset"].to_pylist() == [0, 1, 2]
+    assert set(batch.rows["_writer"].to_pylist()) == {release()}
 
 
 def test_both_ways_make_the_same_columns() -> None:

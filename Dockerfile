@@ -1,15 +1,26 @@
-FROM python:3.11-slim AS build
+# The base of both stages; in a closed network a copy of it, best by digest.
+ARG PYTHON_IMAGE=python:3.11-slim
+
+FROM ${PYTHON_IMAGE} AS build
+# `all`, or `agents`: less, for the agents and the poller.
+ARG PACKAGES=all
+# Where pip finds packages, in a closed network.
+ARG PIP_INDEX_URL
 WORKDIR /build
 RUN python -m venv /opt/labelstream
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY deploy/locks locks
+RUN /opt/labelstream/bin/pip install --no-cache-dir --require-hashes -r locks/build.lock \
+    && /opt/labelstream/bin/pip install --no-cache-dir --no-build-isolation --require-hashes -r "locks/${PACKAGES}.lock"
+COPY pyproject.toml README.md LICENSE ./
 COPY streams streams
 COPY agents agents
 COPY connectors connectors
-RUN /opt/labelstream/bin/pip install --no-cache-dir -c constraints.txt '.[privacy,otel]'
+RUN /opt/labelstream/bin/pip install --no-cache-dir --no-build-isolation --no-deps --no-index .
 
-FROM python:3.11-slim
+FROM ${PYTHON_IMAGE}
+# Any other user is in group 0, and may write there too.
 RUN useradd --system --uid 10001 --user-group --no-create-home labelstream \
-    && install -d -o labelstream -g labelstream /var/lib/labelstream
+    && install -d -m 0775 -o labelstream -g root /var/lib/labelstream
 COPY --from=build /opt/labelstream /opt/labelstream
 COPY taxonomy.yaml /app/taxonomy.yaml
 ENV PATH=/opt/labelstream/bin:$PATH \

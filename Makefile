@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo unit test ready soak soak-seeds soak-erase soak-replicas soak-cluster soak-outages soak-backlog soak-relabel soak-retention soak-secured soak-upgrade soak-tables soak-strangers soak-review soak-files soak-history soak-served soak-gate soak-quality soak-calibration soak-examples soak-masked-labels soak-privacy-speed soak-privacy soak-privacy-leaks real-endpoint bench lint format typecheck generate helm helm-golden clean
+.PHONY: help setup browser demo unit test ready soak soak-seeds soak-erase soak-replicas soak-cluster soak-outages soak-backlog soak-relabel soak-retention soak-secured soak-upgrade soak-tables soak-strangers soak-review soak-files soak-history soak-served soak-gate soak-quality soak-calibration soak-examples soak-masked-labels soak-privacy-speed soak-privacy soak-privacy-leaks real-endpoint bench lint format typecheck generate locks sbom image-size helm helm-golden clean
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -137,6 +137,24 @@ typecheck: setup  ## Check types with mypy, strict
 
 generate: setup  ## Write .env.example, docs/reference and docs/contract from the code
 	@$(BIN)/python docs/generate.py
+
+TOOLS := .labelstream/tools
+$(TOOLS)/bin/uv:
+	@$(PYTHON) -m venv $(TOOLS) && $(TOOLS)/bin/pip install -q --disable-pip-version-check uv==0.13.8 cyclonedx-bom==7.5.0
+
+locks: $(TOOLS)/bin/uv  ## Write deploy/locks, the image's packages by hash, after a change to pyproject.toml or constraints.txt
+	@lock() { name=$$1; shift; $(TOOLS)/bin/uv pip compile -q --upgrade --generate-hashes --python-platform linux --python-version 3.11 \
+		--no-annotate --no-header -o deploy/locks/$$name.lock "$$@" >/dev/null; }; \
+		lock agents --extra privacy --extra otel -c constraints.txt pyproject.toml; lock all --extra all -c constraints.txt pyproject.toml; \
+		echo 'setuptools>=77' | lock build -
+
+sbom: $(TOOLS)/bin/uv  ## The image's packages as a CycloneDX bill of materials, build/labelstream.cdx.json
+	@mkdir -p build && $(TOOLS)/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible -o build/labelstream.cdx.json deploy/locks/all.lock
+
+image-size:  ## Install what each image has, as its Dockerfile does, and say how large it is; some minutes
+	@for name in agents all; do rm -rf build/$$name && $(PYTHON) -m venv build/$$name && build/$$name/bin/pip install -q --no-cache-dir --require-hashes -r deploy/locks/build.lock \
+		&& build/$$name/bin/pip install -q --no-cache-dir --no-build-isolation --require-hashes -r deploy/locks/$$name.lock \
+		&& build/$$name/bin/pip install -q --no-cache-dir --no-build-isolation --no-deps --no-index . && du -sm build/$$name; done
 
 helm: setup  ## Build helm from its Go module, for the tests of the chart; seven minutes on two cores
 	@test -x .labelstream/bin/helm || { command -v go >/dev/null || { echo "Go is needed to build helm" >&2; exit 1; }; \

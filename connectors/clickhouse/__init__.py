@@ -13,7 +13,10 @@ __all__ = ["ClickHouseConfig", "ClickHouseConnector"]
 def __getattr__(name: str) -> Any:
     # Loaded lazily: the roles need neither of them.
     if name in __all__:
-        from connectors.clickhouse.source import connector
+        from streams.core.errors import optional_packages
+
+        with optional_packages(name):
+            from connectors.clickhouse.source import connector
 
         return getattr(connector, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,6 +12,7 @@ from connectors.files.csv_records import checked
 from connectors.files.lines import Line
 from connectors.files.records import Broken, FileRecord, Reading, text_of, whole
 from connectors.files.texts import refused
+from streams.core.errors import optional_packages
 from streams.ports.files import NO_FILE_OF_ROWS
 
 
@@ -28,7 +29,8 @@ def sheets_of(path: Path) -> list[str]:
     Raises:
         RefusedError: it is no workbook.
     """
-    from python_calamine import SheetVisibleEnum
+    with optional_packages("a workbook"):
+        from python_calamine import SheetVisibleEnum
 
     with _workbook(path) as book:
         shown = [one.name for one in book.sheets_metadata if one.visible == SheetVisibleEnum.Visible]
@@ -56,7 +58,8 @@ def _refusing(code: str, **values: object) -> Iterator[None]:
 
 
 def _workbook(path: Path) -> Any:
-    from python_calamine import CalamineWorkbook
+    with optional_packages("a workbook"):
+        from python_calamine import CalamineWorkbook
 
     with _refusing("no workbook"):
         return CalamineWorkbook.from_path(str(path))

@@ -10,7 +10,13 @@ from pathlib import Path
 import structlog
 
 from streams.cli.common import console
-from streams.core.errors import ConfigurationError, GateError, LabelstreamError, ReaderGoneError
+from streams.core.errors import (
+    ConfigurationError,
+    GateError,
+    LabelstreamError,
+    ReaderGoneError,
+    missing_package,
+)
 from streams.observability.watchdog import EXIT_CODE, StalledError
 
 DEBUG = "--debug"
@@ -35,7 +41,8 @@ def guarded(command: Callable[[], object], *, debug: bool) -> int:
         return 130
     except ReaderGoneError:
         return 0
-    except Exception as error:
+    except Exception as caught:
+        error = _told(caught)
         if debug:
             console.print(traceback.format_exc(), markup=False, highlight=False)
         _say(f"labelstream: {_line(error)}")
@@ -55,11 +62,17 @@ def logged(work: Callable[[], object], role: str, *, debug: bool) -> int:
         work()
     except KeyboardInterrupt:
         return 130
-    except Exception as error:
+    except Exception as caught:
+        error = _told(caught)
         told = {name: value for name in ("setting", "fix") if (value := getattr(error, name, ""))}
-        log.error("role_failed", error=_line(error), role=role, exc_info=debug, **told)
+        log.error("role_failed", error=_line(error), role=role, exc_info=caught if debug else None, **told)
         return EXIT_CODE if isinstance(error, StalledError) else 1
     return 0
+
+
+def _told(error: Exception) -> Exception:
+    missing = missing_package("this", error) if isinstance(error, ModuleNotFoundError) else None
+    return missing or error
 
 
 def _say(line: str) -> None:

@@ -34,6 +34,7 @@ from streams.cli.replay import BACKFILL_EXAMPLES, backfill, replay_app
 from streams.cli.status import EXAMPLES as STATUS_EXAMPLES
 from streams.cli.status import status
 from streams.cli.versions import versions_app
+from streams.core.errors import optional_packages
 from streams.observability.collectors import release
 from streams.observability.logs import configure_logs
 from streams.roles.registry import Role, run_role
@@ -216,7 +217,8 @@ def demo(
     ] = None,
 ) -> None:
     """The whole pipeline on this machine: rows land in ClickHouse and come out labelled."""
-    from streams.demo import run as show
+    with optional_packages("the demo"):
+        from streams.demo import run as show
 
     settings = read_settings()
     configure_logs("warning", settings.log_format)

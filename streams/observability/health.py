@@ -2,7 +2,8 @@
 
 A separate thread serves it, so that it can report an event loop that hangs:
 
-- `/healthz` 200 while the event loop runs and the watchdog sees progress; 503 with the reason otherwise.
+- `/healthz` 200 while the event loop runs and the watchdog sees progress; 503 with the reason otherwise. The
+  second line is the version.
 - `/readyz` 200 while the role works; 503 with what it waits for.
 - `/metrics` in Prometheus' text format, `/state` as one JSON object for `labelstream status`.
 """
@@ -30,7 +31,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from streams.core.errors import ConfigurationError
-from streams.observability.collectors import role_metrics
+from streams.observability.collectors import release, role_metrics
 
 log = structlog.get_logger()
 
@@ -134,7 +135,10 @@ def application(health: Health) -> Callable[[dict[str, Any], Any], Iterable[byte
         problem = {"/healthz": health.sick(), "/readyz": health.sick() or health.waiting}.get(path)
         status = "404 Not Found" if problem is None else "503 Service Unavailable" if problem else "200 OK"
         start(status, [("Content-Type", "text/plain; charset=utf-8")])
-        return [("not found" if problem is None else problem or "ok").encode() + b"\n"]
+        lines = ["not found" if problem is None else problem or "ok"]
+        if path == "/healthz":
+            lines.append(f"labelstream {release()}")
+        return ["".join(f"{line}\n" for line in lines).encode()]
 
     return application
 

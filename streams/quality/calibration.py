@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from streams.core.calibration import UNREPORTED, ConfidenceScale, Method
+from streams.core.errors import optional_packages
 from streams.quality.estimates import Flags, Floats
 
 FEWEST_ROWS = 200
@@ -105,7 +106,8 @@ def _fitted(method: Method, rows: _Rows) -> ConfidenceScale:
 
 
 def _temperature(rows: _Rows) -> ConfidenceScale:
-    from scipy.optimize import minimize_scalar  # takes long to import
+    with optional_packages("a calibration"):
+        from scipy.optimize import minimize_scalar  # takes long to import
 
     def loss(log_temperature: float) -> float:
         return _log_loss(_cooled(rows, math.exp(log_temperature)), rows)
@@ -123,7 +125,8 @@ def _cooled(rows: _Rows, temperature: float) -> Floats:
 
 
 def _isotonic(rows: _Rows) -> ConfidenceScale:
-    from scipy.optimize import isotonic_regression
+    with optional_packages("a calibration"):
+        from scipy.optimize import isotonic_regression
 
     order = np.argsort(rows.confidence, kind="stable")
     raw, weight = rows.confidence[order], rows.weight[order]

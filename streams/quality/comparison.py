@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal, NamedTuple
 
+from streams.core.errors import optional_packages
 from streams.quality.estimates import KISH_ROWS, ONE_SIDED, TWO_SIDED
 
 Answer = Literal["better", "not worse", "worse", "undecided"]
@@ -244,7 +245,8 @@ def _tail(least: float, of: float) -> float:
     """The chance of at least ``least`` heads in ``of`` throws of a coin; neither need be whole."""
     if least <= 0:
         return 1.0
-    from scipy.special import betainc  # takes long to import
+    with optional_packages("a comparison of label versions"):
+        from scipy.special import betainc  # takes long to import
 
     return float(betainc(least, of - least + 1, 0.5))
 

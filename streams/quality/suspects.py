@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.core.errors import RefusedError
+from streams.core.errors import RefusedError, optional_packages
 from streams.core.topics import normalise
 from streams.quality.estimates import Floats
 
@@ -73,9 +73,9 @@ def _held_out(
     texts: Sequence[str], given: NDArray[np.int64], folds: NDArray[np.int64], labels: int
 ) -> Floats:
     """By row and label, from models that have not seen the row's text."""
-    # The library takes a second to load.
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
+    with optional_packages("the search for doubtful gold labels"):  # takes a second to import
+        from sklearn.feature_extraction.text import TfidfVectorizer
+        from sklearn.linear_model import LogisticRegression
 
     features = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True, max_features=50_000)
     counted = features.fit_transform(texts)

@@ -11,6 +11,8 @@ from enum import StrEnum
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from streams.core.errors import optional_packages
+
 if TYPE_CHECKING:
     from streams.core.settings import Settings
     from streams.observability.health import Health
@@ -51,7 +53,12 @@ async def run_role(role: Role, settings: Settings) -> None:
 
 
 def work_of(role: Role) -> Work:
-    """The work of ``role``."""
+    """The work of ``role``.
+
+    Raises:
+        ConfigurationError: packages of an extra are not installed.
+    """
     module, _, name = _WORK[role].partition(":")
-    work: Work = getattr(import_module(module), name)
+    with optional_packages(f"the role {role.value}"):
+        work: Work = getattr(import_module(module), name)
     return work

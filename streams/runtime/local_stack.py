@@ -7,6 +7,7 @@ from typing import Any
 
 from agents.taxonomy import load_taxonomy
 from connectors.clickhouse.client.hosts import parse_hosts
+from streams.core.errors import ConfigurationError, optional_packages
 from streams.core.settings import Settings
 
 Progress = Callable[[str], None]
@@ -67,7 +68,10 @@ def with_local_stack(settings: Settings) -> Settings:
     """The settings, with the addresses of the local stack's running parts where none are set."""
     if settings.kafka_bootstrap_servers and settings.clickhouse_host and not _needs_standin(settings):
         return settings
-    status = _stack(settings).status()
+    try:
+        status = _stack(settings).status()
+    except ConfigurationError:  # it is not installed: none of it runs
+        return settings
     found: dict[str, Any] = {}
     if settings.kafka_bootstrap_servers is None and status.kafka.address:
         found["kafka_bootstrap_servers"] = status.kafka.address
@@ -87,6 +91,7 @@ def _needs_standin(settings: Settings) -> bool:
 
 
 def _stack(settings: Settings) -> Any:
-    from connectors.local.stack import LocalStack
+    with optional_packages("the local stack"):
+        from connectors.local.stack import LocalStack
 
     return LocalStack(settings.labelstream_data)

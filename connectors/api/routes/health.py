@@ -13,6 +13,9 @@ from connectors.api.services import Services
 router = APIRouter(tags=["health"])
 
 _PLAIN: dict[str, Any] = {"content": {"text/plain": {"schema": {"type": "string"}, "example": "ok\n"}}}
+_VERSION: dict[str, Any] = {
+    "content": {"text/plain": {"schema": {"type": "string"}, "example": "ok\nlabelstream 0.1.0\n"}}
+}
 _METRICS = """\
 # HELP process_resident_memory_bytes Resident memory size in bytes.
 # TYPE process_resident_memory_bytes gauge
@@ -35,7 +38,7 @@ async def _ask(services: Services, path: str) -> Response:
     "/healthz",
     summary="Whether the process works",
     response_class=Response,
-    responses={200: {"description": "It does.", **_PLAIN}, **_WAITS},
+    responses={200: {"description": "It does; with the version.", **_VERSION}, **_WAITS},
 )
 async def healthz(services: Ports) -> Response:
     """No key needed."""

@@ -31,7 +31,7 @@ from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.source.export import SCHEMA, WRITERS, Format
 from connectors.clickhouse.source.shape import Select
 from connectors.clickhouse.source.table import SourceRow, SourceTable
-from streams.core.errors import ConfigurationError, LabelstreamError
+from streams.core.errors import ConfigurationError, LabelstreamError, optional_packages
 from streams.core.settings import Settings
 
 if TYPE_CHECKING:
@@ -172,6 +172,8 @@ class ClickHouseConnector:
             ConfigurationError: no such table or column, one of a wrong type, a wrong password, negative
                 ``days`` or ``limit``.
         """
+        with optional_packages("a data frame"):
+            import pandas  # noqa: F401, pyarrow imports it
         blocks: list[Any] = []
         self._read(days, limit, blocks.append)
         frame: pd.DataFrame = pa.concat_tables([SCHEMA.empty_table(), *blocks]).to_pandas()

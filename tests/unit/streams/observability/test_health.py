@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from connectors.llm.limit import LimitState
 from streams.core.errors import ConfigurationError
 from streams.observability import health as module
-from streams.observability.collectors import agents_metrics, poller_metrics, sink_metrics
+from streams.observability.collectors import agents_metrics, poller_metrics, release, sink_metrics
 from streams.observability.health import Health, served
 from streams.pipeline.llm_metrics import EndpointReading, llm_metrics
 from tests.waiting import PATIENCE
@@ -37,7 +37,7 @@ async def test_a_role_is_ready_when_it_works_and_says_what_it_waits_for(tmp_path
     async with served(health, "127.0.0.1", 0, tmp_path) as url:
         health.wait_for("ClickHouse")
         assert await asyncio.to_thread(ask, f"{url}/readyz") == (503, "ClickHouse\n")
-        assert await asyncio.to_thread(ask, f"{url}/healthz") == (200, "ok\n")
+        assert await asyncio.to_thread(ask, f"{url}/healthz") == (200, f"ok\nlabelstream {release()}\n")
         health.working()
         assert await asyncio.to_thread(ask, f"{url}/readyz") == (200, "ok\n")
         health.stalled = "no progress for 60 s"

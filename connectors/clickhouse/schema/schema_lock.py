@@ -94,10 +94,15 @@ class SchemaLock:
             )
 
     async def _create(self) -> bool:
+        # The lines of a MergeTree in a Replicated database would be seen on one host only.
+        kind = await self._client.rows(
+            "SELECT engine FROM system.databases WHERE name = {database:String}", {"database": self._database}
+        )
+        engine = "ReplicatedMergeTree" if kind and kind[0][0] == "Replicated" else "MergeTree"
         try:
             await self._client.command(
                 f"CREATE TABLE {self._table} (`owner` String, `at` DateTime64(3) DEFAULT now64(3)) "
-                f"ENGINE = MergeTree ORDER BY at COMMENT {literal(self._owner)}"
+                f"ENGINE = {engine} ORDER BY at COMMENT {literal(self._owner)}"
             )
         except LabelstreamError as error:
             if code_of(error) == TABLE_EXISTS:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.hosts import Hosts
+from connectors.clickhouse.client.hosts import Host
 from connectors.clickhouse.schema.placement import IN_REPLICATED_DATABASE, PLAIN, Placement, on_cluster
 from connectors.clickhouse.schema.tables import STORED
 from streams.core.errors import ConfigurationError
@@ -19,6 +19,8 @@ from streams.core.settings import Settings
 _CLUSTER, _HOST, _DATABASE = "CLICKHOUSE_CLUSTER", "CLICKHOUSE_HOST", "CLICKHOUSE_RESULT_DATABASE"
 # Each server's own part of a replicated table's path in the Keeper.
 _MACROS = ("shard", "replica")
+# New connections to one host, which a load balancer spreads.
+_CONNECTIONS = 4
 
 
 class Kind(Enum):
@@ -161,11 +163,14 @@ async def look_at_every_host(client: ClickHouseClient, settings: Settings) -> st
     found = await look_at(client, settings)
     found.refuse()
     told = found.describe()
+    if found.kind is not Kind.CLOUD:
+        for host in client.hosts.every:
+            await _refuse_several(client, host)
     if not client.hosts.several:
         return told
     paths: dict[str, dict[str, str]] = {}
     for host in client.hosts.every:
-        async with ClickHouseClient.from_settings(settings, hosts=Hosts([host])) as one:
+        async with client.at(host) as one:
             (await look_at(one, settings)).refuse()
             for table, path, readonly, delay in await one.rows(
                 "SELECT table, zookeeper_path, is_readonly, absolute_delay FROM system.replicas\n"
@@ -191,3 +196,17 @@ async def look_at_every_host(client: ClickHouseClient, settings: Settings) -> st
                 fix="labelstream init makes what is missing; name only replicas of one cluster",
             )
     return told
+
+
+async def _refuse_several(client: ClickHouseClient, host: Host) -> None:
+    """A load balancer would send an insert to one server, and the look for what became of it to another."""
+    names = set()
+    for _ in range(_CONNECTIONS):
+        async with client.at(host) as one:
+            names.add(str(await one.command("SELECT hostName()")))
+    if len(names) > 1:
+        raise ConfigurationError(
+            f"{host} leads to several servers: {', '.join(sorted(names))}",
+            setting=_HOST,
+            fix="name the servers themselves, with commas in between, not their load balancer",
+        )

@@ -38,6 +38,7 @@ RUNS: dict[str, list[str]] = {
     "poller": ["--runs", "2"],
     "sink": ["--runs", "2", "--rows", "200000"],
     "current_view": ["--rows", "1000000"],
+    "traces": ["--runs", "3", "--rows", "4000"],
     "profile": [],
 }
 

@@ -53,6 +53,7 @@ TARGETS = (
     Target("latency", "p99 s, poll every 1 s", most=1.3),
     Target("latency", "p50 s, poll every 0.1 s", most=0.25),
     Target("latency", "p99 s, poll every 0.1 s", most=0.5),
+    Target("traces", "CPU a row, traces 10 % over off", most=1.05),
     Target("poller", "poller / raw", least=0.8),
     Target("sink", "sink / columns", least=0.8),
 )

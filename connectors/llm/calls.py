@@ -89,15 +89,16 @@ def traced_call(
     body: dict[str, Any],
     place: tuple[str, int],
     began: int,
+    ended: int,
     found: Completion | LabelstreamError,
 ) -> ModelCall:
-    """A request that has ended now, for its span: nothing of its text, and nothing of the answer's."""
+    """A request that has ended, for its span: nothing of its text, and nothing of the answer's."""
     call = ModelCall(
         model=form.model,
         host=place[0],
         port=place[1],
         began=began,
-        ended=time.time_ns(),
+        ended=ended,
         max_tokens=body.get("max_tokens") or body.get("max_completion_tokens") or 0,
         temperature=body.get("temperature"),
     )

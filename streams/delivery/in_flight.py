@@ -120,8 +120,8 @@ class Work:
 
     def begin_span(self, spans: StepSpans) -> None:
         """Begin the span of the step, now that the message was read."""
-        own = traceparent_for(self.message) if self.message is not None else None
-        self.span = spans.begin(self.record, self.route.name, self.record.header(TRACEPARENT), own)
+        came = self.record.header(TRACEPARENT)
+        self.span = spans.begin(self.record, self.route.name, came, self.message)
 
     @property
     def trace(self) -> bytes | None:
@@ -140,6 +140,6 @@ class Work:
         """The row and its trace, for log lines. For an unreadable message its key is used."""
         row_id = self.message.row_id if self.message else (self.record.key or b"").decode("utf-8", "replace")
         about = about_row(row_id, self.trace)
-        if self.span is not None and self.span.context.sampled:
+        if self.span is not None and self.span.context is not None:
             about["span_id"] = self.span.context.span_id.hex()
         return about

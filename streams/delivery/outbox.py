@@ -63,7 +63,7 @@ class Outbox:
             if (recovered := record.header(RECOVERED)) is not None:
                 headers.append((RECOVERED, recovered))
             key, value = output.message.row_id.encode(), encode(output.message)
-            if work.span is not None:
+            if work.span is not None and work.span.context is not None:
                 work.span.happened("publish")
             try:
                 await self._send(work, Outgoing(work.route.output, record.partition, key, value, headers))
@@ -75,7 +75,7 @@ class Outbox:
                     memory.published.learn(retry_identity(name, retry_of))
                 self._counts[f"done:{name}"] += 1
                 if work.span is not None:
-                    work.span.end(work.message, output.message.label_version, output.message)
+                    work.span.end(output.message.label_version, output.message)
                 if record.topic not in self._flow.replays:
                     self._observe(output.message)
                 return
@@ -108,7 +108,7 @@ class Outbox:
         self._counts[f"dead_letters:{name}"] += 1
         self._counts[f"dead_letters:{name}:{output.reason}"] += 1
         if work.span is not None:
-            work.span.end(work.message, version, output)
+            work.span.end(version, output)
         log.warning("dead_letter", step=name, source=record.source, reason=output.reason, error=output.error)
 
     async def _send(self, work: Work, outgoing: Outgoing) -> None:

@@ -8,10 +8,10 @@ with a link to the row's first one.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextvars import ContextVar
 
-from streams.core.codec import REPLAY_JOB, RETRY_OF
+from streams.core.codec import REPLAY_JOB, RETRY_OF, traceparent_for
 from streams.core.messages import Augmented, Labeled, Row
 from streams.core.outcomes import Reject
 from streams.core.records import Record
@@ -45,33 +45,41 @@ class StepSpans:
         self.group = group
         self._replays = replays
 
-    def begin(self, record: Record, step: str, came: bytes | None, own: bytes | None) -> StepSpan:
+    def begin(self, record: Record, step: str, came: bytes | None, message: Row | None) -> StepSpan:
         """The span of ``step`` for ``record``, which is the current one of this task from now on.
 
-        ``came``: the message's `traceparent`; ``own``: that of its row, as far as it could be read.
+        ``came``: the `traceparent` of its ``message``, which is given as far as it could be read.
         """
-        before = context_in(came)
-        cause = again_for(record.headers) if record.topic in self._replays else None
-        first = context_in(own)
-        if before is not None and cause is not None and (first is None or first.trace_id == before.trace_id):
-            trace_id = trace_again(before.trace_id, cause)
-            sampled = self.tracer.begins(trace_id)
-            span = StepSpan(self, record, step, trace_id, b"", sampled, came)
-            span.links = (before,)
-            span.unrecorded = SpanContext(trace_id, before.span_id, False).header
-        elif before is not None:
-            sampled = self.tracer.goes_on(before)
-            span = StepSpan(self, record, step, before.trace_id, before.span_id, sampled, came)
-            if cause is not None and first is not None:
-                span.links = (first,)
+        again = record.topic in self._replays
+        if came is not None and not again and not self.tracer.goes_on_with(came):
+            span = StepSpan(self, record, step, message, came)  # most: they cost next to nothing
         else:
-            trace_id = first.trace_id if first is not None else new_trace_id()
-            span = StepSpan(self, record, step, trace_id, b"", self.tracer.begins(trace_id), own)
+            span = self._begin(record, step, came, message, again_for(record.headers) if again else None)
         _CURRENT.set(span)
         return span
 
+    def _begin(
+        self, record: Record, step: str, came: bytes | None, message: Row | None, cause: bytes | None
+    ) -> StepSpan:
+        own = traceparent_for(message) if message is not None else None
+        before, first = context_in(came), context_in(own)
+        links: tuple[SpanContext, ...] = ()
+        if before is not None and cause is not None and (first is None or first.trace_id == before.trace_id):
+            trace_id, parent_id = trace_again(before.trace_id, cause), b""
+            sampled, links = self.tracer.begins(trace_id), (before,)
+            came = SpanContext(trace_id, before.span_id, False).header
+        elif before is not None:
+            trace_id, parent_id, sampled = before.trace_id, before.span_id, self.tracer.goes_on(before)
+            if cause is not None and first is not None:
+                links = (first,)
+        else:
+            trace_id, parent_id = first.trace_id if first is not None else new_trace_id(), b""
+            sampled, came = self.tracer.begins(trace_id), own
+        context = SpanContext(trace_id, new_span_id(), True) if sampled else None
+        return StepSpan(self, record, step, message, came, context, parent_id, links)
+
     @staticmethod
-    def called(call: ModelCall) -> None:
+    def called(call: Callable[[], ModelCall]) -> None:
         """A request to a model has ended. Those that belong to no message are not recorded."""
         span = _CURRENT.get()
         if span is not None:
@@ -86,15 +94,16 @@ class StepSpan:
     __slots__ = (
         "_calls",
         "_events",
+        "_message",
         "_record",
         "_spans",
         "_step",
         "context",
+        "header",
         "links",
         "missed",
         "parent_id",
         "started",
-        "unrecorded",
     )
 
     def __init__(
@@ -102,30 +111,29 @@ class StepSpan:
         spans: StepSpans,
         record: Record,
         step: str,
-        trace_id: bytes,
-        parent_id: bytes,
-        sampled: bool,
-        unrecorded: bytes | None,
+        message: Row | None,
+        header: bytes | None,
+        context: SpanContext | None = None,
+        parent_id: bytes | None = None,
+        links: tuple[SpanContext, ...] = (),
     ) -> None:
-        """``unrecorded``: the header of what is made of it, where it is not recorded."""
+        """``context``: None while it is not to be recorded. Then ``header`` is the `traceparent` of what is
+        made of the message. ``parent_id``: None for that in the header.
+        """
         self._spans = spans
         self._record = record
         self._step = step
-        self.context = SpanContext(trace_id, new_span_id(), sampled)
+        self._message = message
+        self.context = context
+        self.header = header if context is None else context.header
         self.parent_id = parent_id
-        self.unrecorded = unrecorded
-        self.links: tuple[SpanContext, ...] = ()
+        self.links = links
         self.started = time.time_ns()
-        self._calls: list[ModelCall] = []
+        self._calls: list[Callable[[], ModelCall]] = []
         self._events: list[Event] = []
         self.missed = 0
 
-    @property
-    def header(self) -> bytes | None:
-        """The `traceparent` of what is made of the message."""
-        return self.context.header if self.context.sampled else self.unrecorded
-
-    def add(self, call: ModelCall) -> None:
+    def add(self, call: Callable[[], ModelCall]) -> None:
         """A request to the step's model."""
         if len(self._calls) < _MOST_CALLS:
             self._calls.append(call)
@@ -139,11 +147,20 @@ class StepSpan:
 
     def rejected(self) -> None:
         """The message becomes a dead letter."""
-        self.context = self.context._replace(sampled=True)
+        if self.context is not None:
+            return
+        before = context_in(self.header)
+        if before is None and self._message is not None:
+            before = context_in(traceparent_for(self._message))
+        trace_id = before.trace_id if before is not None else new_trace_id()
+        if self.parent_id is None:
+            self.parent_id = before.span_id if before is not None else b""
+        self.context = SpanContext(trace_id, new_span_id(), True)
+        self.header = self.context.header
 
-    def end(self, message: Row | None, version: str | None, output: Row | Reject) -> None:
-        """The output is published. ``message``: what was read; ``version``: the output's label version."""
-        if not self.context.sampled:
+    def end(self, version: str | None, output: Row | Reject) -> None:
+        """The output is published, under that label ``version``."""
+        if self.context is None:
             return
         record = self._record
         attributes: dict[str, Value] = {
@@ -154,7 +171,7 @@ class StepSpan:
             "messaging.destination.partition.id": str(record.partition),
             "messaging.kafka.offset": record.offset,
             "messaging.consumer.group.name": self._spans.group,
-            **_about(message, version, output),
+            **_about(self._message, version, output),
         }
         for name, header in (("labelstream.replay_job", REPLAY_JOB), ("labelstream.retry_of", RETRY_OF)):
             if (value := record.header(header)) is not None:
@@ -163,14 +180,14 @@ class StepSpan:
             attributes["labelstream.calls_not_shown"] = self.missed
         record_span = self._spans.tracer.record
         for call in self._calls:
-            record_span(_call_span(call, self.context))
+            record_span(_call_span(call(), self.context))
         failed = output.reason if isinstance(output, Reject) else ""
         record_span(
             Span(
                 self._step,
                 SpanKind.CONSUMER,
                 self.context,
-                self.parent_id,
+                self.parent_id or b"",
                 self.started,
                 time.time_ns(),
                 attributes,

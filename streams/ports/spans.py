@@ -138,4 +138,5 @@ class ModelCall(NamedTuple):
     failed: str = ""
 
 
-OnCall = Callable[[ModelCall], None]
+# Given what makes the call's description, because most are never looked at.
+OnCall = Callable[[Callable[[], ModelCall]], None]

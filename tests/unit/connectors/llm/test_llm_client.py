@@ -19,6 +19,7 @@ from streams.core.errors import (
     RetryableError,
     UnavailableError,
 )
+from streams.ports.spans import ModelCall
 from tests.unit.connectors.llm.fakes import ASK, ask, chat, client_of, serving, status, until
 from tests.waiting import PATIENCE
 
@@ -271,3 +272,21 @@ async def test_an_answer_that_does_not_come_in_time_fails() -> None:
         with pytest.raises(RetryableError, match="in time"):
             await client.complete(**ask("another text"))
         assert client.state().reason == "time-out"
+
+
+async def test_each_request_is_told_of_for_its_span_without_its_words() -> None:
+    answers = iter([status(503), chat("secret answer")])
+    told: list[ModelCall] = []
+    async with (
+        serving(lambda *_: next(answers)) as endpoint,
+        client_of(endpoint.url, patience_seconds=PATIENCE) as client,
+    ):
+        client.watch(permitted=lambda: True, traced=lambda call: told.append(call()))
+        await client.complete([{"role": "user", "content": "secret question"}], max_tokens=5)
+    failed, answered = told
+    assert (failed.failed, answered.failed) == ("OverloadedError", "")
+    assert f"http://{answered.host}:{answered.port}/v1" == endpoint.url
+    assert (answered.model, answered.answered_by, answered.finish_reason) == ("m", "m", "stop")
+    assert (answered.input_tokens, answered.output_tokens, answered.max_tokens) == (10, 7, 5)
+    assert failed.began <= failed.ended <= answered.began <= answered.ended
+    assert "secret" not in repr(told)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.unit.repo.command_lines import ROOT
 from tests.unit.repo.helm.chart import (
     BASE,
     CHART,
@@ -26,6 +30,8 @@ from tests.unit.repo.helm.kubernetes_schemas import CUSTOM, VERSIONS, faults
 from tests.unit.repo.helm.rules import containers, hosts, images, violations
 
 pytestmark = pytest.mark.skipif(find_helm() is None, reason="helm is not here; `make helm` builds it")
+
+GUIDE = ROOT / "docs" / "guide" / "kubernetes.md"
 
 # What is refused, by the part of the message that names it.
 REFUSED = {
@@ -94,6 +100,16 @@ def test_a_wrong_value_is_refused(value: str) -> None:
     found = template(BASE, value)
     assert found.returncode != 0
     assert REFUSED[value] in found.stderr
+
+
+def test_the_values_of_the_guide_are_enough(tmp_path: Path) -> None:
+    examples = re.findall(r"^ *```yaml\n(.*?)^ *```", GUIDE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    files = [tmp_path / f"{number}.yaml" for number in range(len(examples))]
+    for file, text in zip(files, examples, strict=True):
+        file.write_text(dedent(text), "utf-8")
+    found = template(*files)
+    assert found.returncode == 0, found.stderr
+    assert violations(objects(found.stdout)) == []
 
 
 def test_what_is_missing_is_named_all_at_once() -> None:

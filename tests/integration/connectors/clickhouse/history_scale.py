@@ -27,6 +27,7 @@ from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.queries.dead_letters import list_letters
+from connectors.clickhouse.queries.draw import KnownDraws
 from connectors.clickhouse.queries.given_labels import labels_at
 from connectors.clickhouse.queries.label_versions import list_versions, promote_version, register_version
 from connectors.clickhouse.queries.labelled_rows import busiest_minute, count_of, labelled, labelled_between
@@ -81,6 +82,10 @@ def asked(rows: int) -> dict[str, Ask]:
     topic_end, middle = rows // PARTITIONS, middle_of(rows)
     gold = [str(number * (rows // ANSWERS) + 11) for number in range(ANSWERS)]
     micros = int(middle.timestamp()) * 1_000_000
+    known = KnownDraws()
+
+    def kept() -> KnownDraws:
+        return known
 
     def held(table: str, topic: uuid.UUID, start: int) -> Ask:
         spans = dict.fromkeys(range(PARTITIONS), (start, FOREVER))
@@ -116,9 +121,12 @@ def asked(rows: int) -> dict[str, Ask]:
     async def pictured(client: ClickHouseClient, settings: Settings) -> None:
         await picture(client, settings, EvaluationQuery(None, "week"), {})
 
-    async def drawn(client: ClickHouseClient, settings: Settings, each: int = 0) -> None:
-        settings = settings.model_copy(update={"review_audit_per_label": each})
-        await draw_rows(client, settings, datetime(2100, 1, 1, tzinfo=UTC), 2_000)
+    def drawn(each: int, known: Callable[[], KnownDraws]) -> Ask:
+        async def ask(client: ClickHouseClient, settings: Settings) -> None:
+            settings = settings.model_copy(update={"review_audit_per_label": each})
+            await draw_rows(client, settings, datetime(2100, 1, 1, tzinfo=UTC), 2_000, known())
+
+        return ask
 
     async def opened(client: ClickHouseClient, settings: Settings) -> None:
         async with contextlib.aclosing(open_letters(client, settings, limit=100)) as pages:
@@ -152,8 +160,10 @@ def asked(rows: int) -> dict[str, Ask]:
         "page: letters": lambda c, s: list_letters(c, s, limit=100),
         "review: claim": claimed,
         "review: counts": review_counts,
-        "review: the audit's draw": drawn,
-        "review: the audit's draw, 30 of each label": lambda c, s: drawn(c, s, 30),
+        "review: the first draw of a process": drawn(0, KnownDraws),
+        "review: the first draw, 30 of each label": drawn(30, KnownDraws),
+        "review: the audit's draw": drawn(0, kept),
+        "review: the audit's draw, 30 of each label": drawn(30, kept),
         "review: choices": frequent_labels,
         "GET /rows/ID": lambda c, s: row_history(c, s, str(rows // 2)),
         "GET /rows/ID, unknown": lambda c, s: row_history(c, s, "nobody"),

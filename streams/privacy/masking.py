@@ -53,14 +53,16 @@ class Masker:
 
     def mask(self, text: str) -> Masked:
         """``text`` without its personal data. A recogniser's error is the caller's."""
-        counts: Counter[Entity] = Counter()
+        counts: Counter[Entity] | None = None
         for _ in range(_MOST_ROUNDS):
-            findings = without_overlaps(text, self._find(text))
+            found = list(self._find(text))
+            findings = without_overlaps(text, found) if found else found
             if not findings:
                 break
+            counts = Counter() if counts is None else counts
             counts.update(finding.entity for finding in findings)
             text = _replace(text, findings)
-        return Masked(text, dict(counts))
+        return Masked(text, dict(counts or {}))
 
     def _find(self, text: str) -> Iterator[PersonalFinding]:
         view = fold(text)

@@ -52,13 +52,13 @@ def _masked(masker: Masker, text: str, seconds: float = _SECONDS) -> tuple[str, 
 @contextmanager
 def _limited(seconds: float) -> Iterator[None]:
     """Of CPU time: a busy machine makes no text unmaskable."""
-    before = signal.signal(signal.SIGPROF, _give_up)
+    if signal.getsignal(signal.SIGPROF) is not _give_up:  # to set it costs more than to ask
+        signal.signal(signal.SIGPROF, _give_up)
     signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, before)
 
 
 def _give_up(*_: object) -> None:

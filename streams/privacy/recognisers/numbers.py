@@ -10,7 +10,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Protocol
 
@@ -91,10 +91,7 @@ class Judge(Protocol):
 
 def find_numbers(view: View, judges: Sequence[Judge]) -> Iterator[PersonalFinding]:
     """The personal numbers of a text, in its order. Steps grow with the text's length."""
-    by_length: dict[int, list[Judge]] = {}
-    for judge in judges:
-        for length in judge.lengths:
-            by_length.setdefault(length, []).append(judge)
+    by_length = _by_length(tuple(judges))
     text = _APART.sub(lambda match: BARRIER * len(match[0]), view.text)
     contexts = _Contexts(view.lower)
     groups = [match.span() for match in _GROUP.finditer(text)]
@@ -134,6 +131,15 @@ def find_numbers(view: View, judges: Sequence[Judge]) -> Iterator[PersonalFindin
             *view.original(start, end), entity, key[-10:] if entity is Entity.PHONE else key
         )
         first = last + 1
+
+
+@lru_cache
+def _by_length(judges: tuple[Judge, ...]) -> dict[int, list[Judge]]:
+    found: dict[int, list[Judge]] = {}
+    for judge in judges:
+        for length in judge.lengths:
+            found.setdefault(length, []).append(judge)
+    return found
 
 
 class _Contexts:

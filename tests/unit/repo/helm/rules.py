@@ -163,8 +163,8 @@ def _container(container: Object, volumes: dict[str, Object], *, role: bool) -> 
         asked = container.get(probe, {}).get("httpGet", {})
         if asked != {"path": path, "port": "health"}:
             yield f"{probe} asks {asked}"
-    start = container["startupProbe"]
-    if start["periodSeconds"] * start["failureThreshold"] < 60:
+    start = container.get("startupProbe", {})
+    if start.get("periodSeconds", 0) * start.get("failureThreshold", 0) < 60:
         yield "has less than a minute to start"
 
 
@@ -182,7 +182,7 @@ def _environment(container: Object, mounted: set[str]) -> Iterator[str]:
             one["valueFrom"]["secretKeyRef"].get(key) for key in ("name", "key")
         ):
             yield f"{one['name']} comes from no Secret"
-    if values["HEALTH_PORT"] != "8081" or values["LABELSTREAM_DATA"] != "/var/lib/labelstream":
+    if values.get("HEALTH_PORT") != "8081" or values.get("LABELSTREAM_DATA") != "/var/lib/labelstream":
         yield "the ports or the folder are not those of the chart"
     for name, value in values.items():
         under = str(value).startswith("/etc/labelstream/")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from copy import deepcopy
 from typing import Any
 
 import orjson
@@ -35,16 +36,71 @@ def test_a_golden_file_keeps_the_rules(name: str) -> None:
         assert [fault for one in found if one["kind"] not in CUSTOM for fault in faults(one, version)] == []
 
 
-def test_the_rules_and_the_schemas_find_what_is_wrong() -> None:
-    found = objects(golden("minimal").read_text("utf-8"))
-    deployment = next(one for one in found if one["kind"] == "Deployment")
-    container = deployment["spec"]["template"]["spec"]["containers"][0]
-    container["securityContext"]["readOnlyRootFilesystem"] = False
-    container["image"] = "labelstream"
-    container["env"].append({"name": "CLICKHOUSE_PASSWORD", "value": "plain"})
-    assert len(violations(found)) == 3
-    container["imagePullPolicies"] = "Always"
-    assert len(list(faults(deployment, VERSIONS[-1]))) == 1
+def _set(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    """A change of a Deployment: ``value`` at ``path``."""
+
+    def change(one: Any) -> None:
+        *way, last = [int(step) if step.isdigit() else step.replace("~", "/") for step in path.split("/")]
+        for step in way:
+            one = one[step]
+        if value is None:
+            del one[last]
+        else:
+            one[last] = value
+
+    return change
+
+
+POD = "spec/template/spec"
+FAULTS = [
+    (f"{POD}/containers/0/securityContext/readOnlyRootFilesystem", False),
+    (f"{POD}/containers/0/securityContext/capabilities", {"drop": ["NET_RAW"]}),
+    (f"{POD}/containers/0/image", "labelstream"),
+    (f"{POD}/containers/0/image", "registry.internal/labelstream:latest"),
+    (f"{POD}/containers/0/args", ["run", "agent"]),
+    (f"{POD}/containers/0/livenessProbe/httpGet/path", "/readyz"),
+    (f"{POD}/containers/0/startupProbe", None),
+    (f"{POD}/containers/0/resources/limits/memory", None),
+    (f"{POD}/containers/0/env/0/name", "CLICKHOUSE_HOTS"),
+    (f"{POD}/containers/0/env/0/name", "CLICKHOUSE_PASSWORD"),
+    (f"{POD}/containers/0/volumeMounts/0/mountPath", "/etc"),
+    (f"{POD}/volumes/0", {"name": "tmp", "hostPath": {"path": "/tmp"}}),
+    (f"{POD}/hostNetwork", True),
+    (f"{POD}/automountServiceAccountToken", True),
+    (f"{POD}/enableServiceLinks", None),
+    (f"{POD}/securityContext/runAsUser", 0),
+    (f"{POD}/securityContext/seccompProfile", None),
+    (f"{POD}/terminationGracePeriodSeconds", 10),
+    ("spec/template/metadata/labels/app.kubernetes.io~component", "other"),
+    ("metadata/name", "a_name"),
+]
+
+
+@pytest.mark.parametrize(("path", "value"), FAULTS, ids=[f"{path}={value}" for path, value in FAULTS])
+def test_the_rules_find_what_is_wrong(path: str, value: Any, rendered: list[dict[str, Any]]) -> None:
+    found = deepcopy(rendered)
+    _set(path, value)(next(one for one in found if one["kind"] == "Deployment"))
+    assert violations(found)
+
+
+@pytest.fixture(scope="module")
+def rendered() -> list[dict[str, Any]]:
+    return objects(golden("minimal").read_text("utf-8"))
+
+
+def test_the_rules_find_a_policy_that_is_open_or_missing(rendered: list[dict[str, Any]]) -> None:
+    policies = [one for one in rendered if one["kind"] == "NetworkPolicy"]
+    assert violations([one for one in rendered if one is not policies[0]])
+    found = deepcopy(rendered)
+    next(one for one in found if one["kind"] == "NetworkPolicy")["spec"]["egress"][0]["to"] = []
+    assert violations(found)
+
+
+def test_the_schemas_refuse_what_kubernetes_would_refuse(rendered: list[dict[str, Any]]) -> None:
+    found = deepcopy(next(one for one in rendered if one["kind"] == "Deployment"))
+    found["spec"]["template"]["spec"]["containers"][0]["imagePullPolicies"] = "Always"
+    found["spec"]["replicas"] = "two"
+    assert len(list(faults(found, VERSIONS[-1]))) == 2
 
 
 def test_nothing_in_the_chart_names_an_outside_host() -> None:

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +56,12 @@ class Owners:
         for number in range(rows):
             self._kafka.publish(labeled(number), TOPICS.labeled, number % 2)
 
-    async def own(self, hosts: Sequence[str]) -> tuple[asyncio.Task[None], FakeInput]:
-        """A new owner, which prefers the first of ``hosts``. Whoever was it before no longer is."""
+    async def own(
+        self, hosts: Sequence[str], *, commits: bool = True
+    ) -> tuple[asyncio.Task[None], FakeInput]:
+        """A new owner, which prefers the first of ``hosts``. Whoever was it before no longer is. One that
+        does not commit leaves all that it has stored to be looked for by the next.
+        """
         generation = self._lease.generation + 1
         self._lease.generation = generation  # the former one's next look at its lease fails
         settings = self._settings.model_copy(update={"clickhouse_host": ",".join(hosts)})
@@ -71,7 +75,12 @@ class Owners:
             await asyncio.sleep(0.05)  # so that there are many inserts
             return await fetch(seconds=seconds, most=self._sizes.randint(1, _FETCHED))
 
+        async def lost(positions: Mapping[Partition, Commit]) -> None:
+            """It dies before each commit."""
+
         source.fetch = some  # type: ignore[method-assign]
+        if not commits:
+            source.commit = lost  # type: ignore[method-assign]
         sink = Sink(
             client,
             settings.result_database,
@@ -103,12 +112,13 @@ async def run_seed(
     try:
         while True:
             first = choice.randrange(len(hosts))
-            task, source = await owners.own([*hosts[first:], *hosts[:first]])
+            commits = choice.random() < 0.3 or not left
+            task, source = await owners.own([*hosts[first:], *hosts[:first]], commits=commits)
             for _ in range(choice.randint(1, 3)):
                 await asyncio.sleep(choice.uniform(0.1, 0.8))
                 if left:
                     await left.pop(0)()
-            while not left and source.lag:
+            while not left and commits and source.lag:
                 if task.done() or time.monotonic() > deadline:
                     break
                 await asyncio.sleep(0.05)

@@ -41,7 +41,7 @@ async def test_what_only_a_dead_replica_has_is_not_stored_again(
         owners = Owners(settings, _ROWS, random.Random(1))
         try:
             dying.hold(True)
-            former, _ = await owners.own([one, other])
+            former, _ = await owners.own([one, other], commits=False)
             await eventually(lambda: owners.sinks[0].counts["inserts"] >= 2, "some messages are stored")
             await asyncio.to_thread(dying.kill)
             heir, source = await owners.own([other, one])

@@ -228,8 +228,8 @@ def _together(objects: list[Object]) -> Iterator[str]:
     for labels in pods:
         component = labels["app.kubernetes.io/component"]
         selecting = [p for p in policies if p["podSelector"]["matchLabels"].items() <= labels.items()]
-        if policies and len(selecting) != 1:
-            yield f"{component}: {len(selecting)} policies"
+        if policies and (not selecting or any(policy != selecting[0] for policy in selecting)):
+            yield f"{component}: no policy, or several"
         for policy in selecting:
             yield from (f"{component}: {what}" for what in _policy(policy))
     for one in objects:

@@ -26,6 +26,7 @@ _BATCH_TEXTS, _BATCH_CHARACTERS = 32, 65_536
 # Far more than a batch takes on a busy machine: whoever needs longer never ends.
 PATIENCE_SECONDS = 60.0
 _END_SECONDS = 2.0
+_STARTS = 3
 _LONGEST_LINE = 2**28
 _SETTING = "PRIVACY_ENTITIES"
 # What a worker needs of the environment: not the secrets.
@@ -142,6 +143,17 @@ class _Worker:
 
     @classmethod
     async def start(cls, command: Sequence[str]) -> _Worker:
+        """One that masks. If it ends at its start, because something has killed it, another one is tried."""
+        for _ in range(_STARTS - 1):
+            with contextlib.suppress(_LostError):
+                return await cls._started(command)
+        try:
+            return await cls._started(command)
+        except _LostError:
+            raise UnavailableError("the masking process ended at its start") from None
+
+    @classmethod
+    async def _started(cls, command: Sequence[str]) -> _Worker:
         one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         try:
             process = await asyncio.create_subprocess_exec(
@@ -158,8 +170,6 @@ class _Worker:
         worker = cls(process)
         try:
             told = orjson.loads(await worker._line(PATIENCE_SECONDS))
-        except _LostError:
-            raise UnavailableError("the masking process ended at its start") from None
         except BaseException:
             await worker.kill()
             raise

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
@@ -11,7 +12,7 @@ from streams.core.errors import UnavailableError
 from streams.privacy import worker
 from streams.privacy.entities import Entity
 from streams.privacy.masking import Masked, Masker
-from streams.privacy.pool import MaskingPool
+from streams.privacy.pool import MaskingPool, _Worker
 from tests.unit.streams.privacy.fakes import ENTITIES
 
 WORKER = "tests.unit.streams.privacy.slow_worker"
@@ -37,6 +38,20 @@ async def test_a_text_that_is_never_answered_is_given_up() -> None:
     pool = MaskingPool(ENTITIES, workers=1, module=WORKER, patience=0.05)
     (found,) = await pool.mask(["hang"])
     assert found is None
+    await pool.close()
+
+
+async def test_a_worker_that_is_killed_at_its_start_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, tried = _Worker._started, list[int]()
+
+    async def counted(command: Sequence[str]) -> _Worker:
+        tried.append(1)
+        return await start(command if len(tried) == 3 else [sys.executable, "-c", ""])
+
+    monkeypatch.setattr(_Worker, "_started", counted)
+    pool = MaskingPool(ENTITIES, workers=1, module=WORKER)
+    await pool.start()
+    assert len(tried) == 3
     await pool.close()
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 
 from tests.fork_server import Forked
 from tests.integration.file_service import Service
@@ -99,15 +100,21 @@ def metrics(flow: Pipeline) -> Iterator[tuple[str, bytes]]:
 
 async def on_topics(flow: Pipeline) -> list[tuple[str, bytes]]:
     """Keys, values, headers with their names, of every topic of the pipeline, and of the groups' commits."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=flow.kafka)
+    await admin.start()
+    try:
+        names = [name for name in await admin.list_topics() if name.startswith(f"{flow.prefix}.")]
+        described = await admin.describe_topics([*sorted(names), "__consumer_offsets"])
+    finally:
+        await admin.close()
     consumer = AIOKafkaConsumer(bootstrap_servers=flow.kafka, group_id=None, enable_auto_commit=False)
     await consumer.start()
     found = []
     try:
-        names = [name for name in await consumer.topics() if name.startswith(f"{flow.prefix}.")]
-        for name in (*sorted(names), "__consumer_offsets"):
-            places = [TopicPartition(name, at) for at in consumer.partitions_for_topic(name) or ()]
-            if not places:
-                continue
+        for topic in described:
+            name = topic["topic"]
+            places = [TopicPartition(name, one["partition"]) for one in topic["partitions"]]
+            assert places, f"{name} is not read"
             consumer.assign(places)
             await consumer.seek_to_beginning(*places)
             ends = await consumer.end_offsets(places)
@@ -126,6 +133,8 @@ async def everything(flow: Pipeline) -> list[tuple[str, bytes]]:
     """All that is on the topics, in the tables but the source, in logs, in files but the uploads, and what
     the roles tell."""
     places = await on_topics(flow)
+    for topic in ("rows", "labeled", "augmented"):
+        assert any(place.startswith(f"topic {flow.prefix}.{topic}/") for place, _ in places), topic
     tables = flow.rows(f"SELECT name FROM system.tables WHERE database = '{flow.database}'")
     for (name,) in tables:
         if name != "logs":

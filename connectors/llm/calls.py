@@ -89,24 +89,13 @@ def traced_call(
     body: dict[str, Any],
     place: tuple[str, int],
     began: int,
-    ended: int,
     found: Completion | LabelstreamError,
 ) -> ModelCall:
-    """A request that has ended, for its span: nothing of its text, and nothing of the answer's."""
-    call = ModelCall(
-        model=form.model,
-        host=place[0],
-        port=place[1],
-        began=began,
-        ended=ended,
-        max_tokens=body.get("max_tokens") or body.get("max_completion_tokens") or 0,
-        temperature=body.get("temperature"),
-    )
+    """A request that has ended now, for its span: nothing of its text and of the answer's. Neither is kept:
+    an answer with its logprobs is hundreds of objects, which the garbage collector would look at.
+    """
+    tokens = body.get("max_tokens") or body.get("max_completion_tokens") or 0
+    known = (form.model, *place, began, time.time_ns(), tokens, body.get("temperature"))
     if isinstance(found, LabelstreamError):
-        return call._replace(failed=type(found).__name__)
-    return call._replace(
-        answered_by=found.model,
-        finish_reason=found.finish_reason,
-        input_tokens=found.input_tokens,
-        output_tokens=found.output_tokens,
-    )
+        return ModelCall(*known, failed=type(found).__name__)
+    return ModelCall(*known, found.model, found.finish_reason, found.input_tokens, found.output_tokens)

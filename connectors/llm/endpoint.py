@@ -9,7 +9,6 @@ import math
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any
 
 import structlog
@@ -176,7 +175,7 @@ class Endpoint:
             now = self._clock()
             self.stats["failures"] += 1
             if self.traced is not None:
-                self.traced(partial(traced_call, form, body, self._place, began, time.time_ns(), error))
+                self.traced(traced_call(form, body, self._place, began, error))
             if isinstance(error, UnavailableError):
                 self._watch.unreachable()
             counts = first and not (RefusedError in at_once and isinstance(error, RefusedError))
@@ -197,7 +196,7 @@ class Endpoint:
         self.stats["input_tokens"] += completion.input_tokens
         self.observe(self._clock() - started)
         if self.traced is not None:
-            self.traced(partial(traced_call, form, body, self._place, began, time.time_ns(), completion))
+            self.traced(traced_call(form, body, self._place, began, completion))
         return completion
 
     async def _request(self, body: dict[str, Any], check: Check | None, seconds: float) -> Completion:

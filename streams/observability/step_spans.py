@@ -8,7 +8,7 @@ with a link to the row's first one.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from contextvars import ContextVar
 
 from streams.core.codec import REPLAY_JOB, RETRY_OF, traceparent_for
@@ -79,7 +79,7 @@ class StepSpans:
         return StepSpan(self, record, step, message, came, context, parent_id, links)
 
     @staticmethod
-    def called(call: Callable[[], ModelCall]) -> None:
+    def called(call: ModelCall) -> None:
         """A request to a model has ended. Those that belong to no message are not recorded."""
         span = _CURRENT.get()
         if span is not None:
@@ -129,11 +129,11 @@ class StepSpan:
         self.parent_id = parent_id
         self.links = links
         self.started = time.time_ns()
-        self._calls: list[Callable[[], ModelCall]] = []
+        self._calls: list[ModelCall] = []
         self._events: list[Event] = []
         self.missed = 0
 
-    def add(self, call: Callable[[], ModelCall]) -> None:
+    def add(self, call: ModelCall) -> None:
         """A request to the step's model."""
         if len(self._calls) < _MOST_CALLS:
             self._calls.append(call)
@@ -180,7 +180,7 @@ class StepSpan:
             attributes["labelstream.calls_not_shown"] = self.missed
         record_span = self._spans.tracer.record
         for call in self._calls:
-            record_span(_call_span(call(), self.context))
+            record_span(_call_span(call, self.context))
         failed = output.reason if isinstance(output, Reject) else ""
         record_span(
             Span(

@@ -138,5 +138,4 @@ class ModelCall(NamedTuple):
     failed: str = ""
 
 
-# Given what makes the call's description, because most are never looked at.
-OnCall = Callable[[Callable[[], ModelCall]], None]
+OnCall = Callable[[ModelCall], None]

@@ -34,7 +34,7 @@ CALL = ModelCall("m", "llm", 8000, 1, 2, 60, 0.0, "m", "stop", 100, 5)
 
 
 async def calling(received: Any) -> Any:
-    StepSpans.called(lambda: CALL)
+    StepSpans.called(CALL)
     return await label(received)
 
 
@@ -88,7 +88,7 @@ async def test_what_is_not_sampled_leaves_no_span_and_no_byte() -> None:
 
 async def test_a_dead_letter_is_always_recorded_with_what_led_to_it() -> None:
     async def step(received: Any) -> Any:
-        StepSpans.called(lambda: CALL._replace(failed="AnswerError"))
+        StepSpans.called(CALL._replace(failed="AnswerError"))
         return Reject("invalid-answer", f"the model answered: {received.text}", 3)
 
     spans, letter = await run(message("1", trace=own("1", sampled=False).header), step)

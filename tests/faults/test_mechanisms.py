@@ -360,7 +360,7 @@ async def test_the_sinks_exact_set_keeps_what_is_stored_from_being_stored_again(
     records = [record async for found in scene.tail().read(*labeled, 0) for record in found]
     assert len(records) == ROWS
 
-    async def nothing(*arguments: Any) -> dict[int, OffsetSet]:
+    async def nothing(*arguments: Any, **_: Any) -> dict[int, OffsetSet]:
         return {number: OffsetSet() for number in arguments[-1]}
 
     client = ClickHouseClient.from_settings(scene.settings)

@@ -121,7 +121,7 @@ def _ask(note: Path) -> dict[str, Any] | None:
         told: dict[str, Any] = json.loads(note.read_text())
         with urllib.request.urlopen(f"{told['url']}/state", timeout=_SECONDS) as answer:
             told |= json.loads(answer.read())
-        told["health"] = _text(f"{told['url']}/healthz")
+        told["health"] = _text(f"{told['url']}/healthz").split("\n")[0]  # the second line is the version
         told["ready"] = _text(f"{told['url']}/readyz")
     except (OSError, ValueError, KeyError) as error:
         if not note.exists():

@@ -221,7 +221,9 @@ async def test_filters_choose_among_current_labels_only(database: Database) -> N
     assert await current(database, "label = 'b'") == {"1": ("v2", "b", None)}
 
 
-AT_77 = AT_PLACES.replace("{ats:Array(Int64)}", f"[{micros_of(START.replace(hour=1, minute=17))}]")
+_77 = str(micros_of(START.replace(hour=1, minute=17)))
+AT_77 = AT_PLACES.replace("{ats:Array(Int64)}", f"[{_77}]")
+AT_77 = AT_77.replace("{first_at:Int64}", _77).replace("{last_at:Int64}", _77)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -119,7 +118,8 @@ async def test_an_insert_that_begins_late_is_tried_again_with_more_time(database
     kafka.publish(labeled(1), TOPICS.labeled)
     sink = sink_for(client, settings, kafka)
     fence = sink._inserter._fence
-    fence._ahead, fence._measured = -1e6, time.monotonic()
+    await fence.set_clock()
+    fence._ahead = -1e6
     await run_until_stored(sink, FakeInput(kafka, [L0], {}))
     assert sink.counts["retries"] == 1
     assert await ids(database) == each_once([1])

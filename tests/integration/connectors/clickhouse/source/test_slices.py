@@ -36,9 +36,9 @@ class CountingClient(ClickHouseClient):
 
     reads = 0
 
-    async def _read(self, sql: str, call: Any) -> Any:
+    async def _read(self, sql: str, call: Any, *more: Any) -> Any:
         self.reads += 1
-        return await super()._read(sql, call)
+        return await super()._read(sql, call, *more)
 
     def stream(self, *args: Any, **kwargs: Any) -> None:
         self.reads += 1
@@ -98,7 +98,9 @@ async def test_every_row_comes_once_in_the_order_of_time(
 @pytest.mark.usefixtures("small")
 async def test_the_number_of_queries_does_not_grow_with_the_table(client: ClickHouseClient, db: str) -> None:
     counting = CountingClient(
-        **{key: client._arguments[key] for key in ("host", "port", "username", "password")}
+        host=client.hosts.current.name,
+        port=client.hosts.current.port,
+        **{key: client._arguments[key] for key in ("username", "password")},
     )
     asked = []
     try:

@@ -53,7 +53,9 @@ class Tap(Door):
 
     def passes(self, source: socket.socket, data: bytes, asks: bool) -> None:
         if asks:
-            self.sent.append(self._last.get(source, b"")[-1_000:] + data)  # a secret may be cut in two
+            # A secret may be cut in two; from a space on, so that no word is.
+            before = self._last.get(source, b"")[-1_000:].partition(b" ")[2]
+            self.sent.append(before + data)
             self._last[source] = data
 
 

@@ -55,6 +55,7 @@ class BulkSource(SourceTable):
             return
         shape = await self.shape()
         if not shape.sorted:
+            await self._refuse_behind()
             for part in await slices(self._client, shape, since, until):
                 async for some in self._made_of(shape, part):
                     yield some

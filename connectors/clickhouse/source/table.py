@@ -215,6 +215,7 @@ class SourceTable:
         """
         shape = await self.shape()
         if not shape.sorted:
+            await self._refuse_behind()
             for here in await slices(self._client, shape, since, until):
                 async for page in self._slice(shape, here):
                     yield page
@@ -253,6 +254,8 @@ class SourceTable:
 
     async def _ahead(self, since: int | None, until: int | None, most: int) -> NextRows:
         """The next rows, in order of time: ``most``, or fewer where they are long."""
+        # For each page: a history takes long, and the host may be another one now.
+        await self._refuse_behind()
         shape = await self.shape()
         while True:
             # All versions of a row: this is about sizes only.

@@ -12,7 +12,7 @@ from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.hosts import Hosts, parse_hosts
 from connectors.clickhouse.source.inspection import FoundTable
 from connectors.clickhouse.source.replica_delay import ReplicaDelay
-from streams.core.errors import UnavailableError
+from streams.core.errors import AccessError, UnavailableError
 from streams.core.settings import Settings
 
 _BEHIND = "HTTPDriver: Code: 159. DB::Exception: SYNC REPLICA: command timed out. (TIMEOUT_EXCEEDED)"
@@ -89,6 +89,21 @@ async def test_a_source_that_is_half_the_window_behind_is_not_read(
     with pytest.raises(UnavailableError, match="a:8123"):
         await guard.refuse(table)
     assert client.hosts.current.name == "b"
+
+
+async def test_who_may_not_look_at_replicas_reads_as_before() -> None:
+    client = Client("ReplicatedMergeTree")
+    asked: list[str] = []
+
+    async def refuse(sql: str, parameters: Any = None) -> list[tuple[Any, ...]]:
+        asked.append(sql)
+        raise AccessError("Code: 497. DB::Exception: Not enough privileges", setting="CLICKHOUSE_USERNAME")
+
+    client.rows = refuse  # type: ignore[method-assign]
+    guard = ReplicaDelay(cast(ClickHouseClient, client), Settings())
+    for _ in range(2):
+        await guard.refuse(FoundTable("d.t", "ReplicatedMergeTree", "", {}))
+    assert len(asked) == 1
 
 
 async def test_a_host_that_is_new_is_asked_at_once_and_a_plain_table_never() -> None:

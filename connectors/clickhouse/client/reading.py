@@ -68,15 +68,15 @@ class ReadLimits:
         found: dict[str, Any] = {"query_id": attempt.query_id}
         if self._refused:
             return found
-        if timed and _may_set(driver, "max_execution_time"):
+        if timed and may_set(driver, "max_execution_time"):
             found["max_execution_time"] = self._time(driver)
-        if block_rows is not None and _may_set(driver, "max_block_size"):
+        if block_rows is not None and may_set(driver, "max_block_size"):
             found["max_block_size"] = block_rows
-        if not skip_indexes and _may_set(driver, "use_skip_indexes"):
+        if not skip_indexes and may_set(driver, "use_skip_indexes"):
             found["use_skip_indexes"] = 0
         reads = sql.lstrip(" \n(").upper().startswith(_READS)
         free = driver.get_client_setting("readonly") is None and _value(driver, "readonly") == "0"
-        if reads and free and _may_set(driver, "readonly"):
+        if reads and free and may_set(driver, "readonly"):
             found["readonly"] = 2
         return found
 
@@ -111,7 +111,8 @@ class ReadLimits:
         return mine
 
 
-def _may_set(driver: Any, name: str) -> bool:
+def may_set(driver: Any, name: str) -> bool:
+    """Whether the server that ``driver`` is connected to knows the setting, and its user may change it."""
     known = driver.server_settings.get(name)
     return known is not None and not known.readonly
 

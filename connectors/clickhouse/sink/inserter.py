@@ -32,7 +32,7 @@ from connectors.clickhouse.sink.batcher import FEWEST_ROWS
 from connectors.clickhouse.sink.erased_rows import without_erased
 from connectors.clickhouse.sink.insert_end import InsertEnd, Sent
 from connectors.clickhouse.sink.insert_fence import Fence
-from connectors.clickhouse.sink.replicas import Replicas
+from connectors.clickhouse.sink.replicas import Replicas, heeded
 from connectors.clickhouse.sink.stored_offsets import OffsetSet, stored_offsets
 from streams.core.availability import until_available
 from streams.core.errors import (
@@ -258,7 +258,7 @@ class Inserter:
                 # An iterator: clickhouse-connect sends a body of bytes once more when the connection
                 # is cut, although the first may have been stored.
                 insert_block=itertools.chain((statement,), _pieces(body, ours)),
-                settings=settings,
+                settings=heeded(settings, driver),
             )
 
         await self._lease.hold(generation)

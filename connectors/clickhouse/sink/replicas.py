@@ -16,13 +16,24 @@ from uuid import UUID
 
 from connectors.clickhouse.client.catch_up import REPLICATED, SHARED, catch_up
 from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.client.reading import may_set
 from connectors.clickhouse.schema.tables import STORED
 from connectors.clickhouse.sink.batch import Batch
+from streams.core.errors import UnavailableError
 
 # How long an insert waits until most replicas have it; shorter than INSERT_SECONDS.
 _QUORUM_MS = 3000
 # From so many replicas on an insert waits for most of them: one that is away then stops nothing.
 _QUORUM_REPLICAS = 3
+# An insert with a fence is an INSERT SELECT, whose token servers ignored by default from 26.1 until that was
+# mended in 26.3, and ignore where a profile says so. Before 24.3 several streams shared one token, and the
+# rows of all but one were passed over.
+_HEEDED = {
+    "insert_deduplicate": 1,
+    "deduplicate_insert": "enable",
+    "deduplicate_insert_select": "enable_even_for_bad_queries",
+    "max_insert_threads": 1,
+}
 
 
 class Replicas:
@@ -59,11 +70,15 @@ class Replicas:
         )
         self._engines = {str(name): str(engine) for name, engine in rows}
         if self._replicated:
-            ((replicas,),) = await self._client.rows(
-                "SELECT min(total_replicas) FROM system.replicas\n"
+            ((replicas, seen),) = await self._client.rows(
+                "SELECT min(total_replicas), count() FROM system.replicas\n"
                 "WHERE database = {database:String} AND table IN {names:Array(String)}",
                 given,
             )
+            if int(seen) and not int(replicas):
+                raise UnavailableError(
+                    "the host has lost the Keeper: it does not know its replicas", setting="CLICKHOUSE_HOST"
+                )
             self._quorum = int(replicas) >= _QUORUM_REPLICAS
 
     async def catch_up(self, table: str) -> str:
@@ -79,6 +94,13 @@ class Replicas:
         if self._quorum:
             settings |= {"insert_quorum": "auto", "insert_quorum_timeout": _QUORUM_MS}
         return settings
+
+
+def heeded(settings: dict[str, Any], driver: Any) -> dict[str, Any]:
+    """The ``settings`` of an insert, with those that make the server of ``driver`` heed its token."""
+    if "insert_deduplication_token" not in settings:
+        return settings
+    return settings | {name: value for name, value in _HEEDED.items() if may_set(driver, name)}
 
 
 def _token(batch: Batch, topic_id: UUID, generation: int) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import uuid
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pyarrow as pa
+import pytest
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.sink.batch import Batch
-from connectors.clickhouse.sink.replicas import Replicas
+from connectors.clickhouse.sink.replicas import Replicas, heeded
+from streams.core.errors import UnavailableError
 from streams.core.records import Record
 
 _TOPIC = uuid.UUID(int=1)
@@ -20,7 +23,7 @@ class Client:
         self._engine, self._replicas = engine, replicas
 
     async def rows(self, sql: str, parameters: Any) -> list[tuple[Any, ...]]:
-        return [(self._replicas,)] if "system.replicas" in sql else [("logs_labeled", self._engine)]
+        return [(self._replicas, 1)] if "system.replicas" in sql else [("logs_labeled", self._engine)]
 
 
 async def replicas_of(engine: str, count: int = 2) -> Replicas:
@@ -58,3 +61,18 @@ async def test_one_server_gets_no_token_and_three_replicas_wait_for_most() -> No
     assert set(two) == {"insert_deduplication_token"}
     three = (await replicas_of("ReplicatedReplacingMergeTree", 3)).insert_settings(some, _TOPIC, 1)
     assert three["insert_quorum"] == "auto"
+
+
+async def test_a_host_without_the_keeper_does_not_say_how_many_replicas_there_are() -> None:
+    with pytest.raises(UnavailableError, match="Keeper"):
+        await replicas_of("ReplicatedReplacingMergeTree", 0)
+
+
+def test_the_token_of_an_insert_with_a_fence_is_heeded_on_servers_that_would_ignore_it() -> None:
+    names = ("insert_deduplicate", "deduplicate_insert_select", "max_insert_threads")
+    server = SimpleNamespace(server_settings={name: SimpleNamespace(readonly=0) for name in names})
+    server.server_settings["max_insert_threads"].readonly = 1  # by the user's profile
+    sent = heeded({"insert_deduplication_token": "t"}, server)
+    assert sent["deduplicate_insert_select"] == "enable_even_for_bad_queries"
+    assert sent.keys() == {"insert_deduplication_token", "insert_deduplicate", "deduplicate_insert_select"}
+    assert heeded({"async_insert": 0}, server) == {"async_insert": 0}

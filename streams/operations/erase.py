@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from connectors.clickhouse.client.catch_up import catch_up
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.erasure.erased_list import FRESH_SECONDS, add_rows, begin_erasure, end_erasure
 from connectors.clickhouse.erasure.person import Found, FoundRow, Person, audited, count_of, other_generations
@@ -246,6 +247,7 @@ class _Work:
 
     async def look(self) -> _There:
         """Note what there is."""
+        await self._catch_up()
         rows = await self._rows()
         letters, ids = await self._letters(rows)
         every = self._every(rows, ids)
@@ -309,6 +311,7 @@ class _Work:
 
     async def _check(self) -> None:
         """What is there again was written by somebody who does not know of the list."""
+        await self._catch_up()
         rows = await self._rows()
         letters, _ = await self._letters(rows)
         if rows or letters.rows:
@@ -316,6 +319,11 @@ class _Work:
                 f"{len(rows)} rows and {letters.rows} dead letters were stored meanwhile: a sink of an older "
                 "release runs; stop it, and erase again"
             )
+
+    async def _catch_up(self) -> None:
+        """A replica that is behind would not show what other ones have of the person."""
+        for table in (LABELED, AUGMENTED, DEAD_LETTERS, ANSWERS, AUDIT):
+            await catch_up(self.client, self._database, table)
 
     async def _rows(self) -> list[FoundRow]:
         return await self.person.rows(self.client, self._database)

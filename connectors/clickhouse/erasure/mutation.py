@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Mapping
 
 from connectors.clickhouse.client.client import ClickHouseClient
@@ -11,6 +12,8 @@ from connectors.clickhouse.client.sql import literal, qualified
 from streams.core.errors import UnavailableError
 
 _LOOK_SECONDS = 0.2
+# A replica learns of a mutation from the Keeper, also of one that it has written there itself.
+_LEARN_SECONDS = 60.0
 
 
 async def mutate(
@@ -29,17 +32,21 @@ async def mutate(
         "SETTINGS mutations_sync = 0",
         given,
     )
+    seen, deadline = False, time.monotonic() + _LEARN_SECONDS
     while True:
-        rows = await client.rows(
-            "SELECT count(), max(latest_fail_reason) FROM system.mutations\n"
-            "WHERE NOT is_done AND database = {database:String} AND table = {table:String}\n"
+        ((listed, left, reason),) = await client.rows(
+            "SELECT count(), countIf(NOT is_done), maxIf(latest_fail_reason, NOT is_done)\n"
+            "FROM system.mutations WHERE database = {database:String} AND table = {table:String}\n"
             "    AND position(command, {mark:String}) > 0",
             {"database": database, "table": table, "mark": mark},
         )
-        if not int(rows[0][0]):
+        seen = seen or int(listed) > 0
+        if seen and not int(left):
             return
-        if rows[0][1]:
+        if reason:
             raise UnavailableError(
-                f"{table} cannot be changed: {str(rows[0][1])[:300]}", setting="CLICKHOUSE_HOST"
+                f"{table} cannot be changed: {str(reason)[:300]}", setting="CLICKHOUSE_HOST"
             )
+        if not seen and time.monotonic() > deadline:
+            raise UnavailableError(f"{table}: a change of it is not listed", setting="CLICKHOUSE_HOST")
         await asyncio.sleep(_LOOK_SECONDS)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from connectors.clickhouse.client.catch_up import catch_up
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.errors import SETTING
 from connectors.clickhouse.client.sql import result_table, tuple_of
@@ -158,6 +159,7 @@ async def register_version(
         ConfigurationError: as `list_versions`.
     """
     table = _table(settings)
+    await catch_up(client, settings.result_database, VERSIONS)
     await client.command(
         f"INSERT INTO {table} (version, model, prompt, taxonomy, mode, status, live, promoted_at)\n"
         "SELECT {version:String}, {model:String}, {prompt:String}, {taxonomy:String}, {mode:String}, "
@@ -212,6 +214,7 @@ async def _change(
     client: ClickHouseClient, settings: Settings, version: str, status: str, *, live: bool = False
 ) -> None:
     table = _table(settings)
+    await catch_up(client, settings.result_database, VERSIONS)
     known = await client.rows(
         f"SELECT 1 FROM {table} WHERE version = {{version:String}} LIMIT 1", {"version": version}
     )

@@ -159,9 +159,11 @@ async def drop_rows(
             for number, offsets in one.offsets.items()
             for start, end in offsets
         ]
+    await catch_up(client, settings.result_database, LABELED)
     before = await count_of(client, settings, version)
     for table in (LABELED, AUGMENTED):
         name = result_table(settings, table)
+        await catch_up(client, settings.result_database, table)
         for start in range(0, len(conditions), _RANGES):
             some = " OR ".join(conditions[start : start + _RANGES])
             where, given = f"label_version = {{version:String}} AND ({some})", {"version": version}

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from connectors.clickhouse.client.catch_up import catch_up
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import quoted, time_is
 from connectors.clickhouse.erasure.person import NOT_ERASED
@@ -94,6 +95,7 @@ class LabelledRows:
     ) -> None:
         """``since`` and ``until`` (exclusive): `created_at` in microseconds since 1970."""
         self._client = client
+        self._named = settings.result_database
         self._database = quoted(settings.result_database)
         self._until = until
         self._since = since
@@ -113,7 +115,12 @@ class LabelledRows:
         Each is read from its own range of times, so that the server never sorts more than that.
         """
         begin = after[0] if after is not None else self._since
+        moves = -1
         while True:
+            # Another host may be behind the one before it.
+            if moves != self._client.hosts.moves:
+                moves = self._client.hosts.moves
+                await catch_up(self._client, self._named, LABELED)
             last = await self._last_of_range(begin)
             while True:
                 page = await self._page(begin, last, after)

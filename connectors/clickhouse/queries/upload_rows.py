@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from connectors.clickhouse.client.catch_up import catch_up
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import bound_batches, result_table
 from connectors.clickhouse.queries.label_versions import PROMOTED, list_versions
@@ -45,9 +46,13 @@ async def settled_ids(
         UnavailableError, AccessError.
     """
     found: set[str] = set()
+    caught_up = await catch_up(client, settings.result_database, LABELED)
+    if letters:
+        await catch_up(client, settings.result_database, DEAD_LETTERS)
     for given in key_batches(rows):
         answer = await client.rows(
-            f"SELECT DISTINCT row_id FROM {result_table(settings, LABELED)} WHERE {AT_PLACES}", given
+            f"SELECT DISTINCT row_id FROM {result_table(settings, LABELED)} WHERE {AT_PLACES}{caught_up}",
+            given,
         )
         found.update(row_id for (row_id,) in answer)
         if letters:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import NamedTuple
+from collections.abc import Coroutine
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -18,6 +19,8 @@ from streams.core.errors import AccessError, PermanentError, UnavailableError
 log = structlog.get_logger()
 
 _LOOK_AGAIN = 0.1
+# So long a host that answers may list an insert; see `_end`.
+_LOOK_SECONDS = INSERT_SECONDS + 2.0
 # After the last moment at which an insert may begin, on a host that cannot be asked whether it has ended.
 _LONGEST = INSERT_SECONDS + 1.0
 # ClickHouse Cloud: behind one address are many servers, and their cluster has this name.
@@ -55,10 +58,11 @@ class InsertEnd:
             UnavailableError: it does not answer, and they may still run there.
         """
         condition = f"startsWith(query_id, {literal(prefix)}) AND NOT startsWith(query_id, {literal(mine)})"
+        latest = since + LAST_SECONDS + _LONGEST
         try:
-            await self._end(self._at(host), condition)
+            await self._in_time(latest, self._end(self._at(host), condition))
         except UnavailableError:
-            if not self._given_up(since + LAST_SECONDS + _LONGEST):
+            if not self._given_up(latest):
                 raise
 
     async def one(self, query_id: str, sent: Sent) -> None:
@@ -67,14 +71,8 @@ class InsertEnd:
         Raises:
             UnavailableError: its host does not answer, and it may still run there.
         """
-        client, condition = self._at(sent.host), f"query_id = {literal(query_id)}"
         try:
-            while not await self._end(client, condition):
-                if await self._fence.clock(client) > sent.moment:
-                    # Once more: it may have begun between the look and the clock.
-                    await self._end(client, condition)
-                    return
-                await asyncio.sleep(_LOOK_AGAIN)
+            await self._in_time(sent.latest, self._over(self._at(sent.host), query_id, sent.moment))
         except UnavailableError:
             if not self._given_up(sent.latest):
                 raise
@@ -84,9 +82,28 @@ class InsertEnd:
         for client in self._alone.values():
             await client.close()
 
+    async def _over(self, client: ClickHouseClient, query_id: str, moment: float) -> None:
+        condition = f"query_id = {literal(query_id)}"
+        while not await self._end(client, condition):
+            if await self._fence.clock(client) > moment:
+                # Once more: it may have begun between the look and the clock.
+                await self._end(client, condition)
+                return
+            await asyncio.sleep(_LOOK_AGAIN)
+
+    async def _in_time(self, latest: float, asking: Coroutine[Any, Any, Any]) -> None:
+        """Ask a host. One of several is not waited for longer than until ``latest``: it may be paused."""
+        if not self._client.hosts.several:
+            await asking
+            return
+        try:
+            await asyncio.wait_for(asking, max(_LOOK_SECONDS, latest - time.monotonic()))
+        except TimeoutError as error:
+            raise UnavailableError("the host does not answer in time", setting="CLICKHOUSE_HOST") from error
+
     def _given_up(self, latest: float) -> bool:
-        """Whether a host that does not answer need not be waited for: there are others."""
-        return self._client.hosts.several and time.monotonic() > latest
+        """Whether a host that does not answer, or does not tell, need not be waited for: there are others."""
+        return (self._client.hosts.several or self.shared) and time.monotonic() > latest
 
     def _at(self, host: Host) -> ClickHouseClient:
         if not self._client.hosts.several:
@@ -109,7 +126,7 @@ class InsertEnd:
             # Not allowed to: then they end by their own limit, and may be seen to do so.
             look = f"SELECT query_id FROM system.processes WHERE {condition}"
         deadline = time.monotonic() + INSERT_SECONDS + 1
-        while listed := await client.command(look):
+        while listed := await self._listed(client, look):
             found = listed
             if time.monotonic() > deadline:
                 # One that waits for a client that is gone notices the kill later, and stores nothing.
@@ -117,3 +134,16 @@ class InsertEnd:
                 break
             await asyncio.sleep(_LOOK_AGAIN)
         return bool(found)
+
+    async def _listed(self, client: ClickHouseClient, look: str) -> Any:
+        try:
+            return await client.command(look)
+        except AccessError as error:
+            if not self.shared:
+                raise
+            # Then their time is waited for, as where a host does not answer.
+            raise UnavailableError(
+                f"inserts on other servers cannot be seen, so that each takeover takes 9 s longer; "
+                f"GRANT CLUSTER, REMOTE ON *.* TO the user: {error}",
+                setting="CLICKHOUSE_USERNAME",
+            ) from error

@@ -4,7 +4,7 @@ same name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -12,7 +12,16 @@ from uuid import UUID
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import TopicAlreadyExistsError, TopicAuthorizationFailedError, for_code
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    IncompatibleBrokerVersion,
+    InvalidConfigurationError,
+    InvalidRequestError,
+    PolicyViolationError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
 
 from connectors.kafka.admin_client import AdminClient
 from connectors.kafka.connection import from_any_broker, send_to_any_broker
@@ -21,6 +30,7 @@ from connectors.kafka.protocol.alter_configs import AlterTopicConfigs
 from connectors.kafka.protocol.topic_ids import TopicIdRequest
 from connectors.kafka.rights.declared import ALTER_CONFIGS, CREATE, DESCRIBE, DESCRIBE_CONFIGS
 from connectors.kafka.topics.declared import (
+    DEFAULT_REPLICAS,
     FoundTopic,
     TopicPlan,
     differences,
@@ -33,7 +43,13 @@ from streams.core.topics import Topics
 
 log = structlog.get_logger()
 
-_REPLICAS = 3
+# What brokers answer who take a setting from nobody, or not this one: managed ones, mostly.
+_REFUSALS = (
+    PolicyViolationError,
+    InvalidConfigurationError,
+    InvalidRequestError,
+    ClusterAuthorizationFailedError,
+)
 
 
 class Admin:
@@ -80,7 +96,8 @@ class Admin:
                     UUID(bytes=bytes(topic_id)),
                     len(partitions),
                     settings,
-                    len(partitions[0][4]) if partitions else 1,
+                    min((len(one[4]) for one in partitions), default=1),
+                    min((len(one[5]) for one in partitions), default=1),
                 )
         return found
 
@@ -100,7 +117,7 @@ class Admin:
                 changes += differences(found[topic.name], topic, settings)
         async with self._client.use() as admin:
             brokers = len((await admin.describe_cluster())["brokers"])
-        replicas = settings.topic_replication_factor or min(_REPLICAS, brokers)
+        replicas = settings.topic_replication_factor or min(DEFAULT_REPLICAS, brokers)
         if replicas > brokers:
             raise ConfigurationError(
                 f"TOPIC_REPLICATION_FACTOR is {replicas}, but there are {brokers} brokers",
@@ -127,7 +144,7 @@ class Admin:
             ConfigurationError: as `plan_topics`.
             UnavailableError, AccessError.
         """
-        plan, forbidden = await self.plan_topics(settings), set[str]()
+        plan, refused = await self.plan_topics(settings), dict[str, str]()
         async with self._client.use() as admin:
             if plan.made:
                 response = await admin.create_topics(list(plan.made))
@@ -139,21 +156,34 @@ class Admin:
                     if code != 0 and error is not TopicAlreadyExistsError:
                         raise translate(error(f"topic {name}: {rest[0] if rest else ''}"))
             if altered := plan.altered:
-                response = await send_to_any_broker(admin._client, AlterTopicConfigs(altered))
-                for code, reason, _, name in response.responses:
-                    if code == TopicAuthorizationFailedError.errno:
-                        forbidden.add(name)  # everything works as it is
-                    elif code != 0:
-                        raise translate(for_code(code)(f"topic {name}: {reason or ''}"))
+                refused = await _alter(admin, altered)
         changes = tuple(
-            replace(change, kept=f"the right {ALTER_CONFIGS} is missing")
-            if change.topic in forbidden
+            replace(change, kept=refused[change.topic])
+            if change.topic in refused and not change.kept
             else change
             for change in plan.changes
         )
         for change in changes:
             log.info("topic_setting_kept" if change.kept else "topic_setting_changed", **change.told())
         return TopicPlan(plan.made, changes)
+
+
+async def _alter(admin: AIOKafkaAdminClient, altered: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Change the settings of topics; returns why some are kept, by topic: everything works as it is."""
+    refused: dict[str, str] = {}
+    try:
+        response = await send_to_any_broker(admin._client, AlterTopicConfigs(altered))
+    except (IncompatibleBrokerVersion, NotImplementedError):
+        return dict.fromkeys(altered, "the brokers cannot change single settings")
+    for code, reason, _, name in response.responses:
+        error = for_code(code)
+        if code == TopicAuthorizationFailedError.errno:
+            refused[name] = f"the right {ALTER_CONFIGS} is missing"
+        elif error in _REFUSALS:
+            refused[name] = f"the brokers refuse it: {reason or error.__name__}"
+        elif code != 0:
+            raise translate(error(f"topic {name}: {reason or ''}"))
+    return refused
 
 
 async def _config(admin: AIOKafkaAdminClient, name: str) -> dict[str, str]:

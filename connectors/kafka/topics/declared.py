@@ -12,6 +12,8 @@ from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
 from streams.core.topics import Topic
 
+# Of each partition, where there are so many brokers.
+DEFAULT_REPLICAS = 3
 _DAY_MS = 24 * 3600 * 1000
 # As the producers compress (`sending.batch_sizes.new_batch`): so the brokers keep what they get.
 _COMPRESSION = "zstd"
@@ -21,13 +23,14 @@ _WEEK_MS = 7 * _DAY_MS
 
 @dataclass(frozen=True)
 class FoundTopic:
-    """A topic as the brokers describe it."""
+    """A topic as the brokers describe it. ``replicas``, ``in_sync``: of the partition that has fewest."""
 
     name: str
     topic_id: UUID
     partitions: int
     config: Mapping[str, str]
     replicas: int = 1
+    in_sync: int = 1
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,11 @@ def differences(found: FoundTopic, topic: Topic, settings: Settings) -> list[Set
     """What to change on a topic that exists. Nothing is changed by which messages could be lost: a retention
     is not shortened, and the clean-up policy stays, see `refuse_other_config`.
     """
-    wanted = topic_config(topic, settings, found.replicas)
+    replicas = found.replicas
+    if settings.topic_min_insync_replicas is None:
+        # A partition that is moved to other brokers has the old and the new replicas for a while.
+        replicas = min(replicas, settings.topic_replication_factor or DEFAULT_REPLICAS)
+    wanted = topic_config(topic, settings, replicas)
 
     def change(name: str, before: object, kept: str = "") -> SettingChange:
         return SettingChange(topic.name, name, str(before), wanted[name], kept)
@@ -111,7 +118,9 @@ def differences(found: FoundTopic, topic: Topic, settings: Settings) -> list[Set
         changes.append(change("compression.type", compression))
     in_sync = int(found.config.get("min.insync.replicas", 1))
     if in_sync < int(wanted["min.insync.replicas"]):
-        changes.append(change("min.insync.replicas", in_sync))
+        few = found.in_sync < int(wanted["min.insync.replicas"])
+        why = f"only {found.in_sync} are in sync now, and nothing could be written" if few else ""
+        changes.append(change("min.insync.replicas", in_sync, why))
     if found.config.get("cleanup.policy", wanted["cleanup.policy"]) != wanted["cleanup.policy"]:
         return changes
     if topic.compacted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -19,7 +20,8 @@ WEEK = Settings(topic_retention_days=7)
 
 def found(replicas: int = 1, **config: str) -> FoundTopic:
     values = {key.replace("_", "."): one for key, one in config.items()}
-    return FoundTopic("esk.labeled", UUID(int=1), 8, {"retention.ms": str(7 * DAY), **values}, replicas)
+    config = {"retention.ms": str(7 * DAY), **values}
+    return FoundTopic("esk.labeled", UUID(int=1), 8, config, replicas, replicas)
 
 
 def changed(topic: FoundTopic, settings: Settings = WEEK) -> dict[str, str]:
@@ -57,6 +59,12 @@ def test_copies_that_must_have_a_message_grow_and_never_shrink() -> None:
     assert changed(found(3, min_insync_replicas="1")) == {"min.insync.replicas": "2"}
     assert not changed(found(3, min_insync_replicas="3"))
     assert not changed(found(1))
+
+
+def test_a_partition_that_moves_has_too_many_copies_and_one_that_has_lost_some_too_few() -> None:
+    assert changed(found(6, min_insync_replicas="1")) == {"min.insync.replicas": "2"}
+    (left,) = differences(replace(found(3), in_sync=1), LABELED, WEEK)
+    assert "only 1 are in sync" in left.kept
 
 
 def test_the_clean_up_policy_is_never_changed_and_what_belongs_to_it_neither() -> None:

@@ -22,6 +22,7 @@ from connectors.clickhouse.schema.retention import changing_statements, retentio
 from connectors.clickhouse.schema.tables import (
     ANSWERS,
     AUDIT,
+    CURRENT,
     ERASURES,
     LIVE_COLUMN,
     STORED,
@@ -33,7 +34,8 @@ from connectors.clickhouse.schema.tables import (
     stored_table,
     versions_table,
 )
-from connectors.clickhouse.schema.topology import look_at
+from connectors.clickhouse.schema.topology import EVERY, Kind, look_at
+from streams.core.errors import UnavailableError
 from streams.core.settings import Settings
 
 log = structlog.get_logger()
@@ -126,7 +128,34 @@ async def _create(
         await client.command(erasures_table(database, placement))
     await set_retention(client, settings)
     await replace_view(client, database, placement)
+    if client.hosts.several and topology.kind in (Kind.PLAIN, Kind.CLUSTER):
+        await _complete_hosts(client, database)
     return [one.name for one in migrated]
+
+
+async def _complete_hosts(client: ClickHouseClient, database: str) -> None:
+    """Make on the other hosts what they lack, by the statements that the current one has: a replica that is
+    new, or that an ON CLUSTER did not reach. A replicated table joins those that are there.
+    """
+    made = await client.rows(
+        "SELECT name, create_table_query FROM system.tables WHERE database = {database:String}\n"
+        "    AND name IN {names:Array(String)} ORDER BY engine = 'View'",
+        {"database": database, "names": [*EVERY, CURRENT]},
+    )
+    for host in client.hosts.every:
+        if host == client.hosts.current:
+            continue
+        async with client.at(host) as one:
+            try:
+                present = await _present(one, database)
+            except UnavailableError as error:
+                log.warning("host_not_compared", host=str(host), reason=str(error)[:300])
+                continue
+            missing = [str(statement) for name, statement in made if name not in present]
+            if missing:
+                await one.command(f"CREATE DATABASE IF NOT EXISTS {quoted(database)}")
+            for statement in missing:
+                await one.command(statement)
 
 
 async def _present(client: ClickHouseClient, database: str) -> dict[str, set[str]]:

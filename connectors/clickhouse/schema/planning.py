@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.client.hosts import Host, Hosts
 from connectors.clickhouse.client.sql import literal
 from connectors.clickhouse.schema.migration_log import DONE, MIGRATIONS, MigrationLog
 from connectors.clickhouse.schema.migrations import ALL, Migration, pending
@@ -17,7 +18,14 @@ class PlanningClient(ClickHouseClient):
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
+        self._given = arguments
+        self._where = ""
         self.statements: list[str] = []
+
+    def at(self, host: Host) -> PlanningClient:
+        one = PlanningClient(**self._given | {"hosts": Hosts([host])})
+        one.statements, one._where = self.statements, f"-- on {host}"
+        return one
 
     async def command(
         self,
@@ -30,7 +38,7 @@ class PlanningClient(ClickHouseClient):
         for name, value in (parameters or {}).items():
             shown = literal(value) if isinstance(value, str) else str(value)
             sql = re.sub(rf"\{{{name}:\w+\}}", lambda _, shown=shown: shown, sql)  # type: ignore[misc]
-        self.statements.append(sql)
+        self.statements += [self._where, sql] if self._where else [sql]
 
 
 async def plan_migrations(client: PlanningClient, database: str) -> Sequence[Migration]:

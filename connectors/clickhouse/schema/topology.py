@@ -6,19 +6,26 @@ Everything is decided by looking, apart from the cluster's name: a server may kn
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import socket
 from dataclasses import dataclass, field
 from enum import Enum
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.hosts import Host
+from connectors.clickhouse.schema.grants import refuse_missing_rights
+from connectors.clickhouse.schema.migration_log import MIGRATIONS
 from connectors.clickhouse.schema.placement import IN_REPLICATED_DATABASE, PLAIN, Placement, on_cluster
-from connectors.clickhouse.schema.tables import STORED
-from streams.core.errors import ConfigurationError
+from connectors.clickhouse.schema.tables import ANSWERS, AUDIT, ERASURES, STORED, VERSIONS
+from streams.core.errors import ConfigurationError, LabelstreamError
 from streams.core.settings import Settings
 
 _CLUSTER, _HOST, _DATABASE = "CLICKHOUSE_CLUSTER", "CLICKHOUSE_HOST", "CLICKHOUSE_RESULT_DATABASE"
 # Each server's own part of a replicated table's path in the Keeper.
 _MACROS = ("shard", "replica")
+# A list of erasures on one host alone would be unknown to whoever uses another one.
+EVERY = (*STORED, VERSIONS, AUDIT, ANSWERS, ERASURES, MIGRATIONS)
 # New connections to one host, which a load balancer spreads.
 _CONNECTIONS = 4
 
@@ -42,7 +49,7 @@ class Topology:
     cluster: str = ""
     shards: dict[int, int] = field(default_factory=dict)
     macros: frozenset[str] = frozenset()
-    engines: dict[str, str] = field(default_factory=dict)  # of the stored tables that exist
+    engines: dict[str, str] = field(default_factory=dict)  # of the tables that exist
 
     @property
     def placement(self) -> Placement:
@@ -76,12 +83,14 @@ class Topology:
                 fix="name another database for the replicated tables, or on this one make them anew: rename "
                 "them, labelstream init, INSERT SELECT their rows",
             )
-        if self.kind is Kind.PLAIN and len(self.hosts) > 1 and (alone or not self.engines):
+        missing = [name for name in EVERY if name not in self.engines]
+        if self.kind is Kind.PLAIN and len(self.hosts) > 1 and (alone or missing):
             raise ConfigurationError(
-                f"CLICKHOUSE_HOST names {len(self.hosts)} hosts, but the result tables in {self.database} "
-                "would be other ones on each of them",
+                f"CLICKHOUSE_HOST names {len(self.hosts)} hosts, but of the result tables in {self.database} "
+                f"{', '.join([*alone, *missing])} would be other ones on each of them",
                 setting=_CLUSTER,
-                fix="name the cluster whose replicas they are, or make the database with ENGINE = Replicated",
+                fix="name the cluster whose replicas they are, or make the database with ENGINE = "
+                "Replicated, and make anew what is not replicated",
             )
 
     def describe(self) -> str:
@@ -134,7 +143,7 @@ async def look_at(client: ClickHouseClient, settings: Settings) -> Topology:
         for name, made in await client.rows(
             "SELECT name, engine FROM system.tables WHERE database = {database:String}\n"
             "    AND name IN {names:Array(String)}",
-            {"database": database, "names": list(STORED)},
+            {"database": database, "names": list(EVERY)},
         )
     }
     if int(cloud) or engine == "Shared" or any(made.startswith("Shared") for made in engines.values()):
@@ -163,6 +172,9 @@ async def look_at_every_host(client: ClickHouseClient, settings: Settings) -> st
     found = await look_at(client, settings)
     found.refuse()
     told = found.describe()
+    if any(engine.startswith("Replicated") for engine in found.engines.values()):
+        # Who asks what is stored lets the host fetch it first.
+        await refuse_missing_rights(client, settings, "SYSTEM SYNC REPLICA", found.engines)
     if found.kind is not Kind.CLOUD:
         for host in client.hosts.every:
             await _refuse_several(client, host)
@@ -204,9 +216,24 @@ async def _refuse_several(client: ClickHouseClient, host: Host) -> None:
     for _ in range(_CONNECTIONS):
         async with client.at(host) as one:
             names.add(str(await one.command("SELECT hostName()")))
+    for address in await asyncio.to_thread(_addresses, host):
+        # A certificate is for the name, and a server that is away may be the same one.
+        with contextlib.suppress(LabelstreamError):
+            async with client.at(Host(address, host.port)) as one:
+                names.add(str(await one.command("SELECT hostName()")))
     if len(names) > 1:
         raise ConfigurationError(
             f"{host} leads to several servers: {', '.join(sorted(names))}",
             setting=_HOST,
             fix="name the servers themselves, with commas in between, not their load balancer",
         )
+
+
+def _addresses(host: Host) -> list[str]:
+    """The addresses of a name that has several of one kind, as that of a service without a load balancer."""
+    try:
+        found = socket.getaddrinfo(host.name, host.port, type=socket.SOCK_STREAM)
+    except OSError:
+        return []
+    kinds = {kind: {str(address[0]) for one, _, _, _, address in found if one == kind} for kind, *_ in found}
+    return sorted(address for some in kinds.values() if len(some) > 1 for address in some)

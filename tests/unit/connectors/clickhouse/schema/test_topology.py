@@ -8,11 +8,12 @@ import pytest
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.hosts import Hosts, parse_hosts
-from connectors.clickhouse.schema.topology import Kind, look_at
+from connectors.clickhouse.schema.topology import EVERY, Kind, look_at
 from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
 
-_REPLICATED = {"logs_labeled": "ReplicatedReplacingMergeTree"}
+_REPLICATED = dict.fromkeys(EVERY, "ReplicatedReplacingMergeTree")
+_REPLICATED_BEFORE = {name: engine for name, engine in _REPLICATED.items() if name != "erasures"}
 _ALONE = {"logs_labeled": "ReplacingMergeTree"}
 
 
@@ -78,6 +79,9 @@ async def test_what_is_there_is_told(server: Server, cluster: str | None, kind: 
         (Server(tables={"logs_labeled": "Distributed"}), None, "Distributed"),
         (Server(hosts="a,b"), None, "names 2 hosts"),
         (Server(hosts="a,b", tables=_ALONE), None, "names 2 hosts"),
+        # One erases on a, and b's sinks store the rows again.
+        (Server(hosts="a,b", tables=_REPLICATED | {"erasures": "ReplacingMergeTree"}), None, "erasures"),
+        (Server(hosts="a,b", tables=_REPLICATED_BEFORE), None, "erasures"),  # `init` would make it on a alone
     ],
 )
 async def test_what_could_store_a_message_twice_is_refused(

@@ -11,6 +11,7 @@ import pytest
 
 from connectors.clickhouse.client import catch_up
 from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.schema.database import create_tables
 from connectors.clickhouse.schema.topology import look_at_every_host
 from connectors.clickhouse.sink import insert_end
 from streams.core.settings import Settings
@@ -34,7 +35,10 @@ async def test_what_only_a_dead_replica_has_is_not_stored_again(
         settings = Settings(
             clickhouse_host=cluster.hosts(), clickhouse_cluster=CLUSTER, clickhouse_database="res"
         )
+        # As a replica that is new: it lacks a table, which `init` makes there.
+        cluster.replicas[1].run("DROP TABLE res.erasures SYNC")
         async with ClickHouseClient.from_settings(settings) as client:
+            await create_tables(client, settings)
             assert await look_at_every_host(client, settings) == f"2 replicas of the cluster {CLUSTER}"
         one, other = cluster.hosts().split(",")
         dying = cluster.replicas[0]

@@ -10,6 +10,7 @@ from connectors.kafka.admin import Admin
 from connectors.kafka.connection import connection
 from streams.core.settings import Settings
 from tests.stack import SharedStack, fresh_name
+from tests.waiting import eventually
 
 
 async def test_what_differs_is_changed_and_what_people_set_stays(shared: SharedStack) -> None:
@@ -34,7 +35,11 @@ async def test_what_differs_is_changed_and_what_people_set_stays(shared: SharedS
 
     done = await ours.create_topics(settings)
     assert done.altered == planned.altered
+
+    async def nothing_is_left() -> bool:
+        again = await ours.plan_topics(settings)
+        return again == replace(again, made=(), changes=())
+
+    await eventually(nothing_is_left, "the broker has what its controller has noted")
     config = (await ours.find([name]))[name].config
     assert config.items() >= (mine | planned.altered[name]).items()
-    again = await ours.plan_topics(settings)
-    assert again == replace(again, made=(), changes=())

@@ -39,10 +39,8 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 
 {{- /* What a component connects to. Takes its name. */ -}}
 {{- define "labelstream.servers" -}}
-{{- if eq . "check" -}}clickhouse kafka models
-{{- else if eq . "init" -}}clickhouse kafka
-{{- else if eq . "api" -}}clickhouse kafka models collector
-{{- else if eq . "agents" -}}kafka models collector
+{{- if eq . "init" -}}clickhouse kafka
+{{- else if has . (list "agents" "api" "check") -}}clickhouse kafka models collector
 {{- else -}}clickhouse kafka collector
 {{- end -}}
 {{- end -}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -16,7 +17,7 @@ from streams.reference.chart_schema import OF_THE_CHART
 from tests.unit.repo.command_lines import ROOT
 from tests.unit.repo.helm.chart import CHART, GOLDEN, HERE, MADE_FROM, SETS, digest, golden, objects
 from tests.unit.repo.helm.kubernetes_schemas import CUSTOM, VERSIONS, faults
-from tests.unit.repo.helm.rules import hosts, images, violations
+from tests.unit.repo.helm.rules import containers, hosts, images, violations
 
 SCHEMA: dict[str, Any] = orjson.loads((CHART / "values.schema.json").read_bytes())
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text("utf-8"))
@@ -111,6 +112,49 @@ def test_nothing_in_the_chart_names_an_outside_host() -> None:
 def test_the_images_are_those_that_are_listed() -> None:
     listed = set((CHART / "images.txt").read_text("utf-8").split())
     assert images(objects(golden("minimal").read_text("utf-8"))) == listed
+
+
+# What a component is given, by a setting that only this server needs, and the module that connects to it.
+SERVERS = {
+    "CLICKHOUSE_PASSWORD": "connectors.clickhouse.client.client",
+    "LLM_LABELER_API_KEY": "connectors.llm.client",
+    "OTEL_EXPORTER_OTLP_HEADERS": "connectors.otel.exporter",
+}
+COMPONENTS = {
+    **{role: f"streams.roles.{role}" for role in ("poller", "agents", "sink", "api", "fetcher")},
+    "init": "streams.runtime.provisioning",
+    "check": "streams.operations.check",
+}
+IMPORT = re.compile(r"^ *(?:from|import) ((?:streams|agents|connectors)[\w.]*)", re.MULTILINE)
+# It offers waiting for each server to all roles.
+FOR_ALL = "streams.runtime.readiness"
+
+
+def test_a_component_is_given_what_its_code_connects_to() -> None:
+    found = {
+        container["args"][-1]: {one["name"] for one in container["env"]}
+        for _, container in containers(objects(golden("everything").read_text("utf-8")))
+    }
+    wanted = {
+        name: {s for s, module in SERVERS.items() if module in _closure(COMPONENTS[name])} for name in found
+    }
+    assert {name: given & set(SERVERS) for name, given in found.items()} == wanted
+
+
+def _closure(module: str) -> set[str]:
+    """Each module of ours that ``module`` may import, at its start or later."""
+    found, left = set[str](), [module]
+    while left:
+        if (one := left.pop()) not in found:
+            found.add(one)
+            left += () if one == FOR_ALL else _imported(one)
+    return found
+
+
+@functools.cache
+def _imported(module: str) -> tuple[str, ...]:
+    path = ROOT / f"{module.replace('.', '/')}.py"
+    return tuple(IMPORT.findall(path.read_text("utf-8"))) if path.is_file() else ()
 
 
 def test_the_chart_has_the_release_of_the_code() -> None:

@@ -144,7 +144,7 @@ def test_a_role_gets_the_secrets_and_certificates_of_what_it_connects_to(sets: d
     clickhouse = {"CLICKHOUSE_PASSWORD", "CLICKHOUSE_CA_CERT"}
     models = {"LLM_LABELER_API_KEY", "LLM_AUGMENTER_API_KEY", "LLM_CA_CERT"}
     assert found == {
-        "agents": kafka | models,
+        "agents": kafka | clickhouse | models,
         "poller": kafka | clickhouse,
         "sink": kafka | clickhouse,
         "init": kafka | clickhouse,
@@ -183,7 +183,7 @@ def test_a_change_of_the_configuration_rolls_the_pods(change: str) -> None:
 def test_nothing_is_let_out_but_to_what_a_role_connects_to(sets: dict[str, str]) -> None:
     found = ports_out(sets["minimal"])
     kafka, models = {9092, 9093}, {8000, 80, 443}
-    assert found["agents"] == {53, *kafka, *models}
+    assert found["agents"] == {53, *kafka, *models, 8123}
     assert found["poller"] == found["sink"] == found["init"] == {53, *kafka, 8123}
     assert found["api"] == found["check"] == {53, *kafka, *models, 8123}
     assert ports_out(sets["tls"])["sink"] == {53, *kafka, 8443, 9443}

@@ -8,6 +8,7 @@ from typing import Any
 
 from streams.cli.common import SETTLE_SECONDS
 from streams.core.settings import Settings
+from streams.observability.metrics import METRICS
 from streams.roles.registry import Role
 from tests.unit.repo.command_lines import refusal
 
@@ -17,6 +18,7 @@ SETTINGS = {name.upper() for name in Settings.model_fields}
 SECRETS = {
     name.upper() for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)
 }
+TARGET_LABELS = {"job", "instance", "namespace", "service", "pod", "container", "endpoint", "node"}
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 IMAGE = re.compile(r"[a-z0-9.:/_-]+(:[\w.-]+|@sha256:[0-9a-f]{64})")
 URL = re.compile(r"[a-z]+://([^/\s\"':,]+)")
@@ -211,6 +213,14 @@ def _custom(one: Object) -> Iterator[str]:
             (endpoint,) = spec["endpoints"]
             if (endpoint["port"], endpoint["path"]) != ("health", "/metrics"):
                 yield "scrapes something else"
+            # What the operator labels a target with takes the place of a metric's own label of that name.
+            dropped = {
+                relabel["regex"]
+                for relabel in endpoint["relabelings"]
+                if relabel.get("action") == "labeldrop"
+            }
+            if taken := (TARGET_LABELS - dropped) & {name for one in METRICS for name in one.labels}:
+                yield f"hides the metrics' labels {taken}"
         case "PrometheusRule":
             if not all(rule["expr"] and rule["alert"] for group in spec["groups"] for rule in group["rules"]):
                 yield "a rule is empty"

@@ -185,7 +185,8 @@ topologySpreadConstraints:
 {{- if .role }}
 terminationGracePeriodSeconds: {{ int64 $pod.terminationGracePeriodSeconds }}
 {{- else }}
-restartPolicy: {{ ternary "Never" "OnFailure" (eq .component "check") }}
+# Each try is a pod, and stays with its log: with OnFailure the Job deletes its pod when it gives up.
+restartPolicy: Never
 {{- end }}
 securityContext:
   runAsNonRoot: true

@@ -113,8 +113,8 @@ def _workload(one: Object, objects: list[Object]) -> Iterator[str]:
             - one["spec"]["template"]["metadata"]["labels"].items()
         ):
             yield "does not select its own pods"
-    elif pod["restartPolicy"] not in ("Never", "OnFailure"):
-        yield "a pod that ends is restarted"
+    elif pod["restartPolicy"] != "Never":
+        yield "a Job that gives up deletes the pod with the log"
     before = {
         h for h in one["metadata"].get("annotations", {}).get("helm.sh/hook", "").split(",") if "pre-" in h
     }

@@ -47,7 +47,10 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 
 {{- /* Takes root and override, the image of one component. */ -}}
 {{- define "labelstream.image" -}}
-{{- $image := mergeOverwrite (deepCopy .root.Values.image) (default dict .override) -}}
+{{- $override := default dict .override -}}
+{{- $image := mergeOverwrite (deepCopy .root.Values.image) $override -}}
+{{- /* The digest of all is that of another image than a tag of this one. */ -}}
+{{- if and $override.tag (not $override.digest) -}}{{- $_ := set $image "digest" "" -}}{{- end -}}
 {{- $name := $image.repository -}}
 {{- with $image.registry }}{{ $name = printf "%s/%s" (trimSuffix "/" .) $name }}{{ end -}}
 {{- if $image.digest -}}

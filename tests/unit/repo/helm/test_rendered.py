@@ -132,6 +132,12 @@ def test_images_are_named_by_registry_and_digest(sets: dict[str, str]) -> None:
 
 
 def test_a_role_gets_the_secrets_and_certificates_of_what_it_connects_to(sets: dict[str, str]) -> None:
+def test_a_tag_of_one_role_goes_before_the_digest_of_all(sets: dict[str, str]) -> None:
+    found = template(BASE, SETS["digest"], "agents.image.tag=0.0.9")
+    (agents,) = [one for one in images(objects(found.stdout)) if "@" not in one]
+    assert agents.endswith("/labelstream:0.0.9")
+
+
     found = {
         container["args"][-1]: {
             one["name"]

@@ -310,15 +310,16 @@ volumes:
 {{- end -}}
 {{- end -}}
 
-{{- /* Ports of URLs, comma separated; with a default for those that name none. Takes urls, plain (the default of http). */ -}}
+{{- /* Ports of URLs or of hosts, comma separated; with a default for those that name none. Takes urls, plain (the default without https). */ -}}
 {{- define "labelstream.portsOf" -}}
 {{- $found := list -}}
 {{- range splitList "," .urls -}}
 {{- $url := trim . -}}
 {{- if $url -}}
-{{- $parsed := urlParse $url -}}
-{{- $port := regexFind "[0-9]+$" (regexFind ":[0-9]+$" $parsed.host) -}}
-{{- $found = append $found (default (ternary 443 $.plain (eq $parsed.scheme "https")) $port | int64) -}}
+{{- $host := regexReplaceAll "^([a-z]+://)?([^/?#]*@)?([^/?#]*).*$" $url "${3}" -}}
+{{- /* The last number of an IPv6 address without brackets is no port. */ -}}
+{{- $port := regexFind "[0-9]+$" (regexFind "^([^:]+|\\[.*\\]):[0-9]+$" $host) -}}
+{{- $found = append $found (default (ternary 443 $.plain (hasPrefix "https://" $url)) $port | int64) -}}
 {{- end -}}
 {{- end -}}
 {{- $found | uniq | toJson -}}

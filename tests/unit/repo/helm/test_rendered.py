@@ -64,6 +64,7 @@ REFUSED = {
     "settings.KAFKA_SECURITY_PROTOCOL=SASL_SSL": "KAFKA_SASL_USERNAME",
     "settings.OTEL_EXPORTER_OTLP_ENDPOINT=http://c:4318": "networkPolicy.collector.to is empty",
     "networkPolicy.kafka.to=null": "networkPolicy.kafka.to is empty",
+    "autoscaling.enabled=true,autoscaling.minReplicas=8,settings.TOPIC_PARTITIONS=4": "above settings.TOPIC",
 }
 
 
@@ -131,13 +132,13 @@ def test_images_are_named_by_registry_and_digest(sets: dict[str, str]) -> None:
     }
 
 
-def test_a_role_gets_the_secrets_and_certificates_of_what_it_connects_to(sets: dict[str, str]) -> None:
 def test_a_tag_of_one_role_goes_before_the_digest_of_all(sets: dict[str, str]) -> None:
     found = template(BASE, SETS["digest"], "agents.image.tag=0.0.9")
     (agents,) = [one for one in images(objects(found.stdout)) if "@" not in one]
     assert agents.endswith("/labelstream:0.0.9")
 
 
+def test_a_role_gets_the_secrets_and_certificates_of_what_it_connects_to(sets: dict[str, str]) -> None:
     found = {
         container["args"][-1]: {
             one["name"]
@@ -213,7 +214,27 @@ def test_the_network_s_exceptions_are_as_they_are_given(sets: dict[str, str]) ->
         if one["kind"] == "NetworkPolicy"
     }
     assert all(not policy["ingress"] for policy in found.values())
-    assert ports_out(sets["closed-network"])["sink"] == {53, 9094, 9095, 8123, 4318}
+    found_ports = ports_out(sets["closed-network"])
+    assert found_ports["sink"] == {53, 9094, 9095, 8123, 4318}
+    assert 4318 in found_ports["check"]
+
+
+@pytest.mark.parametrize(
+    ("host", "ports"),
+    [("a, b:8124", {8123, 8124}), ("fd00::1", {8123}), ("[fd00::1]:9000,[fd00::2]", {9000, 8123})],
+)
+def test_the_ports_are_those_of_the_hosts(host: str, ports: set[int]) -> None:
+    value = host.replace(",", "\\,")
+    assert ports_out(template(BASE, f"settings.CLICKHOUSE_HOST={value}").stdout)["init"] == {
+        53,
+        9092,
+        9093,
+        *ports,
+    }
+
+
+def test_without_a_resolver_no_port_of_it_is_open() -> None:
+    assert 53 not in ports_out(template(BASE, "networkPolicy.dns.to=null").stdout)["sink"]
 
 
 def test_workers_are_as_many_as_there_are_partitions(sets: dict[str, str]) -> None:

@@ -60,8 +60,6 @@ group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=6000
 # What moves leaders back by itself would make a fault's end another fault.
 auto.leader.rebalance.enable=false
-# No part of any fault: a record of an idle controller, twice a second, for monitors.
-metadata.max.idle.interval.ms=10000
 log.cleaner.dedupe.buffer.size=16777216
 num.network.threads=2
 num.io.threads=4

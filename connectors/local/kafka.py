@@ -44,8 +44,6 @@ group.initial.rebalance.delay.ms=0
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
 group.min.session.timeout.ms=6000
-# An idle controller writes a record twice a second, for monitors of clusters: a quarter of its CPU.
-metadata.max.idle.interval.ms=10000
 # Modest for a laptop: the log cleaner alone would take 128 MB.
 log.cleaner.dedupe.buffer.size=16777216
 num.network.threads=2

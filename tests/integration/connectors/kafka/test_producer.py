@@ -35,8 +35,23 @@ async def topic(arguments: dict[str, Any]) -> str:
     admin = AIOKafkaAdminClient(**arguments)
     await admin.start()
     await admin.create_topics([NewTopic(name, 2, 1, topic_configs={"max.message.bytes": "20000"})])
+    await told(admin, name, 20_000)
     await admin.close()
     return name
+
+
+async def told(admin: AIOKafkaAdminClient, topic: str, size: int) -> None:
+    """Wait until the broker has what its controller has noted: ``topic`` takes batches of ``size``."""
+    resource = ConfigResource(ConfigResourceType.TOPIC, topic, {"max.message.bytes": None})
+
+    async def known() -> bool:
+        (described,) = await admin.describe_topics([topic])
+        (answer,) = await admin.describe_configs([resource])
+        ((code, *_, entries),) = answer.resources
+        ready = not described["error_code"] and all(one["leader"] >= 0 for one in described["partitions"])
+        return bool(ready and not code and str(size) in {entry[1] for entry in entries})
+
+    await eventually(known, "the broker knows the topic")
 
 
 _RANDOM = random.Random(1)
@@ -110,6 +125,7 @@ async def limit(arguments: dict[str, Any], topic: str, size: int) -> None:
     await admin.start()
     changed = ConfigResource(ConfigResourceType.TOPIC, topic, {"max.message.bytes": str(size)})
     await admin.alter_configs([changed])
+    await told(admin, topic, size)
     await admin.close()
 
 

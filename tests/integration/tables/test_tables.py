@@ -139,9 +139,9 @@ _COMPUTED = {
         "ALTER TABLE t.source ADD COLUMN id UUID DEFAULT generateUUIDv4()",
     ],
     "a view's": [
-        "CREATE TABLE t.base (id UInt64) ENGINE = MergeTree ORDER BY id",
-        "INSERT INTO t.base SELECT number FROM numbers(10)",
-        "CREATE VIEW t.source AS SELECT id, 'question' AS query_text, now64(6) AS created_at FROM t.base",
+        "CREATE TABLE t.below (id UInt64) ENGINE = MergeTree ORDER BY id",
+        "INSERT INTO t.below SELECT number FROM numbers(10)",
+        "CREATE VIEW t.source AS SELECT id, 'question' AS query_text, now64(6) AS created_at FROM t.below",
     ],
 }
 
@@ -262,10 +262,10 @@ async def test_a_user_who_may_change_no_setting_reads_a_view(
 ) -> None:
     """Without `final`; a row that was replaced comes as well, and `check` says so."""
     await client.command(
-        f"CREATE TABLE t.base (id UInt64, query_text String, created_at DateTime) ENGINE = {engine}"
+        f"CREATE TABLE t.below (id UInt64, query_text String, created_at DateTime) ENGINE = {engine}"
     )
-    await client.command("CREATE VIEW t.source AS SELECT * FROM t.base")
-    await client.command("INSERT INTO t.base SELECT number, 'question', number FROM numbers(10)")
+    await client.command("CREATE VIEW t.source AS SELECT * FROM t.below")
+    await client.command("INSERT INTO t.below SELECT number, 'question', number FROM numbers(10)")
     client.call(lambda driver: driver.set_client_setting("readonly", 1))
     settings = settings_for(address)
     reading = Reading(client, settings, None, random.Random(1))
@@ -273,7 +273,7 @@ async def test_a_user_who_may_change_no_setting_reads_a_view(
     source = SourceTable(client, settings)
     await source.verify()
     assert any("may not change the setting final" in note for note in await source.notes())
-    await SourceTable(client, settings.model_copy(update={"clickhouse_table": "base"})).verify()
+    await SourceTable(client, settings.model_copy(update={"clickhouse_table": "below"})).verify()
 
 
 # --- days, and where reading begins ---

@@ -190,6 +190,31 @@ class Settings(TraceSettings):
         description="The loss of accuracy with which a label version may still be promoted.",
     )
 
+    # --- The cascade: a cheap proxy labels what it is sure of, the LLM the rest ---
+    cascade: Literal["off", "shadow", "on"] = Field(
+        default="shadow",
+        description="`on`: a certified proxy labels the texts that it is sure of. `shadow`: it learns, "
+        "is certified and says what it would save. `off`: nothing of it.",
+    )
+    cascade_margin: float = Field(
+        default=0.01,
+        gt=0,
+        lt=0.5,
+        description="The loss of accuracy against the LLM that the certificate of a proxy allows.",
+    )
+    cascade_risk: float = Field(
+        default=0.05,
+        gt=0,
+        lt=0.5,
+        description="The chance that any certificate of a label version is wrong.",
+    )
+    cascade_delay_minutes: float = Field(
+        default=480.0,
+        gt=0,
+        le=525_600,
+        description="Within which time the audits are to find a proxy that has become worse.",
+    )
+
     # --- The review of labels ---
     review_audit_share: float = Field(
         default=0.01,

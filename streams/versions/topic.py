@@ -2,7 +2,7 @@
 
 Compacted. The key of a version is its name; that of a dropped replay is ``job/<id>``, so that its messages
 which are still on the replay topic, or come from there, are skipped; that of a calibration is
-``calibration/<version>/<generation>/<digest>``.
+``calibration/<version>/<generation>/<digest>``; those of cascades are in `streams.core.cascade`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import orjson
 from pydantic import ValidationError
 
 from streams.core.calibration import CALIBRATION, VersionCalibration
+from streams.core.cascade import CascadeState
 from streams.core.codec import REPLAY_JOB
 from streams.core.errors import ConfigurationError
 from streams.core.label_version import HUMAN, LabelSpec
 from streams.core.records import Outgoing, Record
 from streams.core.topics import Topics
+from streams.versions.cascades import KnownCascades
 
 _JOB = "job/"
 _LONGEST_NAME = 100  # characters of a version's name, as in `LABEL_VERSION`
@@ -36,6 +38,7 @@ class KnownVersions:
         self.specs: dict[str, LabelSpec] = {}
         self.dropped: dict[str, str] = {}  # job -> version
         self.calibrations: dict[str, dict[int, VersionCalibration]] = {}  # version -> generation
+        self.cascades = KnownCascades()
         self._newest: dict[str, VersionCalibration] = {}
 
     def learn(self, record: Record) -> None:
@@ -49,6 +52,8 @@ class KnownVersions:
             return
         if key.startswith(CALIBRATION):
             self._learn_calibration(key, record.value)
+            return
+        if self.cascades.learn(key, record.value):
             return
         try:
             spec = LabelSpec.model_validate_json(record.value or b"")
@@ -73,6 +78,14 @@ class KnownVersions:
         """The newest one of ``version``; None if there is none, or if it leaves confidence as it is."""
         newest = self._newest.get(version)
         return None if newest is None or newest.method == "raw" else newest
+
+    def cascade_of(self, version: str) -> CascadeState | None:
+        """Where the cascade of ``version`` stands; None: no trainer has seen it."""
+        return self.cascades.state_of(version)
+
+    def proxy_of(self, version: str) -> tuple[int, bytes] | None:
+        """Generation and bytes of the proxy of ``version``; None unless it is there whole."""
+        return self.cascades.proxy_of(version)
 
     def under_own_name(self, spec: LabelSpec) -> LabelSpec:
         """``spec``; where another one has its name, under that name and its digest, which is the same for all

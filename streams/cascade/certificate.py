@@ -1,0 +1,121 @@
+"""Whether a proxy's labels may take the place of the model's: a test that holds whenever one looks.
+
+For each of several thresholds on the proxy's score there is a wealth, which bets on the rows being fine: it
+is multiplied by 1 + bet x (limit - loss). If the mean loss were above the limit, the wealth would be a
+supermartingale, and would ever reach 1 / risk with probability at most ``risk`` (Ville's inequality). The
+thresholds are tested from the highest downwards, and one counts as certified only with all above it. So all
+of them together err with probability at most ``risk``.
+
+Two kinds. Against people: rows of the audit, the loss is whether the model was right less whether the proxy
+was, 0 for rows that the proxy would not label, and the limit is the margin. Against the model: rows that the
+proxy would label, the loss is whether their labels differ.
+
+Betting: Waudby-Smith and Ramdas, Estimating means of bounded random variables by betting. Thresholds:
+BARGAIN, arXiv 2509.02896.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Kind = Literal["people", "llm"]
+
+
+def risk_of(risk: float, generation: int) -> float:
+    """The share of ``risk`` of one kind of certificate of one generation, 1, 2, ...: all of them sum to
+    ``risk``.
+    """
+    return risk / 2 * 6 / (math.pi * generation) ** 2
+
+
+class Wealth(BaseModel):
+    """Of one threshold. ``logarithm``: of the wealth now; ``highest``: ever. ``rows``: that it has bet on,
+    ``lost`` of them with the loss 1 and ``gained`` with -1.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    logarithm: float = 0.0
+    highest: float = 0.0
+    rows: int = 0
+    lost: int = 0
+    gained: int = 0
+
+
+class Certificate(BaseModel):
+    """Of one kind, for one generation; a value, which an observation makes a new one of.
+
+    ``thresholds``: of the score, descending. ``limit``: of the mean loss, the margin or alpha. ``risk``: that
+    a certified threshold has a greater one.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Kind
+    thresholds: tuple[float, ...]
+    limit: float = Field(gt=0, lt=1)
+    risk: float = Field(gt=0, lt=1)
+    wealths: tuple[Wealth, ...]
+    rows: int = 0
+
+    @classmethod
+    def new(cls, kind: Kind, thresholds: Sequence[float], limit: float, risk: float) -> Self:
+        """One that nothing was observed for. ``risk``: from `risk_of`."""
+        ordered = tuple(sorted(thresholds, reverse=True))
+        return cls(kind=kind, thresholds=ordered, limit=limit, risk=risk, wealths=(Wealth(),) * len(ordered))
+
+    @property
+    def certified(self) -> int:
+        """How many of the thresholds are certified, from the highest on."""
+        needed = -math.log(self.risk)
+        count = 0
+        while count < len(self.wealths) and self.wealths[count].highest >= needed:
+            count += 1
+        return count
+
+    @property
+    def threshold(self) -> float | None:
+        """The lowest certified one; None if none is."""
+        return self.thresholds[self.certified - 1] if self.certified else None
+
+    @property
+    def bound(self) -> float | None:
+        """What the mean loss at `threshold` is at most, with probability 1 - risk; None without one."""
+        return self.limit if self.certified else None
+
+    def observe(self, score: float, loss: int) -> Self:
+        """After one more row. ``score``: the proxy's, 0 if a veto or the gate keeps it from the row's label.
+        ``loss``: of people, 1 where only the model was right, -1 where only the proxy was, else 0; of the
+        model, 1 where the labels differ, else 0. Rows come in the order in which they were drawn, each
+        distinct text once.
+        """
+        wealths = tuple(
+            self._bet(wealth, loss if score >= threshold else 0)
+            if self.kind == "people" or score >= threshold
+            else wealth
+            for threshold, wealth in zip(self.thresholds, self.wealths, strict=True)
+        )
+        return self.model_copy(update={"wealths": wealths, "rows": self.rows + 1})
+
+    def _bet(self, wealth: Wealth, loss: int) -> Wealth:
+        after = wealth.logarithm + math.log1p(self._stake(wealth) * (self.limit - loss))
+        return Wealth(
+            logarithm=after,
+            highest=max(wealth.highest, after),
+            rows=wealth.rows + 1,
+            lost=wealth.lost + (loss == 1),
+            gained=wealth.gained + (loss == -1),
+        )
+
+    def _stake(self, wealth: Wealth) -> float:
+        """The bet on the next row, from the rows before it alone."""
+        return 0.5
+
+
+def loss_to_people(model: str, proxy: str, right: str) -> int:
+    """The loss of one audited row that the proxy would label, to be observed of people."""
+    return (model == right) - (proxy == right)

@@ -48,8 +48,9 @@ RUNNING = 216
 TABLE_EXISTS, TABLE_MISSING = 57, 60
 
 
-# This host is cut off from the others: a table is read-only, the Keeper does not answer, it is shutting down.
-_CUT_OFF = {236, 242, 289, 999}
+# This host is cut off from the others: a table is read-only, the Keeper does not answer, it is shutting down,
+# it reaches no replica of a shard, or none that is not behind.
+_CUT_OFF = {236, 242, 279, 289, 369, 999}
 
 
 def leaves_host(error: LabelstreamError) -> bool:

@@ -10,6 +10,7 @@ import structlog
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import qualified, quoted
 from connectors.clickhouse.source.shape import Shape, SourceColumn, prefix_beside
+from connectors.clickhouse.source.shards import reading_settings
 from connectors.clickhouse.source.times import TimeColumn
 from connectors.clickhouse.source.types import bare, holds_names, holds_text
 from streams.core.errors import ConfigurationError
@@ -54,13 +55,16 @@ class FoundColumn:
 
 @dataclass(frozen=True)
 class FoundTable:
-    """A table. ``key``, ``partition``: its sorting and partition key as system.tables shows them."""
+    """A table. ``key``, ``partition``, ``engine_full``: its sorting and partition key and its engine with
+    arguments, as system.tables shows them.
+    """
 
     name: str
     engine: str
     key: str
     columns: dict[str, FoundColumn]
     partition: str = ""
+    engine_full: str = ""
 
     @property
     def types(self) -> dict[str, str]:
@@ -97,7 +101,7 @@ async def look_up(client: ClickHouseClient, settings: Settings) -> FoundTable:
         given,
     )
     tables = await client.rows(
-        "SELECT engine, sorting_key, partition_key FROM system.tables "
+        "SELECT engine, sorting_key, partition_key, engine_full FROM system.tables "
         "WHERE database = {db:String} AND name = {table:String}",
         given,
     )
@@ -113,8 +117,9 @@ async def look_up(client: ClickHouseClient, settings: Settings) -> FoundTable:
             setting="CLICKHOUSE_TABLE",
             fix="set CLICKHOUSE_DATABASE and CLICKHOUSE_TABLE to the table with the queries",
         )
-    engine, key, partition = tables[0] if tables else ("", "", "")
-    return FoundTable(name, engine, key, {column: FoundColumn(*rest) for column, *rest in columns}, partition)
+    engine, key, partition, full = tables[0] if tables else ("", "", "", "")
+    made = {column: FoundColumn(*rest) for column, *rest in columns}
+    return FoundTable(name, engine, key, made, partition, full)
 
 
 def shape_of(settings: Settings, found: FoundTable) -> Shape:
@@ -152,6 +157,7 @@ def shape_of(settings: Settings, found: FoundTable) -> Shape:
         domain=_optional(settings, found, "clickhouse_domain_column"),
         final="key" if found.merges else "setting" if found.indirect else "",
         key=_key_of(found),
+        settings=reading_settings(settings.poll_lookback_seconds) if found.indirect else "",
         sorted=_in_order_of(name, found),
     )
 

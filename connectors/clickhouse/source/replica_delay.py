@@ -13,13 +13,14 @@ import structlog
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.source.inspection import FoundTable
+from connectors.clickhouse.source.shards import BEHIND
 from streams.core.errors import AccessError, UnavailableError
 from streams.core.settings import Settings
 
 log = structlog.get_logger()
 
-# Of the look-back window: how far a replica may be behind, and how long that is believed.
-_BEHIND, _BELIEVED = 1 / 2, 1 / 8
+# Of the look-back window: how long the delay that was found is believed.
+_BELIEVED = 1 / 8
 
 
 class ReplicaDelay:
@@ -62,7 +63,7 @@ class ReplicaDelay:
             )
             return
         for delay, readonly in rows:
-            if int(readonly) or int(delay) > self._window * _BEHIND:
+            if int(readonly) or int(delay) > self._window * BEHIND:
                 told = "has lost the Keeper" if int(readonly) else f"is {int(delay)} s behind the others"
                 problem = f"the replica of {self._database}.{self._table} on {host} {told}"
                 self._client.hosts.leave(host, problem)

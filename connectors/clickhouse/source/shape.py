@@ -67,7 +67,8 @@ class Shape:
 
     ``final``: how to read only the newest version of a row: `key` with FINAL, for a table that merges rows of
     the same sorting key (``key``, its quoted columns); `setting` with the setting final, for a table that
-    reads from others. ``sorted``: whether the table is sorted by time.
+    reads from others. ``settings``: what each reading says in SETTINGS beside that. ``sorted``: whether the
+    table is sorted by time.
     """
 
     table: str
@@ -80,6 +81,7 @@ class Shape:
     domain: SourceColumn | None
     final: Literal["", "key", "setting"] = ""
     key: str = ""
+    settings: str = ""
     sorted: bool = True
 
     @property
@@ -114,9 +116,9 @@ class Shape:
         if longer_than is not None:
             where.append(f"{self.text.length} > {{longer_than:UInt64}}")
             parameters["longer_than"] = longer_than
-        source, settings = self.table, ""
+        source, told = self.table, [self.settings] if self.settings else []
         if self.final == "setting" and not all_versions:
-            settings = "\nSETTINGS final = 1"
+            told.append("final = 1")
         elif self.final == "key" and not all_versions:
             source += " FINAL"
             if self.key and bounds and not self.sorted:
@@ -134,7 +136,8 @@ class Shape:
         if limit is not None:
             sql += "\nLIMIT {rows:UInt64}"
             parameters["rows"] = limit
-        sql += settings
+        if told:
+            sql += f"\nSETTINGS {', '.join(told)}"
         names = ", ".join(f"{self._name(field)} AS {FIELDS[field]}" for field in fields)
         return Select(sql, f"SELECT {names} FROM (\n{sql}\n)", parameters)
 

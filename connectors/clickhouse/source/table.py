@@ -9,11 +9,12 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.errors import READONLY, code_of
+from connectors.clickhouse.client.errors import CONSTRAINT, READONLY, code_of
 from connectors.clickhouse.source.diagnosis import notes_on, refuse_unsteady, why_nothing
 from connectors.clickhouse.source.inspection import FoundTable, look_up, shape_of
 from connectors.clickhouse.source.replica_delay import ReplicaDelay
 from connectors.clickhouse.source.shape import ROW, Select, Shape
+from connectors.clickhouse.source.shards import notes_on_shards, refuse_skipping
 from connectors.clickhouse.source.slices import Slice, slices, spooled
 from connectors.clickhouse.source.times import DAY
 from streams.core.errors import ConfigurationError
@@ -80,10 +81,11 @@ class SourceTable:
         try:
             await self._try(shape)
         except ConfigurationError as error:
-            if code_of(error) != READONLY or shape.final != "setting":
+            if code_of(error) not in (READONLY, CONSTRAINT) or not shape.settings:
                 raise
-            # A user who may change no setting. Without it, `notes` says so.
-            shape = replace(shape, final="")
+            # A user who may change no setting. Without them, `notes` says so.
+            await refuse_skipping(self._client, found)
+            shape = replace(shape, final="", settings="")
             await self._try(shape)
         self._found, self._shape = found, shape
         return found
@@ -108,7 +110,8 @@ class SourceTable:
         """Remarks for `labelstream check`."""
         shape = await self.shape()
         assert self._found is not None
-        return await notes_on(self._client, self._settings, self._found, shape, await self.now())
+        notes = await notes_on(self._client, self._settings, self._found, shape, await self.now())
+        return notes + await notes_on_shards(self._client, self._found, told=bool(shape.settings))
 
     async def shape(self) -> Shape:
         """How it is read."""

@@ -19,9 +19,18 @@ from connectors.local.clickhouse.__main__ import main
 from connectors.local.processes import free_port
 
 CLUSTER = "here"
+# Of two shards, which are this process; and one of whose shards nothing listens.
+SHARDS, CUT = "shards", "cut"
 # The node is known to be this process by its port; nothing listens there.
-_CONFIG = f"""<clickhouse><tcp_port>9000</tcp_port><remote_servers><{CLUSTER}><shard><replica>
-<host>127.0.0.1</host><port>9000</port></replica></shard></{CLUSTER}></remote_servers>
+_NODE, _NOBODY = (f"<host>127.0.0.1</host><port>{port}</port>" for port in (9000, 1))
+
+
+def _cluster(name: str, *shards: str) -> str:
+    return f"<{name}>{''.join(f'<shard><replica>{one}</replica></shard>' for one in shards)}</{name}>"
+
+
+_CLUSTERS = _cluster(CLUSTER, _NODE) + _cluster(SHARDS, _NODE, _NODE) + _cluster(CUT, _NODE, _NOBODY)
+_CONFIG = f"""<clickhouse><tcp_port>9000</tcp_port><remote_servers>{_CLUSTERS}</remote_servers>
 <users_config>{{users}}</users_config></clickhouse>"""
 # Of the table `policed.source` the user sees the rows that are for everybody.
 _USERS = """<clickhouse><profiles><default/></profiles><quotas><default/></quotas><users><default>

@@ -20,11 +20,12 @@ OPTIONS: list[dict[str, Any]] = [
 ]
 
 
-def found(engine: str = "MergeTree", key: str = "created_at", **columns: str) -> FoundTable:
+def found(
+    engine: str = "MergeTree", key: str = "created_at", engine_full: str = "", **columns: str
+) -> FoundTable:
     there = {"created_at": "DateTime", "query_text": "String", "id": "UInt64", **columns}
-    return FoundTable(
-        "esk.logs", engine, key, {name: FoundColumn(type_, "", "") for name, type_ in there.items()}
-    )
+    made = {name: FoundColumn(type_, "", "") for name, type_ in there.items()}
+    return FoundTable("esk.logs", engine, key, made, engine_full=engine_full)
 
 
 def shape(there: FoundTable, **settings: str) -> Shape:

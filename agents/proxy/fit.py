@@ -1,15 +1,21 @@
-"""Fits a proxy to labelled texts; the only module here that needs scikit-learn (the extra `quality`)."""
+"""Fits a proxy to labelled texts; the only module here that needs scikit-learn (the extra `quality`).
+
+One logistic regression a label, against all others: as accurate as a multinomial one and fitted in a
+twentieth of the time (docs/internals/cascade.md). Temperature and novelty gate come from the same texts, each
+as a proxy sees it that was fitted without it: so none has to be kept from teaching.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.proxy.classifier import MOST_BYTES, Proxy
+from agents.proxy.audited import number_of
+from agents.proxy.classifier import MOST_BYTES, Proxy, ProxyDecision
 from agents.proxy.features import FEATURES, KNOWN_BITS, Features, features_of
 from streams.core.errors import optional_packages
 from streams.core.topics import normalise
@@ -18,37 +24,122 @@ _C = 10.0
 # Whole numbers of a byte, and of the norms.
 _MOST_WEIGHT, _NORM_UNIT = 127, 64
 _TEMPERATURES = tuple(1.12**step for step in range(-24, 25))
-# A text is known if its share of known n-grams is not among the lowest of these texts of known labels.
+# A text is novel if fewer of its n-grams are known than of all but this share of the texts left out.
 _NOVEL = 0.02
+# Fits without some of the texts; of many texts these are enough to be left out, in a single fit.
+_FOLDS, _MOST_LEFT_OUT = 3, 3_000
 
 Floats = NDArray[np.float64]
+
+
+class LeftOut(NamedTuple):
+    """A teaching text with its ``label``, and the ``decision`` of a proxy that was fitted without it."""
+
+    label: str
+    decision: ProxyDecision
+    weight: float
+
+    @property
+    def differs(self) -> bool:
+        return self.decision.label != self.label
+
+
+class Fitted(NamedTuple):
+    """``left_out``: the texts that were left out of a fit once; all, or a random part of many."""
+
+    proxy: Proxy
+    left_out: tuple[LeftOut, ...]
+
+
+class _Text(NamedTuple):
+    text: str
+    label: str
+    weight: float
 
 
 def fit(
     texts: Sequence[str], labels: Sequence[str], weights: Sequence[float] | None = None, seed: int = 0
 ) -> Proxy:
+    """The proxy of `fit_and_try` alone."""
+    return fit_and_try(texts, labels, weights, seed).proxy
+
+
+def fit_and_try(
+    texts: Sequence[str], labels: Sequence[str], weights: Sequence[float] | None = None, seed: int = 0
+) -> Fitted:
     """A proxy of distinct ``texts`` and their ``labels``. ``weights``: how often each counts, 1 each if None.
 
-    The same texts, labels and weights give the same bytes, in whatever order they come. Its scores are not
-    calibrated yet, and it takes every text for known (`calibrated`).
+    The same texts, labels and weights give the same bytes, in whatever order they come.
 
     Raises:
         ValueError: there are fewer than two labels.
     """
     given = weights if weights is not None else [1.0] * len(texts)
-    rows = sorted(zip(map(normalise, texts), labels, given, strict=True))
-    names = tuple(sorted({label for _, label, _ in rows}))
-    if len(names) < 2:
-        raise ValueError(f"a proxy needs texts of two labels or more, not of {len(names)}")
-    found = features_of([text for text, _, _ in rows])
-    norms = _norms(found)
-    coefficients, biases = _one_against_the_rest(
-        found, norms, [label for _, label, _ in rows], [weight for _, _, weight in rows], names, seed
+    rows = sorted(map(_Text, map(normalise, texts), labels, given))
+    if len({row.label for row in rows}) < 2:
+        raise ValueError(f"a proxy needs texts of two labels, and these {len(rows)} texts have not so many")
+    order = sorted(range(len(rows)), key=lambda at: number_of("fold", rows[at].text))
+    size = -(-len(rows) // _FOLDS)
+    folds = [order[at : at + size] for at in range(0, len(rows), size)]
+    if size > _MOST_LEFT_OUT:
+        folds = [order[:_MOST_LEFT_OUT]]
+    tried = [(fitted, left) for fold in folds if (fitted := _without(rows, fold, seed)) for left in [fold]]
+    temperature, share = _calibration([(one, [rows[at] for at in fold]) for one, fold in tried])
+    left_out: list[LeftOut] = []
+    for one, fold in tried:
+        decisions = _scaled(one, temperature, share).decide([rows[at].text for at in fold])
+        left_out += map(LeftOut, [rows[at].label for at in fold], decisions, [rows[at].weight for at in fold])
+    return Fitted(_small(_scaled(_fitted(rows, seed), temperature, share)), tuple(left_out))
+
+
+def _without(rows: Sequence[_Text], fold: Sequence[int], seed: int) -> Proxy | None:
+    left = set(fold)
+    rest = [row for at, row in enumerate(rows) if at not in left]
+    return _fitted(rest, seed) if len({row.label for row in rest}) > 1 else None
+
+
+def _scaled(proxy: Proxy, temperature: float, known_share: float) -> Proxy:
+    return replace(
+        proxy,
+        scales=proxy.scales / temperature,
+        biases=proxy.biases / temperature,
+        known_share=known_share,
     )
+
+
+def _calibration(tried: Sequence[tuple[Proxy, Sequence[_Text]]]) -> tuple[float, float]:
+    """The temperature that makes the labels likeliest, and the least share of known n-grams."""
+    behind: list[tuple[Floats, Floats]] = []  # how far each label is above a text's own, and the weights
+    shares: list[Floats] = []
+    for proxy, rows in tried:
+        found = features_of([row.text for row in rows])
+        shares.append(proxy.known_shares(found))
+        at = {label: index for index, label in enumerate(proxy.labels)}
+        known = [row for row, one in enumerate(rows) if one.label in at]
+        logits = proxy.logits(found)[known]
+        own = logits[np.arange(len(known)), [at[rows[row].label] for row in known]]
+        behind.append((logits - own[:, None], np.array([rows[row].weight for row in known])))
+    if not shares:
+        return 1.0, 0.0
+
+    def loss(temperature: float) -> float:
+        return sum(
+            float(np.logaddexp.reduce(above / temperature, axis=1) @ weight) for above, weight in behind
+        )
+
+    lowest = np.sort(np.concatenate(shares))
+    return min(_TEMPERATURES, key=loss), float(lowest[int(_NOVEL * len(lowest))])
+
+
+def _fitted(rows: Sequence[_Text], seed: int) -> Proxy:
+    names = tuple(sorted({row.label for row in rows}))
+    found = features_of([row.text for row in rows])
+    norms = _norms(found)
+    coefficients, biases = _one_against_the_rest(found, norms, rows, names, seed)
     known = np.zeros(KNOWN_BITS, np.bool_)
     known[found.seen] = True
     scales = np.maximum(np.abs(coefficients).max(axis=0), 1e-9) / _MOST_WEIGHT
-    proxy = Proxy(
+    return Proxy(
         labels=names,
         weights=np.rint(coefficients / scales).astype(np.int8),
         scales=scales,
@@ -56,38 +147,6 @@ def fit(
         norms=norms,
         known=np.packbits(known, bitorder="little"),
         known_share=0.0,
-    )
-    return _small(proxy)
-
-
-def calibrated(
-    proxy: Proxy, texts: Sequence[str], labels: Sequence[str], weights: Sequence[float] | None = None
-) -> Proxy:
-    """``proxy`` with the temperature that makes ``labels`` of ``texts`` likeliest, and the gate for texts
-    unlike those that it was taught. The texts must not have been fitted on; without any it stays as it is.
-    """
-    if not texts:
-        return proxy
-    found = features_of(texts)
-    at: Mapping[str, int] = {label: index for index, label in enumerate(proxy.labels)}
-    known = [row for row, label in enumerate(labels) if label in at]
-    logits = proxy.logits(found)
-    chosen = np.array([at[labels[row]] for row in known], np.int64)
-    weight = np.array([1.0 if weights is None else weights[row] for row in known])
-
-    def loss(temperature: float) -> float:
-        scaled = logits[known] / temperature
-        scaled -= scaled.max(axis=1, keepdims=True)
-        chance = scaled[np.arange(len(known)), chosen] - np.log(np.exp(scaled).sum(axis=1))
-        return -float((chance * weight).sum())
-
-    temperature = min(_TEMPERATURES, key=loss) if known else 1.0
-    shares = np.sort(proxy.known_shares(found))
-    return replace(
-        proxy,
-        scales=proxy.scales / temperature,
-        biases=proxy.biases / temperature,
-        known_share=float(shares[int(_NOVEL * len(shares))]),
     )
 
 
@@ -101,12 +160,7 @@ def _norms(found: Features) -> NDArray[np.uint16]:
 
 
 def _one_against_the_rest(
-    found: Features,
-    norms: NDArray[np.uint16],
-    labels: Sequence[str],
-    weights: Sequence[float],
-    names: Sequence[str],
-    seed: int,
+    found: Features, norms: NDArray[np.uint16], rows: Sequence[_Text], names: Sequence[str], seed: int
 ) -> tuple[Floats, Floats]:
     """Coefficients (features x labels) and intercepts, for texts as `Proxy.logits` sees them."""
     with optional_packages("the fit of a proxy"):
@@ -115,13 +169,16 @@ def _one_against_the_rest(
     inverse = np.sqrt(norms)
     lengths = np.sqrt(np.add.reduceat(norms[found.feature], found.starts[:-1], dtype=np.int64))
     values = inverse[found.feature] / np.repeat(lengths, np.diff(found.starts))
-    matrix: Any = csr_matrix((values, found.feature, found.starts), shape=(len(labels), FEATURES))
-    is_label = np.array(labels)
+    # Only features that there are: the solver's time goes with their number.
+    used, columns = np.unique(found.feature, return_inverse=True)
+    matrix: Any = csr_matrix((values, columns, found.starts), shape=(len(rows), len(used)))
+    labels = np.array([row.label for row in rows])
+    weights = np.array([row.weight for row in rows])
     coefficients, biases = np.zeros((FEATURES, len(names))), np.zeros(len(names))
     for at, name in enumerate(names):
         one = LogisticRegression(solver="liblinear", dual=True, C=_C, random_state=seed)
-        one.fit(matrix, is_label == name, sample_weight=np.array(weights))
-        coefficients[:, at] = one.coef_[0] * inverse
+        one.fit(matrix, labels == name, sample_weight=weights)
+        coefficients[used, at] = one.coef_[0] * inverse[used]
         biases[at] = one.intercept_[0]
     return coefficients, biases
 
@@ -130,8 +187,7 @@ def _small(proxy: Proxy) -> Proxy:
     """``proxy`` without its least weights, as many as it takes to be packed in MOST_BYTES."""
     least = 1
     while len(proxy.pack()) > MOST_BYTES:
-        proxy = replace(
-            proxy, weights=np.where(np.abs(proxy.weights) <= least, 0, proxy.weights).astype(np.int8)
-        )
+        kept = np.where(np.abs(proxy.weights) <= least, 0, proxy.weights).astype(np.int8)
+        proxy = replace(proxy, weights=kept)
         least += 1
     return proxy

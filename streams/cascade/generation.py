@@ -1,16 +1,29 @@
-"""One generation of a proxy: fitted, calibrated, with the thresholds that are to be certified."""
+"""One generation of a proxy: fitted, calibrated, with the thresholds that are to be certified.
+
+What chooses temperature, vetoes and thresholds are the teaching texts themselves, each labelled by a proxy
+that was fitted without it. So none is kept from teaching, and none that certifies is needed here.
+"""
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from agents.proxy.classifier import Proxy, ProxyDecision
-from agents.proxy.fit import calibrated, fit
+from agents.proxy.fit import LeftOut, fit_and_try
+from streams.cascade.bounds import lower_bound
 
-OTHER = "other"
-MOST_THRESHOLDS = 20
+# Labels that mean that none fits: what is unlike all others is not to be learned as a kind.
+OTHER = frozenset({"other", "oos", "out_of_scope", "unknown", "none", "другое", "прочее", "иное"})
+# A label with fewer teaching texts is left to the model.
+RARE = 12
+# A label is bad if it surely differs from the model by this much more than all of them.
+_WORSE, _BAD_RISK = 0.05, 0.01
+# The shares of texts above the thresholds: the first must be narrow enough to be certified at all, and wide
+# enough for rows to come.
+_COVERAGES = {"people": range(35, 100, 5), "llm": range(30, 100, 5)}
 
 
 class LabeledText(NamedTuple):
@@ -27,7 +40,8 @@ class LabeledText(NamedTuple):
 class Generation:
     """``vetoed``: labels that the proxy may not give. ``for_people``, ``for_llm``: the thresholds that the
     two certificates test, descending. ``coverage``: of each of either, the share of all texts that it is
-    expected to route. ``disagreement``: with the model on the texts that chose the thresholds, by threshold.
+    expected to route. ``disagreement``: with the model on texts that it was not taught, by threshold, and
+    ``label_disagreement`` by label, at the lowest one.
     """
 
     proxy: Proxy
@@ -36,48 +50,76 @@ class Generation:
     for_llm: tuple[float, ...]
     coverage: dict[float, float]
     disagreement: dict[float, float]
+    label_disagreement: dict[str, float]
 
     def score_of(self, decision: ProxyDecision) -> float:
         """The score by which it is routed: 0 if a veto or the novelty gate keeps it from being."""
         return decision.score if decision.known and decision.label not in self.vetoed else 0.0
 
 
-def learn(teach: Sequence[LabeledText], select: Sequence[LabeledText], seed: int = 0) -> Generation:
-    """A generation taught ``teach``, with thresholds from ``select``, both as `part_of` parts them. The same
-    texts, in whatever order, give the same one.
+def learn(teach: Sequence[LabeledText], seed: int = 0) -> Generation:
+    """A generation taught ``teach``, distinct texts of the part `teach`. The same texts, in whatever order,
+    give the same one.
 
     Raises:
-        ValueError: there are fewer than two labels to teach, or no text to select with.
+        ValueError: there are fewer than two labels.
     """
-    if not select:
-        raise ValueError("no text to choose thresholds with")
-    taught = fit(
+    fitted = fit_and_try(
         [one.text for one in teach], [one.label for one in teach], [one.weight for one in teach], seed
     )
-    proxy = calibrated(taught, [one.text for one in select], [one.label for one in select])
-    decisions = proxy.decide([one.text for one in select])
-    scores = sorted((one.score for one in decisions if one.known), reverse=True)
-    cuts = sorted({scores[len(scores) * cut // 20] for cut in range(5, 20)}, reverse=True) if scores else []
+    taught = Counter(one.label for one in teach)
+    # Texts that people chose because they were hard are no sample of what is to be labelled.
+    tried = [one for one in fitted.left_out if one.weight == 1.0]
+    rare = {label for label in fitted.proxy.labels if taught[label] < RARE}
+    vetoed = frozenset(
+        label for label in fitted.proxy.labels if label in rare or label.casefold() in OTHER
+    ) | _bad(tried)
+    scores = sorted(
+        (one.decision.score for one in tried if one.decision.known and one.decision.label not in vetoed),
+        reverse=True,
+    )
+    cuts = {kind: _cuts(scores, len(tried), shares) for kind, shares in _COVERAGES.items()}
+    every = sorted({cut for some in cuts.values() for cut in some}, reverse=True)
+    routed = {cut: [one for one in tried if _routed(one, cut, vetoed)] for cut in every}
+    lowest = routed[every[-1]] if every else []
     return Generation(
-        proxy=proxy,
-        vetoed=frozenset({OTHER}),
-        for_people=tuple(cuts),
-        for_llm=tuple(cuts),
-        coverage={cut: sum(score >= cut for score in scores) / len(select) for cut in cuts},
-        disagreement={
-            cut: sum(
-                d.label != one.label
-                for d, one in zip(decisions, select, strict=True)
-                if d.known and d.score >= cut
-            )
-            / max(1, sum(score >= cut for score in scores))
-            for cut in cuts
+        proxy=fitted.proxy,
+        vetoed=vetoed,
+        for_people=cuts["people"],
+        for_llm=cuts["llm"],
+        coverage={cut: len(some) / len(tried) for cut, some in routed.items()},
+        disagreement={cut: _share_different(some) for cut, some in routed.items()},
+        label_disagreement={
+            label: _share_different([one for one in lowest if one.decision.label == label])
+            for label in sorted({one.decision.label for one in lowest})
         },
     )
 
 
-def alpha_of(asked_twice: int, differed: int) -> float:
-    """The limit of disagreement with the model: what AGREEMENT leaves, and half of what the model surely
-    differs from itself by, asked twice in other words.
-    """
-    return 0.05
+def _routed(one: LeftOut, cut: float, vetoed: frozenset[str]) -> bool:
+    decision = one.decision
+    return decision.known and decision.score >= cut and decision.label not in vetoed
+
+
+def _share_different(some: Sequence[LeftOut]) -> float:
+    return sum(one.differs for one in some) / len(some) if some else 0.0
+
+
+def _cuts(scores: Sequence[float], texts: int, shares: Sequence[int]) -> tuple[float, ...]:
+    """The scores that these shares of texts reach, in percent, as far as there are so many."""
+    places = (texts * share // 100 for share in shares)
+    return tuple(sorted({scores[at] for at in places if at < len(scores)}, reverse=True))
+
+
+def _bad(tried: Sequence[LeftOut]) -> frozenset[str]:
+    """Labels by which the surer half of the texts differs more from the model than by others."""
+    half = sorted(tried, key=lambda one: -one.decision.score)[: len(tried) // 2]
+    overall = _share_different(half)
+    given: defaultdict[str, list[LeftOut]] = defaultdict(list)
+    for one in half:
+        given[one.decision.label].append(one)
+    return frozenset(
+        label
+        for label, some in given.items()
+        if lower_bound(sum(one.differs for one in some), len(some), _BAD_RISK) > overall + _WORSE
+    )

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from agents.proxy.classifier import MOST_BYTES, Proxy
-from agents.proxy.fit import calibrated, fit
+from agents.proxy.fit import fit
 from streams.core.errors import UndecodableError
 
 WORDS = {
@@ -27,7 +27,7 @@ def queries(number: int, seed: int = 1) -> tuple[list[str], list[str]]:
 
 @pytest.fixture(scope="module")
 def proxy() -> Proxy:
-    return calibrated(fit(*queries(200)), *queries(60, seed=2))
+    return fit(*queries(200))
 
 
 def test_decides_the_same_alone_and_in_any_batch(proxy: Proxy) -> None:

@@ -66,8 +66,9 @@ class Settings(TraceSettings):
     )
     clickhouse_cluster: Name | None = Field(
         default=None,
-        description="Cluster whose replicas hold the result tables; `labelstream init` makes them ON "
-        "CLUSTER. Unset: one server, a Replicated database or ClickHouse Cloud, which is found by looking.",
+        description="Cluster whose hosts, of all shards, hold the result tables; `labelstream init` makes "
+        "them ON CLUSTER. Unset: one server, a Replicated database or ClickHouse Cloud, which is found by "
+        "looking.",
     )
     clickhouse_secure: bool = Field(default=False, description="TLS to ClickHouse (then mostly port 8443).")
     clickhouse_ca_cert: Path | None = Field(

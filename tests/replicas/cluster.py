@@ -1,4 +1,4 @@
-"""A cluster of one shard: a ZooKeeper, and replicas that can be killed, started again and kept apart."""
+"""A cluster: a ZooKeeper, and replicas that can be killed, started again and kept apart."""
 
 from __future__ import annotations
 
@@ -54,8 +54,10 @@ _ON_CLUSTER = re.compile(r" ON CLUSTER '\w+'")
 class Replica:
     """One replica of the cluster."""
 
-    def __init__(self, folder: Path, number: int, keeper_port: int) -> None:
+    def __init__(self, folder: Path, number: int, keeper_port: int, shards: int) -> None:
         self.number = number
+        # Replicas of one name are on each shard, as in most clusters.
+        self.shard, self._name = number % shards, f"r{number // shards}"
         self.port, self._parts_port = processes.free_port(), processes.free_port()
         self._folder = folder / f"replica-{number}"
         self.store = self._folder / "store"
@@ -70,15 +72,23 @@ class Replica:
 
     def configure(self, every: Sequence[Replica]) -> None:
         """Tell it where the ZooKeeper and the others are."""
-        others = "".join(f"<replica><host>127.0.0.1</host><port>{one.port}</port></replica>" for one in every)
+        shards = "".join(
+            "<shard><internal_replication>true</internal_replication>"
+            + "".join(
+                f"<replica><host>127.0.0.1</host><port>{one.port}</port></replica>"
+                for one in every
+                if one.shard == shard
+            )
+            + "</shard>"
+            for shard in sorted({one.shard for one in every})
+        )
         self._config.write_text(
             f"<clickhouse><zookeeper><node><host>127.0.0.1</host><port>{self._keeper_port}</port></node>"
             "<session_timeout_ms>3000</session_timeout_ms></zookeeper>"
-            f"<macros><shard>1</shard><replica>r{self.number}</replica></macros>"
+            f"<macros><shard>{self.shard + 1}</shard><replica>{self._name}</replica></macros>"
             "<merge_tree><max_postpone_time_for_failed_replicated_fetches_ms>200"
             "</max_postpone_time_for_failed_replicated_fetches_ms></merge_tree>"
-            f"<remote_servers><{CLUSTER}><shard><internal_replication>true</internal_replication>{others}"
-            f"</shard></{CLUSTER}></remote_servers></clickhouse>"
+            f"<remote_servers><{CLUSTER}>{shards}</{CLUSTER}></remote_servers></clickhouse>"
         )
 
     def start(self) -> None:
@@ -156,12 +166,12 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def cluster_in(folder: Path, replicas: int) -> Iterator[Cluster]:
-    """A cluster with its data in ``folder``, stopped at the end."""
+def cluster_in(folder: Path, replicas: int, shards: int = 1) -> Iterator[Cluster]:
+    """A cluster with its data in ``folder``, stopped at the end. ``replicas``: on all ``shards`` together."""
     keeper_port, every = processes.free_port(), list[Replica]()
     keeper = _start_keeper(folder, keeper_port)
     try:
-        every += [Replica(folder, number, keeper_port) for number in range(replicas)]
+        every += [Replica(folder, number, keeper_port, shards) for number in range(replicas)]
         for one in every:
             one.configure(every)
         for one in every:

@@ -200,9 +200,9 @@ async def wrong(settings: Settings, hosts: Sequence[str], rows: int) -> list[str
     return found
 
 
-async def _own_cluster(seed: int, replicas: int, rows: int, faults: int) -> list[str]:
+async def _own_cluster(seed: int, replicas: int, shards: int, rows: int, faults: int) -> list[str]:
     choice = random.Random(seed)
-    with tempfile.TemporaryDirectory() as folder, cluster_in(Path(folder), replicas) as cluster:
+    with tempfile.TemporaryDirectory() as folder, cluster_in(Path(folder), replicas, shards) as cluster:
         cluster.make_tables("res")
         settings = Settings(clickhouse_database="res")
         hosts = cluster.hosts().split(",")
@@ -236,6 +236,7 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=1500)
     parser.add_argument("--faults", type=int, default=8)
     parser.add_argument("--replicas", type=int, default=2)
+    parser.add_argument("--shards", type=int, default=1, help="that the replicas are on")
     parser.add_argument("--hosts", help="of a real cluster, with commas in between")
     parser.add_argument(
         "--cluster", help="its name in system.clusters; none for a Replicated database or Cloud"
@@ -247,7 +248,9 @@ def main() -> int:
         if options.hosts:
             found = asyncio.run(_real_cluster(seed, options))
         else:
-            found = asyncio.run(_own_cluster(seed, options.replicas, options.rows, options.faults))
+            found = asyncio.run(
+                _own_cluster(seed, options.replicas, options.shards, options.rows, options.faults)
+            )
         print(f"seed {seed}: {'; '.join(found) or 'each message once on each replica'}", flush=True)
         failed += bool(found)
     return 1 if failed else 0

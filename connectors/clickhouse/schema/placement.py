@@ -1,8 +1,13 @@
-"""Where the result tables are: on one server, or on every replica of a cluster.
+"""Where the result tables are: on one server, or on every host of a cluster.
 
 On a cluster (CLICKHOUSE_CLUSTER) tables and views are made `ON CLUSTER`, and the tables' engines are their
-`Replicated` kind, whose path in the Keeper has the macros of the servers: a replica that is added later joins
-those that are there. A change of a replicated table, by ALTER, reaches every replica by itself.
+`Replicated` kind. The path in the Keeper is one for all hosts, of whichever shard they are, and the replica's
+name has the macros of the server: so every host has every row, and one that is added later joins those that
+are there. A change of a replicated table, by ALTER, reaches every replica by itself.
+
+Rows are not spread over shards. What is stored of a message could only be known by asking the shard that has
+it, which may be away, and which is another one as soon as a shard is added. A query over several tables of
+the result would have to move rows between shards.
 
 A `Replicated` database carries every statement to its replicas, and gives the engines their paths. ClickHouse
 Cloud makes all of that of the plain statements.
@@ -42,8 +47,8 @@ class Placement:
         kind, _, given = engine.partition("(")
         parts = [given.rstrip(")")] if given else []
         if self.cluster:
-            path = f"/clickhouse/tables/{{shard}}/{database}/{table}"
-            parts = [literal(path), literal("{replica}"), *parts]
+            path = f"/clickhouse/tables/{self.cluster}/{database}/{table}"
+            parts = [literal(path), literal("{shard}-{replica}"), *parts]
         return f"Replicated{kind}" + (f"({', '.join(parts)})" if parts else "")
 
 
@@ -54,5 +59,5 @@ IN_REPLICATED_DATABASE = Placement(replicated=True)
 
 
 def on_cluster(cluster: str) -> Placement:
-    """On every replica of ``cluster``."""
+    """On every host of ``cluster``."""
     return Placement(cluster, replicated=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 from dataclasses import dataclass, field
 from enum import Enum
@@ -22,8 +23,10 @@ from streams.core.errors import ConfigurationError, LabelstreamError
 from streams.core.settings import Settings
 
 _CLUSTER, _HOST, _DATABASE = "CLICKHOUSE_CLUSTER", "CLICKHOUSE_HOST", "CLICKHOUSE_RESULT_DATABASE"
-# Each server's own part of a replicated table's path in the Keeper.
+# Each server's own name as a replica.
 _MACROS = ("shard", "replica")
+# A path in the Keeper that differs from shard to shard: each has a table of its own.
+_APART = re.compile(r"^\w+\('[^']*\{shard\}")
 # A list of erasures on one host alone would be unknown to whoever uses another one.
 EVERY = (*STORED, VERSIONS, AUDIT, ANSWERS, ERASURES, MIGRATIONS)
 # New connections to one host, which a load balancer spreads.
@@ -50,6 +53,7 @@ class Topology:
     shards: dict[int, int] = field(default_factory=dict)
     macros: frozenset[str] = frozenset()
     engines: dict[str, str] = field(default_factory=dict)  # of the tables that exist
+    apart: tuple[str, ...] = ()  # those of them that each shard has for itself
 
     @property
     def placement(self) -> Placement:
@@ -73,7 +77,8 @@ class Topology:
                 f"{', '.join(found)} in {self.database} are Distributed: an insert is stored in several "
                 "parts there, and what was stored of one is not known on a single host",
                 setting=_DATABASE,
-                fix="make the result tables on the replicas of one shard",
+                fix="rename them, then labelstream init makes tables that every host has; INSERT SELECT "
+                "their rows",
             )
         alone = [name for name, engine in self.engines.items() if not engine.startswith("Replicated")]
         if self.kind is not Kind.PLAIN and alone:
@@ -96,7 +101,8 @@ class Topology:
     def describe(self) -> str:
         """For `labelstream check`."""
         if self.kind is Kind.CLUSTER:
-            return f"{sum(self.shards.values())} replicas of the cluster {self.cluster}"
+            told = f"{sum(self.shards.values())} replicas of the cluster {self.cluster}"
+            return f"{told}, on all {len(self.shards)} shards" if len(self.shards) > 1 else told
         if self.kind is Kind.PLAIN and any(e.startswith("Replicated") for e in self.engines.values()):
             return "replicated tables"
         return str(self.kind.value)
@@ -108,13 +114,13 @@ class Topology:
                 setting=_CLUSTER,
                 fix="name one of system.clusters, or add it to remote_servers on every host",
             )
-        if len(self.shards) > 1:
+        if len(self.shards) > 1 and self.apart:
             raise ConfigurationError(
-                f"the cluster {self.cluster} has {len(self.shards)} shards; a message's row must be on one, "
-                "where the sink can see whether it is stored",
+                f"{', '.join(self.apart)} in {self.database} are other tables on each of the "
+                f"{len(self.shards)} shards of the cluster {self.cluster}: their path has {{shard}}",
                 setting=_CLUSTER,
-                fix="name a cluster of one shard, with the hosts of CLICKHOUSE_HOST as its replicas; the "
-                "source table may be Distributed over another one",
+                fix="name a cluster of one shard, with the hosts of CLICKHOUSE_HOST as its replicas; or "
+                "rename the tables, labelstream init, INSERT SELECT their rows from each shard",
             )
         if missing := [name for name in _MACROS if name not in self.macros]:
             raise ConfigurationError(
@@ -138,14 +144,13 @@ async def look_at(client: ClickHouseClient, settings: Settings) -> Topology:
         "    (SELECT countIf(name = 'cloud_mode' AND value = '1') FROM system.settings)",
         {"database": database},
     )
-    engines = {
-        str(name): str(made)
-        for name, made in await client.rows(
-            "SELECT name, engine FROM system.tables WHERE database = {database:String}\n"
-            "    AND name IN {names:Array(String)}",
-            {"database": database, "names": list(EVERY)},
-        )
-    }
+    found = await client.rows(
+        "SELECT name, engine, engine_full FROM system.tables WHERE database = {database:String}\n"
+        "    AND name IN {names:Array(String)}",
+        {"database": database, "names": list(EVERY)},
+    )
+    engines = {str(name): str(made) for name, made, _ in found}
+    apart = tuple(sorted(str(name) for name, _, full in found if _APART.match(str(full))))
     if int(cloud) or engine == "Shared" or any(made.startswith("Shared") for made in engines.values()):
         return Topology(Kind.CLOUD, hosts, database, engines=engines)
     if engine == "Replicated":
@@ -159,7 +164,7 @@ async def look_at(client: ClickHouseClient, settings: Settings) -> Topology:
     ):
         shards[int(shard)] = int(replicas)
     macros = frozenset(str(name) for (name,) in await client.rows("SELECT macro FROM system.macros"))
-    return Topology(Kind.CLUSTER, hosts, database, cluster, shards, macros, engines)
+    return Topology(Kind.CLUSTER, hosts, database, cluster, shards, macros, engines, apart)
 
 
 async def look_at_every_host(client: ClickHouseClient, settings: Settings) -> str:

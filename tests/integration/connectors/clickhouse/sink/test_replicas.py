@@ -32,7 +32,8 @@ async def test_what_only_a_dead_replica_has_is_not_stored_again(
     monkeypatch.setattr(insert_end, "_LONGEST", 0.0)
     monkeypatch.setattr(insert_end, "LAST_SECONDS", 0.0)
     monkeypatch.setattr(catch_up, "_SECONDS", 1)
-    with cluster_in(tmp_path, 2) as cluster:
+    # Of two shards, and yet replicas of one table.
+    with cluster_in(tmp_path, 2, shards=2) as cluster:
         cluster.make_tables("res")
         settings = Settings(
             clickhouse_host=cluster.hosts(), clickhouse_cluster=CLUSTER, clickhouse_database="res"
@@ -47,7 +48,8 @@ async def test_what_only_a_dead_replica_has_is_not_stored_again(
                     return await look_at_every_host(client, settings)
                 return ""
 
-            assert await eventually(found, "the new table is ready") == f"2 replicas of the cluster {CLUSTER}"
+            told = f"2 replicas of the cluster {CLUSTER}, on all 2 shards"
+            assert await eventually(found, "the new table is ready") == told
         one, other = cluster.hosts().split(",")
         dying = cluster.replicas[0]
         owners = Owners(settings, _ROWS, random.Random(1))

@@ -29,11 +29,15 @@ class Server:
         shards: dict[int, int] | None = None,
         macros: tuple[str, ...] = ("shard", "replica"),
         hosts: str = "a",
+        path: str = "/clickhouse/tables/c/res",
     ) -> None:
         self.hosts = Hosts(parse_hosts(hosts, 8123))
         self._answers: dict[str, list[tuple[Any, ...]]] = {
             "system.databases": [(engine, int(cloud))],
-            "system.tables": list((tables or {}).items()),
+            "system.tables": [
+                (name, made, f"{made}('{path}/{name}', '{{shard}}-{{replica}}') ORDER BY at")
+                for name, made in (tables or {}).items()
+            ],
             "system.clusters": list((shards or {}).items()),
             "system.macros": [(name,) for name in macros],
         }
@@ -55,6 +59,14 @@ async def found(server: Server, cluster: str | None = None) -> Any:
         (Server(tables=_ALONE), None, Kind.PLAIN, "one server"),
         (Server(tables=_REPLICATED, hosts="a,b"), None, Kind.PLAIN, "replicated tables"),
         (Server(shards={1: 3}, hosts="a,b"), "c", Kind.CLUSTER, "3 replicas of the cluster c"),
+        (Server(shards={1: 2}, tables=_REPLICATED, path="/{shard}/res"), "c", Kind.CLUSTER, "2 replicas"),
+        (
+            Server(shards={1: 2, 2: 2}, hosts="a,b"),
+            "c",
+            Kind.CLUSTER,
+            "4 replicas of the cluster c, on all 2",
+        ),
+        (Server(shards={1: 2, 2: 2}, tables=_REPLICATED), "c", Kind.CLUSTER, "on all 2 shards"),
         (Server(engine="Replicated", hosts="a,b"), None, Kind.REPLICATED_DATABASE, "a Replicated database"),
         (Server(engine="Replicated", tables=_REPLICATED), "c", Kind.REPLICATED_DATABASE, "a Replicated"),
         (Server(cloud=True, tables=_ALONE, hosts="a,b"), None, Kind.CLOUD, "ClickHouse Cloud"),
@@ -72,7 +84,11 @@ async def test_what_is_there_is_told(server: Server, cluster: str | None, kind: 
     ("server", "cluster", "why"),
     [
         (Server(), "c", "knows no cluster c"),
-        (Server(shards={1: 2, 2: 2}), "c", "2 shards"),
+        (
+            Server(shards={1: 2, 2: 2}, tables=_REPLICATED, path="/{shard}/res"),
+            "c",
+            "on each of the 2 shards",
+        ),
         (Server(shards={1: 2}, macros=("shard",)), "c", "no macro replica"),
         (Server(shards={1: 2}, tables=_ALONE), "c", "not replicated"),
         (Server(engine="Replicated", tables=_ALONE), None, "not replicated"),

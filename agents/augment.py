@@ -13,6 +13,7 @@ from agents.check import check_variants
 from agents.label import answer_key
 from agents.ports import Answers, Model, ModelAnswer, outcome_of
 from agents.prompting import parse_answer, prompt_text, with_placeholders, wrap_query
+from agents.verify import Verifier
 from streams.core.errors import LabelstreamError
 from streams.core.messages import Augmented, Labeled, RejectedVariant
 from streams.core.outcomes import Done, Outcome
@@ -27,15 +28,25 @@ Mask = Callable[[Sequence[str]], Awaitable[list[str | None]]]
 class Augmenter:
     """The augment step. It asks for the model's name with the first row, so that labelling need not wait."""
 
-    def __init__(self, model: Model, variants: int, answers: Answers, *, mask: Mask | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        variants: int,
+        answers: Answers,
+        *,
+        mask: Mask | None = None,
+        verifier: Verifier | None = None,
+    ) -> None:
         """``mask``: masks texts, None for one that cannot be, where texts have placeholders in the place of
         personal data. The model is told so, and a variant with personal data of its own is rejected.
+        ``verifier``: labels the variants of some rows.
         """
         prompt = prompt_text("augment")
         if mask is not None:
             prompt = with_placeholders(prompt, "placeholders_kept")
         self._model = model
         self._mask = mask
+        self._verifier = verifier
         self._variants = variants
         self._answers = answers
         self._system = {"role": "system", "content": prompt.format(count=variants)}
@@ -67,6 +78,10 @@ class Augmenter:
             kept, rejected = check_variants(message.text, written)
             if self._mask is not None:
                 kept, rejected = await _without_invented(kept, rejected, self._mask)
+            written_at, calls = datetime.now(UTC), None
+            if self._verifier is not None and (verified := await self._verifier.verify(message, kept)):
+                kept, calls = verified.kept, verified.calls
+                rejected = [*rejected, *verified.rejected]
         except LabelstreamError as error:
             return outcome_of(error)
         return Done(
@@ -76,7 +91,8 @@ class Augmenter:
                 variants=kept,
                 rejected=rejected,
                 augment_model=name,
-                augmented_at=datetime.now(UTC),
+                augmented_at=written_at,
+                verify_calls=calls,
             )
         )
 

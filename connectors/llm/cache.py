@@ -58,6 +58,11 @@ class Shared:
                 self.results["shared"] += 1
                 return answer, True
 
+    def known(self, key: bytes) -> bytes | None:
+        """The answer, if it is cached."""
+        answer = self._young.get(key)
+        return self._old.get(key) if answer is None else answer
+
     def warm(self, key: bytes, answer: bytes) -> None:
         """Cache an answer that is known from elsewhere."""
         if key not in self._young:
@@ -83,3 +88,20 @@ class Shared:
         self.warm(key, answer)
         call.set_result(answer)
         return answer
+
+
+class Beside:
+    """The same answers for callers whose calls nobody else should wait for: those have less priority."""
+
+    def __init__(self, answers: Shared) -> None:
+        self._answers = answers
+        self._own = Shared(_ENTRY_BYTES)  # for calls in flight
+
+    async def get(self, key: bytes, ask: Callable[[], Awaitable[bytes]]) -> tuple[bytes, bool]:
+        """The answer, and whether it came without a call of its own."""
+        if (known := self._answers.known(key)) is not None:
+            return known, True
+        answer, shared = await self._own.get(key, ask)
+        if self._answers.known(key) is None:
+            self._answers.warm(key, answer)
+        return answer, shared

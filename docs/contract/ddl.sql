@@ -63,6 +63,7 @@ CREATE TABLE IF NOT EXISTS `esk`.`logs_augmented` (
     `rejected` Array(Tuple(text String, reason String)) COMMENT 'Rewordings that did not, with the reason.',
     `augment_model` LowCardinality(String) COMMENT 'The augmenting model\'s name.',
     `augmented_at` DateTime64(6, 'UTC') COMMENT 'When the variants were written, UTC.',
+    `verify_calls` Nullable(UInt16) COMMENT 'Calls that it took to label the variants again, and reject those with another label; null where they were not verified (`AUGMENT_VERIFY`).',
     `_topic` LowCardinality(String) COMMENT 'Kafka topic that it was stored from',
     `_topic_id` UUID COMMENT 'that topic\'s incarnation',
     `_partition` Int32 COMMENT 'its partition there',

@@ -7,12 +7,15 @@ a crash has the same trace id. Where traces are exported, a retry and a replay h
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import contextvars
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextvars import ContextVar
 from hashlib import sha256
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
 
 TRACEPARENT = "traceparent"
 
@@ -25,6 +28,11 @@ class AtWork(Protocol):
 
     def rest(self, resting: bool) -> None:
         """The step waits, and others may be started in its place; or it goes on."""
+
+    def aside(self, call_back: Callable[[], object] | None) -> None:
+        """The step waits for something that no other message waits for, and any number may be started
+        meanwhile. ``call_back`` is called if it is to go on at once. None: it goes on.
+        """
 
 
 # Set in the task that processes a message; its calls inherit it. A message costs only this assignment: the
@@ -48,6 +56,26 @@ def resting() -> Iterator[None]:
         yield
     finally:
         work.rest(False)
+
+
+async def aside(work: Coroutine[Any, Any, T], seconds: float) -> T | None:
+    """The result of ``work``, for which the message that is being processed makes room for others; None if
+    it takes longer than ``seconds``, or the message begins to hold up others.
+
+    Raises:
+        what ``work`` raises.
+    """
+    task = asyncio.get_running_loop().create_task(work)
+    at_work = AT_WORK.get()
+    if at_work is not None:
+        at_work.aside(task.cancel)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+        return task.result() if task.done() and not task.cancelled() else None
+    finally:
+        task.cancel()
+        if at_work is not None:
+            at_work.aside(None)
 
 
 def traceparent_of(row_id: str, created_at: bytes) -> bytes:

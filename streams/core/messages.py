@@ -154,6 +154,7 @@ class Augmented(Labeled):
 
     message_type: ClassVar[str] = "augmented"
     made_by: ClassVar[str] = "augment"
+    schema_version: ClassVar[str] = "1.2"
 
     variants: list[str] = Field(default_factory=list, description="Rewordings that passed the checks.")
     rejected: list[RejectedVariant] = Field(
@@ -163,6 +164,12 @@ class Augmented(Labeled):
         description="The augmenting model's name."
     )
     augmented_at: Moment = Field(description="When the variants were written, UTC.")
+    verify_calls: Annotated[int | None, Column("Nullable(UInt16)")] = Field(
+        default=None,
+        ge=0,
+        description="Calls that it took to label the variants again, and reject those with another label; "
+        "null where they were not verified (`AUGMENT_VERIFY`).",
+    )
 
 
 class DeadLetter(BaseModel):

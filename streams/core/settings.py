@@ -167,6 +167,13 @@ class Settings(TraceSettings):
         default=None, description="PEM file of the CA that signed the endpoints' certificates."
     )
     augment_variants: int = Field(default=3, ge=0, le=20, description="Variants asked for a row; 0 for none.")
+    augment_verify: float = Field(
+        default=0.05,
+        ge=0.0,
+        le=1.0,
+        description="Share of the rows, drawn at random, whose variants are labelled too; a variant with "
+        "another label than its row is rejected. It uses what live rows leave of the labelling model.",
+    )
 
     # --- Reading, cleaning and label versions ---
     min_text_length: int = Field(

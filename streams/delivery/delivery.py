@@ -247,6 +247,8 @@ class Delivery:
     def _held_back(self, state: Input) -> bool:
         record, route = state.waiting[0]
         output = Partition(route.output, record.partition)
+        if state.aside and state.window.span(record.offset) >= self._limits.span // 2:
+            self._call_back(state, record.offset - self._limits.span // 2)
         return (
             state.window.span(record.offset) >= min(self._limits.span, FURTHEST)
             or output in self._sender.outages
@@ -263,6 +265,7 @@ class Delivery:
             kind = self._places.taken(record, route)
             work = Work(state, record, route, slot, self._owned.generation, kind)
             work.on_rest = self._rests
+            work.on_aside = self._aside
             task = asyncio.get_running_loop().create_task(self._deliver(work))
             self._running[task] = work
             task.add_done_callback(self._finished)
@@ -294,6 +297,24 @@ class Delivery:
         self._places.rests(work, resting)
         if resting:
             self._pump()
+
+    def _aside(self, work: Work, call_back: Callable[[], object] | None) -> None:
+        """The step waits for what no other message waits for, and any number may start. Or it goes on."""
+        waiting = work.state.aside
+        if call_back is None:
+            waiting.pop(work.slot.offset, None)
+            self._places.resumed(work)
+            return
+        waiting[work.slot.offset] = call_back
+        self._places.paused(work)
+        self._pump()
+
+    def _call_back(self, state: Input, newest: int) -> None:
+        """Have messages aside up to the offset ``newest`` go on without what they wait for. Nothing is
+        committed past them, and soon nothing after them could be started.
+        """
+        for offset in [one for one in state.aside if one <= newest]:
+            state.aside.pop(offset)()
 
     # --- one message ---
 

@@ -36,6 +36,8 @@ class Input:
         self.reached_before: int | None = None  # the time of the row before the committed position
         self.waiting: deque[tuple[Record, Route]] = deque()
         self.history: History | None = None  # if its topic was recreated
+        # Messages that wait aside, by offset, and how to have them go on.
+        self.aside: dict[int, Callable[[], object]] = {}
 
     @property
     def position(self) -> int:
@@ -71,6 +73,7 @@ class Work:
         "identity",
         "kind",
         "message",
+        "on_aside",
         "on_rest",
         "output",
         "record",
@@ -94,6 +97,7 @@ class Work:
         self.asking = True  # a step is processing it
         self.resting = False  # the step waits before it tries it again
         self.on_rest: Callable[[Work, bool], None] | None = None
+        self.on_aside: Callable[[Work, Callable[[], object] | None], None] | None = None
         self.output: Partition | None = None  # where its result goes, once that is known
         self.handed_over = False  # its output was passed to the sender
         self.message: Row | None = None
@@ -135,6 +139,11 @@ class Work:
         """The step waits before it tries the message again, or goes on."""
         if self.on_rest is not None:
             self.on_rest(self, resting)
+
+    def aside(self, call_back: Callable[[], object] | None) -> None:
+        """The step waits for what no other message waits for, or goes on."""
+        if self.on_aside is not None:
+            self.on_aside(self, call_back)
 
     def about(self) -> dict[str, str]:
         """The row and its trace, for log lines. For an unreadable message its key is used."""

@@ -146,6 +146,13 @@ def cache_metrics(answers: Mapping[str, CacheStats]) -> Iterable[Metric]:
     )
 
 
+def verify_metrics(counts: Counter[str]) -> Iterable[Metric]:
+    """Metrics of the verified variants, from the verifier's counters."""
+    yield m.VERIFIED_ROWS.family(parted(counts, "rows", 1))
+    yield m.VERIFIED_VARIANTS.family(parted(counts, "variants", 2))
+    yield m.VERIFY_ANSWERS.family(parted(counts, "answers", 1))
+
+
 def poller_metrics(
     counts: Counter[str], *, active: bool, watermark: int | None, polled_at: float | None, unread: bool
 ) -> Iterable[Metric]:

@@ -178,6 +178,24 @@ CACHE_REQUESTS = _counter(
 CACHE_ENTRIES = _gauge("answer_cache_entries", _AGENTS, "Answers that are remembered.", "step")
 CALLS_SAVED = _counter("llm_calls_saved", _AGENTS, "Questions answered without a call of their own.", "step")
 
+VERIFIED_ROWS = _counter(
+    "verified_rows",
+    _AGENTS,
+    "Rows drawn to have their variants labelled (AUGMENT_VERIFY): `verified`; published unverified, because "
+    "the labels took too long (`late`); or because the model gave a variant none (`unanswered`).",
+    "result",
+)
+VERIFIED_VARIANTS = _counter(
+    "verified_variants",
+    _AGENTS,
+    "Variants of verified rows that kept their row's label, or changed it and were rejected.",
+    "label",
+    "result",
+)
+VERIFY_ANSWERS = _counter(
+    "verify_answers", _AGENTS, "Labels of variants, by where they came from: `call` or `cache`.", "source"
+)
+
 # --- LLM endpoints ---
 LLM_LIMIT = _gauge(
     "llm_limit", _AGENTS, "Requests that may be in flight now; 0 while it is away.", "endpoint"

@@ -12,11 +12,11 @@ from functools import partial
 import structlog
 
 from agents.label import labeler_of
-from agents.ports import Answers
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.kafka.connection import connection
 from connectors.kafka.follow import Follower
 from connectors.kafka.producer import send_each
+from connectors.llm.cache import Beside, Shared
 from connectors.llm.client import ChatClient
 from streams.core.availability import until_available
 from streams.core.background import in_background
@@ -49,7 +49,7 @@ class LabelSteps:
         settings: Settings,
         topics: Topics,
         model: ChatClient,
-        answers: Answers,
+        answers: Shared,
         live: LabelSpec,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -60,18 +60,21 @@ class LabelSteps:
         self._answers = answers
         self.live = live
         self._clock = clock
-        self._made: dict[str, tuple[LabelSpec, LabelStep]] = {}
+        self._beside = Beside(answers)
+        self._made: dict[tuple[str, bool], tuple[LabelSpec, LabelStep]] = {}
         self._missed: dict[str, float] = {}
         self._listed: frozenset[str] = frozenset()
         self._listed_at = float("-inf")
         self._follower = Follower(connection(settings), topics.versions, self.known.learn)
 
-    def label_as(self, version: str) -> LabelStep:
-        """The label step of ``version``, which may still be unknown."""
+    def label_as(self, version: str, *, beside: bool = False) -> LabelStep:
+        """The label step of ``version``, which may still be unknown. ``beside``: no other row waits for its
+        calls.
+        """
 
         async def step(row: Row) -> Outcome[Labeled]:
             try:
-                made = self._step(version)
+                made = self._step(version, beside)
             except ConfigurationError as error:
                 return Reject("unusable-version", str(error))
             if made is not None:
@@ -106,16 +109,17 @@ class LabelSteps:
         finally:
             telling.cancel()
 
-    def _step(self, version: str) -> LabelStep | None:
-        spec = self.known.specs.get(version)
+    def _step(self, version: str, beside: bool) -> LabelStep | None:
+        spec = self.known.specs.get(version, self.live if version == self.live.version else None)
         if spec is None:
             return None
-        made = self._made.get(version)
+        made = self._made.get((version, beside))
         if made is None or not made[0].same_as(spec):
             same = spec.model == self.live.model
             model = self._model if same else self._model.asking(spec.model)
             calibration = partial(self.known.calibration_of, version)
-            made = self._made[version] = (spec, labeler_of(spec, model, self._answers, calibration).label)
+            answers = self._beside if beside else self._answers
+            made = self._made[version, beside] = (spec, labeler_of(spec, model, answers, calibration).label)
             log.info("label_version_made", label_version=version, model=spec.model)
         return made[1]
 
@@ -123,8 +127,7 @@ class LabelSteps:
         """Whether the endpoint serves the version's model. A call for a model that it does not have would
         count as a failure of the endpoint, for live rows too.
         """
-        model = self.known.specs[version].model
-        if model == self.live.model:
+        if version == self.live.version or (model := self.known.specs[version].model) == self.live.model:
             return True
         if self._clock() - self._listed_at > _LIST_SECONDS:
             try:

@@ -30,6 +30,7 @@ from connectors.clickhouse.queries.draw import (
 )
 from connectors.clickhouse.queries.label_versions import current_version, list_versions
 from connectors.clickhouse.queries.places import newest_time
+from streams.core.messages import Row
 from streams.core.settings import Settings
 from streams.core.times import micros_of, moment
 from streams.ports.lookups import Place
@@ -90,6 +91,14 @@ def week_of(at: datetime) -> datetime:
     """The beginning of the week, a Monday, UTC."""
     day = at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     return day - timedelta(days=day.weekday())
+
+
+def verifies(settings: Settings, row: Row) -> bool:
+    """Whether a row's variants are labelled again (`AUGMENT_VERIFY`)."""
+    if settings.augment_verify <= 0.0:
+        return False
+    number = draw_number(salt_of(settings) + "verify/", Place(row.created_at, row.row_id))
+    return number < settings.augment_verify
 
 
 async def draw_rows(

@@ -14,6 +14,7 @@ from prometheus_client.metrics_core import Metric
 from agents.augment import Augmenter
 from agents.label import cache_entry, label_spec, labeler_of
 from agents.taxonomy import load_taxonomy
+from agents.verify import Verifier
 from connectors.kafka.admin import Admin
 from connectors.kafka.admin_client import AdminClient
 from connectors.kafka.backlog import BacklogReader
@@ -45,6 +46,7 @@ from streams.observability.collectors import (
     outage_metric,
     outages_of,
     span_metrics,
+    verify_metrics,
     waits_metric,
 )
 from streams.observability.health import Health
@@ -58,6 +60,7 @@ from streams.pipeline.llm_metrics import EndpointReading, llm_metrics
 from streams.pipeline.topology import agents_flow
 from streams.pipeline.worker import AgentsWorker
 from streams.privacy.door import opened
+from streams.quality.audit import verifies
 from streams.runtime.erasures import KnownErasures
 from streams.runtime.interpreter_tuning import for_short_waits
 from streams.runtime.lag_metrics import Lags
@@ -92,13 +95,23 @@ async def agents(settings: Settings, health: Health) -> None:
         labels, variants = Shared(), Shared()
         health.wait_for("the labelling model")
         live = await until_available("the labelling model", lambda: label_spec(settings, labeler, taxonomy))
-        augmenting = Augmenter(
-            augmenter, settings.augment_variants, variants, mask=None if door is None else door.texts
-        )
         versions = LabelSteps(settings, topics, labeler, labels, live)
         health.wait_for("the label versions")
         await versions.start()
         live, known = versions.live, versions.known
+        verifier = Verifier(
+            partial(versions.label_as, beside=True),
+            live.version,
+            partial(verifies, settings),
+            at_once=labeler.concurrency,
+        )
+        augmenting = Augmenter(
+            augmenter,
+            settings.augment_variants,
+            variants,
+            mask=None if door is None else door.texts,
+            verifier=verifier,
+        )
         log.info("agents_begin", label_version=live.version, model=live.model)
         tables = ResultTables(settings)
         parts.push_async_callback(tables.close)
@@ -117,7 +130,7 @@ async def agents(settings: Settings, health: Health) -> None:
         models = {"labeler": labeler, "augmenter": augmenter}
         answers = {Labeled.made_by: labels, Augmented.made_by: variants}
         beside = (versions.run, erasures.run)
-        await _deliver(settings, topics, health, models, answers, live, flow, beside, tracer)
+        await _deliver(settings, topics, health, models, answers, live, flow, beside, tracer, verifier)
 
 
 async def _deliver(
@@ -130,6 +143,7 @@ async def _deliver(
     flow: Flow,
     beside: Iterable[Callable[[], Coroutine[Any, Any, None]]],
     tracer: Tracer | None,
+    verifier: Verifier,
 ) -> None:
     """Process the messages of ``flow`` until cancelled, with everything that watches and measures it."""
     arguments, group = connection(settings), topics.groups.agents
@@ -193,6 +207,7 @@ async def _deliver(
             {name: EndpointReading(one.state(), one.stats, one.form) for name, one in models.items()}
         )
         yield from cache_metrics(answers)
+        yield from verify_metrics(verifier.counts)
         yield latency.histogram.collect()
         yield call_seconds.collect()
         yield from lags.measure()

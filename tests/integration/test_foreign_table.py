@@ -23,6 +23,7 @@ async def test_shuffled_late_and_crowded_rows_appear_once_on_each_topic_and_tabl
         CLICKHOUSE_SESSION_ID_COLUMN="none",
         CLICKHOUSE_DOMAIN_COLUMN="none",
         POLL_LOOKBACK_SECONDS="120",
+        AUGMENT_VERIFY="0",
     )
     client = flow.clickhouse()
     client.command(f"CREATE DATABASE {flow.database}")

@@ -71,7 +71,7 @@ def samples(url: str) -> Samples:
 
 @pytest.fixture
 def running(make: Callable[..., Pipeline]) -> Pipeline:
-    flow = make(LOG_FORMAT="json", POLL_INTERVAL_SECONDS="0.2")
+    flow = make(LOG_FORMAT="json", POLL_INTERVAL_SECONDS="0.2", AUGMENT_VERIFY="0")
     create(flow)
     assert flow.command("init").returncode == 0
     insert(flow, 0, 40)

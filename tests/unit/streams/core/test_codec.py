@@ -49,6 +49,7 @@ def test_a_message_made_of_checked_fields_is_as_a_validated_one(row: Row) -> Non
         "rejected": [RejectedVariant.made(text="b", reason="same")],
         "augment_model": "n",
         "augmented_at": row.created_at,
+        "verify_calls": 1,
     }
     made = Augmented.made(**row.__dict__, **more)
     checked = Augmented.model_validate(row.model_dump() | more)

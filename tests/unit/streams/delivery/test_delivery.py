@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from streams.core.codec import encode
-from streams.core.context import resting
+from streams.core.context import aside, resting
 from streams.core.messages import Row
 from streams.core.outcomes import Retry
 from streams.core.records import Commit, Outgoing, Partition
@@ -69,6 +69,55 @@ async def test_the_span_bounds_how_far_others_run_ahead() -> None:
     gate.set()
     await settle(delivery)
     assert len(broker.rows()) == 20
+
+
+async def test_messages_aside_hold_up_no_others_and_go_on_before_they_would() -> None:
+    broker = Broker()
+    never, back = asyncio.Event(), list[str]()
+
+    async def verify_some(message: Row) -> Any:
+        if int(message.row_id) < 6:
+            assert await aside(never.wait(), 3600) is None
+            back.append(message.row_id)
+        return await label(message)
+
+    delivery = make(broker, verify_some, Limits({"label": 2}, span=20))
+    await take_over(delivery, {ROWS: Commit(-1)}, 1)
+    for offset in range(12):
+        delivery.offer(record(offset, str(offset)), 1)
+    for _ in range(200):
+        await asyncio.sleep(0)
+    # Three times as many aside as may be in the step. Those that half of the span is used for have gone on.
+    assert broker.rows()[:4] == ["6", "7", "8", "9"]
+    assert back == ["0", "1"]
+    for offset in range(12, 40):
+        delivery.offer(record(offset, str(offset)), 1)
+    await settle(delivery)
+    assert sorted(map(int, broker.rows())) == list(range(40))
+    assert delivery.commits()[ROWS].offset == 40
+
+
+async def test_what_waits_aside_ends_with_its_message() -> None:
+    broker = Broker()
+    ended = asyncio.Event()
+
+    async def waits() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.set()
+
+    async def verify(message: Row) -> Any:
+        await aside(waits(), 3600)
+        return await label(message)
+
+    delivery = make(broker, verify)
+    await take_over(delivery, {ROWS: Commit(-1)}, 1)
+    delivery.offer(record(0, "0"), 1)
+    await asyncio.sleep(0.01)
+    await delivery.revoked(owner=True, seconds=0.02)
+    await asyncio.wait_for(ended.wait(), PATIENCE)
+    assert broker.rows() == []
 
 
 @pytest.mark.parametrize(

@@ -232,6 +232,8 @@ class Labeler:
                 cached=cached,
                 confidence_raw=decision.confidence,
                 calibration=None if scale is None else scale.generation,
+                decided_by="llm",
+                proxy_generation=None,
             )
         )
 

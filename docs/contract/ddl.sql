@@ -9,14 +9,16 @@ CREATE TABLE IF NOT EXISTS `esk`.`logs_labeled` (
     `source_domain` LowCardinality(Nullable(String)) COMMENT 'The domain that the source table itself had noted.',
     `polled_at` DateTime64(6, 'UTC') COMMENT 'When the poller read the row, UTC.',
     `label` LowCardinality(String) COMMENT 'A domain name of the taxonomy; never anything else.',
-    `confidence` Nullable(Float64) COMMENT 'Probability of the label, calibrated where `calibration` is given; null where the endpoint gives no logprobs.',
+    `confidence` Nullable(Float64) COMMENT 'Probability of the label, calibrated where `calibration` is given; null where the endpoint gives no logprobs. Of a label by the proxy: its score, by its own fit the probability that the model would give this label.',
     `alternatives` Array(Tuple(label String, confidence Float64)) COMMENT 'The other likely labels, most likely first.',
     `label_version` LowCardinality(String) COMMENT 'Which model, prompt and taxonomy decided.',
-    `model` LowCardinality(String) COMMENT 'The labelling model\'s name.',
+    `model` LowCardinality(String) COMMENT 'The labelling model\'s name; of a label by the proxy the model that taught it, of one by a person `human:` and the name.',
     `labeled_at` DateTime64(6, 'UTC') COMMENT 'When the label was decided, UTC.',
     `cached` Bool COMMENT 'Taken from an equal text\'s answer, without a call.',
     `confidence_raw` Nullable(Float64) COMMENT 'The confidence as the model reported it, before calibration.',
     `calibration` Nullable(Int64) COMMENT 'Generation of the version\'s calibration that `confidence` and `alternatives` went through; null: none, they are as reported.',
+    `decided_by` LowCardinality(String) DEFAULT if(label_version = 'human', 'human', 'llm') COMMENT 'Who decided: `llm`, the version\'s model; `proxy`, a classifier taught by its labels and certified for the version; `human`, a person.',
+    `proxy_generation` Nullable(Int64) COMMENT 'Only on labels by the proxy: its generation, counted in each label version.',
     `drawn_by` LowCardinality(Nullable(String)) COMMENT 'Only on labels of people: the queue that the row came from, `audit`, `unsure`, `search` or `disagreements`.',
     `draw_probability` Nullable(Float64) COMMENT 'Only on labels of people: the probability with which the row was drawn, null where it was not drawn at random.',
     `_topic` LowCardinality(String) COMMENT 'Kafka topic that it was stored from',
@@ -51,14 +53,16 @@ CREATE TABLE IF NOT EXISTS `esk`.`logs_augmented` (
     `source_domain` LowCardinality(Nullable(String)) COMMENT 'The domain that the source table itself had noted.',
     `polled_at` DateTime64(6, 'UTC') COMMENT 'When the poller read the row, UTC.',
     `label` LowCardinality(String) COMMENT 'A domain name of the taxonomy; never anything else.',
-    `confidence` Nullable(Float64) COMMENT 'Probability of the label, calibrated where `calibration` is given; null where the endpoint gives no logprobs.',
+    `confidence` Nullable(Float64) COMMENT 'Probability of the label, calibrated where `calibration` is given; null where the endpoint gives no logprobs. Of a label by the proxy: its score, by its own fit the probability that the model would give this label.',
     `alternatives` Array(Tuple(label String, confidence Float64)) COMMENT 'The other likely labels, most likely first.',
     `label_version` LowCardinality(String) COMMENT 'Which model, prompt and taxonomy decided.',
-    `model` LowCardinality(String) COMMENT 'The labelling model\'s name.',
+    `model` LowCardinality(String) COMMENT 'The labelling model\'s name; of a label by the proxy the model that taught it, of one by a person `human:` and the name.',
     `labeled_at` DateTime64(6, 'UTC') COMMENT 'When the label was decided, UTC.',
     `cached` Bool COMMENT 'Taken from an equal text\'s answer, without a call.',
     `confidence_raw` Nullable(Float64) COMMENT 'The confidence as the model reported it, before calibration.',
     `calibration` Nullable(Int64) COMMENT 'Generation of the version\'s calibration that `confidence` and `alternatives` went through; null: none, they are as reported.',
+    `decided_by` LowCardinality(String) DEFAULT if(label_version = 'human', 'human', 'llm') COMMENT 'Who decided: `llm`, the version\'s model; `proxy`, a classifier taught by its labels and certified for the version; `human`, a person.',
+    `proxy_generation` Nullable(Int64) COMMENT 'Only on labels by the proxy: its generation, counted in each label version.',
     `variants` Array(String) COMMENT 'Rewordings that passed the checks.',
     `rejected` Array(Tuple(text String, reason String)) COMMENT 'Rewordings that did not, with the reason.',
     `augment_model` LowCardinality(String) COMMENT 'The augmenting model\'s name.',
@@ -198,7 +202,9 @@ SELECT
     argMax(`_labeled_at`, _rank) AS `labeled_at`,
     argMax(`_cached`, _rank) AS `cached`,
     tupleElement(argMax(tuple(`_confidence_raw`), _rank), 1) AS `confidence_raw`,
-    tupleElement(argMax(tuple(`_calibration`), _rank), 1) AS `calibration`
+    tupleElement(argMax(tuple(`_calibration`), _rank), 1) AS `calibration`,
+    argMax(`_decided_by`, _rank) AS `decided_by`,
+    tupleElement(argMax(tuple(`_proxy_generation`), _rank), 1) AS `proxy_generation`
 FROM (
     SELECT
         created_at,
@@ -217,6 +223,8 @@ FROM (
         `cached` AS `_cached`,
         `confidence_raw` AS `_confidence_raw`,
         `calibration` AS `_calibration`,
+        `decided_by` AS `_decided_by`,
+        `proxy_generation` AS `_proxy_generation`,
         if(
             label_version = 'human',
             toInt64(65535),
@@ -228,4 +236,4 @@ FROM (
 )
 GROUP BY created_at, row_id
 SETTINGS optimize_aggregation_in_order = 1
-COMMENT 'labelstream 7d7771d398d98bf5';
+COMMENT 'labelstream 1d7ffe504938f5f9';

@@ -14,16 +14,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from streams.core.label_version import HUMAN
 
 
 @dataclass(frozen=True)
 class Column:
-    """The ClickHouse type of a field where the default for its Python type is not the best one."""
+    """The ClickHouse type of a field where the default for its Python type is not the best one.
+
+    ``default``: what rows have that were stored before there was the column, or by an older release, as an
+    expression.
+    """
 
     type: str
+    default: str = ""
 
 
 def _in_utc(moment: datetime) -> datetime:
@@ -34,6 +41,12 @@ def _in_utc(moment: datetime) -> datetime:
 
 Moment = Annotated[datetime, AfterValidator(_in_utc)]
 Confidence = Annotated[float, Field(ge=0.0, le=1.0)]
+DecidedBy = Literal["llm", "proxy", "human"]
+
+
+def _decided_before(known: dict[str, Any]) -> DecidedBy:
+    """Who decided a label whose message does not say: before schema 1.2 only models and people did."""
+    return "human" if known.get("label_version") == HUMAN else "llm"
 
 
 class Part(BaseModel):
@@ -96,7 +109,7 @@ class Labeled(Row):
 
     message_type: ClassVar[str] = "labeled"
     made_by: ClassVar[str] = "label"
-    schema_version: ClassVar[str] = "1.1"
+    schema_version: ClassVar[str] = "1.2"
 
     label: Annotated[str, Column("LowCardinality(String)")] = Field(
         description="A domain name of the taxonomy; never anything else."
@@ -104,7 +117,8 @@ class Labeled(Row):
     confidence: Confidence | None = Field(
         default=None,
         description="Probability of the label, calibrated where `calibration` is given; null where the "
-        "endpoint gives no logprobs.",
+        "endpoint gives no logprobs. Of a label by the proxy: its score, by its own fit the probability "
+        "that the model would give this label.",
     )
     alternatives: list[Alternative] = Field(
         default_factory=list, description="The other likely labels, most likely first."
@@ -112,7 +126,10 @@ class Labeled(Row):
     label_version: Annotated[str, Column("LowCardinality(String)")] = Field(
         min_length=1, description="Which model, prompt and taxonomy decided."
     )
-    model: Annotated[str, Column("LowCardinality(String)")] = Field(description="The labelling model's name.")
+    model: Annotated[str, Column("LowCardinality(String)")] = Field(
+        description="The labelling model's name; of a label by the proxy the model that taught it, of one by "
+        "a person `human:` and the name."
+    )
     labeled_at: Moment = Field(description="When the label was decided, UTC.")
     cached: bool = Field(default=False, description="Taken from an equal text's answer, without a call.")
     confidence_raw: Confidence | None = Field(
@@ -122,6 +139,18 @@ class Labeled(Row):
         default=None,
         description="Generation of the version's calibration that `confidence` and `alternatives` went "
         "through; null: none, they are as reported.",
+    )
+    decided_by: Annotated[
+        DecidedBy,
+        Column("LowCardinality(String)", default=f"if(label_version = '{HUMAN}', 'human', 'llm')"),
+    ] = Field(
+        default_factory=_decided_before,
+        description="Who decided: `llm`, the version's model; `proxy`, a classifier taught by its labels and "
+        "certified for the version; `human`, a person.",
+    )
+    proxy_generation: Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description="Only on labels by the proxy: its generation, counted in each label version.",
     )
 
 

@@ -211,7 +211,7 @@ def _about(message: Row | None, version: str | None, output: Row | Reject) -> di
             about["labelstream.variants_rejected"] = len(output.rejected)
         else:
             about["labelstream.cached"] = output.cached
-            about["labelstream.decided_by"] = "llm"
+            about["labelstream.decided_by"] = output.decided_by
     elif isinstance(output, Reject):
         about["labelstream.attempts"] = output.attempts
     return about

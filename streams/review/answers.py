@@ -37,7 +37,7 @@ def taken_back(was: Labeled, said: HumanLabel, person: str, queue: DrawnBy, othe
     if other is not None:
         return message
     # Not the generation of its fit: it is that of a version, and this message is of another.
-    former = ("confidence", "confidence_raw", "alternatives")
+    former = ("confidence", "confidence_raw", "alternatives", "decided_by", "proxy_generation")
     return message.model_copy(update={name: getattr(was, name) for name in former})
 
 
@@ -82,6 +82,8 @@ def _message(
         "model": model,
         "labeled_at": _later(after),
         "cached": False,
+        "decided_by": "human",
+        "proxy_generation": None,
         "drawn_by": queue,
         "draw_probability": probability,
     }

@@ -121,7 +121,8 @@ async def given_up(
 async def busiest_minute(client: ClickHouseClient, settings: Settings) -> float | None:
     """Calls a second in the busiest minute of the last day; None without any."""
     rows = await client.rows(
-        f"SELECT max(calls) FROM (SELECT countIf(NOT cached) AS calls FROM {_labeled(settings)}\n"
+        "SELECT max(calls) FROM (SELECT countIf(NOT cached AND decided_by = 'llm') AS calls\n"
+        f"FROM {_labeled(settings)}\n"
         # Live rows, which were labelled soon after their own time: the table is in that order.
         "WHERE created_at >= now() - INTERVAL 2 DAY AND labeled_at >= now() - INTERVAL 1 DAY\n"
         # Of erased rows only the day is known.

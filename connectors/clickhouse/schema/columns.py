@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, cached_property
-from typing import Any, Union
+from typing import Any, Literal, Union
 
 import annotated_types
 from pydantic import BaseModel
@@ -26,7 +26,10 @@ def _arrow() -> Any:
 
 @dataclass(frozen=True)
 class TableColumn:
-    """A column: its type in ClickHouse and in Arrow, and the message class's constraints on a value."""
+    """A column: its type in ClickHouse and in Arrow, and the message class's constraints on a value.
+
+    ``default``: of rows without a value, as an expression. ``allowed``: all values that there are.
+    """
 
     name: str
     type: str
@@ -36,6 +39,8 @@ class TableColumn:
     not_empty: bool = False
     least: float | None = None
     most: float | None = None
+    default: str = ""
+    allowed: tuple[str, ...] = ()
 
     @cached_property
     def arrow(self) -> Any:
@@ -87,7 +92,8 @@ def columns_of(message: type[BaseModel]) -> tuple[TableColumn, ...]:
 
 def _column(name: str, field: FieldInfo) -> TableColumn:
     kind, arrow, nullable = _types(field.annotation)
-    given = next((entry.type for entry in field.metadata if isinstance(entry, Column)), None)
+    declared = next((entry for entry in field.metadata if isinstance(entry, Column)), None)
+    given = None if declared is None else declared.type
     limits = [*field.metadata, *_inner_metadata(field.annotation)]
     return TableColumn(
         name,
@@ -98,6 +104,8 @@ def _column(name: str, field: FieldInfo) -> TableColumn:
         not_empty=any(isinstance(limit, annotated_types.MinLen) and limit.min_length > 0 for limit in limits),
         least=next((_number(limit.ge) for limit in limits if isinstance(limit, annotated_types.Ge)), None),
         most=next((_number(limit.le) for limit in limits if isinstance(limit, annotated_types.Le)), None),
+        default="" if declared is None else declared.default,
+        allowed=_allowed(field.annotation),
     )
 
 
@@ -106,6 +114,8 @@ def _types(annotation: Any) -> tuple[str, Callable[[], Any], bool]:
     origin = typing.get_origin(annotation)
     if origin is typing.Annotated:
         return _types(typing.get_args(annotation)[0])
+    if origin is Literal:
+        return *_SCALARS[str], False
     if origin is list:
         kind, arrow, _ = _types(typing.get_args(annotation)[0])
         return f"Array({kind})", lambda: _arrow().list_(arrow()), False
@@ -119,6 +129,11 @@ def _types(annotation: Any) -> tuple[str, Callable[[], Any], bool]:
         return f"Tuple({kind})", lambda: _arrow().struct([(part.name, part.arrow) for part in parts]), False
     kind, arrow = _SCALARS[annotation]
     return kind, arrow, False
+
+
+def _allowed(annotation: Any) -> tuple[str, ...]:
+    """The values of a text that is one of some."""
+    return typing.get_args(annotation) if typing.get_origin(annotation) is Literal else ()
 
 
 def _inner_metadata(annotation: Any) -> list[Any]:

@@ -84,7 +84,8 @@ _INDEXES = (
 def column_definition(column: TableColumn) -> str:
     """A column's definition for CREATE and ALTER TABLE."""
     comment = f" COMMENT {literal(column.comment)}" if column.comment else ""
-    return f"{quoted(column.name)} {column.type}{comment}"
+    default = f" DEFAULT {column.default}" if column.default else ""
+    return f"{quoted(column.name)} {column.type}{default}{comment}"
 
 
 def stored_table(database: str, name: str, placement: Placement = PLAIN, *, projections: bool = True) -> str:

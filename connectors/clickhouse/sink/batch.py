@@ -24,6 +24,7 @@ from pydantic import BaseModel
 from connectors.clickhouse.schema.columns import ADDED, PLACE, WRITER, TableColumn, columns_of
 from streams.core.codec import decode, decode_dead_letter
 from streams.core.errors import UndecodableError
+from streams.core.label_version import HUMAN
 from streams.core.messages import DeadLetter, Message
 from streams.core.records import Record
 from streams.observability.collectors import release
@@ -34,6 +35,7 @@ _FEW = 128
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 LATEST = datetime(2299, 12, 31, 23, 59, 59, tzinfo=UTC)
 _INT64 = 2**63
+_DECIDED_BY = "decided_by"
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,7 @@ def _read_json(columns: Sequence[TableColumn], records: Sequence[Record]) -> Any
         rows.validate(full=True)  # among others: strings are UTF-8
         rows = rows.select([column.name for column in columns]).combine_chunks()
         rows = rows.cast(pa.schema([(column.name, column.arrow) for column in columns]))
+        rows = _with_deciders(rows, text)
     except (pa.ArrowException, ValueError, OSError):
         return None
     if rows.num_rows != len(records):
@@ -160,11 +163,28 @@ def _read_json(columns: Sequence[TableColumn], records: Sequence[Record]) -> Any
     return rows if all(_fits(column, rows[column.name]) for column in columns) else None
 
 
+def _with_deciders(rows: Any, text: bytes) -> Any:
+    """``rows`` of the JSON ``text``; where messages do not say who decided, as those of older releases, what
+    the message class takes for it.
+    """
+    if _DECIDED_BY not in rows.column_names:
+        return rows
+    said = rows[_DECIDED_BY]
+    # Else some of them say null, which is not the same and is looked at closely.
+    if said.null_count and text.count(b'"decided_by"') == len(said) - said.null_count:
+        before = pc.if_else(pc.equal(rows["label_version"], HUMAN), "human", "llm")
+        place = rows.column_names.index(_DECIDED_BY)
+        rows = rows.set_column(place, _DECIDED_BY, pc.coalesce(said, before))
+    return rows
+
+
 def _fits(column: TableColumn, values: Any) -> bool:
     """Whether ``values`` are what the message class demands. A null may also be a default left out."""
     if values.null_count and not column.nullable:
         return False
     if column.not_empty and pc.min(pc.binary_length(values)).as_py() == 0:
+        return False
+    if column.allowed and not pc.all(pc.is_in(values, pa.array(column.allowed))).as_py():
         return False
     if column.is_time:
         return _within(values, EARLIEST, LATEST)

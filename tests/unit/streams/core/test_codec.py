@@ -45,6 +45,8 @@ def test_a_message_made_of_checked_fields_is_as_a_validated_one(row: Row) -> Non
         "cached": True,
         "confidence_raw": 0.9,
         "calibration": 1,
+        "decided_by": "llm",
+        "proxy_generation": None,
         "variants": ["a"],
         "rejected": [RejectedVariant.made(text="b", reason="same")],
         "augment_model": "n",

@@ -31,7 +31,7 @@ WAS = Labeled(
 def test_a_label_says_who_gave_it_and_how_its_row_was_drawn() -> None:
     said = label_of(WAS, "anna", "roads", "audit", 0.01)
     assert (said.label, said.model, said.label_version) == ("roads", "human:anna", "human")
-    assert (said.confidence, said.alternatives) == (None, [])
+    assert (said.confidence, said.alternatives, said.decided_by) == (None, [], "human")
     assert (said.drawn_by, said.draw_probability) == ("audit", 0.01)
     assert said.labeled_at == AHEAD + timedelta(microseconds=1)
     assert decode(HumanLabel, encode(said)) == said
@@ -53,6 +53,13 @@ def test_what_is_taken_back_leaves_the_label_of_the_model_or_of_others() -> None
     assert (back.confidence, back.confidence_raw, back.calibration) == (0.4, 0.9, None)
     others = taken_back(WAS, said, "anna", "audit", "login")
     assert (others.label, others.confidence, others.alternatives) == ("login", None, [])
+    # What is shown again was not decided by a person.
+    proxys = WAS.model_copy(update={"decided_by": "proxy", "proxy_generation": 2})
+    assert (label_of(proxys, "anna", "roads", "audit", 0.01).proxy_generation, others.decided_by) == (
+        *(None, "human"),
+    )
+    back = taken_back(proxys, said, "anna", "audit", None)
+    assert (back.decided_by, back.proxy_generation) == ("proxy", 2)
 
 
 def test_an_answer_without_a_label_has_the_row_with_it() -> None:

@@ -100,12 +100,19 @@ async def test_described_statements_make_the_same(database: Database) -> None:
 async def test_tables_of_an_older_release_get_the_new_columns(database: Database) -> None:
     client, settings = database
     name = settings.result_database
-    await add(database, ("1", "v1", "a", 0.5))
-    await client.command(f"ALTER TABLE {name}.logs_labeled DROP COLUMN cached")
+    await add(database, ("1", "v1", "a", 0.5), ("2", "human", "a", None))
+    for column in ("cached", "decided_by", "proxy_generation"):
+        await client.command(f"ALTER TABLE {name}.logs_labeled DROP COLUMN {column}")
     await client.command(f"CREATE OR REPLACE VIEW {name}.logs_labeled_current AS SELECT 1 AS old")
     await ddl.create_tables(client, settings)
-    rows = await client.rows(f"SELECT row_id, cached FROM {name}.logs_labeled_current")
-    assert rows == [("1", False)]
+    await add(database, ("3", "v1", "a", 0.5), ("4", "human", "a", None))  # by sinks that do not know them
+    rows = await client.rows(
+        "SELECT row_id, cached, decided_by, proxy_generation "
+        f"FROM {name}.logs_labeled_current ORDER BY row_id"
+    )
+    assert rows == [
+        (row, False, decider, None) for row, decider in zip("1234", ("llm", "human") * 2, strict=True)
+    ]
     described = await client.rows(f"DESCRIBE {name}.logs_labeled")
     assert [row[0] for row in described][: len(Labeled.model_fields)] == list(Labeled.model_fields)
 

@@ -32,14 +32,33 @@ def test_the_fast_way_reads_whole_messages(monkeypatch: pytest.MonkeyPatch) -> N
         labeled(1),
         labeled(2, text="два\nстроки\u2028\x00", confidence=None, alternatives=[], source_domain="house"),
         labeled(3, confidence=1, cached=True),
+        labeled(4, decided_by="proxy", proxy_generation=3),
     ]
     batch, refused = to_batch(Labeled, records(*map(encode, messages)), TOPIC_ID)
     assert refused == []
     for row, message in zip(batch.rows.to_pylist(), messages, strict=True):
         assert {name: row[name] for name in Labeled.model_fields} == message.model_dump()
         assert (row["_topic"], row["_topic_id"], row["_partition"]) == (TOPICS.labeled, TOPIC_ID.bytes, 3)
-    assert batch.rows["_offset"].to_pylist() == [0, 1, 2]
+    assert batch.rows["_offset"].to_pylist() == [0, 1, 2, 3]
     assert set(batch.rows["_writer"].to_pylist()) == {release()}
+
+
+def test_messages_of_older_releases_say_who_decided_and_are_read_as_fast(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(batches, "_decoded_strictly", None)
+    messages = [labeled(1), labeled(2, label_version="human"), labeled(3, text='"decided_by":null')]
+    older = [
+        orjson.dumps(
+            {k: v for k, v in one.model_dump().items() if k not in ("decided_by", "proxy_generation")}
+        )
+        for one in messages
+    ]
+    newer = encode(labeled(4, decided_by="proxy", proxy_generation=1))
+    batch, refused = to_batch(Labeled, records(*older, newer), TOPIC_ID)
+    assert refused == []
+    assert batch.rows["decided_by"].to_pylist() == ["llm", "human", "llm", "proxy"]
+    assert batch.rows["proxy_generation"].to_pylist() == [None, None, None, 1]
 
 
 def test_both_ways_make_the_same_columns() -> None:
@@ -70,6 +89,9 @@ ODD = {
     "confidence 1.5": changed(confidence=1.5),
     "confidence text": changed(confidence="high"),
     "confidence nan": encode(labeled(1)).replace(b"0.9", b"NaN"),
+    "decided by nobody": changed(decided_by=None),
+    "decided by a coin": changed(decided_by="coin"),
+    "generation 0": changed(proxy_generation=0),
     "no time": changed(created_at="soon"),
     "null alternative": changed(alternatives=[None]),
     "alternative without label": changed(alternatives=[{"confidence": 0.5}]),

@@ -23,6 +23,7 @@ from aiokafka.errors import (
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.structs import OffsetAndMetadata
 
+from connectors.kafka.connection import start_client
 from connectors.kafka.errors import translate
 from connectors.kafka.protocol.describe_group import DescribeGroup
 
@@ -144,12 +145,9 @@ class AdminClient:
                     **self._connection, request_timeout_ms=int(_REQUEST_SECONDS * 1000)
                 )
                 try:
-                    await admin.start()
-                except BaseException as error:
-                    await admin.close()
-                    if isinstance(error, Exception):
-                        raise translate(error) from error
-                    raise
+                    await start_client(admin, admin.close)
+                except Exception as error:
+                    raise translate(error) from error
                 self._current = admin
             self._users[self._current] += 1
             return self._current

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from connectors.kafka.connection import ungrouped_consumer
+from connectors.kafka.connection import start_client, ungrouped_consumer
 from connectors.kafka.errors import translate
 from streams.core.records import Partition
 
@@ -77,7 +77,7 @@ class BacklogReader:
         if self._consumer is None:
             # One message of each partition is enough, so fetch only the batch that it is in.
             self._consumer = ungrouped_consumer(self._connection, max_partition_fetch_bytes=4096)
-            await self._consumer.start()
+            await start_client(self._consumer, self.close)
         return self._consumer
 
 

@@ -17,7 +17,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from connectors.kafka.admin import Admin
-from connectors.kafka.connection import ungrouped_consumer
+from connectors.kafka.connection import start_client, ungrouped_consumer
 from connectors.kafka.errors import translate
 from connectors.kafka.tail import TailReader, to_record
 from streams.core.errors import LabelstreamError, RefusedError, UnavailableError
@@ -177,7 +177,7 @@ class Broadcast:
         """Fill the ring until there have been no readers for a while."""
         consumer = ungrouped_consumer(self._connection, fetch_max_wait_ms=_WAIT_MS)
         try:
-            await consumer.start()
+            await start_client(consumer, consumer.stop)
             await self._place(consumer)
             self._trouble = None
             self._tell()

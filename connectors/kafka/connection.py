@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -82,6 +83,28 @@ def ungrouped_consumer(connection: dict[str, Any], **more: Any) -> AIOKafkaConsu
     """
     arguments = {"auto_offset_reset": "earliest", "isolation_level": "read_uncommitted"} | more
     return AIOKafkaConsumer(**connection, group_id=None, enable_auto_commit=False, **arguments)
+
+
+async def start_client(client: Any, stop: Callable[[], Awaitable[object]]) -> None:
+    """Start one of aiokafka's clients. One whose start fails or is cancelled is ended by ``stop``, and leaves
+    no connection. Raises what its start raises.
+    """
+    try:
+        await client.start()
+    except BaseException as error:
+        await _close_first_connection(error)
+        await stop()
+        raise
+
+
+async def _close_first_connection(error: BaseException) -> None:
+    """aiokafka has the connection to a bootstrap server in a local variable, and drops it when it is
+    cancelled there; at some later time it would be closed with a complaint on stderr.
+    """
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        first = frame.f_locals.get("bootstrap_conn")
+        if isinstance(first, AIOKafkaConnection) and first.connected():
+            await asyncio.wait([first.close()], timeout=_CLOSE_SECONDS)
 
 
 async def send_to_any_broker(client: AIOKafkaClient, request: Any) -> Any:

@@ -20,7 +20,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
-from connectors.kafka.connection import member_arguments
+from connectors.kafka.connection import member_arguments, start_client
 from connectors.kafka.errors import SETTING, translate
 from connectors.kafka.lease import GroupLease
 from connectors.kafka.membership import request_positions_at_once
@@ -171,7 +171,7 @@ class GroupConsumer:
         consumer = AIOKafkaConsumer(**self._arguments)
         try:
             try:
-                await consumer.start()
+                await start_client(consumer, consumer.stop)
                 self.lease.attach(consumer)
                 request_positions_at_once(consumer)
                 consumer.subscribe(list(self._topics), listener=_Listener(self, consumer))

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from connectors.kafka.connection import ungrouped_consumer
+from connectors.kafka.connection import start_client, ungrouped_consumer
 from connectors.kafka.errors import translate
 from connectors.kafka.tail import to_record
 from streams.core.errors import LabelstreamError
@@ -54,7 +54,7 @@ class Follower:
         )
         self._consumer = consumer
         try:
-            await consumer.start()
+            await start_client(consumer, consumer.stop)
             consumer.assign([self._place])
             await consumer.seek_to_beginning(self._place)
             end = (await consumer.end_offsets([self._place]))[self._place]

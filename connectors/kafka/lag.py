@@ -12,7 +12,7 @@ from aiokafka import TopicPartition
 
 from connectors.kafka.admin_client import AdminClient, committed_offsets, from_coordinator, read_group
 from connectors.kafka.backlog import Backlog, BacklogReader
-from connectors.kafka.connection import from_any_broker, ungrouped_consumer
+from connectors.kafka.connection import from_any_broker, start_client, ungrouped_consumer
 from connectors.kafka.errors import translate
 from streams.core.records import Commit, Partition
 from streams.core.topics import ConsumerGroup
@@ -65,9 +65,8 @@ class LagReader:
 
     async def __aenter__(self) -> LagReader:
         try:
-            await self._consumer.start()
+            await start_client(self._consumer, self.__aexit__)
         except Exception as error:
-            await self.__aexit__()
             raise translate(error) from error
         return self
 

@@ -12,6 +12,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextvars import Context
+from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from aiokafka.errors import (
     ProducerClosed,
 )
 
+from connectors.kafka.connection import start_client
 from connectors.kafka.errors import SETTING, translate
 from connectors.kafka.sending.batch_sizes import BATCH_BYTES, BatchSizes, new_batch
 from connectors.kafka.sending.gathering import GatheringAccumulator
@@ -268,13 +270,10 @@ class LeasedProducer:
             )
             try:
                 # Its tasks outlive the message that is sent first: their log lines are not about its row.
-                await asyncio.get_running_loop().create_task(producer.start(), context=Context())
-            except BaseException as error:
-                producer._closed = True
-                await producer.client.close()
-                if isinstance(error, Exception):
-                    raise translate(error) from error
-                raise
+                starting = start_client(producer, partial(_close_unstarted, producer))
+                await asyncio.get_running_loop().create_task(starting, context=Context())
+            except Exception as error:
+                raise translate(error) from error
             self._current = producer
             return producer
 
@@ -366,6 +365,12 @@ async def _places(batches: Sequence[_Batch]) -> list[tuple[int, int]]:
     """Where the batches begin, and how many messages they have."""
     written = await gathered(batch.sent for batch in batches)
     return [(int(one.offset), batch.messages) for batch, one in zip(batches, written, strict=True)]
+
+
+async def _close_unstarted(producer: AIOKafkaProducer) -> None:
+    """Without waiting for its messages: it has none."""
+    producer._closed = True
+    await producer.client.close()
 
 
 def _alive(producer: AIOKafkaProducer) -> bool:

@@ -15,7 +15,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from connectors.kafka.admin import topic_configs
 from connectors.kafka.admin_client import AdminClient, committed_offsets
-from connectors.kafka.connection import from_any_broker, ungrouped_consumer
+from connectors.kafka.connection import from_any_broker, start_client, ungrouped_consumer
 from connectors.kafka.errors import translate
 from streams.core.records import Partition
 
@@ -168,7 +168,7 @@ class ReaderPositions:
     async def _started(self) -> AIOKafkaConsumer:
         if self._consumer is None:
             self._consumer = ungrouped_consumer(self._connection, auto_offset_reset="none")
-            await self._consumer.start()
+            await start_client(self._consumer, self._stop)
         return self._consumer
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from connectors.kafka.admin_client import AdminClient
-from connectors.kafka.connection import ungrouped_consumer
+from connectors.kafka.connection import start_client, ungrouped_consumer
 from connectors.kafka.errors import SETTING, translate
 from connectors.kafka.log_ends import LogEnds
 from streams.core.errors import UnavailableError
@@ -147,9 +147,8 @@ class _Reading:
 
     async def __aenter__(self) -> AIOKafkaConsumer:
         try:
-            await self._consumer.start()
+            await start_client(self._consumer, self._consumer.stop)
         except Exception as error:
-            await self._consumer.stop()
             raise translate(error) from error
         return self._consumer
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import orjson
 
-from connectors.kafka.connection import connection, ungrouped_consumer
+from connectors.kafka.connection import connection, start_client, ungrouped_consumer
 from connectors.kafka.errors import translate
 from connectors.kafka.tail import to_record
 from streams.core.errors import ConfigurationError
@@ -29,7 +29,7 @@ async def tap(
         connection(settings), auto_offset_reset="earliest" if beginning else "latest"
     )
     try:
-        await consumer.start()
+        await start_client(consumer, consumer.stop)
         if topic not in await consumer.topics():
             raise ConfigurationError(
                 f"there is no topic {topic}",

@@ -15,7 +15,7 @@ import threading
 import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import clickhouse_connect
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -63,14 +63,19 @@ class Pipeline:
         """Start roles; their lines go to `<role>.log`."""
         return [self.begin("run", role, log=role, **settings) for role in roles]
 
-    def begin(self, *words: str, log: str, **settings: str) -> Forked:
-        """A command in the background, its lines in ``<log>.log``."""
-        with (self.folder / f"{log}.log").open("ab") as file:
+    def begin(self, *words: str, log: str, errors: str = "", **settings: str) -> Forked:
+        """A command in the background, its lines in ``<log>.log``, those on stderr in ``<errors>.log`` if
+        that is given.
+        """
+        with self._file(log) as lines, self._file(errors or log) as others:
             started = Forked(
-                words, {**self.environment, **settings}, self.folder, file.fileno(), file.fileno()
+                words, {**self.environment, **settings}, self.folder, lines.fileno(), others.fileno()
             )
         self._running.append(started)
         return started
+
+    def _file(self, log: str) -> BinaryIO:
+        return (self.folder / f"{log}.log").open("ab")
 
     def log(self, role: str) -> str:
         path = self.folder / f"{role}.log"

@@ -152,7 +152,8 @@ def _status_is_one_screen(flow: Pipeline) -> None:
     assert "kafka is down" in half.stdout
     assert found["versions"][0]["version"] in half.stdout
     # In a terminal that stays open, until somebody ends it.
-    watching = flow.begin("status", "--watch", "--every", "0.5", "--json", log="watch")
+    looking = ("status", "--watch", "--every", "0.5", "--json")
+    watching = flow.begin(*looking, log="watch", errors="watch-errors")
     flow.wait(lambda: len(flow.log("watch").splitlines()) >= 2, "two looks")
     watching.send_signal(signal.SIGINT)
     watching.wait(PATIENCE)

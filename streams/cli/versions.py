@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from streams.cli.canary import versions_canary
 from streams.cli.common import Json, account, examples, print_json, read_settings, state_of
 from streams.cli.progress import working
 from streams.core.errors import GateError
@@ -23,7 +24,7 @@ def versions_list(as_json: Json = False) -> None:
     """List all versions: promoted ones first, the current one at the top."""
     from streams.versions.commands import versions_known
 
-    found = _run(versions_known)
+    found = ask(versions_known)
     if as_json:
         print_json({"versions": found})
         return
@@ -36,7 +37,7 @@ def versions_show(version: Version, as_json: Json = False) -> None:
     """Show a version's prompts, model and taxonomy, and its history."""
     from streams.versions.commands import version_shown
 
-    found = _run(lambda settings: version_shown(settings, version))
+    found = ask(lambda settings: version_shown(settings, version))
     if as_json:
         print_json(found)
         return
@@ -74,7 +75,7 @@ def versions_promote(
     from streams.versions.commands import promote
 
     try:
-        found = _run(lambda settings: promote(settings, version, force=force, audited_as=account()))
+        found = ask(lambda settings: promote(settings, version, force=force, audited_as=account()))
     except GateError as error:
         if as_json:
             print_json({"version": version, "promoted": False, "verdict": error.verdict})
@@ -92,7 +93,7 @@ def versions_retire(version: Version, as_json: Json = False) -> None:
     """No longer show it: rows are shown with the most recently promoted other version that they have."""
     from streams.versions.commands import retire
 
-    _tell(_run(lambda settings: retire(settings, version)), as_json)
+    _tell(ask(lambda settings: retire(settings, version)), as_json)
 
 
 @versions_app.command(
@@ -113,7 +114,7 @@ def versions_calibrate(
     """
     from streams.versions.calibrate import calibrate
 
-    found = _run(lambda settings: calibrate(settings, version))
+    found = ask(lambda settings: calibrate(settings, version))
     if as_json:
         print_json(found)
         return
@@ -151,7 +152,7 @@ def versions_diff(
     from streams.versions.commands import compare
 
     wanted = changed if changed is not None else 100_000 if as_json else 0
-    found = _run(lambda settings: compare(settings, a, b, wanted))
+    found = ask(lambda settings: compare(settings, a, b, wanted))
     if as_json:
         print_json({**asdict(found), "agreement": found.agreement, "changed_rows": found.rows - found.agree})
         return
@@ -160,7 +161,19 @@ def versions_diff(
     show_diff(found)
 
 
-def _run(work: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:
+versions_app.command(
+    "canary",
+    epilog=examples(
+        "labelstream versions canary v2 --share 0.05 --taxonomy new.yaml",
+        "labelstream versions canary v2 --share 0.05 --promote-when-better",
+        "labelstream versions canary",
+        "labelstream versions canary stop",
+    ),
+)(versions_canary)
+
+
+def ask(work: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:
+    """Run ``work`` with the settings of the local stack."""
     from streams.runtime.local_stack import with_local_stack
 
     settings = with_local_stack(read_settings())

@@ -46,13 +46,14 @@ class ConsumerGroup:
 
 @dataclass(frozen=True)
 class ConsumerGroups:
-    """Who reads which topic. Poller, replay and fetcher join to have one active member: they own a
+    """Who reads which topic. Poller, replay, canary and fetcher join to have one active member: they own a
     partition of the cursor topic, and read it outside the group."""
 
     poller: ConsumerGroup
     agents: ConsumerGroup
     sink: ConsumerGroup
     replay: ConsumerGroup
+    canary: ConsumerGroup
     fetcher: ConsumerGroup
 
     @property
@@ -121,6 +122,7 @@ class Topics:
             agents=group("agents", label=(self.rows, self.replay), augment=(self.labeled,)),
             sink=group("sink", store=(self.labeled, self.shadow, self.augmented, self.dead_letter)),
             replay=group("replay", replay=(self.cursor,)),
+            canary=group("canary", canary=(self.cursor,)),
             fetcher=group("fetcher", fetch=(self.cursor,)),
         )
 

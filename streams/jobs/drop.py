@@ -53,8 +53,9 @@ async def drop(context: JobContext, job: str, say: Callable[[str], None]) -> dic
     context.jobs.wishes[job] = Wish.DROP
 
     say("waiting for whoever publishes it")
-    await ReplayPublisher(context, _do_nothing).run()
     groups = context.topics.groups
+    publishers = groups.canary if found.source == "live" else groups.replay
+    await ReplayPublisher(context, _do_nothing, publishers).run()
     ends = {where.partition: end for where, end in (await read_ends(context, context.topics.replay)).items()}
     say("waiting for the workers to pass it")
     await _wait_until_passed(context, groups.agents.name, lambda: count_unlabeled(context, ends))

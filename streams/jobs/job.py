@@ -2,7 +2,8 @@
 
 Kept in the compacted cursor topic. The publisher writes ``job/<id>``, anybody may write ``job/<id>/wish``, so
 that neither overwrites the other. ``job/<id>/asked`` is a requested job; several processes may request the
-same one at a time. What the publisher wrote takes precedence over it.
+same one at a time. What the publisher wrote takes precedence over it. ``job/<id>/figures``: what a canary has
+found so far.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from streams.ports.kafka import Tail
 _KEY = "job/"
 _WISH = "/wish"
 _ASKED = "/asked"
+_FIGURES = "/figures"
 _SILENT_SECONDS = 30.0
-UNFINISHED = ("waiting", "publishing", "working", "paused", "cancelled", "interrupted")
+UNFINISHED = ("waiting", "running", "publishing", "working", "paused", "cancelled", "interrupted")
 
 
 class Wish(StrEnum):
@@ -36,6 +38,18 @@ class Wish(StrEnum):
     PAUSE = "pause"
     CANCEL = "cancel"
     DROP = "drop"
+
+
+class Stop(BaseModel):
+    """Why a canary was stopped: ``why`` is `asked`, `failures`, `loss`, `promoted` or `live` (its version is
+    that of live rows now). ``text``: for a person.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    why: str
+    text: str = ""
+    at: datetime = Field(default_factory=lambda: datetime.now(UTC))
 
 
 class FileSource(BaseModel):
@@ -59,20 +73,23 @@ class Job(BaseModel):
     """The definition of a job, which never changes, and its progress.
 
     ``source``: `topic` (rows of `esk.rows`), `table` (rows of `logs_labeled`), `source` (the source table: a
-    backfill) or `file` (an uploaded one). ``version``: None for the version of live rows. ``kept``: any
-    process of the API runs it; otherwise the command that started it. ``since`` and ``until``: microseconds
-    since 1970. ``starts`` and ``ends``: offsets of the rows topic by partition. ``position``: where reading
-    the source continues. ``replay_starts``: offsets on the replay topic from which on messages may have been
-    published after ``position`` was saved; ``replay_ends``: the offsets after the last message. ``settled``:
-    rows left out because they were labelled already or in flight. ``skipped``: rows whose text is too short.
-    ``export``: the file with the rows of a fetch. ``lost``: messages that topics lost
-    while it ran, by the id of the `Loss`: its end, up to which the rows were published again.
+    backfill), `file` (an uploaded one) or `live` (a canary: live rows as they are labelled, without end).
+    ``version``: None for the version of live rows. ``kept``: any process of the API runs it; otherwise the
+    command that started it, and a canary the poller. ``since`` and ``until``: microseconds since 1970.
+    ``starts`` and ``ends``: offsets of the rows topic by partition, of a canary of the labels'. ``position``:
+    where reading the source continues. ``replay_starts``: offsets on the replay topic from which on messages
+    may have been published after ``position`` was saved; ``replay_ends``: the offsets after the last message.
+    ``settled``: rows left out because they were labelled already or in flight. ``skipped``: rows whose text
+    is too short. ``export``: the file with the rows of a fetch. ``share``: of live rows that a canary draws;
+    ``promote``: whether it promotes its version when the gate lets it pass; ``labels_before``: labels that
+    the version had; ``letters``: where the dead letters ended, by partition. ``lost``: messages that topics
+    lost while it ran, by the id of the `Loss`: its end, up to which the rows were published again.
     """
 
     model_config = ConfigDict(extra="ignore")
 
     id: str = Field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}")
-    source: Literal["topic", "table", "source", "file"]
+    source: Literal["topic", "table", "source", "file", "live"]
     version: str | None = None
     to: Literal["shadow", "labeled"] = "shadow"
     since: int | None = None
@@ -86,6 +103,10 @@ class Job(BaseModel):
     file: FileSource | None = None
     kept: bool = False
     export: str | None = None
+    share: float | None = None
+    promote: bool = False
+    labels_before: int = 0
+    letters: dict[int, int] = Field(default_factory=dict)
     begun_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
 
     expected: int = 0
@@ -114,9 +135,15 @@ class Job(BaseModel):
         return Outgoing(topics.cursor, 0, f"{_KEY}{self.id}{_ASKED}".encode(), value)
 
 
-def wish_message(topics: Topics, job: str, wish: Wish) -> Outgoing:
-    """For the cursor topic."""
-    return Outgoing(topics.cursor, 0, f"{_KEY}{job}{_WISH}".encode(), orjson.dumps({"wish": wish.value}))
+def wish_message(topics: Topics, job: str, wish: Wish, stop: Stop | None = None) -> Outgoing:
+    """For the cursor topic. ``stop``: why a canary is to stop."""
+    told = {"wish": wish.value} | ({"stop": stop.model_dump()} if stop is not None else {})
+    return Outgoing(topics.cursor, 0, f"{_KEY}{job}{_WISH}".encode(), orjson.dumps(told))
+
+
+def figures_message(topics: Topics, job: str, figures: dict[str, Any]) -> Outgoing:
+    """For the cursor topic: what a canary has found so far."""
+    return Outgoing(topics.cursor, 0, f"{_KEY}{job}{_FIGURES}".encode(), orjson.dumps(figures))
 
 
 class Jobs:
@@ -125,6 +152,8 @@ class Jobs:
     def __init__(self) -> None:
         self.jobs: dict[str, Job] = {}
         self.wishes: dict[str, Wish] = {}
+        self.stops: dict[str, Stop] = {}
+        self.figures: dict[str, dict[str, Any]] = {}
 
     def learn(self, record: Record) -> None:
         """Read a message of the topic, in order; those of the poller are ignored."""
@@ -133,8 +162,16 @@ class Jobs:
             return
         try:
             if key.endswith(_WISH):
-                told = orjson.loads(record.value or b"")["wish"]
-                self.wishes[key.removeprefix(_KEY).removesuffix(_WISH)] = Wish(told)
+                told = orjson.loads(record.value or b"")
+                name = key.removeprefix(_KEY).removesuffix(_WISH)
+                self.wishes[name] = Wish(told["wish"])
+                self.stops.pop(name, None)
+                if told.get("stop"):
+                    self.stops[name] = Stop.model_validate(told["stop"])
+            elif key.endswith(_FIGURES):
+                self.figures[key.removeprefix(_KEY).removesuffix(_FIGURES)] = dict(
+                    orjson.loads(record.value or b"")
+                )
             elif key.endswith(_ASKED):
                 job = Job.model_validate_json(record.value or b"")
                 self.jobs.setdefault(job.id, job)
@@ -149,23 +186,39 @@ class Jobs:
 
     def state(self, job: Job) -> str:
         """One of `dropped`, `cancelled`, `paused`, `done`, `working` (everything is published), `publishing`,
-        `waiting` (for another job), or `interrupted` (its publisher is gone).
+        `waiting` (for another job), or `interrupted` (its publisher is gone). A canary is `running` or
+        `stopped` instead of publishing and cancelled, and `waiting` until a poller runs it.
         """
         wish = self.wish(job.id)
         if wish is Wish.DROP:
             return "dropped"
         if job.done:
             return "done"
+        live = job.source == "live"
         if wish is Wish.CANCEL:
-            return "cancelled"
+            return "stopped" if live else "cancelled"
         if wish is Wish.PAUSE:
             return "paused"
         if job.complete:
             return "working"
-        if job.kept and not job.replay_topic_id:
+        if (job.kept or live) and not job.replay_topic_id:
             return "waiting"
         silent = (datetime.now(UTC) - job.updated_at).total_seconds()
-        return "publishing" if silent < _SILENT_SECONDS else "interrupted"
+        if silent >= _SILENT_SECONDS:
+            return "interrupted"
+        return "running" if live else "publishing"
+
+    def canary(self) -> Job | None:
+        """The canary that runs, or is to run; the one that began first if there are several."""
+        found = [job for job in self.jobs.values() if job.source == "live" and self.wish(job.id) is Wish.RUN]
+        return min(found, key=lambda job: (job.begun_at, job.id), default=None)
+
+    def last_canary(self) -> Job | None:
+        """The canary that runs; else the one that began last, and was not dropped. None: there was none."""
+        known = (
+            job for job in self.newest_first() if job.source == "live" and self.wish(job.id) is not Wish.DROP
+        )
+        return self.canary() or next(known, None)
 
     def named(self, job: str) -> Job:
         """The job of that id.
@@ -195,9 +248,16 @@ class Jobs:
                 "source_topic_id",
                 "starts",
                 "ends",
+                "labels_before",
+                "letters",
             },
         )
-        return {**told, "state": self.state(job)}
+        told["state"] = self.state(job)
+        if job.source == "live":
+            stop = self.stops.get(job.id)
+            told["stopped"] = None if stop is None else stop.model_dump(mode="json")
+            told["figures"] = self.figures.get(job.id)
+        return told
 
 
 async def read_cursor_topic(topics: Topics, tail: Tail) -> tuple[Jobs, Losses]:

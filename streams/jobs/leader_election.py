@@ -17,6 +17,7 @@ from connectors.kafka.consumer import GroupConsumer, Session
 from connectors.kafka.lease import GroupLease
 from connectors.kafka.producer import LeasedProducer
 from streams.core.errors import LeaseLostError, UnavailableError
+from streams.core.topics import ConsumerGroup
 from streams.jobs.context import JobContext
 from streams.ports.kafka import BulkSender, Lease
 
@@ -36,8 +37,9 @@ Task = Callable[[Leadership], Awaitable[None]]
 class ReplayPublisher:
     """Runs a task while no other process publishes replays; runs it again if that right is lost."""
 
-    def __init__(self, context: JobContext, task: Task) -> None:
-        self._group = GroupConsumer(connection(context.settings), context.topics.groups.replay)
+    def __init__(self, context: JobContext, task: Task, group: ConsumerGroup | None = None) -> None:
+        """``group``: in which one publishes at a time, if it is not that of replays."""
+        self._group = GroupConsumer(connection(context.settings), group or context.topics.groups.replay)
         self._task = task
         self._done = asyncio.Event()
 

@@ -148,9 +148,13 @@ class Publishing:
             self._sent -= {item.identity for item in page.items}
             if self._holds_too_many(job):
                 await self._all_confirmed()
+            if self._stopped:
+                await self._all_confirmed()
+                await self._save(job)
+                return job
             if self._sending:
                 await self._touch()
-            else:
+            elif page.items or page.letters or time.monotonic() - self._noted_at > _NOTE_SECONDS:
                 await self._save(job)
             if job.limit is not None and job.published >= job.limit:
                 break
@@ -194,7 +198,10 @@ class Publishing:
                 for one in await list_versions(context.client, context.settings)
             )
             self._way = await context.in_flight.under(job.version, live=live)
-            self._compare = live or await count_of(context.client, context.settings, job.version) > 0
+            endless = job.source == "live"  # later rows may meet labels that there are none of yet
+            self._compare = (
+                live or endless or await count_of(context.client, context.settings, job.version) > 0
+            )
 
     async def _select(self, job: Job, page: Page, chosen: Callable[[Item], bool]) -> list[Item]:
         """The rows of ``page`` to be published."""

@@ -48,6 +48,8 @@ async def run_job(settings: Settings, job: str, report: Report, *, wait: bool = 
         found = context.jobs.named(job)
         if context.jobs.wish(job) is Wish.DROP:
             raise ConfigurationError(f"replay {job} was dropped", fix="begin a new one")
+        if found.source == "live":
+            return context.jobs.as_dict(found)  # the poller runs it
         run = JobRun(context, job, report)
         while not found.done and context.jobs.wish(job) is Wish.RUN:
             if not found.complete:
@@ -109,8 +111,9 @@ def mask_of(context: JobContext, job: Job) -> MaskedRows | None:
     if context.door is None or job.source == "source":
         return None
     topics, partitions = context.topics, context.settings.topic_partitions
-    where = {"topic": f"topic {topics.rows}", "file": "the uploaded file"}.get(job.source, "logs_labeled")
-    return MaskedRows(context.door, job, topics, partitions, where=where)
+    places = {"topic": topics.rows, "live": topics.labeled}
+    where = {name: f"topic {topic}" for name, topic in places.items()} | {"file": "the uploaded file"}
+    return MaskedRows(context.door, job, topics, partitions, where=where.get(job.source, "logs_labeled"))
 
 
 def spans_of(context: JobContext, job: Job, tracer: Tracer | None) -> PublishSpans | None:
@@ -137,6 +140,13 @@ class JobRun:
             ConfigurationError: its source is gone, or a person must change something.
             RefusedError: its source cannot be read.
         """
+        canary = self._context.jobs.canary()
+        if canary is not None and canary.version == self._context.jobs.named(self._id).version:
+            # Neither would see which rows the other one is about to publish.
+            raise ConfigurationError(
+                f"a canary of {canary.version} labels live rows now",
+                fix="end it first, with `labelstream versions canary stop`",
+            )
         await ReplayPublisher(self._context, self._publish_as_owner).run()
         assert self._published is not None
         return self._published

@@ -22,7 +22,7 @@ from streams.quality.comparison import Pair, Verdict, compare
 from streams.quality.settled import settled_rows
 
 # With fewer drawn rows, those that were not drawn are compared too.
-_ENOUGH_DRAWN = 100
+ENOUGH_DRAWN = 100
 # A candidate that labelled chosen rows alone may look better on them than it is. Some rows are lacking all
 # the same: no usable answer, or a label that is still in flight.
 _LACKING_MOST = 0.1
@@ -137,7 +137,7 @@ def decide(
     """
     seen = [one for one in gold if one.place in now]
     drawn = [one for one in seen if one.probability]
-    alone = len(drawn) >= _ENOUGH_DRAWN or len(drawn) == len(seen) > 0
+    alone = len(drawn) >= ENOUGH_DRAWN or len(drawn) == len(seen) > 0
     wanted = drawn if alone else seen
     # Rows of unlike origin have no common weights.
     weights = {one.place: 1 / (one.probability or 1) if alone else 1.0 for one in wanted}

@@ -23,12 +23,15 @@ from connectors.kafka.group_view import GroupView
 from connectors.kafka.headroom import ReaderHeadroom
 from connectors.kafka.reader_positions import ReaderPositions
 from connectors.kafka.tail import TailReader
+from streams.canary.keeper import keep_canary
 from streams.core.availability import until_available
 from streams.core.background import in_background
 from streams.core.losses import Losses
 from streams.core.messages import Row
+from streams.core.records import Record
 from streams.core.settings import Settings
 from streams.jobs.in_flight_rows import InFlightReader
+from streams.jobs.job import Jobs
 from streams.observability.collectors import (
     member_metrics,
     outage_metric,
@@ -83,8 +86,13 @@ async def _poller(settings: Settings, health: Health, door: Door | None, tracer:
         spans = PublishSpans(tracer, Row.made_by, settings.source_table, topics.dead_letter)
     written = written_partitions(topics, settings.topic_partitions)
 
-    losses = Losses()
-    follower = Follower(arguments, topics.cursor, losses.learn)
+    losses, jobs = Losses(), Jobs()
+
+    def learn(record: Record) -> None:
+        losses.learn(record)
+        jobs.learn(record)
+
+    follower = Follower(arguments, topics.cursor, learn)
     health.wait_for("the cursor")
     await until_available("the cursor", follower.start)
 
@@ -179,7 +187,9 @@ async def _poller(settings: Settings, health: Health, door: Door | None, tracer:
     health.measure, health.state = measure, state
     health.working()
     try:
-        await watched(group.run(poll), Watchdog(progress, owes), follower.run())
+        # A canary has a group of its own: any poller may run it, one that stands by too.
+        canary = keep_canary(settings, jobs, door, tracer)
+        await watched(group.run(poll), Watchdog(progress, owes), follower.run(), canary)
     finally:
         log.info("poller_ends", **counts)
         await readers.close()

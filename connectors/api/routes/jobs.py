@@ -57,12 +57,14 @@ class JobAnswer(BaseModel):
     )
 
     job_id: str
-    source: Literal["file", "source", "topic", "table"] = Field(
-        description="Where its rows come from: a file, the source table, the rows topic, or the labels."
+    source: Literal["file", "source", "topic", "table", "live"] = Field(
+        description="Where its rows come from: a file, the source table, the rows topic, the labels, or live "
+        "rows (a canary)."
     )
     state: str = Field(
         description="`waiting` (for another job), `publishing`, `working` (all is published), `done` (all is "
-        "labelled and stored), `cancelled`, `paused`, `dropped` or `interrupted`."
+        "labelled and stored), `cancelled`, `paused`, `dropped` or `interrupted`; of a canary `running` and "
+        "`stopped`."
     )
     progress: float = Field(ge=0, le=1, description="Share of the rows that are done.")
     rows: int = Field(description="Number of rows; approximate for other sources than files.")

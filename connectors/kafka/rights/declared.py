@@ -49,7 +49,13 @@ def rights_of(topics: Topics) -> dict[str, tuple[Right, ...]]:
     job_reads = (rows, replay, labeled, shadow, augmented, letters, cursor, versions)
     job_writes = (replay, letters, cursor, versions)
     return {
-        "poller": rights((rows, replay, letters, cursor), (rows, letters, cursor), groups.poller),
+        # It runs canaries too, and publishes calibrations.
+        "poller": rights(
+            (rows, replay, labeled, shadow, letters, cursor, versions),
+            (rows, replay, letters, cursor, versions),
+            groups.poller,
+            groups.canary,
+        ),
         "agents": rights(
             (rows, replay, labeled, shadow, augmented, letters, versions),
             (labeled, shadow, augmented, letters, cursor, versions),
@@ -60,7 +66,7 @@ def rights_of(topics: Topics) -> dict[str, tuple[Right, ...]]:
         ),
         "api": rights((*job_reads, review), (*job_writes, labeled, review), groups.replay),
         "fetcher": rights(job_reads, job_writes, groups.fetcher, groups.replay),
-        COMMANDS: rights(every, (*job_writes, labeled, review), groups.replay),
+        COMMANDS: rights(every, (*job_writes, labeled, review), groups.replay, groups.canary),
         INIT: tuple(
             Right("topic", name, one)
             for name in every

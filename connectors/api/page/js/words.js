@@ -58,9 +58,9 @@ export const WORDS = {
   force: ["Всё равно сделать текущей", "Promote all the same"], force_sure: ["Проверка не пропускает {version}: {reason}", "The gate refuses {version}: {reason}"],
   promoted: ["Текущая версия: {version}", "The current version: {version}"], compare: ["Сравнить", "Compare"], from_version: ["Было", "From"], to_version: ["Стало", "To"], agreement: ["Совпадает {share} из {rows} строк", "{share} of {rows} rows agree"], only: ["только в {version}: {n}", "only in {version}: {n}"],
   changes: ["Что меняется", "What changes"], examples: ["Показательные примеры", "Telling examples"],
-  state_waiting: ["ждёт", "waiting"], state_publishing: ["идёт", "publishing"], state_working: ["дорабатывается", "working"], state_done: ["готово", "done"], state_paused: ["пауза", "paused"], state_cancelled: ["остановлено", "stopped"], state_interrupted: ["прервано", "interrupted"], state_dropped: ["удалено", "dropped"],
+  state_waiting: ["ждёт", "waiting"], state_publishing: ["идёт", "publishing"], state_working: ["дорабатывается", "working"], state_done: ["готово", "done"], state_paused: ["пауза", "paused"], state_cancelled: ["остановлено", "stopped"], state_interrupted: ["прервано", "interrupted"], state_dropped: ["удалено", "dropped"], state_running: ["идёт", "running"], state_stopped: ["закончено", "ended"],
   status_promoted: ["принята", "promoted"], status_trial: ["пробная", "trial"], status_live_trial: ["пробная, на новых строках", "trial, on new rows"], status_retired: ["убрана", "retired"],
-  source_topic: ["строки", "rows topic"], source_table: ["таблица меток", "labels"], source_source: ["источник", "source table"], source_file: ["файл", "file"],
+  source_topic: ["строки", "rows topic"], source_table: ["таблица меток", "labels"], source_source: ["источник", "source table"], source_file: ["файл", "file"], source_live: ["новые строки", "live rows"],
 
   new_file: ["Новый файл", "A new file"], drop_file: ["Перетащите сюда файл или выберите его: CSV, TSV, JSON, Parquet, Excel, архив с одним файлом", "Drop a file here, or choose it: CSV, TSV, JSON, Parquet, Excel, an archive of one file"],
   uploading: ["Загружается: {name}", "Uploading: {name}"], uploaded: ["Загружен: {name}", "Uploaded: {name}"], known_files: ["Загруженные файлы", "Uploaded files"], file: ["Файл", "File"], open_file: ["Открыть", "Open"],
@@ -108,6 +108,12 @@ export const WORDS = {
   quality_begin: ["С чего начать", "How to begin"], begin_why: ["Пока ни одна строка не размечена человеком, верны ли метки, неизвестно.", "As long as people have labelled no rows, nobody knows whether the labels are right."],
   begin_audit: ["Разметьте случайные строки: по 50 строкам доля верных известна примерно до ±0,1, по 900 — до ±0,02.", "Label rows of the random audit: 50 rows tell the accuracy to some ±0.1, 900 to ±0.02."], begin_look: ["Через несколько секунд цифры появятся здесь.", "Some seconds later the figures are here."], begin_file: ["Или возьмите готовую разметку из файла:", "Or take labels that you have from a file:"],
   none_labeled: ["Люди разметили строк: {n}, но меток версии {version} у них нет.", "People labelled {n} rows, but none of them has a label of version {version}."],
+
+  canary: ["Канарейка: вторая версия на части новых строк", "Canary: a second version on a part of the new rows"], canary_of: ["{version}, доля новых строк {share}, с {since}", "{version}, {share} of the new rows, since {since}"], canary_promotes: ["Станет текущей, как только её пропустит проверка.", "It is promoted as soon as the gate lets it pass."],
+  canary_waits: ["Цифр пока нет: их считает опросчик.", "No figures yet: a poller makes them."], canary_pairs: ["Строк с метками обеих версий", "Rows with labels of both"], canary_agree: ["Совпадает", "Agree"], canary_failed: ["Не размечено", "Failed"], canary_judged: ["Из них проверено людьми", "Judged by people"],
+  canary_won: ["Верна только она / только текущая", "Only it is right / only the other"], canary_evidence: ["Довод против неё / предел", "Evidence against it / limit"], canary_moved: ["Как изменились метки, из {n} последних строк", "How labels moved, of the newest {n} rows"],
+  canary_about: ["О потере судят только по строкам, на которые ответили люди. Совпадение ничего не решает: различаться может и лучшая версия.", "A loss is judged only by the rows that people answered. Agreement decides nothing: a better version differs too."],
+  canary_why_asked: ["остановлена", "stopped"], canary_why_loss: ["хуже", "worse"], canary_why_failures: ["слишком много отказов", "too many failures"], canary_why_promoted: ["стала текущей", "promoted"], canary_why_live: ["уже размечает новые строки", "labels live rows now"],
 
   audit_about: ["Кто, что и когда сделал", "Who did what, and when"], who: ["Кто", "Who"], action: ["Действие", "Action"], target: ["Над чем", "On what"], result: ["Итог", "Result"], detail: ["Подробности", "Detail"], address: ["Адрес", "Address"],
 };

@@ -9,7 +9,7 @@ import pytest
 from streams.core.errors import ConfigurationError
 from streams.core.records import Outgoing, Record
 from streams.core.topics import Topics
-from streams.jobs.job import Job, Jobs, Wish, wish_message
+from streams.jobs.job import UNFINISHED, Job, Jobs, Stop, Wish, figures_message, wish_message
 
 TOPICS = Topics("esk")
 
@@ -38,3 +38,28 @@ def test_a_job_and_a_wish_do_not_overwrite_each_other() -> None:
     assert list(jobs.jobs) == [job.id]
     with pytest.raises(ConfigurationError):
         jobs.named("none")
+
+
+def test_a_canary_runs_until_it_is_stopped_and_says_why() -> None:
+    jobs = Jobs()
+    first = Job(source="live", version="v2", share=0.05)
+    jobs.learn(received(first.message(TOPICS)))
+    assert (jobs.canary(), jobs.state(first)) == (first, "waiting")
+    running = first.model_copy(update={"replay_topic_id": "id"})
+    jobs.learn(received(running.message(TOPICS)))
+    jobs.learn(received(figures_message(TOPICS, first.id, {"pairs": 7})))
+    assert jobs.state(running) == "running"
+    assert jobs.as_dict(running)["figures"] == {"pairs": 7}
+    assert jobs.as_dict(running)["stopped"] is None
+    silent = running.model_copy(update={"updated_at": datetime.now(UTC) - timedelta(minutes=5)})
+    assert jobs.state(silent) == "interrupted"
+    jobs.learn(received(wish_message(TOPICS, first.id, Wish.CANCEL, Stop(why="loss", text="worse"))))
+    assert jobs.canary() is None
+    assert jobs.last_canary() == running
+    told = jobs.as_dict(running)
+    assert (told["state"], told["stopped"]["why"], told["stopped"]["text"]) == ("stopped", "loss", "worse")
+    assert told["state"] not in UNFINISHED
+    jobs.learn(received(wish_message(TOPICS, first.id, Wish.RUN)))
+    assert (jobs.canary(), jobs.as_dict(running)["stopped"]) == (running, None)
+    jobs.learn(received(wish_message(TOPICS, first.id, Wish.DROP)))
+    assert (jobs.canary(), jobs.last_canary()) == (None, None)

@@ -4,6 +4,7 @@ import { against, bar, curve, series, withNumbers } from "../diagrams.js";
 import { card, el, replace, setText, table } from "../dom.js";
 import { get, Refused } from "../net.js";
 import { date, fixed, percent, t, whole } from "../text.js";
+import { canary, newest } from "./canary.js";
 import { confusion } from "./confusion.js";
 
 const WEEKS = 26;
@@ -154,6 +155,8 @@ function begin() {
 
 export function quality(app) {
   const place = el("div", null, el("p", { class: "muted" }, t("loading")));
+  const trial = el("div");
+  let drawn = "";
   const chosen = el("select", { name: "version", onchange: () => load(chosen.value) });
   const again = el("button", { type: "button", onclick: () => load(chosen.value) }, t("refresh"));
   let closed = false;
@@ -182,7 +185,14 @@ export function quality(app) {
   }
   load();
   return {
-    root: el("div", null, el("div", { class: "row bar" }, el("label", null, t("version"), chosen), again, el("span", { class: "muted" }, t("quality_about"))), place),
+    root: el("div", null, el("div", { class: "row bar" }, el("label", null, t("version"), chosen), again, el("span", { class: "muted" }, t("quality_about"))), trial, place),
+    update: (picture) => {
+      const job = newest(picture.jobs ?? []);
+      const now = JSON.stringify([job?.id, job?.state, job?.stopped, job?.figures]);
+      if (now === drawn) return;
+      drawn = now;
+      replace(trial, job ? canary(job) : null);
+    },
     close: () => { closed = true; },
   };
 }

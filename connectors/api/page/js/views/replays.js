@@ -4,9 +4,9 @@ import { card, clipped, confirmed, el, replace, setText, table } from "../dom.js
 import { get } from "../net.js";
 import { fixed, perSecond, percent, seconds, t, whole } from "../text.js";
 
-const KIND = { done: "ok", publishing: "on", working: "on", paused: "warn", interrupted: "bad", cancelled: "", waiting: "", dropped: "" };
-const GOING = new Set(["publishing", "working", "waiting"]);
-const STOPPED = new Set(["paused", "interrupted", "cancelled"]);
+const KIND = { done: "ok", running: "on", publishing: "on", working: "on", paused: "warn", interrupted: "bad", cancelled: "", waiting: "", dropped: "" };
+const GOING = new Set(["publishing", "running", "working", "waiting"]);
+const STOPPED = new Set(["paused", "interrupted", "cancelled", "stopped"]);
 
 export function replays(app) {
   const jobs = el("div", null, el("p", { class: "muted" }, t("nothing")));

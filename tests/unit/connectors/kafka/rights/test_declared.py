@@ -38,7 +38,7 @@ def test_one_user_needs_each_right_once_and_none_that_another_contains() -> None
         assert wanted[Right("topic", name, CREATE)] == (INIT,)
     groups = {right.name: right.operation for right in wanted if right.resource == "group"}
     assert set(groups.values()) == {READ}
-    assert len(groups) == 5
+    assert len(groups) == 6
     assert DESCRIBE not in {right.operation for right in wanted}
 
 

@@ -6,7 +6,7 @@ larger than a message may be, and comes in parts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from streams.core.records import Outgoing
 from streams.core.topics import Topics
 
 CASCADE, PROXY, RESET = "cascade/", "proxy/", "cascade-reset/"
+POSITIONS = "cascade-positions"
 # A proxy in bytes, and a part of it: a message has headers and framing beside it.
 PROXY_BYTES, PART_BYTES = 4_000_000, 800_000
 
@@ -128,6 +129,14 @@ def reset_message(topics: Topics, version: str, wish: str) -> Outgoing:
     """
     value = orjson.dumps({"wish": wish, "at": datetime.now(UTC)})
     return Outgoing(topics.versions, 0, f"{RESET}{version}".encode(), value)
+
+
+def positions_message(topics: Topics, offsets: Mapping[str, Mapping[int, int]]) -> Outgoing:
+    """Up to where the labels were read when all states that they changed were published. ``offsets``: by the
+    topic's incarnation and partition, the next one.
+    """
+    value = orjson.dumps(offsets, option=orjson.OPT_NON_STR_KEYS)
+    return Outgoing(topics.versions, 0, POSITIONS.encode(), value)
 
 
 def digest_of(packed: bytes) -> str:

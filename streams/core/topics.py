@@ -46,8 +46,8 @@ class ConsumerGroup:
 
 @dataclass(frozen=True)
 class ConsumerGroups:
-    """Who reads which topic. Poller, replay, canary and fetcher join to have one active member: they own a
-    partition of the cursor topic, and read it outside the group."""
+    """Who reads which topic. Poller, replay, canary, fetcher and trainer join to have one active member: they
+    own a partition of the cursor topic, and read it outside the group."""
 
     poller: ConsumerGroup
     agents: ConsumerGroup
@@ -55,6 +55,7 @@ class ConsumerGroups:
     replay: ConsumerGroup
     canary: ConsumerGroup
     fetcher: ConsumerGroup
+    trainer: ConsumerGroup
 
     @property
     def pipeline(self) -> tuple[ConsumerGroup, ...]:
@@ -124,6 +125,7 @@ class Topics:
             replay=group("replay", replay=(self.cursor,)),
             canary=group("canary", canary=(self.cursor,)),
             fetcher=group("fetcher", fetch=(self.cursor,)),
+            trainer=group("trainer", train=(self.cursor,)),
         )
 
     def all(self) -> tuple[Topic, ...]:

@@ -82,8 +82,11 @@ class Job(BaseModel):
     ``settled``: rows left out because they were labelled already or in flight. ``skipped``: rows whose text
     is too short. ``export``: the file with the rows of a fetch. ``share``: of live rows that a canary draws;
     ``promote``: whether it promotes its version when the gate lets it pass; ``labels_before``: labels that
-    the version had; ``letters``: where the dead letters ended, by partition. ``lost``: messages that topics
-    lost while it ran, by the id of the `Loss`: its end, up to which the rows were published again.
+    the version had; ``letters``: where the dead letters ended, by partition. ``proxy_since``: of the table
+    only the rows that the proxy of ``version`` labelled since then, microseconds since 1970; they are
+    labelled again under it. ``passes``: how often the source is read, each time other texts, by their hash:
+    so they come in random order. ``lost``: messages that topics lost while it ran, by the id of the `Loss`:
+    its end, up to which the rows were published again.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -107,6 +110,8 @@ class Job(BaseModel):
     promote: bool = False
     labels_before: int = 0
     letters: dict[int, int] = Field(default_factory=dict)
+    proxy_since: int | None = None
+    passes: int = 1
     begun_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
 
     expected: int = 0

@@ -14,6 +14,7 @@ from connectors.clickhouse.poller.backfill import OldRows, poller_begins
 from connectors.clickhouse.poller.cursor import read_cursor
 from connectors.clickhouse.poller.row_identity import RowDigests
 from connectors.clickhouse.poller.settled_rows import PassingRows, texts_differ
+from connectors.clickhouse.queries.cascade_rows import ProxyLabelledRows
 from connectors.clickhouse.queries.relabel_rows import Condition, LabelledRows
 from streams.core.availability import until_available
 from streams.core.errors import ConfigurationError
@@ -91,10 +92,24 @@ async def open_row_source(context: JobContext, job: Job, sent: Sequence[str] = (
         return TopicFeed(context.tail, topics.rows, job)
     if job.source == "file":
         return await open_file_source(context, job, sent)
+    if job.source == "table" and job.proxy_since is not None:
+        assert job.version is not None
+        wrong = ProxyLabelledRows(context.client, settings, job.version, job.proxy_since)
+        return TableFeed([wrong], settings.topic_partitions)
     if job.source == "table":
         where = [Condition.parse(text) for text in job.where]
-        rows = LabelledRows(context.client, settings, since=job.since, until=job.until, where=where)
-        return TableFeed(rows, settings.topic_partitions)
+        passes = [
+            LabelledRows(
+                context.client,
+                settings,
+                since=job.since,
+                until=job.until,
+                where=where,
+                part=(one, job.passes),
+            )
+            for one in range(job.passes)
+        ]
+        return TableFeed(passes, settings.topic_partitions)
     line = await find_poller_start(context)
     assert job.until is not None
     until = job.until if line is None else min(job.until, line)

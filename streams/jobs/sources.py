@@ -5,7 +5,7 @@ Uploaded files are in `streams/jobs/file_source.py`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Protocol
@@ -19,11 +19,12 @@ from streams.core.errors import UndecodableError
 from streams.core.messages import Row
 from streams.core.records import Outgoing, Partition
 from streams.core.times import micros_of
-from streams.core.topics import partition_of
+from streams.core.topics import normalise, partition_of
 from streams.jobs.job import Job
 from streams.ports.kafka import Tail
 
 PAGE_ROWS = 500
+_PASS = "pass"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,18 @@ class TopicFeed:
         return sum(max(0, end - self._job.starts.get(number, 0)) for number, end in self._job.ends.items())
 
     async def pages(self, position: Any) -> AsyncIterator[Page]:
-        at = dict(self._job.starts) | {int(number): offset for number, offset in (position or {}).items()}
+        # Of the second pass and later ones the position holds the pass too.
+        begin = int((position or {}).get(_PASS, 0))
+        for number in range(begin, self._job.passes):
+            async for page in self._pass(number, position if number == begin else None):
+                yield page
+            if number + 1 < self._job.passes:
+                yield Page([], {_PASS: number + 1})
+
+    async def _pass(self, part: int, position: Any) -> AsyncIterator[Page]:
+        of = {_PASS: part} if part else {}
+        at = dict(self._job.starts)
+        at |= {int(number): offset for number, offset in (position or {}).items() if number != _PASS}
         starts = {
             Partition(self._topic, number): at.get(number, 0)
             for number, end in self._job.ends.items()
@@ -100,31 +112,41 @@ class TopicFeed:
                     try:
                         row = decode(Row, record.value)
                     except UndecodableError:
-                        unreadable += 1
+                        unreadable += not part
+                        continue
+                    if self._job.passes > 1 and text_part(row.text, self._job.passes) != part:
                         continue
                     items.append(item_of(row, record.partition, record.value or b""))
                 if items or unreadable:
-                    yield Page(items, dict(at), unreadable=unreadable)
+                    yield Page(items, {**at, **of}, unreadable=unreadable)
 
 
 class TableFeed:
-    """Rows that have a label."""
+    """Rows that have a label; of several ``passes``, one after the other."""
 
-    def __init__(self, rows: LabelledRows, partitions: int) -> None:
-        self._rows = rows
+    def __init__(self, passes: Sequence[LabelledRows], partitions: int) -> None:
+        self._passes = passes
         self._partitions = partitions
 
     async def count(self) -> int:
-        return await self._rows.count()
+        return sum([await one.count() for one in self._passes])
 
     async def pages(self, position: Any) -> AsyncIterator[Page]:
-        after = (int(position[0]), str(position[1])) if position is not None else None
-        async for rows, reached in self._rows.pages(after):
-            items = [item_of(row, partition_of(row.text, self._partitions), encode(row)) for row in rows]
-            for first in range(0, len(items), PAGE_ROWS):
-                some = items[first : first + PAGE_ROWS]
-                yield Page(some, [some[-1].micros, some[-1].row_id])
-            yield Page([], list(reached))
+        """A position: time, id and, but for the first one, the pass."""
+        begin = int(position[2]) if position is not None and len(position) > 2 else 0
+        for number in range(begin, len(self._passes)):
+            after = None
+            if position is not None and number == begin and position[1] is not None:
+                after = (int(position[0]), str(position[1]))
+            of = [number] if number else []
+            async for rows, reached in self._passes[number].pages(after):
+                items = [item_of(row, partition_of(row.text, self._partitions), encode(row)) for row in rows]
+                for first in range(0, len(items), PAGE_ROWS):
+                    some = items[first : first + PAGE_ROWS]
+                    yield Page(some, [some[-1].micros, some[-1].row_id, *of])
+                yield Page([], [*reached, *of])
+            if number + 1 < len(self._passes):
+                yield Page([], [0, None, number + 1])
 
 
 class SourceFeed:
@@ -162,6 +184,12 @@ def in_sample(share: float | None) -> Callable[[Item], bool]:
         return int.from_bytes(blake2b(content, digest_size=8).digest(), "big") < most
 
     return chosen
+
+
+def text_part(text: str, parts: int) -> int:
+    """Which of so many parts a text is in; equal queries are in one."""
+    digest = blake2b(normalise(text).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % parts
 
 
 def item_of(row: Row, partition: int, value: bytes, headers: tuple[tuple[str, bytes], ...] = ()) -> Item:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from prometheus_client.metrics_core import Metric
 
+from streams.core.cascade import CascadeState
 from streams.core.messages import Augmented, Labeled, Row
 from streams.core.records import Outage, Partition
 from streams.observability import metrics as m
@@ -94,6 +95,23 @@ def agents_metrics(counts: Counter[str], in_flight: int, waiting: int) -> Iterab
     yield m.DEAD_LETTERS.family(parted(counts, "dead_letters", 2))
     yield m.IN_FLIGHT.one(in_flight)
     yield m.WAITING.one(waiting)
+
+
+def trainer_metrics(states: Iterable[CascadeState], *, active: bool) -> Iterable[Metric]:
+    """Metrics of a trainer. ``states``: of the cascades, which only the trainer at work tells."""
+    found = list(states) if active else []
+    certified = [one for one in found if one.state == "certified"]
+    yield m.TRAINER_ACTIVE.one(float(active))
+    yield m.CASCADE_STATE.family({(one.version, one.state): 1.0 for one in found})
+    yield m.CASCADE_COVERAGE.family({(one.version,): one.coverage or 0.0 for one in certified})
+    yield m.CASCADE_AUDIT_RATE.family({(one.version,): one.audit_rate for one in certified})
+    yield m.CASCADE_AUDITS.family({(one.version,): float(one.audits) for one in certified})
+    yield m.CASCADE_DELAY.family(
+        {(one.version,): one.delay_minutes * 60 for one in certified if one.delay_minutes is not None}
+    )
+    yield m.CASCADE_REVOKED.family(
+        {(one.version,): one.revoked_at.timestamp() for one in found if one.revoked_at is not None}
+    )
 
 
 def waits_metric(waits: Iterable[WaitsFor], steps: Mapping[str, str]) -> Metric:

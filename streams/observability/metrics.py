@@ -22,7 +22,7 @@ from prometheus_client.metrics_core import (
 PREFIX = "labelstream"
 
 _POLLER, _AGENTS, _SINK, _ALL = ("poller",), ("agents",), ("sink",), ("all",)
-_API, _FETCHER = ("api",), ("fetcher",)
+_API, _FETCHER, _TRAINER = ("api",), ("fetcher",), ("trainer",)
 _WORKERS = (*_POLLER, *_AGENTS, *_SINK)
 # Every role with a health endpoint.
 EVERY_ROLE = ("every role",)
@@ -100,7 +100,7 @@ LAG_MESSAGES = _gauge(
 )
 WAITS_FOR_READERS = _gauge(
     "waits_for_readers",
-    (*_POLLER, *_AGENTS, *_API, *_FETCHER),
+    (*_POLLER, *_AGENTS, *_API, *_FETCHER, *_TRAINER),
     "1 while no more is written to a topic, because retention would take it before this group has read it.",
     "step",
     "topic",
@@ -258,6 +258,40 @@ SPANS = _counter(
     "Spans for the collector: exported, dropped because too many waited, and failed: not taken by it. Only "
     "where traces are exported.",
     "result",
+)
+
+# --- the trainer at work ---
+TRAINER_ACTIVE = _gauge("trainer_active", _TRAINER, "1 for the trainer at work, 0 for one that stands by.")
+CASCADE_STATE = _gauge(
+    "cascade_state",
+    _TRAINER,
+    "1 for the state of a label version's cascade: learning, certified or revoked.",
+    "label_version",
+    "state",
+)
+CASCADE_COVERAGE = _gauge(
+    "cascade_coverage",
+    _TRAINER,
+    "Share of distinct texts that a certified proxy is sure of.",
+    "label_version",
+)
+CASCADE_AUDIT_RATE = _gauge(
+    "cascade_audit_rate", _TRAINER, "Share of these that the model labels all the same.", "label_version"
+)
+CASCADE_AUDITS = _gauge(
+    "cascade_audits", _TRAINER, "Texts audited since the proxy was certified.", "label_version"
+)
+CASCADE_DELAY = _gauge(
+    "cascade_delay_seconds",
+    _TRAINER,
+    "In which time the audits find a proxy whose labels have become worse.",
+    "label_version",
+)
+CASCADE_REVOKED = _gauge(
+    "cascade_revoked_timestamp_seconds",
+    _TRAINER,
+    "When a proxy of the version was last revoked, seconds since 1970.",
+    "label_version",
 )
 
 METRICS: tuple[Declared, ...] = tuple(one for one in globals().values() if isinstance(one, Declared))

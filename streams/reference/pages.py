@@ -148,6 +148,7 @@ def metrics_page() -> str:
         ("`agents`", lambda roles: roles == ("agents",)),
         ("`sink`", lambda roles: roles == ("sink",)),
         ("`api`", lambda roles: roles == ("api",)),
+        ("`trainer`", lambda roles: roles == ("trainer",)),
         ("`all`", lambda roles: roles == ("all",)),
     ):
         lines += ["", f"## {title}", "", "| Metric | Kind | Labels | Meaning |", "|---|---|---|---|"]

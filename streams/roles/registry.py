@@ -28,6 +28,7 @@ class Role(StrEnum):
     SINK = "sink"
     API = "api"
     FETCHER = "fetcher"
+    TRAINER = "trainer"
     ALL = "all"
 
 
@@ -37,6 +38,7 @@ _WORK = {
     Role.SINK: "streams.roles.sink:sink",
     Role.API: "streams.roles.api:api",
     Role.FETCHER: "streams.roles.fetcher:fetcher",
+    Role.TRAINER: "streams.roles.trainer:trainer",
     Role.ALL: "streams.roles.all_roles:every",
 }
 

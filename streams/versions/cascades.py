@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import orjson
 from pydantic import ValidationError
 
-from streams.core.cascade import CASCADE, PROXY, RESET, CascadeState, ProxyRef, digest_of
+from streams.core.cascade import CASCADE, POSITIONS, PROXY, RESET, CascadeState, ProxyRef, digest_of
 
 # In memory, of proxies that no state names yet: parts come before the state that names them.
 _UNNAMED_BYTES = 32_000_000
@@ -19,10 +21,13 @@ class KnownCascades:
         self._wishes: dict[str, str] = {}
         self._parts: dict[str, bytes] = {}  # by key, in the order in which they came
         self._whole: dict[str, tuple[ProxyRef, bytes]] = {}  # version -> the proxy of its state
+        self.positions: Mapping[str, Mapping[int, int]] = {}  # as `positions_message` has them
 
     def learn(self, key: str, value: bytes | None) -> bool:
         """Read a message, in order. Returns whether it is about cascades; damaged ones are ignored."""
-        if key.startswith(CASCADE):
+        if key == POSITIONS:
+            self._learn_positions(value)
+        elif key.startswith(CASCADE):
             self._learn_state(key.removeprefix(CASCADE), value)
         elif key.startswith(RESET):
             self._learn_wish(key.removeprefix(RESET), value)
@@ -38,13 +43,26 @@ class KnownCascades:
     def state_of(self, version: str) -> CascadeState | None:
         """The newest state, if any; as `learning` while a wish to begin anew is not fulfilled."""
         state = self._states.get(version)
-        if state is None or self._wishes.get(version, state.reset) == state.reset:
+        if state is None or version not in self.wished:
             return state
         return state.model_copy(update={"state": "learning", "threshold": None, "certified_against": None})
+
+    def newest_of(self, version: str) -> CascadeState | None:
+        """The newest state as it was published."""
+        return self._states.get(version)
 
     def wish_of(self, version: str) -> str:
         """The last wish of a person to begin anew; empty: none."""
         return self._wishes.get(version, "")
+
+    @property
+    def wished(self) -> list[str]:
+        """Those whose last wish to begin anew is not fulfilled."""
+        return [
+            version
+            for version, state in self._states.items()
+            if self._wishes.get(version, state.reset) != state.reset
+        ]
 
     @property
     def versions(self) -> list[str]:
@@ -90,8 +108,18 @@ class KnownCascades:
         except (orjson.JSONDecodeError, KeyError, TypeError):
             self._wishes.pop(version, None)
 
-    def _forget_unnamed(self) -> None:
-        """Leftovers of trainers that ended before they named them."""
+    def _learn_positions(self, value: bytes | None) -> None:
+        try:
+            found = orjson.loads(value or b"")
+            self.positions = {
+                str(topic): {int(number): int(at) for number, at in by.items()} for topic, by in found.items()
+            }
+        except (orjson.JSONDecodeError, AttributeError, TypeError, ValueError):
+            self.positions = {}
+
+    @property
+    def unnamed(self) -> list[str]:
+        """The keys of parts that no state names: leftovers of trainers that ended before they named them."""
         named = {
             proxy.key(state.version, part).decode()
             for state in self._states.values()
@@ -99,7 +127,10 @@ class KnownCascades:
             if proxy is not None
             for part in range(proxy.parts)
         }
-        others = [key for key in self._parts if key not in named]
+        return [key for key in self._parts if key not in named]
+
+    def _forget_unnamed(self) -> None:
+        others = self.unnamed
         left = sum(len(self._parts[key]) for key in others)
         for key in others:
             if left <= _UNNAMED_BYTES:

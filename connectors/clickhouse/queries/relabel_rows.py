@@ -92,8 +92,12 @@ class LabelledRows:
         since: int | None,
         until: int | None,
         where: Sequence[Condition] = (),
+        part: tuple[int, int] = (0, 1),
     ) -> None:
-        """``since`` and ``until`` (exclusive): `created_at` in microseconds since 1970."""
+        """``since`` and ``until`` (exclusive): `created_at` in microseconds since 1970. ``part``: which one
+        of how many, by a hash of the text.
+        """
+        self._part, self._parts = part
         self._client = client
         self._named = settings.result_database
         self._database = quoted(settings.result_database)
@@ -140,10 +144,10 @@ class LabelledRows:
         rows = await self._client.rows(
             "SELECT count(), max(at) FROM (SELECT toUnixTimestamp64Micro(created_at) AS at "
             f"FROM {self._database}.{quoted(LABELED)} WHERE {bounds}\n"
-            f"ORDER BY created_at LIMIT {4 * PAGE_ROWS})",
+            f"ORDER BY created_at LIMIT {4 * PAGE_ROWS * self._parts})",
             given,
         )
-        return None if int(rows[0][0]) < 4 * PAGE_ROWS else int(rows[0][1])
+        return None if int(rows[0][0]) < 4 * PAGE_ROWS * self._parts else int(rows[0][1])
 
     async def _page(self, begin: int | None, last: int | None, after: tuple[int, str] | None) -> list[Row]:
         conditions, given = self._conditions(begin, last)
@@ -172,6 +176,9 @@ class LabelledRows:
     def _conditions(self, begin: int | None, last: int | None) -> tuple[str, dict[str, Any]]:
         bounds, given = _bounds(begin, self._until)
         bounds += f" AND {NOT_ERASED}"
+        if self._parts > 1:
+            bounds += " AND cityHash64(text) % {parts:UInt64} = {part:UInt64}"
+            given |= {"parts": self._parts, "part": self._part}
         if last is not None:
             bounds += f" AND {time_is('<=', 'last')}"
             given["last"] = last

@@ -66,6 +66,7 @@ def rights_of(topics: Topics) -> dict[str, tuple[Right, ...]]:
         ),
         "api": rights((*job_reads, review), (*job_writes, labeled, review), groups.replay),
         "fetcher": rights(job_reads, job_writes, groups.fetcher, groups.replay),
+        "trainer": rights(job_reads, job_writes, groups.trainer, groups.replay),
         COMMANDS: rights(every, (*job_writes, labeled, review), groups.replay, groups.canary),
         INIT: tuple(
             Right("topic", name, one)

@@ -23,7 +23,7 @@ TOPICS = Topics("own")
 
 def test_whoever_joins_a_group_may_read_its_topics() -> None:
     every = rights_of(TOPICS)
-    for role in ("poller", "agents", "sink", "fetcher"):
+    for role in ("poller", "agents", "sink", "fetcher", "trainer"):
         group = getattr(TOPICS.groups, role)
         assert Right("group", group.name, READ) in every[role]
         assert {Right("topic", topic, READ) for topic in group.topics} <= set(every[role])
@@ -38,7 +38,7 @@ def test_one_user_needs_each_right_once_and_none_that_another_contains() -> None
         assert wanted[Right("topic", name, CREATE)] == (INIT,)
     groups = {right.name: right.operation for right in wanted if right.resource == "group"}
     assert set(groups.values()) == {READ}
-    assert len(groups) == 6
+    assert len(groups) == 7
     assert DESCRIBE not in {right.operation for right in wanted}
 
 

@@ -1,0 +1,136 @@
+"""What a cascade's trainer reads of the stored labels: never more than a bounded part of the table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.client.sql import result_table
+from connectors.clickhouse.queries.places import AT_PLACES, index_helps, place_batches
+from connectors.clickhouse.queries.relabel_rows import LabelledRows
+from connectors.clickhouse.schema.newest import newness
+from connectors.clickhouse.schema.tables import LABELED
+from streams.core.label_version import HUMAN, UNDONE
+from streams.core.settings import Settings
+from streams.core.times import moment
+from streams.ports.lookups import Place
+
+# Of the newest rows so many are looked at, however few of them are wanted.
+_MOST_READ = 5_000_000
+_BOUNDED = f"SETTINGS max_rows_to_read = {_MOST_READ}, read_overflow_mode = 'break'"
+_FIRST_BY_MODEL = "NOT cached AND decided_by = 'llm'"
+
+
+class StoredLabel(NamedTuple):
+    """A label as it is stored. ``at``: when it was decided, microseconds since 1970."""
+
+    place: Place
+    text: str
+    label: str
+    at: int
+
+
+async def first_sights(
+    client: ClickHouseClient, settings: Settings, version: str, since: int, most: int
+) -> list[StoredLabel]:
+    """The newest rows that the model itself labelled under ``version``, at most so many, in the order in
+    which they were labelled; of 5,000,000 rows at most. ``since``: when they were, microseconds.
+
+    Raises:
+        UnavailableError, ConfigurationError: as the client.
+    """
+    rows = await client.rows(
+        "SELECT row_id, toUnixTimestamp64Micro(created_at), text, toString(label),\n"
+        f"    toUnixTimestamp64Micro(labeled_at) FROM {result_table(settings, LABELED)}\n"
+        f"WHERE label_version = {{version:String}} AND {_FIRST_BY_MODEL}\n"
+        "    AND labeled_at >= fromUnixTimestamp64Micro({since:Int64}, 'UTC')\n"
+        f"ORDER BY created_at DESC LIMIT {{most:UInt64}} {_BOUNDED}",
+        {"version": version, "since": since, "most": most},
+    )
+    return sorted(map(_stored, rows), key=lambda one: one.at)
+
+
+async def first_sights_at(
+    client: ClickHouseClient, settings: Settings, version: str, places: Sequence[Place]
+) -> dict[Place, StoredLabel]:
+    """Of these rows those that the model itself labelled under ``version``, not by an equal text's answer.
+
+    Raises:
+        UnavailableError, ConfigurationError: as the client.
+    """
+    found: dict[Place, StoredLabel] = {}
+    for some, given in place_batches(places):
+        rows = await client.rows(
+            "SELECT row_id, at, text, label, labelled FROM (\n"
+            "    SELECT row_id, toUnixTimestamp64Micro(created_at) AS at, any(text) AS text,\n"
+            "        argMax(tuple(toString(label), toUnixTimestamp64Micro(labeled_at), cached,\n"
+            f"            toString(decided_by)), {newness('labeled_at')}) AS last,\n"
+            "        last.1 AS label, last.2 AS labelled\n"
+            f"    FROM {result_table(settings, LABELED)}\n"
+            f"    WHERE label_version = {{version:String}} AND {AT_PLACES}\n"
+            "    GROUP BY row_id, created_at HAVING NOT last.3 AND last.4 = 'llm'\n)",
+            {"version": version, **given},
+            skip_indexes=index_helps(given),
+        )
+        wanted = set(some)
+        found |= {one.place: one for one in map(_stored, rows) if one.place in wanted}
+    return found
+
+
+async def labels_by_people(client: ClickHouseClient, settings: Settings, most: int) -> list[tuple[str, str]]:
+    """Text and label of the newest rows that people labelled because they looked for them, or the model was
+    unsure: at most so many, of 5,000,000 rows.
+
+    Raises:
+        UnavailableError, ConfigurationError: as the client.
+    """
+    rows = await client.rows(
+        "SELECT text, tupleElement(last, 1) FROM (\n"
+        "    SELECT created_at, row_id, any(text) AS text,\n"
+        f"        argMax(tuple(toString(label), toString(model)), {newness('labeled_at')}) AS last\n"
+        f"    FROM {result_table(settings, LABELED)}\n"
+        "    WHERE label_version = {human:String} AND ifNull(toString(drawn_by), 'audit') != 'audit'\n"
+        "    GROUP BY created_at, row_id\n"
+        ") WHERE NOT endsWith(tupleElement(last, 2), {undone:String})\n"
+        f"ORDER BY created_at DESC LIMIT {{most:UInt64}} {_BOUNDED}",
+        {"human": HUMAN, "undone": UNDONE, "most": most},
+    )
+    return [(str(text), str(label)) for text, label in rows]
+
+
+class ProxyLabelledRows(LabelledRows):
+    """Rows whose newest label of ``version`` is by its proxy, and was decided at ``labelled_since`` or later,
+    microseconds since 1970. In order of time and id.
+    """
+
+    def __init__(
+        self, client: ClickHouseClient, settings: Settings, version: str, labelled_since: int
+    ) -> None:
+        super().__init__(client, settings, since=None, until=None)
+        self._version = version
+        self._labelled_since = labelled_since
+
+    @property
+    def _view(self) -> str:
+        # The conditions on the row's time, which is in the key, reach the table.
+        last = (
+            "argMax(tuple(text, user_id, session_id, source_domain, polled_at, toString(decided_by), "
+            f"labeled_at), {newness('labeled_at')})"
+        )
+        return (
+            f"(SELECT row_id, created_at, {last} AS last, last.1 AS text, last.2 AS user_id,\n"
+            "    last.3 AS session_id, last.4 AS source_domain, last.5 AS polled_at\n"
+            f"FROM {self._database}.{LABELED} WHERE label_version = {{of_version:String}}\n"
+            "GROUP BY row_id, created_at\n"
+            "HAVING last.6 = 'proxy' AND toUnixTimestamp64Micro(last.7) >= {labelled_since:Int64})"
+        )
+
+    def _conditions(self, begin: int | None, last: int | None) -> tuple[str, dict[str, object]]:
+        bounds, given = super()._conditions(begin, last)
+        return bounds, given | {"of_version": self._version, "labelled_since": self._labelled_since}
+
+
+def _stored(row: Sequence[object]) -> StoredLabel:
+    row_id, at, text, label, labelled = row
+    return StoredLabel(Place(moment(int(str(at))), str(row_id)), str(text), str(label), int(str(labelled)))

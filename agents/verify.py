@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 from streams.core.context import REPLAY, aside
 from streams.core.label_version import HUMAN
-from streams.core.messages import Labeled, RejectedVariant, Row
+from streams.core.messages import LABEL_CHANGED, Labeled, RejectedVariant, Row
 from streams.core.outcomes import Done, Reject, Retry, Step
 
-LABEL_CHANGED = "label-changed"
 # A row waits no longer than this for its variants' labels, and fewer seconds where it holds up others.
 WAIT_SECONDS = 60.0
 _LONGEST_PAUSE = 5.0
+_LOOK_SECONDS = 0.02
 
 
 class Verified(NamedTuple):
@@ -44,33 +44,36 @@ class Verifier:
         live: str,
         drawn: Callable[[Row], bool],
         *,
-        at_once: int,
+        room: Callable[[], int],
         wait_seconds: float = WAIT_SECONDS,
     ) -> None:
         """``label_as``: the label step of a version; its calls must not be shared with live rows, which would
         wait for them. ``live``: the live version. ``drawn``: whether a row's variants are to be verified.
-        ``at_once``: most variants that are being labelled at a time; the rest keep their order.
+        ``room``: how many variants may be labelled at a time now; the rest keep their order.
         """
         self.counts = Counter[str]()
         self._label_as = label_as
         self._live = live
         self._drawn = drawn
-        self._places = asyncio.Semaphore(at_once)
+        self._room = room
+        self._line = asyncio.Lock()  # passes in order
+        self._asking = 0
         self._wait = wait_seconds
 
     async def verify(self, row: Labeled, variants: Sequence[str]) -> Verified | None:
         """None where the row is not drawn, or could not be verified in time: then all variants stay."""
         if not variants or not self._drawn(row):
             return None
-        human = row.label_version == HUMAN
-        texts = [*variants, row.text] if human else variants
-        given = await aside(self._labels(row, texts, self._live if human else row.label_version), self._wait)
+        version = self._live if row.label_version == HUMAN else row.label_version
+        others = version != row.label_version or row.decided_by != "llm"  # someone else gave the label
+        texts = [*variants, row.text] if others else variants
+        given = await aside(self._labels(row, texts, version), self._wait)
         if given is None or None in given.values():
             self.counts[f"rows:{'late' if given is None else 'unanswered'}"] += 1
             return None
         labels = {text: one.label for text, one in given.items() if one is not None}
         calls = sum(one is not None and not one.cached for one in given.values())
-        wanted = labels[row.text] if human else row.label
+        wanted = labels[row.text] if others else row.label
         kept = [text for text in variants if labels[text] == wanted]
         changed = [text for text in variants if labels[text] != wanted]
         self.counts["rows:verified"] += 1
@@ -91,8 +94,14 @@ class Verifier:
         asked = Row.made(**(known | {"text": text}))
         pause = 0.2
         while True:
-            async with self._places:
+            async with self._line:
+                while self._asking >= self._room():  # noqa: ASYNC110 - what there is room for tells nobody
+                    await asyncio.sleep(_LOOK_SECONDS)
+                self._asking += 1
+            try:
                 outcome = await step(asked)
+            finally:
+                self._asking -= 1
             if isinstance(outcome, Done):
                 self.counts["answers:cache" if outcome.message.cached else "answers:call"] += 1
                 return outcome.message

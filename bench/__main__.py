@@ -33,6 +33,7 @@ RUNS: dict[str, list[str]] = {
     "endpoints": ["--seconds", "20"],
     "tokens": [],
     "classes": [],
+    "variants": [],
     "workers": [],
     "latency": [],
     "poller": ["--runs", "2"],

@@ -2,7 +2,8 @@
 
 ``python -m bench.endpoint --slots 64 --seconds 0.3``. It implements HTTP/1.1 itself, so that on two cores the
 endpoint is not what is measured: about 0.05 ms of CPU a request. It answers like vLLM, logprobs included, of
-which ``--alternatives 20`` gives so many at each token; asked for variants it writes three.
+which ``--alternatives 20`` gives so many at each token; asked for variants it writes three, always the same
+or with ``--distinct`` always others.
 ``--slots 0``: no request is ever answered; ``--slots -1``: every one at once. ``--queue N``: with so many
 waiting it answers 429. ``POST /manner`` changes its slots, queue and seconds while it runs; ``GET /stats``
 returns the calls, the refusals, the maximum in flight, and the waiting requests.
@@ -22,7 +23,7 @@ import sys
 import time
 import urllib.request
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import orjson
@@ -40,6 +41,9 @@ _VARIANTS = (
     "хочу узнать, когда привезут то, что я заказал",
     "мой заказ ещё не приехал, сколько ждать доставки",
 )
+
+# Digits that the text does not have would be none of a variant.
+_LETTERS = str.maketrans("0123456789", "абвгдежзик")
 
 
 def completion(label: str = _LABELS[0], alternatives: int = 0) -> bytes:
@@ -92,6 +96,10 @@ def _response(body: bytes, status: bytes = b"200 OK") -> bytes:
     ) + body
 
 
+def _variants_response(variants: Sequence[str]) -> bytes:
+    return _response(_answer(orjson.dumps({"variants": list(variants)}).decode(), None))
+
+
 class Server:
     """Slots, a queue, and counters."""
 
@@ -102,8 +110,12 @@ class Server:
         queue: int = 1_000_000,
         spread: float = 0.0,
         alternatives: int = 0,
+        distinct: bool = False,
     ) -> None:
-        """``spread``: answers take up to this share more or less than ``seconds``."""
+        """``spread``: answers take up to this share more or less than ``seconds``. ``distinct``: no variant
+        is written twice.
+        """
+        self._distinct = distinct
         self._slots = slots
         self._busy = 0
         self._seconds = seconds
@@ -116,8 +128,7 @@ class Server:
             b"429 Too Many Requests",
         )
         self._label = _response(completion(alternatives=alternatives))
-        variants = orjson.dumps({"variants": list(_VARIANTS)}).decode()
-        self._variants = _response(_answer(variants, None))
+        self._variants = _variants_response(_VARIANTS)
         self._models = _response(orjson.dumps({"object": "list", "data": [{"id": MODEL, "owned_by": OWNER}]}))
 
     def stats(self) -> bytes:
@@ -134,7 +145,7 @@ class Server:
     def asked(self, line: bytes, body: bytes, connection: _Connection) -> None:
         if line.startswith(b"POST /v1/chat/completions"):
             self.calls += 1
-            connection.due = self._variants if b'"variants"' in body else self._label
+            connection.due = self._written() if b'"variants"' in body else self._label
             room = self._slots < 0 or self._busy < self._slots
             if not room and len(self._line) >= self._queue:
                 self.refused += 1
@@ -161,6 +172,12 @@ class Server:
             connection.answer(_response(b"{}"))
         else:
             connection.answer(_response(b'{"error":{"message":"Not Found"}}', b"404 Not Found"))
+
+    def _written(self) -> bytes:
+        if not self._distinct:
+            return self._variants
+        name = str(self.calls).translate(_LETTERS)
+        return _variants_response([f"{text}, говорит {name}" for text in _VARIANTS])
 
     def _begin(self, connection: _Connection) -> None:
         self._busy += 1
@@ -226,6 +243,7 @@ def endpoint(
     queue: int = 1_000_000,
     spread: float = 0.0,
     alternatives: int = 0,
+    distinct: bool = False,
     port: int = 0,
 ) -> Iterator[str]:
     """A running stand-in; yields its base URL, ending in /v1. ``port`` 0: any free one."""
@@ -235,6 +253,7 @@ def endpoint(
             port = found.getsockname()[1]
     words = ["--port", str(port), "--slots", str(slots), "--seconds", str(seconds)]
     words += ["--queue", str(queue), "--spread", str(spread), "--alternatives", str(alternatives)]
+    words += ["--distinct"] if distinct else []
     process = subprocess.Popen([sys.executable, "-m", "bench.endpoint", *words])
     try:
         base = f"http://127.0.0.1:{port}"
@@ -290,8 +309,9 @@ def main() -> None:
     parser.add_argument("--queue", type=int, default=1_000_000)
     parser.add_argument("--spread", type=float, default=0.0)
     parser.add_argument("--alternatives", type=int, default=0)
+    parser.add_argument("--distinct", action="store_true")
     given = parser.parse_args()
-    server = Server(given.slots, given.seconds, given.queue, given.spread, given.alternatives)
+    server = Server(given.slots, given.seconds, given.queue, given.spread, given.alternatives, given.distinct)
     uvloop.run(_serve(given.host, given.port, server))
 
 

@@ -48,6 +48,7 @@ TARGETS = (
     Target("endpoints", "endpoints: share refused", most=0.01),
     Target("tokens", "output tokens a label in choice mode", most=1.0),
     Target("classes", "live p95 beside a replay / alone", most=1.2),
+    Target("variants", "live p95, all variants verified / none", most=1.2),
     Target("workers", "two workers / one", least=1.8),
     Target("latency", "p50 s, poll every 1 s", most=0.7),
     Target("latency", "p99 s, poll every 1 s", most=1.3),

@@ -12,12 +12,14 @@ from typing import Any
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.queries.given_labels import GivenLabel, labels_of_versions
 from connectors.clickhouse.queries.label_versions import RETIRED, LabelVersion, current_version, list_versions
+from connectors.clickhouse.queries.variants import verified_variants
 from streams.core.errors import RefusedError
 from streams.core.settings import Settings
 from streams.ports.lookups import Place
 from streams.ports.review import NO_LABEL
 from streams.quality.evaluate import EvaluationQuery, GoldOfTables, gold_of_tables
 from streams.quality.gate import JudgedRow, decide
+from streams.quality.kept_labels import kept_labels
 from streams.quality.report import By, summary
 from streams.quality.scales import Scales, on_newest
 from streams.quality.settled import SettledRow
@@ -84,7 +86,7 @@ class QualityBoard:
 async def picture(
     client: ClickHouseClient, settings: Settings, query: EvaluationQuery, scales: Scales
 ) -> Picture:
-    """What `evaluate_tables` tells, and beside it the versions and the rows of each confusion.
+    """What `evaluate_tables` tells, and beside it the versions, the rows of each confusion, and the variants.
 
     Raises:
         RefusedError: there is no such version.
@@ -103,10 +105,13 @@ async def picture(
     calibrated = any(scales.get(name) for name in names)
     given = await labels_of_versions(client, settings, names, places, with_others=calibrated)
     given = {version: on_newest(labels, scales.get(version, {})) for version, labels in given.items()}
+    variants = kept_labels(*await verified_variants(client, settings))
     # The intervals take up to a second.
-    return await asyncio.to_thread(
+    made = await asyncio.to_thread(
         _picture_of, query, gold, given, shown, chosen, current, settings.promote_margin
     )
+    made.told["variants"] = variants
+    return made
 
 
 def _shown(known: Sequence[LabelVersion], chosen: LabelVersion) -> list[LabelVersion]:

@@ -171,6 +171,10 @@ class HumanLabel(Labeled):
     )
 
 
+# The reason of a variant whose label is another than its row's.
+LABEL_CHANGED = "label-changed"
+
+
 class RejectedVariant(Part):
     """A variant that the checks refused, and why."""
 

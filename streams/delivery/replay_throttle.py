@@ -54,6 +54,11 @@ class Leftover:
             self._wait()
         return min(most, int(self._allowed))
 
+    def beside_live(self, most: int) -> int:
+        """The same for what is caused by live messages, so that there always are some."""
+        self.live_came()
+        return self.allowed(most)
+
     def noticed(self, late: float) -> None:
         """The loop woke ``late`` seconds too late."""
         now, cpu = self._clock(), self._cpu_clock()

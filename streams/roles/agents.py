@@ -36,6 +36,7 @@ from streams.core.records import Record
 from streams.core.settings import Settings
 from streams.core.topics import Topics
 from streams.delivery.delivery import Delivery
+from streams.delivery.replay_throttle import Leftover
 from streams.delivery.routes import Flow, Limits
 from streams.observability.collectors import (
     StageLatency,
@@ -103,7 +104,7 @@ async def agents(settings: Settings, health: Health) -> None:
             partial(versions.label_as, beside=True),
             live.version,
             partial(verifies, settings),
-            at_once=labeler.concurrency,
+            room=partial(Leftover().beside_live, labeler.concurrency),
         )
         augmenting = Augmenter(
             augmenter,

@@ -36,7 +36,7 @@ async def right(message: Row) -> Outcome[Labeled]:
 
 
 def verifier(step: Step = right, *, seconds: float = 60.0, drawn: bool = True) -> Verifier:
-    return Verifier(lambda version: step, "live", lambda row: drawn, at_once=2, wait_seconds=seconds)
+    return Verifier(lambda version: step, "live", lambda row: drawn, room=lambda: 2, wait_seconds=seconds)
 
 
 async def augmented(one: Verifier, row: Labeled | None = None) -> Augmented:
@@ -78,24 +78,30 @@ async def test_variants_are_asked_for_as_replays_under_the_version_of_their_row(
 
         return step
 
-    await augmented(Verifier(label_as, "live", lambda row: True, at_once=2))
+    await augmented(Verifier(label_as, "live", lambda row: True, room=lambda: 2))
     assert asked == [("v", True)] * 2
     assert not REPLAY.get()
 
 
-async def test_the_model_is_compared_with_itself_where_a_person_labelled_the_row() -> None:
-    """The model labels the row itself otherwise than the person: that is no fault of its variants."""
+@pytest.mark.parametrize(
+    ("version", "update"),
+    [("live", {"label_version": HUMAN}), ("v", {"decided_by": "proxy", "proxy_generation": 1})],
+)
+async def test_the_model_is_compared_with_itself_where_somebody_else_labelled_the_row(
+    version: str, update: dict[str, object]
+) -> None:
+    """The model labels the row itself otherwise: that is no fault of its variants."""
     texts: list[str] = []
 
-    def label_as(version: str) -> Step:
+    def label_as(asked: str) -> Step:
         async def step(message: Row) -> Outcome[Labeled]:
             texts.append(message.text)
             return says("tariff" if message.text in ("где мой заказ", VARIANTS[0]) else "refund", message)
 
-        return step if version == "live" else right
+        return step if asked == version else right
 
-    row = labeled().model_copy(update={"label_version": HUMAN})
-    message = await augmented(Verifier(label_as, "live", lambda row: True, at_once=2), row)
+    row = labeled().model_copy(update=update)
+    message = await augmented(Verifier(label_as, "live", lambda row: True, room=lambda: 2), row)
     assert (message.label, message.variants) == ("delivery", [VARIANTS[0]])
     assert sorted(texts) == sorted([*VARIANTS, "где мой заказ"])
 

@@ -7,7 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
+from connectors.clickhouse.client.client import ClickHouseClient
+from connectors.clickhouse.queries.variants import verified_variants
 from connectors.llm.standin.words import reword, scorer_from
+from streams.core.settings import Settings
+from streams.quality.kept_labels import kept_labels
 from tests.integration.conftest import make, stack
 from tests.integration.pipeline import ROOT, Pipeline
 
@@ -53,3 +57,12 @@ async def test_only_variants_with_the_label_of_their_row_are_published(running: 
         f"SELECT count(verify_calls), countIf(has(rejected.reason, 'label-changed')) FROM {running.database}"
     )
     assert running.rows(f"{verified}.logs_augmented") == [(30, 30)]
+    settings = Settings(
+        clickhouse_host="127.0.0.1",
+        clickhouse_port=running.clickhouse_port,
+        clickhouse_database=running.database,
+    )
+    async with ClickHouseClient.from_settings(settings) as client:
+        told = kept_labels(*await verified_variants(client, settings))
+    assert (told["rows"], told["verified"], told["calls"]) == (30, 30, calls)
+    assert told["rejected"] >= 30

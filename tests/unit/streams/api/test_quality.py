@@ -11,6 +11,7 @@ import pytest
 
 from connectors.clickhouse.queries.given_labels import GivenLabel
 from connectors.clickhouse.queries.label_versions import LabelVersion
+from connectors.clickhouse.queries.variants import VerifiedVariants
 from streams.api import quality
 from streams.api.quality import Picture, QualityBoard
 from streams.core.errors import RefusedError, UnavailableError
@@ -127,7 +128,15 @@ async def test_versions_stand_side_by_side_with_their_verdicts(monkeypatch: pyte
     async def given(client: Any, settings: Any, versions: list[str], places: Any, **_: Any) -> Any:
         return {name: labels.get(name, {}) for name in versions}
 
+    async def variants(*_: Any) -> tuple[int, list[VerifiedVariants]]:
+        return 1_767_225_600_000_000, [
+            VerifiedVariants("n", "a", 900, 100, 190, 10, 200),
+            VerifiedVariants("n", "b", 90, 10, 10, 20, 25),
+            VerifiedVariants("o", "b", 10, 0, 0, 0, 0),
+        ]
+
     monkeypatch.setattr(quality, "list_versions", listed)
+    monkeypatch.setattr(quality, "verified_variants", variants)
     monkeypatch.setattr(quality, "gold_of_tables", gold)
     monkeypatch.setattr(quality, "labels_of_versions", given)
     board = QualityBoard(cast(Any, Tables()), {})
@@ -139,6 +148,19 @@ async def test_versions_stand_side_by_side_with_their_verdicts(monkeypatch: pyte
     assert (shown["v3"]["accuracy"], shown["v3"]["verdict"]["answer"]) == (None, "undecided")
     assert shown["v1"]["verdict"] is None
     assert shown["v0"]["verdict"] is None
+
+    kept = told["variants"]
+    assert kept["since"].startswith("2026-01-01")
+    assert [kept[one] for one in ("rows", "verified", "variants", "rejected", "calls")] == [
+        1000,
+        110,
+        230,
+        30,
+        225,
+    ]
+    assert kept["changed_low"] < kept["changed"] == 30 / 230 < kept["changed_high"]
+    assert [(one["label"], one["changed"]) for one in kept["labels"]] == [("b", 2 / 3), ("a", 0.05)]
+    assert [one["model"] for one in kept["models"]] == ["n"]
 
     confused = await board.rows(None, "a", "b")
     assert [one["row_id"] for one in confused] == [str(4 * n) for n in range(99, 79, -1)]

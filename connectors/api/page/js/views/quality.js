@@ -136,6 +136,20 @@ function versions(found) {
         el("td", { class: "num" }, whole(one.labeled)), el("td", { class: "wide" }, verdict(one))))));
 }
 
+function variants(found) {
+  const one = found.variants;
+  if (!one?.rows) return null;
+  const cells = (part) => [el("td", { class: "num" }, whole(part.verified)), el("td", { class: "num" }, whole(part.variants)), el("td", { class: "num" }, whole(part.rejected)),
+    el("td", { class: "num" }, part.changed === null ? "–" : percent(part.changed)), el("td", { class: "num muted" }, part.changed === null ? "" : `${percent(part.changed_low)}–${percent(part.changed_high)}`)];
+  const heads = (name) => [t(name), [t("verified_rows"), "num"], [t("variants"), "num"], [t("rejected"), "num"], [t("changed_share"), "num"], [t("interval"), "num"]];
+  return card(t("kept_labels"), el("p", { class: "muted" }, t("kept_about")),
+    one.verified ? [el("p", { id: "quality-variants", "data-verified": one.verified, "data-rejected": one.rejected },
+      t("kept_told", { changed: percent(one.changed ?? 0), low: percent(one.changed_low ?? 0), high: percent(one.changed_high ?? 0), verified: whole(one.verified), rows: whole(one.rows), calls: whole(one.calls), since: date(one.since.slice(0, 10)) })),
+    table(t("kept_labels"), heads("augment_model"), one.models.map((part) => el("tr", null, el("th", { scope: "row", class: "mono" }, part.model), cells(part)))),
+    table(t("kept_labels"), heads("label"), one.labels.map((part) => el("tr", { "data-variants-of": part.label }, el("th", { scope: "row" }, part.label), cells(part))))]
+      : el("p", null, t("none_verified", { rows: whole(one.rows) })));
+}
+
 function next(found) {
   const few = found.labels.filter((one) => one.support < FEW).sort((a, b) => a.support - b.support);
   const waits = found.disagreements ?? 0;
@@ -165,12 +179,12 @@ export function quality(app) {
     const names = (found.versions ?? []).map((one) => one.version);
     replace(chosen, (names.includes(found.version) ? names : [found.version, ...names]).map((name) => el("option", { value: name }, name)));
     chosen.value = found.version;
-    if (!found.labeled) return replace(place, found.gold ? el("p", { class: "notice" }, t("none_labeled", { version: found.version, n: whole(found.gold) })) : null, begin(), versions(found));
+    if (!found.labeled) return replace(place, found.gold ? el("p", { class: "notice" }, t("none_labeled", { version: found.version, n: whole(found.gold) })) : null, begin(), versions(found), variants(found));
     return replace(place,
       found.biased ? el("p", { class: "notice", id: "quality-biased" }, t("biased"), " ", toQueue("audit")) : null,
       tiles(found), weeks(found),
       el("div", { class: "grid" }, reliability(found), risk(found)),
-      labels(found), card(t("confusion"), confusion(app, found)), versions(found), next(found));
+      labels(found), card(t("confusion"), confusion(app, found)), versions(found), variants(found), next(found));
   }
 
   async function load(version = "") {

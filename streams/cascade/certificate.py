@@ -22,7 +22,14 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from streams.cascade.bounds import lower_bound
+
 Kind = Literal["people", "llm"]
+# Least agreement with a model that never differs from itself.
+AGREEMENT = 0.95
+_ALPHA_RISK = 0.05
+# Of the largest bet that a single loss cannot turn into nothing.
+_MOST_BET = 0.95
 
 
 def risk_of(risk: float, generation: int) -> float:
@@ -102,7 +109,7 @@ class Certificate(BaseModel):
         return self.model_copy(update={"wealths": wealths, "rows": self.rows + 1})
 
     def _bet(self, wealth: Wealth, loss: int) -> Wealth:
-        after = wealth.logarithm + math.log1p(self._stake(wealth) * (self.limit - loss))
+        after = wealth.logarithm + math.log1p(self._bet_on(wealth) * (self.limit - loss))
         return Wealth(
             logarithm=after,
             highest=max(wealth.highest, after),
@@ -111,11 +118,43 @@ class Certificate(BaseModel):
             gained=wealth.gained + (loss == -1),
         )
 
-    def _stake(self, wealth: Wealth) -> float:
-        """The bet on the next row, from the rows before it alone."""
-        return 0.5
+    def _bet_on(self, wealth: Wealth) -> float:
+        """What to bet on the next row, from the rows before it alone: what would have made the wealth grow
+        most if they had been seen together with those of an ordinary case (Kelly, 1956).
+        """
+        lost, gained, rows = self._ordinary
+        lost, gained, rows = lost + wealth.lost, gained + wealth.gained, rows + wealth.rows
+        limit, below, above = self.limit, 1 - self.limit, 1 + self.limit
+        level = gained * above + (rows - lost - gained) * limit - lost * below
+        if level <= 0:
+            return 0.0
+        # The derivative of the mean logarithm, by all denominators: a quadratic with one root above 0.
+        square = below * above * limit * rows
+        slope = (
+            gained * above * (limit - below)
+            + (rows - lost - gained) * limit * (above - below)
+            - lost * below * (above + limit)
+        )
+        best = (slope + math.sqrt(slope * slope + 4 * square * level)) / (2 * square)
+        return min(best, _MOST_BET / below)
+
+    @property
+    def _ordinary(self) -> tuple[float, float, float]:
+        """Lost, gained and all rows of an ordinary case."""
+        if self.kind == "people":
+            return 3.0, 9.0, 252.0
+        return 20 * self.limit, 0.0, 50.0
 
 
 def loss_to_people(model: str, proxy: str, right: str) -> int:
     """The loss of one audited row that the proxy would label, to be observed of people."""
     return (model == right) - (proxy == right)
+
+
+def alpha_of(asked: int, differed: int) -> float:
+    """How often a proxy may differ from the model at most: what is left to AGREEMENT, and half of how often
+    the model surely differs from itself, found by ``asked`` texts that it labelled twice, the options in
+    another order. Of two labels that err at random one is right half of the time that they differ; so that
+    is how often a proxy differs that makes no error.
+    """
+    return 1 - AGREEMENT + lower_bound(differed, asked, _ALPHA_RISK) / 2

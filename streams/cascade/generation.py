@@ -21,9 +21,11 @@ OTHER = frozenset({"other", "oos", "out_of_scope", "unknown", "none", "друг�
 RARE = 12
 # A label is bad if it surely differs from the model by this much more than all of them.
 _WORSE, _BAD_RISK = 0.05, 0.01
+# Where texts differ more often than this there is nothing to certify: the labels follow no rule.
+_MOST_DIFFERENT = 0.5
 # The shares of texts above the thresholds: the first must be narrow enough to be certified at all, and wide
 # enough for rows to come.
-_COVERAGES = {"people": range(35, 100, 5), "llm": range(30, 100, 5)}
+_COVERAGES = {"people": range(20, 100, 5), "llm": range(25, 100, 5)}
 
 
 class LabeledText(NamedTuple):
@@ -81,12 +83,14 @@ def learn(teach: Sequence[LabeledText], seed: int = 0) -> Generation:
     cuts = {kind: _cuts(scores, len(tried), shares) for kind, shares in _COVERAGES.items()}
     every = sorted({cut for some in cuts.values() for cut in some}, reverse=True)
     routed = {cut: [one for one in tried if _routed(one, cut, vetoed)] for cut in every}
+    every = [cut for cut in every if _share_different(routed[cut]) <= _MOST_DIFFERENT]
+    routed = {cut: routed[cut] for cut in every}
     lowest = routed[every[-1]] if every else []
     return Generation(
         proxy=fitted.proxy,
         vetoed=vetoed,
-        for_people=cuts["people"],
-        for_llm=cuts["llm"],
+        for_people=tuple(cut for cut in cuts["people"] if cut in routed),
+        for_llm=tuple(cut for cut in cuts["llm"] if cut in routed),
         coverage={cut: len(some) / len(tried) for cut, some in routed.items()},
         disagreement={cut: _share_different(some) for cut, some in routed.items()},
         label_disagreement={

@@ -3,8 +3,11 @@
 For each of several thresholds on the proxy's score there is a wealth, which bets on the rows being fine: it
 is multiplied by 1 + bet x (limit - loss). If the mean loss were above the limit, the wealth would be a
 supermartingale, and would ever reach 1 / risk with probability at most ``risk`` (Ville's inequality). The
-thresholds are tested from the highest downwards, and one counts as certified only with all above it. So all
-of them together err with probability at most ``risk``.
+thresholds are tested from the highest downwards, and one counts as certified only with those above it. So all
+of them together err with probability at most ``risk``. There are two such sequences with half of the risk
+each: one from the highest threshold on, and one from the fourth on, which has all of the risk if the first
+sequence comes that far (Wiens 2003, the fallback procedure). A single one would end where by chance one of
+the first thresholds does not pass.
 
 Two kinds. Against people: rows of the audit, the loss is whether the model was right less whether the proxy
 was, 0 for rows that the proxy would not label, and the limit is the margin. Against the model: rows that the
@@ -30,6 +33,9 @@ AGREEMENT = 0.95
 _ALPHA_RISK = 0.05
 # Of the largest bet that a single loss cannot turn into nothing.
 _MOST_BET = 0.95
+# The threshold from which on half of the risk begins anew, whether those above have passed or not.
+_SECOND_START = 3
+_ERRORS = 2.0
 
 
 def risk_of(risk: float, generation: int) -> float:
@@ -77,22 +83,43 @@ class Certificate(BaseModel):
 
     @property
     def certified(self) -> int:
-        """How many of the thresholds are certified, from the highest on."""
-        needed = -math.log(self.risk)
-        count = 0
-        while count < len(self.wealths) and self.wealths[count].highest >= needed:
-            count += 1
-        return count
+        """Which of the thresholds is the lowest certified one, counted from 1; 0 if none is."""
+        half = self._passed(0, min(_SECOND_START, len(self.wealths)), self.risk / 2)
+        if len(self.wealths) <= _SECOND_START:
+            return self._passed(0, len(self.wealths), self.risk)
+        whole = half == _SECOND_START
+        rest = self._passed(_SECOND_START, len(self.wealths), self.risk if whole else self.risk / 2)
+        return rest if rest > _SECOND_START else half
+
+    def _passed(self, first: int, end: int, risk: float) -> int:
+        """Behind the last threshold from ``first`` on that has passed with all between."""
+        at = first
+        while at < end and self.wealths[at].highest >= -math.log(risk):
+            at += 1
+        return at
 
     @property
     def threshold(self) -> float | None:
-        """The lowest certified one; None if none is."""
-        return self.thresholds[self.certified - 1] if self.certified else None
+        """The lowest certified one that is still well within the limit; None if there is none."""
+        for at in range(self.certified - 1, -1, -1):
+            if self._is_within(self.wealths[at]):
+                return self.thresholds[at]
+        return None
+
+    def _is_within(self, wealth: Wealth) -> bool:
+        """Whether the mean loss is below the limit by some standard errors. A certificate was right at one
+        time by chance, or the last threshold just passed: what rows say by now is not ignored.
+        """
+        if not wealth.rows:
+            return False
+        mean = (wealth.lost - wealth.gained) / wealth.rows
+        spread = (wealth.lost + wealth.gained) / wealth.rows - mean * mean
+        return mean + _ERRORS * math.sqrt(spread / wealth.rows) <= self.limit
 
     @property
     def bound(self) -> float | None:
         """What the mean loss at `threshold` is at most, with probability 1 - risk; None without one."""
-        return self.limit if self.certified else None
+        return self.limit if self.threshold is not None else None
 
     def observe(self, score: float, loss: int) -> Self:
         """After one more row. ``score``: the proxy's, 0 if a veto or the gate keeps it from the row's label.

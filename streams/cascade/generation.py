@@ -7,7 +7,7 @@ that was fitted without it. So none is kept from teaching, and none that certifi
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -59,9 +59,9 @@ class Generation:
         return decision.score if decision.known and decision.label not in self.vetoed else 0.0
 
 
-def learn(teach: Sequence[LabeledText], seed: int = 0) -> Generation:
+def learn(teach: Sequence[LabeledText], margin: float = 0.01, seed: int = 0) -> Generation:
     """A generation taught ``teach``, distinct texts of the part `teach`. The same texts, in whatever order,
-    give the same one.
+    give the same one. ``margin``: how much accuracy may be lost.
 
     Raises:
         ValueError: there are fewer than two labels.
@@ -89,7 +89,11 @@ def learn(teach: Sequence[LabeledText], seed: int = 0) -> Generation:
     return Generation(
         proxy=fitted.proxy,
         vetoed=vetoed,
-        for_people=tuple(cut for cut in cuts["people"] if cut in routed),
+        for_people=_not_far_below(
+            [cut for cut in cuts["people"] if cut in routed],
+            {cut: (len(some) / len(tried), _share_different(some)) for cut, some in routed.items()},
+            margin,
+        ),
         for_llm=tuple(cut for cut in cuts["llm"] if cut in routed),
         coverage={cut: len(some) / len(tried) for cut, some in routed.items()},
         disagreement={cut: _share_different(some) for cut, some in routed.items()},
@@ -113,6 +117,23 @@ def _cuts(scores: Sequence[float], texts: int, shares: Sequence[int]) -> tuple[f
     """The scores that these shares of texts reach, in percent, as far as there are so many."""
     places = (texts * share // 100 for share in shares)
     return tuple(sorted({scores[at] for at in places if at < len(scores)}, reverse=True))
+
+
+def _not_far_below(
+    cuts: Sequence[float], found: Mapping[float, tuple[float, float]], margin: float
+) -> tuple[float, ...]:
+    """The first of ``cuts``, as long as accuracy is expected to be less than half of ``margin`` below that at
+    the best of them. ``found``: the share of texts above a cut, and how often those differ from the model.
+
+    Of the surest texts, where the proxy hardly errs, as many differ as the model has wrong. Where twice as
+    many differ, the proxy has as many wrong as the model.
+    """
+    if not cuts:
+        return ()
+    errors = found[cuts[0]][1]
+    lost = [share * (different - 2 * errors) for share, different in (found[cut] for cut in cuts)]
+    last = max(at for at, value in enumerate(lost) if value <= min(lost) + margin / 2)
+    return tuple(cuts[: last + 1])
 
 
 def _bad(tried: Sequence[LeftOut]) -> frozenset[str]:

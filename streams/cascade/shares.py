@@ -17,7 +17,7 @@ from agents.proxy.audited import number_of
 Part = Literal["teach", "certify"]
 # Texts that teach a generation; the next is due when there are twice as many.
 FIRST_FIT = 1_000
-_TEACH = 0.85
+_TEACH = 0.90
 
 
 def part_of(version: str, text: str) -> Part:

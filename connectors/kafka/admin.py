@@ -4,6 +4,7 @@ same name.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,9 +18,12 @@ from aiokafka.errors import (
     IncompatibleBrokerVersion,
     InvalidConfigurationError,
     InvalidRequestError,
+    KafkaError,
+    LeaderNotAvailableError,
     PolicyViolationError,
     TopicAlreadyExistsError,
     TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
     for_code,
 )
 
@@ -50,6 +54,11 @@ _REFUSALS = (
     InvalidRequestError,
     ClusterAuthorizationFailedError,
 )
+
+# What a broker answers that has not heard of a topic, or of a leader.
+_UNKNOWN = (UnknownTopicOrPartitionError, LeaderNotAvailableError)
+# How long new topics are waited for, and the pause before a broker is asked again.
+_KNOWN_SECONDS, _KNOWN_PAUSE = 30.0, 0.05
 
 
 class Admin:
@@ -138,7 +147,7 @@ class Admin:
 
     async def create_topics(self, settings: Settings) -> TopicPlan:
         """Create the missing topics, and change the settings of others as far as nothing can be lost by it;
-        returns what was done.
+        returns what was done, when the brokers know the topics.
 
         Raises:
             ConfigurationError: as `plan_topics`.
@@ -155,6 +164,7 @@ class Admin:
                     # Two `init` at a time: the other one was first.
                     if code != 0 and error is not TopicAlreadyExistsError:
                         raise translate(error(f"topic {name}: {rest[0] if rest else ''}"))
+                await _known(admin, [topic.name for topic in plan.made])
             if altered := plan.altered:
                 refused = await _alter(admin, altered)
         changes = tuple(
@@ -166,6 +176,35 @@ class Admin:
         for change in changes:
             log.info("topic_setting_kept" if change.kept else "topic_setting_changed", **change.told())
         return TopicPlan(plan.made, changes)
+
+
+async def _known(admin: AIOKafkaAdminClient, names: Sequence[str]) -> None:
+    """Wait until each broker that answers knows leaders of all partitions: brokers hear of a new topic after
+    its controller, a busy one seconds later. Then a command or role could find it missing.
+    """
+    client = admin._client
+    request, waiting = TopicIdRequest(list(names)), {one.nodeId for one in client.cluster.brokers()}
+    try:
+        async with asyncio.timeout(_KNOWN_SECONDS):
+            while True:
+                for node in list(waiting):
+                    try:
+                        answer = await client.send(node, request)
+                    except KafkaError:
+                        waiting.discard(node)  # it is down, and has everything when it returns
+                        continue
+                    if not any(_unknown(code, partitions) for code, _, _, _, partitions, *_ in answer.topics):
+                        waiting.discard(node)
+                if not waiting:
+                    return
+                await asyncio.sleep(_KNOWN_PAUSE)
+    except TimeoutError:
+        log.warning("topics_not_known_yet", topics=len(names), brokers=sorted(waiting))
+
+
+def _unknown(code: int, partitions: Sequence[Any]) -> bool:
+    """Whether this is a broker's answer about a topic or a leader that it has not heard of."""
+    return for_code(code) in _UNKNOWN or any(for_code(one[0]) in _UNKNOWN for one in partitions)
 
 
 async def _alter(admin: AIOKafkaAdminClient, altered: Mapping[str, Mapping[str, str]]) -> dict[str, str]:

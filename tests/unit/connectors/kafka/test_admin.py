@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from aiokafka.errors import IncompatibleBrokerVersion
+from aiokafka.errors import IncompatibleBrokerVersion, KafkaConnectionError
 
 from connectors.kafka import admin
 from streams.core.errors import LabelstreamError
@@ -31,6 +31,29 @@ async def test_a_setting_that_a_managed_cluster_refuses_does_not_end_init(
     assert await altered(monkeypatch, answer) == {"esk.rows": "the brokers refuse it: not permitted"}
     assert "AlterConfigs" in (await altered(monkeypatch, [(29, None, 2, "esk.rows")]))["esk.rows"]
     assert (await altered(monkeypatch, IncompatibleBrokerVersion("old"))).keys() == _SET.keys()
+
+
+async def test_new_topics_are_waited_for_until_each_broker_that_answers_knows_them() -> None:
+    led, heard = [(0, 0, 1, 0, [1], [1], [])], [(5, 0, -1, 0, [1], [1], [])]
+    answers = {
+        1: [(0, "esk.rows", b"", False, led, 0, {})],
+        2: [(3, "esk.rows", b"", False, [], 0, {}), (0, "esk.rows", b"", False, heard, 0, {})],
+        3: [KafkaConnectionError("it is down")],
+    }
+    last = (0, "esk.rows", b"", False, led, 0, {})
+    asked: list[int] = []
+
+    async def send(node: int, request: Any) -> Any:
+        asked.append(node)
+        answer = answers[node].pop(0) if answers[node] else last
+        if isinstance(answer, Exception):
+            raise answer
+        return SimpleNamespace(topics=[answer])
+
+    brokers = [SimpleNamespace(nodeId=node) for node in answers]
+    client = SimpleNamespace(cluster=SimpleNamespace(brokers=lambda: brokers), send=send)
+    await admin._known(cast(Any, SimpleNamespace(_client=client)), ["esk.rows"])
+    assert sorted(asked) == [1, 2, 2, 2, 3]
 
 
 async def test_what_may_work_later_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.structs import OffsetAndMetadata
 
 from tests.waiting import eventually
+
+
+async def make_topic(
+    arguments: dict[str, Any], name: str, partitions: int = 1, config: Mapping[str, str] | None = None
+) -> None:
+    """Make a topic, and return when it can be written to, with these settings."""
+    admin = AIOKafkaAdminClient(**arguments)
+    await admin.start()
+    try:
+        response = await admin.create_topics([NewTopic(name, partitions, 1, topic_configs=config)])
+        assert response.topic_errors[0][1] == 0, response
+        await known(admin, name, partitions, config)
+    finally:
+        await admin.close()
+
+
+async def known(
+    admin: AIOKafkaAdminClient, name: str, partitions: int, config: Mapping[str, str] | None = None
+) -> None:
+    """Wait until the broker has what its controller has noted, which it hears of later on a busy machine."""
+    wanted = config or {}
+    resource = ConfigResource(ConfigResourceType.TOPIC, name, dict.fromkeys(wanted))
+
+    async def same() -> bool:
+        (described,) = await admin.describe_topics([name])
+        led = [one for one in described["partitions"] if one["leader"] >= 0]
+        if described["error_code"] or len(led) != partitions:
+            return False
+        if not wanted:
+            return True
+        (answer,) = await admin.describe_configs([resource])
+        ((code, *_, entries),) = answer.resources
+        found = {entry[0]: entry[1] for entry in entries}
+        return not code and found.items() >= wanted.items()
+
+    await eventually(same, f"the broker knows {name}")
 
 
 async def reset_offsets(kafka: str, group: str) -> None:
@@ -52,13 +92,15 @@ async def recreate(kafka: str, topic: str) -> None:
     await admin.start()
     try:
         (described,) = await admin.describe_topics([topic])
+        partitions = len(described["partitions"])
         await admin.delete_topics([topic])
 
         async def made() -> bool:
-            response = await admin.create_topics([NewTopic(topic, len(described["partitions"]), 1)])
+            response = await admin.create_topics([NewTopic(topic, partitions, 1)])
             return bool(response.topic_errors[0][1] == 0)
 
         await eventually(made, f"{topic} is made again", pause=0.2)
+        await known(admin, topic, partitions)
     finally:
         await admin.close()
 

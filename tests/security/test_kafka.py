@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from connectors.kafka.connection import connection, reach
 from streams.core.errors import AccessError, ConfigurationError, LabelstreamError, UnavailableError
+from tests.kafka_tools import make_topic
 from tests.security.parts import SECRET, USER, Certificates, chain_of, kafka, settings
 from tests.waiting import PATIENCE
 
@@ -52,10 +52,7 @@ async def test_messages_go_through(sasl_ssl: int, certificates: Certificates) ->
     from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
     arguments: dict[str, Any] = connection(settings(**given(sasl_ssl, certificates)))
-    admin = AIOKafkaAdminClient(**arguments)
-    await admin.start()
-    await admin.create_topics([NewTopic("secured", 1, 1)])
-    await admin.close()
+    await make_topic(arguments, "secured")
     async with (
         AIOKafkaProducer(**arguments, enable_idempotence=True) as producer,
         AIOKafkaConsumer("secured", **arguments, group_id="g", auto_offset_reset="earliest") as consumer,

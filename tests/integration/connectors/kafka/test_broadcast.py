@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient
 
 from connectors.kafka.broadcast import Broadcast
 from connectors.kafka.connection import connection
 from streams.core.errors import RefusedError, UnavailableError
 from streams.core.settings import Settings
 from streams.ports.label_feed import LiveLabel, Start
+from tests.kafka_tools import make_topic
 from tests.stack import SharedStack, fresh_name
 from tests.waiting import PATIENCE
 
@@ -37,12 +38,7 @@ class Topic:
         self._written = 0
 
     async def make(self) -> None:
-        admin = AIOKafkaAdminClient(**self.arguments)
-        await admin.start()
-        await admin.create_topics([NewTopic(self.name, PARTITIONS, 1)])
-        while self.name not in await admin.list_topics():  # the broker hears of it a moment later
-            await asyncio.sleep(0.02)
-        await admin.close()
+        await make_topic(self.arguments, self.name, PARTITIONS)
 
     async def remove(self) -> None:
         admin = AIOKafkaAdminClient(**self.arguments)

@@ -6,7 +6,6 @@ import asyncio
 from typing import Any
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from connectors.kafka.connection import connection
 from connectors.kafka.consumer import GroupConsumer, Session
@@ -15,6 +14,7 @@ from connectors.kafka.producer import LeasedProducer
 from streams.core.records import Commit, Outgoing, Partition
 from streams.core.settings import Settings
 from streams.core.topics import ConsumerGroup
+from tests.kafka_tools import make_topic
 from tests.stack import SharedStack, fresh_name
 
 
@@ -25,10 +25,7 @@ def arguments(shared: SharedStack) -> dict[str, Any]:
 
 async def test_a_member_owes_what_is_not_committed_though_it_does_nothing(arguments: dict[str, Any]) -> None:
     seen, viewed = fresh_name("seen"), fresh_name("viewed")
-    admin = AIOKafkaAdminClient(**arguments)
-    await admin.start()
-    await admin.create_topics([NewTopic(seen, 3, 1)])
-    await admin.close()
+    await make_topic(arguments, seen, 3)
     producer = LeasedProducer(arguments)
     await producer.send_many([Outgoing(seen, number % 2, b"k", b"v") for number in range(10)])
     await producer.stop()

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.client import AIOKafkaClient
 
 from connectors.kafka.connection import connection
@@ -21,6 +20,7 @@ from streams.core.settings import Settings
 from streams.core.topics import ConsumerGroup
 from streams.pipeline.fair_fetch import Turns
 from streams.pipeline.faust_app import add_agent, make_app
+from tests.kafka_tools import make_topic
 from tests.stack import SharedStack, fresh_name
 from tests.waiting import eventually
 
@@ -49,16 +49,8 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 @pytest.fixture
 async def topic(arguments: dict[str, Any]) -> str:
     """A topic with a message in each partition."""
-    name, admin = fresh_name("many"), AIOKafkaAdminClient(**arguments)
-    await admin.start()
-    await admin.create_topics([NewTopic(name, MANY, 1)])
-
-    async def led() -> bool:
-        (found,) = await admin.describe_topics([name])
-        return len(found["partitions"]) == MANY and all(one["leader"] >= 0 for one in found["partitions"])
-
-    await eventually(led)
-    await admin.close()
+    name = fresh_name("many")
+    await make_topic(arguments, name, MANY)
     producer = LeasedProducer(arguments)
     await producer.send_many([Outgoing(name, number, b"k", b"v") for number in range(MANY)])
     await producer.stop()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from connectors.kafka.connection import connection
@@ -19,6 +19,7 @@ from connectors.kafka.tail import TailReader
 from streams.core.errors import LabelstreamError, LeaseLostError, RefusedError
 from streams.core.records import Outgoing, Partition, Run
 from streams.core.settings import Settings
+from tests.kafka_tools import known, make_topic
 from tests.stack import SharedStack, fresh_name
 from tests.waiting import eventually
 
@@ -32,26 +33,8 @@ def arguments(shared: SharedStack) -> dict[str, Any]:
 async def topic(arguments: dict[str, Any]) -> str:
     """Two partitions that take messages of at most 20,000 bytes."""
     name = fresh_name("small")
-    admin = AIOKafkaAdminClient(**arguments)
-    await admin.start()
-    await admin.create_topics([NewTopic(name, 2, 1, topic_configs={"max.message.bytes": "20000"})])
-    await told(admin, name, 20_000)
-    await admin.close()
+    await make_topic(arguments, name, 2, {"max.message.bytes": "20000"})
     return name
-
-
-async def told(admin: AIOKafkaAdminClient, topic: str, size: int) -> None:
-    """Wait until the broker has what its controller has noted: ``topic`` takes batches of ``size``."""
-    resource = ConfigResource(ConfigResourceType.TOPIC, topic, {"max.message.bytes": None})
-
-    async def known() -> bool:
-        (described,) = await admin.describe_topics([topic])
-        (answer,) = await admin.describe_configs([resource])
-        ((code, *_, entries),) = answer.resources
-        ready = not described["error_code"] and all(one["leader"] >= 0 for one in described["partitions"])
-        return bool(ready and not code and str(size) in {entry[1] for entry in entries})
-
-    await eventually(known, "the broker knows the topic")
 
 
 _RANDOM = random.Random(1)
@@ -123,9 +106,9 @@ async def limit(arguments: dict[str, Any], topic: str, size: int) -> None:
     """Change how large a batch the topic takes."""
     admin = AIOKafkaAdminClient(**arguments)
     await admin.start()
-    changed = ConfigResource(ConfigResourceType.TOPIC, topic, {"max.message.bytes": str(size)})
-    await admin.alter_configs([changed])
-    await told(admin, topic, size)
+    config = {"max.message.bytes": str(size)}
+    await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, config)])
+    await known(admin, topic, 2, config)
     await admin.close()
 
 
@@ -248,10 +231,7 @@ async def test_many_keep_their_order_and_their_offsets(arguments: dict[str, Any]
 
 async def test_runs_take_turns_and_keep_their_order(arguments: dict[str, Any], topic: str) -> None:
     wide = fresh_name("wide")
-    admin = AIOKafkaAdminClient(**arguments)
-    await admin.start()
-    await admin.create_topics([NewTopic(wide, 2, 1)])
-    await admin.close()
+    await make_topic(arguments, wide, 2)
     producer = LeasedProducer(arguments)
     value = noise(100_000)
     runs = [

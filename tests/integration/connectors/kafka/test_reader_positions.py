@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from connectors.kafka.connection import connection
 from connectors.kafka.headroom import ReaderHeadroom
@@ -16,7 +15,7 @@ from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.reader_positions import ReaderPosition, ReaderPositions, Retention
 from streams.core.records import Outgoing, Partition
 from streams.core.settings import Settings
-from tests.kafka_tools import truncate
+from tests.kafka_tools import make_topic, truncate
 from tests.short_retention import fast_deletion
 from tests.stack import local_stack
 
@@ -27,13 +26,6 @@ FIRST, SECOND = Partition("kept", 0), Partition("kept", 1)
 def arguments(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     with fast_deletion(), local_stack(tmp_path_factory, clickhouse=False) as running:
         yield connection(Settings(kafka_bootstrap_servers=running.kafka.address))
-
-
-async def made(arguments: dict[str, Any], name: str, **config: str) -> None:
-    admin = AIOKafkaAdminClient(**arguments)
-    await admin.start()
-    await admin.create_topics([NewTopic(name, 2, 1, topic_configs=config)])
-    await admin.close()
 
 
 async def commit(arguments: dict[str, Any], group: str, positions: dict[Partition, int]) -> None:
@@ -47,7 +39,7 @@ async def commit(arguments: dict[str, Any], group: str, positions: dict[Partitio
 
 
 async def test_readers_are_seen_with_what_the_topic_holds(arguments: dict[str, Any]) -> None:
-    await made(arguments, "kept", **{"retention.ms": "86400000", "retention.bytes": "5000000"})
+    await make_topic(arguments, "kept", 2, {"retention.ms": "86400000", "retention.bytes": "5000000"})
     producer = LeasedProducer(arguments)
     positions = ReaderPositions(arguments, {"kept": ["one", "other"]})
     try:
@@ -78,7 +70,7 @@ async def test_a_writer_that_keeps_to_its_headroom_loses_nothing_to_retention(
     arguments: dict[str, Any],
 ) -> None:
     """The topic keeps four seconds, the reader needs twice that for all of it."""
-    await made(arguments, "short", **{"retention.ms": "4000", "segment.ms": "500"})
+    await make_topic(arguments, "short", 2, {"retention.ms": "4000", "segment.ms": "500"})
     producer = LeasedProducer(arguments)
     positions = ReaderPositions(arguments, {"short": ["slow"]})
     headroom = ReaderHeadroom(positions, size_of=producer.size_of)

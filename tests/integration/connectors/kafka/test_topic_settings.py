@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-
 from connectors.kafka.admin import Admin
 from connectors.kafka.connection import connection
 from streams.core.settings import Settings
+from tests.kafka_tools import make_topic
 from tests.stack import SharedStack, fresh_name
 from tests.waiting import eventually
 
@@ -21,11 +20,8 @@ async def test_what_differs_is_changed_and_what_people_set_stays(shared: SharedS
         topic_retention_days=2,
     )
     name = f"{settings.topic_prefix}.labeled"
-    admin = AIOKafkaAdminClient(**connection(settings))
-    await admin.start()
     mine = {"retention.ms": "1000", "compression.type": "gzip", "max.message.bytes": "2000000"}
-    await admin.create_topics([NewTopic(name, 1, 1, topic_configs=mine)])
-    await admin.close()
+    await make_topic(connection(settings), name, 1, mine)
 
     ours = Admin(connection(settings))
     planned = await ours.plan_topics(settings)

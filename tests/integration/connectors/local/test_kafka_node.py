@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from connectors.local import processes
@@ -18,6 +18,7 @@ from connectors.local.jars import ensure_jars
 from connectors.local.kafka import KafkaNode, KafkaStorageError, class_cache, kafka_answers
 from connectors.local.processes import Child
 from connectors.local.stack import LocalStack
+from tests.kafka_tools import make_topic
 from tests.stack import shared_jars
 from tests.waiting import until
 
@@ -35,15 +36,6 @@ def up(stack: LocalStack) -> str:
     address = stack.up(clickhouse=False, llm=False).kafka.address
     assert address
     return address
-
-
-async def create(address: str, name: str, partitions: int = 1) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=address)
-    await admin.start()
-    try:
-        await admin.create_topics([NewTopic(name, partitions, 1)])
-    finally:
-        await admin.close()
 
 
 async def send(address: str, topic: str, values: list[bytes], acks: str = "all") -> None:
@@ -75,7 +67,7 @@ async def read(address: str, topic: str) -> list[bytes]:
 
 async def test_messages_survive_a_kill(stack: LocalStack) -> None:
     address = up(stack)
-    await create(address, "kept")
+    await make_topic({"bootstrap_servers": address}, "kept")
     values = [b"%d" % number for number in range(200)]
     await send(address, "kept", values)
     before = stack.status().kafka
@@ -91,7 +83,7 @@ async def test_messages_survive_a_kill(stack: LocalStack) -> None:
 
 async def test_messages_and_topics_survive_down_and_up(stack: LocalStack) -> None:
     address = up(stack)
-    await create(address, "also-kept", 3)
+    await make_topic({"bootstrap_servers": address}, "also-kept", 3)
     await send(address, "also-kept", [b"one"])
     stack.down()
     assert not kafka_answers(address)

@@ -31,6 +31,8 @@ _BUSY = 0.1
 # of the last time, and when nobody has answered for a while.
 _GROWTH = 1.1
 _QUIET_SECONDS = 60.0
+# Without any progress for so long, while so many live rows were labelled.
+_STILL_SECONDS, _STILL_LIVE = 600.0, 20
 
 
 class GateTurns:
@@ -53,6 +55,27 @@ class GateTurns:
         return True
 
 
+class Standstill:
+    """Whether a canary makes no progress though live rows do: its model may be gone, or answer with errors
+    that make no dead letters, and its rows would wait for ever.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._done: object = None
+        self._since = clock()
+        self._live = 0
+
+    def saw(self, done: object, live: int, *, waits: bool) -> bool:
+        """``done``: what changes with each row of it that the workers finish. ``live``: how many live labels
+        were read. ``waits``: whether rows of it wait.
+        """
+        if done != self._done or not waits:
+            self._done, self._since, self._live = done, self._clock(), live
+            return False
+        return self._clock() - self._since >= _STILL_SECONDS and live - self._live >= _STILL_LIVE
+
+
 class CanaryWatch:
     """Watches one canary during one ownership."""
 
@@ -68,6 +91,8 @@ class CanaryWatch:
         self._letters_at = dict(job.letters)
         self._failed = 0
         self._turns = GateTurns()
+        self._lacked = 0
+        self._still = Standstill()
         self._noted: dict[str, Any] = {}
         self._wanted: Sequence[Row] = ()
 
@@ -125,6 +150,13 @@ class CanaryWatch:
                 why="failures",
                 text=f"{self._failed} of {self._failed + answered} rows got no label of {version}",
             )
+        waits = job.published > stored + self._failed
+        if self._still.saw((stored, self._failed, await self._passed()), _read(job), waits=waits):
+            return Stop(
+                why="failures",
+                text=f"no row got a label of {version} for {_STILL_SECONDS / 60:.0f} minutes, though live "
+                f"rows did; `labelstream replay drop {job.id}` takes back those that wait",
+            )
         if found.judged is not None and found.judged.evidence >= LIMIT:
             return Stop(why="loss", text=_loss(version, found))
         if job.promote:
@@ -138,7 +170,13 @@ class CanaryWatch:
     async def _promoted(self, version: str, found: CanaryFindings) -> Stop | None:
         passage = found.passage
         # Without judged rows the gate lets everything pass, which proves nothing.
-        if passage is None or passage.verdict is None or not self._turns.now(passage.verdict.rows):
+        if passage is None or passage.verdict is None:
+            return None
+        # To ask while the judged rows are being labelled would use up a turn.
+        labelling, self._lacked = len(found.lacking) < self._lacked, len(found.lacking)
+        if labelling and found.lacking:
+            return None
+        if not self._turns.now(passage.verdict.rows):
             return None
         if not passage.passes:
             return None
@@ -147,6 +185,12 @@ class CanaryWatch:
         except GateError:
             return None  # somebody has answered in between
         return Stop(why="promoted", text=str(told["verdict"]["text"]))
+
+    async def _passed(self) -> int:
+        """How far the workers have read the replay topic."""
+        topics = self._context.topics
+        found = await self._context.lags.positions(topics.groups.agents.name, [topics.replay])
+        return sum(max(commit.offset, 0) for commit in found.values())
 
     async def _count_failures(self) -> None:
         topic, name = self._context.topics.dead_letter, self._job.id.encode()
@@ -172,6 +216,11 @@ class CanaryWatch:
                 context.jobs.wishes[job.id] = Wish.CANCEL
                 context.jobs.stops[job.id] = stop
                 return
+
+
+def _read(job: Job) -> int:
+    """How many messages with live labels were read."""
+    return sum(job.position["at"].values()) if job.position is not None else 0
 
 
 def _loss(version: str, found: CanaryFindings) -> str:

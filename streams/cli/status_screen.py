@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from streams.cli.canary import told
 from streams.cli.common import state_of
 from streams.operations.retention import describe_late, describe_lost
 from streams.ports.kafka import WaitsFor
 
 _VERSIONS = 5
+_CANARY_SHOWN = timedelta(days=7)
 
 
 def picture(found: dict[str, Any], at: datetime) -> RenderableType:
@@ -28,6 +30,7 @@ def picture(found: dict[str, Any], at: datetime) -> RenderableType:
         *_endpoints(found["roles"]),
         *_versions(found["versions"]),
         *_jobs(found["replays"]),
+        *_canary(found["canary"], at),
         _privacy(found["privacy"]),
         Text(f"{at:%Y-%m-%d %H:%M:%S}", style="dim"),
     )
@@ -162,6 +165,15 @@ def _versions(versions: list[dict[str, Any]]) -> Iterator[RenderableType]:
         more = len(versions) - _VERSIONS
         table.caption = f"and {more} more: labelstream versions list" if more > 0 else None
         yield table
+
+
+def _canary(canary: dict[str, Any] | None, at: datetime) -> Iterator[RenderableType]:
+    """One that runs, or that ended within the last week."""
+    if canary is None:
+        return
+    stop = canary["stopped"]
+    if stop is None or at.astimezone() - datetime.fromisoformat(stop["at"]) < _CANARY_SHOWN:
+        yield Text("\n".join(told(canary)))
 
 
 def _jobs(jobs: list[dict[str, Any]]) -> Iterator[RenderableType]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
-from streams.cli.canary import versions_canary
+from streams.cli.canary import told, versions_canary
 from streams.cli.common import Json, account, examples, print_json, read_settings, state_of
 from streams.cli.progress import working
-from streams.core.errors import GateError
+from streams.core.errors import GateError, LabelstreamError
 
 versions_app = typer.Typer(no_args_is_help=True, help="Label versions: which one is a row's current label.")
 
@@ -21,15 +22,24 @@ Version = Annotated[str, typer.Argument(help="A label version's name.")]
 
 @versions_app.command("list", epilog=examples("labelstream versions list"))
 def versions_list(as_json: Json = False) -> None:
-    """List all versions: promoted ones first, the current one at the top."""
+    """List all versions: promoted ones first, the current one at the top; and the last canary."""
+    from streams.canary.commands import show_canary
     from streams.versions.commands import versions_known
 
-    found = ask(versions_known)
+    async def both(settings: Any) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+        found = await versions_known(settings)
+        with contextlib.suppress(LabelstreamError):  # Kafka need not answer
+            return found, await show_canary(settings)
+        return found, None
+
+    found, canary = ask(both)
     if as_json:
-        print_json({"versions": found})
+        print_json({"versions": found, "canary": canary})
         return
     for one in found:
         typer.echo(f"{one['version']:40}  {state_of(one):11}  {one['rows'] or 0:>10} rows  {one['model']}")
+    for line in told(canary) if canary is not None else ():
+        typer.echo(line)
 
 
 @versions_app.command("show", epilog=examples("labelstream versions show mistral.1f0c2a9b"))

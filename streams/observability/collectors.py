@@ -188,6 +188,13 @@ def poller_metrics(
         yield m.SOURCE_POLLED.one(polled_at)
 
 
+def canary_metrics(job: dict[str, Any] | None) -> Iterable[Metric]:
+    """Metrics of the last canary, as `Jobs.as_dict` tells it; None: there was none."""
+    if job is not None and (stop := job["stopped"]) is not None:
+        at = datetime.fromisoformat(stop["at"]).timestamp()
+        yield m.CANARY_STOPPED.one(at, str(job["version"]), stop["why"])
+
+
 def _given_up_by_poller(counts: Counter[str]) -> dict[tuple[str, ...], float]:
     unmasked = f"dead_letters:{REASON}"
     found = _of_step("poll", Counter({key: n for key, n in counts.items() if key != unmasked}))

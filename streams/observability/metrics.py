@@ -157,6 +157,9 @@ SOURCE_POLLED = _gauge(
     _POLLER,
     "When the source table was last read without an error, seconds since 1970.",
 )
+CANARY_STOPPED = _gauge(
+    "canary_stopped_timestamp_seconds", _POLLER, "When and why the last canary ended.", "version", "why"
+)
 
 # --- agents ---
 MESSAGES = _counter(

@@ -35,11 +35,18 @@ async def status(settings: Settings) -> dict[str, Any]:
     ``parts``: for Kafka and ClickHouse an empty text, or why they did not answer; then their figures are
     empty. ``topics``: messages, kept, those of the last minute a second (`rate`), for each group lag in
     messages and in seconds. ``groups``: active members. ``versions``: promoted ones first. ``roles``: health
-    and state of those whose notes are below LABELSTREAM_DATA. ``replays``: unfinished ones. ``late``: readers
-    that retention catches up with. ``lost``: what it removed unread, by topic and group. ``privacy``: as
-    `privacy_of`.
+    and state of those whose notes are below LABELSTREAM_DATA. ``replays``: unfinished ones. ``canary``: the
+    last one, or None. ``late``: readers that retention catches up with. ``lost``: what it removed unread, by
+    topic and group. ``privacy``: as `privacy_of`.
     """
-    kafka: dict[str, Any] = {"topics": {}, "groups": {}, "replays": [], "late": [], "lost": []}
+    kafka: dict[str, Any] = {
+        "topics": {},
+        "groups": {},
+        "replays": [],
+        "canary": None,
+        "late": [],
+        "lost": [],
+    }
     tables: dict[str, Any] = {"versions": []}
     kafka_away, tables_away, roles = await asyncio.gather(
         _asked("Kafka", lambda: _kafka(settings, kafka)),
@@ -96,7 +103,13 @@ async def _kafka(settings: Settings, found: dict[str, Any]) -> None:
     jobs, losses = await read_cursor_topic(Topics(settings.topic_prefix), TailReader(connection(settings)))
     found["lost"] = losses.by_reader()
     found["late"] = [one._asdict() for one in await find_late_readers(settings)]
-    found["replays"] = [jobs.as_dict(job) for job in jobs.newest_first() if jobs.state(job) in UNFINISHED]
+    found["replays"] = [
+        jobs.as_dict(job)
+        for job in jobs.newest_first()
+        if job.source != "live" and jobs.state(job) in UNFINISHED
+    ]
+    canary = jobs.last_canary()
+    found["canary"] = None if canary is None else jobs.as_dict(canary)
 
 
 async def _add_rates(

@@ -33,6 +33,7 @@ from streams.core.settings import Settings
 from streams.jobs.in_flight_rows import InFlightReader
 from streams.jobs.job import Jobs
 from streams.observability.collectors import (
+    canary_metrics,
     member_metrics,
     outage_metric,
     outages_of,
@@ -151,6 +152,8 @@ async def _poller(settings: Settings, health: Health, door: Door | None, tracer:
         yield waits_metric(headroom.waits, {topics.rows: "poll"})
         yield outage_metric(group.producer.outages)
         yield from privacy_metrics(door)
+        canary = jobs.last_canary()
+        yield from canary_metrics(None if canary is None else jobs.as_dict(canary))
         yield latency.collect()
         yield from member_metrics(group.lease)
         yield from span_metrics(tracer)

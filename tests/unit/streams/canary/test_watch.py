@@ -11,10 +11,10 @@ import pytest
 from connectors.clickhouse.queries.given_labels import GivenLabel
 from streams.canary import watch as module
 from streams.canary.figures import CanaryFindings, judge
-from streams.canary.watch import CanaryWatch, GateTurns
+from streams.canary.watch import CanaryWatch, GateTurns, Standstill
 from streams.core.codec import REPLAY_JOB
 from streams.core.errors import GateError
-from streams.core.records import Partition, Record
+from streams.core.records import Commit, Partition, Record
 from streams.core.times import moment
 from streams.core.topics import Topics
 from streams.jobs.job import Job, Jobs
@@ -39,7 +39,8 @@ class World:
         self.topics = Topics()
         self.client = None
         self.settings = SimpleNamespace(topic_partitions=1)
-        self.tail = self
+        self.tail = self.lags = self
+        self.passed = 0
         self.letters: list[Record] = []
         self.stored = 0
         self.waiting = 0
@@ -83,6 +84,9 @@ class World:
         (start,) = starts.values()
         if self.letters[start:]:
             yield self.letters[start:]
+
+    async def positions(self, *_: Any) -> dict[int, Commit]:
+        return {0: Commit(self.passed)}
 
     def fails(self, job: str, times: int) -> None:
         for _ in range(times):
@@ -170,6 +174,19 @@ async def test_judged_rows_are_wanted_only_by_a_canary_that_may_promote(made: Ma
         await watch.look()
         assert list(await watch.wanted()) == (["v1/a", "v1/b"] if promotes else [])
         assert list(await watch.wanted()) == []
+
+
+async def test_no_progress_beside_live_rows_ends_it() -> None:
+    now = [0.0]
+    still = Standstill(lambda: now[0])
+    assert not still.saw((1, 0, 5), 100, waits=True)
+    now[0] = 599.0
+    assert not still.saw((1, 0, 5), 500, waits=True)
+    assert not still.saw((1, 0, 6), 500, waits=True)  # another replay goes first
+    now[0] = 5_000.0
+    assert not still.saw((1, 0, 6), 510, waits=True)  # there is hardly any live row either
+    assert still.saw((1, 0, 6), 600, waits=True)
+    assert not still.saw((1, 0, 6), 700, waits=False)
 
 
 def test_the_gate_is_asked_when_rows_grow_and_when_nobody_answers() -> None:

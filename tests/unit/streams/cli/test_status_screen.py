@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -82,13 +82,14 @@ FOUND: dict[str, Any] = {
     "replays": [
         {"id": "20260131-1", "state": "paused", "published": 5, "expected": 9, "version": "m.2"},
     ],
+    "canary": None,
 }
 
 
-def shown(found: dict[str, Any]) -> str:
+def shown(found: dict[str, Any], at: datetime = datetime(2026, 1, 31, 9, 30)) -> str:
     # Whatever the terminal is in which the tests run, and what others set in its environment.
     console = Console(file=io.StringIO(), width=160, height=80, force_terminal=False)
-    console.print(picture(found, datetime(2026, 1, 31, 9, 30)))
+    console.print(picture(found, at))
     file: Any = console.file
     text: str = file.getvalue()
     return text
@@ -128,6 +129,7 @@ def test_nothing_found_is_a_screen_too() -> None:
         "roles": [],
         "versions": [],
         "replays": [],
+        "canary": None,
         "late": [],
         "lost": [],
         "privacy": {"mode": "mask", "entities": ["phone", "name"]},
@@ -135,6 +137,32 @@ def test_nothing_found_is_a_screen_too() -> None:
     text = shown(nothing)
     assert "kafka is down: away" in text
     assert "no role runs" in text
+
+
+def test_a_canary_is_shown_with_its_figures_and_a_week_after_its_end() -> None:
+    canary = {
+        "version": "v2",
+        "share": 0.05,
+        "state": "stopped",
+        "begun_at": "2026-01-01T00:00:00Z",
+        "promote": True,
+        "stopped": {"why": "loss", "text": "12 lost", "at": "2026-01-02T00:00:00Z"},
+        "figures": {
+            "beside": "v1",
+            "pairs": 120,
+            "failed": 1,
+            "compared": 120,
+            "agreement": 0.9,
+            "moved": [{"from": "a", "to": "b", "rows": 12}],
+            "judged": {"rows": 50, "won": 0, "lost": 12, "evidence": 31.25, "limit": 20.0},
+            "gate": {"text": "worse"},
+        },
+    }
+    text = shown({**FOUND, "canary": canary}, datetime(2026, 1, 8, tzinfo=UTC))
+    for part in ("5.00%", "(loss): 12 lost", "120 rows with a label of both", "a -> b 12", "gate: worse"):
+        assert part in text
+    assert "canary" not in shown({**FOUND, "canary": canary}, datetime(2026, 1, 10, tzinfo=UTC))
+    assert "no figures yet" in shown({**FOUND, "canary": {**canary, "stopped": None, "figures": None}})
 
 
 @pytest.mark.parametrize(

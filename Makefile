@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo unit test ready soak soak-seeds soak-erase soak-replicas soak-cluster soak-outages soak-backlog soak-relabel soak-retention soak-secured soak-upgrade soak-tables soak-strangers soak-review soak-files soak-history soak-served soak-gate soak-quality soak-drift soak-calibration soak-examples soak-masked-labels soak-privacy-speed soak-privacy soak-privacy-leaks real-endpoint bench lint format typecheck generate locks sbom image-size helm helm-golden clean
+.PHONY: help setup browser demo unit test ready soak soak-seeds soak-erase soak-replicas soak-cluster soak-outages soak-backlog soak-relabel soak-canary soak-retention soak-secured soak-upgrade soak-tables soak-strangers soak-review soak-files soak-history soak-served soak-gate soak-quality soak-drift soak-calibration soak-examples soak-masked-labels soak-privacy-speed soak-privacy soak-privacy-leaks real-endpoint bench lint format typecheck generate locks sbom image-size helm helm-golden clean
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -67,6 +67,9 @@ soak-review: setup  ## 1,000 rows audited, labelled, corrected and undone under 
 
 soak-relabel: setup  ## Relabel 50,000 rows beside live ones, with kills; ten minutes (ARGS="--rows 5000")
 	@$(BIN)/python -m tests.integration.relabel $(ARGS)
+
+soak-canary: setup  ## A canary of 30,000 live rows, with kills, judged until it stops; ten minutes (ARGS="--rows 6000 --share 0.25")
+	@$(BIN)/python -m tests.integration.canary $(ARGS)
 
 soak-retention: setup  ## A backlog of three times what the topics keep; some minutes (ARGS="--rows 5000 --seconds 10")
 	@$(BIN)/python -m tests.faults.retention $(ARGS)

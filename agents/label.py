@@ -18,6 +18,7 @@ from agents.distribution import of_object
 from agents.ports import Answers, Model, ModelAnswer, outcome_of
 from agents.prompting import parse_answer, prompt_text, with_placeholders, wrap_query
 from agents.reading import LabelReader, without_thoughts
+from agents.routing import Router
 from agents.taxonomy import Taxonomy
 from streams.core.calibration import VersionCalibration, reported
 from streams.core.errors import ConfigurationError, LabelstreamError
@@ -62,12 +63,15 @@ def answer_key(version: str, text: str) -> bytes:
 
 def cache_entry(
     message: Labeled, calibrations: Mapping[int, VersionCalibration] | None = None
-) -> tuple[bytes, bytes]:
-    """The cache key and the answer in a published message, to `warm` a cache of answers.
+) -> tuple[bytes, bytes] | None:
+    """The cache key and the answer in a published message, to `warm` a cache of answers; None if it is no
+    answer of the model.
 
     ``calibrations``: those of its version, by generation. The cache holds what the model reported, without
     alternatives where the message's generation is not among them yet: to ask again would cost a call.
     """
+    if message.decided_by != "llm":
+        return None
     alternatives = tuple((one.label, one.confidence) for one in message.alternatives)
     confidence = message.confidence
     if confidence is not None:
@@ -147,9 +151,10 @@ def labeler_of(
     model: Model,
     answers: Answers,
     calibration: Callable[[], VersionCalibration | None] = lambda: None,
+    router: Router | None = None,
 ) -> Labeler:
     """The label step of a version; ``model`` must be the model that the version names. ``calibration``: the
-    newest one of the version.
+    newest one of the version. ``router``: None where the model labels all.
 
     Raises:
         ConfigurationError: the version's taxonomy is invalid.
@@ -162,7 +167,15 @@ def labeler_of(
     if spec.mode == "choice":
         chooser = Chooser(model, taxonomy, _seed(spec.model, taxonomy), prompt=spec.prompts["choice"])
     return Labeler(
-        model, spec.model, spec.prompts["label"], taxonomy, spec.version, answers, chooser, calibration
+        model,
+        spec.model,
+        spec.prompts["label"],
+        taxonomy,
+        spec.version,
+        answers,
+        chooser,
+        calibration,
+        router,
     )
 
 
@@ -183,7 +196,9 @@ class Labeler:
         answers: Answers,
         chooser: Chooser | None = None,
         calibration: Callable[[], VersionCalibration | None] = lambda: None,
+        router: Router | None = None,
     ) -> None:
+        self._router = router
         self._name = name
         self._names = taxonomy.names
         self._labels = LabelReader(taxonomy)
@@ -202,17 +217,30 @@ class Labeler:
         self._json = JsonAsker(model, schema, logprobs=True)
 
     async def label(self, row: Row) -> Outcome[Labeled]:
-        """Label one row. Equal texts share one answer."""
+        """Label one row. Equal texts share one answer; only what it would have to be asked for is routed."""
+        key = answer_key(self._version, row.text)
+        if self._router is not None:
+            if self._answers.known(key) is not None:
+                self._router.counts["cache"] += 1
+            elif (
+                (routed := await self._router.route(row.text)) is not None and routed.label in self._names
+            ):  # people may have taught it labels of other versions
+                # Not cached: the next equal text is decided anew, by the newest state.
+                return self._done(row, Decision(routed.label, routed.score, ()), proxy=routed.generation)
         try:
-            packed, cached = await self._answers.get(
-                answer_key(self._version, row.text), lambda: self._decide(row.text)
-            )
+            packed, cached = await self._answers.get(key, lambda: self._decide(row.text))
         except LabelstreamError as error:
             return outcome_of(error)
-        decision = Decision.unpack(packed)
+        return self._done(row, Decision.unpack(packed), cached=cached)
+
+    def _done(
+        self, row: Row, decision: Decision, *, cached: bool = False, proxy: int | None = None
+    ) -> Done[Labeled]:
+        """``proxy``: the generation of the proxy that has decided."""
         confidence, alternatives = decision.confidence, decision.alternatives
-        # Equal texts share what the model reported, and the newest calibration is applied to it.
-        scale = self._calibration()
+        # Equal texts share what the model reported, and the newest calibration is applied to it. A proxy's
+        # score is none that the model has reported.
+        scale = self._calibration() if proxy is None else None
         if scale is not None and confidence is not None:
             confidence, alternatives = scale.apply(confidence, alternatives)
         else:
@@ -230,10 +258,10 @@ class Labeler:
                 model=self._name,
                 labeled_at=datetime.now(UTC),
                 cached=cached,
-                confidence_raw=decision.confidence,
+                confidence_raw=decision.confidence if proxy is None else None,
                 calibration=None if scale is None else scale.generation,
-                decided_by="llm",
-                proxy_generation=None,
+                decided_by="llm" if proxy is None else "proxy",
+                proxy_generation=proxy,
             )
         )
 

@@ -74,6 +74,9 @@ class Answers(Protocol):
     async def get(self, key: bytes, ask: Callable[[], Awaitable[bytes]]) -> tuple[bytes, bool]:
         """The answer for that key, and whether it came without a call of its own."""
 
+    def known(self, key: bytes) -> bytes | None:
+        """The answer, if it is there without any call."""
+
 
 def outcome_of(error: LabelstreamError) -> Reject | Retry:
     """What to do with the message after an error: wait for what is down or misconfigured, reject what is

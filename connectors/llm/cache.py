@@ -105,3 +105,7 @@ class Beside:
         if self._answers.known(key) is None:
             self._answers.warm(key, answer)
         return answer, shared
+
+    def known(self, key: bytes) -> bytes | None:
+        """As `Shared.known`."""
+        return self._answers.known(key)

@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
 import structlog
 
 from agents.label import labeler_of
+from agents.routing import Router
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.kafka.connection import connection
 from connectors.kafka.follow import Follower
@@ -59,6 +61,7 @@ class LabelSteps:
         self._model = model
         self._answers = answers
         self.live = live
+        self.routed = Counter[str]()  # texts by what became of them, see `Router`
         self._clock = clock
         self._beside = Beside(answers)
         self._made: dict[tuple[str, bool], tuple[LabelSpec, LabelStep]] = {}
@@ -109,6 +112,17 @@ class LabelSteps:
         finally:
             telling.cancel()
 
+    def router_of(self, version: str) -> Router | None:
+        """Lets the proxy of ``version`` label in the model's place; None where there is no cascade."""
+        if self._settings.cascade == "off":
+            return None
+        return Router(
+            partial(self.known.cascade_of, version),
+            partial(self.known.proxy_of, version),
+            on=self._settings.cascade == "on",
+            counts=self.routed,
+        )
+
     def _step(self, version: str, beside: bool) -> LabelStep | None:
         spec = self.known.specs.get(version, self.live if version == self.live.version else None)
         if spec is None:
@@ -119,7 +133,9 @@ class LabelSteps:
             model = self._model if same else self._model.asking(spec.model)
             calibration = partial(self.known.calibration_of, version)
             answers = self._beside if beside else self._answers
-            made = self._made[version, beside] = (spec, labeler_of(spec, model, answers, calibration).label)
+            router = None if beside else self.router_of(version)
+            labeler = labeler_of(spec, model, answers, calibration, router)
+            made = self._made[version, beside] = (spec, labeler.label)
             log.info("label_version_made", label_version=version, model=spec.model)
         return made[1]
 

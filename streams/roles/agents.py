@@ -120,7 +120,13 @@ async def agents(settings: Settings, health: Health) -> None:
         await erasures.begin()
         flow = agents_flow(
             topics,
-            label=labeler_of(live, labeler, labels, partial(known.calibration_of, live.version)).label,
+            label=labeler_of(
+                live,
+                labeler,
+                labels,
+                partial(known.calibration_of, live.version),
+                versions.router_of(live.version),
+            ).label,
             label_version=live.version,
             augment=augmenting.augment,
             label_as=versions.label_as,
@@ -293,6 +299,7 @@ def _recall(
                     variants.warm(*entry)
             elif record.topic == topics.shadow or message.label_version == version:
                 calibrations = known.calibrations.get(message.label_version)
-                labels.warm(*cache_entry(message, calibrations))
+                if (answer := cache_entry(message, calibrations)) is not None:
+                    labels.warm(*answer)
 
     return recall

@@ -76,6 +76,9 @@ class NoMemory:
     async def get(self, key: bytes, ask: Callable[[], Awaitable[bytes]]) -> tuple[bytes, bool]:
         return await ask(), False
 
+    def known(self, key: bytes) -> bytes | None:
+        return None
+
 
 def row(text: str = "где мой заказ", row_id: str = "1") -> Row:
     return Row(row_id=row_id, text=text, created_at=NOW, polled_at=NOW, user_id="u", source_domain="d")

@@ -168,3 +168,16 @@ async def test_rows_and_variants_share_answers(known_from: str) -> None:
     first, second = (answers, beside) if known_from == "row" else (beside, answers)
     assert await first.get(b"key", ask) == (b"answer", False)
     assert await second.get(b"key", never) == (b"answer", True)
+
+
+async def test_a_row_of_the_proxy_is_labelled_by_the_model_with_its_variants() -> None:
+    asked: list[str] = []
+
+    async def step(message: Row) -> Outcome[Labeled]:
+        asked.append(message.text)
+        return says("refund", message)
+
+    row = labeled().model_copy(update={"decided_by": "proxy", "proxy_generation": 1})
+    message = await augmented(verifier(step), row)
+    assert message.variants == VARIANTS
+    assert sorted(asked) == sorted([*VARIANTS, row.text])

@@ -149,7 +149,9 @@ async def gold_of_tables(client: ClickHouseClient, settings: Settings) -> GoldOf
 
 def _calibration(given: Iterable[GivenLabel]) -> dict[str, Any]:
     """The generation that all confidences are of, null for reported ones; a warning where they differ."""
-    generations = sorted({one.calibration or 0 for one in given if one.confidence is not None})
+    generations = sorted(
+        {one.calibration or 0 for one in given if one.confidence is not None and not one.by_proxy}
+    )
     if len(generations) < 2:
         return {"calibration": (generations[0] or None) if generations else None, "warnings": []}
     names = ", ".join(str(one) if one else "none" for one in generations)

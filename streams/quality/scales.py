@@ -17,9 +17,9 @@ def as_reported(
     given: GivenLabel, scales: Mapping[int, ConfidenceScale]
 ) -> tuple[float, Alternatives] | None:
     """The probabilities of the label and of the others, without names, as the model reported them; None
-    without a confidence. ``scales``: the calibrations of its version, by generation.
+    if it reported none. ``scales``: the calibrations of its version, by generation.
     """
-    if given.confidence is None:
+    if given.confidence is None or given.by_proxy:
         return None
     others = tuple(("", chance) for chance in given.others)
     return reported(given.confidence, given.confidence_raw, given.calibration, others, scales)

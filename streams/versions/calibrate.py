@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from agents.proxy.audited import is_audited
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.queries.given_labels import GivenLabel, labels_at
 from connectors.clickhouse.queries.label_versions import name_of_current, version_history
@@ -40,7 +41,10 @@ async def calibrate(settings: Settings, version: str | None, *, growth: float = 
         else:
             await version_history(client, settings, version)  # it exists
         calibrations = known.calibrations.get(version, {})
-        rows = await _drawn(client, settings, version, calibrations)
+        state = known.cascade_of(version)
+        rows = await _drawn(
+            client, settings, version, calibrations, 0.0 if state is None else state.audit_rate
+        )
     if len(rows) < FEWEST_ROWS:
         raise RefusedError(
             f"{len(rows)} drawn rows with a confidence of {version} were judged by people, and {FEWEST_ROWS} "
@@ -84,11 +88,31 @@ def _newest(calibrations: Mapping[int, VersionCalibration]) -> VersionCalibratio
 
 
 async def _drawn(
-    client: ClickHouseClient, settings: Settings, version: str, calibrations: Mapping[int, ConfidenceScale]
+    client: ClickHouseClient,
+    settings: Settings,
+    version: str,
+    calibrations: Mapping[int, ConfidenceScale],
+    audit_rate: float,
 ) -> list[LabelChance]:
     judged = [one for one in await judged_rows(client, settings) if one.probability]
-    given = await labels_at(client, settings, version, [one.place for one in judged])
-    return label_chances(judged, given, calibrations)
+    given = await labels_at(client, settings, version, [one.place for one in judged], with_text=True)
+    return label_chances(judged, of_all_texts(given, version, audit_rate), calibrations)
+
+
+def of_all_texts(
+    given: Mapping[Place, GivenLabel], version: str, audit_rate: float
+) -> Mapping[Place, GivenLabel]:
+    """The model's labels of texts drawn from all. What reached the model because a proxy was unsure is harder
+    than the rest; so from the proxy's first label on only audited texts count, at that rate.
+    """
+    begin = min((one.labeled_at for one in given.values() if one.by_proxy), default=None)
+    if begin is None:
+        return given
+    return {
+        place: one
+        for place, one in given.items()
+        if not one.by_proxy and (one.labeled_at < begin or is_audited(version, one.text or "", audit_rate))
+    }
 
 
 def label_chances(

@@ -21,7 +21,10 @@ _AT_ONCE = 4_000_000
 # Labels whose times tell where to cut.
 _SAMPLE = 1_000_000
 _SPAN = f"{time_is('>=', 'begin')} AND {time_is('<', 'end')}"
-_OWN = "toString(label), confidence, toString(source_domain), confidence_raw, calibration"
+_OWN = (
+    "toString(label), confidence, toString(source_domain), confidence_raw, calibration, "
+    "decided_by = 'proxy', toUnixTimestamp64Micro(labeled_at)"
+)
 _LABEL = f"{_OWN}, arrayMap(one -> one.2, alternatives)"
 # Without the others, which are more than all else that is read of a label.
 _ALONE = f"{_OWN}, CAST([], 'Array(Float64)')"
@@ -31,6 +34,8 @@ class GivenLabel(NamedTuple):
     """A row's label. ``confidence``: 0 to 1; None if there is none. ``confidence_raw``: as the model reported
     it. ``calibration``: the generation that made ``confidence`` and ``others`` of it; None if they are as
     reported. ``others``: the other labels' probabilities, and ``text``: empty and None if not asked for.
+    ``by_proxy``: whether the cascade's proxy decided, whose score ``confidence`` is then. ``labeled_at``: in
+    microseconds since 1970.
     """
 
     created_at: datetime
@@ -41,6 +46,8 @@ class GivenLabel(NamedTuple):
     calibration: int | None = None
     others: tuple[float, ...] = ()
     text: str | None = None
+    by_proxy: bool = False
+    labeled_at: int = 0
 
 
 async def labels_at(
@@ -165,8 +172,16 @@ async def _spans(client: ClickHouseClient, settings: Settings) -> Iterator[tuple
 
 
 def _given(at: datetime, last: Any) -> GivenLabel:
-    label, confidence, domain, raw, calibration, others, *text = tuple_of(last)
-    likely = tuple(one for one in others if probability(one) is not None)
+    label, confidence, domain, raw, calibration, by_proxy, labeled_at, others, *text = tuple_of(last)
     return GivenLabel(
-        at, str(label), probability(confidence), domain, probability(raw), calibration, likely, *text
+        at,
+        str(label),
+        probability(confidence),
+        domain,
+        probability(raw),
+        calibration,
+        tuple(one for one in others if probability(one) is not None),
+        text[0] if text else None,
+        bool(by_proxy),
+        int(labeled_at),
     )

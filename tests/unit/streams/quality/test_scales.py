@@ -35,10 +35,11 @@ def test_all_are_as_the_newest_generation_makes_them() -> None:
         "of the first": given(confidence, 0.8, 1, *(chance for _, chance in others)),
         "without confidence": given(None, None, None),
     }
+    labels["of the proxy, which no model reported"] = given(0.7, None, None)._replace(by_proxy=True)
     wanted, _ = second.apply(*before)
     found = on_newest(labels, {2: second, 1: first})
-    assert [one.confidence for one in found.values()] == [*[pytest.approx(wanted)] * 3, None]
-    assert [one.calibration for one in found.values()] == [2, 2, 2, None]
+    assert [one.confidence for one in found.values()] == [*[pytest.approx(wanted)] * 3, None, 0.7]
+    assert [one.calibration for one in found.values()] == [2, 2, 2, None, None]
 
 
 def test_where_the_newest_leaves_them_as_reported_they_are_that_again() -> None:

@@ -91,7 +91,7 @@ async def test_texts_that_wait_at_once_are_decided_together(
 @pytest.mark.parametrize(
     ("changes", "decision"),
     [
-        ({"threshold": 1.0}, "unsure"),
+        ({"threshold": 1.01}, "unsure"),
         ({"vetoed": tuple(WORDS)}, "vetoed"),
         ({"audit_rate": 1.0}, "audit"),
         ({"state": "revoked"}, "none"),

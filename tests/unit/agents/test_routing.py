@@ -38,8 +38,8 @@ class Cascade:
 
     def __init__(self, packed: bytes, *, on: bool = True, **changes: Any) -> None:
         given: dict[str, Any] = {"generation": 3, "threshold": 0.5, "audit_rate": 0.0, "state": "certified"}
-        ref = ProxyRef.of(3, packed)
-        self.state: CascadeState | None = CascadeState(version="v1", proxy=ref, **(given | changes))
+        given["proxy"] = ProxyRef.of(3, packed)
+        self.state: CascadeState | None = CascadeState(version="v1", **(given | changes))
         self.packed: bytes | None = packed
         self.model = FakeModel(lambda asked: '{"label": "other"}')
         self.answers = Shared()

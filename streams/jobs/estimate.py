@@ -12,7 +12,9 @@ from streams.core.topics import normalise
 from streams.jobs.context import JobContext
 from streams.jobs.job import Job
 from streams.jobs.runner import open_row_source
+from streams.jobs.saved_calls import calls_with_cascade
 from streams.jobs.sources import in_sample
+from streams.versions.registry import read_versions
 
 # Cyrillic text in the vocabularies of Qwen and Mistral: a rough estimate, and reported as such.
 _CHARACTERS_A_TOKEN = 2.5
@@ -59,7 +61,8 @@ class DistinctTexts:
 
 
 async def estimate(context: JobContext, job: Job, spec: LabelSpec | None) -> dict[str, Any]:
-    """``rows`` to be labelled, ``settled`` (labelled already), ``distinct_texts``, ``calls`` of the model,
+    """``rows`` to be labelled, ``settled`` (labelled already), ``distinct_texts``, ``calls`` of the model as
+    CASCADE is set, ``calls_without_cascade`` and ``calls_with_cascade`` (an estimate, with CASCADE=on),
     ``input_tokens`` and ``output_tokens`` (rough), ``rate`` (calls a second in the busiest minute of the last
     day) and ``seconds`` at that rate; the last two are null without a rate.
 
@@ -89,12 +92,20 @@ async def estimate(context: JobContext, job: Job, spec: LabelSpec | None) -> dic
     if spec is not None:
         prompt = len(spec.prompts[_deciding(spec)]) + len(str(spec.taxonomy))
     rate = await busiest_minute(context.client, context.settings)
-    calls, characters = texts.count, texts.characters
+    every, characters = texts.count, texts.characters
+    state = None
+    if job.version is not None:
+        state = (await read_versions(context.settings)).cascade_of(job.version)
+    fewer = calls_with_cascade(every, state)
+    calls = fewer if context.settings.cascade == "on" else every
+    characters = characters * calls // max(1, every)
     return {
         "rows": rows,
         "settled": settled,
-        "distinct_texts": calls,
+        "distinct_texts": every,
         "calls": calls,
+        "calls_without_cascade": every,
+        "calls_with_cascade": fewer,
         "input_tokens": round((calls * prompt + characters) / _CHARACTERS_A_TOKEN),
         "output_tokens": calls * _ANSWER_TOKENS[spec.mode if spec is not None else "json"],
         "rate": rate,

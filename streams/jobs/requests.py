@@ -31,6 +31,9 @@ _OFFSETS = re.compile(r"^(?:(\d+)/)?(\d+)-(\d*)$")
 
 _PATIENCE_SECONDS = 30.0
 
+# In each pass other texts, by their hash: so the first ones, which teach a cascade, are like the rest.
+_PASSES = {"topic": 8, "table": 16}
+
 
 @dataclass(frozen=True)
 class ReplayRequest:
@@ -118,6 +121,7 @@ async def replay_job(context: JobContext, asked: ReplayRequest, spec: LabelSpec)
         where=where,
         limit=asked.limit,
         sample=asked.sample,
+        passes=_PASSES[asked.source] if context.settings.cascade == "on" else 1,
     )
     if asked.source == "topic":
         if asked.where:

@@ -12,7 +12,7 @@ from streams.runtime.local_stack import with_local_stack
 from streams.runtime.provisioning import initialise
 from streams.runtime.supervisor import Supervisor
 
-SUPERVISED = ("poller", "agents", "sink", "api")
+SUPERVISED = ("poller", "agents", "sink", "api", "trainer")
 
 
 async def every(settings: Settings, health: Health) -> None:

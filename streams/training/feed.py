@@ -103,7 +103,7 @@ def seen_of(settings: Settings, label: HumanLabel) -> Seen:
         label.text,
         label.label,
         micros_of(label.labeled_at),
-        getattr(label, "decided_by", "llm"),
-        getattr(label, "proxy_generation", None),
+        label.decided_by,
+        label.proxy_generation,
         drawn,
     )

@@ -62,14 +62,15 @@ async def first_sights_at(
     found: dict[Place, StoredLabel] = {}
     for some, given in place_batches(places):
         rows = await client.rows(
-            "SELECT row_id, at, text, label, labelled FROM (\n"
-            "    SELECT row_id, toUnixTimestamp64Micro(created_at) AS at, any(text) AS text,\n"
+            "SELECT row_id, toUnixTimestamp64Micro(created_at), text, tupleElement(last, 1),\n"
+            "    tupleElement(last, 2) FROM (\n"
+            "    SELECT row_id, created_at, any(text) AS text,\n"
             "        argMax(tuple(toString(label), toUnixTimestamp64Micro(labeled_at), cached,\n"
-            f"            toString(decided_by)), {newness('labeled_at')}) AS last,\n"
-            "        last.1 AS label, last.2 AS labelled\n"
+            f"            toString(decided_by)), {newness('labeled_at')}) AS last\n"
             f"    FROM {result_table(settings, LABELED)}\n"
             f"    WHERE label_version = {{version:String}} AND {AT_PLACES}\n"
-            "    GROUP BY row_id, created_at HAVING NOT last.3 AND last.4 = 'llm'\n)",
+            "    GROUP BY row_id, created_at\n"
+            ") WHERE NOT tupleElement(last, 3) AND tupleElement(last, 4) = 'llm'",
             {"version": version, **given},
             skip_indexes=index_helps(given),
         )
@@ -114,16 +115,15 @@ class ProxyLabelledRows(LabelledRows):
     @property
     def _view(self) -> str:
         # The conditions on the row's time, which is in the key, reach the table.
-        last = (
-            "argMax(tuple(text, user_id, session_id, source_domain, polled_at, toString(decided_by), "
-            f"labeled_at), {newness('labeled_at')})"
-        )
+        names = ("text", "user_id", "session_id", "source_domain", "polled_at")
+        columns = ", ".join(f"tupleElement(last, {at}) AS {name}" for at, name in enumerate(names, 1))
         return (
-            f"(SELECT row_id, created_at, {last} AS last, last.1 AS text, last.2 AS user_id,\n"
-            "    last.3 AS session_id, last.4 AS source_domain, last.5 AS polled_at\n"
-            f"FROM {self._database}.{LABELED} WHERE label_version = {{of_version:String}}\n"
-            "GROUP BY row_id, created_at\n"
-            "HAVING last.6 = 'proxy' AND toUnixTimestamp64Micro(last.7) >= {labelled_since:Int64})"
+            f"(SELECT row_id, created_at, {columns} FROM (\n"
+            f"    SELECT row_id, created_at, argMax(tuple({', '.join(names)}, toString(decided_by),\n"
+            f"        toUnixTimestamp64Micro(labeled_at)), {newness('labeled_at')}) AS last\n"
+            f"    FROM {self._database}.{LABELED} WHERE label_version = {{of_version:String}}\n"
+            "    GROUP BY row_id, created_at\n"
+            ") WHERE tupleElement(last, 6) = 'proxy' AND tupleElement(last, 7) >= {labelled_since:Int64})"
         )
 
     def _conditions(self, begin: int | None, last: int | None) -> tuple[str, dict[str, object]]:

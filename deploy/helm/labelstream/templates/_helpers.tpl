@@ -30,7 +30,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- /* The roles that run, with their values, as JSON. */ -}}
 {{- define "labelstream.roles" -}}
 {{- $found := dict -}}
-{{- range $role := list "poller" "agents" "sink" "api" "fetcher" -}}
+{{- range $role := list "poller" "agents" "sink" "api" "fetcher" "trainer" -}}
 {{- $values := index $.Values $role -}}
 {{- if $values.enabled -}}{{- $_ := set $found $role $values -}}{{- end -}}
 {{- end -}}

@@ -121,7 +121,7 @@ SERVERS = {
     "OTEL_EXPORTER_OTLP_HEADERS": "connectors.otel.exporter",
 }
 COMPONENTS = {
-    **{role: f"streams.roles.{role}" for role in ("poller", "agents", "sink", "api", "fetcher")},
+    **{role: f"streams.roles.{role}" for role in ("poller", "agents", "sink", "api", "fetcher", "trainer")},
     "init": "streams.runtime.provisioning",
     "check": "streams.operations.check",
 }
@@ -226,6 +226,6 @@ def test_there_are_sets_of_values_for_each_switch() -> None:
     # Plain figures and lists, which are passed on as they are.
     assert set(untouched) <= {
         f"{role}.{part}"
-        for role in ("poller", "agents", "sink", "api", "fetcher")
+        for role in ("poller", "agents", "sink", "api", "fetcher", "trainer")
         for part in ("resources", "scratch", "image", "enabled", "replicas")
     }

@@ -50,6 +50,7 @@ _LONG = (
     "tests/integration/replays/",
     "tests/integration/repo/",
     "tests/faults/test_retention.py",
+    "tests/integration/connectors/kafka/test_reader_positions.py",
     "tests/integration/test_",
 )
 # What runs in one process, so that it starts its brokers once: the tests of a folder, but for one's.

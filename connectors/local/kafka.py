@@ -77,7 +77,7 @@ class Security:
     """How clients must connect. Broker and controller talk to each other without encryption, on loopback.
 
     ``internal_port`` is where they do. ``certificate`` is a PEM file with the broker's key (PKCS #8) and
-    certificate chain, for the SSL protocols.
+    certificate chain, for the SSL protocols; with ``client_ca`` (PEM) clients must show a certificate, too.
     ``users`` may log in by SCRAM, for the SASL protocols; they are created with the storage. With ``acls`` a
     user may do only what access lists allow; whoever connects to ``internal_port`` may do everything.
     """
@@ -85,6 +85,7 @@ class Security:
     protocol: Literal["SSL", "SASL_PLAINTEXT", "SASL_SSL"]
     internal_port: int
     certificate: Path | None = None
+    client_ca: Path | None = None
     users: Mapping[str, SecretStr] = field(default_factory=dict)
     acls: bool = False
 
@@ -100,6 +101,9 @@ class Security:
             ]
         if self.certificate:
             lines += ["ssl.keystore.type=PEM", f"ssl.keystore.location={self.certificate}"]
+        if self.client_ca:
+            lines += ["ssl.truststore.type=PEM", f"ssl.truststore.location={self.client_ca}"]
+            lines.append("ssl.client.auth=required")
         if self.acls:
             lines.append("authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer")
             lines.append("super.users=User:ANONYMOUS")

@@ -15,6 +15,7 @@ from connectors.clickhouse.queries.label_versions import RETIRED, LabelVersion, 
 from connectors.clickhouse.queries.variants import verified_variants
 from streams.core.errors import RefusedError
 from streams.core.settings import Settings
+from streams.drift.checkpoint import KnownDrift
 from streams.ports.lookups import Place
 from streams.ports.review import NO_LABEL
 from streams.quality.evaluate import EvaluationQuery, GoldOfTables, gold_of_tables
@@ -47,8 +48,9 @@ class Picture:
 class QualityBoard:
     """Implements `streams.ports.page.Quality`. One question is answered at a time."""
 
-    def __init__(self, tables: ResultTables, scales: Scales) -> None:
-        """``scales``: the calibrations, which may grow."""
+    def __init__(self, tables: ResultTables, scales: Scales, known: KnownDrift | None = None) -> None:
+        """``scales``: the calibrations, and ``known``, what is known of drift; both may grow."""
+        self._drift = known or KnownDrift()
         self._tables = tables
         self._scales = scales
         self._answering = asyncio.Lock()
@@ -56,6 +58,9 @@ class QualityBoard:
 
     async def quality(self, version: str | None, by: By | None, accuracy: float) -> dict[str, Any]:
         return (await self._picture(EvaluationQuery(version, by, accuracy))).told
+
+    def drift(self) -> dict[str, Any]:
+        return self._drift.told()
 
     async def rows(self, version: str | None, right: str, given: str) -> Sequence[dict[str, Any]]:
         # Whatever the figures were asked for, the page has the version's name from them.

@@ -29,6 +29,7 @@ def picture(found: dict[str, Any], at: datetime) -> RenderableType:
         _topics(found["topics"], found["groups"]),
         *_endpoints(found["roles"]),
         *_versions(found["versions"]),
+        *_drift(found["drift"]),
         *_jobs(found["replays"]),
         *_canary(found["canary"], at),
         _privacy(found["privacy"]),
@@ -174,6 +175,23 @@ def _canary(canary: dict[str, Any] | None, at: datetime) -> Iterator[RenderableT
     stop = canary["stopped"]
     if stop is None or at.astimezone() - datetime.fromisoformat(stop["at"]) < _CANARY_SHOWN:
         yield Text("\n".join(told(canary)))
+
+
+def _drift(found: dict[str, Any] | None) -> Iterator[RenderableType]:
+    """What differs from the reference; nothing as long as nothing does."""
+    if found is None:
+        return
+    for one in found["alarms"]:
+        words = f"{one['series']} is {one['found']:.3g}, usually {one['expected']:.3g}"
+        yield Text(f"drift: {words} ({one['window']}, since {one['since'][:16]} UTC)", style="red")
+    accuracy, model = found["accuracy"], found["model"]
+    if accuracy is not None and accuracy["alarm"]:
+        now, usual = accuracy["now"], accuracy["wrong"]
+        yield Text(f"drift: {now:.1%} of the last audited labels are wrong, usually {usual:.1%}", style="red")
+    if model is not None and model["since"] is not None:
+        share = model["differs"]
+        words = f"{share:.0%} of {model['texts']} texts that are asked again have another answer"
+        yield Text(f"drift: another model answers as {model['version']}: {words}", style="red")
 
 
 def _jobs(jobs: list[dict[str, Any]]) -> Iterator[RenderableType]:

@@ -58,8 +58,8 @@ class Round(BaseModel):
 class EndpointWatch(BaseModel):
     """The texts and rounds of a version, as they stand on the topic.
 
-    ``first``: rounds of the beginning. ``rounds``: those that are not among the usual ones yet, the newest
-    last. ``since``: of the alarm.
+    ``first``: rounds of the beginning. ``asked_at``: of the last round. ``rounds``: those that are not among
+    the usual ones yet, the newest last. ``since``: of the alarm.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -67,6 +67,7 @@ class EndpointWatch(BaseModel):
     version: str
     texts: list[AskedText] = Field(default_factory=list)
     first: int = 0
+    asked_at: datetime | None = None
     rounds: list[Round] = Field(default_factory=list)
     since: datetime | None = None
 

@@ -27,7 +27,7 @@ _SCRIPT = "script:"
 _LABEL = "label:"
 
 
-class Judged(NamedTuple):
+class JudgedSeries(NamedTuple):
     """A series in a window: how likely such a distance is by chance, what was found and expected (a share or
     a mean), and whether the reference was ever as far from itself.
     """
@@ -101,7 +101,7 @@ class Profile:
         self._row_variance = np.maximum(squares.sum((0, 1)) / of - mean**2, 1e-12)
         self._residuals: dict[int, tuple[Numbers, Numbers, Numbers]] = {}
 
-    def judge(self, parts: Sequence[tuple[int, Counts]]) -> list[Judged | None]:
+    def judge(self, parts: Sequence[tuple[int, Counts]]) -> list[JudgedSeries | None]:
         """Of each series, in order; None where the reference does not know enough yet.
 
         ``parts``: the window's rows by hours since 1970; an hour may have several parts.
@@ -140,7 +140,9 @@ class Profile:
         chance = np.minimum(np.where(self._one_sided, 1.0, 2.0) * tail, 1.0)
         usual = np.abs(distance) <= most
         return [
-            Judged(float(chance[k]), float(share[k]), float(level[k]), bool(usual[k])) if ready[k] else None
+            JudgedSeries(float(chance[k]), float(share[k]), float(level[k]), bool(usual[k]))
+            if ready[k]
+            else None
             for k in range(width)
         ]
 

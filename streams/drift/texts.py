@@ -1,4 +1,4 @@
-"""Features of texts: their n-grams that are not known yet, their script, their length."""
+"""TextFeatures of texts: their n-grams that are not known yet, their script, their length."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LEARNT_DAYS = 2
 _REMEMBERED = 8192  # texts, some 4 MB
 
 
-class Features(NamedTuple):
+class TextFeatures(NamedTuple):
     """``places``: of the different character 4-grams, blanks at the ends included. ``script``: of most
     letters, `cyrillic`, `latin`, `other`, or `none` without letters. ``length``: logarithm of 1 + characters.
     """
@@ -37,7 +37,7 @@ class Features(NamedTuple):
 
 
 @lru_cache(_REMEMBERED)  # texts come again and again
-def features(text: str) -> Features:
+def features(text: str) -> TextFeatures:
     """What is watched of ``text``."""
     codes = np.frombuffer(f" {normalise(text)} ".encode("utf-32-le", "surrogatepass"), dtype="<u4")
     hashed = np.zeros(max(len(codes) - _N + 1, 1), dtype=np.uint64)
@@ -51,7 +51,7 @@ def features(text: str) -> Features:
         if one.isalpha()
     )
     script = scripts.most_common(1)[0][0] if scripts else "none"
-    return Features(places, script, math.log1p(len(text)))
+    return TextFeatures(places, script, math.log1p(len(text)))
 
 
 class Vocabulary:

@@ -13,10 +13,11 @@ from datetime import UTC, datetime
 from pydantic import BaseModel, ConfigDict
 
 from streams.drift.counts import HOUR_SECONDS, QUARTER_SECONDS, QUARTERS, Counts, total
-from streams.drift.profile import Judged, Profile, names_of
+from streams.drift.profile import JudgedSeries, Profile, names_of
 
 REFERENCE_HOURS = 28 * 24
 _GAP_HOURS = 24
+KEPT_HOURS = REFERENCE_HOURS + _GAP_HOURS
 _LEAST_HOURS = 48
 _LASTING_HOURS = 48
 # An alarm ends when nothing has been found for so long.
@@ -27,7 +28,7 @@ _LEAST_ROWS, WINDOW_ROWS = 3_600, 7_200
 _FALSE_ALARMS, _DAYS = 0.05, 30
 
 
-class Finding(BaseModel):
+class DriftFinding(BaseModel):
     """A series that is not as in the reference.
 
     ``window``: `1 h`, `2 h`, `24 h` or `7200 rows`. ``found``, ``expected``: a share or a mean. ``chance``:
@@ -45,6 +46,12 @@ class Finding(BaseModel):
     at: datetime
 
 
+def parted(series: str) -> tuple[str, str]:
+    """The kind of a series, `label`, `script` or `mean`, and its name."""
+    kind, _, name = series.partition(":")
+    return (kind, name) if name else ("mean", series)
+
+
 class TrafficWatch:
     """Takes the quarters of hours in order, and tells what differs from the reference."""
 
@@ -52,12 +59,12 @@ class TrafficWatch:
         self.hours: dict[int, Counts] = {}
         self.flagged: dict[int, set[str]] = {}
         self.begins: dict[str, int] = {}  # the first hour of a series' reference, if it is not all of it
-        self.alarms: dict[str, Finding] = {}
+        self.alarms: dict[str, DriftFinding] = {}
         self.judged: int = 0  # series that the reference knows enough about
         self._quarters: dict[int, Counts] = {}
         self._profile: tuple[int, Profile] | None = None
 
-    def add(self, quarter: int, counts: Counts, *, judge: bool = True) -> list[Finding]:
+    def add(self, quarter: int, counts: Counts, *, judge: bool = True) -> list[DriftFinding]:
         """The rows of quarter of an hour number ``quarter`` (since 1970), all of which are known. Returns the
         alarms that are new. ``judge``: False for what is long past.
         """
@@ -75,7 +82,7 @@ class TrafficWatch:
         """A whole hour. ``flagged``: the series that were in alarm then."""
         self.hours[hour] = counts
         self.flagged[hour] = {*flagged, *self.alarms}
-        for old in [one for one in self.hours if one <= hour - REFERENCE_HOURS - _GAP_HOURS]:
+        for old in [one for one in self.hours if one <= hour - KEPT_HOURS]:
             del self.hours[old]
             self.flagged.pop(old, None)
         self._settle(hour)
@@ -94,13 +101,15 @@ class TrafficWatch:
             if begin <= hour - REFERENCE_HOURS:
                 del self.begins[series]
 
-    def _look(self, quarter: int) -> list[Finding]:
+    def _look(self, quarter: int) -> list[DriftFinding]:
         profile = self._reference(quarter // QUARTERS)
         end = datetime.fromtimestamp((quarter + 1) * QUARTER_SECONDS, UTC)
-        new: list[Finding] = []
-        self.judged = 0
-        for name, parts, looks in self._windows(quarter) if profile is not None else ():
-            assert profile is not None
+        new: list[DriftFinding] = []
+        windows = self._windows(quarter)
+        self.judged = 0 if windows else self.judged
+        for name, parts, looks in windows:
+            if profile is None:
+                break
             judged = profile.judge(parts)
             known = sum(one is not None for one in judged)
             self.judged = max(self.judged, known)
@@ -113,11 +122,11 @@ class TrafficWatch:
                 del self.alarms[series]
         return new
 
-    def _alarm(self, series: str, window: str, one: Judged, end: datetime) -> list[Finding]:
+    def _alarm(self, series: str, window: str, one: JudgedSeries, end: datetime) -> list[DriftFinding]:
         before = self.alarms.get(series)
         if before is not None and before.at == end and before.chance <= one.chance:
             return []
-        found = Finding(
+        found = DriftFinding(
             series=series,
             window=window,
             found=one.found,

@@ -195,6 +195,28 @@ def canary_metrics(job: dict[str, Any] | None) -> Iterable[Metric]:
         yield m.CANARY_STOPPED.one(at, str(job["version"]), stop["why"])
 
 
+def drift_metrics(
+    alarms: Iterable[tuple[str, str]], *, judged: int, compared: float | None, evidence: float | None
+) -> Iterable[Metric]:
+    """Metrics of the comparison with the reference. ``alarms``: signal and name. ``compared``: seconds since
+    1970; None before the first one.
+    """
+    if compared is None:
+        return
+    yield m.DRIFT.family(dict.fromkeys(alarms, 1.0))
+    yield m.DRIFT_JUDGED.one(float(judged))
+    yield m.DRIFT_AT.one(compared)
+    if evidence is not None:
+        yield m.DRIFT_ACCURACY.one(evidence)
+
+
+def model_metrics(version: str, *, changed: bool, differs: float | None) -> Iterable[Metric]:
+    """Metrics of the worker that asks texts again. ``differs``: None before the first round."""
+    if differs is not None:
+        yield m.MODEL_CHANGED.one(float(changed), version)
+        yield m.MODEL_DIFFERS.one(differs, version)
+
+
 def _given_up_by_poller(counts: Counter[str]) -> dict[tuple[str, ...], float]:
     unmasked = f"dead_letters:{REASON}"
     found = _of_step("poll", Counter({key: n for key, n in counts.items() if key != unmasked}))

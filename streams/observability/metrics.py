@@ -161,6 +161,28 @@ CANARY_STOPPED = _gauge(
     "canary_stopped_timestamp_seconds", _POLLER, "When and why the last canary ended.", "version", "why"
 )
 
+DRIFT = _gauge(
+    "drift",
+    _POLLER,
+    "1 while labels, texts or their accuracy differ from the reference: `label`, `script`, `mean` or "
+    "`accuracy`, and of what.",
+    "signal",
+    "name",
+)
+DRIFT_JUDGED = _gauge(
+    "drift_judged_series", _POLLER, "Series that the reference knows enough about; 0 while it is learnt."
+)
+DRIFT_AT = _gauge(
+    "drift_compared_timestamp_seconds",
+    _POLLER,
+    "Up to which time of the rows they were compared with the reference, seconds since 1970.",
+)
+DRIFT_ACCURACY = _gauge(
+    "drift_accuracy_evidence",
+    _POLLER,
+    "How strongly audited rows say that labels are wrong more often than they were; an alarm from 10,000 on.",
+)
+
 # --- agents ---
 MESSAGES = _counter(
     "messages", _AGENTS, "Messages that are done, by step and what came of them.", "step", "outcome"
@@ -197,6 +219,20 @@ VERIFIED_VARIANTS = _counter(
 )
 VERIFY_ANSWERS = _counter(
     "verify_answers", _AGENTS, "Labels of variants, by where they came from: `call` or `cache`.", "source"
+)
+
+MODEL_CHANGED = _gauge(
+    "model_changed",
+    _AGENTS,
+    "1 while texts that are asked again tell that another model answers under the name; of the worker that "
+    "asks.",
+    "label_version",
+)
+MODEL_DIFFERS = _gauge(
+    "model_differs_ratio",
+    _AGENTS,
+    "Share of the texts that were asked again with another answer than at first.",
+    "label_version",
 )
 
 # --- LLM endpoints ---

@@ -22,6 +22,7 @@ from streams.jobs.job import UNFINISHED, read_cursor_topic
 from streams.operations.retention import find_late_readers
 from streams.privacy.door import privacy_of
 from streams.versions.commands import versions_named
+from streams.versions.registry import read_versions
 
 _SECONDS = 2.0
 _PART_SECONDS = 15.0
@@ -37,7 +38,8 @@ async def status(settings: Settings) -> dict[str, Any]:
     messages and in seconds. ``groups``: active members. ``versions``: promoted ones first. ``roles``: health
     and state of those whose notes are below LABELSTREAM_DATA. ``replays``: unfinished ones. ``canary``: the
     last one, or None. ``late``: readers that retention catches up with. ``lost``: what it removed unread, by
-    topic and group. ``privacy``: as `privacy_of`.
+    topic and group. ``drift``: what differs from the reference, as `KnownDrift.told`; None if Kafka is away.
+    ``privacy``: as `privacy_of`.
     """
     kafka: dict[str, Any] = {
         "topics": {},
@@ -46,6 +48,7 @@ async def status(settings: Settings) -> dict[str, Any]:
         "canary": None,
         "late": [],
         "lost": [],
+        "drift": None,
     }
     tables: dict[str, Any] = {"versions": []}
     kafka_away, tables_away, roles = await asyncio.gather(
@@ -110,6 +113,7 @@ async def _kafka(settings: Settings, found: dict[str, Any]) -> None:
     ]
     canary = jobs.last_canary()
     found["canary"] = None if canary is None else jobs.as_dict(canary)
+    found["drift"] = (await read_versions(settings)).drift.told()
 
 
 async def _add_rates(

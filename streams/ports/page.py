@@ -81,6 +81,9 @@ class Quality(Protocol):
         ``accuracy``: for which the least confidence is looked for.
         """
 
+    def drift(self) -> dict[str, Any]:
+        """What differs from the reference, as `labelstream status --json` prints it under `drift`."""
+
     async def rows(self, version: str | None, right: str, given: str) -> Sequence[dict[str, Any]]:
         """The newest rows whose right label is ``right`` and whose label of the version is ``given``."""
 

@@ -32,12 +32,13 @@ from streams.core.codec import decode
 from streams.core.errors import LabelstreamError, UndecodableError
 from streams.core.label_version import LabelSpec
 from streams.core.messages import Augmented, Labeled
-from streams.core.records import Record
+from streams.core.records import Partition, Record
 from streams.core.settings import Settings
 from streams.core.topics import Topics
 from streams.delivery.delivery import Delivery
 from streams.delivery.replay_throttle import Leftover
 from streams.delivery.routes import Flow, Limits
+from streams.drift.asking import EndpointDrift
 from streams.observability.collectors import (
     StageLatency,
     agents_metrics,
@@ -137,7 +138,8 @@ async def agents(settings: Settings, health: Health) -> None:
         models = {"labeler": labeler, "augmenter": augmenter}
         answers = {Labeled.made_by: labels, Augmented.made_by: variants}
         beside = (versions.run, erasures.run)
-        await _deliver(settings, topics, health, models, answers, live, flow, beside, tracer, verifier)
+        drift = partial(EndpointDrift, topics, live, labeler, tables, known.drift)
+        await _deliver(settings, topics, health, models, answers, live, flow, beside, tracer, verifier, drift)
 
 
 async def _deliver(
@@ -151,6 +153,7 @@ async def _deliver(
     beside: Iterable[Callable[[], Coroutine[Any, Any, None]]],
     tracer: Tracer | None,
     verifier: Verifier,
+    drift: Callable[..., EndpointDrift],
 ) -> None:
     """Process the messages of ``flow`` until cancelled, with everything that watches and measures it."""
     arguments, group = connection(settings), topics.groups.agents
@@ -189,6 +192,8 @@ async def _deliver(
         full=headroom.full,
         spans=spans,
     )
+    first = Partition(topics.rows, 0)
+    asker = drift(sender=producer, lease=lease, asks=lambda: first in delivery.positions())
     lags = Lags(
         BacklogReader(arguments),
         group.step_of,
@@ -223,6 +228,7 @@ async def _deliver(
         yield from lost_metrics(losses)
         yield from member_metrics(lease)
         yield from span_metrics(tracer)
+        yield from asker.measure()
         yield LABEL_VERSION.one(1.0, live.version, live.model)
 
     def state() -> dict[str, Any]:
@@ -272,6 +278,7 @@ async def _deliver(
             lags.run(),
             make_room(),
             find_losses(),
+            asker.run(),
             *(work() for work in beside),
         )
     finally:

@@ -158,7 +158,7 @@ async def services_of(
         feed.stop()
         board.stop()
 
-    quality = QualityBoard(tables, versions.calibrations)
+    quality = QualityBoard(tables, versions.calibrations, versions.drift)
     services = Services(
         health=_health(health),
         lookups=tables,

@@ -30,6 +30,7 @@ from streams.core.losses import Losses
 from streams.core.messages import Row
 from streams.core.records import Record
 from streams.core.settings import Settings
+from streams.drift.traffic import TrafficDrift
 from streams.jobs.in_flight_rows import InFlightReader
 from streams.jobs.job import Jobs
 from streams.observability.collectors import (
@@ -82,6 +83,7 @@ async def _poller(settings: Settings, health: Health, door: Door | None, tracer:
     counts: Counter[str] = Counter()
     latency = Histogram(STAGE_LATENCY)
     active: list[Poller] = []
+    watching: list[TrafficDrift] = []
     spans = None
     if tracer is not None:
         spans = PublishSpans(tracer, Row.made_by, settings.source_table, topics.dead_letter)
@@ -132,13 +134,25 @@ async def _poller(settings: Settings, health: Health, door: Door | None, tracer:
             spans=spans,
         )
         active[:] = [poller]
+        drift = TrafficDrift(
+            settings,
+            topics,
+            sender=group.producer,
+            lease=group.lease,
+            tail=tail,
+            generation=session.generation,
+        )
+        watching[:] = [drift]
+        comparing = in_background(drift.run(), "compare labels with the reference")
         # Here because only one poller is active, and it runs always.
         calibrating = in_background(keep_calibrated(settings), "keep the labels calibrated")
         try:
             await poller.run()
         finally:
             calibrating.cancel()
+            comparing.cancel()
             active.clear()
+            watching.clear()
 
     def measure() -> Iterable[Metric]:
         poller = next(iter(active), None)
@@ -151,6 +165,8 @@ async def _poller(settings: Settings, health: Health, door: Door | None, tracer:
         )
         yield waits_metric(headroom.waits, {topics.rows: "poll"})
         yield outage_metric(group.producer.outages)
+        for drift in watching.copy():
+            yield from drift.measure()
         yield from privacy_metrics(door)
         canary = jobs.last_canary()
         yield from canary_metrics(None if canary is None else jobs.as_dict(canary))

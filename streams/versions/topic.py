@@ -2,7 +2,8 @@
 
 Compacted. The key of a version is its name; that of a dropped replay is ``job/<id>``, so that its messages
 which are still on the replay topic, or come from there, are skipped; that of a calibration is
-``calibration/<version>/<generation>/<digest>``; those of cascades are in `streams.core.cascade`.
+``calibration/<version>/<generation>/<digest>``; those of cascades are in `streams.core.cascade`, of drift in
+`streams.drift.checkpoint`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from streams.core.errors import ConfigurationError
 from streams.core.label_version import HUMAN, LabelSpec
 from streams.core.records import Outgoing, Record
 from streams.core.topics import Topics
+from streams.drift.checkpoint import KnownDrift
 from streams.versions.cascades import KnownCascades
 
 _JOB = "job/"
@@ -39,6 +41,7 @@ class KnownVersions:
         self.dropped: dict[str, str] = {}  # job -> version
         self.calibrations: dict[str, dict[int, VersionCalibration]] = {}  # version -> generation
         self.cascades = KnownCascades()
+        self.drift = KnownDrift()
         self._newest: dict[str, VersionCalibration] = {}
 
     def learn(self, record: Record) -> None:
@@ -53,7 +56,7 @@ class KnownVersions:
         if key.startswith(CALIBRATION):
             self._learn_calibration(key, record.value)
             return
-        if self.cascades.learn(key, record.value):
+        if self.cascades.learn(key, record.value) or self.drift.learn(key, record.value):
             return
         try:
             spec = LabelSpec.model_validate_json(record.value or b"")

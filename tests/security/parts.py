@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from pydantic import SecretStr
 
@@ -20,6 +20,7 @@ from tests.waiting import until
 
 SECRET = f"s3cret-{secrets.token_hex(8)}"
 USER = "labelstream"
+Protocol = Literal["SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 
 
 @dataclass(frozen=True)
@@ -93,76 +94,43 @@ def chain_of(error: BaseException | None) -> str:
 
 
 class Broker(NamedTuple):
-    """Its ports: for clients, for itself, where everybody may do everything, for clients with a password in
-    the clear, and for those that must show a certificate. ``log``: what it prints.
-    """
+    """Its ports: for clients, and for itself, where everybody may do everything. ``log``: what it prints."""
 
     port: int
     internal: int
-    sasl: int
-    ssl: int
     log: Path
-
-
-@dataclass(frozen=True)
-class _ThreeDoors(Security):
-    """Lets clients in by two more protocols, each at a port of its own."""
-
-    doors: str = ""
-
-    def properties(self) -> str:
-        return super().properties() + self.doors
-
-
-_DOORS = """\
-listeners={listeners}
-advertised.listeners={listeners}
-listener.security.protocol.map=\\
- CLIENT:SASL_SSL,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_PLAINTEXT,TLS:SSL
-listener.name.sasl.scram-sha-256.sasl.jaas.config={module} required;
-listener.name.sasl.scram-sha-512.sasl.jaas.config={module} required;
-listener.name.tls.ssl.client.auth=required
-listener.name.tls.ssl.keystore.type=PEM
-listener.name.tls.ssl.keystore.location={certificate}
-listener.name.tls.ssl.truststore.type=PEM
-listener.name.tls.ssl.truststore.location={ca}
-"""
 
 
 @contextmanager
 def kafka(
     folder: Path,
+    protocol: Protocol,
     certificates: Certificates,
     *,
+    ask: bool = False,
     users: Sequence[str] = (USER,),
     acls: bool = False,
 ) -> Iterator[Broker]:
-    """A broker that lets clients in by SASL_SSL at its port, and at two others by SASL_PLAINTEXT and by SSL
-    with a certificate. ``acls``: a user may do what `AccessLists` allow.
+    """A broker that lets clients in by ``protocol`` only. ``ask``: for a certificate. ``acls``: a user may do
+    what `AccessLists` allow.
     """
     ports: list[int] = []
-    for _ in range(5):
+    for _ in range(3):
         ports.append(processes.free_port(ports))
-    port, controller, internal, sasl, ssl = ports
-    doors = {"CLIENT": port, "INTERNAL": internal, "CONTROLLER": controller, "SASL": sasl, "TLS": ssl}
-    security = _ThreeDoors(
-        "SASL_SSL",
+    port, controller, internal = ports
+    security = Security(
+        protocol,
         internal,
-        certificate=certificates.both,
-        users={user: SecretStr(SECRET) for user in users},
+        certificate=certificates.both if protocol.endswith("SSL") else None,
+        client_ca=certificates.ca if ask else None,
+        users={user: SecretStr(SECRET) for user in users} if protocol.startswith("SASL") else {},
         acls=acls,
-        doors=_DOORS.format(
-            listeners=",".join(f"{name}://127.0.0.1:{at}" for name, at in doors.items()),
-            module="org.apache.kafka.common.security.scram.ScramLoginModule",
-            certificate=certificates.both,
-            ca=certificates.ca,
-        ),
     )
     node = KafkaNode(folder, sorted(shared_jars().glob("*.jar")), port, controller, security)
     node.prepare()
     log = folder / "kafka.log"
     with running(node.command(), log, lambda: kafka_answers(f"127.0.0.1:{internal}")):
-        yield Broker(port, internal, sasl, ssl, log)
+        yield Broker(port, internal, log)
 
 
 @contextmanager

@@ -10,19 +10,14 @@ import pytest
 from connectors.kafka.connection import connection, reach
 from streams.core.errors import AccessError, ConfigurationError, LabelstreamError, UnavailableError
 from tests.kafka_tools import make_topic
-from tests.security.parts import SECRET, USER, Broker, Certificates, chain_of, kafka, settings
+from tests.security.parts import SECRET, USER, Certificates, chain_of, kafka, settings
 from tests.waiting import PATIENCE
 
 
 @pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[Broker]:
-    with kafka(tmp_path_factory.mktemp("guarded"), certificates) as running:
-        yield running
-
-
-@pytest.fixture
-def sasl_ssl(broker: Broker) -> int:
-    return broker.port
+def sasl_ssl(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[int]:
+    with kafka(tmp_path_factory.mktemp("sasl-ssl"), "SASL_SSL", certificates) as broker:
+        yield broker.port
 
 
 def given(port: int, certificates: Certificates, **changes: object) -> dict[str, object]:
@@ -110,23 +105,31 @@ async def test_in_the_clear_nothing_is_reached_and_the_protocol_is_named(
     assert "KAFKA_SECURITY_PROTOCOL" in str(caught.value)
 
 
-async def test_the_password_is_checked_without_tls_too(broker: Broker, certificates: Certificates) -> None:
-    right = given(broker.sasl, certificates, kafka_security_protocol="SASL_PLAINTEXT", kafka_ssl_cafile=None)
-    assert await reach(settings(**right), seconds=PATIENCE) == 1
-    error = await refused(**(right | {"kafka_sasl_password": "wrong"}))
-    assert error.setting == "KAFKA_SASL_PASSWORD"
+async def test_the_password_is_checked_without_tls_too(
+    tmp_path_factory: pytest.TempPathFactory, certificates: Certificates
+) -> None:
+    with kafka(tmp_path_factory.mktemp("sasl"), "SASL_PLAINTEXT", certificates) as broker:
+        right = given(
+            broker.port, certificates, kafka_security_protocol="SASL_PLAINTEXT", kafka_ssl_cafile=None
+        )
+        assert await reach(settings(**right), seconds=PATIENCE) == 1
+        error = await refused(**(right | {"kafka_sasl_password": "wrong"}))
+        assert error.setting == "KAFKA_SASL_PASSWORD"
 
 
-async def test_a_broker_may_ask_for_a_client_certificate(broker: Broker, certificates: Certificates) -> None:
-    without = {
-        "kafka_bootstrap_servers": f"127.0.0.1:{broker.ssl}",
-        "kafka_security_protocol": "SSL",
-        "kafka_ssl_cafile": certificates.ca,
-    }
-    own = {"kafka_ssl_certfile": certificates.client, "kafka_ssl_keyfile": certificates.client_key}
-    assert await reach(settings(**without, **own), seconds=PATIENCE) == 1
-    error = await refused(**without)
-    assert error.setting == "KAFKA_SSL_CERTFILE"
+async def test_a_broker_may_ask_for_a_client_certificate(
+    tmp_path_factory: pytest.TempPathFactory, certificates: Certificates
+) -> None:
+    with kafka(tmp_path_factory.mktemp("ssl"), "SSL", certificates, ask=True) as broker:
+        without = {
+            "kafka_bootstrap_servers": f"127.0.0.1:{broker.port}",
+            "kafka_security_protocol": "SSL",
+            "kafka_ssl_cafile": certificates.ca,
+        }
+        own = {"kafka_ssl_certfile": certificates.client, "kafka_ssl_keyfile": certificates.client_key}
+        assert await reach(settings(**without, **own), seconds=PATIENCE) == 1
+        error = await refused(**without)
+        assert error.setting == "KAFKA_SSL_CERTFILE"
 
 
 @pytest.mark.parametrize(

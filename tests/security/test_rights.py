@@ -20,7 +20,7 @@ from tests.stack import SharedStack, fresh_name
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[Cluster]:
     folder = tmp_path_factory.mktemp("guarded")
-    with kafka(folder, certificates, users=(USER, *USERS), acls=True) as broker:
+    with kafka(folder, "SASL_SSL", certificates, users=(USER, *USERS), acls=True) as broker:
         yield Cluster(f"127.0.0.1:{broker.port}", f"127.0.0.1:{broker.internal}", (broker.log,))
 
 

@@ -27,6 +27,12 @@ async def quality(
         return await page.quality.quality(version, by, accuracy)
 
 
+@router.get("/quality/drift")
+async def drift(page: Page) -> dict[str, Any]:
+    """What differs from the reference."""
+    return page.quality.drift()
+
+
 @router.get("/quality/rows")
 async def rows(
     request: Request, page: Page, right: Name, given: Name, version: Version = None

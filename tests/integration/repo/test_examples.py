@@ -29,7 +29,6 @@ from streams.core.records import Outgoing
 from streams.core.settings import Settings
 from tests.stack import SharedStack, fresh_name, shared_jars
 from tests.unit.repo.command_lines import ROOT
-from tests.waiting import PATIENCE
 
 NOW = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
 EXAMPLES = ROOT / "examples"
@@ -146,10 +145,10 @@ async def test_only_sure_labels_and_the_newest_of_each_row(
         await publish(settings, topic, [*SENT[:5], LATER])  # what is older changes nothing
         printed.append((await process.stdout.readline()).decode().rstrip("\n"))
     finally:
-        # One that is killed stays a member for 45 s, for which the next one waits; so does Java's, the last.
+        # One that is killed stays a member for 45 s, for which the next one waits.
         process.send_signal(signal.SIGINT)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), PATIENCE)
+            await asyncio.wait_for(process.wait(), 5)
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()

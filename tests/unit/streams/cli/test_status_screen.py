@@ -68,6 +68,19 @@ FOUND: dict[str, Any] = {
     ],
     "late": [{"topic": "esk.labeled", "group": "esk-sink", "unread": 7, "why": "age"}],
     "privacy": {"mode": "mask", "entities": ["phone", "name"]},
+    "drift": {
+        "alarms": [
+            {
+                "series": "label:cards",
+                "window": "2 h",
+                "found": 0.06,
+                "expected": 0.031,
+                "since": "2026-01-31T09:00:00Z",
+            }
+        ],
+        "accuracy": {"alarm": True, "now": 0.2, "wrong": 0.08},
+        "model": {"version": "m.1", "texts": 100, "differs": 0.1, "since": "2026-01-31T09:00:00+00:00"},
+    },
     "lost": [
         {"topic": "esk.rows", "group": "esk-agents", "messages": 8_000, "open": 3_000},
         {"topic": "esk.augmented", "group": "esk-sink", "messages": 5, "open": 0},
@@ -132,6 +145,7 @@ def test_nothing_found_is_a_screen_too() -> None:
         "canary": None,
         "late": [],
         "lost": [],
+        "drift": None,
         "privacy": {"mode": "mask", "entities": ["phone", "name"]},
     }
     text = shown(nothing)

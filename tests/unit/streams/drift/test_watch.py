@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from streams.drift.counts import CONFIDENCE, QUARTER_SECONDS, QUARTERS, Counts
-from streams.drift.watch import Finding, TrafficWatch
+from streams.drift.watch import DriftFinding, TrafficWatch
 
 MONDAY = 1_772_409_600 // QUARTER_SECONDS  # 2026-03-02T00:00Z
 DAY = 24 * QUARTERS
@@ -39,8 +39,8 @@ class Rows:
         self.random = np.random.default_rng(seed)
         self.quarter = MONDAY
 
-    def run(self, quarters: int, shares: Shares = usual, confidence: float = 0.9) -> list[Finding]:
-        found: list[Finding] = []
+    def run(self, quarters: int, shares: Shares = usual, confidence: float = 0.9) -> list[DriftFinding]:
+        found: list[DriftFinding] = []
         for _ in range(quarters):
             counts = {
                 label: self.burst * int(self.random.poisson(self.rate * 900 * share / self.burst))

@@ -6,6 +6,7 @@ import { get, Refused } from "../net.js";
 import { date, fixed, percent, t, whole } from "../text.js";
 import { canary, newest } from "./canary.js";
 import { confusion } from "./confusion.js";
+import { drift } from "./drift.js";
 
 const WEEKS = 26;
 // A label's recall is known to some 0.15 by so many rows.
@@ -170,6 +171,7 @@ function begin() {
 export function quality(app) {
   const place = el("div", null, el("p", { class: "muted" }, t("loading")));
   const trial = el("div");
+  const moved = drift();
   let drawn = "";
   const chosen = el("select", { name: "version", onchange: () => load(chosen.value) });
   const again = el("button", { type: "button", onclick: () => load(chosen.value) }, t("refresh"));
@@ -188,6 +190,7 @@ export function quality(app) {
   }
 
   async function load(version = "") {
+    moved.load();
     try {
       const found = await get("/quality", { version, by: "week" });
       if (!closed) show(found);
@@ -199,7 +202,7 @@ export function quality(app) {
   }
   load();
   return {
-    root: el("div", null, el("div", { class: "row bar" }, el("label", null, t("version"), chosen), again, el("span", { class: "muted" }, t("quality_about"))), trial, place),
+    root: el("div", null, el("div", { class: "row bar" }, el("label", null, t("version"), chosen), again, el("span", { class: "muted" }, t("quality_about"))), trial, moved.root, place),
     update: (picture) => {
       const job = newest(picture.jobs ?? []);
       const now = JSON.stringify([job?.id, job?.state, job?.stopped, job?.figures]);

@@ -24,7 +24,7 @@ import numpy as np
 from streams.drift.counts import CONFIDENCE, QUARTERS, Counts
 from streams.drift.endpoint import FIRST_ROUNDS, TEXTS, AskedText, EndpointWatch, Round
 from streams.drift.texts import Vocabulary, look_at
-from streams.drift.watch import Finding, TrafficWatch
+from streams.drift.watch import DriftFinding, TrafficWatch
 from tests.unit.streams.drift.long_runs.traffic import MONDAY, Traffic, quarters
 from tests.unit.streams.quality.long_runs.overconfident import Text, read_texts
 
@@ -46,11 +46,11 @@ def counted(rows: Sequence[tuple[Text, int]], vocabulary: Vocabulary) -> Counts:
 
 def watch(
     traffic: Traffic, days: float, change: Callable[[Traffic], None] | None = None, after: float = 0.0
-) -> tuple[list[Finding], int]:
+) -> tuple[list[DriftFinding], int]:
     """The alarms of so many days, and the quarter at whose beginning ``change`` was made."""
     watching, vocabulary = TrafficWatch(), Vocabulary()
     changed = MONDAY + round(after * 24 * QUARTERS)
-    found: list[Finding] = []
+    found: list[DriftFinding] = []
     for quarter in quarters(days):
         if change is not None and quarter == changed:
             change(traffic)
@@ -98,7 +98,7 @@ def case(texts: Sequence[Text], options: dict[str, float], what: str, seed: int)
     later = [one for one in found if one.at.timestamp() > changed * 900]
     before = [one.series for one in found if one.at.timestamp() <= changed * 900]
 
-    def hours(one: Finding) -> float:
+    def hours(one: DriftFinding) -> float:
         return (one.at.timestamp() - changed * 900) / 3600
 
     return {

@@ -105,6 +105,8 @@ class EndpointDrift:
                 continue
             except LabelstreamError as error:
                 log.info("texts_not_asked_again", why=str(error))
+            except Exception:  # rows are labelled whatever happens here
+                log.exception("texts_not_asked_again")
 
     async def step(self) -> None:
         """The next round, if it is due. The rounds of the beginning follow each other at once.

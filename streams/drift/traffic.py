@@ -77,6 +77,8 @@ class TrafficDrift:
                 if str(error) != told:
                     told = str(error)
                     log.warning("drift_not_watched", why=told)
+            except Exception:  # rows are polled whatever happens here
+                log.exception("drift_not_watched")
             await pause(_SECONDS)
 
     async def step(self, now: float | None = None) -> None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from agents.proxy.classifier import Proxy, ProxyDecision
 from agents.proxy.fit import LeftOut, fit_and_try
-from streams.cascade.bounds import lower_bound
+from streams.cascade.bounds import lower_bound, upper_bound
 
 # Labels that mean that none fits: what is unlike all others is not to be learned as a kind.
 OTHER = frozenset({"other", "oos", "out_of_scope", "unknown", "none", "другое", "прочее", "иное"})
@@ -21,6 +21,8 @@ OTHER = frozenset({"other", "oos", "out_of_scope", "unknown", "none", "друг�
 RARE = 12
 # A label is bad if it surely differs from the model by this much more than all of them.
 _WORSE, _BAD_RISK = 0.05, 0.01
+# That a label differs more often than its bound says.
+_LABEL_RISK = 0.05
 # Where texts differ more often than this there is nothing to certify: the labels follow no rule.
 _MOST_DIFFERENT = 0.5
 # The shares of texts above the thresholds: the first must be narrow enough to be certified at all, and wide
@@ -42,8 +44,8 @@ class LabeledText(NamedTuple):
 class Generation:
     """``vetoed``: labels that the proxy may not give. ``for_people``, ``for_llm``: the thresholds that the
     two certificates test, descending. ``coverage``: of each of either, the share of all texts that it is
-    expected to route. ``disagreement``: with the model on texts that it was not taught, by threshold, and
-    ``label_disagreement`` by label, at the lowest one.
+    expected to route. ``disagreement``: with the model on texts that it was not taught, by threshold;
+    ``label_disagreement``: at most that of a label, at the lowest one.
     """
 
     proxy: Proxy
@@ -98,7 +100,7 @@ def learn(teach: Sequence[LabeledText], margin: float = 0.01, seed: int = 0) -> 
         coverage={cut: len(some) / len(tried) for cut, some in routed.items()},
         disagreement={cut: _share_different(some) for cut, some in routed.items()},
         label_disagreement={
-            label: _share_different([one for one in lowest if one.decision.label == label])
+            label: _at_most_different([one for one in lowest if one.decision.label == label])
             for label in sorted({one.decision.label for one in lowest})
         },
     )
@@ -111,6 +113,10 @@ def _routed(one: LeftOut, cut: float, vetoed: frozenset[str]) -> bool:
 
 def _share_different(some: Sequence[LeftOut]) -> float:
     return sum(one.differs for one in some) / len(some) if some else 0.0
+
+
+def _at_most_different(some: Sequence[LeftOut]) -> float:
+    return upper_bound(sum(one.differs for one in some), len(some), _LABEL_RISK)
 
 
 def _cuts(scores: Sequence[float], texts: int, shares: Sequence[int]) -> tuple[float, ...]:

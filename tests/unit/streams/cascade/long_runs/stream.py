@@ -46,7 +46,6 @@ class Candidate:
     llm: Certificate
     label: Strings
     score: NDArray[np.float64]
-    known_at: int = 0
     certified_at: int | None = None
 
     @property
@@ -92,7 +91,7 @@ def audited(texts: int, number: int, until: int, random: np.random.Generator) ->
 def passed(texts: Texts, note: Callable[[str], None] = lambda _: None) -> Passed:
     """All texts one after another, as a trainer and workers would treat them."""
     result = Passed(np.ones(len(texts.text), np.bool_), texts.model.copy())
-    asked = np.flatnonzero(texts.audited | (np.arange(len(texts.text)) >= 0))[:ASKED_TWICE]
+    asked = np.arange(min(ASKED_TWICE, len(texts.text)))
     alpha = alpha_of(len(asked), int((texts.model[asked] != texts.again[asked]).sum()))
     taught: list[int] = []
     certifying: list[int] = []

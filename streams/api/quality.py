@@ -13,6 +13,7 @@ from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.queries.given_labels import GivenLabel, labels_of_versions
 from connectors.clickhouse.queries.label_versions import RETIRED, LabelVersion, current_version, list_versions
 from connectors.clickhouse.queries.variants import verified_variants
+from streams.api.discovery import NewTopics
 from streams.core.errors import RefusedError
 from streams.core.settings import Settings
 from streams.drift.checkpoint import KnownDrift
@@ -48,9 +49,18 @@ class Picture:
 class QualityBoard:
     """Implements `streams.ports.page.Quality`. One question is answered at a time."""
 
-    def __init__(self, tables: ResultTables, scales: Scales, known: KnownDrift | None = None) -> None:
-        """``scales``: the calibrations, and ``known``, what is known of drift; both may grow."""
+    def __init__(
+        self,
+        tables: ResultTables,
+        scales: Scales,
+        known: KnownDrift | None = None,
+        topics: NewTopics | None = None,
+    ) -> None:
+        """``scales``: the calibrations, and ``known``, what is known of drift; both may grow. ``topics``:
+        looks for what is new.
+        """
         self._drift = known or KnownDrift()
+        self._topics = topics
         self._tables = tables
         self._scales = scales
         self._answering = asyncio.Lock()
@@ -67,6 +77,17 @@ class QualityBoard:
         query = EvaluationQuery(version, "week")
         found = next((one for one in self._known if self._answers(one, version)), query)
         return (await self._picture(found)).rows.get((right, given), ())
+
+    async def discover(self, *, anew: bool) -> dict[str, Any]:
+        return await self._new.discover(anew=anew)
+
+    async def entry(self, group: str, name: str) -> dict[str, Any]:
+        return await self._new.entry(group, name)
+
+    @property
+    def _new(self) -> NewTopics:
+        assert self._topics is not None
+        return self._topics
 
     def _answers(self, query: EvaluationQuery, version: str | None) -> bool:
         """Whether the picture of ``query`` is new enough, and of ``version``."""

@@ -21,6 +21,8 @@ from streams.cli.common import (
 )
 from streams.cli.dead_letters import letters_app
 from streams.cli.describe import describe_app
+from streams.cli.discover import EXAMPLES as DISCOVER_EXAMPLES
+from streams.cli.discover import discover
 from streams.cli.erase import EXAMPLES as ERASE_EXAMPLES
 from streams.cli.erase import erase
 from streams.cli.errors import DEBUG, debugging, guarded, hoisted, logged
@@ -62,6 +64,7 @@ app.command(epilog=BACKFILL_EXAMPLES)(backfill)
 app.command(epilog=STATUS_EXAMPLES)(status)
 app.command(epilog=EVALUATE_EXAMPLES)(evaluate)
 app.command(epilog=ERASE_EXAMPLES)(erase)
+app.command(epilog=DISCOVER_EXAMPLES)(discover)
 
 _CHILDREN_SECONDS = 15.0
 _STACK_SECONDS = 45.0

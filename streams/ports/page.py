@@ -87,6 +87,12 @@ class Quality(Protocol):
     async def rows(self, version: str | None, right: str, given: str) -> Sequence[dict[str, Any]]:
         """The newest rows whose right label is ``right`` and whose label of the version is ``given``."""
 
+    async def discover(self, *, anew: bool) -> dict[str, Any]:
+        """What `labelstream discover --json` prints, looked for within the last hour; ``anew``: now."""
+
+    async def entry(self, group: str, name: str) -> dict[str, Any]:
+        """What `labelstream discover --make GROUP --name NAME --json` prints. RefusedError if it cannot."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PagePorts:

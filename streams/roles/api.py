@@ -16,6 +16,7 @@ from connectors.api.server import listening, serving
 from connectors.api.services import Services
 from streams.api.audit_log import AuditLog
 from streams.api.classifier import LabelOnDemand
+from streams.api.discovery import NewTopics
 from streams.api.label_feed import LabeledFeed
 from streams.api.overview import OverviewBoard
 from streams.api.page_operations import PageOperations
@@ -158,7 +159,8 @@ async def services_of(
         feed.stop()
         board.stop()
 
-    quality = QualityBoard(tables, versions.calibrations, versions.drift)
+    topics = NewTopics(settings, tables)
+    quality = QualityBoard(tables, versions.calibrations, versions.drift, topics)
     services = Services(
         health=_health(health),
         lookups=tables,

@@ -1,4 +1,4 @@
-"""`GET /quality`: how right the labels are, for the page."""
+"""`GET /quality`: how right the labels are, and what is new, for the page."""
 
 from __future__ import annotations
 
@@ -42,3 +42,20 @@ async def rows(
         found = await page.quality.rows(version, right, given)
     await note_looks(request, page, [str(one["row_id"]) for one in found], "quality")
     return {"rows": found}
+
+
+@router.get("/quality/new")
+async def new(request: Request, page: Page, anew: bool = False) -> dict[str, Any]:
+    """As `labelstream discover --json`."""
+    with told():
+        found = await page.quality.discover(anew=anew)
+    shown = [str(one["row_id"]) for group in found["groups"] for one in group["examples"]]
+    await note_looks(request, page, shown, "quality")
+    return found
+
+
+@router.get("/quality/new/entry")
+async def entry(page: Page, group: Name, name: Name) -> dict[str, Any]:
+    """As `labelstream discover --make GROUP --name NAME --json`."""
+    with told():
+        return await page.quality.entry(group, name)

@@ -151,6 +151,37 @@ function variants(found) {
       : el("p", null, t("none_verified", { rows: whole(one.rows) })));
 }
 
+// Groups of rows that no label fits: looked for when somebody wants to see them, as that takes seconds.
+function fresh(app) {
+  const place = el("div", null);
+  const look = el("button", { type: "button", id: "new-look", onclick: () => load(true) }, t("new_look"));
+
+  async function make(group, name, told) {
+    const made = await app.trying(() => get("/quality/new/entry", { group, name }));
+    if (made) replace(told, el("p", null, t("new_entry")), el("pre", { class: "mono", "data-entry": group }, made.yaml), el("p", null, t("new_replay")), el("pre", { class: "mono" }, made.replay));
+  }
+
+  function line(one) {
+    const told = el("div", null);
+    const name = el("input", { name: `name-${one.id}`, "aria-label": t("label_name"), placeholder: "sim_replacement", pattern: "[A-Za-z0-9_.\\-]{1,64}", required: true });
+    const labels = Object.entries(one.labels).map(([label, count]) => `${label} ${whole(count)}`).join(", ");
+    return el("tr", { "data-group": one.id }, el("td", { class: "num" }, whole(one.size)), el("td", { class: "num" }, one.growth === null ? t("new_growth") : `×${fixed(one.growth, 1)}`), el("td", null, labels),
+      el("td", { class: "wide" }, el("ul", null, one.examples.slice(0, 4).map((example) => el("li", null, example.text))),
+        el("form", { class: "row", onsubmit: (event) => { event.preventDefault(); make(one.id, name.value, told); } }, name, el("button", { type: "submit" }, t("make_label"))), told));
+  }
+
+  async function load(anew) {
+    look.disabled = true;
+    replace(place, el("p", { class: "muted" }, t("loading")));
+    const found = await app.trying(() => get("/quality/new", { anew }));
+    look.disabled = false;
+    if (!found) return replace(place);
+    return replace(place, el("p", { id: "new-told" }, t("new_told", { rows: whole(found.rows), doubtful: whole(found.doubtful), days: whole(found.days) })),
+      found.groups.length ? table(t("new_rows"), [[t("rows"), "num"], [t("growth"), "num"], t("labels"), t("examples")], found.groups.slice(0, 10).map(line)) : el("p", null, t("new_none")));
+  }
+  return card(t("new_rows"), el("p", { class: "muted" }, t("new_about")), look, place);
+}
+
 function next(found) {
   const few = found.labels.filter((one) => one.support < FEW).sort((a, b) => a.support - b.support);
   const waits = found.disagreements ?? 0;
@@ -201,6 +232,7 @@ export function quality(app) {
     }
   }
   load();
+  const topics = fresh(app);
   return {
     root: el("div", null, el("div", { class: "row bar" }, el("label", null, t("version"), chosen), again, el("span", { class: "muted" }, t("quality_about"))), trial, moved.root, place),
     update: (picture) => {

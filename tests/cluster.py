@@ -35,6 +35,7 @@ from connectors.local.kafka import KafkaNode, Security, kafka_answers
 from tests.reassignment import AlterPartitionReassignments, ElectPreferredLeaders
 from tests.replication_link import ReplicationLink
 from tests.stack import shared_jars
+from tests.waiting import PATIENCE
 
 BROKERS = (1, 2, 3)
 _PROPERTIES = """\
@@ -65,7 +66,6 @@ num.network.threads=2
 num.io.threads=4
 """
 _CLUSTER_ID = "bGFiZWxzdHJlYW0tdGVzdA"  # 16 bytes in base64
-_READY_SECONDS = 180.0
 _NOT_NEEDED = 84  # Kafka's code: that replica leads already
 _GONE_SECONDS = 60.0
 
@@ -252,7 +252,7 @@ class Cluster:
         found = [place for topic in topics for place in self.places(topic).values()]
         return bool(found) and all(set(place.in_sync) == set(place.replicas) for place in found)
 
-    def wait_for(self, condition: Callable[[], bool], what: str, seconds: float = _READY_SECONDS) -> None:
+    def wait_for(self, condition: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
         """Return when ``condition`` holds. ``what`` goes into the error of one that never does."""
         deadline = time.monotonic() + seconds
         while not condition():

@@ -21,6 +21,7 @@ from connectors.clickhouse.schema.placement import on_cluster
 from connectors.local import processes
 from connectors.local.jars import Jar, ensure_jars
 from tests.stack import shared_jars
+from tests.waiting import PATIENCE
 
 CLUSTER = "main"
 _JARS = (
@@ -47,7 +48,6 @@ _JARS = (
     ),
 )
 _OF_KAFKA = ("slf4j-api", "snappy-java")
-_START_SECONDS = 60.0
 _ON_CLUSTER = re.compile(r" ON CLUSTER '\w+'")
 
 
@@ -104,7 +104,7 @@ class Replica:
             ],
             self._folder / "log",
         )
-        deadline = time.monotonic() + _START_SECONDS
+        deadline = time.monotonic() + PATIENCE
         while not _answers(self.port):
             if not self._process.alive or time.monotonic() > deadline:
                 raise RuntimeError((self._folder / "log").read_text()[-2000:])
@@ -196,7 +196,7 @@ def _start_keeper(folder: Path, port: int) -> processes.Child:
     main = "org.apache.zookeeper.server.ZooKeeperServerMain"
     command = [str(JAVA), *options, "-cp", os.pathsep.join(map(str, jars)), main, str(home / "zoo.cfg")]
     keeper = processes.start(command, home / "log")
-    deadline = time.monotonic() + _START_SECONDS
+    deadline = time.monotonic() + PATIENCE
     while not _answers(port):
         if not keeper.alive or time.monotonic() > deadline:
             raise RuntimeError((home / "log").read_text()[-2000:])

@@ -33,7 +33,7 @@ from confluent_kafka import TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 DATA = Path(__file__).resolve().parents[1] / "data"
-_SECONDS = 60
+_SECONDS = 300
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,6 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pytest
-
 from connectors.kafka.tail import TailReader
 from streams.core.errors import UnavailableError
 from streams.core.records import Partition
@@ -171,7 +169,6 @@ class Run:
         }
 
 
-@pytest.mark.timeout(900)
 async def test_a_partition_without_a_leader_stops_neither_worker_nor_group(
     cluster: Cluster, new_name: Callable[[], str], tmp_path: Path
 ) -> None:
@@ -202,7 +199,6 @@ async def test_a_partition_without_a_leader_stops_neither_worker_nor_group(
     assert await run.keys() == Counter(str(n).encode() for n in range(run.rows))
 
 
-@pytest.mark.timeout(900)
 async def test_a_partition_of_the_rows_without_a_leader_keeps_no_other_rows_in_the_table(
     cluster: Cluster, new_name: Callable[[], str], tmp_path: Path
 ) -> None:

@@ -23,6 +23,7 @@ from tests.cluster import Cluster
 from tests.faults.cluster.test_takeovers import until
 from tests.unit.connectors.clickhouse.sink.fakes import FakeLease
 from tests.unit.streams.delivery.fakes import label, row
+from tests.waiting import PATIENCE
 
 _COUNT = 4
 _LOST = 1  # this partition
@@ -125,7 +126,6 @@ OUTAGES: dict[str, tuple[dict[int, Sequence[int]], dict[str, str]]] = {
 }
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", OUTAGES)
 async def test_a_partition_that_cannot_be_written_stops_only_itself(
     kind: str, cluster: Cluster, new_name: Callable[[], str]
@@ -157,7 +157,6 @@ async def test_a_partition_that_cannot_be_written_stops_only_itself(
     assert await labels(cluster, name) == each_once(feed.end)
 
 
-@pytest.mark.timeout(300)
 async def test_a_takeover_meanwhile_waits_for_that_partition_alone(
     cluster: Cluster, new_name: Callable[[], str]
 ) -> None:
@@ -186,7 +185,6 @@ async def test_a_takeover_meanwhile_waits_for_that_partition_alone(
     assert await labels(cluster, name) == each_once(feed.end)
 
 
-@pytest.mark.timeout(300)
 async def test_a_producer_ends_though_a_partition_has_no_leader(
     cluster: Cluster, new_name: Callable[[], str]
 ) -> None:
@@ -202,9 +200,9 @@ async def test_a_producer_ends_though_a_partition_has_no_leader(
     hasty = LeasedProducer({"bootstrap_servers": cluster.address}, patience=3.0)
     with pytest.raises(UnavailableError, match="nobody knows"):
         await hasty.send_many([Outgoing(f"{name}.labeled", number, b"k", b"v") for number in (0, _LOST)])
-    await asyncio.wait_for(hasty.stop(), 60)
-    await asyncio.wait_for(producer.stop(), 60)
-    await asyncio.wait([waiting], timeout=60)
+    await asyncio.wait_for(hasty.stop(), PATIENCE)
+    await asyncio.wait_for(producer.stop(), PATIENCE)
+    await asyncio.wait([waiting], timeout=PATIENCE)
     assert waiting.done()
     assert waiting.exception() is not None
     assert not producer.outages

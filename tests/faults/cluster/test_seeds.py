@@ -18,7 +18,6 @@ from tests.faults.cluster.runs import (
 SEED = 4
 
 
-@pytest.mark.timeout(600)
 async def test_every_promise_is_kept_on_three_brokers(
     cluster: Cluster, new_name: Callable[[], str], tmp_path: Path
 ) -> None:

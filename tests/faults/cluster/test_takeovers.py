@@ -67,7 +67,6 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.05)
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("leader_dies", [False, True], ids=["slow-follower", "and-its-leader-dies"])
 async def test_a_takeover_waits_for_what_a_slow_follower_lacks(
     leader_dies: bool, cluster: Cluster, new_name: Callable[[], str]

@@ -37,7 +37,7 @@ _USERS = """<clickhouse><profiles><default/></profiles><quotas><default/></quota
 <password></password><networks><ip>::/0</ip></networks><profile>default</profile><quota>default</quota>
 <databases><policed><source><filter>for_everybody</filter></source></policed></databases>
 </default></users></clickhouse>"""
-_SECONDS = 120
+_SECONDS = 300
 
 
 @contextlib.contextmanager

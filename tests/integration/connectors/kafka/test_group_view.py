@@ -16,6 +16,7 @@ from streams.core.settings import Settings
 from streams.core.topics import ConsumerGroup
 from tests.kafka_tools import make_topic
 from tests.stack import SharedStack, fresh_name
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ async def test_a_member_owes_what_is_not_committed_though_it_does_nothing(argume
 
     running = asyncio.create_task(group.run(idle))
     try:
-        session = await asyncio.wait_for(began.get(), 60)
+        session = await asyncio.wait_for(began.get(), PATIENCE)
         mine = {Partition(seen, number) for number in range(3)}
         assert await view.assigned(group.lease.member) == mine
         assert await view.behind(group.lease.member) == {Partition(seen, 0): 5, Partition(seen, 1): 5}

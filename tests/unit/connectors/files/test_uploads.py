@@ -14,6 +14,7 @@ import pytest
 from connectors.files.uploads import Uploads
 from streams.core.errors import UnavailableError
 from streams.core.settings import Settings
+from tests.waiting import PATIENCE
 
 
 def open_by(monkeypatch: pytest.MonkeyPatch, writer: Callable[[], IO[bytes]]) -> None:
@@ -56,7 +57,7 @@ async def test_a_cancelled_upload_stops_nothing_else(tmp_path: Path, monkeypatch
 
         def write(self, piece: Any) -> int:
             started.set()
-            released.append(release.wait(10))
+            released.append(release.wait(PATIENCE))
             return len(piece)
 
     async def pieces() -> AsyncIterator[bytes]:

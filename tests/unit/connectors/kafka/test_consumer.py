@@ -15,6 +15,7 @@ from streams.core.errors import AccessError, LabelstreamError, UnavailableError
 from streams.core.records import Partition
 from streams.core.topics import ConsumerGroup
 from tests.unit.connectors.kafka.fakes import FakeConsumer, until
+from tests.waiting import PATIENCE
 
 PLACES = [Partition("labeled", number) for number in range(8)]
 
@@ -42,7 +43,7 @@ class Member:
 
     async def end(self) -> BaseException | None:
         """What `join` ends with by itself."""
-        await asyncio.wait([self.running], timeout=60)
+        await asyncio.wait([self.running], timeout=PATIENCE)
         assert self.running.done()
         assert self.consumer.stopped
         return self.running.exception()

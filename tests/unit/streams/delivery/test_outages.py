@@ -14,6 +14,7 @@ from streams.core.records import Commit, Outage, Outgoing, Partition, Record
 from streams.delivery.delivery import Delivery
 from streams.delivery.routes import Limits
 from tests.unit.streams.delivery.fakes import REPLAY, ROWS, Broker, label, make, record, row
+from tests.waiting import PATIENCE
 
 NUMBERS = range(8)
 PLACES = 64
@@ -159,7 +160,7 @@ async def test_leaving_does_not_wait_for_a_leader(handed: bool) -> None:
         broker.lose(stuck)
     await feed(delivery, 100)
     leaving = asyncio.create_task(delivery.revoked(owner=True, seconds=3600.0))
-    done, _ = await asyncio.wait([leaving], timeout=60)
+    done, _ = await asyncio.wait([leaving], timeout=PATIENCE)
     assert done
     assert await leaving is not handed
     assert delivery.commits()[Partition("rows", 0)].offset == 100

@@ -41,6 +41,7 @@ from tests.unit.connectors.clickhouse.sink import fakes as stored
 from tests.unit.connectors.kafka.fakes import MEMBER, FakeConsumer, FakeCoordinator, until
 from tests.unit.streams.delivery import fakes as delivery
 from tests.unit.streams.roles.fault import Fault
+from tests.waiting import PATIENCE
 
 FAULTS: dict[str, Callable[[], Exception]] = {
     # aiokafka's own, the connectors' own, and one that nobody has thought of.
@@ -362,7 +363,7 @@ async def test_each_call_may_fail(
         fault = Fault(at, FAULTS[kind]())
         try:
             with capture_logs():
-                async with asyncio.timeout(60):
+                async with asyncio.timeout(PATIENCE):
                     await LIVES[role](fault, monkeypatch, tmp_path).live()
             outcomes["went on"] += 1
         except TimeoutError:

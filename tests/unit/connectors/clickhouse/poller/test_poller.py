@@ -353,7 +353,7 @@ def test_each_row_is_published_once_however_little_room_there_is(
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0)
 

@@ -99,7 +99,9 @@ def judge_demo(folder: Path, name: str, ours: dict[str, str]) -> None:
         assert counted("count(), uniqExact(row_id)", table) == [200, 200]
     assert counted("count()", "logs") == [200]
     (distinct,) = counted("uniqExact(lower(text))", "logs_labeled")
-    assert 2 * distinct >= calls >= distinct
+    # The variants of some rows, drawn at random, are labelled, too.
+    (verified,) = counted("sum(verify_calls)", "logs_augmented")
+    assert 2 * distinct >= calls - verified >= distinct
     client.close()
 
     # A subscriber who knows the published contract alone finds nothing to complain about.

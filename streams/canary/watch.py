@@ -128,7 +128,8 @@ class CanaryWatch:
         stored = max(0, await count_of(context.client, context.settings, version) - job.labels_before)
         # The sink may be behind; and the lag is also of other jobs' rows.
         answered = max(stored, job.published - left - self._failed, 0)
-        share = None if job.promote else job.share
+        # Other judged rows may have labels of the version too: then all of them count by their own chance.
+        share = None if job.promote or job.labels_before else job.share
         found = await find(context.client, context.settings, version, share=share)
         figures = {
             "beside": found.beside,

@@ -183,6 +183,14 @@ DRIFT_ACCURACY = _gauge(
     "How strongly audited rows say that labels are wrong more often than they were; an alarm from 10,000 on.",
 )
 
+NEW_GROUPS = _gauge(
+    "new_groups",
+    _POLLER,
+    "Groups of alike rows that no label fits, and that are new or have grown threefold: `labelstream "
+    "discover` shows them. Looked for every hour.",
+)
+NEW_GROUP_ROWS = _gauge("new_group_rows", _POLLER, "Rows of the largest of these groups.")
+
 # --- agents ---
 MESSAGES = _counter(
     "messages", _AGENTS, "Messages that are done, by step and what came of them.", "step", "outcome"

@@ -50,6 +50,7 @@ from streams.observability.publish_spans import PublishSpans
 from streams.observability.tracer import Tracer
 from streams.observability.watchdog import Watchdog
 from streams.privacy.door import Door, opened
+from streams.quality.discovery.hourly import HourlyLook
 from streams.runtime.lifecycle import membership_owed, watched
 from streams.runtime.readiness import clickhouse_ready, kafka_ready
 from streams.runtime.tracing import traced
@@ -83,6 +84,7 @@ async def _poller(settings: Settings, health: Health, door: Door | None, tracer:
     counts: Counter[str] = Counter()
     latency = Histogram(STAGE_LATENCY)
     active: list[Poller] = []
+    topics_look = HourlyLook(settings)
     watching: list[TrafficDrift] = []
     spans = None
     if tracer is not None:
@@ -146,9 +148,11 @@ async def _poller(settings: Settings, health: Health, door: Door | None, tracer:
         comparing = in_background(drift.run(), "compare labels with the reference")
         # Here because only one poller is active, and it runs always.
         calibrating = in_background(keep_calibrated(settings), "keep the labels calibrated")
+        looking = in_background(topics_look.run(), "look for what is new")
         try:
             await poller.run()
         finally:
+            looking.cancel()
             calibrating.cancel()
             comparing.cancel()
             active.clear()
@@ -167,6 +171,8 @@ async def _poller(settings: Settings, health: Health, door: Door | None, tracer:
         yield outage_metric(group.producer.outages)
         for drift in watching.copy():
             yield from drift.measure()
+        if active:
+            yield from topics_look.measure()
         yield from privacy_metrics(door)
         canary = jobs.last_canary()
         yield from canary_metrics(None if canary is None else jobs.as_dict(canary))

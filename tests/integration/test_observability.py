@@ -25,6 +25,9 @@ ELSEWHERE = {
     # Where masking is on.
     "labelstream_masked_entities_total",
     "labelstream_masked_texts_total",
+    # After some time.
+    "labelstream_new_groups",
+    "labelstream_new_group_rows",
     # Where traces are exported.
     "labelstream_spans_total",
 }

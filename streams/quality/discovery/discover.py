@@ -26,7 +26,7 @@ UNSURE = 0.6
 DAYS = 3.0
 # Texts of each kind: what the groups are made of, and what they are compared with.
 _MOST_TEXTS = 4_000
-_MEGABYTES, _PATIENCE_SECONDS = 2_000, 300.0
+_MEGABYTES, _PATIENCE_SECONDS = 1_000, 300.0
 _EXAMPLES, _LABELS = 6, 3
 
 

@@ -97,7 +97,13 @@ class Vocabulary:
 
     @classmethod
     def unpack(cls, day: int, learnt_days: int, packed: Sequence[bytes]) -> Vocabulary:
-        """The inverse of `pack`: nothing is known of ``day`` itself."""
+        """The inverse of `pack`: nothing is known of ``day`` itself.
+
+        Raises:
+            ValueError: another release has made them.
+        """
+        if len(packed) != 3 or any(len(bits) * 8 != _BITS for bits in packed):
+            raise ValueError("bitmaps of another size")
         made = cls()
         made.day, made.learnt_days = day, learnt_days
         made._yesterday, made._young, made._old = (

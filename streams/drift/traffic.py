@@ -141,13 +141,18 @@ class TrafficDrift:
         self, client: ClickHouseClient, settings: Settings, version: str, first: int, last: int
     ) -> None:
         recent = _RECENT_QUARTERS if self.state else _FIRST_QUARTERS
+        made: list[Outgoing] = []
         for hour in _whole_hours(first, last - recent):
             counts = await self._counts(client, settings, version, hour * HOUR_SECONDS, HOUR_SECONDS)
             if counts.rows or counts.scripts:
                 self._watch.add_hour(hour, counts)
-                await self._send(self._hour(version, hour))
+                made.append(self._hour(version, hour))
             self.state = self._state(version, (hour + 1) * QUARTERS - 1)
+            if len(made) >= _DAY_HOURS:
+                await self._send(*made)
+                made.clear()
             await asyncio.sleep(_PAUSE_SECONDS)
+        await self._send(*made)
         begin = max(first, self.state.quarter + 1 if self.state else 0)
         for quarter in range(begin, last + 1):
             counts = await self._counts(client, settings, version, quarter * QUARTER_SECONDS, QUARTER_SECONDS)
@@ -219,9 +224,10 @@ class TrafficDrift:
         if accuracy != before:
             await self._send(self.state.message(self._topics))
 
-    async def _send(self, message: Outgoing) -> None:
-        await self._lease.hold(self._generation)
-        await self._sender.send(message)
+    async def _send(self, *messages: Outgoing) -> None:
+        if messages:
+            await self._lease.hold(self._generation)
+            await self._sender.send_many(messages)
 
     async def _load(self) -> None:
         """What the last poller left. What came after its last whole hour is counted again."""

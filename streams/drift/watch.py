@@ -24,8 +24,9 @@ _LASTING_HOURS = 48
 _QUIET_SECONDS = 2 * HOUR_SECONDS
 # A pair of hours with fewer rows is no window: so many rows are.
 _LEAST_ROWS, WINDOW_ROWS = 3_600, 7_200
+_MOST_HOURS = 10 * 24
 # False alarms of one kind of window in 30 days. Each is divided by all that it is tried on.
-_FALSE_ALARMS, _DAYS = 0.05, 30
+_FALSE_ALARMS, _DAYS = 0.1, 30
 
 
 class DriftFinding(BaseModel):
@@ -62,7 +63,7 @@ class TrafficWatch:
         self.alarms: dict[str, DriftFinding] = {}
         self.judged: int = 0  # series that the reference knows enough about
         self._quarters: dict[int, Counts] = {}
-        self._profile: tuple[int, Profile] | None = None
+        self._profile: tuple[tuple[int, int], Profile] | None = None
 
     def add(self, quarter: int, counts: Counts, *, judge: bool = True) -> list[DriftFinding]:
         """The rows of quarter of an hour number ``quarter`` (since 1970), all of which are known. Returns the
@@ -102,14 +103,16 @@ class TrafficWatch:
                 del self.begins[series]
 
     def _look(self, quarter: int) -> list[DriftFinding]:
-        profile = self._reference(quarter // QUARTERS)
+        hour = quarter // QUARTERS
         end = datetime.fromtimestamp((quarter + 1) * QUARTER_SECONDS, UTC)
         new: list[DriftFinding] = []
         windows = self._windows(quarter)
         self.judged = 0 if windows else self.judged
         for name, parts, looks in windows:
+            # A window of many hours is no part of its own reference.
+            profile = self._reference(hour, max(_GAP_HOURS, hour - min(one for one, _ in parts)))
             if profile is None:
-                break
+                continue
             judged = profile.judge(parts)
             known = sum(one is not None for one in judged)
             self.judged = max(self.judged, known)
@@ -138,9 +141,10 @@ class TrafficWatch:
         self.alarms[series] = found
         return [found] if before is None else []
 
-    def _reference(self, hour: int) -> Profile | None:
-        if self._profile is None or self._profile[0] != hour:
-            some = {one: counts for one, counts in self.hours.items() if one < hour - _GAP_HOURS}
+    def _reference(self, hour: int, gap: int) -> Profile | None:
+        """Without the last ``gap`` hours."""
+        if self._profile is None or self._profile[0] != (hour, gap):
+            some = {one: counts for one, counts in self.hours.items() if one < hour - gap}
             if len(some) < _LEAST_HOURS:
                 return None
             flagged = {one: set(self.flagged.get(one, ())) for one in some}
@@ -148,9 +152,9 @@ class TrafficWatch:
                 for one in some:
                     if one < begin:
                         flagged[one].add(series)
-            newest = [counts for one, counts in self.hours.items() if one >= hour - _GAP_HOURS]
+            newest = [counts for one, counts in self.hours.items() if one >= hour - gap]
             names = names_of([*some.values(), *newest, *self._quarters.values()])
-            self._profile = hour, Profile(names, some, flagged)
+            self._profile = (hour, gap), Profile(names, some, flagged)
         return self._profile[1]
 
     def _windows(self, quarter: int) -> list[tuple[str, list[tuple[int, Counts]], float]]:
@@ -175,10 +179,10 @@ class TrafficWatch:
         return found
 
     def _last_rows(self, hour: int, last: Sequence[tuple[int, Counts]]) -> list[tuple[int, Counts]]:
-        """The newest hours with 7,200 rows together; none if a week has fewer."""
+        """The newest hours with 7,200 rows together; none if ten days have fewer."""
         parts = list(last)
         rows = sum(counts.rows for _, counts in parts)
-        for one in range(hour - 1, hour - 7 * 24, -1):
+        for one in range(hour - 1, hour - _MOST_HOURS, -1):
             if rows >= WINDOW_ROWS:
                 return parts
             if one in self.hours:

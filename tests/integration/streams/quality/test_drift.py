@@ -32,7 +32,7 @@ from tests.stack import TAXONOMY, SharedStack, fresh_name, stack_in
 from tests.unit.connectors.clickhouse.sink.fakes import FakeLease
 
 MONDAY = 1_772_409_600  # 2026-03-02T00:00Z
-HOURS = 80  # to Thursday morning
+HOURS = 75  # to Thursday morning
 QUERIES = Path(__file__).resolve().parents[4] / "connectors" / "local" / "data" / "queries.csv"
 
 
@@ -75,6 +75,19 @@ async def label(database: Database, begin: int, end: int, cards: float) -> None:
     )
 
 
+async def judge(database: Database, right: int, wrong: int) -> None:
+    """A person agrees with the labels of the first rows, and with none of those after."""
+    client, settings = database
+    table = f"{settings.result_database}.logs_labeled"
+    await client.command(
+        f"INSERT INTO {table} (row_id, text, created_at, label, label_version, model, labeled_at, drawn_by,\n"
+        f"    draw_probability)\n"
+        f"SELECT row_id, text, created_at, if(rowNumberInAllBlocks() < {right}, label, 'other'), 'human',\n"
+        f"    'human:anna', now64(6), 'audit', 0.01 FROM (\n"
+        f"    SELECT * FROM {table} WHERE label_version = 'v1' ORDER BY created_at LIMIT {right + wrong})"
+    )
+
+
 def watching(database: Database, sender: LeasedProducer) -> TrafficDrift:
     settings = database[1]
     tail, topics = TailReader(connection(settings)), Topics(settings.topic_prefix)
@@ -94,6 +107,7 @@ async def test_a_shift_is_on_the_page_in_the_metrics_and_in_the_status(
 
     # It goes on where another poller has ended, and does not read the days before again.
     await label(database, HOURS, HOURS + 6, 0.2)
+    await judge(database, 260, 60)
     next_one = watching(database, sender)
     await next_one.step()
     state = next_one.state
@@ -107,12 +121,14 @@ async def test_a_shift_is_on_the_page_in_the_metrics_and_in_the_status(
     assert 0.08 < cards["expected"] < 0.12
     board = QualityBoard(ResultTables(settings), {}, (await read_versions(settings)).drift)
     assert board.drift() == told
+    assert told["accuracy"]["alarm"]
     values = {
         (sample.name, *sample.labels.values()): sample.value
         for metric in next_one.measure()
         for sample in metric.samples
     }
     assert values["labelstream_drift", "label", "cards"] == 1.0
+    assert values["labelstream_drift", "accuracy", "accuracy"] == 1.0
     assert values["labelstream_drift_compared_timestamp_seconds",] == MONDAY + (HOURS + 6) * 3600 - 900
 
 
@@ -150,9 +166,11 @@ async def test_another_model_under_the_name_is_found_by_texts_that_are_asked_aga
         return asker
 
     same = shared.standin().address
-    first = await asks(same, 1 + FIRST_ROUNDS + 1)
+    first = await asks(same, 2)
     assert first.watch is not None
-    assert (first.watch.since, len(first.watch.rounds)) == (None, 1)
+    assert (first.watch.since, first.watch.first) == (None, 1)
+    # As if the rounds of the beginning were over: each asks a hundred texts.
+    known.endpoints["v1"] = first.watch.model_copy(update={"first": FIRST_ROUNDS})
     # The same words stand for other labels in two of the domains.
     entries = yaml.safe_load(TAXONOMY.read_text(encoding="utf-8"))
     one, two = entries["domains"][0], entries["domains"][1]

@@ -31,7 +31,7 @@ function accuracy(found) {
 }
 
 function traffic(found) {
-  if (!found.at) return el("p", { class: "muted" }, t("drift_waits"));
+  if (!found.at) return el("p", { class: "muted", "data-drift": "waits" }, t("drift_waits"));
   const until = t("drift_until", { at: moment(found.at), days: whole(Math.floor(found.reference_hours / 24)), version: found.version });
   if (!found.judged) return el("p", { class: "muted", "data-drift": "learns" }, t("drift_learns"), " ", until);
   if (!found.alarms.length) return el("p", null, el("span", { class: "chip ok", "data-drift": "none" }, t("drift_none")), " ", until);

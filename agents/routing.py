@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
 from agents.proxy.audited import is_audited
-from streams.core.cascade import CascadeState, ProxyRef
+from streams.core.cascade import CascadeState, Decision, ProxyRef
 from streams.core.errors import UndecodableError
 
 if TYPE_CHECKING:
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-# `audit`: the proxy is sure, and the model labels the text all the same, to see whether they agree. `none`:
-# no proxy is certified.
-Decision = Literal["proxy", "audit", "unsure", "vetoed", "novel", "none"]
 # Decided in one pass: some milliseconds, in which nothing else of the process goes on.
 _AT_ONCE = 64
 

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.queries.label_versions import list_versions
+from connectors.clickhouse.queries.label_versions import current_version, list_versions
 from connectors.clickhouse.queries.overview import label_picture, letter_reasons, table_sizes
 from streams.api.overview_probes import LabelTicker, RoleProbe, TopicProbe
 from streams.core.errors import LabelstreamError
@@ -46,8 +46,12 @@ class OverviewBoard:
         jobs: Callable[[], Awaitable[list[dict[str, Any]]]],
         lost: Callable[[], list[dict[str, Any]]],
         erased: Callable[[], object],
+        cascade: Callable[[str], dict[str, Any]],
     ) -> None:
-        """``lost``: what retention removed unread, as `Losses.by_reader`. ``erased`` as for `LabelTicker`."""
+        """``lost``: what retention removed unread, as `Losses.by_reader`. ``erased`` as for `LabelTicker`.
+        ``cascade``: where that of a label version stands.
+        """
+        self._cascade = cascade
         self._settings = settings
         self._tables = tables
         self._jobs = jobs
@@ -223,6 +227,7 @@ class OverviewBoard:
         async def ask(client: ClickHouseClient, settings: Settings) -> dict[str, Any]:
             picture = await label_picture(client, settings, int(time.time() * MICROS) + 86_400 * MICROS)
             versions = await list_versions(client, settings, counted=True)
+            current = current_version(versions)
             return {
                 "labels": None
                 if picture is None
@@ -230,7 +235,9 @@ class OverviewBoard:
                     "until": picture.until / MICROS,
                     "labels": list(picture.labels),
                     "confidence": list(picture.confidence),
+                    "decided": dict(picture.decided),
                 },
+                "cascade": None if current is None else self._cascade(current.version),
                 "versions": [
                     {
                         "version": one.version,

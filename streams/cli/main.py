@@ -35,7 +35,7 @@ from streams.cli.progress import working
 from streams.cli.replay import BACKFILL_EXAMPLES, backfill, replay_app
 from streams.cli.status import EXAMPLES as STATUS_EXAMPLES
 from streams.cli.status import status
-from streams.cli.versions import versions_app
+from streams.cli.versions import cascade_app, versions_app
 from streams.core.errors import optional_packages
 from streams.observability.collectors import release
 from streams.observability.logs import configure_logs
@@ -58,6 +58,7 @@ app.add_typer(describe_app, name="describe")
 app.add_typer(letters_app, name="dead-letters")
 app.add_typer(replay_app, name="replay")
 app.add_typer(versions_app, name="versions")
+app.add_typer(cascade_app, name="cascade")
 app.add_typer(gold_app, name="gold")
 app.add_typer(privacy_app, name="privacy")
 app.command(epilog=BACKFILL_EXAMPLES)(backfill)

@@ -64,7 +64,8 @@ def replay(
         str | None, typer.Option(help="From the topic: 0-5000, or 2/0-5000,3/100- for some partitions.")
     ] = None,
     where: Annotated[
-        list[str] | None, typer.Option(help="From the table: label=payment, confidence<0.6, domain=...")
+        list[str] | None,
+        typer.Option(help="From the table: label=payment, confidence<0.6, decided_by=proxy ..."),
     ] = None,
     limit: Limit = None,
     sample: Sample = None,

@@ -1,4 +1,4 @@
-"""`labelstream versions ...`."""
+"""`labelstream versions ...` and `labelstream cascade ...`."""
 
 from __future__ import annotations
 
@@ -198,3 +198,105 @@ def _tell(found: dict[str, Any], as_json: bool) -> None:
         typer.echo(
             f"{found['version']} is {found['status']}; the current version is {found['current'] or 'none'}"
         )
+
+
+cascade_app = typer.Typer(
+    no_args_is_help=True, help="The cascade: a proxy labels what it is sure of, the model the rest."
+)
+
+OfVersion = Annotated[
+    str | None, typer.Option("--version", help="The label version.", show_default="the current one")
+]
+
+_WHY = {
+    "proxy": "the proxy labels it",
+    "audit": "the model labels it: the proxy is sure, and the text is of the audited share",
+    "unsure": "the model labels it: the score is below the threshold",
+    "vetoed": "the model labels it: the proxy may not give this label",
+    "novel": "the model labels it: it is unlike the texts that taught the proxy",
+    "none": "the model labels it: no proxy is certified",
+}
+
+
+@cascade_app.command(
+    "status", epilog=examples("labelstream cascade status", "labelstream cascade status --version v2 --json")
+)
+def cascade_status(version: OfVersion = None, as_json: Json = False) -> None:
+    """Show where a version's cascade stands: its proxy, what is certified, and the calls that it saves."""
+    from streams.versions.cascade import cascade_status as status
+
+    found = ask(lambda settings: status(settings, version))
+    if as_json:
+        print_json(found)
+        return
+    for line in _cascade_lines(found):
+        typer.echo(line)
+
+
+@cascade_app.command("reset", epilog=examples("labelstream cascade reset --version v2"))
+def cascade_reset(version: OfVersion = None, as_json: Json = False) -> None:
+    """Begin anew: the proxy labels nothing from now on, and nothing that was learned counts.
+
+    Published labels stay. To have the model label again what the proxy labelled, replay it under another
+    version: `labelstream replay --from-table --where decided_by=proxy`.
+    """
+    from streams.versions.cascade import reset_cascade
+
+    found = ask(lambda settings: reset_cascade(settings, version, audited_as=account()))
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo(f"the cascade of {found['version']} begins anew")
+
+
+@cascade_app.command("explain", epilog=examples("labelstream cascade explain 'где мой заказ'"))
+def cascade_explain(
+    text: Annotated[str, typer.Argument(help="A query, as it would come.")],
+    version: OfVersion = None,
+    as_json: Json = False,
+) -> None:
+    """Say who labels a text and why: label, score, threshold, and the n-grams that speak most for it."""
+    from streams.versions.cascade import explain
+
+    found = ask(lambda settings: explain(settings, text, version))
+    if as_json:
+        print_json(found)
+        return
+    typer.echo(f"{found['version']}: {_WHY[found['decision']]}")
+    if found["label"] is None:
+        return
+    threshold = "none" if found["threshold"] is None else f"{found['threshold']:.3f}"
+    typer.echo(
+        f"  generation {found['proxy']} says {found['label']}, score {found['score']:.3f}, "
+        f"threshold {threshold}, {'known' if found['known'] else 'novel'}"
+    )
+    for one in found["ngrams"]:
+        typer.echo(f"  {one['weight']:+7.3f}  {one['ngram']!r}")
+
+
+def _cascade_lines(found: dict[str, Any]) -> list[str]:
+    lines = [
+        f"{found['version']}: {found['state']}, generation {found['generation']}, CASCADE={found['mode']}"
+    ]
+    if found["threshold"] is not None:
+        share = found["calls_saved_share"]
+        saved = "" if share is None else f" ({share:.0%} of the new texts)"
+        would = "would have saved" if found["mode"] == "shadow" else "saved"
+        delay = (
+            "" if found["delay_minutes"] is None else f", a loss is found in {found['delay_minutes']:.0f} min"
+        )
+        lines += [
+            f"  labels texts with a score of at least {found['threshold']:.3f}, "
+            f"{found['coverage'] or 0:.0%} of them",
+            f"  certified against {'people' if found['certified_against'] == 'people' else 'the model'}, "
+            f"at most {found['bound'] or 0:.1%} lost",
+            f"  {would} {found['calls_saved']} calls so far{saved}",
+            f"  audits {found['audit_rate']:.1%} of these, {found['audits']} so far{delay}",
+        ]
+        if found["vetoed"]:
+            lines.append(f"  the model keeps {', '.join(found['vetoed'])}")
+    elif found["state"] == "learning":
+        lines.append(f"  taught by {found['taught']} texts so far")
+    if found["state"] == "revoked":
+        lines.append(f"  revoked {found['revoked_at']}: {found['revoked_why']}")
+    return lines

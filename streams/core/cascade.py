@@ -24,6 +24,9 @@ PROXY_BYTES, PART_BYTES = 4_000_000, 800_000
 
 Phase = Literal["learning", "certified", "revoked", "off"]
 Against = Literal["people", "llm"]
+# What becomes of a text that is to be labelled. All but `proxy` are the model's: `audit`, the proxy is sure,
+# and it is seen whether they agree; `none`, no proxy is certified.
+Decision = Literal["proxy", "audit", "unsure", "vetoed", "novel", "none"]
 
 
 class ProxyRef(BaseModel):

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 from prometheus_client.metrics_core import Metric
 
-from streams.core.cascade import CascadeState
+from streams.core.cascade import CascadeState, Decision
 from streams.core.messages import Augmented, Labeled, Row
 from streams.core.records import Outage, Partition
 from streams.observability import metrics as m
@@ -169,6 +169,12 @@ def verify_metrics(counts: Counter[str]) -> Iterable[Metric]:
     yield m.VERIFIED_ROWS.family(parted(counts, "rows", 1))
     yield m.VERIFIED_VARIANTS.family(parted(counts, "variants", 2))
     yield m.VERIFY_ANSWERS.family(parted(counts, "answers", 1))
+
+
+def cascade_metrics(mode: str, counts: Counter[str]) -> Iterable[Metric]:
+    """Metrics of a label step with a cascade, from its router's counters."""
+    decisions = ("cache", *get_args(Decision)) if mode != "off" else ()
+    yield m.CASCADE_TEXTS.family({(mode, one): float(counts[one]) for one in decisions})
 
 
 def poller_metrics(

@@ -242,6 +242,15 @@ MODEL_DIFFERS = _gauge(
     "Share of the texts that were asked again with another answer than at first.",
     "label_version",
 )
+CASCADE_TEXTS = _counter(
+    "cascade_texts",
+    _AGENTS,
+    "Texts to be labelled, by what became of them: `cache`, `proxy`; or the model's, because it is an "
+    "`audit`, the proxy is `unsure`, may not give that label (`vetoed`), does not know such texts (`novel`), "
+    "or `none` is certified. With CASCADE=shadow the model labels all but `cache`: this is what would be.",
+    "mode",
+    "decision",
+)
 
 # --- LLM endpoints ---
 LLM_LIMIT = _gauge(

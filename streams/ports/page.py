@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -15,12 +15,14 @@ class LabelPicture:
     """Current labels of one day and of the seven days before it.
 
     ``until``: the day's end, microseconds since 1970. ``labels``: name, rows of the day, rows of the week.
-    ``confidence``: rows of the day in twenty equal steps from 0 to 1.
+    ``confidence``: rows of the day in twenty equal steps from 0 to 1. ``decided``: rows of the day by who
+    decided, `llm`, `proxy` or `human`, or `cache` for the model's answer to an equal text.
     """
 
     until: int
     labels: Sequence[tuple[str, int, int]]
     confidence: Sequence[int]
+    decided: Mapping[str, int]
 
 
 class Overview(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any
@@ -43,6 +44,7 @@ from streams.observability.collectors import (
     StageLatency,
     agents_metrics,
     cache_metrics,
+    cascade_metrics,
     lost_metrics,
     member_metrics,
     outage_metric,
@@ -139,7 +141,20 @@ async def agents(settings: Settings, health: Health) -> None:
         answers = {Labeled.made_by: labels, Augmented.made_by: variants}
         beside = (versions.run, erasures.run)
         drift = partial(EndpointDrift, topics, live, labeler, tables, known.drift)
-        await _deliver(settings, topics, health, models, answers, live, flow, beside, tracer, verifier, drift)
+        await _deliver(
+            settings,
+            topics,
+            health,
+            models,
+            answers,
+            live,
+            flow,
+            beside,
+            tracer,
+            verifier,
+            drift,
+            versions.routed,
+        )
 
 
 async def _deliver(
@@ -154,6 +169,7 @@ async def _deliver(
     tracer: Tracer | None,
     verifier: Verifier,
     drift: Callable[..., EndpointDrift],
+    routed: Counter[str],
 ) -> None:
     """Process the messages of ``flow`` until cancelled, with everything that watches and measures it."""
     arguments, group = connection(settings), topics.groups.agents
@@ -220,6 +236,7 @@ async def _deliver(
         )
         yield from cache_metrics(answers)
         yield from verify_metrics(verifier.counts)
+        yield from cascade_metrics(settings.cascade, routed)
         yield latency.histogram.collect()
         yield call_seconds.collect()
         yield from lags.measure()
@@ -240,6 +257,7 @@ async def _deliver(
             "lost": dict(losses.counts),
             "waits_for": [wait._asdict() for wait in headroom.waits],
             "outages": outages_of(producer.outages),
+            "routed": dict(routed),
             "endpoints": {name: vars(model.state()) for name, model in models.items()},
         }
 

@@ -37,6 +37,7 @@ from streams.runtime.erasures import KnownErasures
 from streams.runtime.local_stack import with_local_stack
 from streams.runtime.result_tables import ResultTables
 from streams.runtime.secret import secret_ready
+from streams.versions.cascade import state_shown
 from streams.versions.registry import follow_versions
 from streams.versions.topic import KnownVersions
 
@@ -150,6 +151,7 @@ async def services_of(
         files.jobs,
         lambda: keeper.context.losses.by_reader(),
         erasures.edition,
+        lambda version: state_shown(settings, versions, version),
     )
     audit = AuditLog(tables)
     for one in (audit, operations, review, board):

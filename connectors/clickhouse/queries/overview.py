@@ -51,17 +51,20 @@ async def label_picture(client: ClickHouseClient, settings: Settings, now: int) 
     span = f"{time_is('>', 'week')} AND {time_is('<=', 'until')}"
     sample, scale = await _sample(client, settings, span, given)
     span += sample
-    recent, before, bins = Counter[str](), Counter[str](), [0] * BINS
-    # One look for both: by label, by step of the confidence (-1 where there is none), and by whether it is of
-    # the day.
-    for label, of_day, step, count in await client.rows(
+    recent, before, bins, decided = Counter[str](), Counter[str](), [0] * BINS, Counter[str]()
+    # One look for all: by label, by step of the confidence (-1 where there is none), by who decided, and by
+    # whether it is of the day.
+    for label, of_day, step, decider, count in await client.rows(
         f"SELECT toString(label), {time_is('>', 'day')} AS of_day,\n"
         f"    if(confidence IS NULL, -1,\n"
-        f"        least(toInt32(floor(ifNull(confidence, 0) * {BINS})), {BINS - 1})) AS step, count()\n"
-        f"FROM {result_table(settings, CURRENT)} WHERE {span} GROUP BY label, of_day, step",
+        f"        least(toInt32(floor(ifNull(confidence, 0) * {BINS})), {BINS - 1})) AS step,\n"
+        f"    if(cached AND decided_by = 'llm', 'cache', toString(decided_by)) AS decider, count()\n"
+        f"FROM {result_table(settings, CURRENT)} WHERE {span} GROUP BY label, of_day, step, decider",
         given,
     ):
         (recent if of_day else before)[str(label)] += int(count)
+        if of_day:
+            decided[str(decider)] += int(count)
         if of_day and step is not None and int(step) >= 0:
             bins[int(step)] += int(count)
     names = sorted({*recent, *before}, key=lambda name: (-recent[name], -before[name], name))
@@ -69,6 +72,7 @@ async def label_picture(client: ClickHouseClient, settings: Settings, now: int) 
         until,
         [(name, round(recent[name] * scale), round(before[name] * scale)) for name in names[:_MOST_LABELS]],
         [round(count * scale) for count in bins],
+        {name: round(count * scale) for name, count in decided.items()},
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from connectors.clickhouse.client.catch_up import catch_up
 from connectors.clickhouse.client.client import ClickHouseClient
@@ -13,7 +13,7 @@ from connectors.clickhouse.client.sql import quoted, time_is
 from connectors.clickhouse.erasure.person import NOT_ERASED
 from connectors.clickhouse.schema.tables import CURRENT, LABELED
 from streams.core.errors import ConfigurationError
-from streams.core.messages import Row
+from streams.core.messages import DecidedBy, Row
 from streams.core.settings import Settings
 from streams.core.times import micros_of, moment
 from streams.privacy.pseudonyms import Kind, Pseudonyms, is_pseudonym
@@ -26,7 +26,11 @@ _COLUMNS = {
     "user": ("user_id", "String"),
     "session": ("session_id", "String"),
     "version": ("label_version", "String"),
+    "decided_by": ("decided_by", "String"),
+    "proxy_generation": ("proxy_generation", "Int64"),
 }
+_NUMBERS: dict[str, type[float] | type[int]] = {"Float64": float, "Int64": int}
+_DECIDERS = get_args(DecidedBy)
 _PERSONAL: dict[str, Kind] = {"user": "user", "session": "session"}
 _CONDITION = re.compile(r"^\s*(\w+)\s*(<=|>=|!=|=|<|>)\s*(.+?)\s*$")
 
@@ -49,19 +53,23 @@ class Condition:
         Raises:
             ConfigurationError: no such field, or no such operator for it.
         """
-        fix = f"write {', '.join(_COLUMNS)} with =, != or, for confidence, <, <=, >, >=: confidence<0.6"
+        fix = f"write {', '.join(_COLUMNS)} with =, != or, for numbers, <, <=, >, >=: confidence<0.6"
         found = _CONDITION.match(text)
         if found is None or found[1] not in _COLUMNS:
             raise ConfigurationError(f"{text} is no condition", setting="--where", fix=fix)
         column, kind = _COLUMNS[found[1]]
         value: str | float | tuple[str, ...] = found[3]
-        if kind == "Float64":
+        if kind in _NUMBERS:
             try:
-                value = float(found[3])
+                value = _NUMBERS[kind](found[3])
             except ValueError:
                 raise ConfigurationError(f"{found[3]} is no number", setting="--where", fix=fix) from None
         elif found[2] not in ("=", "!="):
             raise ConfigurationError(f"{found[1]} has no order", setting="--where", fix=fix)
+        elif column == "decided_by" and value not in _DECIDERS:
+            raise ConfigurationError(
+                f"nothing is decided by {value}", setting="--where", fix=f"one of {', '.join(_DECIDERS)}"
+            )
         elif found[1] in _PERSONAL and len(some := found[3].split("|")) > 1 and all(map(is_pseudonym, some)):
             return cls(column, f"Array({kind})", "IN" if found[2] == "=" else "NOT IN", tuple(some))
         return cls(column, kind, found[2], value)

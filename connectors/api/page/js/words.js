@@ -127,5 +127,11 @@ export const WORDS = {
   canary_about: ["О потере судят только по строкам, на которые ответили люди. Совпадение ничего не решает: различаться может и лучшая версия.", "A loss is judged only by the rows that people answered. Agreement decides nothing: a better version differs too."],
   canary_why_asked: ["остановлена", "stopped"], canary_why_loss: ["хуже", "worse"], canary_why_failures: ["слишком много отказов", "too many failures"], canary_why_promoted: ["стала текущей", "promoted"], canary_why_live: ["уже размечает новые строки", "labels live rows now"],
 
+  cascade: ["Кто разметил строки за сутки", "Who labelled the rows of the last day"], cascade_who: ["Кто", "Who"], cascade_of: ["Каскад версии {version}, поколение {generation}.", "Cascade of version {version}, generation {generation}."],
+  decided_cache: ["Ответ модели на такой же текст", "The model's answer to an equal text"], decided_proxy: ["Классификатор", "The proxy"], decided_llm: ["Модель", "The model"], decided_human: ["Люди", "People"],
+  cascade_learning: ["учится", "learning"], cascade_certified: ["допущен", "certified"], cascade_revoked: ["отозван", "revoked"], cascade_off: ["выключен", "off"], cascade_shadow: ["В тени: всё размечает модель.", "In shadow: the model labels all."],
+  cascade_people: ["Проверен по ответам людей.", "Certified against people."], cascade_llm: ["Проверен по ответам модели.", "Certified against the model."], cascade_threshold: ["Порог", "Threshold"], cascade_coverage: ["Уверен, доля текстов", "Sure of, share of texts"],
+  cascade_bound: ["Потеря не больше", "Lost at most"], cascade_audits: ["Проверок моделью", "Audits by the model"], cascade_saved: ["Сбережено вызовов", "Calls saved"],
+
   audit_about: ["Кто, что и когда сделал", "Who did what, and when"], who: ["Кто", "Who"], action: ["Действие", "Action"], target: ["Над чем", "On what"], result: ["Итог", "Result"], detail: ["Подробности", "Detail"], address: ["Адрес", "Address"],
 };

@@ -3,6 +3,7 @@
 import { bars } from "../chart.js";
 import { card, el, replace, table } from "../dom.js";
 import { moment, number, percent, t, whole } from "../text.js";
+import { cascade } from "./cascade.js";
 
 export function labels() {
   const root = el("div", null, el("p", { class: "muted" }, t("loading")));
@@ -16,7 +17,7 @@ export function labels() {
 
   function update(found) {
     if (!("labels" in found)) return;
-    const key = JSON.stringify(found.labels);
+    const key = JSON.stringify([found.labels, found.cascade]);
     if (key === drawn) return;
     drawn = key;
     close();
@@ -45,7 +46,8 @@ export function labels() {
             el("td", { class: "num" }, percent(one[4])),
             el("td", { class: `num ${Math.abs(change(one) ?? 0) > 0.05 ? "warn" : ""}` },
               change(one) === null ? "–" : t("points", { n: (change(one) > 0 ? "+" : "") + number(100 * change(one)) })))))),
-        card(t("histogram"), sure.place)));
+        card(t("histogram"), sure.place)),
+      cascade(told.decided, found.cascade));
   }
   return { root, update, close };
 }

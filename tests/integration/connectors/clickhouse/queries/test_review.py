@@ -122,6 +122,7 @@ async def test_the_label_picture_is_of_the_newest_row_s_day_and_the_week_before(
     assert found.until == int(datetime(2026, 3, 10, 12, tzinfo=UTC).timestamp()) * MICROS
     assert list(found.labels) == [("a", 2, 1), ("b", 1, 0)]
     assert list(found.confidence) == [0] * 19 + [2]
+    assert found.decided == {"llm": 3}
     assert await table_sizes(client, settings) == {"logs_labeled": 5, "logs_augmented": 0, "dead_letters": 0}
     assert await letter_reasons(client, settings) == []
 

@@ -36,3 +36,13 @@ def test_a_condition_on_a_person_names_all_pseudonyms_and_never_the_person() -> 
         assert Condition.without_ids(same, pseudonyms) == same
     with pytest.raises(ConfigurationError):
         Condition.without_ids("user<4711", pseudonyms)
+
+
+def test_rows_by_who_decided() -> None:
+    one = Condition.parse("decided_by=proxy")
+    assert (one.column, one.type, one.operator, one.value) == ("decided_by", "String", "=", "proxy")
+    one = Condition.parse("proxy_generation >= 3")
+    assert (one.column, one.type, one.operator, one.value) == ("proxy_generation", "Int64", ">=", 3)
+    for wrong in ("decided_by=proxies", "decided_by<llm", "proxy_generation=1.5"):
+        with pytest.raises(ConfigurationError):
+            Condition.parse(wrong)

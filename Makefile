@@ -50,8 +50,9 @@ soak-seeds: setup  ## Fresh seeds of faults, Kafka's included, for SECONDS (600)
 soak-cluster: setup  ## COUNT (10) fresh seeds of 5,000 rows on three brokers: leaders killed, followers cut off; an hour
 	@$(BIN)/python -m tests.faults.soak --cluster --rows 5000 --count $(or $(COUNT),10) $(ARGS)
 
-soak-replicas: setup  ## SEEDS (10) of sinks into two replicas that die, lag and lose each other; an hour (ARGS="--replicas 3", "--hosts a,b --cluster c")
+soak-replicas: setup  ## SEEDS (10) of sinks into two replicas that die, lag and lose each other, and of migrations there; two hours (ARGS="--replicas 3", "--hosts a,b --cluster c")
 	@$(BIN)/python -m tests.replicas.scenario --seeds $(or $(SEEDS),10) $(ARGS)
+	@$(if $(findstring --hosts,$(ARGS)),,$(BIN)/python -m tests.replicas.migration --seeds $(or $(SEEDS),10))
 
 soak-erase: setup  ## One of 10,000 users erased under traffic and kills, then all is read again; ten minutes (ARGS="--users 1000")
 	@$(BIN)/python -m tests.integration.streams.operations.erase_soak $(ARGS)

@@ -84,10 +84,13 @@ class Replica:
         )
         self._config.write_text(
             f"<clickhouse><zookeeper><node><host>127.0.0.1</host><port>{self._keeper_port}</port></node>"
-            "<session_timeout_ms>3000</session_timeout_ms></zookeeper>"
+            "<session_timeout_ms>6000</session_timeout_ms></zookeeper>"
             f"<macros><shard>{self.shard + 1}</shard><replica>{self._name}</replica></macros>"
             "<merge_tree><max_postpone_time_for_failed_replicated_fetches_ms>200"
-            "</max_postpone_time_for_failed_replicated_fetches_ms></merge_tree>"
+            "</max_postpone_time_for_failed_replicated_fetches_ms>"
+            # A table whose session has expired asks for another one as often; it is read-only until then.
+            "<zookeeper_session_expiration_check_period>1</zookeeper_session_expiration_check_period>"
+            "</merge_tree>"
             f"<remote_servers><{CLUSTER}>{shards}</{CLUSTER}></remote_servers></clickhouse>"
         )
 

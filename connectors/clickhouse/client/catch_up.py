@@ -46,15 +46,21 @@ async def catch_up(client: ClickHouseClient, database: str, table: str, engine: 
     if engine.startswith(REPLICATED):
         host = client.hosts.current
         try:
-            await _sync(client, qualified(database, table))
+            await sync_replica(client, qualified(database, table), _SECONDS)
         except UnavailableError as error:
             client.hosts.leave(host, str(error))
             raise
     return ""
 
 
-async def _sync(client: ClickHouseClient, name: str) -> None:
-    settings = {"receive_timeout": _SECONDS}
+async def sync_replica(client: ClickHouseClient, name: str, seconds: int) -> None:
+    """Have the current host fetch what the table ``name`` has anywhere.
+
+    Raises:
+        UnavailableError: it has not in so many ``seconds``.
+        AccessError: the user may not SYSTEM SYNC REPLICA.
+    """
+    settings = {"receive_timeout": seconds}
     try:
         await client.command(f"SYSTEM SYNC REPLICA {name} LIGHTWEIGHT", settings=settings)
     except LabelstreamError as error:

@@ -3,6 +3,8 @@
 A slice is a range of `created_at`, which the tables are sorted by, so that a statement takes seconds. Each
 statement skips what the other table holds, so a copy can be repeated. All carry the same query id, of which a
 server runs one statement at a time: one whose client was killed or gave up ends before the next one looks.
+
+Before that there must be room for the copy, and no mutation in progress.
 """
 
 from __future__ import annotations
@@ -16,12 +18,14 @@ import structlog
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.errors import RUNNING, code_of
 from connectors.clickhouse.client.sql import quoted
-from streams.core.errors import LabelstreamError, RetryableError
+from streams.core.errors import AccessError, ConfigurationError, LabelstreamError, RetryableError
 
 log = structlog.get_logger()
 
 SLICE_ROWS = 250_000
 _TRIES, _PAUSE = 10, 1.0
+_SETTING = "CLICKHOUSE_RESULT_DATABASE"
+_ROOM = 1.2
 _SAY_ROWS = 10_000_000
 _MICROS = "fromUnixTimestamp64Micro({{{name}:Int64}}, 'UTC')"
 # One part a slice, and not more memory than some of these blocks.
@@ -146,3 +150,56 @@ class RowCopy:
 
     def _name(self, table: str) -> str:
         return f"{quoted(self._database)}.{quoted(table)}"
+
+
+async def refuse_no_room(client: ClickHouseClient, database: str, table: str) -> None:
+    """A copy that fills the disk would also stop the sinks.
+
+    Raises:
+        ConfigurationError: the disks that the table is on have too little room for a copy of it.
+    """
+    try:
+        ((size, disks),) = await client.rows(
+            "SELECT sum(bytes_on_disk), groupUniqArray(disk_name) FROM system.parts\n"
+            "WHERE active AND database = {database:String} AND table = {table:String}",
+            {"database": database, "table": table},
+        )
+        ((free,),) = await client.rows(
+            "SELECT sum(free_space) FROM system.disks WHERE name IN {names:Array(String)}",
+            {"names": list(disks)},
+        )
+    except AccessError:
+        return  # no right to look
+    needed = int(size) * _ROOM
+    if disks and needed > int(free):
+        raise ConfigurationError(
+            f"{database}.{table} has to be copied: that takes {needed / 1e9:.1f} GB, and "
+            f"{int(free) / 1e9:.1f} GB are free",
+            setting=_SETTING,
+            fix="make room on ClickHouse's disks, then run labelstream init again",
+        )
+
+
+async def mutations_ended(client: ClickHouseClient, database: str, table: str) -> None:
+    """Wait until the table has no unfinished mutation.
+
+    Raises:
+        ConfigurationError: one of them fails.
+    """
+    said = False
+    while rows := await client.rows(
+        "SELECT command, latest_fail_reason FROM system.mutations\n"
+        "WHERE NOT is_done AND NOT is_killed AND database = {database:String} AND table = {table:String}",
+        {"database": database, "table": table},
+    ):
+        for command, reason in rows:
+            if reason:
+                raise ConfigurationError(
+                    f"a mutation of {database}.{table} fails: {command}: {reason}",
+                    setting=_SETTING,
+                    fix="end it by KILL MUTATION, or mend it, then run labelstream init again",
+                )
+        if not said:
+            log.info("waiting_for_mutations", table=table, mutations=[command for command, _ in rows])
+            said = True
+        await asyncio.sleep(_PAUSE)

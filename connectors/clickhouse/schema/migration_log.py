@@ -39,6 +39,15 @@ class MigrationLog:
         )
         return {int(version) for (version,) in rows}
 
+    async def unfinished(self) -> set[int]:
+        """The versions of migrations that were begun and not done."""
+        rows = await self._client.rows(
+            f"SELECT version FROM {self._table} GROUP BY version\n"
+            "HAVING countIf(state = {begun:String}) > 0 AND countIf(state = {done:String}) = 0",
+            {"begun": BEGUN, "done": DONE},
+        )
+        return {int(version) for (version,) in rows}
+
     async def last(self, version: int, state: str) -> int:
         """When the migration to ``version`` came to ``state`` last: microseconds since 1970; 0 for never."""
         rows = await self._client.rows(

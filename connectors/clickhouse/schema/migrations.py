@@ -6,17 +6,20 @@ tables; `schema_migrations` records when each was begun and done, for people and
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Protocol
 
 import structlog
 
+from connectors.clickhouse.client.catch_up import catch_up
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.schema.migration_log import DONE, MIGRATIONS, MigrationLog
 from connectors.clickhouse.schema.place_in_key import PlaceInKey
+from connectors.clickhouse.schema.replica_servers import keeper_of_the_lock
 from connectors.clickhouse.schema.schema_lock import SchemaLock
 from connectors.clickhouse.schema.tables import AUGMENTED, LABELED
-from streams.core.errors import ConfigurationError
+from streams.core.errors import ConfigurationError, UnavailableError
 
 log = structlog.get_logger()
 
@@ -75,18 +78,37 @@ async def migrate(
     """
     history = MigrationLog(client, database)
     done: list[Migration] = []
-    if await pending(client, database, migrations):
-        async with lock or SchemaLock(client, database) as held:
-            for one in await pending(client, database, migrations):
-                log.info("migration_begins", version=one.version, name=one.name)
-                await one.run(client, database, held, history)
-                log.info("migration_done", version=one.version, name=one.name)
-                done.append(one)
+    if await _left(client, database, migrations):
+        async with keeper_of_the_lock(client, database) as keeper:
+            history = MigrationLog(keeper, database)
+            async with lock or SchemaLock(keeper, database) as held:
+                for one in await _left(client, database, migrations):
+                    log.info("migration_begins", version=one.version, name=one.name)
+                    await one.run(client, database, held, history)
+                    log.info("migration_done", version=one.version, name=one.name)
+                    done.append(one)
+            await _note(history, migrations, done)
+    else:
+        await _note(history, migrations, done)
+    return done
+
+
+async def _left(client: ClickHouseClient, database: str, migrations: Sequence[Migration]) -> list[Migration]:
+    """As `pending`, and those that were begun, and may have something left to do on another host."""
+    left = await pending(client, database, migrations)
+    if client.hosts.several:
+        with contextlib.suppress(UnavailableError):
+            await catch_up(client, database, MIGRATIONS)
+        unfinished = await MigrationLog(client, database).unfinished()
+        left = [one for one in migrations if one in left or one.version in unfinished]
+    return left
+
+
+async def _note(history: MigrationLog, migrations: Sequence[Migration], done: Sequence[Migration]) -> None:
     noted = await history.done()
     for one in migrations:
         if one.version not in noted or one in done:
             await history.write(one.version, one.name, DONE)
-    return done
 
 
 async def refuse_other_schema(

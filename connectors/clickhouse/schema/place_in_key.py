@@ -6,11 +6,15 @@ names (`table_replacement.py`), while sinks of this release or of the one before
 The next step follows from which tables exist and how they are sorted (`next_step`); it is looked up before
 each step. So the next process continues where one was killed. A table is dropped only after everything
 that it holds was copied to the one that stays.
+
+Of a replicated table each server has its own names. Those that are behind are brought on first, so that no
+server drops what another one still inserts into.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from enum import Enum, auto
 
 import structlog
@@ -20,16 +24,11 @@ from connectors.clickhouse.client.errors import TABLE_EXISTS, TABLE_MISSING, cod
 from connectors.clickhouse.client.sql import quoted
 from connectors.clickhouse.schema.copy_rows import SLICE_ROWS, slice_statement
 from connectors.clickhouse.schema.migration_log import MigrationLog
+from connectors.clickhouse.schema.replica_servers import refuse_unknown_replicas, servers
 from connectors.clickhouse.schema.schema_lock import SchemaLock
-from connectors.clickhouse.schema.table_replacement import (
-    Names,
-    ServerTable,
-    TableReplacement,
-    columns_in,
-    new_engine,
-)
-from connectors.clickhouse.schema.tables import INSERT_SECONDS, MESSAGE_PLACE, STORED
-from streams.core.errors import LabelstreamError, UnavailableError
+from connectors.clickhouse.schema.table_replacement import Names, ServerTable, TableReplacement
+from connectors.clickhouse.schema.tables import INSERT_SECONDS, MESSAGE_PLACE, STORED, columns_in, new_engine
+from streams.core.errors import LabelstreamError, RetryableError, UnavailableError
 
 log = structlog.get_logger()
 
@@ -62,6 +61,26 @@ def next_step(table: bool | None, following: bool | None, former: bool | None) -
     if following is None:
         return Step.CREATE
     return Step.EXCHANGE if following else Step.RETIRE
+
+
+# What is due on some servers first: whatever comes later in this order waits for it.
+_IN_ORDER = (
+    Step.ADOPT,
+    Step.RESTORE,
+    Step.RECALL,
+    Step.CREATE,
+    Step.EXCHANGE,
+    Step.RETIRE,
+    Step.FINISH,
+)
+
+
+def due(steps: Sequence[Step]) -> tuple[Step, list[int]]:
+    """Of the next ``steps`` of all servers: the one that is due, and on which of them."""
+    for step in _IN_ORDER:
+        if at := [number for number, one in enumerate(steps) if one is step]:
+            return step, at
+    return Step.NOTHING, []
 
 
 class PlaceInKey:
@@ -113,46 +132,70 @@ class PlaceInKey:
         """Do what is left to do.
 
         Raises:
-            ConfigurationError: no disk space, no right, or a table that has to be changed on several servers.
-            UnavailableError: ClickHouse does not answer, or another process took over. Run it again.
+            ConfigurationError: no disk space, no right, or a replica on a host that is not named.
+            UnavailableError: a host does not answer, or another process took over. Run it again.
         """
-        work = TableReplacement(
-            client,
-            database,
-            self._names,
-            lock,
-            history,
-            self.version,
-            self.name,
-            slice_rows=self._slice_rows,
-            settle_seconds=self._settle_seconds,
-        )
-        steps = {
-            Step.CREATE: work.create,
-            Step.EXCHANGE: work.exchange,
-            Step.RETIRE: work.retire,
-            Step.FINISH: work.finish,
-            Step.RECALL: work.recall,
-            Step.ADOPT: work.adopt,
-            Step.RESTORE: work.restore,
-        }
+        async with servers(client, database) as every:
+            await self._run(every, database, lock, history)
+
+    async def _run(
+        self, every: list[ClickHouseClient], database: str, lock: SchemaLock, history: MigrationLog
+    ) -> None:
         failures = 0
         while True:
             await lock.hold()
-            found = await self._look(client, database)
-            step = self._step(found)
-            if step is Step.NOTHING:
-                return
-            log.info("migration_step", version=self.version, table=self._names.table, step=step.name.lower())
             try:
-                await steps[step](found)
+                tables = [await self._look_at(one, database, alone=len(every) == 1) for one in every]
+                step, at = due([self._step(one) for one in tables])
+                if step is Step.NOTHING:
+                    return
+                await refuse_unknown_replicas(every, database, self._names)
+                log.info(
+                    "migration_step", version=self.version, table=self._names.table, step=step.name.lower()
+                )
+                work = TableReplacement(
+                    [every[number] for number in at],
+                    database,
+                    self._names,
+                    lock,
+                    history,
+                    self.version,
+                    self.name,
+                    slice_rows=self._slice_rows,
+                    settle_seconds=self._settle_seconds,
+                )
+                # The rows were copied before the first server exchanged the names.
+                copied = any(_ready(one.get(self._names.table)) for one in tables)
+                steps = {
+                    Step.CREATE: work.create,
+                    Step.EXCHANGE: work.exchange_names if copied else work.exchange,
+                    Step.RETIRE: work.retire,
+                    Step.FINISH: work.finish,
+                    Step.RECALL: work.recall,
+                    Step.ADOPT: work.adopt,
+                    Step.RESTORE: work.restore,
+                }
+                await steps[step](tables[at[0]])
+                failures = 0
             except LabelstreamError as error:
                 # The answer was lost, or another process was faster: look again.
                 failures += 1
                 moved = code_of(error) in (TABLE_EXISTS, TABLE_MISSING)
-                if failures > _FAILURES or not (moved or isinstance(error, UnavailableError)):
+                if failures > _FAILURES or not (moved or isinstance(error, RetryableError)):
                     raise
                 await asyncio.sleep(_PAUSE)
+
+    async def _look_at(self, one: ClickHouseClient, database: str, *, alone: bool) -> dict[str, ServerTable]:
+        try:
+            return await self._look(one, database)
+        except UnavailableError as error:
+            if alone:
+                raise
+            raise UnavailableError(
+                f"{one.hosts.current} does not answer, and {self._names.table} is changed on every host; run "
+                f"labelstream init again when it does, and it goes on where it was: {error}",
+                setting="CLICKHOUSE_HOST",
+            ) from error
 
     def _step(self, found: dict[str, ServerTable]) -> Step:
         return next_step(*(_ready(found.get(name)) for name in self._names))

@@ -9,6 +9,10 @@ There are up to three tables:
 
 A client inserts by name, and an insert that has begun ends in the table that had the name then. So the
 former table may receive rows after the exchange, for as long as an insert may take.
+
+A replicated table has them on each of its servers, which exchange the names one after the other. Meanwhile
+sinks on one server insert into the new table, and those on another one into the old: as those rows that came
+late, they are copied before the old one is dropped.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,17 +29,12 @@ import structlog
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.errors import code_of
 from connectors.clickhouse.client.sql import quoted
-from connectors.clickhouse.schema.copy_conditions import (
-    SETTING,
-    mutations_ended,
-    refuse_no_room,
-    refuse_replicas,
-)
-from connectors.clickhouse.schema.copy_rows import RowCopy
+from connectors.clickhouse.schema.copy_rows import RowCopy, mutations_ended, refuse_no_room
 from connectors.clickhouse.schema.migration_log import BEGUN, EXCHANGED, MigrationLog
+from connectors.clickhouse.schema.replica_servers import carries_on, fetched
 from connectors.clickhouse.schema.schema_lock import SchemaLock
-from connectors.clickhouse.schema.tables import INSERT_SECONDS, MESSAGE_PLACE
-from streams.core.errors import ConfigurationError, LabelstreamError, RetryableError
+from connectors.clickhouse.schema.tables import INSERT_SECONDS, columns_in, new_engine, with_place
+from streams.core.errors import LabelstreamError, RetryableError
 
 log = structlog.get_logger()
 
@@ -45,7 +45,6 @@ _SHORT_SECONDS, _PASSES = 2.0, 5
 _MARGIN_SECONDS = 60.0
 _DELETION = re.compile(r"(?:DELETE|UPDATE `?_row_exists`? = 0) WHERE (.*)", re.DOTALL)
 _AGAIN = "_stored_at <= fromUnixTimestamp64Milli("  # in every deletion that was repeated here
-_DEFAULT_PATH = "('/clickhouse/tables/{uuid}/{shard}', '{replica}')"
 
 
 class Names(NamedTuple):
@@ -65,42 +64,12 @@ class ServerTable:
     key: str
 
 
-def columns_in(key: str) -> list[str]:
-    """The columns of a sorting key."""
-    return [column.strip() for column in key.split(",")]
-
-
-def new_engine(engine: str, key: str) -> str:
-    """The ENGINE clause for a table with the clause ``engine`` and the sorting key ``key``: sorted by the
-    message's place too. The primary key, and so the size of the index in memory, stays the same.
-
-    Raises:
-        ConfigurationError: the clause is not as ClickHouse writes it.
-    """
-    columns = columns_in(key)
-    # A Replicated database adds the default path itself, and refuses it when it is given.
-    engine = engine.replace(_DEFAULT_PATH, "")
-    old = f"ORDER BY ({key})" if len(columns) > 1 else f"ORDER BY {key}"
-    if engine.count(old) != 1:
-        raise ConfigurationError(
-            f"the sorting key of a result table cannot be read: {engine}",
-            setting=SETTING,
-            fix="make the table as labelstream describe ddl shows it, and copy its rows",
-        )
-    primary = "" if "PRIMARY KEY" in engine else f"PRIMARY KEY ({key}) "
-    return engine.replace(old, f"{primary}ORDER BY ({', '.join(_with_place(columns))})")
-
-
-def _with_place(columns: list[str]) -> list[str]:
-    return [*columns, *(column for column in MESSAGE_PLACE if column not in columns)]
-
-
 class TableReplacement:
     """The steps. Each may be interrupted at any moment and be run again by the next process."""
 
     def __init__(
         self,
-        client: ClickHouseClient,
+        servers: Sequence[ClickHouseClient],
         database: str,
         names: Names,
         lock: SchemaLock,
@@ -111,7 +80,9 @@ class TableReplacement:
         slice_rows: int,
         settle_seconds: float,
     ) -> None:
-        self._client = client
+        """``servers``: those that the step is due on. Rows are copied on the first."""
+        self._servers = servers
+        self._client = servers[0]
         self._database = database
         self._names = names
         self._lock = lock
@@ -124,43 +95,55 @@ class TableReplacement:
     async def create(self, found: dict[str, ServerTable]) -> None:
         """Create the next table, with the columns, settings and TTL that somebody added to this one."""
         table = found[self._names.table]
-        await refuse_replicas(self._client, self._database, self._names.table)
-        await refuse_no_room(self._client, self._database, self._names.table)
+        for one in self._servers:
+            await refuse_no_room(one, self._database, self._names.table)
+            await fetched(one, self._database, self._names.table)
         # Deletions from now on are repeated on the copy; earlier ones must have ended.
         await self._history.write(self._version, self._title, BEGUN)
         await mutations_ended(self._client, self._database, self._names.table)
-        await self._client.command(
-            f"CREATE TABLE {self._path(self._names.following)} AS {self._path(self._names.table)} "
-            f"ENGINE = {new_engine(table.engine_full, table.key)}"
-        )
+        path = await self._keeper_path()
+        engine = new_engine(table.engine_full, table.key, f"{path}__{self._version}" if path else "")
+        for one in self._servers:
+            await one.command(
+                f"CREATE TABLE {self._path(self._names.following)} AS {self._path(self._names.table)} "
+                f"ENGINE = {engine}"
+            )
 
     async def exchange(self, found: dict[str, ServerTable]) -> None:
         """Copy all rows into the next table, then those stored meanwhile, and exchange the names."""
-        table, following, former = self._names
+        table, following, _ = self._names
         if await self._columns(table) != await self._columns(following):
-            # Another release created it: copy it back and begin again.
-            await self.retire(found)
+            # Another release created it: copy back what only it may have, and begin again.
+            common = [name for name in await self._columns(following) if name in await self._columns(table)]
+            await self._copy(found, table, common).copy(following, table)
+            await self._drop(following)
             return
-        copy = await self._copy(found, table)
+        copy = self._copy(found, table, await self._columns(table))
         since: float | None = None
         for _ in range(_PASSES):
             begun, clock = time.monotonic(), await self._clock()
+            await fetched(self._client, self._database, table)
             await copy.copy(table, following, since)
             if since is not None and time.monotonic() - begun < _SHORT_SECONDS:
                 break
             since = clock - _MARGIN_SECONDS
+        for one in self._servers:
+            await fetched(one, self._database, following)
         await self._history.write(self._version, self._title, EXCHANGED)
-        await self._lock.hold()
-        try:
-            await self._client.command(f"EXCHANGE TABLES {self._path(table)} AND {self._path(following)}")
-        except LabelstreamError as error:
-            if code_of(error) != _NOT_IMPLEMENTED:
-                raise
-            # It can only rename one after the other. Sinks repeat inserts that fail in between.
-            await self._client.command(
-                f"RENAME TABLE {self._path(table)} TO {self._path(former)}, "
-                f"{self._path(following)} TO {self._path(table)}"
-            )
+        await self.exchange_names(found)
+
+    async def exchange_names(self, found: dict[str, ServerTable]) -> None:
+        """Exchange the names of this and the next table."""
+        table, following, former = map(self._path, self._names)
+        for one in self._servers:
+            await self._lock.hold()
+            try:
+                await one.command(f"EXCHANGE TABLES {table} AND {following}")
+            except LabelstreamError as error:
+                if code_of(error) != _NOT_IMPLEMENTED:
+                    raise
+                # It can only rename one after the other. Sinks repeat inserts that fail in between.
+                await one.command(f"RENAME TABLE {table} TO {former}, {following} TO {table}")
 
     async def retire(self, found: dict[str, ServerTable]) -> None:
         """The next table becomes the former one. A late EXCHANGE of another process cannot find it then."""
@@ -181,24 +164,39 @@ class TableReplacement:
     async def finish(self, found: dict[str, ServerTable]) -> None:
         """Copy what only the former table has, repeat deletions, then drop it."""
         table, _, former = self._names
-        copy = await self._copy(found, former)
+        copy = self._copy(found, former, await self._columns(former))
         exchanged = await self._history.last(self._version, EXCHANGED)
         since = exchanged / 1e6 - _MARGIN_SECONDS
+        await self._both_fetched()
         await copy.copy(former, table, since)  # at once: readers miss these rows
         await asyncio.sleep(self._settle_seconds)
+        await self._both_fetched()
         await copy.copy(former, table, since)
         await copy.copy(former, table)  # all, whatever a clock said
         await self._delete_again()
         await self._merge_doubles(found[former], exchanged / 1e6 - INSERT_SECONDS)
-        await self._lock.hold()
         await self._drop(former)
 
-    async def _copy(self, found: dict[str, ServerTable], source: str) -> RowCopy:
+    async def _both_fetched(self) -> None:
+        """The first server has what sinks on the others have stored, in either table."""
+        await fetched(self._client, self._database, self._names.former)
+        await fetched(self._client, self._database, self._names.table)
+
+    async def _keeper_path(self) -> str:
+        """The table's path in the Keeper; "" for a table without, and where the database gives it."""
+        rows = await self._client.rows(
+            "SELECT zookeeper_path FROM system.replicas\n"
+            "WHERE database = {database:String} AND table = {table:String}",
+            {"database": self._database, "table": self._names.table},
+        )
+        return "" if not rows or await carries_on(self._client, self._database) else str(rows[0][0])
+
+    def _copy(self, found: dict[str, ServerTable], source: str, columns: list[str]) -> RowCopy:
         return RowCopy(
             self._client,
             self._database,
-            await self._columns(source),
-            ", ".join(_with_place(columns_in(found[source].key))),
+            columns,
+            ", ".join(with_place(columns_in(found[source].key))),
             slice_rows=self._slice_rows,
         )
 
@@ -247,7 +245,7 @@ class TableReplacement:
 
     async def _merge_doubles(self, former: ServerTable, since: float) -> None:
         """A sink that started just then may have found a message missing, and stored it beside the copy."""
-        key = ", ".join(_with_place(columns_in(former.key)))
+        key = ", ".join(with_place(columns_in(former.key)))
         ((doubled,),) = await self._client.rows(
             f"SELECT count() FROM (\n    SELECT 1 FROM {self._path(self._names.table)}\n"
             f"    WHERE ({key}) IN (SELECT {key} FROM {self._path(self._names.former)}\n"
@@ -263,18 +261,22 @@ class TableReplacement:
                 log.warning("doubles_wait_for_a_merge", table=self._names.table, reason=str(error)[:300])
 
     async def _drop(self, name: str) -> None:
-        statement = f"DROP TABLE {self._path(name)}"
-        try:
-            await self._client.command(statement)
-        except LabelstreamError as error:
-            if code_of(error) != _TOO_LARGE_TO_DROP:
-                raise
-            # A limit against mistakes. Older servers lack the setting; their error says what to do.
-            await self._client.command(f"{statement} SETTINGS max_table_size_to_drop = 0")
+        # Of a replicated table the Keeper forgets the replica at once: a table of this path may be made anew.
+        statement = f"DROP TABLE {self._path(name)}" + (" SYNC" if len(self._servers) > 1 else "")
+        for one in self._servers:
+            await self._lock.hold()
+            try:
+                await one.command(statement)
+            except LabelstreamError as error:
+                if code_of(error) != _TOO_LARGE_TO_DROP:
+                    raise
+                # A limit against mistakes. Older servers lack the setting; their error says what to do.
+                await one.command(f"{statement} SETTINGS max_table_size_to_drop = 0")
 
     async def _rename(self, name: str, other: str) -> None:
-        await self._lock.hold()
-        await self._client.command(f"RENAME TABLE {self._path(name)} TO {self._path(other)}")
+        for one in self._servers:
+            await self._lock.hold()
+            await one.command(f"RENAME TABLE {self._path(name)} TO {self._path(other)}")
 
     def _path(self, name: str) -> str:
         return f"{quoted(self._database)}.{quoted(name)}"

@@ -12,12 +12,15 @@ find the offset missing and insert that label again.
 
 from __future__ import annotations
 
+import re
+
 from pydantic import BaseModel
 
 from connectors.clickhouse.client.sql import literal, quoted
 from connectors.clickhouse.schema.columns import ADDED, STORED_AT, TableColumn, columns_of
 from connectors.clickhouse.schema.placement import PLAIN, Placement
 from connectors.clickhouse.schema.projections import LABEL_PLACES, MODES, ROW_TIMES, STORED_PLACES
+from streams.core.errors import ConfigurationError
 from streams.core.messages import Augmented, DeadLetter, HumanLabel
 from streams.ports.audit import AuditEntry
 from streams.ports.review import ReviewAnswer
@@ -46,6 +49,10 @@ PROJECTIONS: dict[str, dict[str, str]] = {
 }
 # The position of a message; the end of each stored table's sorting key.
 MESSAGE_PLACE = ("_topic_id", "_partition", "_offset")
+
+# What a clause of a replicated table begins with.
+_DEFAULT_PATH = "('/clickhouse/tables/{uuid}/{shard}', '{replica}')"
+_PATH = re.compile(r"^(Replicated\w+\()'(?:[^'\\]|\\.)*'")
 
 # Added after 0.1.0.
 LIVE_COLUMN = "`live` Bool DEFAULT false COMMENT 'a trial that labels live rows: shown where nothing else is'"
@@ -105,6 +112,41 @@ def stored_table(database: str, name: str, placement: Placement = PLAIN, *, proj
         + f"\nSETTINGS {_PIECES}"
         + (f", {MODES}" if made else "")
     )
+
+
+def columns_in(key: str) -> list[str]:
+    """The columns of a sorting key."""
+    return [column.strip() for column in key.split(",")]
+
+
+def with_place(columns: list[str]) -> list[str]:
+    """``columns``, and those of the message's place that are not among them."""
+    return [*columns, *(column for column in MESSAGE_PLACE if column not in columns)]
+
+
+def new_engine(engine: str, key: str, path: str = "") -> str:
+    """The ENGINE clause for a table with the clause ``engine`` and the sorting key ``key``: sorted by the
+    message's place too. The primary key, and so the size of the index in memory, stays the same. ``path``: in
+    the Keeper, of a replicated table outside a Replicated database.
+
+    Raises:
+        ConfigurationError: the clause is not as ClickHouse writes it.
+    """
+    columns = columns_in(key)
+    if path:
+        engine, found = _PATH.subn(lambda begin: begin[1] + literal(path), engine)
+    else:
+        # A Replicated database adds the default path itself, and refuses it when it is given.
+        engine, found = engine.replace(_DEFAULT_PATH, ""), 1
+    old = f"ORDER BY ({key})" if len(columns) > 1 else f"ORDER BY {key}"
+    if engine.count(old) != 1 or not found:
+        raise ConfigurationError(
+            f"the sorting key of a result table cannot be read: {engine}",
+            setting="CLICKHOUSE_RESULT_DATABASE",
+            fix="make the table as labelstream describe ddl shows it, and copy its rows",
+        )
+    primary = "" if "PRIMARY KEY" in engine else f"PRIMARY KEY ({key}) "
+    return engine.replace(old, f"{primary}ORDER BY ({', '.join(with_place(columns))})")
 
 
 def versions_table(database: str, placement: Placement = PLAIN) -> str:

@@ -9,7 +9,7 @@ import random
 import pytest
 from hypothesis import settings
 
-from connectors.clickhouse.schema import copy_conditions
+from connectors.clickhouse.schema import copy_rows
 from connectors.clickhouse.schema.database import create_tables
 from connectors.clickhouse.schema.migration_log import DONE, MigrationLog, migrations_table
 from connectors.clickhouse.schema.migrations import ALL, migrate, pending, refuse_other_schema
@@ -212,7 +212,7 @@ async def test_what_is_deleted_meanwhile_stays_deleted(database: Database, when:
         )
 
     if await left() != [("7", "again")]:  # a deletion is made again behind our back
-        await copy_conditions.mutations_ended(client, name, "logs_labeled")
+        await copy_rows.mutations_ended(client, name, "logs_labeled")
     assert await left() == [("7", "again")]
     others = {one.row_id for one in traffic.told[L0]} - {"1", "2"}
     rows = await client.rows(f"SELECT DISTINCT row_id FROM {name}.logs_labeled")
@@ -266,6 +266,27 @@ async def test_what_somebody_gave_the_table_goes_with_it(database: Database) -> 
     assert rows == [(1, 1)]
 
 
+async def test_a_next_table_without_a_column_of_this_release_is_made_anew(database: Database) -> None:
+    client, configured = database
+    traffic = await old_database(database)
+    life = mortal(configured)
+
+    async def dies(sql: str) -> None:
+        if sql.startswith("INSERT") and "logs_labeled__next" in sql:
+            raise Killed
+
+    life.before = dies
+    with pytest.raises(Killed):
+        await migrate_quickly(life, configured)
+    await life.close()
+    # As an older release has made it: the column came with this one.
+    await client.command(
+        f"ALTER TABLE {configured.result_database}.logs_labeled__next DROP COLUMN decided_by"
+    )
+    assert await create_tables(client, configured) == [one.name for one in ALL]
+    await traffic.check(database)
+
+
 async def test_a_database_that_cannot_exchange_renames_one_after_the_other(database: Database) -> None:
     client, configured = database
     traffic = await old_database(database)
@@ -314,7 +335,7 @@ async def test_no_room_is_said_before_anything_is_done(
 ) -> None:
     client, configured = database
     await old_database(database)
-    monkeypatch.setattr(copy_conditions, "_ROOM", 1e15)
+    monkeypatch.setattr(copy_rows, "_ROOM", 1e15)
     with pytest.raises(ConfigurationError, match=r"logs_labeled has to be copied.*GB are free"):
         await migrate(client, configured.result_database, steps())
     names = await client.rows("SELECT name FROM system.tables WHERE database = {d:String}",

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.clickhouse.schema.place_in_key import PlaceInKey, Step, next_step
-from connectors.clickhouse.schema.table_replacement import new_engine
+from connectors.clickhouse.schema.tables import new_engine
 from streams.core.errors import ConfigurationError
 
 PLACE = "_topic_id, _partition, _offset"
@@ -47,6 +47,16 @@ PLACE = "_topic_id, _partition, _offset"
 )
 def test_what_somebody_gave_the_table_stays(engine: str, key: str, made: str) -> None:
     assert new_engine(engine, key) == made
+
+
+def test_a_replicated_table_gets_a_path_of_its_own() -> None:
+    theirs = "ReplicatedReplacingMergeTree('/t/{shard}/logs', '{replica}') ORDER BY created_at"
+    assert new_engine(theirs, "created_at", "/t/1/logs__2") == (
+        "ReplicatedReplacingMergeTree('/t/1/logs__2', '{replica}') PRIMARY KEY (created_at) "
+        f"ORDER BY (created_at, {PLACE})"
+    )
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        new_engine("ReplicatedReplacingMergeTree ORDER BY created_at", "created_at", "/t/1/logs__2")
 
 
 def test_an_engine_that_cannot_be_read_is_refused() -> None:

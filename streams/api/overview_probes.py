@@ -22,6 +22,7 @@ from streams.core.settings import Settings
 from streams.core.text import bounded
 from streams.core.topics import Topics
 from streams.observability import metrics as m
+from streams.observability.health import run_notes
 from streams.ports.label_feed import Feed
 
 _FEED = 20
@@ -96,7 +97,7 @@ class RoleProbe:
     """The roles whose notes are below LABELSTREAM_DATA, and the endpoints of their agents."""
 
     def __init__(self, data: Path) -> None:
-        self._notes = data / "run"
+        self._data = data
         self._rates = Rates(10.0)
 
     async def look(self) -> dict[str, Any]:
@@ -107,7 +108,7 @@ class RoleProbe:
 
     def _scrape(self) -> list[tuple[str, str]]:
         found = []
-        for note in sorted(self._notes.glob("*.json")):
+        for note in run_notes(self._data):
             with contextlib.suppress(OSError, ValueError, KeyError):
                 told = json.loads(note.read_text())
                 with urllib.request.urlopen(f"{told['url']}/metrics", timeout=_HTTP_SECONDS) as answer:

@@ -34,17 +34,36 @@ class TraceSettings(BaseSettings):
         description="Base URL of an OpenTelemetry collector, OTLP over HTTP (mostly port 4318); "
         "`/v1/traces` is added. Unset: no traces.",
     )
+    otel_exporter_otlp_traces_endpoint: (
+        Annotated[str, StringConstraints(pattern=r"^https?://[^\s/,?#]+[^\s,?#]*$")] | None
+    ) = Field(
+        default=None,
+        description="The same for traces alone, as it is: with its path. Each variable of this form with "
+        "`_TRACES_` outweighs the one without.",
+    )
     otel_exporter_otlp_headers: SecretStr | None = Field(
         default=None, description="Headers for the collector: `name=value`, comma separated, URL-encoded."
+    )
+    otel_exporter_otlp_traces_headers: SecretStr | None = Field(
+        default=None, description="The same for traces alone."
     )
     otel_exporter_otlp_protocol: str = Field(
         default="http/protobuf", description="Only `http/protobuf`: gRPC is not spoken."
     )
+    otel_exporter_otlp_traces_protocol: str | None = Field(
+        default=None, description="The same for traces alone."
+    )
     otel_exporter_otlp_certificate: Path | None = Field(
         default=None, description="PEM file of the CA that signed the collector's certificate."
     )
+    otel_exporter_otlp_traces_certificate: Path | None = Field(
+        default=None, description="The same for traces alone."
+    )
     otel_exporter_otlp_timeout: int = Field(
         default=10_000, ge=1, le=600_000, description="Longest wait for the collector, in milliseconds."
+    )
+    otel_exporter_otlp_traces_timeout: int | None = Field(
+        default=None, ge=1, le=600_000, description="The same for traces alone."
     )
     otel_traces_sampler: Literal[
         "always_on",

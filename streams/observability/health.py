@@ -82,7 +82,7 @@ async def served(health: Health, host: str, port: int, data: Path) -> AsyncItera
         ConfigurationError: the port is taken.
     """
     try:
-        server = make_server(host, port, application(health), _Server, _Quiet)
+        server = make_server(host.strip("[]"), port, application(health), _server_on(host), _Quiet)
     except OSError as error:
         raise ConfigurationError(
             f"the health endpoint cannot listen on {host}:{port}: {error.strerror}",
@@ -90,7 +90,9 @@ async def served(health: Health, host: str, port: int, data: Path) -> AsyncItera
             fix="set it to a free port, or to 0 for any",
         ) from error
     machine = socket.gethostname()
-    shown = machine if host in ("0.0.0.0", "::") else host
+    shown = machine if host in ("0.0.0.0", "::", "[::]") else host
+    if ":" in shown and not shown.startswith("["):
+        shown = f"[{shown}]"
     url = f"http://{shown}:{server.server_port}"
     # With the host name: containers share the folder, and each of them is process 1.
     note = data / "run" / f"{health.role}-{machine}-{os.getpid()}.json"
@@ -112,6 +114,21 @@ async def served(health: Health, host: str, port: int, data: Path) -> AsyncItera
         server.server_close()
         with contextlib.suppress(OSError):
             note.unlink()
+
+
+def run_notes(data: Path) -> list[Path]:
+    """The notes of the roles below ``data``. Of several with one address only the newest: the others are of
+    processes that were killed, and whoever answers there now is another one.
+    """
+    newest: dict[str, tuple[int, Path]] = {}
+    for note in sorted((data / "run").glob("*.json")):
+        with contextlib.suppress(OSError):
+            written, text = note.stat().st_mtime_ns, note.read_text()
+            url = str(note)  # of one that cannot be read
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                url = json.loads(text)["url"]
+            newest[url] = max(newest.get(url, (0, note)), (written, note))
+    return sorted(note for _, note in newest.values())
 
 
 def application(health: Health) -> Callable[[dict[str, Any], Any], Iterable[bytes]]:
@@ -158,6 +175,16 @@ class _Measures(Collector):
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+
+
+class _ServerV6(_Server):
+    address_family = socket.AF_INET6
+
+
+def _server_on(host: str) -> type[_Server]:
+    """For a name or an address of either kind."""
+    found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
+    return _ServerV6 if found[0][0] == socket.AF_INET6 else _Server
 
 
 class _Quiet(WSGIRequestHandler):

@@ -72,7 +72,7 @@ async def check_all(settings: Settings) -> list[Finding]:
         findings.append(await _try(f"{which} endpoint", lambda s, w=which: _model(s, w), settings))  # type: ignore[misc]
         if which == "labeler" and findings[-1].ok:
             findings.append(await _try("a label", partial(_label, known=known), settings))
-    if settings.otel_exporter_otlp_endpoint is not None:
+    if settings.otel_exporter_otlp_endpoint or settings.otel_exporter_otlp_traces_endpoint:
         findings.append(await _try("traces", reach_collector, settings))
     return findings
 

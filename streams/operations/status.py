@@ -19,6 +19,7 @@ from streams.core.records import Partition
 from streams.core.settings import Settings
 from streams.core.topics import Topics
 from streams.jobs.job import UNFINISHED, read_cursor_topic
+from streams.observability.health import run_notes
 from streams.operations.retention import find_late_readers
 from streams.privacy.door import privacy_of
 from streams.versions.commands import versions_named
@@ -129,7 +130,7 @@ async def _add_rates(
 
 async def local_roles(data: Path) -> list[dict[str, Any]]:
     """The state of each role with a note; a role that does not answer is marked as such."""
-    notes = sorted((data / "run").glob("*.json"))
+    notes = run_notes(data)
     return [one for one in await asyncio.gather(*(asyncio.to_thread(_ask, note) for note in notes)) if one]
 
 

@@ -8,7 +8,7 @@ import re
 import uuid
 from collections.abc import AsyncIterator
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from streams.core.errors import ConfigurationError
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from connectors.otel.exporter import Collector
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
-_HEADERS = "OTEL_EXPORTER_OTLP_HEADERS"
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -70,13 +69,14 @@ def collector_of(settings: Settings) -> Collector | None:
         as `traced`.
     """
     endpoint = settings.otel_exporter_otlp_endpoint
-    if endpoint is None or settings.otel_sdk_disabled:
+    url = settings.otel_exporter_otlp_traces_endpoint or (endpoint and endpoint.rstrip("/") + "/v1/traces")
+    if url is None or settings.otel_sdk_disabled:
         return None
-    if settings.otel_exporter_otlp_protocol != "http/protobuf":
+    protocol, name = _of_traces(settings, "protocol")
+    if protocol != "http/protobuf":
         raise ConfigurationError(
-            f"OTEL_EXPORTER_OTLP_PROTOCOL is {settings.otel_exporter_otlp_protocol}; only http/protobuf is "
-            "spoken",
-            setting="OTEL_EXPORTER_OTLP_PROTOCOL",
+            f"{name} is {protocol}; only http/protobuf is spoken",
+            setting=name,
             fix=f"set it to http/protobuf, and {ENDPOINT} to the collector's port for HTTP, mostly 4318",
         )
     if find_spec("opentelemetry") is None or find_spec("opentelemetry.sdk") is None:
@@ -87,14 +87,22 @@ def collector_of(settings: Settings) -> Collector | None:
         )
     from connectors.otel.exporter import Collector
 
-    given = settings.otel_exporter_otlp_headers
-    certificate = settings.otel_exporter_otlp_certificate
+    given, name = _of_traces(settings, "headers")
+    certificate, _ = _of_traces(settings, "certificate")
     return Collector(
-        endpoint.rstrip("/") + "/v1/traces",
-        _headers(given.get_secret_value() if given is not None else ""),
+        url,
+        _headers(given.get_secret_value() if given is not None else "", name),
         str(certificate) if certificate is not None else None,
-        settings.otel_exporter_otlp_timeout / 1000,
+        _of_traces(settings, "timeout")[0] / 1000,
     )
+
+
+def _of_traces(settings: Settings, what: str) -> tuple[Any, str]:
+    """The setting for traces alone, else that for all signals; and its name."""
+    for field in (f"otel_exporter_otlp_traces_{what}", f"otel_exporter_otlp_{what}"):
+        if (value := getattr(settings, field)) is not None:
+            return value, field.upper()
+    return None, field.upper()
 
 
 def resource_of(settings: Settings, role: str) -> dict[str, Value]:
@@ -118,13 +126,13 @@ def resource_of(settings: Settings, role: str) -> dict[str, Value]:
     }
 
 
-def _headers(given: str) -> dict[str, str]:
-    headers = _pairs(given, _HEADERS)
+def _headers(given: str, setting: str) -> dict[str, str]:
+    headers = _pairs(given, setting)
     for name, value in headers.items():
         if not _TOKEN.fullmatch(name) or not value.isascii() or not value.isprintable():
             raise ConfigurationError(
-                f"{_HEADERS} holds what cannot be a header",
-                setting=_HEADERS,
+                f"{setting} holds what cannot be a header",
+                setting=setting,
                 fix="write name=value, comma separated, URL-encoded",
             )
     return headers

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import socket
 import threading
 import time
 import urllib.error
@@ -18,9 +20,18 @@ from connectors.llm.limit import LimitState
 from streams.core.errors import ConfigurationError
 from streams.observability import health as module
 from streams.observability.collectors import agents_metrics, poller_metrics, release, sink_metrics
-from streams.observability.health import Health, served
+from streams.observability.health import Health, run_notes, served
 from streams.pipeline.llm_metrics import EndpointReading, llm_metrics
 from tests.waiting import PATIENCE
+
+
+def _ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as tried:
+            tried.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
 
 
 def ask(url: str) -> tuple[int, str]:
@@ -49,6 +60,34 @@ async def test_a_role_is_ready_when_it_works_and_says_what_it_waits_for(tmp_path
         (note,) = (tmp_path / "run").iterdir()
         assert json.loads(note.read_text())["url"] == url
     assert list((tmp_path / "run").iterdir()) == []
+
+
+@pytest.mark.skipif(not _ipv6(), reason="the machine has no IPv6")
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+async def test_it_listens_on_ipv6_alone(tmp_path: Path, host: str) -> None:
+    async with served(Health("sink"), host, 0, tmp_path) as url:
+        assert url.startswith("http://[::1]:")
+        assert (await asyncio.to_thread(ask, f"{url}/healthz"))[0] == 200
+
+
+async def test_a_host_that_is_no_host_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"no-such-host\.invalid"):
+        async with served(Health("sink"), "no-such-host.invalid", 0, tmp_path):
+            pass
+
+
+def test_of_notes_with_one_address_the_newest_counts(tmp_path: Path) -> None:
+    """A process that was killed leaves its note; another role has got its port."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for number, (role, url) in enumerate(
+        (("sink", "http://a:1"), ("api", "http://a:1"), ("api", "http://a:2"))
+    ):
+        note = folder / f"{role}-{number}.json"
+        note.write_text(json.dumps({"role": role, "url": url}))
+        os.utime(note, ns=(number, number))
+    (folder / "torn-9.json").write_text("{")
+    assert [note.name for note in run_notes(tmp_path)] == ["api-1.json", "api-2.json", "torn-9.json"]
 
 
 async def test_a_note_is_never_seen_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,10 +44,29 @@ def test_the_standard_variables_are_read() -> None:
     assert resource_of(settings(), "sink")["service.name"] == "labelstream-sink"
 
 
+def test_what_is_for_traces_alone_outweighs_the_rest() -> None:
+    given = {
+        "OTEL_EXPORTER_OTLP_HEADERS": "a=b",
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "https://traces:4318/own/path",
+        "OTEL_EXPORTER_OTLP_TRACES_HEADERS": "authorization=x",
+        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
+        "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE": "/ca.pem",
+        "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT": "1500",
+    }
+    for found in (settings(**given), load(given, None)):  # without an endpoint for all signals too
+        collector = collector_of(found)
+        assert collector is not None
+        assert (collector.url, collector.headers) == ("https://traces:4318/own/path", {"authorization": "x"})
+        assert (collector.authorities, collector.seconds) == ("/ca.pem", 1.5)
+
+
 @pytest.mark.parametrize(
     "given",
     [
         {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
+        {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc"},
+        {"OTEL_EXPORTER_OTLP_TRACES_HEADERS": "s3cret"},
         {"OTEL_EXPORTER_OTLP_HEADERS": "s3cret"},
         {"OTEL_EXPORTER_OTLP_HEADERS": "a=s3cret%0d%0ab"},
     ],
@@ -75,7 +94,7 @@ def test_a_slip_is_told_and_other_variables_of_opentelemetry_are_not(tmp_path: P
     with pytest.raises(ConfigurationError, match="did you mean OTEL_EXPORTER_OTLP_ENDPOINT"):
         load({"OTEL_EXPORTER_OTLP_ENDPIONT": "http://collector:4318"}, None)
     load({"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "x", "OTEL_METRICS_EXPORTER": "none"}, None)
-    load({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "x", "OTEL_TRACES_EXPORTER": "otlp"}, None)
+    load({"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "x", "OTEL_TRACES_EXPORTER": "otlp"}, None)
     with pytest.raises(ConfigurationError, match="OTEL_TRACES_SAMPLER"):
         load({"OTEL_TRACES_SAMPLER": "jaeger_remote"}, None)
 

@@ -24,7 +24,7 @@ from streams.versions.commands import promote
 
 log = structlog.get_logger()
 
-_LOOK_SECONDS = 10.0
+_LOOK_SECONDS = 5.0
 # At most this share of the time is spent on looking.
 _BUSY = 0.1
 # Who asks the gate after each answer gets many chances. So it is asked when there are so many times the rows
@@ -32,7 +32,7 @@ _BUSY = 0.1
 _GROWTH = 1.1
 _QUIET_SECONDS = 60.0
 # Without any progress for so long, while so many live rows were labelled.
-_STILL_SECONDS, _STILL_LIVE = 600.0, 20
+_STILL_SECONDS, _STILL_LIVE = 300.0, 100
 
 
 class GateTurns:
@@ -84,15 +84,16 @@ class CanaryWatch:
         context: JobContext,
         job: Job,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._context = context
         self._job = job
         self._pause = pause
         self._letters_at = dict(job.letters)
         self._failed = 0
-        self._turns = GateTurns()
+        self._turns = GateTurns(clock)
         self._lacked = 0
-        self._still = Standstill()
+        self._still = Standstill(clock)
         self._noted: dict[str, Any] = {}
         self._wanted: Sequence[Row] = ()
 

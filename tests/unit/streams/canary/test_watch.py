@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -99,10 +100,10 @@ Made = Callable[..., tuple[World, CanaryWatch]]
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> Made:
-    def make(**more: Any) -> tuple[World, CanaryWatch]:
+    def make(clock: Callable[[], float] = time.monotonic, **more: Any) -> tuple[World, CanaryWatch]:
         job = Job(source="live", version="v2", share=0.05, published=100, **more)
         world = World(monkeypatch, job)
-        return world, CanaryWatch(world, job)  # type: ignore[arg-type]
+        return world, CanaryWatch(world, job, clock=clock)  # type: ignore[arg-type]
 
     return make
 
@@ -180,13 +181,28 @@ async def test_no_progress_beside_live_rows_ends_it() -> None:
     now = [0.0]
     still = Standstill(lambda: now[0])
     assert not still.saw((1, 0, 5), 100, waits=True)
-    now[0] = 599.0
+    now[0] = 299.0
     assert not still.saw((1, 0, 5), 500, waits=True)
     assert not still.saw((1, 0, 6), 500, waits=True)  # another replay goes first
     now[0] = 5_000.0
     assert not still.saw((1, 0, 6), 510, waits=True)  # there is hardly any live row either
     assert still.saw((1, 0, 6), 600, waits=True)
     assert not still.saw((1, 0, 6), 700, waits=False)
+
+
+async def test_rows_that_wait_for_ever_end_it(made: Made) -> None:
+    now = [0.0]
+    world, watch = made(lambda: now[0], position={"topic": "one", "at": {0: 10}})
+    (job,) = world.jobs.jobs.values()
+    assert await watch.look() is None
+    now[0] = 1_000.0
+    assert await watch.look() is None  # no live row got a label either
+    job.position = {"topic": "one", "at": {0: 900}}
+    stop = await watch.look()
+    assert stop is not None
+    assert (stop.why, f"replay drop {job.id}" in stop.text) == ("failures", True)
+    world.passed = 1  # the workers go on
+    assert await watch.look() is None
 
 
 def test_the_gate_is_asked_when_rows_grow_and_when_nobody_answers() -> None:

@@ -1,8 +1,8 @@
 """Groups of texts that the labels do not fit: density clusters of their characters, in a space of few
 dimensions (HDBSCAN: Campello, Moulavi, Sander, PAKDD 2013).
 
-A group counts more, the more it grows against the window before, and the fewer of the texts near it are
-labelled with certainty: a group among such texts is a label's hard cases, not something new.
+A group counts more, the more it grows against the window before, and the less its texts are like those that
+are labelled with certainty: a group that is like these is a label's hard cases, not something new.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ Floats = NDArray[np.floating[Any]]
 
 # Character n-grams within words, and the dimensions that they are reduced to.
 _GRAMS, _FEATURES, _DIMENSIONS = (2, 5), 30_000, 64
-_FEWEST_TEXTS, _NEIGHBOURS = 5, 10
+# A group has so many texts at least: more, where there are many texts. They are compared with so many others.
+_FEWEST_TEXTS, _SHARE_OF_TEXTS, _MOST_TEXTS, _NEIGHBOURS = 5, 150, 25, 3
+_TRUST_IN_GROWTH = 0.3
+_AT_ONCE = 500
 # Of texts that are labelled with certainty, those with more unknown n-grams than nearly all known texts.
 _NOVEL, _NOVEL_GRAM, _FEWEST_KNOWN = 0.98, 5, 200
 
@@ -54,15 +57,17 @@ def find_groups(texts: Sequence[RecentText], most: int = 20) -> list[TextGroup]:
         return []
     known = sorted(set(range(len(texts))) - set(asked))
     order = [*asked, *known]
-    smallest = max(_FEWEST_TEXTS, len(asked) // 150)
+    smallest = min(max(_FEWEST_TEXTS, len(asked) // _SHARE_OF_TEXTS), _MOST_TEXTS)
+    vectors = _vectors([normalise(texts[place].text) for place in order])
+    if vectors is None:
+        return []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of equal points
-        points = _points([normalise(texts[place].text) for place in order])
-        doubtful = points[: len(asked)]
+        doubtful = _points(vectors)[: len(asked)]
         found = HDBSCAN(
             min_cluster_size=smallest, min_samples=3, cluster_selection_method="leaf", copy=True
         ).fit_predict(doubtful)
-    apart = _apart(doubtful, points)
+    apart, history = _apart(vectors, len(asked)), any(one.before for one in texts)
     groups = []
     for number in range(int(found.max()) + 1):
         members = np.flatnonzero(found == number)
@@ -70,18 +75,17 @@ def find_groups(texts: Sequence[RecentText], most: int = 20) -> list[TextGroup]:
         members = members[np.argsort(-(doubtful[members] @ middle), kind="stable")]
         places = [asked[member] for member in members]
         now, before = sum(texts[at].now for at in places), sum(texts[at].before for at in places)
-        groups.append(
-            TextGroup(places, now, before, score(len(places), now, before, float(apart[members].mean())))
-        )
+        rank = score(len(places), now, before, float(apart[members].mean()), history=history)
+        groups.append(TextGroup(places, now, before, rank))
     return sorted((one for one in groups if one.now), key=lambda one: -one.score)[:most]
 
 
-def score(texts: int, now: int, before: int, apart: float) -> float:
+def score(texts: int, now: int, before: int, apart: float, *, history: bool) -> float:
     """How likely a group of so many ``texts`` is something new, for the order alone. ``now``, ``before``: its
-    rows. ``apart``: the share of doubtful texts among its neighbours.
+    rows. ``apart``: as `_apart`, its mean. ``history``: there are rows before at all: then growth tells most.
     """
     growth = max(0.0, 1.0 - (before + 1) / (now + 1))
-    return float(np.sqrt(texts)) * apart * apart * growth
+    return float(np.sqrt(texts)) * growth * max(apart + (_TRUST_IN_GROWTH if history else 0.0), 0.0)
 
 
 def novel_texts(texts: Sequence[RecentText]) -> list[int]:
@@ -105,11 +109,11 @@ def _grams(text: str) -> set[str]:
     return {padded[at : at + _NOVEL_GRAM] for at in range(max(len(padded) - _NOVEL_GRAM + 1, 1))}
 
 
-def _points(texts: Sequence[str]) -> Floats:
-    """A point of length 1 for each text."""
-    from sklearn.decomposition import TruncatedSVD
+def _vectors(texts: Sequence[str]) -> Any:
+    """The weights of each text's n-grams, a sparse matrix with rows of length 1; None if no two texts share
+    any.
+    """
     from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.preprocessing import normalize
 
     vectors = TfidfVectorizer(
         analyzer="char_wb",
@@ -120,22 +124,38 @@ def _points(texts: Sequence[str]) -> Floats:
         dtype=np.float32,
     )
     try:
-        weights = vectors.fit_transform(texts)
-    except ValueError:  # no two texts share an n-gram
-        return np.zeros((len(texts), 1), dtype=np.float32)
-    dimensions = min(_DIMENSIONS, weights.shape[0] - 1, weights.shape[1] - 1)
+        return vectors.fit_transform(texts)
+    except ValueError:
+        return None
+
+
+def _points(vectors: Any) -> Floats:
+    """A point of length 1 for each text, in few dimensions."""
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.preprocessing import normalize
+
+    dimensions = min(_DIMENSIONS, vectors.shape[0] - 1, vectors.shape[1] - 1)
     if dimensions < 2:
-        return np.asarray(normalize(weights.toarray()))
-    reduced = TruncatedSVD(dimensions, n_iter=2, random_state=0).fit_transform(weights)
-    return np.asarray(normalize(reduced))
+        return np.asarray(normalize(vectors.toarray()))
+    return np.asarray(normalize(TruncatedSVD(dimensions, n_iter=2, random_state=0).fit_transform(vectors)))
 
 
-def _apart(doubtful: Floats, points: Floats) -> Floats:
-    """Of each doubtful text the share of doubtful ones among its nearest texts."""
-    near = min(_NEIGHBOURS, len(points) - 1)
+def _apart(vectors: Any, doubtful: int) -> Floats:
+    """Of each of the first ``doubtful`` texts, how much more it is like the nearest ones among these than
+    like the nearest of the others: a difference of cosines.
+    """
     found = []
-    for begin in range(0, len(doubtful), 500):
-        alike = doubtful[begin : begin + 500] @ points.T
-        places = np.argpartition(-alike, near, axis=1)[:, : near + 1]
-        found.append(((places < len(doubtful)).sum(axis=1) - 1) / near)
+    for begin in range(0, doubtful, _AT_ONCE):
+        some = vectors[begin : min(begin + _AT_ONCE, doubtful)]
+        own = (some @ vectors[:doubtful].T).toarray()
+        own[np.arange(len(own)), np.arange(begin, begin + len(own))] = 0.0
+        others = (some @ vectors[doubtful:].T).toarray()
+        found.append(_nearest(own) - _nearest(others))
     return np.concatenate(found)
+
+
+def _nearest(alike: Floats) -> Floats:
+    near = min(_NEIGHBOURS, alike.shape[1])
+    if not near:
+        return np.zeros(len(alike))
+    return np.asarray(np.partition(alike, -near, axis=1)[:, -near:].mean(axis=1))

@@ -7,7 +7,7 @@ as a proxy sees it that was fitted without it: so none has to be kept from teach
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -28,6 +28,8 @@ _TEMPERATURES = tuple(1.12**step for step in range(-24, 25))
 _NOVEL = 0.02
 # Fits without some of the texts; of many texts these are enough to be left out, in a single fit.
 _FOLDS, _MOST_LEFT_OUT = 3, 3_000
+# Fits without some of the labels: one part of them each; of fewer labels too few would be left.
+_LABEL_PARTS, _FEWEST_LABELS, _MOST_FOR_STRANGERS = 4, 6, 3_000
 
 Floats = NDArray[np.float64]
 
@@ -45,10 +47,13 @@ class LeftOut(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """``left_out``: the texts that were left out of a fit once; all, or a random part of many."""
+    """``left_out``: the texts that were left out of a fit once; all, or a random part of many. ``strangers``:
+    what is decided of texts of a label by a proxy that has never seen that label.
+    """
 
     proxy: Proxy
     left_out: tuple[LeftOut, ...]
+    strangers: tuple[ProxyDecision, ...] = ()
 
 
 class _Text(NamedTuple):
@@ -89,7 +94,21 @@ def fit_and_try(
     for one, fold in tried:
         decisions = _scaled(one, temperature, share).decide([rows[at].text for at in fold])
         left_out += map(LeftOut, [rows[at].label for at in fold], decisions, [rows[at].weight for at in fold])
-    return Fitted(_small(_scaled(_fitted(rows, seed), temperature, share)), tuple(left_out))
+    strangers: list[ProxyDecision] = []
+    for proxy, texts_of_others in _without_labels([rows[at] for at in order[:_MOST_FOR_STRANGERS]], seed):
+        strangers += _scaled(proxy, temperature, share).decide(texts_of_others)
+    return Fitted(_small(_scaled(_fitted(rows, seed), temperature, share)), tuple(left_out), tuple(strangers))
+
+
+def _without_labels(rows: Sequence[_Text], seed: int) -> Iterator[tuple[Proxy, list[str]]]:
+    """Proxies that know only some of the labels, each with the texts of the others."""
+    names = sorted({row.label for row in rows}, key=lambda name: number_of("labels", name))
+    if len(names) < _FEWEST_LABELS:
+        return
+    for part in range(_LABEL_PARTS):
+        unknown = set(names[part::_LABEL_PARTS])
+        rest = sorted(row for row in rows if row.label not in unknown)
+        yield _fitted(rest, seed), [row.text for row in rows if row.label in unknown]
 
 
 def _without(rows: Sequence[_Text], fold: Sequence[int], seed: int) -> Proxy | None:

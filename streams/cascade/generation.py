@@ -25,6 +25,9 @@ _WORSE, _BAD_RISK = 0.05, 0.01
 _LABEL_RISK = 0.05
 # Where texts differ more often than this there is nothing to certify: the labels follow no rule.
 _MOST_DIFFERENT = 0.5
+# At most this share of the texts of labels that were left out may be labelled. With a quarter of the labels
+# left out it is twice or three times as many as of a few labels that are new.
+_MOST_STRANGE = 0.10
 # The shares of texts above the thresholds: the first must be narrow enough to be certified at all, and wide
 # enough for rows to come.
 _COVERAGES = {"people": range(20, 100, 5), "llm": range(25, 100, 5)}
@@ -85,7 +88,13 @@ def learn(teach: Sequence[LabeledText], margin: float = 0.01, seed: int = 0) -> 
     cuts = {kind: _cuts(scores, len(tried), shares) for kind, shares in _COVERAGES.items()}
     every = sorted({cut for some in cuts.values() for cut in some}, reverse=True)
     routed = {cut: [one for one in tried if _routed(one, cut, vetoed)] for cut in every}
-    every = [cut for cut in every if _share_different(routed[cut]) <= _MOST_DIFFERENT]
+    strange = [one.score if one.known and one.label not in vetoed else 0.0 for one in fitted.strangers]
+    every = [
+        cut
+        for cut in every
+        if _share_different(routed[cut]) <= _MOST_DIFFERENT
+        and sum(score >= cut for score in strange) <= _MOST_STRANGE * len(strange)
+    ]
     routed = {cut: routed[cut] for cut in every}
     lowest = routed[every[-1]] if every else []
     return Generation(

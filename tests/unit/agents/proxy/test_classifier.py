@@ -7,7 +7,7 @@ import random
 import pytest
 
 from agents.proxy.classifier import MOST_BYTES, Proxy
-from agents.proxy.fit import fit
+from agents.proxy.fit import fit, fit_and_try
 from streams.core.errors import UndecodableError
 
 WORDS = {
@@ -83,3 +83,11 @@ def test_explains_by_the_ngrams_of_the_label(proxy: Proxy) -> None:
     spoke = proxy.spoke_for("новый пароль", "access")
     assert any("парол" in gram or "пар" in gram for gram, _ in spoke)
     assert [added for _, added in spoke] == sorted((added for _, added in spoke), reverse=True)
+
+
+def test_each_label_is_once_unknown_where_there_are_enough() -> None:
+    texts = [f"{kind}{kind} вопрос {at}" for kind in "абвгде" for at in range(8)]
+    labels = [kind for kind in "абвгде" for _ in range(8)]
+    strangers = fit_and_try(texts, labels).strangers
+    assert len(strangers) == len(texts)
+    assert fit_and_try(*queries(40)).strangers == ()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable, Coroutine
 from enum import StrEnum
-from typing import Annotated, Any
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -40,6 +42,10 @@ from streams.core.errors import optional_packages
 from streams.observability.collectors import release
 from streams.observability.logs import configure_logs
 from streams.roles.registry import Role, run_role
+
+if TYPE_CHECKING:
+    from streams.core.settings import Settings
+    from streams.operations.finding import Finding
 
 NAME = "labelstream"
 COMPLETE = "_LABELSTREAM_COMPLETE"
@@ -152,21 +158,33 @@ def init(
         console.print(f"migrated: {name}")
 
 
-@app.command(epilog=examples("labelstream check", "labelstream check --endpoint", "labelstream check --json"))
+@app.command(
+    epilog=examples(
+        "labelstream check", "labelstream check --endpoint", "labelstream check --role sink --json"
+    )
+)
 def check(
     endpoint: Annotated[
         bool,
         typer.Option("--endpoint", help="Try what the models' endpoints take and tell, with some calls."),
     ] = False,
+    role: Annotated[
+        Role | None,
+        typer.Option("--role", help="Only what this role needs, for a user with its rights alone."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Try every connection, column, model, topic and right, and say what to do about each failure."""
     from streams.runtime.local_stack import with_local_stack
 
     if endpoint:
-        from streams.operations.endpoint_check import check_endpoints as check_them
+        from streams.operations.endpoint_check import check_endpoints
+
+        check_them: Callable[[Settings], Coroutine[Any, Any, list[Finding]]] = check_endpoints
     else:
-        from streams.operations.check import check_all as check_them
+        from streams.operations.check import check_all
+
+        check_them = partial(check_all, role="" if role in (None, Role.ALL) else str(role))
 
     settings = with_local_stack(read_settings())
     what = "what the endpoints take and tell" if endpoint else "connections, columns, models and rights"

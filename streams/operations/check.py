@@ -12,7 +12,11 @@ from agents.taxonomy import load_taxonomy
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.poller.bulk_source import BulkSource
 from connectors.clickhouse.schema.add_projections import missing_projections
-from connectors.clickhouse.schema.grants import missing_tables, refuse_missing_rights
+from connectors.clickhouse.schema.grants import (
+    missing_tables,
+    refuse_missing_rights,
+    refuse_missing_rights_of,
+)
 from connectors.clickhouse.schema.migrations import refuse_other_schema
 from connectors.clickhouse.schema.retention import changing_statements, other_retention
 from connectors.clickhouse.schema.topology import look_at_every_host
@@ -47,28 +51,35 @@ from streams.versions.registry import read_versions
 from streams.versions.topic import KnownVersions
 
 _DAY_MS = 86_400_000
+# Roles that read no source table, and such that ask no model.
+_WITHOUT_SOURCE, _WITHOUT_MODELS = ("agents", "sink"), ("poller", "sink")
 _PATIENCE_SECONDS = 15.0  # for a model that does not answer
 
 
-async def check_all(settings: Settings) -> list[Finding]:
-    """Run every check; a failure does not prevent the others."""
+async def check_all(settings: Settings, role: str = "") -> list[Finding]:
+    """Run every check; a failure does not prevent the others. ``role``: only what that one needs, with a user
+    of its own.
+    """
     findings = [await _try("taxonomy", _taxonomy, settings), await _try("privacy", _privacy, settings)]
     findings.append(await _try("kafka connection", _kafka, settings))
     known = KnownVersions()
     if findings[-1].ok:
-        findings.append(await _try("kafka rights", check_rights, settings))
+        findings.append(await _try("kafka rights", partial(check_rights, role=role), settings))
         findings.append(await _try("kafka topics", _topics, settings))
         if findings[-1].ok:
-            findings.append(await _try("retention", _retention, settings))
+            if not role:
+                findings.append(await _try("retention", _retention, settings))
             if settings.privacy_secret is not None:
                 findings.append(await _try("privacy secret", _secret, settings))
             with contextlib.suppress(LabelstreamError):
                 known = await read_versions(settings)
     findings.append(await _try("clickhouse connection", _clickhouse, settings))
     if findings[-1].ok:
-        findings.append(await check_source(settings))
-        findings.append(await _try("result tables", _results, settings))
-    for which in ("labeler", "augmenter"):
+        if role not in _WITHOUT_SOURCE:
+            findings.append(await check_source(settings))
+        results = partial(_results_of, role=role) if role else _results
+        findings.append(await _try("result tables", results, settings))
+    for which in ("labeler", "augmenter") if role not in _WITHOUT_MODELS else ():
         findings.append(await _try(f"{which} endpoint", lambda s, w=which: _model(s, w), settings))  # type: ignore[misc]
         if which == "labeler" and findings[-1].ok:
             findings.append(await _try("a label", partial(_label, known=known), settings))
@@ -241,6 +252,15 @@ async def _results(settings: Settings) -> str:
         if slow := await missing_projections(client, settings.result_database):
             found += f"; queries over all of {', '.join(slow)} are slow without projections: labelstream init"
         return found
+
+    return await _with_clickhouse(settings, use)
+
+
+async def _results_of(settings: Settings, role: str) -> str:
+    """The tables that its user may not read are hidden from it, so nothing is said of their kind."""
+
+    async def use(client: ClickHouseClient) -> str:
+        return f"it may {await refuse_missing_rights_of(client, settings, role)}"
 
     return await _with_clickhouse(settings, use)
 

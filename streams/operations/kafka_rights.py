@@ -11,14 +11,15 @@ from streams.core.settings import Settings
 from streams.core.topics import Topics
 
 
-async def check_rights(settings: Settings, client: AdminClient | None = None) -> str:
-    """What to say of the rights; that `init` lacks one is no failure, as another user may run it.
+async def check_rights(settings: Settings, client: AdminClient | None = None, *, role: str = "") -> str:
+    """What to say of the rights; that `init` lacks one is no failure, as another user may run it. ``role``:
+    only what that one needs.
 
     Raises:
         AccessError: naming each right that is missing, who needs it, and the commands that grant it.
         UnavailableError.
     """
-    wanted = needed(Topics(settings.topic_prefix))
+    wanted = needed(Topics(settings.topic_prefix), role)
     topics, groups = (
         list(dict.fromkeys(right.name for right in wanted if right.resource == kind))
         for kind in ("topic", "group")
@@ -38,7 +39,8 @@ async def check_rights(settings: Settings, client: AdminClient | None = None) ->
             setting="KAFKA_SASL_USERNAME",
             fix="; ".join(acl_commands(user, missing)),
         )
-    notes = [f"{len(topics)} topics and {len(groups)} groups: all that roles and commands need"]
+    who_needs = f"the {role} needs" if role else "roles and commands need"
+    notes = [f"{len(topics)} topics and {len(groups)} groups: all that {who_needs}"]
     if len(told) < len(found):
         hidden = ", ".join(f"{kind} {name}" for kind, name in found if (kind, name) not in told)
         notes.append(f"not known, because the brokers do not tell: {hidden}")

@@ -15,6 +15,26 @@ _EVERY = (*STORED, VERSIONS, AUDIT, ANSWERS, ERASURES)
 _UNKNOWN_STATEMENT = {62, 48}  # servers before 24.11 have no CHECK GRANT
 
 
+# What a role with a user of its own needs, where that is less than SELECT and INSERT on all of them.
+_OF_ROLE: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
+    "agents": (("SELECT", (ERASURES,)),),
+    "poller": (("SELECT", _EVERY),),
+    "sink": (("SELECT, INSERT", tuple(STORED)), ("SELECT", (ERASURES,))),
+}
+
+
+async def refuse_missing_rights_of(client: ClickHouseClient, settings: Settings, role: str) -> str:
+    """Ask the server whether the user has what ``role`` needs on the result tables. Returns that in words.
+
+    Raises:
+        AccessError: names the table and the right.
+    """
+    every = _OF_ROLE.get(role, (("SELECT, INSERT", _EVERY),))
+    for rights, tables in every:
+        await refuse_missing_rights(client, settings, rights, tables)
+    return "; ".join(f"{rights} on {', '.join(tables)}" for rights, tables in every)
+
+
 async def missing_tables(client: ClickHouseClient, settings: Settings) -> list[str]:
     """The result tables and views that are missing."""
     rows = await client.rows(

@@ -76,10 +76,14 @@ def rights_of(topics: Topics) -> dict[str, tuple[Right, ...]]:
     }
 
 
-def needed(topics: Topics) -> dict[Right, tuple[str, ...]]:
-    """Every right, with who needs it. Describe is left out where a role of the same user reads or writes."""
+def needed(topics: Topics, role: str = "") -> dict[Right, tuple[str, ...]]:
+    """Every right, with who needs it. Describe is left out where a role of the same user reads or writes.
+    ``role``: only its rights.
+    """
     found: dict[Right, tuple[str, ...]] = {}
     for who, rights in rights_of(topics).items():
+        if role not in ("", who):
+            continue
         for right in rights:
             found[right] = (*found.get(right, ()), who)
     used = {(right.resource, right.name) for right in found if right.operation in (READ, WRITE)}

@@ -73,3 +73,31 @@ async def test_a_version_is_named_as_the_workers_name_it_where_another_has_the_n
     assert (await found(reply, known, LABEL_VERSION="v1")).message.endswith("label version v1")
     known.specs["v1"] = LabelSpec(version="v1", model="other", mode="json", prompts={}, taxonomy={})
     assert "label version v1." in (await found(reply, known, LABEL_VERSION="v1")).message
+
+
+@pytest.mark.parametrize(
+    ("role", "without", "tried"),
+    [
+        ("sink", {"source table", "labeler endpoint", "retention"}, {"result tables", "kafka rights"}),
+        ("agents", {"source table"}, {"labeler endpoint", "a label"}),
+        ("poller", {"labeler endpoint"}, {"source table", "result tables"}),
+        ("", set[str](), {"source table", "result tables", "labeler endpoint", "retention"}),
+    ],
+)
+async def test_of_one_role_only_what_it_needs_is_tried(
+    monkeypatch: pytest.MonkeyPatch, role: str, without: set[str], tried: set[str]
+) -> None:
+    names = set[str]()
+
+    async def well(name: str, *_: Any) -> check.Finding:
+        names.add(name)
+        return check.Finding(name, True, "")
+
+    async def no_versions(_: Any) -> KnownVersions:
+        return KnownVersions()
+
+    monkeypatch.setattr(check, "_try", well)
+    monkeypatch.setattr(check, "read_versions", no_versions)
+    await check.check_all(load({}, None), role)
+    assert tried <= names
+    assert not without & names

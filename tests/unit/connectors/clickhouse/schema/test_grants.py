@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.schema.grants import refuse_missing_rights
+from connectors.clickhouse.schema.grants import refuse_missing_rights, refuse_missing_rights_of
 from streams.core.errors import AccessError
 from streams.core.settings import Settings
 
@@ -25,3 +25,31 @@ async def test_the_right_and_the_table_are_named() -> None:
     with pytest.raises(AccessError, match="may not SELECT, ALTER DELETE on esk") as refused:
         await refuse_missing_rights(client, settings, "SELECT, ALTER DELETE", ["answers"])
     assert refused.value.fix == "GRANT SELECT, ALTER DELETE ON esk.* TO the user"
+
+
+@pytest.mark.parametrize(
+    ("role", "asked"),
+    [
+        ("agents", {"SELECT ON `esk`.`erasures`"}),
+        (
+            "sink",
+            {
+                "SELECT, INSERT ON `esk`.`logs_labeled`",
+                "SELECT, INSERT ON `esk`.`logs_augmented`",
+                "SELECT, INSERT ON `esk`.`dead_letters`",
+                "SELECT ON `esk`.`erasures`",
+            },
+        ),
+    ],
+)
+async def test_a_role_is_asked_for_no_more_than_it_needs(role: str, asked: set[str]) -> None:
+    class Only:
+        async def rows(self, sql: str, parameters: Any = None) -> list[tuple[int]]:
+            said.add(sql.removeprefix("CHECK GRANT "))
+            return [(int(sql.removeprefix("CHECK GRANT ") in asked),)]
+
+    said, settings = set[str](), Settings(clickhouse_result_database="esk")
+    await refuse_missing_rights_of(cast(ClickHouseClient, Only()), settings, role)
+    assert said == asked
+    with pytest.raises(AccessError):
+        await refuse_missing_rights_of(cast(ClickHouseClient, Only()), settings, "api")

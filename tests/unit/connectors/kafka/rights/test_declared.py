@@ -21,6 +21,14 @@ from streams.core.topics import Topics
 TOPICS = Topics("own")
 
 
+def test_of_one_role_nothing_of_the_others_is_needed() -> None:
+    wanted = needed(TOPICS, "sink")
+    assert set(wanted) <= set(rights_of(TOPICS)["sink"])
+    assert Right("topic", TOPICS.labeled, READ) in wanted
+    assert Right("topic", TOPICS.labeled, WRITE) not in wanted
+    assert Right("group", TOPICS.groups.poller.name, READ) not in wanted
+
+
 def test_whoever_joins_a_group_may_read_its_topics() -> None:
     every = rights_of(TOPICS)
     for role in ("poller", "agents", "sink", "fetcher", "trainer"):

@@ -1,4 +1,6 @@
-"""How the stand-in labels and rewords: by the words of the taxonomy. Deterministic, without a model."""
+"""How the stand-in labels and rewords: by the words of the taxonomy, and by labelled queries where they have
+its labels. Deterministic, without a model.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 
 import yaml
+
+from connectors.llm.standin.taught import Taught, taught_by
 
 _WORD = re.compile(r"[^\W\d_]+")
 # The text after this says what a label is not about; its words would point to the wrong label.
@@ -24,6 +28,8 @@ _STOP = frozenset(
 )
 _LOOK_ALIKE = str.maketrans("aceopxykmthb", "асеорхукмтнв")
 _SHORTEST_PREFIX = 4
+# Words and n-grams tell much of the same: with this the mean confidence is about the accuracy.
+_LESS_SURE = 0.85
 
 
 class Scorer:
@@ -33,9 +39,12 @@ class Scorer:
     prefix is and the fewer labels use it. This simple stemming is enough for Russian endings here.
     """
 
-    def __init__(self, labels: dict[str, list[tuple[float, str]]]) -> None:
-        """``labels``: for each label its texts, each with a weight."""
+    def __init__(self, labels: dict[str, list[tuple[float, str]]], taught: Taught | None = None) -> None:
+        """``labels``: for each label its texts, each with a weight. ``taught``: counts where it knows exactly
+        these labels.
+        """
         self.labels = tuple(labels)
+        self._taught = taught if taught is not None and set(taught.labels) == set(labels) else None
         weights: dict[str, list[float]] = {}
         for column, texts in enumerate(labels.values()):
             for weight, text in texts:
@@ -67,15 +76,22 @@ class Scorer:
             for column, weight in enumerate(self._word(word)):
                 scores[column] += weight
         known = dict(zip(self.labels, scores, strict=True))
-        chosen = {label: known.get(label, 0.0) for label in (among if among is not None else self.labels)}
+        learnt = self._taught.evidence(text) if self._taught is not None else {}
+        sharpness = 1.0 if self._taught is None else _LESS_SURE
+        chosen = {
+            label: sharpness * (1.5 * known.get(label, 0.0) + learnt.get(label, 0.0))
+            for label in (among if among is not None else self.labels)
+        }
         highest = max(chosen.values())
-        powers = {label: math.exp(1.5 * (score - highest)) for label, score in chosen.items()}
+        powers = {label: math.exp(score - highest) for label, score in chosen.items()}
         total = sum(powers.values())
         return {label: power / total for label, power in powers.items()}
 
 
-def scorer_from(path: Path) -> Scorer:
-    """The scorer for a taxonomy file: a list `domains` of name, title, description and examples."""
+def scorer_from(path: Path, taught: Taught | None = None) -> Scorer:
+    """The scorer for a taxonomy file: a list `domains` of name, title, description and examples.
+    ``taught``: None: by the queries of the package.
+    """
     entries = yaml.safe_load(path.read_text(encoding="utf-8"))["domains"]
     return Scorer(
         {
@@ -85,7 +101,8 @@ def scorer_from(path: Path) -> Scorer:
                 *((1.0, str(example)) for example in entry.get("examples") or ()),
             ]
             for entry in entries
-        }
+        },
+        taught_by() if taught is None else taught,
     )
 
 

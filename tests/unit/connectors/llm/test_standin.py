@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import csv
+import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ from aiohttp import web
 
 from connectors.llm.load import load_in
 from connectors.llm.standin.server import Manner, StandIn
-from connectors.llm.standin.words import reword, scorer_from
+from connectors.llm.standin.taught import QUERIES, Taught
+from connectors.llm.standin.words import Scorer, reword, scorer_from
 from tests.unit.connectors.llm.fakes import until
 from tests.waiting import PATIENCE
 
@@ -250,3 +253,28 @@ def test_rewordings_differ_from_the_text_and_from_each_other(text: str) -> None:
     found = reword(text, 5)
     assert len(found) == len({*found}) == 5
     assert text not in found
+
+
+def accuracy(scorer: Scorer, queries: Sequence[tuple[str, str]]) -> float:
+    given = [max(found := scorer.probabilities(text), key=found.__getitem__) for text, _ in queries]
+    return sum(one == label for one, (_, label) in zip(given, queries, strict=True)) / len(queries)
+
+
+def test_it_labels_queries_better_that_it_was_not_taught() -> None:
+    with QUERIES.open(encoding="utf-8", newline="") as file:
+        queries = [(row["query_text"], row["domain"]) for row in csv.DictReader(file)]
+    random.Random(1).shuffle(queries)
+    parts = [queries[part::5] for part in range(5)]
+    taught = words = 0.0
+    for part, kept_back in enumerate(parts):
+        others = [one for number, some in enumerate(parts) if number != part for one in some]
+        taught += accuracy(scorer_from(TAXONOMY, Taught(others)), kept_back) / 5
+        words += accuracy(scorer_from(TAXONOMY, Taught([])), kept_back) / 5
+    assert words < 0.6 < 0.62 <= taught
+
+
+def test_of_another_taxonomy_it_knows_the_words_alone(tmp_path: Path) -> None:
+    other = tmp_path / "taxonomy.yaml"
+    other.write_text("domains: [{name: roads, title: дороги}, {name: refund, title: возврат}]", "utf-8")
+    text = "верните деньги за заказ"
+    assert scorer_from(other).probabilities(text) == scorer_from(other, Taught([])).probabilities(text)

@@ -37,6 +37,7 @@ public final class NewestLabels {
                 "group.id", "newest-labels",
                 "auto.offset.reset", "earliest");
         Map<Row, Newness> newest = new HashMap<>();
+        Map<Row, String> byProxy = new HashMap<>(); // rows with a label of the proxy, and its version
         ObjectMapper json = new ObjectMapper();
         try (var consumer = new KafkaConsumer<>(settings, new StringDeserializer(), new ByteArrayDeserializer())) {
             consumer.subscribe(List.of(environment.getOrDefault("TOPIC", "esk.labeled")));
@@ -45,19 +46,26 @@ public final class NewestLabels {
                     JsonNode row = json.readTree(message.value());
                     JsonNode confidence = row.get("confidence");
                     boolean byPerson = row.get("label_version").asText().equals("human");
-                    if (!byPerson && (confidence.isNull() || confidence.asDouble() < least)) {
+                    var identity = new Row(message.key(), Instant.parse(row.get("created_at").asText()));
+                    String version = row.get("label_version").asText();
+                    // The model has labelled again what the proxy had: that counts, however sure it is.
+                    boolean repaired = version.equals(byProxy.get(identity));
+                    if (!byPerson && !repaired && (confidence.isNull() || confidence.asDouble() < least)) {
                         continue;
                     }
                     var newness = new Newness(
                             byPerson, Instant.parse(row.get("labeled_at").asText()), message.offset());
-                    var identity = new Row(message.key(), Instant.parse(row.get("created_at").asText()));
                     Newness known = newest.get(identity);
                     if (known == null || newness.compareTo(known) > 0) {
                         newest.put(identity, newness);
+                        byProxy.remove(identity);
+                        if (row.path("decided_by").asText().equals("proxy")) {
+                            byProxy.put(identity, version);
+                        }
                         System.out.println(String.join(
                                 "\t",
                                 message.key(),
-                                row.get("label_version").asText(),
+                                version,
                                 row.get("label").asText(),
                                 confidence.isNull() ? "-" : confidence.asText()));
                     }

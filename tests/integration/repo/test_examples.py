@@ -53,7 +53,11 @@ SENT: list[Decision] = [
     ("4", "v2", "tariff", 0.9, 1),  # of the same moment, and a later message
     ("1", "human", "other", None, 4),
     ("1", "v4", "payment", 0.99, 5),  # a person's label goes before it
+    ("5", "v1", "payment", 0.9, 1),  # by the proxy
+    ("5", "v2", "tariff", 0.3, 2),
+    ("5", "v1", "refund", 0.3, 3),  # by the model, which is unsure, in its place
 ]
+BY_PROXY = {("5", "v1", "payment")}
 PRINTED = [
     "1\tv1\tpayment\t0.95",
     "1\tv3\tdelivery\t0.9",
@@ -62,6 +66,8 @@ PRINTED = [
     "4\tv2\trefund\t0.9",
     "4\tv2\ttariff\t0.9",
     "1\thuman\tother\t-",
+    "5\tv1\tpayment\t0.9",
+    "5\tv1\trefund\t0.3",
 ]
 LATER = ("3", "v4", "tariff", 0.97, 4)
 
@@ -114,6 +120,7 @@ async def publish(settings: Settings, topic: str, sent: Sequence[Decision]) -> N
             label_version=version,
             model="m",
             labeled_at=NOW + timedelta(microseconds=at),
+            decided_by="proxy" if (row_id, version, label) in BY_PROXY else "llm",
         )
         headers = headers_of(message, source=("esk.rows", 0, number))
         await producer.send(Outgoing(topic, 0, row_id.encode(), encode(message), headers))

@@ -237,8 +237,8 @@ def cascade_status(version: OfVersion = None, as_json: Json = False) -> None:
 def cascade_reset(version: OfVersion = None, as_json: Json = False) -> None:
     """Begin anew: the proxy labels nothing from now on, and nothing that was learned counts.
 
-    Published labels stay. To have the model label again what the proxy labelled, replay it under another
-    version: `labelstream replay --from-table --where decided_by=proxy`.
+    Published labels stay. `labelstream replay --from-table --where decided_by=proxy` has the model label
+    again what the proxy labelled.
     """
     from streams.versions.cascade import reset_cascade
 

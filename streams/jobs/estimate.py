@@ -75,7 +75,7 @@ async def estimate(context: JobContext, job: Job, spec: LabelSpec | None) -> dic
     texts = DistinctTexts()
     async for page in feed.pages(None):
         items = [item for item in page.items if chosen(item)]
-        if job.version is not None and items:
+        if job.version is not None and not job.repeats and items:
             keys = [(item.row_id, item.micros) for item in items]
             known = await labelled(context.client, context.settings, job.version, keys)
             settled += sum(key in known for key in keys)

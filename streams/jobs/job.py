@@ -82,11 +82,12 @@ class Job(BaseModel):
     ``settled``: rows left out because they were labelled already or in flight. ``skipped``: rows whose text
     is too short. ``export``: the file with the rows of a fetch. ``share``: of live rows that a canary draws;
     ``promote``: whether it promotes its version when the gate lets it pass; ``labels_before``: labels that
-    the version had; ``letters``: where the dead letters ended, by partition. ``proxy_since``: of the table
-    only the rows that the proxy of ``version`` labelled since then, microseconds since 1970; they are
-    labelled again under it. ``passes``: how often the source is read, each time other texts, by their hash:
-    so they come in random order. ``lost``: messages that topics lost while it ran, by the id of the `Loss`:
-    its end, up to which the rows were published again.
+    the version had; ``letters``: where the dead letters ended, by partition. ``again``: its rows have a label
+    under ``version``, and get another one. ``proxy_since``: of the table only the rows that the proxy of
+    ``version`` labelled since then, microseconds since 1970; they are labelled again under it. ``passes``:
+    how often the source is read, each time other texts, by their hash: so they come in random order.
+    ``lost``: messages that topics lost while it ran, by the id of the `Loss`: its end, up to which the rows
+    were published again.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -111,6 +112,7 @@ class Job(BaseModel):
     labels_before: int = 0
     letters: dict[int, int] = Field(default_factory=dict)
     proxy_since: int | None = None
+    again: bool = False
     passes: int = 1
     begun_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
 
@@ -128,6 +130,11 @@ class Job(BaseModel):
     complete: bool = False  # everything is published
     done: bool = False  # everything is labelled and stored
     updated_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
+
+    @property
+    def repeats(self) -> bool:
+        """Whether rows that have a label of ``version`` get another one."""
+        return self.again or self.proxy_since is not None
 
     def message(self, topics: Topics) -> Outgoing:
         """For the cursor topic."""

@@ -192,7 +192,7 @@ class Publishing:
                     if record.header(REPLAY_JOB) == job.id.encode():
                         key = (record.key or b"").decode()
                         self._sent.add((key, record.header(CREATED_AT) or b""))
-        if job.version is not None and job.proxy_since is None:
+        if job.version is not None and not job.repeats:
             live = any(
                 one.version == job.version and (one.status == PROMOTED or one.live)
                 for one in await list_versions(context.client, context.settings)
@@ -209,7 +209,7 @@ class Publishing:
         erased = await self._erased()
         items = [item for item in every if not _is_erased(item, erased)]
         job.settled += len(every) - len(items)
-        if job.version is None or job.proxy_since is not None:
+        if job.version is None or job.repeats:
             return items  # the source has compared them
         new = [item for item in items if key_digest(*item.identity) not in self._way]
         if self._compare and new:
@@ -389,7 +389,7 @@ def _message(item: Item, job: Job, topics: Topics) -> Outgoing:
         *item.headers,
         *way_of(job),
     ]
-    if job.proxy_since is not None:
+    if job.repeats:
         # They have a label under this version, which is to be made anew.
         headers.append((RECOVERED, job.id.encode()))
     elif job.lost:

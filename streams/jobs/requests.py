@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from agents.label import label_spec
 from agents.taxonomy import load_taxonomy
+from connectors.clickhouse.queries.label_versions import name_of_current
 from connectors.clickhouse.queries.relabel_rows import Condition
 from connectors.llm.client import ChatClient
 from streams.core.errors import ConfigurationError
@@ -107,8 +108,7 @@ async def replay_job(context: JobContext, asked: ReplayRequest, spec: LabelSpec)
         ConfigurationError: an invalid range or condition.
     """
     where = asked.where
-    for text in where:
-        Condition.parse(text)
+    by_proxy = any(Condition.parse(text).chooses_proxy for text in where)
     pseudonyms = pseudonyms_of(context.settings) if context.settings.privacy == "mask" else None
     if pseudonyms is not None:  # the rows have them, and the job is published
         where = [Condition.without_ids(text, pseudonyms) for text in where]
@@ -133,6 +133,9 @@ async def replay_job(context: JobContext, asked: ReplayRequest, spec: LabelSpec)
         job.starts, job.ends = await _range(context, topic, asked)
     elif asked.offsets:
         raise ConfigurationError("a table has no offsets", setting="--offsets", fix="use --since and --until")
+    elif by_proxy and spec.version == await name_of_current(context.client, context.settings):
+        # What the proxy of this very version labelled is to get another label under it.
+        job.again, job.passes, job.where = True, 1, [*job.where, f"version={spec.version}"]
     return job
 
 

@@ -74,6 +74,11 @@ class Condition:
             return cls(column, f"Array({kind})", "IN" if found[2] == "=" else "NOT IN", tuple(some))
         return cls(column, kind, found[2], value)
 
+    @property
+    def chooses_proxy(self) -> bool:
+        """Whether only labels of a proxy fit."""
+        return (self.column, self.operator, self.value) == ("decided_by", "=", "proxy")
+
     @staticmethod
     def without_ids(text: str, pseudonyms: Pseudonyms) -> str:
         """The condition ``text`` with the pseudonyms of all generations in the place of a user or session.

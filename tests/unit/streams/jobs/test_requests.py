@@ -15,6 +15,7 @@ from streams.core.records import Record
 from streams.core.settings import Settings
 from streams.core.topics import Topics
 from streams.jobs.context import JobContext
+from streams.jobs.job import Job
 from streams.jobs.requests import ReplayRequest, _offsets, replay_job, spec_of
 from streams.versions.topic import KnownVersions
 from tests.unit.streams.privacy.fakes import SECRET
@@ -71,3 +72,23 @@ async def test_a_replay_of_one_person_is_recorded_under_pseudonyms() -> None:
     settings = Settings(privacy_secret=SecretStr(SECRET))
     plain = cast(JobContext, SimpleNamespace(settings=settings))
     assert (await replay_job(plain, asked, spec)).where == asked.where
+
+
+async def test_what_the_proxy_of_the_current_version_labelled_is_labelled_again_under_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def current(*_: Any) -> str:
+        return "v1"
+
+    monkeypatch.setattr("streams.jobs.requests.name_of_current", current)
+    context = cast(JobContext, SimpleNamespace(settings=Settings(), client=None))
+
+    async def asked(version: str, *where: str) -> Job:
+        spec = LabelSpec(version=version, model="m", mode="json", prompts={}, taxonomy={})
+        return await replay_job(context, ReplayRequest(source="table", where=list(where)), spec)
+
+    again = await asked("v1", "decided_by=proxy", "proxy_generation=2")
+    assert (again.repeats, again.where[2:]) == (True, ["version=v1"])
+    assert not (await asked("v2", "decided_by=proxy")).repeats
+    assert not (await asked("v1", "decided_by!=proxy")).repeats
+    assert not (await asked("v1", "label=payment")).repeats

@@ -35,7 +35,8 @@ from streams.runtime.result_tables import ResultTables
 
 log = structlog.get_logger()
 
-_SECONDS = 30.0
+# Not at once: a worker that has just started has rows to catch up with.
+_FIRST_SECONDS, _SECONDS = 600.0, 30.0
 _ROUND_SECONDS = 3600.0
 _AT_ONCE = 4  # calls in flight
 
@@ -94,6 +95,7 @@ class EndpointDrift:
     async def run(self, pause: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         """Ask whenever a round is due, until cancelled."""
         REPLAY.set(True)
+        await pause(_FIRST_SECONDS)
         while True:
             await pause(_SECONDS)
             self.asking = self._asks()

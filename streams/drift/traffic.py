@@ -35,7 +35,7 @@ from streams.runtime.local_stack import with_local_stack
 
 log = structlog.get_logger()
 
-_FIRST_SECONDS, _SECONDS = 20.0, 60.0
+_FIRST_SECONDS, _SECONDS = 60.0, 60.0
 _MICROS = 1_000_000
 # A quarter is counted when there are labels of so long after its end: workers are not all as fast.
 _LATE_SECONDS = 120

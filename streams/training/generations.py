@@ -32,8 +32,8 @@ class GenerationNote(BaseModel):
 
     ``fitted_at``: no text that was labelled later taught it, microseconds. ``judged``: the texts that people
     had judged before it was fitted, and so did not teach it. ``coverage`` and ``disagreement``: by threshold,
-    as in `Generation`. ``llm``: its certificate against the model; ``people_at``: the lowest
-    threshold that was ever certified against people.
+    as in `Generation`. ``llm``: its certificate against the model; ``people_at``: the
+    threshold that is certified against people.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -105,9 +105,7 @@ class LearnedGeneration:
             loss = loss_to_people(row.label, label, row.person) if row.person is not None else 0
             people = people.observe(score, loss)
         if people.threshold is not None:
-            before = self.note.people_at
-            lowest = people.threshold if before is None else min(before, people.threshold)
-            self.note = self.note.model_copy(update={"people_at": lowest})
+            self.note = self.note.model_copy(update={"people_at": people.threshold})
 
     def _taught(self, one: AuditedText, sights: Sights) -> bool:
         known = sights.get(one.digest)

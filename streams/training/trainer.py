@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -15,6 +15,7 @@ from connectors.clickhouse.queries.cascade_rows import first_sights, first_sight
 from streams.cascade.generation import Generation, LabeledText, learn
 from streams.core.availability import until_available
 from streams.core.cascade import CascadeState, positions_message
+from streams.core.errors import LeaseLostError
 from streams.core.label_version import HUMAN
 from streams.core.messages import HumanLabel
 from streams.core.records import Outgoing, Partition
@@ -99,14 +100,27 @@ class Trainer:
             LeaseLostError: another trainer is at work.
             AccessError, ConfigurationError: a person must change something.
         """
-        await until_available("Kafka (to learn the cascades)", self._begin)
+        await self._while_owner("Kafka (to learn the cascades)", self._begin)
         while not ending.is_set():
-            await until_available("what the trainer needs", self._turn)
+            await self._while_owner("what the trainer needs", self._turn)
             try:
                 await asyncio.wait_for(ending.wait(), _LOOK_SECONDS)
             except TimeoutError:
                 continue
         await self._save(force=True)
+
+    async def _while_owner(self, what: str, step: Callable[[], Awaitable[None]]) -> None:
+        """As `until_available`, and ends when another trainer is at work."""
+
+        async def attempt() -> LeaseLostError | None:
+            try:
+                await step()
+            except LeaseLostError as error:
+                return error
+            return None
+
+        if (lost := await until_available(what, attempt)) is not None:
+            raise lost
 
     async def _begin(self) -> None:
         self.known, self._read_to = KnownVersions(), 0
@@ -217,7 +231,9 @@ class Trainer:
         return training
 
     async def _load(self, training: VersionTraining) -> None:
-        """What a cascade has in memory, from the tables."""
+        """What a cascade has in memory, from the tables: the labels that it has observed. Those behind come
+        from the topics, and must be new to it then.
+        """
         version, memory = training.version, training.memory
         stored = await first_sights(self._client, self._settings, version, memory.since, MOST_TEXTS)
         salt, share = salt_of(self._settings), self._settings.review_audit_share
@@ -233,6 +249,7 @@ class Trainer:
                     since is None or one.at < since or is_audited(version, one.text, rate),
                 )
                 for one in stored
+                if _is_behind(one.message, memory.offsets or self._labels.offsets)
             ]
 
         training.remember(await asyncio.to_thread(sights))
@@ -366,6 +383,12 @@ class Trainer:
 
 
 _BY_PEOPLE_WEIGHT = 5.0
+
+
+def _is_behind(message: tuple[str, int, int], offsets: Mapping[str, Mapping[int, int]]) -> bool:
+    """Whether it lies before ``offsets``; of a topic that was made anew all does."""
+    topic_id, partition, offset = message
+    return topic_id not in offsets or offset < offsets[topic_id].get(partition, 0)
 
 
 def empty_report() -> dict[str, Any]:

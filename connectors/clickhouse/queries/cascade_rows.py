@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import result_table
@@ -23,12 +23,15 @@ _FIRST_BY_MODEL = "NOT cached AND decided_by = 'llm'"
 
 
 class StoredLabel(NamedTuple):
-    """A label as it is stored. ``at``: when it was decided, microseconds since 1970."""
+    """A label as it is stored. ``at``: when it was decided, microseconds since 1970. ``message``: the topic's
+    incarnation, partition and offset that it came from.
+    """
 
     place: Place
     text: str
     label: str
     at: int
+    message: tuple[str, int, int] = ("", 0, 0)
 
 
 async def first_sights(
@@ -42,7 +45,8 @@ async def first_sights(
     """
     rows = await client.rows(
         "SELECT row_id, toUnixTimestamp64Micro(created_at), text, toString(label),\n"
-        f"    toUnixTimestamp64Micro(labeled_at) FROM {result_table(settings, LABELED)}\n"
+        "    toUnixTimestamp64Micro(labeled_at), toString(_topic_id), _partition, _offset\n"
+        f"FROM {result_table(settings, LABELED)}\n"
         f"WHERE label_version = {{version:String}} AND {_FIRST_BY_MODEL}\n"
         "    AND labeled_at >= fromUnixTimestamp64Micro({since:Int64}, 'UTC')\n"
         f"ORDER BY created_at DESC LIMIT {{most:UInt64}} {_BOUNDED}",
@@ -131,6 +135,11 @@ class ProxyLabelledRows(LabelledRows):
         return bounds, given | {"of_version": self._version, "labelled_since": self._labelled_since}
 
 
-def _stored(row: Sequence[object]) -> StoredLabel:
-    row_id, at, text, label, labelled = row
-    return StoredLabel(Place(moment(int(str(at))), str(row_id)), str(text), str(label), int(str(labelled)))
+def _stored(row: Sequence[Any]) -> StoredLabel:
+    row_id, at, text, label, labelled, *message = row
+    place = Place(moment(int(at)), str(row_id))
+    found = StoredLabel(place, str(text), str(label), int(labelled))
+    if not message:
+        return found
+    topic_id, partition, offset = message
+    return found._replace(message=(str(topic_id), int(partition), int(offset)))

@@ -321,6 +321,22 @@ async def test_what_is_published_again_is_no_known_row_for_the_workers(world: Wo
     assert found == {f"{job.id}-7".encode()}
 
 
+@pytest.mark.parametrize("dies_after", [1, 2, 3])
+async def test_what_a_proxy_labelled_is_labelled_again_under_its_version_once(
+    world: World, dies_after: int
+) -> None:
+    world.known = {(item.row_id, item.micros) for item in ITEMS}
+    job = Job(source="table", version="v2", to="labeled", proxy_since=0)
+    await world.send(job.message(Topics("esk")))
+    world.dies_after = dies_after
+    with pytest.raises(LeaseLostError):
+        await publishing(world, job)._publish()
+    done = await publishing(world, job).run()
+    assert published(world) == [item.row_id for item in ITEMS]
+    assert (done.published, done.settled) == (1200, 0)
+    assert {dict(message.headers)["recovered"] for message in world.logs["esk.replay"]} == {job.id.encode()}
+
+
 @pytest.mark.parametrize("crash", [False, True])
 async def test_a_partition_that_cannot_be_written_keeps_no_other_rows_waiting(
     world: World, crash: bool, monkeypatch: pytest.MonkeyPatch

@@ -70,7 +70,7 @@ soak-relabel: setup  ## Relabel 50,000 rows beside live ones, with kills; ten mi
 	@$(BIN)/python -m tests.integration.relabel $(ARGS)
 
 soak-canary: setup  ## A canary of 30,000 live rows, with kills, judged until it stops; ten minutes (ARGS="--rows 6000 --share 0.25")
-	@$(BIN)/python -m tests.integration.canary $(ARGS)
+	@$(BIN)/python -m tests.integration.replays.canary_soak $(ARGS)
 
 soak-retention: setup  ## A backlog of three times what the topics keep; some minutes (ARGS="--rows 5000 --seconds 10")
 	@$(BIN)/python -m tests.faults.retention $(ARGS)

@@ -12,7 +12,7 @@ from typing import Any
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.queries.given_labels import GivenLabel, labels_of_versions
 from connectors.clickhouse.queries.label_versions import RETIRED, LabelVersion, current_version, list_versions
-from connectors.clickhouse.queries.variants import verified_variants
+from connectors.clickhouse.queries.watching.verified_variants import verified_variants
 from streams.api.discovery import NewTopics
 from streams.core.errors import RefusedError
 from streams.core.settings import Settings

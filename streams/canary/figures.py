@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.queries.canary_rows import newest_places
 from connectors.clickhouse.queries.given_labels import GivenLabel, labels_of_versions
 from connectors.clickhouse.queries.label_versions import LabelVersion, list_versions, version_to_beat
+from connectors.clickhouse.queries.watching.canary_rows import newest_places
 from streams.core.settings import Settings
 from streams.ports.lookups import Place
 from streams.quality.comparison import Pair, Verdict, compare

@@ -10,8 +10,8 @@ from typing import Any
 
 import structlog
 
-from connectors.clickhouse.queries.canary_rows import rows_at
 from connectors.clickhouse.queries.labelled_rows import count_of
+from connectors.clickhouse.queries.watching.canary_rows import rows_at
 from streams.canary.figures import CanaryFindings, find
 from streams.core.codec import REPLAY_JOB
 from streams.core.errors import GateError, LabelstreamError

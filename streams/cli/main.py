@@ -37,7 +37,7 @@ from streams.cli.progress import working
 from streams.cli.replay import BACKFILL_EXAMPLES, backfill, replay_app
 from streams.cli.status import EXAMPLES as STATUS_EXAMPLES
 from streams.cli.status import status
-from streams.cli.versions import cascade_app, versions_app
+from streams.cli.versions.commands import cascade_app, versions_app
 from streams.core.errors import optional_packages
 from streams.observability.collectors import release
 from streams.observability.logs import configure_logs

@@ -10,8 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from streams.cli.canary import told
 from streams.cli.common import state_of
+from streams.cli.versions.canary import told
 from streams.operations.retention import describe_late, describe_lost
 from streams.ports.kafka import WaitsFor
 

@@ -16,8 +16,8 @@ from prometheus_client.metrics_core import Metric
 from agents.label import labeler_of
 from agents.ports import Model
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.queries.drift.asked_texts import recent_texts
 from connectors.clickhouse.queries.given_labels import labels_at
+from connectors.clickhouse.queries.watching.asked_texts import recent_texts
 from streams.core.background import gathered
 from streams.core.context import REPLAY
 from streams.core.errors import LabelstreamError, LeaseLostError

@@ -11,14 +11,14 @@ import structlog
 from prometheus_client.metrics_core import Metric
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.queries.drift.counts import (
+from connectors.clickhouse.queries.given_labels import labels_at
+from connectors.clickhouse.queries.label_versions import current_version, list_versions
+from connectors.clickhouse.queries.watching.drift_counts import (
     count_labels,
     labelled_span,
     newest_versions,
     sample_texts,
 )
-from connectors.clickhouse.queries.given_labels import labels_at
-from connectors.clickhouse.queries.label_versions import current_version, list_versions
 from streams.core.errors import LabelstreamError, LeaseLostError
 from streams.core.records import Outgoing
 from streams.core.settings import Settings

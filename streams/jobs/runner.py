@@ -14,8 +14,8 @@ from connectors.clickhouse.poller.backfill import OldRows, poller_begins
 from connectors.clickhouse.poller.cursor import read_cursor
 from connectors.clickhouse.poller.row_identity import RowDigests
 from connectors.clickhouse.poller.settled_rows import PassingRows, texts_differ
-from connectors.clickhouse.queries.cascade_rows import ProxyLabelledRows
 from connectors.clickhouse.queries.relabel_rows import Condition, LabelledRows
+from connectors.clickhouse.queries.watching.cascade_rows import ProxyLabelledRows
 from streams.core.availability import until_available
 from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from streams.core.settings import Settings
-from streams.privacy.secret import Generation, parse_generations
+from streams.privacy.secret import SecretGeneration, parse_generations
 
 Kind = Literal["user", "session"]
 _FORM = re.compile(r"p[1-9][0-9]{0,3}:[0-9a-f]{32}")
@@ -23,7 +23,7 @@ _PURPOSES = ("user", "session", "row", "erased", "check")
 class Pseudonyms:
     """Makes pseudonyms, digests of rows and hashes of erased ids. ``generations``: newest first."""
 
-    def __init__(self, generations: Sequence[Generation]) -> None:
+    def __init__(self, generations: Sequence[SecretGeneration]) -> None:
         # A key for each purpose: a user and a session of the same name have nothing in common.
         self._keys = {
             purpose: [(one.number, _digest(one.secret, purpose.encode())) for one in generations]

@@ -15,20 +15,20 @@ _NUMBERED = re.compile(r"^([1-9][0-9]{0,3}):(.*)$", re.DOTALL)
 _LEAST = 16
 
 
-class Generation(NamedTuple):
+class SecretGeneration(NamedTuple):
     """A secret and its number. What is made with it names the number."""
 
     number: int
     secret: bytes
 
 
-def parse_generations(text: str) -> tuple[Generation, ...]:
+def parse_generations(text: str) -> tuple[SecretGeneration, ...]:
     """The generations in ``text``, newest first; a secret without a number is generation 1.
 
     Raises:
         ConfigurationError: names the malformed one by its place; a secret is never shown.
     """
-    found: list[Generation] = []
+    found: list[SecretGeneration] = []
     entries = [part.strip() for part in text.split(",")]
     for place, entry in enumerate(entries, 1):
         numbered = _NUMBERED.match(entry)
@@ -41,7 +41,7 @@ def parse_generations(text: str) -> tuple[Generation, ...]:
             raise _malformed(f"generation {number} stands behind generation {found[-1].number}")
         if any(one.secret == secret.encode() for one in found):
             raise _malformed(f"generation {number} has another one's secret")
-        found.append(Generation(number, secret.encode()))
+        found.append(SecretGeneration(number, secret.encode()))
     return tuple(found)
 
 

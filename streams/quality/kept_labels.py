@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from connectors.clickhouse.queries.variants import VerifiedVariants
+from connectors.clickhouse.queries.watching.verified_variants import VerifiedVariants
 from streams.core.times import moment
 from streams.quality.estimates import wilson
 

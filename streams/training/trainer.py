@@ -11,7 +11,11 @@ import structlog
 
 from agents.proxy.audited import is_audited
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.queries.cascade_rows import first_sights, first_sights_at, labels_by_people
+from connectors.clickhouse.queries.watching.cascade_rows import (
+    first_sights,
+    first_sights_at,
+    labels_by_people,
+)
 from streams.cascade.generation import Generation, LabeledText, learn
 from streams.core.availability import until_available
 from streams.core.cascade import CascadeState, positions_message

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.queries.recent_texts import RecentText, RecentTexts, recent_texts
+from connectors.clickhouse.queries.watching.recent_texts import RecentText, RecentTexts, recent_texts
 from streams.core.errors import ConfigurationError, UnavailableError
 from streams.core.settings import Settings
 from streams.core.times import moment

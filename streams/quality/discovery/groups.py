@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from connectors.clickhouse.queries.recent_texts import RecentText
+from connectors.clickhouse.queries.watching.recent_texts import RecentText
 from streams.core.errors import optional_packages
 from streams.core.topics import normalise
 

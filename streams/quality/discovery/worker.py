@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from connectors.clickhouse.queries.recent_texts import RecentText
+from connectors.clickhouse.queries.watching.recent_texts import RecentText
 from streams.core.errors import ConfigurationError
 from streams.quality.discovery.groups import find_groups
 

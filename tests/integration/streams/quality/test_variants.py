@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.queries.variants import verified_variants
+from connectors.clickhouse.queries.watching.verified_variants import verified_variants
 from connectors.llm.standin.words import reword, scorer_from
 from streams.core.settings import Settings
 from streams.quality.kept_labels import kept_labels

@@ -11,7 +11,7 @@ import pytest
 
 from connectors.clickhouse.queries.given_labels import GivenLabel
 from connectors.clickhouse.queries.label_versions import LabelVersion
-from connectors.clickhouse.queries.variants import VerifiedVariants
+from connectors.clickhouse.queries.watching.verified_variants import VerifiedVariants
 from streams.api import quality
 from streams.api.quality import Picture, QualityBoard
 from streams.core.errors import RefusedError, UnavailableError

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from streams.cli.versions import versions_app
+from streams.cli.versions.commands import versions_app
 from streams.core.errors import GateError
 from streams.core.settings import Settings
 

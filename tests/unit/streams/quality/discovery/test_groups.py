@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from connectors.clickhouse.queries.recent_texts import RecentText
+from connectors.clickhouse.queries.watching.recent_texts import RecentText
 from streams.quality.discovery.groups import find_groups, novel_texts
 
 _SUBJECTS = ("заказ", "посылка", "курьер", "доставка", "пакет", "груз", "товар", "коробка")

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from connectors.clickhouse.queries.recent_texts import RecentText
+from connectors.clickhouse.queries.watching.recent_texts import RecentText
 from streams.quality.discovery.discover import UNSURE
 from streams.quality.discovery.groups import find_groups
 from tests.unit.streams.quality.long_runs.overconfident import Text, read_texts

@@ -1,4 +1,4 @@
-"""A canary at its full size: ``python -m tests.integration.canary --rows 30000 --share 0.05``.
+"""A canary at its full size: ``python -m tests.integration.replays.canary_soak --rows 30000 --share 0.05``.
 
 On a local stack of its own: live rows, of which a canary draws its share, while poller and workers are killed
 with -9 in turn. Then people judge its rows, fifty at a time, by whom its version loses five points. Prints
@@ -113,7 +113,9 @@ def judged(flow: Pipeline, folder: Path) -> bool:
 
 def main() -> None:
     """Parse the arguments and run all of it."""
-    parser = argparse.ArgumentParser(prog="python -m tests.integration.canary", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.integration.replays.canary_soak", description=__doc__
+    )
     parser.add_argument("--rows", type=int, default=30_000)
     parser.add_argument("--share", type=float, default=0.05)
     given = parser.parse_args()

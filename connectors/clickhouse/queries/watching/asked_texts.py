@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import result_table, time_is
-from connectors.clickhouse.queries.drift.counts import LIVE
+from connectors.clickhouse.queries.watching.drift_counts import LIVE
 from connectors.clickhouse.schema.tables import LABELED
 from streams.core.settings import Settings
 from streams.core.times import moment

@@ -41,7 +41,7 @@ def versions_canary(
     say that it is worse. Without words, show the canary and what it has found.
     """
     from streams.canary.commands import CanaryRequest, begin_canary, show_canary, stop_canary
-    from streams.cli.versions import ask
+    from streams.cli.versions.commands import ask
 
     described = (share, taxonomy, model, prompt) != (None, None, None, None) or promote
     if version is None or version == STOP:

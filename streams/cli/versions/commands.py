@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from streams.cli.canary import told, versions_canary
 from streams.cli.common import Json, account, examples, print_json, read_settings, state_of
 from streams.cli.progress import working
+from streams.cli.versions.canary import told, versions_canary
 from streams.core.errors import GateError, LabelstreamError
 
 versions_app = typer.Typer(no_args_is_help=True, help="Label versions: which one is a row's current label.")
@@ -166,7 +166,7 @@ def versions_diff(
     if as_json:
         print_json({**asdict(found), "agreement": found.agreement, "changed_rows": found.rows - found.agree})
         return
-    from streams.cli.version_diff import show_diff
+    from streams.cli.versions.diff import show_diff
 
     show_diff(found)
 

@@ -1,0 +1,1 @@
+"""What verified variants cost live labels: `python -m bench.variants`."""

@@ -1,1 +1,0 @@
-"""Reads by which drift is found: counts of a time, and rows to be asked again."""

@@ -1,0 +1,1 @@
+"""Reads of what is watched: canaries, cascades, drift, and variants."""

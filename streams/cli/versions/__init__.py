@@ -1,0 +1,1 @@
+"""`labelstream versions` and `cascade`: what there is, its canary, and differences."""

@@ -23,6 +23,8 @@ RARE = 12
 _WORSE, _BAD_RISK = 0.05, 0.01
 # That a label differs more often than its bound says.
 _LABEL_RISK = 0.05
+# Nothing is known of a label with few texts; if it differs more than this, it is to alarm all the same.
+_MOST_LABEL_DIFFERENT = 0.35
 # Where texts differ more often than this there is nothing to certify: the labels follow no rule.
 _MOST_DIFFERENT = 0.5
 # At most this share of the texts of labels that were left out may be labelled. With a quarter of the labels
@@ -125,7 +127,8 @@ def _share_different(some: Sequence[LeftOut]) -> float:
 
 
 def _at_most_different(some: Sequence[LeftOut]) -> float:
-    return upper_bound(sum(one.differs for one in some), len(some), _LABEL_RISK)
+    bound = upper_bound(sum(one.differs for one in some), len(some), _LABEL_RISK)
+    return min(bound, _MOST_LABEL_DIFFERENT)
 
 
 def _cuts(scores: Sequence[float], texts: int, shares: Sequence[int]) -> tuple[float, ...]:

@@ -31,6 +31,18 @@ async def carries_on(client: ClickHouseClient, database: str) -> bool:
     return bool(rows) and rows[0][0] == REPLICATED
 
 
+async def has_replicas(client: ClickHouseClient, database: str, tables: Sequence[str]) -> bool:
+    """Whether one of ``tables`` is replicated. Any user may ask that, and `system.replicas` only some: where
+    there are no replicas nobody needs a right to it.
+    """
+    rows = await client.rows(
+        "SELECT 1 FROM system.tables WHERE database = {database:String}\n"
+        "    AND name IN {tables:Array(String)} AND startsWith(engine, 'Replicated') LIMIT 1",
+        {"database": database, "tables": list(tables)},
+    )
+    return bool(rows)
+
+
 @contextlib.asynccontextmanager
 async def servers(client: ClickHouseClient, database: str) -> AsyncIterator[list[ClickHouseClient]]:
     """Clients of the servers that have to be changed one by one."""
@@ -65,6 +77,8 @@ async def refuse_unknown_replicas(
     replicas: dict[str, list[int]] = {}  # by path: how many each server knows of
     having = 0
     for one in every:
+        if not await has_replicas(one, database, tables):
+            continue
         rows = await one.rows(
             "SELECT zookeeper_path, total_replicas FROM system.replicas\n"
             "WHERE database = {database:String} AND table IN {tables:Array(String)}",
@@ -97,6 +111,8 @@ async def fetched(client: ClickHouseClient, database: str, table: str) -> None:
     Raises:
         UnavailableError: it does not get further.
     """
+    if not await has_replicas(client, database, [table]):
+        return
     given = {"database": database, "table": table}
     queue = await client.rows(
         "SELECT queue_size FROM system.replicas\n"

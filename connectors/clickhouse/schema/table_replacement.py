@@ -31,7 +31,7 @@ from connectors.clickhouse.client.errors import code_of
 from connectors.clickhouse.client.sql import quoted
 from connectors.clickhouse.schema.copy_rows import RowCopy, mutations_ended, refuse_no_room
 from connectors.clickhouse.schema.migration_log import BEGUN, EXCHANGED, MigrationLog
-from connectors.clickhouse.schema.replica_servers import carries_on, fetched
+from connectors.clickhouse.schema.replica_servers import carries_on, fetched, has_replicas
 from connectors.clickhouse.schema.schema_lock import SchemaLock
 from connectors.clickhouse.schema.tables import INSERT_SECONDS, columns_in, new_engine, with_place
 from streams.core.errors import LabelstreamError, RetryableError
@@ -184,6 +184,8 @@ class TableReplacement:
 
     async def _keeper_path(self) -> str:
         """The table's path in the Keeper; "" for a table without, and where the database gives it."""
+        if not await has_replicas(self._client, self._database, [self._names.table]):
+            return ""
         rows = await self._client.rows(
             "SELECT zookeeper_path FROM system.replicas\n"
             "WHERE database = {database:String} AND table = {table:String}",

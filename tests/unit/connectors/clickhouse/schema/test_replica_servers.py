@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.schema.place_in_key import Step, due, next_step
-from connectors.clickhouse.schema.replica_servers import refuse_unknown_replicas
-from streams.core.errors import ConfigurationError
+from connectors.clickhouse.schema.replica_servers import fetched, refuse_unknown_replicas
+from streams.core.errors import AccessError, ConfigurationError
 
 _NAMES = ("table", "following", "former")
 
@@ -101,6 +101,21 @@ class _Server:
 
     async def rows(self, sql: str, parameters: Any) -> list[tuple[str, int]]:
         return list(self._known.items())
+
+
+class _WithoutRights:
+    """One server, whose user may not read `system.replicas`."""
+
+    async def rows(self, sql: str, parameters: Any) -> list[tuple[int]]:
+        if "system.replicas" in sql:
+            raise AccessError("no", setting="CLICKHOUSE_USERNAME", fix="grant it")
+        return []
+
+
+async def test_of_tables_without_replicas_no_right_to_look_at_replicas_is_needed() -> None:
+    one = cast(ClickHouseClient, _WithoutRights())
+    await refuse_unknown_replicas([one], "res", ["logs_labeled"])
+    await fetched(one, "res", "logs_labeled")
 
 
 @pytest.mark.parametrize(

@@ -71,23 +71,32 @@ async def notes_on_shards(client: ClickHouseClient, found: FoundTable, *, told: 
     cluster, database, table = target.groups()
     notes = []
     given = {"cluster": cluster, "database": database, "table": table}
-    ((shards,),) = await client.rows(
-        "SELECT uniqExact(shard_num) FROM system.clusters WHERE cluster = {cluster:String}", given
-    )
-    notes.append(f"it reads {int(shards)} shards of the cluster {cluster}, and waits while one is away")
+    try:
+        # A Distributed table keeps '{cluster}' as it was written.
+        for macro, value in await client.rows("SELECT macro, substitution FROM system.macros"):
+            given = {key: one.replace(f"{{{macro}}}", str(value)) for key, one in given.items()}
+        ((found_shards,),) = await client.rows(
+            "SELECT uniqExact(shard_num) FROM system.clusters WHERE cluster = {cluster:String}", given
+        )
+        shards = int(found_shards)
+        told_of = f"{shards} shards of the cluster {given['cluster']}"
+    except AccessError:
+        # Rights that its reading does not need.
+        shards, told_of = 2, f"the cluster {cluster} (the user may not see how many shards it has)"
+    notes.append(f"it reads {told_of}, and waits while one is away")
     if not told:
         notes.append(
             "the user may not change settings, so replicas that are behind are read: set "
             f"{_STALE[0]} = 0 and {_STALE[1]} to half of POLL_LOOKBACK_SECONDS in the user's profile"
         )
-    if int(shards) > 1 and await client.rows(
+    if shards > 1 and await client.rows(
         "SELECT 1 FROM system.tables WHERE database = {database:String} AND name = {table:String}\n"
         f"    AND {_MERGES}",
         given,
     ):
         notes.append(
-            f"{database}.{table} replaces rows by newer ones, each shard those that it has: the versions of "
-            "a row must be on one shard, by the sharding key"
+            f"{given['database']}.{given['table']} replaces rows by newer ones, each shard those that it has: "
+            "the versions of a row must be on one shard, by the sharding key"
         )
     try:
         ((files, broken),) = await client.rows(

@@ -27,9 +27,10 @@ class Server:
         readonly: int = 164,
         merges: bool = False,
         waiting: tuple[int, int] | None = (0, 0),
+        hidden: bool = False,
     ) -> None:
         self.engine, self.skips, self.readonly, self.merges = engine, skips, readonly, merges
-        self.waiting = waiting
+        self.waiting, self.hidden = waiting, hidden
         self.read: list[str] = []
 
     async def rows(self, sql: str, parameters: Any = None) -> list[tuple[Any, ...]]:
@@ -40,8 +41,12 @@ class Server:
             return [("Distributed", "", "", self.engine)]
         if "system.settings" in sql:
             return [(name,) for name in self.skips]
+        if self.hidden and ("system.clusters" in sql or "system.macros" in sql):
+            raise AccessError("no", setting="CLICKHOUSE_USERNAME", fix="grant it")
+        if "system.macros" in sql:
+            return [("cluster", "main"), ("replica", "a")]
         if "system.clusters" in sql:
-            return [(2,)]
+            return [(2 if parameters["cluster"] == "main" else 0,)]
         if "system.tables" in sql:
             return [(1,)] if self.merges else []
         if "distribution_queue" in sql:
@@ -95,6 +100,8 @@ async def test_another_error_of_a_setting_is_not_taken_for_a_missing_right() -> 
     [
         (Server(), True, ["waits while one is away"]),
         (Server(waiting=None), True, ["waits while one is away"]),
+        (Server(engine=_ENGINE.replace("main", "{cluster}")), True, ["2 shards of the cluster main,"]),
+        (Server(hidden=True), True, ["cluster main (the user may not see"]),
         (Server(), False, ["waits", "replicas that are behind are read"]),
         (Server(merges=True), True, ["waits", "must be on one shard"]),
         (Server(waiting=(3, 1)), True, ["waits", "3 blocks of rows wait on this host"]),

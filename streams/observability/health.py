@@ -182,9 +182,9 @@ class _ServerV6(_Server):
 
 
 def _server_on(host: str) -> type[_Server]:
-    """For a name or an address of either kind."""
+    """For a name or an address of either kind. Of a name that has both, as `localhost`, it is IPv4."""
     found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
-    return _ServerV6 if found[0][0] == socket.AF_INET6 else _Server
+    return _Server if any(kind == socket.AF_INET for kind, *_ in found) else _ServerV6
 
 
 class _Quiet(WSGIRequestHandler):

@@ -70,6 +70,20 @@ async def test_it_listens_on_ipv6_alone(tmp_path: Path, host: str) -> None:
         assert (await asyncio.to_thread(ask, f"{url}/healthz"))[0] == 200
 
 
+def test_a_name_with_addresses_of_both_kinds_is_listened_on_as_ipv4(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As `localhost` is on most machines: who scrapes 127.0.0.1 must find it."""
+    both = [
+        (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", 0, 0, 0)),
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0)),
+    ]
+    with monkeypatch.context() as patched:
+        patched.setattr(module.socket, "getaddrinfo", lambda *_, **__: both)
+        server = module._server_on("localhost")
+    assert server.address_family == socket.AF_INET
+
+
 async def test_a_host_that_is_no_host_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"no-such-host\.invalid"):
         async with served(Health("sink"), "no-such-host.invalid", 0, tmp_path):

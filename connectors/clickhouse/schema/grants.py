@@ -8,7 +8,7 @@ from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.errors import code_of
 from connectors.clickhouse.client.sql import result_table
 from connectors.clickhouse.schema.tables import ANSWERS, AUDIT, CURRENT, ERASURES, STORED, VERSIONS
-from streams.core.errors import AccessError, LabelstreamError
+from streams.core.errors import AccessError, ConfigurationError, LabelstreamError
 from streams.core.settings import Settings
 
 _EVERY = (*STORED, VERSIONS, AUDIT, ANSWERS, ERASURES)
@@ -28,10 +28,28 @@ async def refuse_missing_rights_of(client: ClickHouseClient, settings: Settings,
 
     Raises:
         AccessError: names the table and the right.
+        ConfigurationError: one of the tables is missing.
     """
     every = _OF_ROLE.get(role, (("SELECT, INSERT", _EVERY),))
     for rights, tables in every:
         await refuse_missing_rights(client, settings, rights, tables)
+    names = [table for _, tables in every for table in tables]
+    engines = dict(
+        await client.rows(
+            "SELECT name, engine FROM system.tables\n"
+            "WHERE database = {database:String} AND name IN {names:Array(String)}",
+            {"database": settings.result_database, "names": names},
+        )
+    )
+    if missing := [table for table in names if table not in engines]:
+        raise ConfigurationError(
+            f"missing in {settings.result_database}: {', '.join(missing)}",
+            setting="CLICKHOUSE_RESULT_DATABASE",
+            fix="make them: labelstream init",
+        )
+    # Whoever asks what is stored lets the host fetch it first.
+    replicated = [table for table in names if str(engines[table]).startswith("Replicated")]
+    await refuse_missing_rights(client, settings, "SYSTEM SYNC REPLICA", replicated)
     return "; ".join(f"{rights} on {', '.join(tables)}" for rights, tables in every)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.schema.grants import refuse_missing_rights, refuse_missing_rights_of
-from streams.core.errors import AccessError
+from streams.core.errors import AccessError, ConfigurationError
 from streams.core.settings import Settings
 
 
@@ -44,7 +44,9 @@ async def test_the_right_and_the_table_are_named() -> None:
 )
 async def test_a_role_is_asked_for_no_more_than_it_needs(role: str, asked: set[str]) -> None:
     class Only:
-        async def rows(self, sql: str, parameters: Any = None) -> list[tuple[int]]:
+        async def rows(self, sql: str, parameters: Any = None) -> list[tuple[Any, ...]]:
+            if "system.tables" in sql:
+                return [(name, "ReplacingMergeTree") for name in parameters["names"]]
             said.add(sql.removeprefix("CHECK GRANT "))
             return [(int(sql.removeprefix("CHECK GRANT ") in asked),)]
 
@@ -53,3 +55,28 @@ async def test_a_role_is_asked_for_no_more_than_it_needs(role: str, asked: set[s
     assert said == asked
     with pytest.raises(AccessError):
         await refuse_missing_rights_of(cast(ClickHouseClient, Only()), settings, "api")
+
+
+@pytest.mark.parametrize(
+    ("engines", "why"),
+    [
+        ({"erasures": "MergeTree"}, ""),
+        ({"erasures": "ReplicatedMergeTree"}, "may not SYSTEM SYNC REPLICA on esk.erasures"),
+        ({}, "missing in esk: erasures"),
+    ],
+)
+async def test_a_role_is_told_of_a_missing_table_and_that_it_cannot_wait_for_replicas(
+    engines: dict[str, str], why: str
+) -> None:
+    class Server:
+        async def rows(self, sql: str, parameters: Any = None) -> list[tuple[Any, ...]]:
+            return list(engines.items()) if "system.tables" in sql else [(int("SYNC" not in sql),)]
+
+    asked = refuse_missing_rights_of(
+        cast(ClickHouseClient, Server()), Settings(clickhouse_result_database="esk"), "agents"
+    )
+    if not why:
+        await asked
+        return
+    with pytest.raises(ConfigurationError, match=why):
+        await asked

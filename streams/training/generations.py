@@ -33,7 +33,7 @@ class GenerationNote(BaseModel):
     ``fitted_at``: no text that was labelled later taught it, microseconds. ``judged``: the texts that people
     had judged before it was fitted, and so did not teach it. ``coverage`` and ``disagreement``: by threshold,
     as in `Generation`. ``llm``: its certificate against the model; ``people_at``: the
-    threshold that is certified against people.
+    lowest threshold that is certified against people, and still well within the margin.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -104,7 +104,8 @@ class LearnedGeneration:
             score, label = self._judged[row.digest]
             loss = loss_to_people(row.label, label, row.person) if row.person is not None else 0
             people = people.observe(score, loss)
-        if people.threshold is not None:
+        # Fewer rows than it took, because answers were taken back or are too old to be read, end nothing.
+        if people.certified:
             self.note = self.note.model_copy(update={"people_at": people.threshold})
 
     def _taught(self, one: AuditedText, sights: Sights) -> bool:

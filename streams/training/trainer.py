@@ -46,7 +46,7 @@ _MOST_BY_PEOPLE = 5_000
 # In memory at once: those whose labels came last.
 _MOST_VERSIONS = 8
 
-Learn = Callable[[Sequence[LabeledText]], Generation]
+Learn = Callable[[Sequence[LabeledText], float], Generation]
 Repair = Callable[[VersionTraining], Awaitable[bool]]
 
 
@@ -329,7 +329,7 @@ class Trainer:
             self._report(training, before)
 
     def _fitted(self, teach: Sequence[LabeledText]) -> tuple[Generation, bytes]:
-        learned = self._learn(teach)
+        learned = self._learn(teach, self._limits.margin)
         return learned, learned.proxy.pack()
 
     async def _save(self, *, force: bool = False) -> None:
@@ -376,6 +376,8 @@ class Trainer:
                 against=state.certified_against,
                 coverage=state.coverage,
             )
+        elif before == "certified" and state.state == "learning":
+            log.warning("cascade_paused", label_version=state.version, generation=state.generation)
         elif state.state == "revoked":
             log.warning(
                 "cascade_revoked",

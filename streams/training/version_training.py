@@ -170,9 +170,7 @@ class VersionTraining:
         for one in (self._current, self._candidate):
             if one is not None:
                 usable = [
-                    self._judged[digest]
-                    if digest in self._judged and (one is self._current or self._was_free(digest))
-                    else None
+                    self._judged[digest] if digest in self._judged and self._was_free(digest) else None
                     for digest in self.memory.judged
                 ]
                 one.judge(usable, self.sights, self._limits.margin, self._risk_of(one.number))
@@ -244,7 +242,7 @@ class VersionTraining:
         if self._state.state == "certified":
             self._candidate = learned
         else:
-            self._current = learned
+            self._current, self._candidate = learned, None
             self._tell(state="learning")
         self.judge(list(self._judged.values()))
         self.unsaved = self.urgent = True
@@ -367,7 +365,12 @@ class VersionTraining:
 
     def _certify(self, generation: LearnedGeneration) -> None:
         found = generation.certified(self._limits.margin)
-        if found is None or (self._state.state == "certified" and found.threshold == self._state.threshold):
+        if found is None:
+            # Against the model, the monitor sees the same rows, and has them repaired if it must.
+            if self._state.state == "certified" and self._state.certified_against == "people":
+                self._pause()
+            return
+        if self._state.state == "certified" and found.threshold == self._state.threshold:
             return
         if self._state.state == "revoked":
             return
@@ -397,6 +400,19 @@ class VersionTraining:
                 update={"overall": before.overall, "labels": before.labels, "rows": before.rows}
             )
         self.memory.monitor = monitor
+        self.unsaved = self.urgent = True
+
+    def _pause(self) -> None:
+        """By what people say now no threshold is well within the margin: the model labels all."""
+        self.memory.monitor = self.memory.deciding_since = None
+        self._tell(
+            state="learning",
+            threshold=None,
+            coverage=None,
+            certified_against=None,
+            bound=None,
+            audit_rate=MOST,
+        )
         self.unsaved = self.urgent = True
 
     def _promote(self, candidate: LearnedGeneration) -> None:

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 
+from streams.cascade.generation import Generation
 from streams.core.cascade import CascadeState, reset_message
 from streams.core.codec import encode
 from streams.core.errors import LeaseLostError
@@ -107,9 +108,12 @@ def a_trainer(
     async def repaired(training: VersionTraining) -> bool:
         return True
 
-    learned = lesson()
+    def learned(teach: object, margin: float) -> Generation:
+        assert margin == 0.02
+        return lesson()
+
     return Trainer(
-        Settings(cascade="on", topic_partitions=1),
+        Settings(cascade="on", topic_partitions=1, cascade_margin=0.02),
         TOPICS,
         tail=kafka,  # type: ignore[arg-type]
         ids=kafka,
@@ -120,7 +124,7 @@ def a_trainer(
         repair=repair or repaired,
         told=empty_report(),
         clock=clock,
-        learn=lambda teach: learned,
+        learn=learned,
     )
 
 

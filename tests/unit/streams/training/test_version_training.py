@@ -159,6 +159,21 @@ def test_people_certify_what_disagrees_with_a_model_that_errs() -> None:
     assert training.now_state.certified_against == "people"
     assert all(text_digest(one.text) not in training.memory.judged for one in training.lessons())
 
+    # It is theirs only as long as they say so; and what came because the proxy was unsure says nothing.
+    lost = [(text, "связь" if label == "счёт" else "счёт") for text, label in world.texts(6_000)]
+    answers = [
+        AuditedText(text_digest(text), text, label, label, one.at)
+        for (text, label), one in zip(lost, world.seen(lost), strict=True)
+    ]
+    drawn = [one for one in answers if is_audited("v", one.text, training.now_state.audit_rate)]
+    training.judge([*judged, *[one for one in answers if one not in drawn][:1_500]])
+    assert training.now_state.certified_against == "people"
+    training.judge(judged[:5])  # the others are too old to be read
+    assert training.now_state.certified_against == "people"
+    training.judge([*judged, *drawn])
+    state = training.state({})
+    assert (state.state, state.threshold, state.decides) == ("learning", None, False)
+
 
 def test_a_successor_goes_on_where_the_state_ends() -> None:
     world = World()

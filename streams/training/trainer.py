@@ -93,6 +93,7 @@ class Trainer:
         self._read_to = 0  # of the versions topic
         self._labels = LabelTopics(settings, topics, tail, ids)
         self._trainings: dict[str, VersionTraining] = {}  # the one with the newest label last
+        self._unsent: dict[str, list[Outgoing]] = {}  # parts of proxies
         self._saved_at = float("-inf")
         self._people_until = 0.0
         self._people_at = float("-inf")
@@ -324,7 +325,9 @@ class Trainer:
                 seconds=round(time.monotonic() - began, 2),
             )
             self._told["fits"] += 1
-            await self._send(list(proxy.messages(training.version, packed, self._topics)))
+            self._unsent.setdefault(training.version, []).extend(
+                proxy.messages(training.version, packed, self._topics)
+            )
             await self._publish(training)
             self._report(training, before)
 
@@ -346,6 +349,9 @@ class Trainer:
         version = training.version
         before = self.known.cascades.newest_of(version)
         state = training.state(self._labels.offsets)
+        # The parts of a proxy before the state that names it, also when Kafka refused them at first.
+        await self._send(self._unsent.get(version, []))
+        self._unsent.pop(version, None)
         await self._send([state.message(self._topics)])
         training.unsaved = training.urgent = False
         kept = {state.proxy, state.candidate}

@@ -14,7 +14,7 @@ import pytest
 from streams.cascade.generation import Generation
 from streams.core.cascade import CascadeState, reset_message
 from streams.core.codec import encode
-from streams.core.errors import LeaseLostError
+from streams.core.errors import LeaseLostError, UnavailableError
 from streams.core.messages import Labeled
 from streams.core.records import Outgoing, Partition, Record
 from streams.core.settings import Settings
@@ -178,6 +178,26 @@ def saved(kafka: Kafka) -> Callable[[], bool]:
     """Whether all that is there was read."""
     end = {0: len(kafka.topics[TOPICS.labeled])}
     return lambda: kafka.known.cascades.positions.get(str(IDS[TOPICS.labeled])) == end
+
+
+async def test_a_proxy_that_kafka_refused_at_first_is_sent_before_the_state_that_names_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kafka, clock = Kafka(), Clock()
+    publish(kafka, World(), 1_400)
+    send, refused = kafka.send, []
+
+    async def refuses(message: Outgoing) -> int:
+        if message.key is not None and message.key.startswith(b"proxy/") and not refused:
+            refused.append(message)
+            raise UnavailableError("no broker")
+        return await send(message)
+
+    monkeypatch.setattr(kafka, "send", refuses)
+    await work(a_trainer(kafka, clock), saved(kafka))
+    assert len(refused) == 1
+    assert state(kafka).state == "certified"
+    assert kafka.known.proxy_of("v") == (1, lesson().proxy.pack())
 
 
 async def test_a_wish_to_begin_anew_is_fulfilled_and_the_old_proxy_is_forgotten() -> None:

@@ -10,7 +10,6 @@ import structlog
 
 from streams.core.errors import UnavailableError
 from streams.core.records import Partition
-from streams.core.times import micros_of
 from streams.jobs.context import JobContext, count_unstored, note, read_ends
 from streams.jobs.job import Job
 from streams.training.version_training import VersionTraining
@@ -52,14 +51,12 @@ class Repairs:
             self._ends[version] = await read_ends(context, topics.labeled, topics.shadow)
         if await count_unstored(context, dict(self._ends[version])):
             return False
-        state = training.now_state
-        assert state.revoked_at is not None
         job = Job(
             id=_id(training, training.memory.repairs + 1),
             source="table",
             version=version,
             to="labeled" if training.memory.published else "shadow",
-            proxy_since=micros_of(state.clean_until or state.certified_at or state.revoked_at),
+            proxy_since=training.memory.repair_since or 0,
             kept=True,
         )
         # Whoever was here before may have requested it, too: a job of one id is one job.

@@ -20,7 +20,7 @@ from streams.cascade.generation import Generation, LabeledText, learn
 from streams.core.availability import until_available
 from streams.core.cascade import CascadeState, positions_message
 from streams.core.errors import LeaseLostError
-from streams.core.label_version import HUMAN
+from streams.core.label_version import HUMAN, UNDONE
 from streams.core.messages import HumanLabel
 from streams.core.records import Outgoing, Partition
 from streams.core.settings import Settings
@@ -142,7 +142,7 @@ class Trainer:
         for version in self.known.cascades.versions:
             state = self.known.cascades.newest_of(version)
             self._told["states"][version] = state
-            if state is not None and state.state == "revoked":  # it may not be repaired yet
+            if state is not None and not state.checkpoint.get("repaired", True):
                 await self._training(version)
 
     async def _turn(self) -> None:
@@ -203,9 +203,11 @@ class Trainer:
         texts = [
             LabeledText(one.text, one.label, _BY_PEOPLE_WEIGHT)
             for one in labels
-            if one.drawn_by not in (None, AUDIT)
+            if one.drawn_by not in (None, AUDIT) and not one.model.endswith(UNDONE)
         ]
+        back = [one.text for one in labels if one.model.endswith(UNDONE)]
         for training in self._trainings.values():
+            training.forget_by_people(back)
             training.teach_by_people(texts)
 
     async def _training(self, version: str) -> VersionTraining:

@@ -22,7 +22,7 @@ from streams.cascade.generation import Generation, LabeledText
 from streams.cascade.monitor import Monitor
 from streams.cascade.shares import fit_at, part_of
 from streams.core.cascade import CascadeState, ProxyRef
-from streams.core.times import moment
+from streams.core.times import micros_of, moment
 from streams.training.generations import AuditedText, GenerationNote, LearnedGeneration
 from streams.training.sights import Seen, Sight, Sights, text_digest
 
@@ -57,8 +57,9 @@ class Checkpoint(BaseModel):
     fitted, and ``fits``: how many of the present schedule are past. ``since``: only texts labelled from then
     on teach, microseconds. ``deciding_since``: by whose proxy texts are kept from the model since then.
     ``clean``: by label, and `*`, until when its monitor found nothing. ``revoked``: the last generation that
-    was, and ``repaired``: whether a job labels again what it labelled. ``published``: whether its labels went
-    to the subscribers, too. ``repairs``: how many jobs there were.
+    was, and ``repaired``: whether a job labels again what it labelled from ``repair_since`` on, microseconds,
+    whatever became of the cascade since. ``published``: whether its labels went to the subscribers, too.
+    ``repairs``: how many jobs there were.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -75,6 +76,7 @@ class Checkpoint(BaseModel):
     judged: list[str] = Field(default_factory=list)
     revoked: int = 0
     repaired: bool = True
+    repair_since: int | None = None
     published: bool = False
     repairs: int = 0
 
@@ -159,9 +161,14 @@ class VersionTraining:
             self._people.pop(digest := text_digest(one.text), None)
             self._people[digest] = one
 
+    def forget_by_people(self, texts: Iterable[str]) -> None:
+        """Labels that people took back."""
+        for text in texts:
+            self._people.pop(text_digest(text), None)
+
     def judge(self, found: Iterable[AuditedText]) -> None:
         """What people said of rows of the audit: all that is known."""
-        judged = {one.digest: one for one in found}
+        judged = {one.digest: one for one in found if one.at >= self.memory.since}
         known = set(self.memory.judged)
         new = [digest for digest in judged if digest not in known][: MOST_JUDGED - len(known)]
         self.memory.judged += new
@@ -386,7 +393,10 @@ class VersionTraining:
         monitor = generation.monitor(found.threshold)
         if first:
             newest = max((sight.at for _, sight in self.sights), default=self._now)
-            self.memory.deciding_since = newest if self._limits.deciding else None
+            if not self._limits.deciding:
+                self.memory.deciding_since = None
+            elif self.memory.deciding_since is None:  # else it was paused
+                self.memory.deciding_since = newest
             self.memory.clean = {}
             self._tell(
                 certified_at=moment(self._now),
@@ -404,7 +414,7 @@ class VersionTraining:
 
     def _pause(self) -> None:
         """By what people say now no threshold is well within the margin: the model labels all."""
-        self.memory.monitor = self.memory.deciding_since = None
+        self.memory.monitor = None
         self._tell(
             state="learning",
             threshold=None,
@@ -440,7 +450,10 @@ class VersionTraining:
             clean_until=until,
         )
         self.memory.revoked = self.memory.generation
-        self.memory.repaired = not self._limits.deciding
+        since = self._now if until is None else micros_of(until)
+        pending = None if self.memory.repaired else self.memory.repair_since
+        self.memory.repair_since = since if pending is None else min(since, pending)
+        self.memory.repaired = self.memory.repaired and not self._limits.deciding
         self.unsaved = self.urgent = True
 
     def _forget(self, since: int) -> None:
@@ -448,6 +461,8 @@ class VersionTraining:
         self._current = self._candidate = None
         self.memory.monitor = self.memory.deciding_since = None
         self.memory.fits, self.memory.since = 0, since
+        # What people said of older labels is no evidence of a model that labels otherwise now.
+        self.memory.judged, self._judged = [], {}
         self.memory.clean = {}
         left = [sight for _, sight in self.sights if sight.at >= since]
         self.sights = Sights(self.version)

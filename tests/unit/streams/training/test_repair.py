@@ -49,7 +49,7 @@ async def test_a_repair_waits_for_late_workers_and_the_tables_and_is_requested_o
         generation=2,
         revoked_at=CLEAN,
         clean_until=CLEAN,
-        checkpoint={"revoked": 2},
+        checkpoint={"revoked": 2, "repair_since": int(CLEAN.timestamp()) * 1_000_000},
     )
     training = VersionTraining(state, CascadeLimits(0.01, 0.05, 480.0, deciding=True), {})
     training.memory.published = True

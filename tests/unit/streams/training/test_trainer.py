@@ -185,7 +185,8 @@ async def test_a_proxy_that_kafka_refused_at_first_is_sent_before_the_state_that
 ) -> None:
     kafka, clock = Kafka(), Clock()
     publish(kafka, World(), 1_400)
-    send, refused = kafka.send, []
+    send = kafka.send
+    refused: list[Outgoing] = []
 
     async def refuses(message: Outgoing) -> int:
         if message.key is not None and message.key.startswith(b"proxy/") and not refused:

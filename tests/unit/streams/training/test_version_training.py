@@ -257,6 +257,40 @@ def test_a_label_that_flips_is_revoked_and_all_since_its_last_clean_audit_is_rep
     assert successor.now_state.state == "learning"
 
 
+def test_a_repair_that_waits_is_of_the_same_labels_whatever_becomes_of_the_cascade() -> None:
+    world = World()
+    training, packed = certified(world)
+    flip(world, training, 6_000)
+    since = training.now_state.clean_until
+    assert since is not None
+    assert training.memory.repair_since == pytest.approx(since.timestamp() * SECOND, abs=1)
+    wanted = training.memory.repair_since
+    world.now += 1.0
+    training.begin_anew("wish")
+    successor = again(training, world, packed)
+    successor.observe(world.seen(world.texts(1_300)))
+    successor.fitted(lesson(), packed)
+    for _ in range(20):
+        successor.observe(world.seen(world.texts(200)))
+    assert successor.now_state.state == "certified"
+    assert (successor.memory.repaired, successor.memory.repair_since) == (False, wanted)
+
+
+def test_what_people_said_of_labels_that_no_longer_count_certifies_nothing() -> None:
+    world = World()
+    training, _ = certified(world)
+    judged = [
+        AuditedText(text_digest(one.text), one.text, one.label, one.label, one.at)
+        for one in world.seen(world.texts(50))
+    ]
+    training.judge(judged)
+    assert len(training.memory.judged) == 50
+    world.now += 1.0
+    training.begin_anew("wish")
+    training.judge(judged)
+    assert training.memory.judged == []
+
+
 def test_a_person_may_begin_anew() -> None:
     world = World()
     training, _ = certified(world)

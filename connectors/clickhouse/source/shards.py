@@ -24,6 +24,7 @@ BEHIND = 1 / 2
 _SKIPS = ("skip_unavailable_shards", "optimize_skip_unused_shards")
 _STALE = ("fallback_to_stale_replicas_for_distributed_queries", "max_replica_delay_for_distributed_queries")
 _TARGET = re.compile(r"^Distributed\('((?:[^'\\]|\\.)*)', '((?:[^'\\]|\\.)*)', '((?:[^'\\]|\\.)*)'")
+_SKIPS_ITSELF = re.compile(r"\bskip_unavailable_shards = (?:1|true)\b")
 _MERGES = "match(engine, '(Replacing|Collapsing|Summing|Aggregating|Coalescing|Graphite)MergeTree$')"
 
 
@@ -47,7 +48,7 @@ async def refuse_skipping(client: ClickHouseClient, found: FoundTable) -> None:
         {"names": list(_SKIPS)},
     )
     wrong = [str(name) for (name,) in rows]
-    if "skip_unavailable_shards = 1" in found.engine_full:
+    if _SKIPS_ITSELF.search(found.engine_full):
         wrong.append("skip_unavailable_shards of the table")
     if wrong:
         raise ConfigurationError(
@@ -95,8 +96,8 @@ async def notes_on_shards(client: ClickHouseClient, found: FoundTable, *, told: 
         given,
     ):
         notes.append(
-            f"{given['database']}.{given['table']} replaces rows by newer ones, each shard those that it has: "
-            "the versions of a row must be on one shard, by the sharding key"
+            f"{given['database']}.{given['table']} replaces rows by newer ones, each shard those that it "
+            "has: the versions of a row must be on one shard, by the sharding key"
         )
     try:
         ((files, broken),) = await client.rows(

@@ -82,6 +82,7 @@ async def test_who_may_change_no_setting_reads_where_nothing_is_left_out(code: i
     [
         (Server(skips=("skip_unavailable_shards",)), "while a shard is away"),
         (Server(engine=f"{_ENGINE} SETTINGS skip_unavailable_shards = 1"), "of the table"),
+        (Server(engine=f"{_ENGINE} SETTINGS skip_unavailable_shards = true"), "of the table"),
     ],
 )
 async def test_a_source_that_leaves_rows_out_is_refused(server: Server, why: str) -> None:

@@ -29,7 +29,8 @@ def rights_of(topics: Topics) -> dict[str, tuple[Right, ...]]:
     """What each role, the commands and `init` need: nothing on the cluster, and no transactional id.
 
     Read and Write contain Describe, AlterConfigs contains DescribeConfigs. Every role asks for all topics and
-    how long they keep messages before it begins.
+    how long they keep messages before it begins. With PRIVACY_SECRET each also reads its check values on the
+    cursor's topic, and notes them there.
     """
     groups, every = topics.groups, tuple(topic.name for topic in topics.all())
     rows, replay, labeled, shadow = topics.rows, topics.replay, topics.labeled, topics.shadow
@@ -57,12 +58,14 @@ def rights_of(topics: Topics) -> dict[str, tuple[Right, ...]]:
             groups.canary,
         ),
         "agents": rights(
-            (rows, replay, labeled, shadow, augmented, letters, versions),
+            (rows, replay, labeled, shadow, augmented, letters, cursor, versions),
             (labeled, shadow, augmented, letters, cursor, versions),
             groups.agents,
         ),
         "sink": rights(
-            (rows, replay, labeled, shadow, augmented, letters, versions), (letters, cursor), groups.sink
+            (rows, replay, labeled, shadow, augmented, letters, cursor, versions),
+            (letters, cursor),
+            groups.sink,
         ),
         "api": rights((*job_reads, review), (*job_writes, labeled, review), groups.replay),
         "fetcher": rights(job_reads, job_writes, groups.fetcher, groups.replay),

@@ -37,6 +37,12 @@ def test_whoever_joins_a_group_may_read_its_topics() -> None:
         assert {Right("topic", topic, READ) for topic in group.topics} <= set(every[role])
 
 
+def test_each_role_may_compare_the_secret_of_pseudonyms_before_it_begins() -> None:
+    cursor = {Right("topic", TOPICS.cursor, READ), Right("topic", TOPICS.cursor, WRITE)}
+    for who, rights in rights_of(TOPICS).items():
+        assert who == INIT or cursor <= set(rights), who
+
+
 def test_one_user_needs_each_right_once_and_none_that_another_contains() -> None:
     wanted = needed(TOPICS)
     names = {topic.name for topic in TOPICS.all()}

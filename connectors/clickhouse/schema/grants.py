@@ -7,7 +7,15 @@ from collections.abc import Iterable
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.errors import code_of
 from connectors.clickhouse.client.sql import result_table
-from connectors.clickhouse.schema.tables import ANSWERS, AUDIT, CURRENT, ERASURES, STORED, VERSIONS
+from connectors.clickhouse.schema.tables import (
+    ANSWERS,
+    AUDIT,
+    CURRENT,
+    ERASURES,
+    LABELED,
+    STORED,
+    VERSIONS,
+)
 from streams.core.errors import AccessError, ConfigurationError, LabelstreamError
 from streams.core.settings import Settings
 
@@ -17,7 +25,9 @@ _UNKNOWN_STATEMENT = {62, 48}  # servers before 24.11 have no CHECK GRANT
 
 # What a role with a user of its own needs, where that is less than SELECT and INSERT on all of them.
 _OF_ROLE: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
-    "agents": (("SELECT", (ERASURES,)),),
+    # They note the version that they label under, and compare what people judged first; the watch of the
+    # endpoint draws texts.
+    "agents": (("SELECT, INSERT", (VERSIONS,)), ("SELECT", (LABELED, ANSWERS, ERASURES))),
     "poller": (("SELECT", _EVERY),),
     "sink": (("SELECT, INSERT", tuple(STORED)), ("SELECT", (ERASURES,))),
 }

@@ -30,7 +30,15 @@ async def test_the_right_and_the_table_are_named() -> None:
 @pytest.mark.parametrize(
     ("role", "asked"),
     [
-        ("agents", {"SELECT ON `esk`.`erasures`"}),
+        (
+            "agents",
+            {
+                "SELECT, INSERT ON `esk`.`label_versions`",
+                "SELECT ON `esk`.`logs_labeled`",
+                "SELECT ON `esk`.`review_answers`",
+                "SELECT ON `esk`.`erasures`",
+            },
+        ),
         (
             "sink",
             {
@@ -60,9 +68,9 @@ async def test_a_role_is_asked_for_no_more_than_it_needs(role: str, asked: set[s
 @pytest.mark.parametrize(
     ("engines", "why"),
     [
-        ({"erasures": "MergeTree"}, ""),
+        ({}, ""),
         ({"erasures": "ReplicatedMergeTree"}, "may not SYSTEM SYNC REPLICA on esk.erasures"),
-        ({}, "missing in esk: erasures"),
+        ({"erasures": ""}, "missing in esk: erasures$"),
     ],
 )
 async def test_a_role_is_told_of_a_missing_table_and_that_it_cannot_wait_for_replicas(
@@ -70,7 +78,10 @@ async def test_a_role_is_told_of_a_missing_table_and_that_it_cannot_wait_for_rep
 ) -> None:
     class Server:
         async def rows(self, sql: str, parameters: Any = None) -> list[tuple[Any, ...]]:
-            return list(engines.items()) if "system.tables" in sql else [(int("SYNC" not in sql),)]
+            if "system.tables" not in sql:
+                return [(int("SYNC" not in sql),)]
+            found = dict.fromkeys(parameters["names"], "MergeTree") | engines
+            return [(name, engine) for name, engine in found.items() if engine]
 
     asked = refuse_missing_rights_of(
         cast(ClickHouseClient, Server()), Settings(clickhouse_result_database="esk"), "agents"

@@ -52,7 +52,7 @@ from streams.versions.topic import KnownVersions
 
 _DAY_MS = 86_400_000
 # Roles that read no source table, and such that ask no model.
-_WITHOUT_SOURCE, _WITHOUT_MODELS = ("agents", "sink"), ("poller", "sink")
+_WITHOUT_SOURCE, _WITHOUT_MODELS = ("agents", "sink"), ("poller", "sink", "fetcher", "trainer")
 _PATIENCE_SECONDS = 15.0  # for a model that does not answer
 
 

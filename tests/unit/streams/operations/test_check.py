@@ -81,6 +81,8 @@ async def test_a_version_is_named_as_the_workers_name_it_where_another_has_the_n
         ("sink", {"source table", "labeler endpoint", "retention"}, {"result tables", "kafka rights"}),
         ("agents", {"source table"}, {"labeler endpoint", "a label"}),
         ("poller", {"labeler endpoint"}, {"source table", "result tables"}),
+        ("fetcher", {"labeler endpoint"}, {"source table", "result tables"}),
+        ("trainer", {"labeler endpoint", "augmenter endpoint"}, {"source table", "result tables"}),
         ("", set[str](), {"source table", "result tables", "labeler endpoint", "retention"}),
     ],
 )

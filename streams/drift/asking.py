@@ -39,6 +39,7 @@ log = structlog.get_logger()
 _FIRST_SECONDS, _SECONDS = 600.0, 30.0
 _ROUND_SECONDS = 3600.0
 _AT_ONCE = 4  # calls in flight
+_AGAIN_SECONDS = 300.0  # after a round that had to be left
 
 
 class _NoCache:
@@ -73,6 +74,7 @@ class EndpointDrift:
         self._topics, self._spec, self._tables, self._known = topics, spec, tables, known
         self._sender, self._lease, self._asks, self._clock = sender, lease, asks, clock
         self._labeler = labeler_of(spec, model, _NoCache())
+        self._not_before = float("-inf")
         self.asking = False
 
     @property
@@ -122,13 +124,16 @@ class EndpointDrift:
         last = watch.asked_at
         if last is not None and not watch.learning and self._clock() - last.timestamp() < _ROUND_SECONDS:
             return
+        if self._clock() < self._not_before:
+            return
         found = await self._texts(watch) if watch.texts else {}
         if len(found) < max(LEAST_ANSWERS, len(watch.texts) // 2):
             await self._begin(generation)
             return
         answers = await self._ask(watch, found)
-        if answers is None:
-            return  # the endpoint is away: later
+        if answers is None:  # the endpoint is away: later
+            self._not_before = self._clock() + _AGAIN_SECONDS
+            return
         await self._note(watch, answers, generation)
 
     async def _begin(self, generation: int) -> None:
@@ -144,6 +149,7 @@ class EndpointDrift:
         watch = EndpointWatch(version=version, texts=texts)
         answers = await self._ask(watch, await self._texts(watch))
         if answers is None or len(answers) < LEAST_ANSWERS:
+            self._not_before = self._clock() + _AGAIN_SECONDS
             return
         kept = [texts[number].model_copy(update={"label": answers[number]}) for number in sorted(answers)]
         begun = EndpointWatch(version=version, texts=kept, asked_at=self._at())
@@ -180,7 +186,7 @@ class EndpointDrift:
         return await self._tables.ask(look)
 
     async def _ask(self, watch: EndpointWatch, texts: dict[int, str]) -> dict[int, str] | None:
-        """The labels of ``texts`` by number, those that the model refuses left out; None if it is away."""
+        """The labels of ``texts`` by number, those that it fails on left out; None if it is away."""
         found: dict[int, str] = {}
         numbers = list(texts)
         for start in range(0, len(numbers), _AT_ONCE):
@@ -196,9 +202,11 @@ class EndpointDrift:
                 )
                 for number in some
             ]
-            for number, outcome in zip(some, await gathered(map(self._labeler.label, rows)), strict=True):
-                if isinstance(outcome, Retry):
-                    return None
+            outcomes = await gathered(map(self._labeler.label, rows))
+            # One of several may be a text that the endpoint always fails on: it is missing.
+            if len(outcomes) > 1 and all(isinstance(outcome, Retry) for outcome in outcomes):
+                return None
+            for number, outcome in zip(some, outcomes, strict=True):
                 if isinstance(outcome, Done):
                     found[number] = outcome.message.label
         return found

@@ -9,6 +9,7 @@ from connectors.clickhouse.erasure.erased_list import ErasedRows
 from streams.canary.source import LiveFeed
 from streams.canary.watch import CanaryWatch
 from streams.core.background import in_background
+from streams.core.errors import optional_packages
 from streams.jobs.context import JobContext
 from streams.jobs.job import Job
 from streams.jobs.leader_election import Leadership, ReplayPublisher
@@ -22,8 +23,10 @@ async def run_canary(context: JobContext, job: Job, tracer: Tracer | None) -> No
     """Publish the rows of ``job``, and watch it, until somebody wishes it to stop, or it stops by itself.
 
     Raises:
-        ConfigurationError, AccessError: a person must change something.
+        ConfigurationError, AccessError: a person must change something; a package is not installed.
     """
+    with optional_packages("judging a canary"):  # else it would run, and nothing would stop it
+        import scipy  # noqa: F401
 
     async def work(owner: Leadership) -> None:
         watch = CanaryWatch(context, job)

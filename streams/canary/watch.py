@@ -110,6 +110,8 @@ class CanaryWatch:
                 stop = await self.look()
             except LabelstreamError as error:
                 log.warning("canary_not_looked_at", version=self._job.version, reason=str(error))
+            except Exception:  # a bug: the canary must not go on unwatched
+                log.exception("canary_not_looked_at", version=self._job.version)
             else:
                 if stop is not None:
                     await self._stop(stop)

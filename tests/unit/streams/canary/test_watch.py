@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import SimpleNamespace
@@ -12,9 +14,10 @@ import pytest
 from connectors.clickhouse.queries.given_labels import GivenLabel
 from streams.canary import watch as module
 from streams.canary.figures import CanaryFindings, judge
+from streams.canary.run import run_canary
 from streams.canary.watch import CanaryWatch, GateTurns, Standstill
 from streams.core.codec import REPLAY_JOB
-from streams.core.errors import GateError
+from streams.core.errors import ConfigurationError, GateError
 from streams.core.records import Commit, Partition, Record
 from streams.core.times import moment
 from streams.core.topics import Topics
@@ -240,3 +243,33 @@ def test_drawn_rows_are_judged_alone_if_there_are_enough_and_count_by_both_draws
     assert unlike is not None
     assert alike.verdict.difference == pytest.approx(-0.02)
     assert unlike.verdict.difference == pytest.approx(-22 / (50 * 20 + 50 * 2))
+
+
+async def test_a_bug_does_not_leave_it_unwatched(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, watch = made()
+    looks: list[Any] = [KeyError("odd"), None]
+
+    async def look() -> Any:
+        if not looks:
+            raise asyncio.CancelledError
+        if (error := looks.pop(0)) is not None:
+            raise error
+
+    async def pause(seconds: float) -> None:
+        pass
+
+    monkeypatch.setattr(watch, "look", look)
+    monkeypatch.setattr(watch, "_pause", pause)
+    with pytest.raises(asyncio.CancelledError):
+        await watch.run()
+    assert looks == []
+
+
+async def test_without_the_packages_no_canary_runs_unwatched(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, _ = made()
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    (job,) = world.jobs.jobs.values()
+    with pytest.raises(ConfigurationError, match="scipy"):
+        await run_canary(world, job, None)  # type: ignore[arg-type]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from importlib.util import find_spec
 from typing import Any
 
 import structlog
 from prometheus_client.metrics_core import Metric
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from streams.core.errors import ConfigurationError, LabelstreamError
+from streams.core.errors import LabelstreamError
 from streams.core.settings import Settings
 from streams.observability.metrics import NEW_GROUP_ROWS, NEW_GROUPS
 from streams.quality.discovery.discover import discover
@@ -44,15 +45,17 @@ class HourlyLook:
 
     async def run(self) -> None:
         """Look every hour until cancelled. Ends where the packages for it are not installed."""
+        if find_spec("sklearn") is None:
+            log.info("not looking for what is new", fix="pip install 'labelstream[quality]'")
+            return
         await self._pause(_FIRST_SECONDS)
         while True:
             try:
                 found = await self._look(self._settings)
-            except ConfigurationError as error:
-                log.info("not looking for what is new", why=str(error), fix=error.fix or None)
-                return
-            except LabelstreamError as error:
+            except LabelstreamError as error:  # also tables that `init` has not made yet
                 log.info("what_is_new_not_known", why=str(error))
+            except Exception as error:  # a bug; a traceback may quote a text
+                log.warning("what_is_new_not_known", why=type(error).__name__)
             else:
                 self.groups = [
                     one for one in found["groups"] if one["growth"] is None or one["growth"] >= _GROWTH

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from streams.core.errors import ConfigurationError, LabelstreamError, UnavailableError
+from streams.core.errors import ConfigurationError, UnavailableError
 from streams.core.settings import Settings
+from streams.quality.discovery import hourly
 from streams.quality.discovery.hourly import HourlyLook
 
 
@@ -16,12 +17,12 @@ def group(size: int, growth: float | None) -> dict[str, Any]:
     return {"id": str(size), "size": size, "growth": growth, "examples": [{"text": "тайна"}]}
 
 
-async def looked(*answers: dict[str, Any] | LabelstreamError) -> tuple[HourlyLook, list[float]]:
+async def looked(*answers: dict[str, Any] | Exception) -> tuple[HourlyLook, list[float]]:
     left, pauses = list(answers), list[float]()
 
     async def look(settings: Settings) -> dict[str, Any]:
         answer = left.pop(0)
-        if isinstance(answer, LabelstreamError):
+        if isinstance(answer, Exception):
             raise answer
         return answer
 
@@ -47,9 +48,17 @@ async def test_groups_that_are_new_or_grow_are_told(capsys: pytest.CaptureFixtur
     assert "тайна" not in capsys.readouterr().out
 
 
-async def test_without_the_packages_it_ends() -> None:
-    found, pauses = await looked(ConfigurationError("no scikit-learn"), {"groups": []})
-    assert (pauses, list(found.measure())) == ([900.0], [])
+async def test_without_the_packages_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hourly, "find_spec", lambda name: None)
+    found, pauses = await looked({"groups": []})
+    assert (pauses, list(found.measure())) == ([], [])
+
+
+async def test_neither_missing_tables_nor_a_bug_end_it(capsys: pytest.CaptureFixture[str]) -> None:
+    found, pauses = await looked(ConfigurationError("no table"), ValueError("тайна"), {"groups": []})
+    assert pauses == [900.0, 3600.0, 3600.0, 3600.0, 0.0]
+    assert found.groups == []
+    assert "тайна" not in capsys.readouterr().out
 
 
 async def test_nothing_new_is_a_figure_too() -> None:

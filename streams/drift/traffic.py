@@ -179,7 +179,8 @@ class TrafficDrift:
         texts = await sample_texts(client, settings, *span, rows)
         scripts, means = await asyncio.to_thread(look_at, texts, self._vocabulary) if texts else ({}, {})
         with_confidence = sum(one.with_confidence for one in labels)
-        if with_confidence:
+        # A proxy's scores are none of the model's, and it leaves the model the texts that are hard.
+        if with_confidence and not any(one.by_proxy for one in labels):
             sums = sum(one.confidence for one in labels), sum(one.squares for one in labels)
             means[CONFIDENCE] = (float(with_confidence), *sums)
         return Counts(labels={one.label: one.rows for one in labels}, scripts=scripts, means=means)

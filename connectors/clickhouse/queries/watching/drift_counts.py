@@ -24,13 +24,16 @@ _NEWEST = 5_000
 
 
 class LabelCount(NamedTuple):
-    """A label's rows; how many of them have a confidence, its sum and its sum of squares."""
+    """A label's rows; how many of them have a confidence, its sum and its sum of squares; and how many were
+    labelled by a cascade's proxy, whose score is counted as the confidence.
+    """
 
     label: str
     rows: int
     with_confidence: int
     confidence: float
     squares: float
+    by_proxy: int = 0
 
 
 async def count_labels(
@@ -41,14 +44,19 @@ async def count_labels(
     Raises:
         UnavailableError, ConfigurationError: as the client.
     """
-    rows = await client.rows(
-        f"SELECT toString(label), count(), count(c), sum(ifNull(c, 0)), sum(ifNull(c * c, 0)) FROM (\n"
-        f"    SELECT label, {_CONFIDENCE} AS c FROM {result_table(settings, LABELED)}\n"
+    found = await client.rows(
+        f"SELECT toString(label), count(), count(c), sum(ifNull(c, 0)), sum(ifNull(c * c, 0)),\n"
+        f"    countIf(by_proxy) FROM (\n"
+        f"    SELECT label, {_CONFIDENCE} AS c, decided_by = 'proxy' AS by_proxy\n"
+        f"    FROM {result_table(settings, LABELED)}\n"
         f"    WHERE {_SPAN} AND {LIVE} AND label_version = {{version:String}}\n"
         f") GROUP BY 1 ORDER BY 2 DESC LIMIT {_MOST_LABELS}",
         {"version": version, "begin": begin, "end": end},
     )
-    return [LabelCount(str(one[0]), int(one[1]), int(one[2]), float(one[3]), float(one[4])) for one in rows]
+    return [
+        LabelCount(str(label), int(rows), int(sure), float(confidence), float(squares), int(by_proxy))
+        for label, rows, sure, confidence, squares, by_proxy in found
+    ]
 
 
 async def sample_texts(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Container, Iterable
 from datetime import UTC, datetime
 
 import structlog
@@ -131,10 +131,10 @@ class EndpointDrift:
             await self._begin(generation)
             return
         answers = await self._ask(watch, found)
-        if answers is None:  # the endpoint is away: later
+        if answers is None or len(answers) < LEAST_ANSWERS:  # the endpoint is away: later
             self._not_before = self._clock() + _AGAIN_SECONDS
             return
-        await self._note(watch, answers, generation)
+        await self._note(_forgotten(watch, found), answers, generation)
 
     async def _begin(self, generation: int) -> None:
         """Choose texts, and ask them for the first time."""
@@ -171,15 +171,15 @@ class EndpointDrift:
 
     async def _texts(self, watch: EndpointWatch) -> dict[int, str]:
         """The texts by number, without those of rows that are gone."""
-        places = [Place(one.created_at, one.row_id) for one in watch.texts]
+        places = {n: Place(one.created_at, one.row_id) for n, one in enumerate(watch.texts) if one.row_id}
 
         async def look(client: ClickHouseClient, settings: Settings) -> dict[int, str]:
             given = await labels_at(
-                client, settings, watch.version, places, with_text=True, with_others=False
+                client, settings, watch.version, list(places.values()), with_text=True, with_others=False
             )
             return {
                 number: text
-                for number, place in enumerate(places)
+                for number, place in places.items()
                 if place in given and (text := given[place].text)
             }
 
@@ -218,3 +218,12 @@ class EndpointDrift:
 
     def _at(self) -> datetime:
         return datetime.fromtimestamp(self._clock(), UTC)
+
+
+def _forgotten(watch: EndpointWatch, found: Container[int]) -> EndpointWatch:
+    """Without ids and times of rows that are gone: they may have been erased."""
+    gone = {"row_id": "", "created_at": datetime.fromtimestamp(0, UTC)}
+    texts = [
+        one if number in found else one.model_copy(update=gone) for number, one in enumerate(watch.texts)
+    ]
+    return watch.model_copy(update={"texts": texts})

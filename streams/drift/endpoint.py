@@ -31,7 +31,7 @@ _PRIOR_ROUNDS = 10.0
 
 class AskedText(BaseModel):
     """A row whose text is asked again, and its answer when it was first asked. The text itself is looked up
-    each time: a row that is erased is gone.
+    each time: a row that is erased is gone, and its ``row_id`` is empty from the next round on.
 
     ``asked``, ``differed``: usual rounds with an answer, and with another one than at first.
     """

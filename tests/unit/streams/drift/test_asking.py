@@ -14,6 +14,7 @@ from streams.core.label_version import LabelSpec
 from streams.core.messages import Labeled, Row
 from streams.core.outcomes import Done, Outcome, Retry
 from streams.core.topics import Topics
+from streams.drift import asking
 from streams.drift.asking import EndpointDrift
 from streams.drift.checkpoint import KnownDrift
 from streams.drift.endpoint import AskedText, EndpointWatch
@@ -115,3 +116,30 @@ async def test_an_endpoint_that_is_away_is_not_asked_again_at_once(monkeypatch: 
     await asker.step()
     await asker.step()
     assert (saved, endpoint.asked) == ([], 12)
+
+
+async def test_rows_that_are_gone_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    asker, saved = asks(monkeypatch, Endpoint())
+
+    async def stored(watch: EndpointWatch) -> dict[int, str]:
+        return {n: str(n) for n in range(40) if n != 3}
+
+    monkeypatch.setattr(asker, "_texts", stored)
+    await asker.step()
+    (watch,) = saved
+    assert [n for n, one in enumerate(watch.texts) if not one.row_id] == [3]
+    assert (watch.texts[3].created_at.timestamp(), watch.texts[3].asked) == (0.0, 0)
+    monkeypatch.undo()
+    asked: list[Any] = []
+
+    async def labels(*given: Any, **_: Any) -> dict[Any, Any]:
+        asked.extend(given[3])
+        return {}
+
+    async def ask(work: Any) -> Any:
+        return await work(None, None)
+
+    monkeypatch.setattr(asking, "labels_at", labels)
+    monkeypatch.setattr(asker, "_tables", SimpleNamespace(ask=ask))
+    assert await asker._texts(watch) == {}
+    assert len(asked) == 39

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 from streams.core.errors import ConfigurationError, RefusedError
@@ -19,18 +20,25 @@ _SECONDS, _ANEW_SECONDS = 3600.0, 30.0
 class NewTopics:
     """One look at a time."""
 
-    def __init__(self, settings: Settings, tables: ResultTables) -> None:
+    def __init__(
+        self, settings: Settings, tables: ResultTables, edition: Callable[[], object] = lambda: None
+    ) -> None:
+        """``edition``: another object when rows were erased since: no answer from before is shown then."""
         self._settings = settings
         self._tables = tables
         self._looking = asyncio.Lock()
+        self._edition = edition
         self._known: dict[str, Any] | None = None
+        self._known_edition: object = None
         self._looked = float("-inf")
 
     async def discover(self, *, anew: bool) -> dict[str, Any]:
         """See `streams.ports.page.Quality`."""
         async with self._looking:
             old = time.monotonic() - self._looked > (_ANEW_SECONDS if anew else _SECONDS)
-            if self._known is None or old:
+            edition = self._edition()
+            if self._known is None or old or edition is not self._known_edition:
+                self._known, self._known_edition = None, edition
                 self._known = await self._tables.ask(discover)
                 self._looked = time.monotonic()
             return self._known

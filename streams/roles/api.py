@@ -161,7 +161,7 @@ async def services_of(
         feed.stop()
         board.stop()
 
-    topics = NewTopics(settings, tables)
+    topics = NewTopics(settings, tables, erasures.edition)
     quality = QualityBoard(tables, versions.calibrations, versions.drift, topics)
     services = Services(
         health=_health(health),

@@ -125,6 +125,9 @@ class Delivery:
         """
         self._owned.stop()
         ends = asyncio.get_running_loop().time() + seconds
+        if owner:  # what they have is published; else all of it would be asked for again
+            for state in self._owned.inputs.values():
+                self._call_back(state, max(state.aside, default=0))
         if owner and (waits := self._settling()):
             # Their calls are running: the next owner of the partitions would have to repeat them.
             await asyncio.wait(waits, timeout=min(_FINISH_SECONDS, seconds / 2))

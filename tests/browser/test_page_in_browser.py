@@ -109,12 +109,12 @@ async def test_the_numbers_agree_with_the_tables(filled: Desk, at: Watched) -> N
         timeout=SECONDS,
     )
     await at.show("labels")
-    await at.page.wait_for_selector("main .scroll table tbody tr", timeout=SECONDS)
+    await at.page.wait_for_selector("main .grid .scroll table tbody tr", timeout=SECONDS)
     shown = {
         await row.locator("th").inner_text(): int(
             re.sub(r"\D", "", await row.locator("td").nth(0).inner_text())
         )
-        for row in await at.page.locator("main .scroll table tbody tr").all()
+        for row in await at.page.locator("main .grid .scroll table tbody tr").all()
     }
     newest = "(SELECT max(created_at) FROM {0}.logs_labeled WHERE row_id != '{1}' AND row_id != '{2}')"
     last = filled._next - 1

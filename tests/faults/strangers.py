@@ -15,6 +15,7 @@ import json
 import random
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,7 @@ FORBIDDEN = 10
 GIVEN_UP_SECONDS, BACK_SECONDS, RATE = 60.0, 10.0, 0.9
 # Each of the forbidden texts is refused in another way.
 WAYS = ("400", "403", "404", "413", "422", "429", "302", "error", "filter", "page", "cut", "empty", "stream")
+_REFUSALS = 5
 ROUNDS = ("forbidden", "refused", "aborted", "errors", "capitals")
 
 
@@ -60,6 +62,7 @@ class Stranger:
     back_at: float = 0.0
     first_at: dict[str, float] = field(default_factory=dict)  # when each forbidden text was first refused
     tries: dict[str, int] = field(default_factory=dict)
+    refused: Counter[str] = field(default_factory=Counter)  # of all texts, by why
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         if not request.path.endswith("/chat/completions"):
@@ -75,9 +78,12 @@ class Stranger:
             if not self.began:
                 self.began = time.monotonic()
             since = time.monotonic() - self.began
-            if since < self.away_seconds:
+            # However slow the machine: each way is met a few times.
+            if since < self.away_seconds or self.refused["budget"] < _REFUSALS:
+                self.refused["budget"] += 1
                 return web.json_response({"error": {"message": "Budget has been exceeded"}}, status=400)
-            if since < 1.5 * self.away_seconds:
+            if since < 1.5 * self.away_seconds or self.refused["key"] < _REFUSALS:
+                self.refused["key"] += 1
                 return web.json_response({"error": {"message": "Invalid API key"}}, status=401)
             self.back_at = self.back_at or time.monotonic()
         await asyncio.sleep(self.seconds)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from aiohttp import web
 
 from agents.label import label_spec
 from agents.taxonomy import load_taxonomy
@@ -18,6 +20,9 @@ from connectors.kafka.connection import connection
 from connectors.kafka.producer import LeasedProducer
 from connectors.kafka.tail import TailReader
 from connectors.llm.client import ChatClient
+from connectors.llm.standin.server import Manner, StandIn
+from connectors.llm.standin.taught import Taught
+from connectors.llm.standin.words import scorer_from
 from streams.api.quality import QualityBoard
 from streams.core.topics import Topics
 from streams.drift.asking import EndpointDrift
@@ -28,7 +33,8 @@ from streams.operations.status import status
 from streams.runtime.result_tables import ResultTables
 from streams.versions.registry import read_versions
 from tests.integration.connectors.clickhouse.engine import Database
-from tests.stack import TAXONOMY, SharedStack, fresh_name, stack_in
+from tests.stack import TAXONOMY, SharedStack, fresh_name
+from tests.thread_server import ThreadServer
 from tests.unit.connectors.clickhouse.sink.fakes import FakeLease
 
 MONDAY = 1_772_409_600  # 2026-03-02T00:00Z
@@ -53,6 +59,17 @@ async def sender(database: Database) -> AsyncIterator[LeasedProducer]:
     producer = LeasedProducer(connection(database[1]))
     yield producer
     await producer.stop()
+
+
+class _Serving(ThreadServer):
+    """A stand-in for a model."""
+
+    def __init__(self, standin: StandIn) -> None:
+        super().__init__()
+        self._standin = standin
+
+    async def make_runner(self) -> web.BaseRunner[Any]:
+        return web.ServerRunner(web.Server(self._standin.handle, access_log=None))
 
 
 def queries() -> list[str]:
@@ -171,14 +188,20 @@ async def test_another_model_under_the_name_is_found_by_texts_that_are_asked_aga
     assert (first.watch.since, first.watch.first) == (None, 1)
     # As if the rounds of the beginning were over: each asks a hundred texts.
     known.endpoints["v1"] = first.watch.model_copy(update={"first": FIRST_ROUNDS})
-    # The same words stand for other labels in two of the domains.
+    # What stood for one of two domains stands for the other one.
     entries = yaml.safe_load(TAXONOMY.read_text(encoding="utf-8"))
     one, two = entries["domains"][0], entries["domains"][1]
     one["name"], two["name"] = two["name"], one["name"]
+    names = {one["name"]: two["name"], two["name"]: one["name"]}
     other = tmp_path / "other.yaml"
     other.write_text(yaml.safe_dump(entries, allow_unicode=True), encoding="utf-8")
-    with stack_in(tmp_path, kafka=False, clickhouse=False, taxonomy=other) as stack:
-        swapped = await asks(stack.llm.address, 1)
+    with QUERIES.open(encoding="utf-8") as file:
+        taught = [
+            (row["query_text"], names.get(row["domain"], row["domain"])) for row in csv.DictReader(file)
+        ]
+    standin = StandIn(scorer_from(other, Taught(taught)), Manner(prefill_seconds=0.0, token_seconds=0.0))
+    with _Serving(standin) as server:
+        swapped = await asks(server.url, 1)
     assert swapped.watch is not None
     assert swapped.watch.since is not None
     # Whoever asks next knows what this one knew.

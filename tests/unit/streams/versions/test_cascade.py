@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from agents.proxy.fit import fit
-from streams.cli import versions as cli
+from streams.cli.versions import commands as cli
 from streams.core.cascade import CascadeState, ProxyRef
 from streams.core.errors import RefusedError
 from streams.core.records import Outgoing, Record

@@ -17,6 +17,8 @@ log = structlog.get_logger()
 
 LOOK_SECONDS = 5.0
 PATIENCE_SECONDS = 60.0
+# A look counts for no more: in a longer one the process was stopped, or the machine, and could do nothing.
+LONGEST_LOOK_SECONDS = 10.0
 EXIT_CODE = 75  # EX_TEMPFAIL: a restart may help
 
 
@@ -52,14 +54,16 @@ class Watchdog:
         Raises:
             StalledError: there was work all the time, and no progress.
         """
-        last, since = self._progress(), self._clock()
+        last, waited, looked = self._progress(), 0.0, self._clock()
         while True:
             await asyncio.sleep(self._look)
-            now = self._progress()
-            if now != last or not (owed := await self._owed()):
-                last, since = self._progress(), self._clock()
-            elif self._clock() - since > self._patience:
-                raise StalledError(f"no progress for {self._clock() - since:.0f} s: {owed}")
+            owed = await self._owed() if self._progress() == last else ""
+            before, looked = looked, self._clock()
+            waited = waited + min(looked - before, LONGEST_LOOK_SECONDS) if owed else 0.0
+            if not owed:
+                last = self._progress()
+            elif waited > self._patience:
+                raise StalledError(f"no progress for {waited:.0f} s: {owed}")
 
     async def _owed(self) -> str:
         try:

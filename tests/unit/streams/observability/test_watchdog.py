@@ -66,3 +66,18 @@ async def test_a_dependency_that_is_away_is_waited_out() -> None:
 async def test_what_was_owed_before_a_pause_does_not_count() -> None:
     owed: list[str | Exception] = [*(["owed"] * 5 + [""]) * 40, ""]
     assert not await ends(make(lambda: 1, owed))
+
+
+async def test_the_time_in_which_the_process_was_stopped_does_not_count() -> None:
+    clock, looks = Clock(), 0
+
+    def progress() -> int:
+        nonlocal looks
+        looks += 1
+        clock.now += 92.0 if looks == 3 else 0.0
+        return 0 if looks < 12 else looks
+
+    async def owes() -> str:
+        return "not a member"
+
+    assert not await ends(Watchdog(progress, owes, patience=20, look=0, clock=clock))

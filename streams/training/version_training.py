@@ -441,7 +441,8 @@ class VersionTraining:
         certified = self._state.certified_at
         until = min(moment(at) for at in clean if at) if all(clean) else certified
         what = ", ".join("all labels" if name == "*" else name for name in alarms)
-        self._forget(self._now if until is None else int(until.timestamp() * 1_000_000))
+        since = self._now if until is None else micros_of(until)
+        self._forget(since)
         self._tell(
             state="revoked",
             threshold=None,
@@ -450,7 +451,6 @@ class VersionTraining:
             clean_until=until,
         )
         self.memory.revoked = self.memory.generation
-        since = self._now if until is None else micros_of(until)
         pending = None if self.memory.repaired else self.memory.repair_since
         self.memory.repair_since = since if pending is None else min(since, pending)
         self.memory.repaired = self.memory.repaired and not self._limits.deciding

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from functools import cache
@@ -41,6 +41,10 @@ class ProxyDecision(NamedTuple):
     label: str
     score: float
     known: bool
+
+    def routing_score(self, vetoed: Collection[str]) -> float:
+        """The score by which the text is routed: 0 if a veto or the novelty gate keeps it from being."""
+        return self.score if self.known and self.label not in vetoed else 0.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -63,7 +63,7 @@ class Generation:
 
     def score_of(self, decision: ProxyDecision) -> float:
         """The score by which it is routed: 0 if a veto or the novelty gate keeps it from being."""
-        return decision.score if decision.known and decision.label not in self.vetoed else 0.0
+        return decision.routing_score(self.vetoed)
 
 
 def learn(teach: Sequence[LabeledText], margin: float = 0.01, seed: int = 0) -> Generation:
@@ -84,13 +84,13 @@ def learn(teach: Sequence[LabeledText], margin: float = 0.01, seed: int = 0) -> 
         label for label in fitted.proxy.labels if label in rare or label.casefold() in OTHER
     ) | _bad(tried)
     scores = sorted(
-        (one.decision.score for one in tried if one.decision.known and one.decision.label not in vetoed),
+        (score for one in tried if (score := one.decision.routing_score(vetoed))),
         reverse=True,
     )
     cuts = {kind: _cuts(scores, len(tried), shares) for kind, shares in _COVERAGES.items()}
     every = sorted({cut for some in cuts.values() for cut in some}, reverse=True)
     routed = {cut: [one for one in tried if _routed(one, cut, vetoed)] for cut in every}
-    strange = [one.score if one.known and one.label not in vetoed else 0.0 for one in fitted.strangers]
+    strange = [one.routing_score(vetoed) for one in fitted.strangers]
     every = [
         cut
         for cut in every
@@ -118,8 +118,7 @@ def learn(teach: Sequence[LabeledText], margin: float = 0.01, seed: int = 0) -> 
 
 
 def _routed(one: LeftOut, cut: float, vetoed: frozenset[str]) -> bool:
-    decision = one.decision
-    return decision.known and decision.score >= cut and decision.label not in vetoed
+    return one.decision.routing_score(vetoed) >= cut
 
 
 def _share_different(some: Sequence[LeftOut]) -> float:

@@ -75,7 +75,7 @@ class LearnedGeneration:
 
     def score_of(self, decision: ProxyDecision) -> float:
         """The score by which a text is routed: 0 if a veto or the novelty gate keeps it from being."""
-        return decision.score if decision.known and decision.label not in self._vetoed else 0.0
+        return decision.routing_score(self._vetoed)
 
     def may_certify(self, sight: Sight) -> bool:
         """Whether it is no text that taught this generation, or chose its thresholds."""

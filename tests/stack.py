@@ -128,7 +128,7 @@ def guard(folder: Path, owner: int) -> None:
     except (LabelstreamError, OSError, subprocess.SubprocessError):
         traceback.print_exc()  # brokers start without it, and what runs has to be stopped all the same
     with contextlib.suppress(psutil.NoSuchProcess):
-        child = Child(owner, psutil.Process(owner).create_time())
+        child = Child.of(owner)
         while child.alive:
             time.sleep(1)
     shared = SharedStack(folder, owner)

@@ -1,7 +1,8 @@
 """Child processes that outlive the command that started them: start, find again, stop.
 
 A process is identified by its id and its start time: ids are reused, and the stack must never stop a foreign
-process that got the id of a dead child.
+process that got the id of a dead child. The start time is counted from the start of the machine: by the clock it
+would be another one as soon as the clock is set, and a child that runs would be taken for dead.
 """
 
 import contextlib
@@ -24,10 +25,15 @@ _SYSTEM_RANDOM = random.SystemRandom()  # equal in no two processes, whatever se
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A started process: its id, and when it started (seconds since the epoch)."""
+    """A started process: its id, and when it started (seconds after the machine did)."""
 
     pid: int
     started: float
+
+    @classmethod
+    def of(cls, pid: int) -> "Child":
+        """The process that has this id now. Raises :class:`psutil.NoSuchProcess`."""
+        return cls(pid, _started(pid))
 
     @property
     def alive(self) -> bool:
@@ -35,9 +41,9 @@ class Child:
         with contextlib.suppress(OSError):
             os.waitpid(self.pid, os.WNOHANG)  # reaps it, if it was a child of this process
         try:
-            process = psutil.Process(self.pid)
-            if abs(process.create_time() - self.started) >= 0.05:
+            if abs(_started(self.pid) - self.started) >= 0.05:
                 return False
+            process = psutil.Process(self.pid)
             # A killed process with threads left still holds its port and its files.
             return bool(process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1)
         except psutil.Error:
@@ -74,7 +80,7 @@ def start(command: Sequence[str], log: Path) -> Child:
     finally:
         os.close(output)
     try:
-        return Child(pid, psutil.Process(pid).create_time())
+        return Child.of(pid)
     except psutil.Error:
         return Child(pid, 0.0)
 
@@ -133,6 +139,16 @@ def last_lines(log: Path, count: int = 15) -> str:
     except OSError:
         return ""
     return "\n".join(lines[-count:])
+
+
+def _started(pid: int) -> float:
+    """Seconds between the start of the machine and that of a process. Raises :class:`psutil.NoSuchProcess`."""
+    while True:
+        boot = psutil.boot_time()
+        started = psutil.Process(pid).create_time()
+        # Both move when the clock is set. Their difference does not, unless that happened between the two.
+        if psutil.boot_time() == boot:
+            return started - boot
 
 
 def _environment() -> dict[str, str]:

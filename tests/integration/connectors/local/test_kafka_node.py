@@ -72,7 +72,7 @@ async def test_messages_survive_a_kill(stack: LocalStack) -> None:
     await send(address, "kept", values)
     before = stack.status().kafka
     assert before.pid
-    child = Child(before.pid, psutil.Process(before.pid).create_time())
+    child = Child.of(before.pid)
     child.signal(signal.SIGKILL)
     until(lambda: not child.alive)
     assert stack.status().kafka.state == "stopped"

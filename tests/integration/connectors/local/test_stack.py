@@ -27,7 +27,7 @@ _REPOSITORY = Path(__file__).resolve().parents[4]
 
 def kill(part: PartStatus) -> None:
     assert part.pid
-    child = Child(part.pid, psutil.Process(part.pid).create_time())
+    child = Child.of(part.pid)
     child.signal(signal.SIGKILL)
     until(lambda: not child.alive)
 

@@ -89,12 +89,32 @@ def test_a_child_is_alive_until_it_ends(run: Run) -> None:
 
 
 def test_an_id_that_another_process_has_now_is_not_the_child() -> None:
-    me = psutil.Process()
-    assert Child(me.pid, me.create_time()).alive
-    stranger = Child(me.pid, me.create_time() - 100)
+    me = Child.of(os.getpid())
+    assert me.alive
+    stranger = Child(me.pid, me.started - 100)
     assert not stranger.alive
     stranger.signal(signal.SIGKILL)  # or this test would not go on
     processes.stop([stranger])
+
+
+@pytest.mark.parametrize("seconds", [-3600, -1, 1, 67])
+def test_a_child_is_recognised_after_the_clock_was_set(
+    seconds: int, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child, boot = run("import time; time.sleep(600)"), psutil.boot_time()
+    # What the system says of its own start is the clock's time less the time that it has run.
+    monkeypatch.setattr("psutil._psplatform.boot_time", lambda: boot + seconds)
+    assert child.alive
+    processes.stop([child])
+    assert not child.alive
+
+
+def test_a_clock_that_is_set_while_a_child_is_looked_at_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    boot = psutil.boot_time()
+    times = iter([boot, boot + 67, boot + 67])
+    me = Child.of(os.getpid())
+    monkeypatch.setattr("psutil._psplatform.boot_time", lambda: next(times, boot + 67))
+    assert me.alive
 
 
 def test_a_process_that_nobody_has_is_not_alive(run: Run) -> None:

@@ -242,7 +242,7 @@ def test_a_killed_front_comes_back_with_its_data(tmp_path: Path) -> None:
         client.close()
         assert first.pid is not None
         with open_insert(first, "INSERT INTO kept.t (id) FORMAT TSV", b"5\n", "cut"):
-            Child(first.pid, psutil.Process(first.pid).create_time()).signal(signal.SIGKILL)
+            Child.of(first.pid).signal(signal.SIGKILL)
             until(lambda: stack.status().clickhouse.state == "stopped")
         second = stack.up(kafka=False, llm=False).clickhouse
         assert (second.port, second.pid != first.pid) == (first.port, True)

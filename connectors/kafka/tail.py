@@ -17,6 +17,9 @@ from streams.core.records import Partition, Record
 
 _FETCH_BYTES = 4_000_000
 _WAIT_MS = 500
+# Messages that are taken out of what was fetched before other tasks get their turn. All of it may be
+# gigabytes once it is decompressed, and a heartbeat that waits for it loses the partitions.
+_AT_ONCE = 2_000
 # Longer than a slow follower stays in the in-sync replicas.
 PATIENCE_SECONDS = 45.0
 
@@ -102,9 +105,10 @@ class TailReader:
             open_places = set(begins)
             while open_places:
                 try:
-                    batches = await consumer.getmany(*open_places, timeout_ms=_WAIT_MS)
+                    batches = await consumer.getmany(*open_places, timeout_ms=_WAIT_MS, max_records=_AT_ONCE)
                 except Exception as error:
                     raise translate(error) from error
+                await asyncio.sleep(0)  # what is fetched already is handed over without waiting
                 for place, messages in batches.items():
                     yield [to_record(message) for message in messages if message.offset < ends[place]]
                 for place in list(open_places):

@@ -1,8 +1,8 @@
 """Child processes that outlive the command that started them: start, find again, stop.
 
 A process is identified by its id and its start time: ids are reused, and the stack must never stop a foreign
-process that got the id of a dead child. The start time is counted from the start of the machine: by the clock it
-would be another one as soon as the clock is set, and a child that runs would be taken for dead.
+process that got the id of a dead child. The start time is counted from the start of the machine: by the clock
+it would be another one as soon as the clock is set, and a child that runs would be taken for dead.
 """
 
 import contextlib
@@ -142,7 +142,7 @@ def last_lines(log: Path, count: int = 15) -> str:
 
 
 def _started(pid: int) -> float:
-    """Seconds between the start of the machine and that of a process. Raises :class:`psutil.NoSuchProcess`."""
+    """Seconds between the machine's start and that of a process. Raises :class:`psutil.NoSuchProcess`."""
     while True:
         boot = psutil.boot_time()
         started = psutil.Process(pid).create_time()

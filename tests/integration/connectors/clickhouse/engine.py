@@ -18,7 +18,7 @@ from connectors.clickhouse.sink.sink import Sink
 from streams.core.settings import Settings
 from tests.stack import fresh_name
 from tests.unit.connectors.clickhouse.sink.fakes import TOPICS, FakeInput, FakeKafka, FakeLease
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 Address = tuple[str, int]
 Database = tuple[ClickHouseClient, Settings]
@@ -30,7 +30,7 @@ async def fresh_database(address: Address) -> AsyncIterator[Database]:
     settings = Settings(
         clickhouse_host=address[0], clickhouse_port=address[1], clickhouse_database=fresh_name("db")
     )
-    client = ClickHouseClient.from_settings(settings)
+    client = ClickHouseClient.from_settings(settings, answer_seconds=PATIENCE)
     try:
         await create_tables(client, settings)
         yield client, settings

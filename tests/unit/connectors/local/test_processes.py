@@ -109,7 +109,7 @@ def test_a_child_is_recognised_after_the_clock_was_set(
     assert not child.alive
 
 
-def test_a_clock_that_is_set_while_a_child_is_looked_at_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clock_that_is_set_in_the_middle_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     boot = psutil.boot_time()
     times = iter([boot, boot + 67, boot + 67])
     me = Child.of(os.getpid())

@@ -26,8 +26,8 @@ from connectors.clickhouse.queries.draw import (
     Candidate,
     KnownDraws,
     lowest_draws,
-    lowest_draws_by_label,
 )
+from connectors.clickhouse.queries.draw_by_label import lowest_draws_by_label
 from connectors.clickhouse.queries.label_versions import current_version, list_versions
 from connectors.clickhouse.queries.places import newest_time
 from streams.core.messages import Row
@@ -121,36 +121,46 @@ async def draw_rows(
     if each:
         current = current_version(await list_versions(client, settings))
         version = "" if current is None else current.version
-    drawn: list[Candidate] = []
-    total = 0
-    # Of rows of the week that has ended, the label is not asked for: it would double the cost.
-    for since, until, of in ((monday - _WEEK, monday - datetime.resolution, ""), (monday, newest, version)):
-        some, count = await lowest_draws(
+    drawn, total = await lowest_draws(
+        client,
+        settings,
+        salt=salt,
+        share=share,
+        since=monday,
+        until=newest,
+        version=version,
+        most=most,
+        known=known,
+    )
+    by_label: Mapping[str, tuple[Sequence[Candidate], float]] = {}
+    # The week that has ended.
+    if version:
+        before, count, by_label = await lowest_draws_by_label(
             client,
             settings,
             salt=salt,
             share=share,
-            since=since,
-            until=until,
-            version=of,
-            most=most,
-            known=known,
-        )
-        drawn += some
-        total += count
-    drawn = sorted(drawn, key=lambda one: (one.draw, one.place))[:most]
-    by_label: Mapping[str, tuple[list[Candidate], float]] = {}
-    if version:
-        by_label = await lowest_draws_by_label(
-            client,
-            settings,
-            salt=salt,
             count=each,
             since=monday - _WEEK,
             until=monday,
             version=version,
+            most=most,
             known=known,
         )
+    else:
+        before, count = await lowest_draws(
+            client,
+            settings,
+            salt=salt,
+            share=share,
+            since=monday - _WEEK,
+            until=monday - datetime.resolution,
+            version="",
+            most=most,
+            known=known,
+        )
+    total += count
+    drawn = sorted([*drawn, *before], key=lambda one: (one.draw, one.place))[:most]
     more = sum(one.draw >= share for some, _ in by_label.values() for one in some)
     rows = combine(drawn, by_label, share=share, each=each if version else 0, monday=monday)
     bounds = {label: max(share, above) for label, (_, above) in by_label.items()}

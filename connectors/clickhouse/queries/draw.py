@@ -25,22 +25,20 @@ from streams.ports.lookups import Place
 
 UPLOADED = "upload:"
 # 53 bits of a SHA-256: as many as a double holds.
-_DRAW = (
+DRAW = (
     "bitShiftRight(reinterpretAsUInt64(substring(SHA256(concat({salt:String}, "
     "reinterpretAsFixedString(toUnixTimestamp64Micro(created_at)), row_id)), 1, 8)), 11) / 9007199254740992"
 )
-_MODELS = (
+BY_MODELS = (
     f"label_version != {literal(HUMAN)} AND NOT startsWith(row_id, {literal(UPLOADED)}) AND {NOT_ERASED}"
 )
-# Rows are looked at whose number is below so many times what would give as many as are wanted.
-_MORE = 10.0
 # A digest is made of each row, so that two weeks of rows would take a query too long: a day each.
 _DAY, _MOST_DAYS = 86_400 * 1_000_000, 16
 # Answers that are kept: of the days of two weeks under one version, and of another version.
 _MOST_KNOWN, _KNOWN_SECONDS = 40, 3600.0
 
 T = TypeVar("T")
-_OF_DAY = f"{time_is('>=', 'begin')} AND {time_is('<', 'end')}"
+OF_DAY = f"{time_is('>=', 'begin')} AND {time_is('<', 'end')}"
 
 
 class Candidate(NamedTuple):
@@ -100,7 +98,7 @@ class Audited:
             )
             below = f"if({time_is('<', 'monday')}, {below}, {of_label})"
         uploaded = f"startsWith(row_id, {literal(UPLOADED)})"
-        return f"({uploaded} OR {time_is('<', 'audited')} OR {_DRAW} >= {below})", given
+        return f"({uploaded} OR {time_is('<', 'audited')} OR {DRAW} >= {below})", given
 
 
 async def lowest_draws(
@@ -136,100 +134,33 @@ async def lowest_draws(
     async def look(day: Mapping[str, int]) -> tuple[list[Candidate], int]:
         rows = await client.rows(
             "SELECT toUnixTimestamp64Micro(created_at), row_id, draw, label_of, count() OVER () FROM (\n"
-            f"    SELECT created_at, row_id, any({_DRAW}) AS draw, {label_of} AS label_of\n"
+            f"    SELECT created_at, row_id, any({DRAW}) AS draw, {label_of} AS label_of\n"
             f"    FROM {result_table(settings, LABELED)}\n"
-            f"    WHERE {_OF_DAY} AND {_DRAW} < {{share:Float64}} AND {_MODELS}\n"
+            f"    WHERE {OF_DAY} AND {DRAW} < {{share:Float64}} AND {BY_MODELS}\n"
             "    GROUP BY created_at, row_id\n"
             ") ORDER BY draw, created_at, row_id LIMIT {most:UInt32}",
             {**given, **day},
         )
-        return [_candidate(row) for row in rows], int(rows[0][4]) if rows else 0
+        return [candidate_of(row) for row in rows], int(rows[0][4]) if rows else 0
 
     found: list[Candidate] = []
     total = 0
-    days = _days(micros_of(since), micros_of(until) + 1)
-    for day, labels in zip(days, await _labels_of(client, settings, days), strict=True):
+    days = days_of(micros_of(since), micros_of(until) + 1)
+    for day, labels in zip(days, await labels_of(client, settings, days), strict=True):
         question = (*given.items(), day["begin"])
         some, count = await known.of(question, (day["end"], labels), partial(look, day))
-        found = _in_order([*found, *some])[:most]
+        found = in_order([*found, *some])[:most]
         total += count
     return found, total
 
 
-async def lowest_draws_by_label(
-    client: ClickHouseClient,
-    settings: Settings,
-    *,
-    salt: str,
-    count: int,
-    since: datetime,
-    until: datetime,
-    version: str,
-    known: KnownDraws,
-) -> dict[str, tuple[list[Candidate], float]]:
-    """Of each label of ``version`` the ``count`` rows with the lowest numbers, the lowest first, and the
-    least number above theirs: each row below it is one of them. 1 where there are no more rows.
-
-    ``since`` (inclusive), ``until`` (exclusive): the row's time. Uploaded rows are left out. Raises as
-    `lowest_draws`.
-    """
-    days = _days(micros_of(since), micros_of(until))
-    labels = await _labels_of(client, settings, days)
-    return await known.of(
-        ("of each label", salt, count, since, until, version),
-        labels,
-        lambda: _lowest_by_label(client, settings, salt, count, days, version),
-    )
-
-
-async def _lowest_by_label(
-    client: ClickHouseClient,
-    settings: Settings,
-    salt: str,
-    count: int,
-    days: Sequence[Mapping[str, int]],
-    version: str,
-) -> dict[str, tuple[list[Candidate], float]]:
-    labels_of = f"FROM {result_table(settings, LABELED)}\nWHERE {_OF_DAY}"
-    labels_of += f" AND label_version = {{version:String}} AND {_MODELS}"
-    counts = await client.rows(
-        f"SELECT toString(label), count() {labels_of} GROUP BY label",
-        {"version": version, "begin": days[0]["begin"], "end": days[-1]["end"]},
-    )
-    bounds = {
-        str(label): min(1.0, _MORE * (count + 10) / int(number)) for label, number in counts if int(number)
-    }
-    below = "transform({}, {{labels:Array(String)}}, {{bounds:Array(Float64)}}, toFloat64(0))"
-    newest = f"argMax(toString(label), {newness('labeled_at')})"
-    given = {"version": version, "salt": salt, "labels": list(bounds), "bounds": list(bounds.values())}
-    candidates: list[Candidate] = []
-    for day in days if bounds else ():
-        # The rows with a label below its bound are few. One that was labelled again has several labels, and
-        # only the newest counts.
-        rows = await client.rows(
-            f"SELECT toUnixTimestamp64Micro(created_at), row_id, {_DRAW}, {newest}\n"
-            f"{labels_of} AND (created_at, row_id) IN (\n"
-            f"    SELECT created_at, row_id {labels_of} AND {_DRAW} < {below.format('toString(label)')}\n"
-            f") GROUP BY created_at, row_id HAVING {_DRAW} < {below.format(newest)}",
-            {**given, **day},
-        )
-        candidates += map(_candidate, rows)
-    found: dict[str, list[Candidate]] = {}
-    for candidate in _in_order(candidates):
-        found.setdefault(candidate.label, []).append(candidate)
-    return {
-        label: (some[:count], some[count].draw if len(some) > count else bounds.get(label, 1.0))
-        for label, some in found.items()
-    }
-
-
-def _days(first: int, end: int) -> list[dict[str, int]]:
-    """The parameters of _OF_DAY; ``end``: exclusive. Of a time longer than audits look at, longer parts."""
+def days_of(first: int, end: int) -> list[dict[str, int]]:
+    """The parameters of OF_DAY; ``end``: exclusive. Of a time longer than audits look at, longer parts."""
     step = max(_DAY, (end - first) // _MOST_DAYS + 1)
     return [{"begin": begin, "end": min(begin + step, end)} for begin in range(first, end, step)]
 
 
-async def _labels_of(
+async def labels_of(
     client: ClickHouseClient, settings: Settings, days: Sequence[Mapping[str, int]]
 ) -> tuple[int, ...]:
     """How many labels the rows of each day have; read from the table's index."""
@@ -243,10 +174,10 @@ async def _labels_of(
     return tuple(int(count) for _, count in sorted(rows))
 
 
-def _in_order(candidates: Iterable[Candidate]) -> list[Candidate]:
+def in_order(candidates: Iterable[Candidate]) -> list[Candidate]:
     return sorted(candidates, key=lambda one: (one.draw, one.place))
 
 
-def _candidate(row: Any) -> Candidate:
+def candidate_of(row: Any) -> Candidate:
     at, row_id, draw, label, *_ = row
     return Candidate(Place(moment(int(at)), str(row_id)), float(draw), str(label))

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from connectors.clickhouse.queries.draw import KnownDraws, lowest_draws, lowest_draws_by_label
+from connectors.clickhouse.queries.draw import KnownDraws, lowest_draws
+from connectors.clickhouse.queries.draw_by_label import LabelDraws, lowest_draws_by_label
 from connectors.clickhouse.queries.label_versions import register_version
 from streams.ports.lookups import Place
 from streams.quality.audit import Draw, draw_number, draw_rows, salt_of
@@ -109,19 +110,25 @@ async def test_a_week_s_draw_is_the_same_after_a_replay_and_a_label(database: Da
     assert few.total == drawn.total > len(few.rows)
 
 
-async def test_labels_with_fewer_rows_are_drawn_whole(database: Database) -> None:
+async def by_label(database: Database, *, share: float = 0.0, most: int = 1000) -> LabelDraws:
     client, settings = database
-    await fill(database, rows=300, at=BEFORE)
-    found = await lowest_draws_by_label(
+    return await lowest_draws_by_label(
         client,
         settings,
         salt="s",
+        share=share,
         count=5,
         since=BEFORE,
         until=MONDAY,
         version="v1",
+        most=most,
         known=KnownDraws(),
     )
+
+
+async def test_labels_with_fewer_rows_are_drawn_whole(database: Database) -> None:
+    await fill(database, rows=300, at=BEFORE)
+    _, _, found = await by_label(database)
     assert {label: (len(some), above) for label, (some, above) in found.items()}["rare"] == (3, 1.0)
     common, above = found["common"]
     assert len(common) == 5
@@ -136,16 +143,7 @@ async def test_a_row_that_was_labelled_again_has_its_newest_label(database: Data
         "SELECT * REPLACE ('rare' AS label, labeled_at - toIntervalDay(1) AS labeled_at)\n"
         f"FROM {settings.result_database}.logs_labeled WHERE _offset < 60"
     )
-    found = await lowest_draws_by_label(
-        client,
-        settings,
-        salt="s",
-        count=5,
-        since=BEFORE,
-        until=MONDAY,
-        version="v1",
-        known=KnownDraws(),
-    )
+    lowest, total, found = await by_label(database, share=0.5, most=7)
     rare, above = found["rare"]
     assert ({one.place.row_id for one in rare}, above) == ({"0", "100", "200"}, 1.0)
     common = sorted(
@@ -153,6 +151,10 @@ async def test_a_row_that_was_labelled_again_has_its_newest_label(database: Data
     )
     assert [one.draw for one in found["common"][0]] == common[:5]
     assert found["common"][1] == common[5]
+    # Whatever their label is.
+    numbers = sorted(draw_number("s", Place(BEFORE + timedelta(microseconds=n), str(n))) for n in range(300))
+    assert [one.draw for one in lowest] == numbers[:7]
+    assert total == sum(number < 0.5 for number in numbers)
 
 
 async def test_days_that_have_not_changed_are_not_looked_through_again(
@@ -164,9 +166,11 @@ async def test_days_that_have_not_changed_are_not_looked_through_again(
     hashed: list[str] = []
     ask = client.rows
 
-    async def rows(sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+    async def rows(
+        sql: str, parameters: Mapping[str, Any] | None = None, **more: Any
+    ) -> list[tuple[Any, ...]]:
         hashed.extend([sql] if "SHA256" in sql else [])
-        return await ask(sql, parameters)
+        return await ask(sql, parameters, **more)
 
     monkeypatch.setattr(client, "rows", rows)
     for day in range(-7, 3):
@@ -189,5 +193,5 @@ async def test_days_that_have_not_changed_are_not_looked_through_again(
     # One of the week before may change which rows are the lowest of their label: its whole week.
     await fill((client, settings), rows=100, first=9000, at=BEFORE)
     drawn, asked = await look(known)
-    assert asked == 1 + 7
+    assert asked == 7
     assert drawn == (await look())[0]

@@ -1,12 +1,13 @@
-"""What history costs: ``make soak-history ROWS=10000000``. Ten minutes for 100,000,000 rows.
+"""What history costs: ``make soak-history ROWS="1000000 100000000"``. Ten minutes for 100,000,000 rows.
 
 On a local stack of its own: so many rows in `logs_labeled`, a second version and variants of every tenth, a
 dead letter for every thousandth, 5,000 human labels; 12 GB. Then each question that commands, the page, the
-API and the roles ask of the tables, so many times: the 95th percentile, and whatever the engine shows to run
-for longer than five seconds. These are asked in this process. Then the roles start beside the tables and
-label WORK rows; the routes of the API and some commands, each a process, are asked meanwhile: their times,
-and the most memory that each role took. Exit code 1 if one takes longer than it may. ``--folder`` keeps the
-tables for another run.
+API and the roles ask of the tables, so many times: the 95th percentile, the CPU time and the rows read of the
+cheapest call, and whatever the engine shows to run for longer than five seconds. These are asked in this
+process. Then, at the last of several numbers of rows, the roles start beside the tables and label WORK rows;
+the routes of the API and some commands, each a process, are asked meanwhile: their times, and the most memory
+that each role took. Exit code 1 if one takes longer than it may. ``--folder`` keeps the tables, a folder for
+each number of rows, and uses them again.
 """
 
 from __future__ import annotations
@@ -19,161 +20,23 @@ import signal
 import sys
 import tempfile
 import time
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import psutil
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.queries.dead_letters import list_letters
-from connectors.clickhouse.queries.draw import KnownDraws
-from connectors.clickhouse.queries.given_labels import labels_at
-from connectors.clickhouse.queries.label_versions import list_versions, promote_version, register_version
-from connectors.clickhouse.queries.labelled_rows import busiest_minute, count_of, labelled, labelled_between
-from connectors.clickhouse.queries.lookups import row_history, search_labels
-from connectors.clickhouse.queries.open_dead_letters import open_letters
-from connectors.clickhouse.queries.overview import label_picture, letter_reasons, table_sizes
-from connectors.clickhouse.queries.places import times_of
-from connectors.clickhouse.queries.relabel_rows import Condition, LabelledRows
-from connectors.clickhouse.queries.review import (
-    current_of,
-    frequent_labels,
-    least_sure,
-    review_counts,
-)
-from connectors.clickhouse.queries.version_diff import diff_versions
-from connectors.clickhouse.sink.stored_offsets import stored_offsets
+from connectors.clickhouse.queries.label_versions import promote_version, register_version
 from connectors.local.processes import free_port
-from streams.api.quality import picture
 from streams.core.settings import Settings
-from streams.operations.dead_letters import list_dead_letters
-from streams.operations.status import status
-from streams.ports.lookups import LabelQuery
-from streams.quality.audit import draw_rows
-from streams.quality.evaluate import EvaluationQuery, evaluate_tables
 from tests.integration.connectors.clickhouse.history_at_work import KEY, at_work, percentile
-from tests.integration.connectors.clickhouse.history_tables import (
-    ANSWERS,
-    AUGMENTED,
-    FIRST,
-    LABELED,
-    LETTERS,
-    UNUSED,
-    fill,
-)
+from tests.integration.connectors.clickhouse.history_questions import Ask, asked
+from tests.integration.connectors.clickhouse.history_tables import PARTITIONS, fill, time_of
 from tests.integration.pipeline import Pipeline
 from tests.stack import stack_in
 
-PARTITIONS = 4
 LIMIT_SECONDS, QUERY_SECONDS, MEMORY_MB = 3.0, 5.0, 400
-FOREVER = 2**62
-
-Ask = Callable[[ClickHouseClient, Settings], Awaitable[Any]]
-
-
-def middle_of(rows: int) -> datetime:
-    """The time of the row in the middle."""
-    return FIRST + timedelta(milliseconds=100 * (rows // 2))
-
-
-def asked(rows: int) -> dict[str, Ask]:
-    """Each question, by name."""
-    topic_end, middle = rows // PARTITIONS, middle_of(rows)
-    gold = [str(number * (rows // ANSWERS) + 11) for number in range(ANSWERS)]
-    micros = int(middle.timestamp()) * 1_000_000
-    known = KnownDraws()
-
-    def kept() -> KnownDraws:
-        return known
-
-    def held(table: str, topic: uuid.UUID, start: int) -> Ask:
-        spans = dict.fromkeys(range(PARTITIONS), (start, FOREVER))
-        return lambda client, settings: stored_offsets(client, settings.result_database, table, topic, spans)
-
-    def found(**query: Any) -> Ask:
-        return lambda client, settings: search_labels(client, settings, LabelQuery(**query), None, 50)
-
-    def first_page(*where: str) -> Ask:
-        async def ask(client: ClickHouseClient, settings: Settings) -> None:
-            conditions = [Condition.parse(one) for one in where]
-            feed = LabelledRows(client, settings, since=None, until=None, where=conditions)
-            async with contextlib.aclosing(feed.pages()) as pages:
-                await anext(pages)
-
-        return ask
-
-    async def claimed(client: ClickHouseClient, settings: Settings) -> None:
-        await current_of(client, settings, (await least_sure(client, settings, 500))[:20], by_models=True)
-
-    async def judged(client: ClickHouseClient, settings: Settings) -> None:
-        found = await labels_at(client, settings, "v1", await times_of(client, settings, gold))
-        assert len(found) == ANSWERS
-
-    async def imported(client: ClickHouseClient, settings: Settings) -> None:
-        found = await current_of(client, settings, await times_of(client, settings, gold))
-        assert len(found) == ANSWERS
-
-    async def answered(client: ClickHouseClient, settings: Settings) -> None:
-        found = await evaluate_tables(client, settings, EvaluationQuery("v1"), {})
-        assert found["labeled"] == ANSWERS, found
-
-    async def pictured(client: ClickHouseClient, settings: Settings) -> None:
-        await picture(client, settings, EvaluationQuery(None, "week"), {})
-
-    def drawn(each: int, known: Callable[[], KnownDraws]) -> Ask:
-        async def ask(client: ClickHouseClient, settings: Settings) -> None:
-            settings = settings.model_copy(update={"review_audit_per_label": each})
-            await draw_rows(client, settings, datetime(2100, 1, 1, tzinfo=UTC), 2_000, known())
-
-        return ask
-
-    async def opened(client: ClickHouseClient, settings: Settings) -> None:
-        async with contextlib.aclosing(open_letters(client, settings, limit=100)) as pages:
-            await anext(pages)
-
-    return {
-        "takeover: sink at its commit": held("logs_labeled", LABELED, topic_end),
-        "takeover: shadow topic, never used": held("logs_labeled", UNUSED, 0),
-        "sink start, offsets expired: labels": held("logs_labeled", LABELED, 0),
-        "sink start, offsets expired: variants": held("logs_augmented", AUGMENTED, 0),
-        "sink start, offsets expired: letters": held("dead_letters", LETTERS, 0),
-        "replay start from the table": first_page(),
-        "replay start --where label": first_page("label=label3"),
-        "replay start: version known": lambda c, s: count_of(c, s, "v2"),
-        "replay --dry-run: rate": busiest_minute,
-        "backfill start": lambda c, s: labelled_between(c, s, micros, micros + 600_000_000, lambda *_: None),
-        "replay: what is labelled": lambda c, s: labelled(c, s, "v1", [(gold[9], micros)]),
-        "status": lambda c, s: status(s),
-        "versions": lambda c, s: list_versions(c, s, counted=True),
-        "versions, states": list_versions,
-        "versions diff": lambda c, s: diff_versions(c, s, "v1", "v2", changed=10),
-        "evaluate, a file of 5,000 ids": judged,
-        "gold import, a file of 5,000 ids": imported,
-        "evaluate, 5,000 answers": answered,
-        "page: quality, 5,000 answers": pictured,
-        "dead-letters list": lambda c, s: list_dead_letters(s, reason=None, step=None, since=None, limit=100),
-        "dead-letters retry of 100": opened,
-        "page: table sizes": table_sizes,
-        "page: letters by reason": letter_reasons,
-        "page: labels of a day": lambda c, s: label_picture(c, s, 2**52),
-        "page: letters": lambda c, s: list_letters(c, s, limit=100),
-        "review: claim": claimed,
-        "review: counts": review_counts,
-        "review: the first draw of a process": drawn(0, KnownDraws),
-        "review: the first draw, 30 of each label": drawn(30, KnownDraws),
-        "review: the audit's draw": drawn(0, kept),
-        "review: the audit's draw, 30 of each label": drawn(30, kept),
-        "review: choices": frequent_labels,
-        "GET /rows/ID": lambda c, s: row_history(c, s, str(rows // 2)),
-        "GET /rows/ID, unknown": lambda c, s: row_history(c, s, "nobody"),
-        "GET /labels": found(),
-        "GET /labels?label": found(label="label3"),
-        "GET /labels?label, unknown": found(label="nothing"),
-        "GET /labels?text, none": found(text="такого нет"),
-        "GET /labels?version=v2": found(version="v2"),
-        "GET /labels?since&until": found(since=middle, until=middle + timedelta(hours=1)),
-    }
 
 
 @contextlib.asynccontextmanager
@@ -201,20 +64,51 @@ async def watched(settings: Settings) -> AsyncIterator[list[str]]:
         await asyncio.wait([task])
 
 
-async def times(client: ClickHouseClient, settings: Settings, ask: Ask, calls: int) -> list[float]:
-    """Seconds of each call, in order; one call if that takes far too long."""
-    found: list[float] = []
+class Asked(NamedTuple):
+    """Calls of a question: seconds at the 95th percentile and at best; CPU seconds of the engine and of this
+    process, and rows that were read, of the call with the least.
+    """
+
+    p95: float
+    best: float
+    cpu: float = 0.0
+    read: int = 0
+
+
+class Meter:
+    """What the engine and this process have done so far."""
+
+    def __init__(self, client: ClickHouseClient, engine: int) -> None:
+        """``engine``: its process."""
+        self._client = client
+        self._processes = (psutil.Process(engine), psutil.Process())
+
+    async def now(self) -> tuple[float, int]:
+        """CPU seconds, and rows read."""
+        found = await self._client.rows("SELECT value FROM system.events WHERE event = 'SelectedRows'")
+        used = [process.cpu_times() for process in self._processes]
+        return sum(one.user + one.system for one in used), int(found[0][0]) if found else 0
+
+
+async def ask_often(
+    client: ClickHouseClient, settings: Settings, ask: Ask, calls: int, meter: Meter
+) -> Asked:
+    """So many calls; one if that takes far too long."""
+    seconds, cpu, read = list[float](), list[float](), list[int]()
     for _ in range(calls):
-        began = time.perf_counter()
+        before, began = await meter.now(), time.perf_counter()
         try:
             await ask(client, settings)
         except Exception as error:
             print(f"  {type(error).__name__}: {str(error)[:200]}", flush=True)
-            return [float("inf")]
-        found.append(time.perf_counter() - began)
-        if found[-1] > 4 * LIMIT_SECONDS:
+            return Asked(float("inf"), float("inf"))
+        seconds.append(time.perf_counter() - began)
+        after = await meter.now()
+        cpu.append(after[0] - before[0])
+        read.append(after[1] - before[1])
+        if seconds[-1] > 4 * LIMIT_SECONDS:
             break
-    return sorted(found)
+    return Asked(percentile(seconds), round(min(seconds), 3), round(min(cpu), 2), min(read))
 
 
 async def run(rows: int, calls: int, only: str, roles: bool, folder: Path) -> dict[str, Any]:
@@ -229,6 +123,8 @@ async def run(rows: int, calls: int, only: str, roles: bool, folder: Path) -> di
             AUGMENT_VARIANTS="3",
             LABEL_VERSION="v1",
         )
+        # Topics of their own for each run: the poller begins where this run's rows begin.
+        flow.prefix = flow.environment["TOPIC_PREFIX"] = f"history{int(time.time())}"
         if flow.rows(f"SELECT 1 FROM system.databases WHERE name = '{flow.database}'"):
             assert flow.command("init").returncode == 0
         else:
@@ -246,8 +142,9 @@ async def run(rows: int, calls: int, only: str, roles: bool, folder: Path) -> di
             began = time.perf_counter()
             await fill(filling, flow.database, rows)
             print(f"filled in {time.perf_counter() - began:.0f} s", flush=True)
-        result: dict[str, Any] = {"rows": rows, "p95": {}, "peak_mb": {}}
+        result: dict[str, Any] = {"rows": rows, "asked": {}, "at_work": {}, "peak_mb": {}}
         async with ClickHouseClient.from_settings(settings) as client, watched(settings) as slow:
+            meter = Meter(client, int(stack.clickhouse.pid or 0))
             for version in ("v1", "v2"):
                 await register_version(client, settings, version=version, model="m")
             await promote_version(client, settings, "v1")
@@ -260,40 +157,78 @@ async def run(rows: int, calls: int, only: str, roles: bool, folder: Path) -> di
             for name, ask in asked(rows).items():
                 if only not in name:
                     continue
-                took = await times(client, settings, ask, calls)
-                result["p95"][name] = percentile(took)
-                print(f"{result['p95'][name]:8.3f} s  {name} ({took[0]:.3f} at best)", flush=True)
+                found = result["asked"][name] = await ask_often(client, settings, ask, calls, meter)
+                print(
+                    f"{found.p95:8.3f} s  {name} ({found.best:.3f} at best, CPU {found.cpu:.2f} s, "
+                    f"{found.read:,} rows read)",
+                    flush=True,
+                )
             if roles:
-                await at_work(flow, rows, (rows // 2, middle_of(rows)), calls, result)
+                await at_work(flow, rows, (rows // 2, time_of(rows // 2)), calls, result)
             result["slow"] = slow
         flow.stop()
     return result
 
 
+def table(results: Sequence[dict[str, Any]]) -> str:
+    """All figures as Markdown."""
+    first, last = results[0]["asked"], results[-1]["asked"]
+    sizes = [f"{one['rows']:,}" for one in results]
+    lines = [
+        f"| Question, seconds | {' | '.join(sizes)} | last over first | CPU at {sizes[0]} | at {sizes[-1]} "
+        f"| rows read at {sizes[0]} | at {sizes[-1]} |",
+        "|---|" + "---|" * (len(results) + 5),
+    ]
+    for name, at_last in last.items():
+        p95 = [one["asked"][name].p95 for one in results]
+        lines.append(
+            f"| {name} | {' | '.join(f'{one:.2f}' for one in p95)} | {p95[-1] / max(p95[0], 0.001):.1f} | "
+            f"{first[name].cpu:.2f} | {at_last.cpu:.2f} | {first[name].read:,} | {at_last.read:,} |"
+        )
+    lines += ["", f"| At work, seconds | {sizes[-1]} |", "|---|---|"]
+    lines += [f"| {name} | {seconds:.2f} |" for name, seconds in results[-1]["at_work"].items()]
+    lines += [
+        f"| memory of the {role}, MB at most | {size} |" for role, size in results[-1]["peak_mb"].items()
+    ]
+    return "\n".join(lines)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=100_000_000)
+    parser.add_argument("--rows", type=int, nargs="+", default=[100_000_000], help="one number or several")
     parser.add_argument("--calls", type=int, default=20)
-    parser.add_argument("--folder", type=Path, help="of the stack: kept, and used again as it is found")
+    parser.add_argument("--folder", type=Path, help="of the tables: kept, and used again as they are found")
     parser.add_argument("--only", default="", help="questions whose names have this in them")
     parser.add_argument("--no-roles", action="store_true", help="only the questions")
     parser.add_argument("--json", action="store_true", help="print one JSON object, last on stdout")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the stack is stopped on the way out
-    with contextlib.ExitStack() as stack:
-        folder = options.folder or Path(
-            stack.enter_context(tempfile.TemporaryDirectory(prefix="labelstream-history-"))
-        )
-        folder.mkdir(exist_ok=True, parents=True)
-        found = asyncio.run(run(options.rows, options.calls, options.only, not options.no_roles, folder))
-    late = [name for name, seconds in found["p95"].items() if seconds > LIMIT_SECONDS]
-    large = [role for role, megabytes in found["peak_mb"].items() if megabytes > MEMORY_MB]
-    for what, names in (("late", late), ("large", large), ("slow", found["slow"])):
-        for name in names:
-            print(f"{what}: {name}")
+    results = []
+    for rows in options.rows:
+        with contextlib.ExitStack() as stack:
+            folder = options.folder or Path(
+                stack.enter_context(tempfile.TemporaryDirectory(prefix="labelstream-history-"))
+            )
+            (folder / str(rows)).mkdir(exist_ok=True, parents=True)
+            roles = not options.no_roles and rows == options.rows[-1]
+            results.append(asyncio.run(run(rows, options.calls, options.only, roles, folder / str(rows))))
+    print(table(results), flush=True)
+    bad = [f"{one['rows']}: {what}" for one in results for what in misses(one)]
+    print(*bad, sep="\n")
     if options.json:
-        print(json.dumps(found, ensure_ascii=False))
-    return 1 if late or large or found["slow"] else 0
+        told = [one | {"asked": {name: it._asdict() for name, it in one["asked"].items()}} for one in results]
+        print(json.dumps({"runs": told}, ensure_ascii=False))
+    return 1 if bad else 0
+
+
+def misses(result: dict[str, Any]) -> list[str]:
+    """What takes longer, or more memory, than it may."""
+    p95 = {name: one.p95 for name, one in result["asked"].items()} | result["at_work"]
+    return [
+        *(f"late: {name}" for name, seconds in p95.items() if seconds > LIMIT_SECONDS),
+        *(f"large: {role}" for role, megabytes in result["peak_mb"].items() if megabytes > MEMORY_MB),
+        *(f"slow: {query}" for query in result["slow"]),
+    ]
 
 
 if __name__ == "__main__":

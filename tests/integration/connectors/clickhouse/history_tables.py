@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from connectors.clickhouse.client.client import ClickHouseClient
 
@@ -13,6 +13,12 @@ FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 SLICE = 5_000_000
 # Rows with a human label, whatever the size of the tables: people answer so many, not a share of all rows.
 ANSWERS = 5_000
+PARTITIONS = 4
+
+
+def time_of(number: int) -> datetime:
+    """The time of a row: ten a second."""
+    return FIRST + timedelta(milliseconds=100 * number)
 
 
 async def fill(client: ClickHouseClient, database: str, rows: int) -> None:

@@ -116,6 +116,14 @@ class Certificate(BaseModel):
         spread = (wealth.lost + wealth.gained) / wealth.rows - mean * mean
         return mean + _ERRORS * math.sqrt(spread / wealth.rows) <= self.limit
 
+    def speaks_against(self, threshold: float) -> bool:
+        """Whether the mean loss at ``threshold``, one of `thresholds`, is above the limit by some standard
+        errors.
+        """
+        wealth = self.wealths[self.thresholds.index(threshold)]
+        lost, changed = wealth.lost - wealth.gained, wealth.lost + wealth.gained
+        return lost - _ERRORS * math.sqrt(changed) > self.limit * wealth.rows
+
     @property
     def bound(self) -> float | None:
         """What the mean loss at `threshold` is at most, with probability 1 - risk; None without one."""

@@ -33,7 +33,8 @@ class GenerationNote(BaseModel):
     ``fitted_at``: no text that was labelled later taught it, microseconds. ``judged``: the texts that people
     had judged before it was fitted, and so did not teach it. ``coverage`` and ``disagreement``: by threshold,
     as in `Generation`. ``llm``: its certificate against the model; ``people_at``: the
-    lowest threshold that is certified against people, and still well within the margin.
+    lowest threshold that is certified against people, and still well within the margin, ``people_rows`` by
+    how many rows.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -49,6 +50,7 @@ class GenerationNote(BaseModel):
     label_disagreement: dict[str, float]
     llm: Certificate
     people_at: float | None = None
+    people_rows: int = 0
 
 
 class Certified(NamedTuple):
@@ -104,9 +106,16 @@ class LearnedGeneration:
             score, label = self._judged[row.digest]
             loss = loss_to_people(row.label, label, row.person) if row.person is not None else 0
             people = people.observe(score, loss)
-        # Fewer rows than it took, because answers were taken back or are too old to be read, end nothing.
         if people.certified:
-            self.note = self.note.model_copy(update={"people_at": people.threshold})
+            self.note = self.note.model_copy(
+                update={"people_at": people.threshold, "people_rows": people.rows}
+            )
+        # Fewer rows than it took, because answers were taken back or are too old to be read, end nothing. As
+        # many that do not certify it are other answers.
+        elif (at := self.note.people_at) is not None and (
+            people.rows >= self.note.people_rows or people.speaks_against(at)
+        ):
+            self.note = self.note.model_copy(update={"people_at": None})
 
     def _taught(self, one: AuditedText, sights: Sights) -> bool:
         known = sights.get(one.digest)

@@ -39,11 +39,23 @@ class Chooser:
     is shuffled once for each label version.
     """
 
-    def __init__(self, model: Model, taxonomy: Taxonomy, seed: str, *, prompt: str | None = None) -> None:
-        """``prompt``: its template, if it is not the packaged one."""
+    def __init__(
+        self,
+        model: Model,
+        taxonomy: Taxonomy,
+        seed: str,
+        *,
+        prompt: str | None = None,
+        turned_round: bool = False,
+    ) -> None:
+        """``prompt``: its template, if it is not the packaged one. ``turned_round``: the options in the
+        opposite order.
+        """
         self._model = model
         ordered = sorted(
-            taxonomy.domains, key=lambda d: blake2b(f"{seed}\n{d.name}".encode(), digest_size=8).digest()
+            taxonomy.domains,
+            key=lambda d: blake2b(f"{seed}\n{d.name}".encode(), digest_size=8).digest(),
+            reverse=turned_round,
         )
         self._letters = list(string.ascii_uppercase[: len(ordered)])
         self.options = dict(zip(self._letters, (domain.name for domain in ordered), strict=True))

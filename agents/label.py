@@ -152,9 +152,12 @@ def labeler_of(
     answers: Answers,
     calibration: Callable[[], VersionCalibration | None] = lambda: None,
     router: Router | None = None,
+    *,
+    turned_round: bool = False,
 ) -> Labeler:
     """The label step of a version; ``model`` must be the model that the version names. ``calibration``: the
-    newest one of the version. ``router``: None where the model labels all.
+    newest one of the version. ``router``: None where the model labels all. ``turned_round``: it is shown the
+    labels in the opposite order.
 
     Raises:
         ConfigurationError: the version's taxonomy is invalid.
@@ -165,7 +168,10 @@ def labeler_of(
         raise ConfigurationError(f"label version {spec.version} holds no taxonomy: {error}") from error
     chooser = None
     if spec.mode == "choice":
-        chooser = Chooser(model, taxonomy, _seed(spec.model, taxonomy), prompt=spec.prompts["choice"])
+        seed, prompt = _seed(spec.model, taxonomy), spec.prompts["choice"]
+        chooser = Chooser(model, taxonomy, seed, prompt=prompt, turned_round=turned_round)
+    if turned_round:
+        taxonomy = Taxonomy(domains=taxonomy.domains[::-1])
     return Labeler(
         model,
         spec.model,

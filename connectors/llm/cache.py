@@ -90,6 +90,18 @@ class Shared:
         return answer
 
 
+class Uncached:
+    """No answers: every question is asked."""
+
+    async def get(self, key: bytes, ask: Callable[[], Awaitable[bytes]]) -> tuple[bytes, bool]:
+        """The answer, by a call of its own."""
+        return await ask(), False
+
+    def known(self, key: bytes) -> bytes | None:
+        """None."""
+        return None
+
+
 class Beside:
     """The same answers for callers whose calls nobody else should wait for: those have less priority."""
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -30,7 +30,8 @@ from streams.cascade.bounds import lower_bound
 Kind = Literal["people", "llm"]
 # Least agreement with a model that never differs from itself.
 AGREEMENT = 0.95
-_ALPHA_RISK = 0.05
+# Of the risk against the model: that the model differs from itself less often than its bound says.
+_ALPHA_SHARE = 0.2
 # Of the largest bet that a single loss cannot turn into nothing.
 _MOST_BET = 0.95
 # The threshold from which on half of the risk begins anew, whether those above have passed or not.
@@ -59,6 +60,15 @@ class Wealth(BaseModel):
     gained: int = 0
 
 
+class AskedTwice(NamedTuple):
+    """Texts that the model labelled twice, the options in another order: how many, and how many of them it
+    labelled otherwise.
+    """
+
+    asked: int = 0
+    differed: int = 0
+
+
 class Certificate(BaseModel):
     """Of one kind, for one generation; a value, which an observation makes a new one of.
 
@@ -80,6 +90,17 @@ class Certificate(BaseModel):
         """One that nothing was observed for. ``risk``: from `risk_of`."""
         ordered = tuple(sorted(thresholds, reverse=True))
         return cls(kind=kind, thresholds=ordered, limit=limit, risk=risk, wealths=(Wealth(),) * len(ordered))
+
+    @classmethod
+    def against_model(cls, thresholds: Sequence[float], twice: AskedTwice, risk: float) -> Self:
+        """One against the model, that nothing was observed for. ``twice``: texts that the highest threshold
+        would route, and of which none is observed later. ``risk``: from `risk_of`; that of a wrong bound of
+        how often the model differs from itself is a part of it.
+        """
+        if not twice.asked:
+            return cls.new("llm", thresholds, 1 - AGREEMENT, risk)
+        limit = alpha_of(twice, risk * _ALPHA_SHARE)
+        return cls.new("llm", thresholds, limit, risk * (1 - _ALPHA_SHARE))
 
     @property
     def certified(self) -> int:
@@ -186,10 +207,10 @@ def loss_to_people(model: str, proxy: str, right: str) -> int:
     return (model == right) - (proxy == right)
 
 
-def alpha_of(asked: int, differed: int) -> float:
+def alpha_of(twice: AskedTwice, risk: float) -> float:
     """How often a proxy may differ from the model at most: what is left to AGREEMENT, and half of how often
-    the model surely differs from itself, found by ``asked`` texts that it labelled twice, the options in
-    another order. Of two labels that err at random one is right half of the time that they differ; so that
-    is how often a proxy differs that makes no error.
+    the model surely differs from itself. Of two labels that err at random one is right half of the time that
+    they differ; so that is how often a proxy differs that makes no error. ``risk``: that the model differs
+    from itself less often than that.
     """
-    return 1 - AGREEMENT + lower_bound(differed, asked, _ALPHA_RISK) / 2
+    return 1 - AGREEMENT + lower_bound(twice.differed, twice.asked, risk) / 2

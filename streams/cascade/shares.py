@@ -18,6 +18,9 @@ Part = Literal["teach", "certify"]
 # Texts that teach a generation; the next is due when there are twice as many.
 FIRST_FIT = 1_000
 _TEACH = 0.90
+# Texts of a cascade that the model labels twice, and their share of those that may be: so a proxy that routes
+# early still finds some.
+MOST_TWICE, _TWICE = 200, 0.5
 
 
 def part_of(version: str, text: str) -> Part:
@@ -28,3 +31,10 @@ def part_of(version: str, text: str) -> Part:
 def fit_at(generation: int) -> int:
     """How many distinct texts of the part `teach` there must be for ``generation``, 1, 2, ..."""
     return FIRST_FIT << generation - 1
+
+
+def is_asked_twice(version: str, text: str) -> bool:
+    """Whether the model labels ``text`` twice, if it is one of the first that a proxy is sure of. Only texts
+    that teach: what certifies must not choose how much is allowed.
+    """
+    return part_of(version, text) == "teach" and number_of(f"twice/{version}", text) < _TWICE

@@ -73,8 +73,10 @@ class CascadeState(BaseModel):
     ``threshold``: the least score, 0 to 1, with which the proxy labels. ``coverage``: the share of texts that
     it would label then. ``bound``: what the certificate promises, at most so much is lost against
     ``certified_against``. ``audit_rate``: the share of the proxy's texts that the LLM labels all the same.
-    ``clean_until``: no loss was found in what the proxy labelled before. ``reset``: the last wish of a person
-    to begin anew that was fulfilled. ``checkpoint``: the trainer's own, which nobody else reads.
+    ``asked_twice``: texts that the LLM labelled again with the labels in another order, ``differed_twice`` of
+    them otherwise. ``clean_until``: no loss was found in what the proxy labelled before. ``reset``: the last
+    wish of a person to begin anew that was fulfilled. ``checkpoint``: the trainer's own, which nobody else
+    reads.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -97,6 +99,8 @@ class CascadeState(BaseModel):
     texts: int = 0
     routable: int = 0
     routed: int = 0
+    asked_twice: int = 0
+    differed_twice: int = 0
     clean_until: datetime | None = None
     revoked_at: datetime | None = None
     revoked_why: str = ""

@@ -18,6 +18,7 @@ from agents.ports import Model
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.queries.given_labels import labels_at
 from connectors.clickhouse.queries.watching.asked_texts import recent_texts
+from connectors.llm.cache import Uncached
 from streams.core.background import gathered
 from streams.core.context import REPLAY
 from streams.core.errors import LabelstreamError, LeaseLostError
@@ -42,16 +43,6 @@ _AT_ONCE = 4  # calls in flight
 _AGAIN_SECONDS = 300.0  # after a round that had to be left
 
 
-class _NoCache:
-    """Implements `agents.ports.Answers`: every question is asked."""
-
-    async def get(self, key: bytes, ask: Callable[[], Awaitable[bytes]]) -> tuple[bytes, bool]:
-        return await ask(), False
-
-    def known(self, key: bytes) -> bytes | None:
-        return None
-
-
 class EndpointDrift:
     """Of one worker. ``watch``: the state that this worker made or last heard of."""
 
@@ -73,7 +64,7 @@ class EndpointDrift:
         """
         self._topics, self._spec, self._tables, self._known = topics, spec, tables, known
         self._sender, self._lease, self._asks, self._clock = sender, lease, asks, clock
-        self._labeler = labeler_of(spec, model, _NoCache())
+        self._labeler = labeler_of(spec, model, Uncached())
         self._not_before = float("-inf")
         self.asking = False
 

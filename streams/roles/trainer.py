@@ -17,6 +17,7 @@ from connectors.kafka.connection import connection
 from connectors.kafka.consumer import GroupConsumer, Session
 from connectors.kafka.group_view import GroupView
 from connectors.kafka.tail import TailReader
+from connectors.llm.client import ChatClient
 from streams.core.cascade import CascadeState
 from streams.core.settings import Settings
 from streams.jobs.scheduler import JobScheduler
@@ -28,9 +29,13 @@ from streams.runtime.lifecycle import membership_owed, watched
 from streams.runtime.local_stack import with_local_stack
 from streams.runtime.readiness import clickhouse_ready, kafka_ready
 from streams.training.repair import Repairs
+from streams.training.second_labels import SecondLabels
 from streams.training.trainer import Trainer, empty_report
 
 log = structlog.get_logger()
+
+# Of a call for a second label, which nobody waits for.
+_PATIENCE_SECONDS = 60.0
 
 
 async def trainer(settings: Settings, health: Health) -> None:
@@ -87,6 +92,11 @@ async def trainer(settings: Settings, health: Health) -> None:
                     client=client,
                     repair=Repairs(lambda: keeper.context).begin,
                     told=told,
+                    second=SecondLabels(
+                        lambda: ChatClient.from_settings(
+                            with_local_stack(settings), "labeler", patience_seconds=_PATIENCE_SECONDS
+                        )
+                    ),
                 ).run(session.ending)
             finally:
                 told["active"] = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from connectors.clickhouse.queries.watching.cascade_rows import (
 )
 from streams.cascade.generation import Generation, LabeledText, learn
 from streams.core.availability import until_available
+from streams.core.background import in_background
 from streams.core.cascade import CascadeState, positions_message
 from streams.core.errors import LeaseLostError
 from streams.core.label_version import HUMAN, UNDONE
@@ -32,6 +34,7 @@ from streams.quality.audit import draw_number, salt_of
 from streams.quality.gate import judged_rows
 from streams.training.feed import Labels, LabelTopics, seen_of
 from streams.training.generations import AuditedText
+from streams.training.second_labels import SecondLabels
 from streams.training.sights import MOST_TEXTS, Sight, text_digest
 from streams.training.version_training import MOST_JUDGED, CascadeLimits, VersionTraining
 from streams.versions.topic import KnownVersions
@@ -68,9 +71,10 @@ class Trainer:
         told: dict[str, Any],
         clock: Callable[[], float] = time.time,
         learn: Learn = learn,
+        second: SecondLabels | None = None,
     ) -> None:
         """``generation``: of the group, with which it may write. ``repair``: begins to label again what a
-        revoked proxy labelled; False: later.
+        revoked proxy labelled; False: later. ``second``: labels some texts a second time; None: nobody does.
         """
         self._settings = settings
         self._topics = topics
@@ -83,6 +87,7 @@ class Trainer:
         self._told = told
         self._clock = clock
         self._learn = learn
+        self._second = second
         self._limits = CascadeLimits(
             settings.cascade_margin,
             settings.cascade_risk,
@@ -106,12 +111,19 @@ class Trainer:
             AccessError, ConfigurationError: a person must change something.
         """
         await self._while_owner("Kafka (to learn the cascades)", self._begin)
-        while not ending.is_set():
-            await self._while_owner("what the trainer needs", self._turn)
-            try:
-                await asyncio.wait_for(ending.wait(), _LOOK_SECONDS)
-            except TimeoutError:
-                continue
+        asking = None if self._second is None else in_background(self._second.run(), "ask texts twice")
+        try:
+            while not ending.is_set():
+                await self._while_owner("what the trainer needs", self._turn)
+                try:
+                    await asyncio.wait_for(ending.wait(), _LOOK_SECONDS)
+                except TimeoutError:
+                    continue
+        finally:
+            if asking is not None:
+                asking.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asking
         await self._save(force=True)
 
     async def _while_owner(self, what: str, step: Callable[[], Awaitable[None]]) -> None:
@@ -158,6 +170,7 @@ class Trainer:
                 await self._publish(training)
         async for labels in self._labels.new():
             await self._observe(labels)
+        self._ask_twice()
         await self._ask_people()
         for training in list(self._trainings.values()):
             await self._fit(training)
@@ -244,7 +257,7 @@ class Trainer:
         version, memory = training.version, training.memory
         stored = await first_sights(self._client, self._settings, version, memory.since, MOST_TEXTS)
         salt, share = salt_of(self._settings), self._settings.review_audit_share
-        rate, since = training.now_state.audit_rate, memory.deciding_since
+        rate, since = training.certain_rate, memory.deciding_since
 
         def sights() -> list[Sight]:
             return [
@@ -266,6 +279,17 @@ class Trainer:
         )
         await self._judge(training, await self._judged())
         log.info("cascade_loaded", label_version=version, texts=len(training.sights))
+
+    def _ask_twice(self) -> None:
+        """How often the model differs from itself."""
+        if self._second is None:
+            return
+        for version, sight, label in self._second.taken():
+            if (training := self._trainings.get(version)) is not None:
+                training.hear_twice(sight, label)
+        for version, training in self._trainings.items():
+            if (spec := self.known.specs.get(version)) is not None and spec.taxonomy:
+                self._second.want(spec, training.take_twice())
 
     # --- people ---
 

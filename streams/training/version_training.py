@@ -15,20 +15,17 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from agents.proxy.audited import is_audited
-from agents.proxy.classifier import Proxy
+from agents.proxy.classifier import Proxy, ProxyDecision
 from streams.cascade.audit_rate import MOST, audit_rate
-from streams.cascade.certificate import Certificate, risk_of
+from streams.cascade.certificate import AskedTwice, Certificate, risk_of
 from streams.cascade.generation import Generation, LabeledText
 from streams.cascade.monitor import Monitor
-from streams.cascade.shares import fit_at, part_of
+from streams.cascade.shares import MOST_TWICE, fit_at, is_asked_twice, part_of
 from streams.core.cascade import CascadeState, ProxyRef
 from streams.core.times import micros_of, moment
 from streams.training.generations import AuditedText, GenerationNote, LearnedGeneration
 from streams.training.sights import Seen, Sight, Sights, text_digest
 
-# How often a proxy may differ from the model, where that is all that is known. The model may differ from
-# itself as often, asked in other words; that is not measured, and nothing is allowed for it.
-DISAGREEMENT = 0.05
 # Texts that people judged: as many digests are in the checkpoint.
 MOST_JUDGED = 4_000
 _MOST_ROUTED = 50_000
@@ -55,7 +52,8 @@ class Checkpoint(BaseModel):
 
     ``offsets``: by the topic's incarnation, partition: the next offset. ``generation``: the last one that was
     fitted, and ``fits``: how many of the present schedule are past. ``since``: only texts labelled from then
-    on teach, microseconds. ``deciding_since``: by whose proxy texts are kept from the model since then.
+    on teach, microseconds. ``deciding_since``: by whose proxy texts are kept from the model since then, and
+    ``least_rate``: the least audit rate since. ``twice``: texts that the model was asked again.
     ``clean``: by label, and `*`, until when its monitor found nothing. ``revoked``: the last generation that
     was, and ``repaired``: whether a job labels again what it labelled from ``repair_since`` on, microseconds,
     whatever became of the cascade since. ``published``: whether its labels went to the subscribers, too.
@@ -72,6 +70,8 @@ class Checkpoint(BaseModel):
     candidate: GenerationNote | None = None
     monitor: Monitor | None = None
     deciding_since: int | None = None
+    least_rate: float | None = None
+    twice: AskedTwice = AskedTwice()
     clean: dict[str, int] = Field(default_factory=dict)
     judged: list[str] = Field(default_factory=list)
     revoked: int = 0
@@ -104,6 +104,8 @@ class VersionTraining:
         self._judged: dict[str, AuditedText] = {}
         self._people: dict[str, LabeledText] = {}
         self._routed: dict[str, None] = {}
+        self._to_ask_twice: dict[str, Sight] = {}
+        self._asking_twice: set[str] = set()
         self._arrivals: deque[tuple[float, int]] = deque()
         self._began = clock()
         if self._current is None and self.memory.current is not None:
@@ -112,7 +114,9 @@ class VersionTraining:
         if not limits.deciding:
             self.memory.deciding_since = None
         elif state.state == "certified" and self.memory.deciding_since is None:
-            self.memory.deciding_since = self._now
+            self.memory.deciding_since, self.memory.least_rate = self._now, state.audit_rate
+        elif self.memory.least_rate is None:  # from a release that did not note it
+            self.memory.least_rate = state.audit_rate
 
     def _loaded(self, note: GenerationNote | None, proxies: Mapping[int, bytes]) -> LearnedGeneration | None:
         if note is None or note.proxy.generation not in proxies:
@@ -184,6 +188,24 @@ class VersionTraining:
         self.unsaved |= bool(new)
         self._settle()
 
+    def take_twice(self) -> list[Sight]:
+        """Texts that the model is to be asked again, the labels in another order; each is given once."""
+        found = list(self._to_ask_twice.values())
+        self._asking_twice.update(self._to_ask_twice)
+        self._to_ask_twice.clear()
+        return found
+
+    def hear_twice(self, sight: Sight, label: str | None) -> None:
+        """The model's second label of one of `take_twice`; None if it gives none."""
+        digest = text_digest(sight.text)
+        if digest not in self._asking_twice:  # nothing that was taught before counts any more
+            return
+        self._asking_twice.remove(digest)
+        if label is not None:
+            asked, differed = self.memory.twice
+            self.memory.twice = AskedTwice(asked + 1, differed + (label != sight.label))
+            self.unsaved = True
+
     def begin_anew(self, wish: str) -> None:
         """As a person wishes: nothing that was taught counts any more."""
         self._forget(self._now)
@@ -228,7 +250,7 @@ class VersionTraining:
         """The next generation was fitted to `lessons`, which have not changed since."""
         number = self.memory.generation + 1
         proxy = ProxyRef.of(number, packed)
-        llm = Certificate.new("llm", generation.for_llm, DISAGREEMENT, self._risk_of(number))
+        llm = Certificate.against_model(generation.for_llm, self.memory.twice, self._risk_of(number))
         note = GenerationNote(
             proxy=proxy,
             fitted_at=max((sight.at for _, sight in self.sights), default=0),
@@ -275,6 +297,8 @@ class VersionTraining:
         self.memory.offsets = {topic: by for topic, by in self.memory.offsets.items() if topic in offsets}
         self.memory.current = None if self._current is None else self._current.note
         self.memory.candidate = None if self._candidate is None else self._candidate.note
+        if self._state.state == "certified":
+            self._pace()
         self._tell(
             generation=self._current.number if self._current else self._state.generation,
             proxy=None if self._current is None else self._current.note.proxy,
@@ -282,16 +306,23 @@ class VersionTraining:
             vetoed=() if self._current is None else self._current.note.vetoed,
             taught=self.sights.teaching,
             at=moment(self._now),
+            asked_twice=self.memory.twice.asked,
+            differed_twice=self.memory.twice.differed,
             checkpoint=self.memory.model_dump(mode="json"),
         )
-        if self._state.state == "certified":
-            self._pace()
         return self._state
 
     @property
     def now_state(self) -> CascadeState:
         """As it was published, or is about to be."""
         return self._state
+
+    @property
+    def certain_rate(self) -> float:
+        """The share of texts, by `is_audited`, that were audited all the time since a proxy decides. Of the
+        others some came to the model only because a proxy was unsure.
+        """
+        return self._state.audit_rate if self.memory.least_rate is None else self.memory.least_rate
 
     # --- inside ---
 
@@ -314,12 +345,12 @@ class VersionTraining:
         self._state = self._state.model_copy(update=changes)
 
     def _is_uniform(self, text: str) -> bool:
-        return self.memory.deciding_since is None or is_audited(self.version, text, self._state.audit_rate)
+        return self.memory.deciding_since is None or is_audited(self.version, text, self.certain_rate)
 
     def _was_free(self, digest: str) -> bool:
         """Whether no proxy had a say in which model labelled this text."""
         one, since = self._judged[digest], self.memory.deciding_since
-        return since is None or one.at < since or is_audited(self.version, one.text, self._state.audit_rate)
+        return since is None or one.at < since or is_audited(self.version, one.text, self.certain_rate)
 
     def _keep_routed(self, digest: str) -> None:
         self._routed[digest] = None
@@ -335,10 +366,14 @@ class VersionTraining:
         """Show the generations new texts; returns how many of them the proxy would label."""
         texts = [sight.text for sight in new]
         if self._candidate is not None:
-            self._candidate.observe(new, self._candidate.proxy.decide(texts))
+            decisions = self._candidate.proxy.decide(texts)
+            self._choose_twice(self._candidate, new, decisions)
+            self._candidate.observe(new, decisions)
         if self._current is None or not new:
             return 0
         decisions = self._current.proxy.decide(texts)
+        if self._candidate is None:
+            self._choose_twice(self._current, new, decisions)
         self._current.observe(new, decisions)
         threshold = self._state.threshold
         if self._state.state != "certified" or threshold is None:
@@ -347,9 +382,31 @@ class VersionTraining:
         for sight, decision in zip(new, decisions, strict=True):
             if self._current.score_of(decision) >= threshold:
                 routable += 1
-                if sight.uniform:
+                if self.memory.deciding_since is None or is_audited(
+                    self.version, sight.text, self._state.audit_rate
+                ):
                     self._audit(sight, decision.label)
         return routable
+
+    def _choose_twice(
+        self, newest: LearnedGeneration, new: Sequence[Sight], decisions: Sequence[ProxyDecision]
+    ) -> None:
+        """Of the texts that it is surest of, where the model differs from itself least, some are asked again:
+        what is found counts for the next generation, which they teach.
+        """
+        surest = max(newest.note.llm.thresholds, default=None)
+        if surest is None:
+            return
+        for sight, decision in zip(new, decisions, strict=True):
+            many = self.memory.twice.asked + len(self._asking_twice) + len(self._to_ask_twice)
+            if (
+                many < MOST_TWICE
+                and sight.uniform
+                and not sight.drawn
+                and newest.score_of(decision) >= surest
+                and is_asked_twice(self.version, sight.text)
+            ):
+                self._to_ask_twice[text_digest(sight.text)] = sight
 
     def _audit(self, sight: Sight, label: str) -> None:
         assert self.memory.monitor is not None
@@ -396,7 +453,7 @@ class VersionTraining:
             if not self._limits.deciding:
                 self.memory.deciding_since = None
             elif self.memory.deciding_since is None:  # else it was paused
-                self.memory.deciding_since = newest
+                self.memory.deciding_since, self.memory.least_rate = newest, MOST
             self.memory.clean = {}
             self._tell(
                 certified_at=moment(self._now),
@@ -463,6 +520,9 @@ class VersionTraining:
         self.memory.fits, self.memory.since = 0, since
         # What people said of older labels is no evidence of a model that labels otherwise now.
         self.memory.judged, self._judged = [], {}
+        self.memory.twice = AskedTwice()
+        self._to_ask_twice.clear()
+        self._asking_twice.clear()
         self.memory.clean = {}
         left = [sight for _, sight in self.sights if sight.at >= since]
         self.sights = Sights(self.version)
@@ -482,6 +542,7 @@ class VersionTraining:
         rate = state.audit_rate
         if wanted.rate > rate * _RATE_CHANGE or wanted.rate * _RATE_CHANGE < rate:
             rate = wanted.rate
+            self.memory.least_rate = min(self.certain_rate, rate)
         minutes = wanted.minutes * wanted.rate / rate
         self._tell(
             coverage=measured,

@@ -49,6 +49,8 @@ def state_shown(settings: Settings, known: KnownVersions, version: str) -> dict[
         "bound": state.bound if decides else None,
         "audit_rate": state.audit_rate if decides else None,
         "audits": state.audits,
+        "asked_twice": state.asked_twice,
+        "differed_twice": state.differed_twice,
         "calls_saved": _saved(settings, state) if decides else 0,
         "calls_saved_share": state.calls_saved if decides else None,
         "delay_minutes": state.delay_minutes if decides else None,

@@ -297,6 +297,9 @@ def _cascade_lines(found: dict[str, Any]) -> list[str]:
             lines.append(f"  the model keeps {', '.join(found['vetoed'])}")
     elif found["state"] == "learning":
         lines.append(f"  taught by {found['taught']} texts so far")
+    if found["asked_twice"]:
+        twice, otherwise = found["asked_twice"], found["differed_twice"]
+        lines.append(f"  the model labelled {twice} texts twice, {otherwise} of them otherwise")
     if found["state"] == "revoked":
         lines.append(f"  revoked {found['revoked_at']}: {found['revoked_why']}")
     return lines

@@ -40,7 +40,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- /* What a component connects to. Takes its name. */ -}}
 {{- define "labelstream.servers" -}}
 {{- if eq . "init" -}}clickhouse kafka
-{{- else if has . (list "agents" "api" "check") -}}clickhouse kafka models collector
+{{- else if has . (list "agents" "api" "check" "trainer") -}}clickhouse kafka models collector
 {{- else -}}clickhouse kafka collector
 {{- end -}}
 {{- end -}}

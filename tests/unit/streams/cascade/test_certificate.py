@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from streams.cascade.certificate import Certificate, alpha_of, loss_to_people, risk_of
+from streams.cascade.certificate import AskedTwice, Certificate, alpha_of, loss_to_people, risk_of
 from streams.cascade.generation import LabeledText, learn
 
 CUTS = [0.9, 0.8, 0.7, 0.6, 0.5]
@@ -41,7 +41,7 @@ def test_of_a_model_that_is_always_right_a_few_hundred_rows_certify_nothing_agai
 
 
 def test_against_the_model_only_rows_that_would_be_routed_count() -> None:
-    certificate = Certificate.new("llm", CUTS[:3], alpha_of(0, 0), 0.025)
+    certificate = Certificate.against_model(CUTS[:3], AskedTwice(), 0.025)
     for _ in range(200):
         certificate = certificate.observe(0.75, 0).observe(0.0, 1).observe(0.2, 1)
     assert [wealth.rows for wealth in certificate.wealths] == [0, 0, 200]
@@ -98,9 +98,25 @@ def test_survives_a_checkpoint() -> None:
 
 
 def test_the_model_that_differs_from_itself_may_be_differed_from_more() -> None:
-    assert alpha_of(0, 0) == alpha_of(200, 0) == pytest.approx(0.05)
-    assert 0.09 < alpha_of(200, 30) < 0.05 + 0.15 / 2
-    assert alpha_of(2000, 300) > alpha_of(200, 30)
+    limits = [
+        Certificate.against_model(CUTS, AskedTwice(asked, differed), 0.025).limit
+        for asked, differed in ((0, 0), (200, 0), (200, 30), (2000, 300))
+    ]
+    assert limits[0] == limits[1] == pytest.approx(0.05)
+    assert limits == sorted(limits)
+    assert 0.08 < limits[2] < limits[3] < 0.05 + 0.15 / 2
+
+
+def test_how_often_the_model_differs_from_itself_has_its_part_of_the_risk() -> None:
+    certificate = Certificate.against_model(CUTS, AskedTwice(50, 10), 0.025)
+    assert certificate.limit == alpha_of(AskedTwice(50, 10), 0.005)
+    assert certificate.risk == pytest.approx(0.02)
+    drawn, times = random.Random(3), 2_000
+    too_much = sum(
+        alpha_of(AskedTwice(50, sum(drawn.random() < 0.2 for _ in range(50))), 0.05) > 0.05 + 0.2 / 2
+        for _ in range(times)
+    )
+    assert too_much < times * 0.05
 
 
 def test_loss_to_people() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from agents.proxy.audited import is_audited
 from streams.cascade.generation import Generation, learn
-from streams.cascade.shares import fit_at, part_of
+from streams.cascade.shares import MOST_TWICE, fit_at, part_of
 from streams.core.cascade import CascadeState
 from streams.training.generations import AuditedText
 from streams.training.sights import Seen, text_digest
@@ -321,3 +321,65 @@ def test_the_audits_become_fewer_with_the_texts_a_second_and_the_delay_is_told()
     assert state.audit_rate < before
     assert state.delay_minutes is not None
     assert state.delay_minutes <= 480 * 1.3
+
+
+def test_the_surest_texts_are_asked_twice_and_count_for_the_next_generation() -> None:
+    world = World()
+    training, packed = certified(world, deciding=False)
+    training.observe(world.seen(world.texts(100)))
+    asked = training.take_twice()
+    surest = max(training.state({}).checkpoint["current"]["llm"]["thresholds"])
+    decisions = lesson().proxy.decide([sight.text for sight in asked])
+    assert asked
+    assert all(lesson().score_of(one) >= surest for one in decisions)
+    assert all(part_of("v", sight.text) == "teach" for sight in asked)
+    assert training.take_twice() == []
+    for at, sight in enumerate(asked):
+        training.hear_twice(sight, None if at == 0 else "связь" if at % 2 else sight.label)
+        training.hear_twice(sight, "once only")
+    otherwise = sum(sight.label != "связь" for sight in asked[1::2])
+    assert training.memory.twice == (len(asked) - 1, otherwise)
+    for _ in range(20):
+        training.observe(world.seen(world.texts(200)))
+    more = training.take_twice()
+    assert len(asked) - 1 + len(more) == MOST_TWICE
+    state = training.state({})
+    assert (state.asked_twice, state.differed_twice) == training.memory.twice
+
+    assert training.memory.candidate is None
+    fit(training)
+    note = training.state({}).checkpoint["candidate"]
+    assert note["llm"]["limit"] > 0.1
+    assert state.checkpoint["current"]["llm"]["limit"] == pytest.approx(0.05)
+    assert again(training, world, packed).memory.twice == training.memory.twice
+
+    world.now += 1.0
+    training.begin_anew("wish")
+    training.hear_twice(more[0], "of what no longer counts")
+    assert training.memory.twice == (0, 0)
+
+
+def test_texts_that_came_to_the_model_at_a_lower_rate_certify_nothing_after_it_rose() -> None:
+    world = World()
+    training, packed = certified(world)
+    for _ in range(40):  # so many a second that few are audited
+        training.observe(world.seen(world.texts(100)))
+        world.now += 0.1
+        training.state({})
+    least = training.certain_rate
+    assert least < 0.1
+    world.now += 4_000.0
+    training.observe(world.seen(world.texts(1)))
+    assert training.state({}).audit_rate > least
+    successor = again(training, world, packed)
+    for one in (training, successor):
+        before, audits = rows_of(one), one.now_state.audits
+        some = [
+            (text, label)
+            for text, label in world.texts(2_000)
+            if is_audited("v", text, one.now_state.audit_rate) and not is_audited("v", text, least)
+        ]
+        one.observe(world.seen(some))
+        assert some
+        assert rows_of(one) == before
+        assert one.now_state.audits > audits  # but they are audits

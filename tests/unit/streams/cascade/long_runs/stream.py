@@ -10,15 +10,13 @@ from numpy.typing import NDArray
 
 from agents.proxy.audited import is_audited
 from streams.cascade.audit_rate import MOST
-from streams.cascade.certificate import Certificate, alpha_of, loss_to_people, risk_of
+from streams.cascade.certificate import AskedTwice, Certificate, loss_to_people, risk_of
 from streams.cascade.generation import Generation, LabeledText, learn
-from streams.cascade.shares import fit_at, part_of
+from streams.cascade.shares import MOST_TWICE, fit_at, is_asked_twice, part_of
 
 VERSION = "v1"
 MARGIN, RISK = 0.01, 0.05
 _BLOCK = 50
-# Texts that the model labels twice, to know how often it differs from itself.
-ASKED_TWICE = 200
 
 Strings = NDArray[np.str_]
 
@@ -61,10 +59,13 @@ class Candidate:
 
 @dataclass
 class Passed:
-    """What became of the stream. ``by_model``: the label is the model's; ``served``: the labels."""
+    """What became of the stream. ``by_model``: the label is the model's; ``served``: the labels; ``twice``:
+    which the model labelled twice.
+    """
 
     by_model: NDArray[np.bool_]
     served: Strings
+    twice: NDArray[np.bool_]
     candidates: list[Candidate] = field(default_factory=list)
 
     @property
@@ -90,9 +91,8 @@ def audited(texts: int, number: int, until: int, random: np.random.Generator) ->
 
 def passed(texts: Texts, note: Callable[[str], None] = lambda _: None) -> Passed:
     """All texts one after another, as a trainer and workers would treat them."""
-    result = Passed(np.ones(len(texts.text), np.bool_), texts.model.copy())
-    asked = np.arange(min(ASKED_TWICE, len(texts.text)))
-    alpha = alpha_of(len(asked), int((texts.model[asked] != texts.again[asked]).sum()))
+    none = np.zeros(len(texts.text), np.bool_)
+    result = Passed(~none, texts.model.copy(), none)
     taught: list[int] = []
     certifying: list[int] = []
     fresh: list[int] = []
@@ -118,10 +118,13 @@ def passed(texts: Texts, note: Callable[[str], None] = lambda _: None) -> Passed
                 taught.append(at)
         for candidate in result.candidates[-2:]:
             _observe(candidate, texts, fresh, begin + _BLOCK)
+        if result.candidates:
+            _ask_twice(result, texts, fresh)
         fresh.clear()
         number = len(result.candidates) + 1
         if len(taught) >= fit_at(number):
-            candidate = _candidate(number, texts, taught, alpha)
+            twice = AskedTwice(int(result.twice.sum()), int((texts.model != texts.again)[result.twice].sum()))
+            candidate = _candidate(number, texts, taught, twice)
             result.candidates.append(candidate)
             _observe(candidate, texts, certifying, begin + _BLOCK)
             note(
@@ -130,7 +133,7 @@ def passed(texts: Texts, note: Callable[[str], None] = lambda _: None) -> Passed
     return result
 
 
-def _candidate(number: int, texts: Texts, taught: list[int], alpha: float) -> Candidate:
+def _candidate(number: int, texts: Texts, taught: list[int], twice: AskedTwice) -> Candidate:
     made = learn([LabeledText(str(texts.text[at]), str(texts.model[at])) for at in taught])
     decisions = made.proxy.decide(texts.text.tolist())
     risk = risk_of(RISK, number)
@@ -138,10 +141,19 @@ def _candidate(number: int, texts: Texts, taught: list[int], alpha: float) -> Ca
         number,
         made,
         Certificate.new("people", made.for_people, MARGIN, risk),
-        Certificate.new("llm", made.for_llm, alpha, risk),
+        Certificate.against_model(made.for_llm, twice, risk),
         np.array([decision.label for decision in decisions]),
         np.array([made.score_of(decision) for decision in decisions]),
     )
+
+
+def _ask_twice(result: Passed, texts: Texts, rows: list[int]) -> None:
+    """The first of those that the newest proxy is surest of."""
+    newest = result.candidates[-1]
+    for at in rows:
+        sure = newest.score[at] >= max(newest.llm.thresholds, default=1.0)
+        if sure and not texts.audited[at] and is_asked_twice(VERSION, str(texts.text[at])):
+            result.twice[at] = result.twice.sum() < MOST_TWICE
 
 
 def _observe(candidate: Candidate, texts: Texts, rows: list[int], now: int) -> None:

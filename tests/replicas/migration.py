@@ -17,10 +17,10 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.hosts import Host, Hosts
+from connectors.clickhouse.client.hosts import Host
 from connectors.clickhouse.schema.database import _add_columns, _present
 from connectors.clickhouse.schema.migrations import migrate, pending
 from connectors.clickhouse.schema.schema_lock import SchemaLock
@@ -52,13 +52,10 @@ class Life:
 class LivingClient(ClickHouseClient):
     """A client of several hosts whose process can be killed: then nothing of it reaches any of them."""
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self._given = arguments
-        self.life: Life
+    life: Life
 
-    def at(self, host: Host) -> ClickHouseClient:
-        one = LivingClient(**self._given | {"hosts": Hosts([host])})
+    def at(self, host: Host) -> Self:
+        one = super().at(host)
         one.life = self.life
         return one
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -49,19 +48,18 @@ class ClickHouseClient:
         Raises:
             ConfigurationError: ``host`` is none.
         """
-        self._again = functools.partial(
-            ClickHouseClient,
-            host=host,
-            port=port,
-            username=username,
-            password=password,
-            database=database,
-            secure=secure,
-            ca_cert=ca_cert,
-            connect_seconds=connect_seconds,
-            answer_seconds=answer_seconds,
-            private=private,
-        )
+        self._given: dict[str, Any] = {
+            "host": host,
+            "port": port,
+            "username": username,
+            "password": password,
+            "database": database,
+            "secure": secure,
+            "ca_cert": ca_cert,
+            "connect_seconds": connect_seconds,
+            "answer_seconds": answer_seconds,
+            "private": private,
+        }
         self._private = private
         self.hosts = hosts or Hosts(parse_hosts(host, port))
         self._arguments: dict[str, Any] = {
@@ -112,9 +110,9 @@ class ClickHouseClient:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    def at(self, host: Host) -> ClickHouseClient:
-        """A client like this one for ``host`` alone."""
-        return self._again(hosts=Hosts([host]))
+    def at(self, host: Host) -> Self:
+        """A client like this one, of its class, for ``host`` alone."""
+        return type(self)(**self._given, hosts=Hosts([host]))
 
     async def command(
         self,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.client.hosts import Host, Hosts
+from connectors.clickhouse.client.hosts import Host
 from connectors.clickhouse.client.sql import literal
 from connectors.clickhouse.schema.migration_log import DONE, MIGRATIONS, MigrationLog
 from connectors.clickhouse.schema.migrations import ALL, Migration, pending
@@ -18,12 +18,11 @@ class PlanningClient(ClickHouseClient):
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self._given = arguments
         self._where = ""
         self.statements: list[str] = []
 
-    def at(self, host: Host) -> PlanningClient:
-        one = PlanningClient(**self._given | {"hosts": Hosts([host])})
+    def at(self, host: Host) -> Self:
+        one = super().at(host)
         one.statements, one._where = self.statements, f"-- on {host}"
         return one
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine
 from enum import StrEnum
-from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -42,10 +40,6 @@ from streams.core.errors import optional_packages
 from streams.observability.collectors import release
 from streams.observability.logs import configure_logs
 from streams.roles.registry import Role, run_role
-
-if TYPE_CHECKING:
-    from streams.core.settings import Settings
-    from streams.operations.finding import Finding
 
 NAME = "labelstream"
 COMPLETE = "_LABELSTREAM_COMPLETE"
@@ -178,18 +172,14 @@ def check(
     from streams.runtime.local_stack import with_local_stack
 
     if endpoint:
-        from streams.operations.endpoint_check import check_endpoints
-
-        check_them: Callable[[Settings], Coroutine[Any, Any, list[Finding]]] = check_endpoints
+        from streams.operations.endpoint_check import check_endpoints as check_them
     else:
-        from streams.operations.check import check_all
-
-        check_them = partial(check_all, role="" if role in (None, Role.ALL) else str(role))
+        from streams.operations.check import check_all as check_them
 
     settings = with_local_stack(read_settings())
     what = "what the endpoints take and tell" if endpoint else "connections, columns, models and rights"
     with working(f"trying {what}"):
-        findings = asyncio.run(check_them(settings))
+        findings = asyncio.run(check_them(settings, "" if role in (None, Role.ALL) else str(role)))
     failed = [finding for finding in findings if not finding.ok]
     if as_json:
         print_json({"ok": not failed, "findings": [finding.as_dict() for finding in findings]})

@@ -37,6 +37,7 @@ from streams.core.outcomes import Done
 from streams.core.settings import Settings
 from streams.core.topics import Topics
 from streams.jobs.job import read_cursor_topic
+from streams.operations.endpoint_check import MODELS, MODELS_OF
 from streams.operations.finding import Finding
 from streams.operations.kafka_rights import check_rights
 from streams.operations.retention import (
@@ -51,8 +52,8 @@ from streams.versions.registry import read_versions
 from streams.versions.topic import KnownVersions
 
 _DAY_MS = 86_400_000
-# Roles that read no source table, and such that ask no model.
-_WITHOUT_SOURCE, _WITHOUT_MODELS = ("agents", "sink"), ("poller", "sink", "fetcher", "trainer")
+# Roles that read no source table.
+_WITHOUT_SOURCE = ("agents", "sink")
 _PATIENCE_SECONDS = 15.0  # for a model that does not answer
 
 
@@ -79,7 +80,7 @@ async def check_all(settings: Settings, role: str = "") -> list[Finding]:
             findings.append(await check_source(settings))
         results = partial(_results_of, role=role) if role else _results
         findings.append(await _try("result tables", results, settings))
-    for which in ("labeler", "augmenter") if role not in _WITHOUT_MODELS else ():
+    for which in MODELS_OF.get(role, MODELS):
         findings.append(await _try(f"{which} endpoint", lambda s, w=which: _model(s, w), settings))  # type: ignore[misc]
         if which == "labeler" and findings[-1].ok:
             findings.append(await _try("a label", partial(_label, known=known), settings))

@@ -21,6 +21,12 @@ from streams.core.errors import AnswerError, LabelstreamError, RefusedError
 from streams.core.settings import Settings
 from streams.operations.finding import Finding
 
+MODELS = ("labeler", "augmenter")
+# Of roles that do not ask both. The API labels texts and names versions.
+MODELS_OF: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("poller", "sink", "fetcher", "trainer"), ()),
+    "api": ("labeler",),
+}
 _PATIENCE_SECONDS = 60.0
 _GREEK = ("alpha", "beta", "gamma")
 _SCHEMA: dict[str, Any] = {
@@ -46,11 +52,16 @@ class _Seen:
     thinks: bool = False
 
 
-async def check_endpoints(settings: Settings) -> list[Finding]:
-    """Try each endpoint of the labelling and of the augmenting model; one with one model is tried once."""
+async def check_endpoints(settings: Settings, role: str = "") -> list[Finding]:
+    """Try each endpoint of the labelling and of the augmenting model; one with one model is tried once.
+    ``role``: only those that it asks.
+    """
     findings: list[Finding] = []
     tried = set()
-    for which in ("labeler", "augmenter"):
+    asked_models = MODELS_OF.get(role, MODELS)
+    if not asked_models:
+        return [Finding("endpoints", True, f"the role {role} asks no model")]
+    for which in asked_models:
         bases: list[str | None] = [*settings.api_bases(which)] or [None]
         for base in bases:
             asked = base, getattr(settings, f"llm_{which}_model")

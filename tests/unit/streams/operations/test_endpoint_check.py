@@ -110,3 +110,17 @@ async def test_an_endpoint_that_does_not_answer_is_one_failure_that_says_why() -
         url = there.url
     findings = await check_endpoints(load({"LLM_LABELER_API_BASE": url, "LLM_AUGMENTER_API_BASE": url}, None))
     assert [(one.ok, one.setting) for one in findings] == [(False, "LLM_LABELER_API_BASE")]
+
+
+async def test_of_a_role_only_the_models_that_it_asks_are_tried() -> None:
+    told = load({"LLM_LABELER_API_BASE": "http://127.0.0.1:1", "LLM_AUGMENTER_MODEL": "other"}, None)
+    settings = {
+        role: [one.setting for one in await check_endpoints(told, role)] for role in ("agents", "api")
+    }
+    assert settings == {
+        "agents": ["LLM_LABELER_API_BASE", "LLM_AUGMENTER_API_BASE"],
+        "api": ["LLM_LABELER_API_BASE"],
+    }
+    (said,) = await check_endpoints(told, "sink")
+    assert said.ok
+    assert "sink asks no model" in said.line()

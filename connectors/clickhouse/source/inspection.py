@@ -10,7 +10,7 @@ import structlog
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.sql import qualified, quoted
 from connectors.clickhouse.source.shape import Shape, SourceColumn, prefix_beside
-from connectors.clickhouse.source.shards import reading_settings
+from connectors.clickhouse.source.shards import INDIRECT, reading_settings
 from connectors.clickhouse.source.times import TimeColumn
 from connectors.clickhouse.source.types import bare, holds_names, holds_text
 from streams.core.errors import ConfigurationError
@@ -35,8 +35,6 @@ _MERGES = re.compile(
     r"^(?:Replicated|Shared)?"
     r"(?:Replacing|Collapsing|VersionedCollapsing|Summing|Aggregating|Graphite|Coalescing)MergeTree$"
 )
-# These read from other tables, which may be of that kind.
-_INDIRECT = {"View", "MaterializedView", "Distributed", "Merge", "Buffer", "Alias"}
 _KEY_PART = re.compile(r"`[^`\\]+`|\w+")
 _PLAIN_KEY = re.compile(rf"^(?:{_KEY_PART.pattern})(?:, (?:{_KEY_PART.pattern}))*$")
 _CALL_THAT_VARIES = re.compile(
@@ -73,8 +71,8 @@ class FoundTable:
 
     @property
     def indirect(self) -> bool:
-        """Whether it reads from other tables."""
-        return self.engine in _INDIRECT
+        """Whether it reads from other tables, which may merge."""
+        return self.engine in INDIRECT
 
     @property
     def merges(self) -> bool:

@@ -25,6 +25,8 @@ _SKIPS = ("skip_unavailable_shards", "optimize_skip_unused_shards")
 _STALE = ("fallback_to_stale_replicas_for_distributed_queries", "max_replica_delay_for_distributed_queries")
 _TARGET = re.compile(r"^Distributed\('((?:[^'\\]|\\.)*)', '((?:[^'\\]|\\.)*)', '((?:[^'\\]|\\.)*)'")
 _SKIPS_ITSELF = re.compile(r"\bskip_unavailable_shards = (?:1|true)\b")
+# Engines of tables that read from others.
+INDIRECT = {"View", "MaterializedView", "Distributed", "Merge", "Buffer", "Alias"}
 _MERGES = "match(engine, '(Replacing|Collapsing|Summing|Aggregating|Coalescing|Graphite)MergeTree$')"
 
 
@@ -48,16 +50,48 @@ async def refuse_skipping(client: ClickHouseClient, found: FoundTable) -> None:
         {"names": list(_SKIPS)},
     )
     wrong = [str(name) for (name,) in rows]
-    if _SKIPS_ITSELF.search(found.engine_full):
-        wrong.append("skip_unavailable_shards of the table")
+    wrong += [f"skip_unavailable_shards of the table {name}" for name in await skipping_tables(client, found)]
     if wrong:
         raise ConfigurationError(
             f"rows of {found.name} are left out while a shard is away ({', '.join(wrong)}), and the user may "
             "not change that",
             setting="CLICKHOUSE_USERNAME",
-            fix=f"set {' and '.join(f'{name} = 0' for name in _SKIPS)} in the user's profile, or let the "
-            "user change settings (readonly = 2)",
+            fix=f"set {' and '.join(f'{name} = 0' for name in _SKIPS)} in the user's profile and make the "
+            "tables without these settings, or let the user change settings (readonly = 2)",
         )
+
+
+async def skipping_tables(client: ClickHouseClient, found: FoundTable) -> list[str]:
+    """The Distributed tables that leave rows out by settings of their own: ``found``, and those that it reads
+    through views and other tables, as far as the user may see them.
+
+    Raises:
+        UnavailableError: ClickHouse does not answer.
+    """
+    if found.engine not in INDIRECT:
+        return []
+    # A materialized view reads where it stores, not what its SELECT reads.
+    rows = await client.rows(
+        "SELECT database, name, engine_full, replaceOne(create_table_query,\n"
+        "    if(engine = 'MaterializedView', as_select, ''), '') AS made FROM system.tables\n"
+        "WHERE engine IN {indirect:Array(String)}",
+        {"indirect": sorted(INDIRECT)},
+    )
+    tables = {f"{database}.{name}": (str(full), str(made)) for database, name, full, made in rows}
+    named = {f"{database}.{name}": _named(str(database), str(name)) for database, name, *_ in rows}
+    seen, left = {found.name}, [found.name]
+    while left:
+        _, made = tables.get(left.pop(), ("", ""))
+        reached = {name for name, pattern in named.items() if pattern.search(made)} - seen
+        seen |= reached
+        left += reached
+    return sorted(name for name in seen if name in tables and _SKIPS_ITSELF.search(tables[name][0]))
+
+
+def _named(database: str, table: str) -> re.Pattern[str]:
+    """Matches what names the table in a statement of ClickHouse: `a.b`, or `'a', 'b'` of an engine."""
+    one, two = re.escape(database), re.escape(table)
+    return re.compile(rf"(?<![\w`.])`?{one}`?\.`?{two}`?(?![\w`])|'{one}', '{two}'")
 
 
 async def notes_on_shards(client: ClickHouseClient, found: FoundTable, *, told: bool) -> list[str]:

@@ -7,7 +7,12 @@ from typing import Any, cast
 import pytest
 
 from connectors.clickhouse.client.client import ClickHouseClient
-from connectors.clickhouse.source.shards import notes_on_shards, reading_settings, refuse_skipping
+from connectors.clickhouse.source.shards import (
+    notes_on_shards,
+    reading_settings,
+    refuse_skipping,
+    skipping_tables,
+)
 from connectors.clickhouse.source.table import SourceTable
 from streams.core.errors import AccessError, ConfigurationError
 from streams.core.settings import Settings
@@ -28,15 +33,19 @@ class Server:
         merges: bool = False,
         waiting: tuple[int, int] | None = (0, 0),
         hidden: bool = False,
+        reads: tuple[tuple[str, str, str], ...] = (),
     ) -> None:
         self.engine, self.skips, self.readonly, self.merges = engine, skips, readonly, merges
         self.waiting, self.hidden = waiting, hidden
+        self.reads = reads
         self.read: list[str] = []
 
     async def rows(self, sql: str, parameters: Any = None) -> list[tuple[Any, ...]]:
         if "system.columns" in sql:
             types = {"created_at": "DateTime", "query_text": "String"}
             return [(name, type_, "", "") for name, type_ in types.items()]
+        if "create_table_query" in sql:
+            return [("esk", *one) for one in self.reads or (("logs", self.engine, "CREATE TABLE esk.logs"),)]
         if "engine_full" in sql:
             return [("Distributed", "", "", self.engine)]
         if "system.settings" in sql:
@@ -81,8 +90,8 @@ async def test_who_may_change_no_setting_reads_where_nothing_is_left_out(code: i
     ("server", "why"),
     [
         (Server(skips=("skip_unavailable_shards",)), "while a shard is away"),
-        (Server(engine=f"{_ENGINE} SETTINGS skip_unavailable_shards = 1"), "of the table"),
-        (Server(engine=f"{_ENGINE} SETTINGS skip_unavailable_shards = true"), "of the table"),
+        (Server(engine=f"{_ENGINE} SETTINGS skip_unavailable_shards = 1"), "of the table esk.logs"),
+        (Server(engine=f"{_ENGINE} SETTINGS skip_unavailable_shards = true"), "of the table esk.logs"),
     ],
 )
 async def test_a_source_that_leaves_rows_out_is_refused(server: Server, why: str) -> None:
@@ -117,5 +126,34 @@ async def test_what_check_says_of_shards(server: Server, told: bool, notes: list
     assert all(part in note for part, note in zip(notes, said, strict=True))
 
 
-async def test_what_is_in_force_is_all_that_counts_for_a_view() -> None:
-    await refuse_skipping(client(Server()), found("View"))
+def _view(name: str, *read: str, quoted: bool = False) -> tuple[str, str, str]:
+    tables = ", ".join(f"esk.`{one}`" if quoted else f"esk.{one}" for one in read)
+    return name, "View", f"CREATE VIEW esk.{name} (`id` UInt64) AS SELECT id FROM {tables}"
+
+
+_SKIPPING = ("spread", f"{_ENGINE} SETTINGS skip_unavailable_shards = 1", "CREATE TABLE esk.spread")
+_BUFFER = ("held", "Buffer(...)", "CREATE TABLE esk.held (`id` UInt64) ENGINE = Buffer('esk', 'spread', 16)")
+
+
+@pytest.mark.parametrize(
+    ("reads", "skipping"),
+    [
+        ((_view("logs", "spread"), _SKIPPING), ["esk.spread"]),
+        ((_view("logs", "spread", quoted=True), _SKIPPING), ["esk.spread"]),
+        ((_view("logs", "view"), _view("view", "other", "spread"), _SKIPPING), ["esk.spread"]),
+        ((_view("logs", "held"), _BUFFER, _SKIPPING), ["esk.spread"]),
+        ((_view("logs", "view"), _view("view", "logs"), _SKIPPING), []),  # each reads the other
+        ((_view("logs", "spread_2"), _SKIPPING), []),
+        ((_view("logs", "kept"), _view("another", "spread"), _SKIPPING), []),
+    ],
+)
+async def test_what_a_view_reads_counts_however_far_behind(
+    reads: tuple[tuple[str, str, str], ...], skipping: list[str]
+) -> None:
+    server, view = Server(reads=reads), found("View")
+    assert await skipping_tables(client(server), view) == skipping
+    if skipping:
+        with pytest.raises(ConfigurationError, match="of the table"):
+            await refuse_skipping(client(server), view)
+    else:
+        await refuse_skipping(client(server), view)

@@ -1,8 +1,8 @@
-"""Checks whether the result tables exist and may be written."""
+"""Checks whether the result tables exist, keep what is written, and may be written."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.errors import code_of
@@ -38,7 +38,7 @@ async def refuse_missing_rights_of(client: ClickHouseClient, settings: Settings,
 
     Raises:
         AccessError: names the table and the right.
-        ConfigurationError: one of the tables is missing.
+        ConfigurationError: one of the tables is missing, or cannot be used.
     """
     every = _OF_ROLE.get(role, (("SELECT, INSERT", _EVERY),))
     for rights, tables in every:
@@ -57,6 +57,7 @@ async def refuse_missing_rights_of(client: ClickHouseClient, settings: Settings,
             setting="CLICKHOUSE_RESULT_DATABASE",
             fix="make them: labelstream init",
         )
+    refuse_engines(settings.result_database, {str(name): str(engine) for name, engine in engines.items()})
     # Whoever asks what is stored lets the host fetch it first.
     replicated = [table for table in names if str(engines[table]).startswith("Replicated")]
     await refuse_missing_rights(client, settings, "SYSTEM SYNC REPLICA", replicated)
@@ -71,6 +72,29 @@ async def missing_tables(client: ClickHouseClient, settings: Settings) -> list[s
     )
     found = {name for (name,) in rows}
     return [name for name in (*_EVERY, CURRENT) if name not in found]
+
+
+def refuse_engines(database: str, engines: Mapping[str, str]) -> None:
+    """Refuse result tables that do not keep their rows themselves. ``engines``: of tables and view, by name.
+
+    Raises:
+        ConfigurationError: it names them and their engines.
+    """
+    other = {
+        name: engine
+        for name, engine in engines.items()
+        if not (engine == "View" if name == CURRENT else engine.endswith("MergeTree"))
+    }
+    if not other:
+        return
+    told = ", ".join(f"{name} ({engine})" for name, engine in other.items())
+    raise ConfigurationError(
+        f"{told} in {database} cannot be used: an insert into such a table is kept elsewhere, perhaps in "
+        "several parts and later, and what was stored of it cannot be known by asking one host",
+        setting="CLICKHOUSE_RESULT_DATABASE",
+        fix="rename them, then labelstream init makes tables that every host has; INSERT SELECT their rows. "
+        "Or name another database here, and keep yours for reading",
+    )
 
 
 async def refuse_missing_rights(

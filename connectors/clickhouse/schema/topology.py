@@ -15,10 +15,10 @@ from enum import Enum
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.hosts import Host
-from connectors.clickhouse.schema.grants import refuse_missing_rights
+from connectors.clickhouse.schema.grants import refuse_engines, refuse_missing_rights
 from connectors.clickhouse.schema.migration_log import MIGRATIONS
 from connectors.clickhouse.schema.placement import IN_REPLICATED_DATABASE, PLAIN, Placement, on_cluster
-from connectors.clickhouse.schema.tables import ANSWERS, AUDIT, ERASURES, STORED, VERSIONS
+from connectors.clickhouse.schema.tables import ANSWERS, AUDIT, CURRENT, ERASURES, STORED, VERSIONS
 from streams.core.errors import ConfigurationError, LabelstreamError
 from streams.core.settings import Settings
 
@@ -44,7 +44,9 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Topology:
-    """What was found, of one server's view. ``shards``: for each the number of its replicas."""
+    """What was found, of one server's view. ``shards``: for each the number of its replicas. ``view``: the
+    engine of what has the name of the view, "" for nothing.
+    """
 
     kind: Kind
     hosts: tuple[str, ...]
@@ -54,6 +56,7 @@ class Topology:
     macros: frozenset[str] = frozenset()
     engines: dict[str, str] = field(default_factory=dict)  # of the tables that exist
     apart: tuple[str, ...] = ()  # those of them that each shard has for itself
+    view: str = ""
 
     @property
     def placement(self) -> Placement:
@@ -70,16 +73,9 @@ class Topology:
         """
         if self.kind is Kind.CLUSTER:
             self._refuse_cluster()
+        refuse_engines(self.database, self.engines | ({CURRENT: self.view} if self.view else {}))
         if self.kind is Kind.CLOUD:
             return
-        if found := [name for name, engine in self.engines.items() if engine == "Distributed"]:
-            raise ConfigurationError(
-                f"{', '.join(found)} in {self.database} are Distributed: an insert is stored in several "
-                "parts there, and what was stored of one is not known on a single host",
-                setting=_DATABASE,
-                fix="rename them, then labelstream init makes tables that every host has; INSERT SELECT "
-                "their rows",
-            )
         alone = [name for name, engine in self.engines.items() if not engine.startswith("Replicated")]
         if self.kind is not Kind.PLAIN and alone:
             raise ConfigurationError(
@@ -147,16 +143,17 @@ async def look_at(client: ClickHouseClient, settings: Settings) -> Topology:
     found = await client.rows(
         "SELECT name, engine, engine_full FROM system.tables WHERE database = {database:String}\n"
         "    AND name IN {names:Array(String)}",
-        {"database": database, "names": list(EVERY)},
+        {"database": database, "names": [*EVERY, CURRENT]},
     )
     engines = {str(name): str(made) for name, made, _ in found}
+    view = engines.pop(CURRENT, "")
     apart = tuple(sorted(str(name) for name, _, full in found if _APART.match(str(full))))
     if int(cloud) or engine == "Shared" or any(made.startswith("Shared") for made in engines.values()):
-        return Topology(Kind.CLOUD, hosts, database, engines=engines)
+        return Topology(Kind.CLOUD, hosts, database, engines=engines, view=view)
     if engine == "Replicated":
-        return Topology(Kind.REPLICATED_DATABASE, hosts, database, engines=engines)
+        return Topology(Kind.REPLICATED_DATABASE, hosts, database, engines=engines, view=view)
     if not cluster:
-        return Topology(Kind.PLAIN, hosts, database, engines=engines)
+        return Topology(Kind.PLAIN, hosts, database, engines=engines, view=view)
     shards: dict[int, int] = {}
     for shard, replicas in await client.rows(
         "SELECT shard_num, count() FROM system.clusters WHERE cluster = {cluster:String} GROUP BY shard_num",
@@ -164,7 +161,7 @@ async def look_at(client: ClickHouseClient, settings: Settings) -> Topology:
     ):
         shards[int(shard)] = int(replicas)
     macros = frozenset(str(name) for (name,) in await client.rows("SELECT macro FROM system.macros"))
-    return Topology(Kind.CLUSTER, hosts, database, cluster, shards, macros, engines, apart)
+    return Topology(Kind.CLUSTER, hosts, database, cluster, shards, macros, engines, apart, view)
 
 
 async def look_at_every_host(client: ClickHouseClient, settings: Settings) -> str:

@@ -17,6 +17,7 @@ from uuid import UUID
 from connectors.clickhouse.client.catch_up import REPLICATED, SHARED, catch_up
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.client.reading import may_set
+from connectors.clickhouse.schema.grants import refuse_engines
 from connectors.clickhouse.schema.tables import STORED
 from connectors.clickhouse.sink.batch import Batch
 from streams.core.errors import UnavailableError
@@ -59,6 +60,7 @@ class Replicas:
 
         Raises:
             UnavailableError, AccessError: as the client.
+            ConfigurationError: they do not keep their rows themselves.
         """
         if self._engines is not None and not again:
             return
@@ -68,7 +70,9 @@ class Replicas:
             "WHERE database = {database:String} AND name IN {names:Array(String)}",
             given,
         )
-        self._engines = {str(name): str(engine) for name, engine in rows}
+        engines = {str(name): str(engine) for name, engine in rows}
+        refuse_engines(self._database, engines)
+        self._engines = engines
         if self._replicated:
             ((replicas, seen),) = await self._client.rows(
                 "SELECT min(total_replicas), count() FROM system.replicas\n"

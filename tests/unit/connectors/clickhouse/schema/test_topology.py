@@ -14,6 +14,7 @@ from streams.core.settings import Settings
 
 _REPLICATED = dict.fromkeys(EVERY, "ReplicatedReplacingMergeTree")
 _REPLICATED_BEFORE = {name: engine for name, engine in _REPLICATED.items() if name != "erasures"}
+_SPREAD = {"dead_letters": "Distributed"}
 _ALONE = {"logs_labeled": "ReplacingMergeTree"}
 
 
@@ -57,6 +58,7 @@ async def found(server: Server, cluster: str | None = None) -> Any:
     [
         (Server(), None, Kind.PLAIN, "one server"),
         (Server(tables=_ALONE), None, Kind.PLAIN, "one server"),
+        (Server(tables=_ALONE | {"logs_labeled_current": "View"}), None, Kind.PLAIN, "one server"),
         (Server(tables=_REPLICATED, hosts="a,b"), None, Kind.PLAIN, "replicated tables"),
         (Server(shards={1: 3}, hosts="a,b"), "c", Kind.CLUSTER, "3 replicas of the cluster c"),
         (Server(shards={1: 2}, tables=_REPLICATED, path="/{shard}/res"), "c", Kind.CLUSTER, "2 replicas"),
@@ -92,7 +94,12 @@ async def test_what_is_there_is_told(server: Server, cluster: str | None, kind: 
         (Server(shards={1: 2}, macros=("shard",)), "c", "no macro replica"),
         (Server(shards={1: 2}, tables=_ALONE), "c", "not replicated"),
         (Server(engine="Replicated", tables=_ALONE), None, "not replicated"),
-        (Server(tables={"logs_labeled": "Distributed"}), None, "Distributed"),
+        (Server(tables={"logs_labeled": "Distributed"}), None, r"logs_labeled \(Distributed\)"),
+        (Server(shards={1: 2}, tables=_REPLICATED | _SPREAD), "c", r"dead_letters \(Distributed\)"),
+        (Server(engine="Replicated", tables=_REPLICATED | _SPREAD), None, r"dead_letters \(Distributed\)"),
+        (Server(cloud=True, tables=_SPREAD), None, r"dead_letters \(Distributed\)"),
+        (Server(tables={"logs_augmented": "Buffer"}), None, r"logs_augmented \(Buffer\)"),
+        (Server(tables=_ALONE | {"logs_labeled_current": "Distributed"}), None, r"logs_labeled_current \(D"),
         (Server(hosts="a,b"), None, "names 2 hosts"),
         (Server(hosts="a,b", tables=_ALONE), None, "names 2 hosts"),
         # One erases on a, and b's sinks store the rows again.

@@ -10,6 +10,7 @@ from connectors.clickhouse.queries.labelled_rows import count_of
 from connectors.kafka.connection import connection
 from connectors.kafka.tail import TailReader
 from streams.canary.figures import live_version
+from streams.canary.rivals import end_others
 from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
 from streams.jobs.context import JobContext, note, open_context, read_ends
@@ -72,8 +73,7 @@ async def begin_canary(settings: Settings, asked: CanaryRequest) -> dict[str, An
         await note(context, spec.message(topics))
         await register(context.client, settings, spec, live=False)
         await note(context, job.message(topics))
-        context.jobs.jobs[job.id] = job
-        return context.jobs.as_dict(job)
+        return await _begun(context, job)
 
 
 async def stop_canary(settings: Settings) -> dict[str, Any]:
@@ -106,12 +106,29 @@ async def show_canary(settings: Settings) -> dict[str, Any] | None:
     return None if job is None else jobs.as_dict(job)
 
 
+async def _begun(context: JobContext, job: Job) -> dict[str, Any]:
+    """``job`` as it stands on the topic, unless another one stands before it: both may have been begun when
+    neither was to be seen.
+    """
+    jobs = await read_jobs(context.settings, context.tail)
+    first = jobs.canary()
+    await end_others(context, jobs)
+    if first is None or first.id != job.id:
+        raise _runs(first)
+    return jobs.as_dict(jobs.jobs.get(job.id, job))
+
+
+def _runs(other: Job | None) -> ConfigurationError:
+    name = "another version" if other is None else other.version
+    return ConfigurationError(
+        f"a canary of {name} runs", fix="end it first: labelstream versions canary stop"
+    )
+
+
 async def _refuse(context: JobContext, version: str) -> None:
     running = context.jobs.canary()
     if running is not None:
-        raise ConfigurationError(
-            f"a canary of {running.version} runs", fix="end it first: labelstream versions canary stop"
-        )
+        raise _runs(running)
     for job in context.jobs.newest_first():
         if job.version == version and job.source != "live" and context.jobs.state(job) in _PUBLISHES:
             # Neither would see which rows the other one is about to publish.

@@ -13,6 +13,7 @@ import structlog
 from connectors.clickhouse.queries.labelled_rows import count_of
 from connectors.clickhouse.queries.watching.canary_rows import rows_at
 from streams.canary.figures import CanaryFindings, find
+from streams.canary.rivals import end_others
 from streams.core.codec import REPLAY_JOB
 from streams.core.errors import GateError, LabelstreamError
 from streams.core.messages import Row
@@ -126,6 +127,7 @@ class CanaryWatch:
         """
         context, job, version = self._context, self._job, str(self._job.version)
         job = context.jobs.jobs.get(job.id, job)
+        await end_others(context, context.jobs)
         await self._count_failures()
         left = await count_unlabeled(context, job.replay_starts)
         stored = max(0, await count_of(context.client, context.settings, version) - job.labels_before)

@@ -53,13 +53,19 @@ async def set_wish(settings: Settings, job: str, wish: Wish) -> dict[str, Any]:
     """Pause, cancel or resume a job; its publisher follows within a second or two.
 
     Raises:
-        ConfigurationError: no such job, or it was dropped.
+        ConfigurationError: no such job, it was dropped, or it is a canary and another one runs.
         UnavailableError, AccessError.
     """
     async with open_context(settings) as context:
         found = context.jobs.named(job)
         if context.jobs.wish(job) is Wish.DROP:
             raise ConfigurationError(f"replay {job} was dropped", fix="begin a new one")
+        other = context.jobs.canary()
+        if found.source == "live" and wish is Wish.RUN and other not in (None, found):
+            assert other is not None
+            raise ConfigurationError(
+                f"a canary of {other.version} runs", fix="end it first: labelstream versions canary stop"
+            )
         await note(context, wish_message(context.topics, job, wish))
         context.jobs.wishes[job] = wish
         return context.jobs.as_dict(found)

@@ -220,10 +220,16 @@ class Jobs:
             return "interrupted"
         return "running" if live else "publishing"
 
-    def canary(self) -> Job | None:
-        """The canary that runs, or is to run; the one that began first if there are several."""
+    def canaries(self) -> list[Job]:
+        """Those that run, or are to run. Only the first one may: it has run already, or stands first on the
+        topic, which all processes read in one order.
+        """
         found = [job for job in self.jobs.values() if job.source == "live" and self.wish(job.id) is Wish.RUN]
-        return min(found, key=lambda job: (job.begun_at, job.id), default=None)
+        return sorted(found, key=lambda job: not job.replay_topic_id)
+
+    def canary(self) -> Job | None:
+        """The canary that runs, or is to run."""
+        return next(iter(self.canaries()), None)
 
     def last_canary(self) -> Job | None:
         """The canary that runs; else the one that began last, and was not dropped. None: there was none."""

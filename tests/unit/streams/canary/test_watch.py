@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from connectors.clickhouse.queries.given_labels import GivenLabel
+from streams.canary import commands, rivals
 from streams.canary import watch as module
 from streams.canary.figures import CanaryFindings, judge
 from streams.canary.run import run_canary
@@ -83,6 +84,11 @@ class World:
             ("rows_at", rows),
         ):
             monkeypatch.setattr(module, name, fake)
+        monkeypatch.setattr(rivals, "note", note)
+        monkeypatch.setattr(commands, "read_jobs", self.read_jobs)
+
+    async def read_jobs(self, *_: Any) -> Jobs:
+        return self.jobs
 
     async def read_many(self, starts: Mapping[Partition, int]) -> AsyncIterator[list[Record]]:
         (start,) = starts.values()
@@ -144,6 +150,22 @@ async def test_the_version_of_live_rows_needs_no_canary(made: Made) -> None:
     stop = await watch.look()
     assert stop is not None
     assert stop.why == "live"
+
+
+async def test_another_one_begun_at_the_same_time_is_told_and_never_runs(made: Made) -> None:
+    world, watch = made()
+    (first,) = world.jobs.jobs.values()
+    second = Job(source="live", version="v3", share=0.05)
+    world.jobs.jobs[second.id] = second
+    with pytest.raises(ConfigurationError, match="a canary of v2 runs"):
+        await commands._begun(world, second)  # type: ignore[arg-type]
+    assert (await commands._begun(world, first))["version"] == "v2"  # type: ignore[arg-type]
+    assert world.jobs.canaries() == [first]
+    # Who began it has died before it could take it back.
+    del world.jobs.wishes[second.id]
+    await watch.look()
+    assert world.jobs.canaries() == [first]
+    assert world.jobs.last_canary() == first
 
 
 def passage(answer: str, rows: int = 10) -> Passage:

@@ -63,3 +63,18 @@ def test_a_canary_runs_until_it_is_stopped_and_says_why() -> None:
     assert (jobs.canary(), jobs.as_dict(running)["stopped"]) == (running, None)
     jobs.learn(received(wish_message(TOPICS, first.id, Wish.DROP)))
     assert (jobs.canary(), jobs.last_canary()) == (None, None)
+
+
+def test_of_canaries_begun_at_once_the_first_on_the_topic_runs_whatever_the_clocks_say() -> None:
+    jobs = Jobs()
+    first = Job(source="live", version="v2", share=0.05)
+    early = first.begun_at - timedelta(minutes=1)
+    second = Job(source="live", version="v3", share=0.05, begun_at=early)
+    for one in (first, second):
+        jobs.learn(received(one.message(TOPICS)))
+    assert jobs.canaries() == [first, second]
+    # One that has run stays the first, where the topic was compacted too.
+    again, running = Jobs(), first.model_copy(update={"replay_topic_id": "id"})
+    for one in (second, running):
+        again.learn(received(one.message(TOPICS)))
+    assert again.canary() == running

@@ -51,6 +51,15 @@ async def test_a_canary_labels_its_share_once_stops_on_a_loss_and_promotes_by_th
     flow.start("sink")
     flow.wait(lambda: flow.count("logs_labeled") == ROWS, "all rows labelled")
 
+    rivals = [
+        flow.begin("versions", "canary", name, "--share", "0.5", log=name, errors=f"{name}.err")
+        for name in ("a", "b")
+    ]
+    codes = [one.wait() for one in rivals]
+    winner = canary(flow)["version"]
+    assert (sorted(codes), winner) == ([0, 1], "ab"[codes.index(0)])
+    assert f"a canary of {winner} runs" in flow.log("ab"[codes.index(1)] + ".err")
+    told(flow, "versions", "canary", "stop")
     begun = told(flow, "versions", "canary", "v2", "--share", str(SHARE), "--taxonomy", "less.yaml")
     assert begun["state"] == "waiting"
     again = flow.command("versions", "canary", "v3", "--share", "0.1")

@@ -18,9 +18,10 @@ Part = Literal["teach", "certify"]
 # Texts that teach a generation; the next is due when there are twice as many.
 FIRST_FIT = 1_000
 _TEACH = 0.90
-# Texts of a cascade that the model labels twice, and their share of those that may be: so a proxy that routes
-# early still finds some.
-MOST_TWICE, _TWICE = 200, 0.5
+# Texts of a cascade that the model labels twice, and their share of all that it labelled: they cost calls, of
+# which some proxies save none.
+_MOST_TWICE, _MOST_TWICE_SHARE = 200, 0.02
+_TWICE = 0.5
 
 
 def part_of(version: str, text: str) -> Part:
@@ -31,6 +32,11 @@ def part_of(version: str, text: str) -> Part:
 def fit_at(generation: int) -> int:
     """How many distinct texts of the part `teach` there must be for ``generation``, 1, 2, ..."""
     return FIRST_FIT << generation - 1
+
+
+def most_twice(texts: int) -> int:
+    """How many texts the model may label twice in all when it has labelled ``texts``."""
+    return min(_MOST_TWICE, int(texts * _MOST_TWICE_SHARE))
 
 
 def is_asked_twice(version: str, text: str) -> bool:

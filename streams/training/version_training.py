@@ -20,7 +20,7 @@ from streams.cascade.audit_rate import MOST, audit_rate
 from streams.cascade.certificate import AskedTwice, Certificate, risk_of
 from streams.cascade.generation import Generation, LabeledText
 from streams.cascade.monitor import Monitor
-from streams.cascade.shares import MOST_TWICE, fit_at, is_asked_twice, part_of
+from streams.cascade.shares import fit_at, is_asked_twice, most_twice, part_of
 from streams.core.cascade import CascadeState, ProxyRef
 from streams.core.times import micros_of, moment
 from streams.training.generations import AuditedText, GenerationNote, LearnedGeneration
@@ -400,7 +400,7 @@ class VersionTraining:
         for sight, decision in zip(new, decisions, strict=True):
             many = self.memory.twice.asked + len(self._asking_twice) + len(self._to_ask_twice)
             if (
-                many < MOST_TWICE
+                many < most_twice(len(self.sights))
                 and sight.uniform
                 and not sight.drawn
                 and newest.score_of(decision) >= surest

@@ -12,7 +12,7 @@ from agents.proxy.audited import is_audited
 from streams.cascade.audit_rate import MOST
 from streams.cascade.certificate import AskedTwice, Certificate, loss_to_people, risk_of
 from streams.cascade.generation import Generation, LabeledText, learn
-from streams.cascade.shares import MOST_TWICE, fit_at, is_asked_twice, part_of
+from streams.cascade.shares import fit_at, is_asked_twice, most_twice, part_of
 
 VERSION = "v1"
 MARGIN, RISK = 0.01, 0.05
@@ -119,7 +119,7 @@ def passed(texts: Texts, note: Callable[[str], None] = lambda _: None) -> Passed
         for candidate in result.candidates[-2:]:
             _observe(candidate, texts, fresh, begin + _BLOCK)
         if result.candidates:
-            _ask_twice(result, texts, fresh)
+            _ask_twice(result, texts, fresh, most_twice(int(result.by_model[: begin + _BLOCK].sum())))
         fresh.clear()
         number = len(result.candidates) + 1
         if len(taught) >= fit_at(number):
@@ -147,13 +147,13 @@ def _candidate(number: int, texts: Texts, taught: list[int], twice: AskedTwice) 
     )
 
 
-def _ask_twice(result: Passed, texts: Texts, rows: list[int]) -> None:
-    """The first of those that the newest proxy is surest of."""
+def _ask_twice(result: Passed, texts: Texts, rows: list[int], most: int) -> None:
+    """The first of those that the newest proxy is surest of, ``most`` of all texts."""
     newest = result.candidates[-1]
     for at in rows:
         sure = newest.score[at] >= max(newest.llm.thresholds, default=1.0)
         if sure and not texts.audited[at] and is_asked_twice(VERSION, str(texts.text[at])):
-            result.twice[at] = result.twice.sum() < MOST_TWICE
+            result.twice[at] = result.twice.sum() < most
 
 
 def _observe(candidate: Candidate, texts: Texts, rows: list[int], now: int) -> None:

@@ -158,7 +158,7 @@ $(TOOLS)/bin/uv:
 locks: $(TOOLS)/bin/uv  ## Write deploy/locks, the image's packages by hash, after a change to pyproject.toml or constraints.txt
 	@lock() { name=$$1; shift; $(TOOLS)/bin/uv pip compile -q --upgrade --generate-hashes --python-platform linux --python-version 3.11 \
 		--no-annotate --no-header -o deploy/locks/$$name.lock "$$@" >/dev/null; }; \
-		lock agents --extra privacy --extra otel -c constraints.txt pyproject.toml; lock all --extra all -c constraints.txt pyproject.toml; \
+		lock agents --extra privacy -c constraints.txt pyproject.toml; lock all --extra all -c constraints.txt pyproject.toml; \
 		echo 'setuptools>=77' | lock build -
 
 sbom: $(TOOLS)/bin/uv  ## The image's packages as a CycloneDX bill of materials, build/labelstream.cdx.json

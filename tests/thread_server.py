@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from abc import ABC, abstractmethod
 from typing import Any, Self
@@ -11,10 +12,13 @@ from aiohttp import web
 
 
 class ThreadServer(ABC):
-    """A context manager. ``url``: where it serves, with the path of an OpenAI-compatible endpoint."""
+    """A context manager. ``url``: where it serves, with the path of an OpenAI-compatible endpoint. ``tls``: to
+    be set before it starts.
+    """
 
     def __init__(self) -> None:
         self.url = ""
+        self.tls: ssl.SSLContext | None = None
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -46,7 +50,8 @@ class ThreadServer(ABC):
     async def _start(self) -> web.BaseRunner[Any]:
         runner = await self.make_runner()
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        self.url = "http://{}:{}/v1".format(*runner.addresses[0][:2])
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self.tls).start()
+        scheme = "http" if self.tls is None else "https"
+        self.url = "{}://{}:{}/v1".format(scheme, *runner.addresses[0][:2])
         self._ready.set()
         return runner

@@ -59,6 +59,25 @@ class TraceSettings(BaseSettings):
     otel_exporter_otlp_traces_certificate: Path | None = Field(
         default=None, description="The same for traces alone."
     )
+    otel_exporter_otlp_client_certificate: Path | None = Field(
+        default=None, description="PEM file of the certificate to show the collector, if it asks for one."
+    )
+    otel_exporter_otlp_traces_client_certificate: Path | None = Field(
+        default=None, description="The same for traces alone."
+    )
+    otel_exporter_otlp_client_key: Path | None = Field(
+        default=None, description="PEM file of the key of that certificate."
+    )
+    otel_exporter_otlp_traces_client_key: Path | None = Field(
+        default=None, description="The same for traces alone."
+    )
+    otel_exporter_otlp_compression: str = Field(
+        default="none",
+        description="`gzip` or `none`; gzip costs some processor time, and saves nine tenths.",
+    )
+    otel_exporter_otlp_traces_compression: str | None = Field(
+        default=None, description="The same for traces alone."
+    )
     otel_exporter_otlp_timeout: int = Field(
         default=10_000, ge=1, le=600_000, description="Longest wait for the collector, in milliseconds."
     )
@@ -427,6 +446,11 @@ class Settings(TraceSettings):
         "kafka_ssl_certfile",
         "kafka_ssl_keyfile",
         "otel_exporter_otlp_certificate",
+        "otel_exporter_otlp_traces_certificate",
+        "otel_exporter_otlp_client_certificate",
+        "otel_exporter_otlp_traces_client_certificate",
+        "otel_exporter_otlp_client_key",
+        "otel_exporter_otlp_traces_client_key",
     )
     @classmethod
     def _file_is_there(cls, value: Path | None) -> Path | None:

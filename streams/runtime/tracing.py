@@ -7,7 +7,6 @@ import contextlib
 import re
 import uuid
 from collections.abc import AsyncIterator
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -18,7 +17,7 @@ from streams.observability.tracer import Tracer
 from streams.ports.spans import Value
 
 if TYPE_CHECKING:
-    from connectors.otel.exporter import Collector
+    from connectors.otel.collector import Collector
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -29,7 +28,7 @@ async def traced(settings: Settings, role: str) -> AsyncIterator[Tracer | None]:
     """The tracer of ``role``; None if nothing is exported. At the end what waits is sent, for 2 s at most.
 
     Raises:
-        ConfigurationError: the package for it is not installed, or a setting cannot be used.
+        ConfigurationError: a setting cannot be used.
     """
     collector = collector_of(settings)
     if collector is None:
@@ -53,10 +52,10 @@ async def reach_collector(settings: Settings) -> str:
     collector = collector_of(settings)
     if collector is None:
         return "off"
-    from connectors.otel.exporter import reach
+    from connectors.otel.collector import reach
 
     resource_of(settings, "check")
-    await asyncio.to_thread(reach, collector)
+    await asyncio.to_thread(reach, collector, release())
     sampler, share = settings.otel_traces_sampler, settings.otel_traces_sampler_arg
     by_ratio = f", {share:g} of the rows" if sampler.endswith("ratio") else ""
     return f"{collector.place} takes them; {sampler}{by_ratio}"
@@ -79,21 +78,24 @@ def collector_of(settings: Settings) -> Collector | None:
             setting=name,
             fix=f"set it to http/protobuf, and {ENDPOINT} to the collector's port for HTTP, mostly 4318",
         )
-    if find_spec("opentelemetry") is None or find_spec("opentelemetry.sdk") is None:
-        raise ConfigurationError(
-            f"{ENDPOINT} is set, and the package for it is not installed",
-            setting=ENDPOINT,
-            fix="pip install 'labelstream[otel]', or unset it",
-        )
-    from connectors.otel.exporter import Collector
+    compression, name = _of_traces(settings, "compression")
+    if compression not in ("none", "gzip"):
+        raise ConfigurationError(f"{name} is {compression}", setting=name, fix="set it to gzip or none")
+    from connectors.otel.collector import Collector
 
+    certificate, key = _file(settings, "client_certificate"), _file(settings, "client_key")
+    if key is not None and certificate is None:
+        name = "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"
+        raise ConfigurationError(f"there is a key for the collector, and no {name}", setting=name)
     given, name = _of_traces(settings, "headers")
-    certificate, _ = _of_traces(settings, "certificate")
     return Collector(
         url,
         _headers(given.get_secret_value() if given is not None else "", name),
-        str(certificate) if certificate is not None else None,
+        _file(settings, "certificate"),
         _of_traces(settings, "timeout")[0] / 1000,
+        compressed=compression == "gzip",
+        cert_file=certificate,
+        key_file=key,
     )
 
 
@@ -103,6 +105,11 @@ def _of_traces(settings: Settings, what: str) -> tuple[Any, str]:
         if (value := getattr(settings, field)) is not None:
             return value, field.upper()
     return None, field.upper()
+
+
+def _file(settings: Settings, what: str) -> str | None:
+    path, _ = _of_traces(settings, what)
+    return None if path is None else str(path)
 
 
 def resource_of(settings: Settings, role: str) -> dict[str, Value]:

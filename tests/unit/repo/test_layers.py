@@ -29,7 +29,7 @@ BREACHES = {
     "Only the ClickHouse connector knows": ("streams/core/times.py", "import clickhouse_connect"),
     "Only the API and the local stack serve": ("agents/taxonomy.py", "import fastapi"),
     "Only the LLM connector speaks": ("agents/augment.py", "import httpx"),
-    "Only the OpenTelemetry connector knows": ("streams/ports/spans.py", "import opentelemetry"),
+    "Traces need no package": ("streams/ports/spans.py", "import opentelemetry"),
     "Only the local stack embeds": ("streams/core/topics.py", "import chdb"),
 }
 

@@ -17,7 +17,7 @@ from tests.unit.repo.command_lines import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 OPTIONAL: dict[str, list[str]] = PROJECT["optional-dependencies"]
-LOCKS = {"agents": ["privacy", "otel"], "all": ["all"]}
+LOCKS = {"agents": ["privacy"], "all": ["all"]}
 # Megabytes on disk of the packages, for the largest role and for the agents.
 MOST = {"all": 900, "agents": 450}
 # The distributions whose modules have another name.

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import structlog
+import trustme
 
-from connectors.otel.exporter import Collector, OtlpExporter
+from connectors.otel.collector import Collector, reach
+from connectors.otel.exporter import OtlpExporter
+from streams.core.errors import UnavailableError
 from streams.ports.spans import Event, Span, SpanContext, SpanKind
 from tests.otlp_receiver import OtlpReceiver, attributes_of
 from tests.waiting import PATIENCE
@@ -113,6 +118,40 @@ def test_no_proxy_of_the_environment_receives_spans(monkeypatch: pytest.MonkeyPa
         exporter.take(span(1))
         exporter.close(PATIENCE)
     assert exporter.counts["exported"] == 1
+
+
+def test_a_collector_may_ask_for_a_certificate_and_gets_gzip(tmp_path: Path) -> None:
+    authority, receiver = trustme.CA(), OtlpReceiver()
+    user = authority.issue_cert("labelstream@example.org")
+    ca, cert, key = (str(tmp_path / name) for name in ("ca.pem", "user.crt", "user.key"))
+    authority.cert_pem.write_to_path(ca)
+    user.cert_chain_pems[0].write_to_path(cert)
+    user.private_key_pem.write_to_path(key)
+    receiver.tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    receiver.tls.verify_mode = ssl.CERT_REQUIRED
+    authority.configure_trust(receiver.tls)
+    authority.issue_cert("127.0.0.1").configure_cert(receiver.tls)
+    with receiver:
+        collector = Collector(f"{receiver.endpoint}/v1/traces", {}, ca, PATIENCE, True, cert, key)
+        reach(collector, "0.1")
+        exporter = OtlpExporter(collector, {}, "0.1")
+        exporter.take(span(1))
+        exporter.close(PATIENCE)
+        with pytest.raises(UnavailableError):
+            reach(collector._replace(cert_file=None, key_file=None), "0.1")
+        with pytest.raises(UnavailableError, match="certificate"):
+            reach(collector._replace(ca_file=cert), "0.1")
+    assert exporter.counts["exported"] == len(receiver.spans) == 1
+    assert receiver.requests[-1][1]["content-encoding"] == "gzip"
+
+
+def test_what_cannot_be_encoded_fails_alone() -> None:
+    with OtlpReceiver() as receiver:
+        exporter = exporter_to(receiver.endpoint)
+        exporter.take(span(1, attributes={"model": None}))
+        exporter.take(span(2, name="\ud800"))
+        exporter.close(PATIENCE)
+    assert exporter.counts == {"exported": 1, "dropped": 0, "failed": 1}
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

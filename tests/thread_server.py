@@ -12,8 +12,8 @@ from aiohttp import web
 
 
 class ThreadServer(ABC):
-    """A context manager. ``url``: where it serves, with the path of an OpenAI-compatible endpoint. ``tls``: to
-    be set before it starts.
+    """A context manager. ``url``: where it serves, with the path of an OpenAI-compatible endpoint. ``tls``:
+    to be set before it starts.
     """
 
     def __init__(self) -> None:

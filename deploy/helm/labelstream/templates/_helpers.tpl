@@ -75,9 +75,11 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- $found = append $found (dict "server" $server "name" (printf "%s-ca" $server) "from" $one "files" (dict $setting $one.key)) -}}
 {{- end -}}
 {{- end -}}
-{{- with $given.kafkaClient -}}
+{{- range $server, $settings := dict "kafka" (list "KAFKA_SSL_CERTFILE" "KAFKA_SSL_KEYFILE") "collector" (list "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE" "OTEL_EXPORTER_OTLP_CLIENT_KEY") -}}
+{{- with index $given (printf "%sClient" $server) -}}
 {{- if .existingSecret -}}
-{{- $found = append $found (dict "server" "kafka" "name" "kafka-client" "from" . "files" (dict "KAFKA_SSL_CERTFILE" .certKey "KAFKA_SSL_KEYFILE" .keyKey)) -}}
+{{- $found = append $found (dict "server" $server "name" (printf "%s-client" $server) "from" . "files" (dict (first $settings) .certKey (last $settings) .keyKey)) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- $found | toJson -}}

@@ -63,6 +63,7 @@ REFUSED = {
     "settings.PRIVACY=mask": "secrets.PRIVACY_SECRET is missing",
     "settings.KAFKA_SECURITY_PROTOCOL=SASL_SSL": "KAFKA_SASL_USERNAME",
     "settings.OTEL_EXPORTER_OTLP_ENDPOINT=http://c:4318": "networkPolicy.collector.to is empty",
+    "settings.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://c:4318": "networkPolicy.collector.to is empty",
     "networkPolicy.kafka.to=null": "networkPolicy.kafka.to is empty",
     "autoscaling.enabled=true,autoscaling.minReplicas=8,settings.TOPIC_PARTITIONS=4": "above settings.TOPIC",
 }
@@ -218,6 +219,15 @@ def test_the_network_s_exceptions_are_as_they_are_given(sets: dict[str, str]) ->
     found_ports = ports_out(sets["closed-network"])
     assert found_ports["sink"] == {53, 9094, 9095, 8123, 4318}
     assert 4318 in found_ports["check"]
+
+
+def test_a_collector_may_ask_for_a_certificate(sets: dict[str, str]) -> None:
+    for _, container in containers(objects(sets["closed-network"])):
+        given = {one["name"]: one.get("value") for one in container["env"]}
+        if container["args"][-1] != "init":
+            assert given["OTEL_EXPORTER_OTLP_CLIENT_KEY"] == "/etc/labelstream/collector-client/tls.key"
+            assert given["OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"].endswith("/collector-client/tls.crt")
+            assert any(one["name"] == "collector-client" for one in container["volumeMounts"])
 
 
 @pytest.mark.parametrize(

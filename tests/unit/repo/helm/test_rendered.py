@@ -154,7 +154,7 @@ def test_a_role_gets_the_secrets_and_certificates_of_what_it_connects_to(sets: d
     assert found == {
         "agents": kafka | clickhouse | models,
         "poller": kafka | clickhouse,
-        "trainer": kafka | clickhouse,
+        "trainer": kafka | clickhouse | models,
         "sink": kafka | clickhouse,
         "init": kafka | clickhouse,
         "api": kafka | clickhouse | models | {"API_KEYS"},

@@ -14,6 +14,7 @@ from connectors.clickhouse.poller.backfill import OldRows, poller_begins
 from connectors.clickhouse.poller.cursor import read_cursor
 from connectors.clickhouse.poller.row_identity import RowDigests
 from connectors.clickhouse.poller.settled_rows import PassingRows, texts_differ
+from connectors.clickhouse.queries.places import Key
 from connectors.clickhouse.queries.relabel_rows import Condition, LabelledRows
 from connectors.clickhouse.queries.watching.cascade_rows import ProxyLabelledRows
 from streams.core.availability import until_available
@@ -22,6 +23,7 @@ from streams.core.settings import Settings
 from streams.jobs.context import JobContext, count_unlabeled, count_unstored, note, open_context, read_ends
 from streams.jobs.file_source import open_file_source
 from streams.jobs.job import Job, Wish, read_cursor_topic
+from streams.jobs.judged_first import JudgedFirst, judged_texts
 from streams.jobs.leader_election import Leadership, PollerSubstitute, ReplayPublisher
 from streams.jobs.masked_source import MaskedRows
 from streams.jobs.publishing import Publishing
@@ -89,7 +91,7 @@ async def open_row_source(context: JobContext, job: Job, sent: Sequence[str] = (
                 f"topic {topics.rows} was deleted and made again since replay {job.id} began",
                 fix="begin a new one with --from-table: it leaves out what is labelled already",
             )
-        return TopicFeed(context.tail, topics.rows, job)
+        return TopicFeed(context.tail, topics.rows, job, JudgedFirst(await _judged(context, job)))
     if job.source == "file":
         return await open_file_source(context, job, sent)
     if job.source == "table" and job.proxy_since is not None:
@@ -97,19 +99,18 @@ async def open_row_source(context: JobContext, job: Job, sent: Sequence[str] = (
         wrong = ProxyLabelledRows(context.client, settings, job.version, job.proxy_since)
         return TableFeed([wrong], settings.topic_partitions)
     if job.source == "table":
-        where = [Condition.parse(text) for text in job.where]
-        passes = [
-            LabelledRows(
-                context.client,
-                settings,
-                since=job.since,
-                until=job.until,
-                where=where,
-                part=(one, job.passes),
-            )
-            for one in range(job.passes)
-        ]
-        return TableFeed(passes, settings.topic_partitions)
+        rows = partial(
+            LabelledRows,
+            context.client,
+            settings,
+            since=job.since,
+            until=job.until,
+            where=[Condition.parse(text) for text in job.where],
+        )
+        passes = [rows(part=(one, job.passes)) for one in range(job.passes)]
+        judged = await _judged(context, job)
+        first = rows(texts=[text for text, _ in judged]) if judged else None
+        return TableFeed(passes, settings.topic_partitions, first, JudgedFirst(judged))
     line = await find_poller_start(context)
     assert job.until is not None
     until = job.until if line is None else min(job.until, line)
@@ -119,6 +120,11 @@ async def open_row_source(context: JobContext, job: Job, sent: Sequence[str] = (
             on_the_way.add(row_id, micros, text)
     old = OldRows(context.client, settings, topics, since=job.since, until=until, door=context.door)
     return SourceFeed(old, settings.topic_partitions, on_the_way)
+
+
+async def _judged(context: JobContext, job: Job) -> list[tuple[str, Key]]:
+    """Where a cascade learns from ``job``: the rows that are to come first."""
+    return await judged_texts(context.client, context.settings) if job.passes > 1 else []
 
 
 def mask_of(context: JobContext, job: Job) -> MaskedRows | None:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from connectors.clickhouse.poller.backfill import OldRows
 from connectors.clickhouse.poller.row_identity import CONTENT
 from connectors.clickhouse.poller.settled_rows import PassingRows
+from connectors.clickhouse.queries.places import Key
 from connectors.clickhouse.queries.relabel_rows import LabelledRows
 from streams.core.codec import created_at_header, decode, encode
 from streams.core.errors import UndecodableError
@@ -21,10 +22,14 @@ from streams.core.records import Outgoing, Partition
 from streams.core.times import micros_of
 from streams.core.topics import normalise, partition_of
 from streams.jobs.job import Job
+from streams.jobs.judged_first import JudgedFirst
 from streams.ports.kafka import Tail
 
 PAGE_ROWS = 500
 _PASS = "pass"
+# The number of the pass in which the rows come that people judged. Broken off, it is read from its beginning:
+# which row is the first of its text is not known in the middle, and what is on the topics is left out.
+_FIRST = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,11 @@ class Item:
     def identity(self) -> tuple[str, bytes]:
         """Identifies the row: its id and time."""
         return (self.row_id, self.created_at)
+
+    @property
+    def key(self) -> Key:
+        """As the tables know the row."""
+        return (self.row_id, self.micros)
 
 
 @dataclass(frozen=True)
@@ -74,9 +84,12 @@ class RowSource(Protocol):
 
 
 class TopicFeed:
-    """Rows of the rows topic, from the offsets ``starts`` to ``ends``."""
+    """Rows of the rows topic, from the offsets ``starts`` to ``ends``; those that ``judged`` takes before all
+    others.
+    """
 
-    def __init__(self, tail: Tail, topic: str, job: Job) -> None:
+    def __init__(self, tail: Tail, topic: str, job: Job, judged: JudgedFirst | None = None) -> None:
+        self._judged = judged or JudgedFirst(())
         self._tail = tail
         self._topic = topic
         self._job = job
@@ -85,8 +98,8 @@ class TopicFeed:
         return sum(max(0, end - self._job.starts.get(number, 0)) for number, end in self._job.ends.items())
 
     async def pages(self, position: Any) -> AsyncIterator[Page]:
-        # Of the second pass and later ones the position holds the pass too.
-        begin = int((position or {}).get(_PASS, 0))
+        # The position holds the pass, unless it is 0.
+        begin = _begin(self._judged) if position is None else int(position.get(_PASS, 0))
         for number in range(begin, self._job.passes):
             async for page in self._pass(number, position if number == begin else None):
                 yield page
@@ -114,27 +127,39 @@ class TopicFeed:
                     except UndecodableError:
                         unreadable += not part
                         continue
-                    if self._job.passes > 1 and text_part(row.text, self._job.passes) != part:
+                    if part >= 0 and self._job.passes > 1 and text_part(row.text, self._job.passes) != part:
                         continue
-                    items.append(item_of(row, record.partition, record.value or b""))
+                    item = item_of(row, record.partition, record.value or b"")
+                    if _in_pass(part, item, self._judged):
+                        items.append(item)
                 if items or unreadable:
-                    yield Page(items, {**at, **of}, unreadable=unreadable)
+                    yield Page(items, None if part == _FIRST else {**at, **of}, unreadable=unreadable)
 
 
 class TableFeed:
-    """Rows that have a label; of several ``passes``, one after the other."""
+    """Rows that have a label; of several ``passes``, one after the other. Before all of them those that
+    ``judged`` takes of ``first``: rows with these texts.
+    """
 
-    def __init__(self, passes: Sequence[LabelledRows], partitions: int) -> None:
-        self._passes = passes
+    def __init__(
+        self,
+        passes: Sequence[LabelledRows],
+        partitions: int,
+        first: LabelledRows | None = None,
+        judged: JudgedFirst | None = None,
+    ) -> None:
+        self._judged = judged or JudgedFirst(())
+        self._passes = dict(enumerate(passes)) | ({_FIRST: first} if first is not None else {})
+        self._count = len(passes)
         self._partitions = partitions
 
     async def count(self) -> int:
-        return sum([await one.count() for one in self._passes])
+        return sum([await one.count() for number, one in self._passes.items() if number != _FIRST])
 
     async def pages(self, position: Any) -> AsyncIterator[Page]:
-        """A position: time, id and, but for the first one, the pass."""
-        begin = int(position[2]) if position is not None and len(position) > 2 else 0
-        for number in range(begin, len(self._passes)):
+        """A position: time, id and, unless it is 0, the pass."""
+        begin = _begin(self._judged) if position is None else int(position[2]) if len(position) > 2 else 0
+        for number in range(begin, self._count):
             after = None
             if position is not None and number == begin and position[1] is not None:
                 after = (int(position[0]), str(position[1]))
@@ -143,9 +168,11 @@ class TableFeed:
                 items = [item_of(row, partition_of(row.text, self._partitions), encode(row)) for row in rows]
                 for first in range(0, len(items), PAGE_ROWS):
                     some = items[first : first + PAGE_ROWS]
-                    yield Page(some, [some[-1].micros, some[-1].row_id, *of])
-                yield Page([], [*reached, *of])
-            if number + 1 < len(self._passes):
+                    page = [item for item in some if _in_pass(number, item, self._judged)]
+                    yield Page(page, None if number == _FIRST else [some[-1].micros, some[-1].row_id, *of])
+                if number != _FIRST:
+                    yield Page([], [*reached, *of])
+            if number + 1 < self._count:
                 yield Page([], [0, None, number + 1])
 
 
@@ -184,6 +211,15 @@ def in_sample(share: float | None) -> Callable[[Item], bool]:
         return int.from_bytes(blake2b(content, digest_size=8).digest(), "big") < most
 
     return chosen
+
+
+def _begin(judged: JudgedFirst) -> int:
+    return _FIRST if judged else 0
+
+
+def _in_pass(number: int, item: Item, judged: JudgedFirst) -> bool:
+    """Whether ``item``, whose text is of that pass, comes in it."""
+    return judged.takes(item.key, item.text) if number == _FIRST else not judged.has_taken(item.key)
 
 
 def text_part(text: str, parts: int) -> int:

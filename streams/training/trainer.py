@@ -102,6 +102,7 @@ class Trainer:
         self._saved_at = float("-inf")
         self._people_until = 0.0
         self._people_at = float("-inf")
+        self._answered: frozenset[Place] = frozenset()  # the rows that people had judged then
 
     async def run(self, ending: asyncio.Event) -> None:
         """Train until ``ending`` is set.
@@ -199,6 +200,9 @@ class Trainer:
                 continue
             training = await self._training(version)
             done = training.memory.offsets.get(labels.topic_id, {}).get(labels.partition, 0)
+            if any(Place(label.created_at, label.row_id) in self._answered for _, label in found):
+                # A replay comes to rows that people judged long ago.
+                self._people_until = self._clock() + _PEOPLE_AFTER
             seen = [seen_of(self._settings, label) for offset, label in found if offset >= done]
             before = training.now_state.state
             await asyncio.to_thread(training.observe, seen)
@@ -211,7 +215,7 @@ class Trainer:
                 await self._publish(training)
 
     def _hear(self, labels: Sequence[HumanLabel]) -> None:
-        if any(one.drawn_by == AUDIT for one in labels):
+        if any(one.drawn_by == AUDIT or one.draw_probability is not None for one in labels):
             self._people_until = self._clock() + _PEOPLE_AFTER
         texts = [
             LabeledText(one.text, one.label, _BY_PEOPLE_WEIGHT)
@@ -305,7 +309,9 @@ class Trainer:
 
     async def _judged(self) -> dict[Place, str | None]:
         rows = [one for one in await judged_rows(self._client, self._settings) if one.probability]
-        return {one.place: one.label for one in rows[-MOST_JUDGED:]}
+        found = {one.place: one.label for one in rows[-MOST_JUDGED:]}
+        self._answered = frozenset(found)
+        return found
 
     async def _judge(self, training: VersionTraining, answers: dict[Place, str | None]) -> None:
         if not answers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from hashlib import md5
 from typing import Any, get_args
 
 from connectors.clickhouse.client.catch_up import catch_up
@@ -19,6 +20,7 @@ from streams.core.times import micros_of, moment
 from streams.privacy.pseudonyms import Kind, Pseudonyms, is_pseudonym
 
 PAGE_ROWS = 5000
+_RANGES_OF_TEXTS = 16
 _COLUMNS = {
     "label": ("label", "String"),
     "confidence": ("confidence", "Float64"),
@@ -106,11 +108,13 @@ class LabelledRows:
         until: int | None,
         where: Sequence[Condition] = (),
         part: tuple[int, int] = (0, 1),
+        texts: Sequence[str] | None = None,
     ) -> None:
         """``since`` and ``until`` (exclusive): `created_at` in microseconds since 1970. ``part``: which one
-        of how many, by a hash of the text.
+        of how many, by a hash of the text. ``texts``: only rows with these, at most 4,000.
         """
         self._part, self._parts = part
+        self._texts = None if texts is None else sorted({_half_md5(text) for text in texts})
         self._client = client
         self._named = settings.result_database
         self._database = quoted(settings.result_database)
@@ -154,13 +158,15 @@ class LabelledRows:
     async def _last_of_range(self, begin: int | None) -> int | None:
         """The newest time of the next some thousand labels; None if there are no more."""
         bounds, given = _bounds(begin, self._until)
+        # Of some texts there are few rows: as many ranges as for one part of them.
+        limit = 4 * PAGE_ROWS * (self._parts if self._texts is None else _RANGES_OF_TEXTS)
         rows = await self._client.rows(
             "SELECT count(), max(at) FROM (SELECT toUnixTimestamp64Micro(created_at) AS at "
             f"FROM {self._database}.{quoted(LABELED)} WHERE {bounds}\n"
-            f"ORDER BY created_at LIMIT {4 * PAGE_ROWS * self._parts})",
+            f"ORDER BY created_at LIMIT {limit})",
             given,
         )
-        return None if int(rows[0][0]) < 4 * PAGE_ROWS * self._parts else int(rows[0][1])
+        return None if int(rows[0][0]) < limit else int(rows[0][1])
 
     async def _page(self, begin: int | None, last: int | None, after: tuple[int, str] | None) -> list[Row]:
         conditions, given = self._conditions(begin, last)
@@ -192,6 +198,9 @@ class LabelledRows:
         if self._parts > 1:
             bounds += " AND cityHash64(text) % {parts:UInt64} = {part:UInt64}"
             given |= {"parts": self._parts, "part": self._part}
+        if self._texts is not None:  # by their hashes: bound as they are, they make too long a query
+            bounds += " AND halfMD5(text) IN {texts:Array(UInt64)}"
+            given["texts"] = self._texts
         if last is not None:
             bounds += f" AND {time_is('<=', 'last')}"
             given["last"] = last
@@ -214,3 +223,8 @@ def _bounds(begin: int | None, until: int | None) -> tuple[str, dict[str, Any]]:
         parts.append(time_is("<", "until"))
         given["until"] = until
     return " AND ".join(parts), given
+
+
+def _half_md5(text: str) -> int:
+    """As ClickHouse's `halfMD5`."""
+    return int.from_bytes(md5(text.encode("utf-8", "replace"), usedforsecurity=False).digest()[:8], "big")

@@ -15,6 +15,7 @@ from streams.core.messages import Row
 from streams.core.records import Partition, Record
 from streams.core.times import micros_of
 from streams.jobs.job import Job
+from streams.jobs.judged_first import JudgedFirst
 from streams.jobs.saved_calls import calls_with_cascade
 from streams.jobs.sources import Item, RowSource, TableFeed, TopicFeed, in_sample
 
@@ -97,6 +98,43 @@ async def test_a_table_is_read_in_passes_and_taken_up_in_any_of_them() -> None:
         assert before + after == ids
     _, positions = await collected(TableFeed([Part([1])], 4))  # type: ignore[list-item]
     assert positions == [[micros_of(AT), "1"], [micros_of(AT), "1"]]
+
+
+def judged(*numbers: int) -> JudgedFirst:
+    """Of rows whose text ends with their number."""
+    return JudgedFirst((f"Text  {n % 700}", (str(n), micros_of(AT))) for n in numbers)
+
+
+async def test_rows_that_people_judged_come_first_if_they_are_the_first_of_their_texts() -> None:
+    texts = [f"text {n % 700}" for n in range(1_400)]
+    job = Job(source="topic", starts={0: 0}, ends={0: 1_400}, passes=4)
+
+    def feed() -> TopicFeed:
+        return TopicFeed(Topic(texts), "rows", job, judged(600, 5, 1_000, 77))  # type: ignore[arg-type]
+
+    ids, positions = await collected(feed())
+    assert sorted(map(int, ids)) == list(range(1_400))
+    assert ids[:3] == ["5", "77", "600"]  # row 300 has the text of row 1,000
+    assert "1000" not in ids[:20]
+    for pages in range(1, len(positions)):
+        before, _ = await collected(feed(), most=pages)
+        after, _ = await collected(feed(), positions[pages - 1])
+        # What came first in a reading before is found on the topics, and left out.
+        assert list(dict.fromkeys(before + after)) == ids
+
+
+async def test_rows_of_a_table_that_people_judged_come_first() -> None:
+    def feed() -> TableFeed:
+        first = Part([2, 4, 5])
+        some = JudgedFirst((f"t{n}", (str(n), micros_of(AT))) for n in (2, 5))
+        return TableFeed([Part([1, 2, 3]), Part([4, 5])], 4, first, some)  # type: ignore[list-item,arg-type]
+
+    ids, positions = await collected(feed())
+    assert (ids, await feed().count()) == (["2", "5", "1", "3", "4"], 5)
+    for pages in range(1, len(positions)):
+        before, _ = await collected(feed(), most=pages)
+        after, _ = await collected(feed(), positions[pages - 1])
+        assert list(dict.fromkeys(before + after)) == ids
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo unit test ready soak soak-seeds soak-erase soak-replicas soak-cluster soak-outages soak-backlog soak-relabel soak-canary soak-retention soak-secured soak-upgrade soak-tables soak-strangers soak-review soak-files soak-history soak-served soak-gate soak-quality soak-drift soak-calibration soak-discover soak-cascade soak-examples soak-masked-labels soak-privacy-speed soak-privacy soak-privacy-leaks real-endpoint bench lint format typecheck generate locks sbom image-size helm helm-golden clean
+.PHONY: help setup browser demo unit test ready soak soak-seeds soak-erase soak-replicas soak-cluster soak-outages soak-backlog soak-relabel soak-canary soak-retention soak-secured soak-upgrade soak-tables soak-strangers soak-review soak-files soak-history soak-served soak-gate soak-quality soak-drift soak-calibration soak-discover soak-cascade soak-cascade-replay soak-examples soak-masked-labels soak-privacy-speed soak-privacy soak-privacy-leaks real-endpoint bench lint format typecheck generate locks sbom image-size helm helm-golden clean
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -122,6 +122,9 @@ soak-drift: setup  ## Hours until drift is found, alarms of quiet months, over r
 
 soak-cascade: setup  ## What a cascade saves and whether its promises hold, 10 seeds, without Kafka: FILE=a CSV with text, scenario and label; ten minutes (ARGS="--seeds 2")
 	@$(BIN)/python -m tests.unit.streams.cascade.long_runs.cascade $(FILE) $(ARGS)
+
+soak-cascade-replay: setup  ## A replay of 100,000 rows that a cascade shortens, over Kafka and ClickHouse, with kills: FILE=a CSV with text and scenario or label; fifteen minutes (ARGS="--rows 30000")
+	@$(BIN)/python -m tests.integration.replays.cascade_soak $(FILE) $(ARGS)
 
 soak-discover: setup  ## Whether the texts of a label that the taxonomy lacks are found as a group: FILE=a CSV with text and label; minutes
 	@$(BIN)/python -m tests.unit.streams.quality.long_runs.discovery $(FILE) $(ARGS)

@@ -245,6 +245,8 @@ class Soak(NamedTuple):
             ("all texts", by_text.items()),
             ("the proxy's", [one for one in by_text.items() if one[1][1] == "proxy"]),
         ):
+            if not some:
+                continue
             served = np.array([label == self.truth[text] for text, (label, _) in some], float)
             model = np.array(
                 [self.server.label("second", text) == self.truth[text] for text, _ in some], float

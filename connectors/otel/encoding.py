@@ -133,7 +133,8 @@ def _utf8(text: str) -> bytes:
 
 def _bytes(tag: bytes, content: bytes) -> bytes:
     """A field of a length that its first bytes say."""
-    return tag + _varint(len(content)) + content
+    length = len(content)
+    return tag + (_SHORT[length] if length < 0x80 else _varint(length)) + content
 
 
 def _varint(number: int) -> bytes:

@@ -81,6 +81,10 @@ class Pipeline:
         path = self.folder / f"{role}.log"
         return path.read_text("utf-8", "replace") if path.exists() else ""
 
+    def running(self) -> list[Forked]:
+        """Those that were started here and have not ended."""
+        return [process for process in self._running if process.poll() is None]
+
     def stop(self) -> None:
         """End every role that was started here."""
         if self._looking is not None:

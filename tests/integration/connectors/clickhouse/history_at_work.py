@@ -1,4 +1,4 @@
-"""Roles beside tables of a long history: how soon they are ready, routes and commands meanwhile, memory."""
+"""Roles beside tables of a long history: their start, takeover and memory, the routes and commands beside."""
 
 from __future__ import annotations
 
@@ -21,9 +21,12 @@ from tests.integration.pipeline import Pipeline
 from tests.waiting import eventually
 
 ROLES = ("sink", "agents", "poller", "api")
-# Rows that are labelled meanwhile.
-WORK = 20_000
+# Rows that are labelled meanwhile, and after a role was killed.
+WORK, MORE = 20_000, 40
+TAKEN_OVER = ("poller", "agents", "sink")
 KEY = "key-that-writes"
+# Its first call in a process looks at two weeks of rows.
+FIRST_DRAW = "POST /review/claim?want=2&queue=audit"
 ROUTES = (
     "/rows/{row}",
     "/rows/nobody",
@@ -41,22 +44,30 @@ ROUTES = (
     "/page/audit",
     "/quality",
     "/quality?by=week",
+    "/quality/drift",
     "/quality/rows?right=label7&given=label7",
     "/review",
     "/review/gold",
     "POST /review/claim?want=2",
-    "POST /review/claim?want=2&queue=audit",
+    FIRST_DRAW,
     "POST /review/claim?want=2&queue=disagreements",
     "/uploads",
     "/jobs",
 )
 COMMANDS = (
     ("versions", "list"),
+    ("versions", "show", "v1"),
     ("versions", "diff", "v1", "v2"),
     ("dead-letters", "list"),
     ("evaluate",),
     ("gold", "suspects"),
+    ("cascade", "status"),
+    ("erase", "--row", "12345", "--dry-run"),
+    ("erase", "--user", "nobody", "--dry-run"),
+    ("check",),
     ("status",),
+    # What remains of it is published again by each call: none of these rows is labelled by then.
+    ("replay", "--from-table", "--version", "v9", "--limit", "100", "--no-wait"),
 )
 
 
@@ -74,7 +85,7 @@ async def started(flow: Pipeline, role: str) -> tuple[float, psutil.Process]:
 
     def ready() -> bool:
         with contextlib.suppress(OSError, ValueError):
-            for note in (flow.folder / "data" / "run").glob(f"{role}-*.json"):
+            for note in (flow.folder / "data" / "run").glob(f"{role}-*-{process.pid}.json"):
                 with urllib.request.urlopen(f"{json.loads(note.read_text())['url']}/readyz") as answer:
                     return bool(answer.status == 200)
         return False
@@ -126,6 +137,32 @@ def commands(flow: Pipeline, calls: int) -> dict[str, list[float]]:
     return found
 
 
+def insert(flow: Pipeline, first: int, count: int) -> None:
+    """Rows of the source, from the number ``first`` on."""
+    flow.clickhouse().command(
+        f"INSERT INTO {flow.database}.logs SELECT {first} + number,\n"
+        f"    concat('где мой заказ ', toString({first} + number)),\n"
+        f"    toDateTime('{FIRST:%Y-%m-%d %H:%M:%S}', 'UTC') + intDiv({first} + number, 10)\n"
+        f"FROM numbers({count})"
+    )
+
+
+async def taken_over(flow: Pipeline, role: str, first: int) -> float:
+    """Seconds from the end of a role's only process by SIGKILL, while another stands by, until rows that come
+    then are stored.
+    """
+    (old,) = [process for process in flow.running() if process.args[-1] == role]
+    await started(flow, role)
+    before = flow.count("logs_labeled")
+    began = time.perf_counter()
+    old.kill()
+    await asyncio.to_thread(insert, flow, first, MORE)
+    await eventually(
+        lambda: flow.count("logs_labeled") >= before + MORE, f"another {role} goes on", measure=lambda: None
+    )
+    return time.perf_counter() - began
+
+
 def percentile(took: list[float]) -> float:
     """The 95th of ``took``, of 20 the second largest; of one that one."""
     return round(sorted(took)[max(0, int(len(took) * 0.95) - 1)], 3)
@@ -139,12 +176,7 @@ async def at_work(
     # They go on where the history, and an earlier run, have ended.
     first = rows + before - rows // 10
     flow.clickhouse().command(f"TRUNCATE TABLE {flow.database}.logs")
-    flow.clickhouse().command(
-        f"INSERT INTO {flow.database}.logs SELECT {first} + number,\n"
-        "    concat('где мой заказ ', toString(number)),\n"
-        f"    toDateTime('{FIRST:%Y-%m-%d %H:%M:%S}', 'UTC') + intDiv({first} + number, 10)\n"
-        f"FROM numbers({WORK})"
-    )
+    insert(flow, first, WORK)
     running: dict[str, psutil.Process] = {}
     for role in ROLES:
         seconds, running[role] = await started(flow, role)
@@ -154,7 +186,9 @@ async def at_work(
     asked_there |= await asyncio.to_thread(commands, flow, calls)
     for name, took in asked_there.items():
         result["at_work"][name] = percentile(took)
-        print(f"{result['at_work'][name]:8.3f} s  {name}", flush=True)
+        print(f"{result['at_work'][name]:8.3f} s  {name} ({took[0]:.3f} the first)", flush=True)
+    audit = f"route {FIRST_DRAW}"
+    result["at_work"][f"{audit}, the first"] = round(asked_there[audit][0], 3)
     await eventually(
         lambda: flow.count("logs_augmented") >= before + WORK,
         "the rows are labelled and have variants",
@@ -163,3 +197,7 @@ async def at_work(
     for role, process in running.items():
         result["peak_mb"][role] = round(peak_megabytes(process))
         print(f"{role}: {result['peak_mb'][role]} MB at most", flush=True)
+    for number, role in enumerate(TAKEN_OVER):
+        seconds = await taken_over(flow, role, first + WORK + number * MORE)
+        result["taken_over"][role] = round(seconds, 3)
+        print(f"{seconds:8.3f} s  takeover of the {role}", flush=True)

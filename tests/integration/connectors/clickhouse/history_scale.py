@@ -36,7 +36,7 @@ from tests.integration.connectors.clickhouse.history_tables import PARTITIONS, f
 from tests.integration.pipeline import Pipeline
 from tests.stack import stack_in
 
-LIMIT_SECONDS, QUERY_SECONDS, MEMORY_MB = 3.0, 5.0, 400
+LIMIT_SECONDS, TAKEOVER_SECONDS, QUERY_SECONDS, MEMORY_MB = 3.0, 10.0, 5.0, 400
 
 
 @contextlib.asynccontextmanager
@@ -142,7 +142,7 @@ async def run(rows: int, calls: int, only: str, roles: bool, folder: Path) -> di
             began = time.perf_counter()
             await fill(filling, flow.database, rows)
             print(f"filled in {time.perf_counter() - began:.0f} s", flush=True)
-        result: dict[str, Any] = {"rows": rows, "asked": {}, "at_work": {}, "peak_mb": {}}
+        result: dict[str, Any] = {"rows": rows, "asked": {}, "at_work": {}, "taken_over": {}, "peak_mb": {}}
         async with ClickHouseClient.from_settings(settings) as client, watched(settings) as slow:
             meter = Meter(client, int(stack.clickhouse.pid or 0))
             for version in ("v1", "v2"):
@@ -187,6 +187,7 @@ def table(results: Sequence[dict[str, Any]]) -> str:
         )
     lines += ["", f"| At work, seconds | {sizes[-1]} |", "|---|---|"]
     lines += [f"| {name} | {seconds:.2f} |" for name, seconds in results[-1]["at_work"].items()]
+    lines += [f"| takeover: {role} | {took:.2f} |" for role, took in results[-1]["taken_over"].items()]
     lines += [
         f"| memory of the {role}, MB at most | {size} |" for role, size in results[-1]["peak_mb"].items()
     ]
@@ -226,6 +227,7 @@ def misses(result: dict[str, Any]) -> list[str]:
     p95 = {name: one.p95 for name, one in result["asked"].items()} | result["at_work"]
     return [
         *(f"late: {name}" for name, seconds in p95.items() if seconds > LIMIT_SECONDS),
+        *(f"late: takeover of the {one}" for one, s in result["taken_over"].items() if s > TAKEOVER_SECONDS),
         *(f"large: {role}" for role, megabytes in result["peak_mb"].items() if megabytes > MEMORY_MB),
         *(f"slow: {query}" for query in result["slow"]),
     ]

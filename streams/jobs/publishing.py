@@ -390,7 +390,8 @@ def _message(item: Item, job: Job, topics: Topics) -> Outgoing:
         *way_of(job),
     ]
     if job.repeats:
-        # They have a label under this version, which is to be made anew.
+        # They have a label under this version, which is to be made anew, by the model: the job's own name
+        # says so.
         headers.append((RECOVERED, job.id.encode()))
     elif job.lost:
         # The worker may remember a label that the topic has lost.

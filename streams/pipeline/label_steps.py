@@ -64,20 +64,20 @@ class LabelSteps:
         self.routed = Counter[str]()  # texts by what became of them, see `Router`
         self._clock = clock
         self._beside = Beside(answers)
-        self._made: dict[tuple[str, bool], tuple[LabelSpec, LabelStep]] = {}
+        self._made: dict[tuple[str, bool, bool], tuple[LabelSpec, LabelStep]] = {}
         self._missed: dict[str, float] = {}
         self._listed: frozenset[str] = frozenset()
         self._listed_at = float("-inf")
         self._follower = Follower(connection(settings), topics.versions, self.known.learn)
 
-    def label_as(self, version: str, *, beside: bool = False) -> LabelStep:
+    def label_as(self, version: str, *, beside: bool = False, by_model: bool = False) -> LabelStep:
         """The label step of ``version``, which may still be unknown. ``beside``: no other row waits for its
-        calls.
+        calls. ``by_model``: no proxy labels.
         """
 
         async def step(row: Row) -> Outcome[Labeled]:
             try:
-                made = self._step(version, beside)
+                made = self._step(version, beside, by_model)
             except ConfigurationError as error:
                 return Reject("unusable-version", str(error))
             if made is not None:
@@ -123,19 +123,19 @@ class LabelSteps:
             counts=self.routed,
         )
 
-    def _step(self, version: str, beside: bool) -> LabelStep | None:
+    def _step(self, version: str, beside: bool, by_model: bool) -> LabelStep | None:
         spec = self.known.specs.get(version, self.live if version == self.live.version else None)
         if spec is None:
             return None
-        made = self._made.get((version, beside))
+        made = self._made.get((version, beside, by_model))
         if made is None or not made[0].same_as(spec):
             same = spec.model == self.live.model
             model = self._model if same else self._model.asking(spec.model)
             calibration = partial(self.known.calibration_of, version)
             answers = self._beside if beside else self._answers
-            router = None if beside else self.router_of(version)
+            router = None if beside or by_model else self.router_of(version)
             labeler = labeler_of(spec, model, answers, calibration, router)
-            made = self._made[version, beside] = (spec, labeler.label)
+            made = self._made[version, beside, by_model] = (spec, labeler.label)
             log.info("label_version_made", label_version=version, model=spec.model)
         return made[1]
 

@@ -133,6 +133,7 @@ async def agents(settings: Settings, health: Health) -> None:
             label_version=live.version,
             augment=augmenting.augment,
             label_as=versions.label_as,
+            model_as=partial(versions.label_as, by_model=True),
             recall=_recall(topics, live.version, known, labels, augmenting, variants),
             unwanted=known.unwanted,
             erased=erasures.covers,

@@ -34,7 +34,7 @@ class GenerationNote(BaseModel):
     had judged before it was fitted, and so did not teach it. ``coverage`` and ``disagreement``: by threshold,
     as in `Generation`. ``llm``: its certificate against the model; ``people_at``: the
     lowest threshold that is certified against people, and still well within the margin, ``people_rows`` by
-    how many rows.
+    how many rows. ``refused``: the highest threshold at which people's answers speak against the proxy.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -51,6 +51,7 @@ class GenerationNote(BaseModel):
     llm: Certificate
     people_at: float | None = None
     people_rows: int = 0
+    refused: float | None = None
 
 
 class Certified(NamedTuple):
@@ -116,6 +117,8 @@ class LearnedGeneration:
             people.rows >= self.note.people_rows or people.speaks_against(at)
         ):
             self.note = self.note.model_copy(update={"people_at": None})
+        against = (one for one in people.thresholds if people.speaks_against(one))
+        self.note = self.note.model_copy(update={"refused": max(against, default=None)})
 
     def _taught(self, one: AuditedText, sights: Sights) -> bool:
         known = sights.get(one.digest)
@@ -123,12 +126,15 @@ class LearnedGeneration:
         return not drawn and one.at <= self.note.fitted_at and part_of(self._version, one.text) != "certify"
 
     def certified(self, margin: float) -> Certified | None:
-        """What is certified: of both kinds the one that lets it label more."""
+        """What is certified: of both kinds the one that lets it label more. A certificate against the model
+        says nothing where people do: what they speak against is used by neither.
+        """
         found: list[Certified] = []
         if self.note.people_at is not None:
             found.append(Certified(self.note.people_at, "people", margin))
-        if self.note.llm.threshold is not None:
-            found.append(Certified(self.note.llm.threshold, "llm", self.note.llm.limit))
+        refused, by_model = self.note.refused, self.note.llm.threshold
+        if by_model is not None and (refused is None or by_model > refused):
+            found.append(Certified(by_model, "llm", self.note.llm.limit))
         return min(found, default=None)
 
     def monitor(self, threshold: float) -> Monitor:

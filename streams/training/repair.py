@@ -11,7 +11,7 @@ import structlog
 from streams.core.errors import UnavailableError
 from streams.core.records import Partition
 from streams.jobs.context import JobContext, count_unstored, note, read_ends
-from streams.jobs.job import Job
+from streams.jobs.job import Job, Wish
 from streams.training.version_training import VersionTraining
 
 log = structlog.get_logger()
@@ -44,7 +44,12 @@ class Repairs:
             return False
         wanted = self._wanted.setdefault(version, self._clock())
         before = context.jobs.jobs.get(_id(training, training.memory.repairs))
-        if (before is not None and not before.done) or self._clock() - wanted < _LATE_SECONDS:
+        at_work = (
+            before is not None
+            and not before.done
+            and context.jobs.wish(before.id) not in (Wish.CANCEL, Wish.DROP)  # nobody would end it
+        )
+        if at_work or self._clock() - wanted < _LATE_SECONDS:
             return False
         if version not in self._ends:
             topics = context.topics

@@ -147,7 +147,8 @@ class VersionTraining:
                 if self.sights.add(digest, sight):
                     new.append(sight)
                     texts += digest not in self._routed
-        self.unsaved |= bool(labels)
+        # Else a successor that observes them again learns the same: they are not worth a message of 90 kB.
+        self.unsaved |= bool(new or texts)
         routable = self._watch(new)
         if texts:
             self._arrivals.append((self._clock(), texts))
@@ -360,7 +361,7 @@ class VersionTraining:
     def _saw_late(self, one: Seen) -> None:
         """A worker that did not know of the revocation: what it labelled is repaired, too."""
         if one.generation is not None and one.generation <= self.memory.revoked and self.memory.repaired:
-            self.memory.repaired = False
+            self.memory.repaired, self.unsaved = False, True
 
     def _watch(self, new: Sequence[Sight]) -> int:
         """Show the generations new texts; returns how many of them the proxy would label."""
@@ -431,7 +432,8 @@ class VersionTraining:
         found = generation.certified(self._limits.margin)
         if found is None:
             # Against the model, the monitor sees the same rows, and has them repaired if it must.
-            if self._state.state == "certified" and self._state.certified_against == "people":
+            refused = generation.note.refused is not None
+            if self._state.state == "certified" and (refused or self._state.certified_against == "people"):
                 self._pause()
             return
         if self._state.state == "certified" and found.threshold == self._state.threshold:

@@ -18,7 +18,17 @@ async def test_a_replayed_row_goes_where_its_headers_say() -> None:
     async def as_v2(_: object) -> Retry:
         return Retry(1.0, "v2")
 
-    flow = agents_flow(TOPICS, label=step, label_version="v1", augment=step, label_as=lambda version: as_v2)
+    async def anew(_: object) -> Retry:
+        return Retry(1.0, "anew")
+
+    flow = agents_flow(
+        TOPICS,
+        label=step,
+        label_version="v1",
+        augment=step,
+        label_as=lambda version: as_v2,
+        model_as=lambda version: anew,
+    )
 
     def way(topic: str, **headers: bytes) -> tuple[str, str, str | None]:
         named = tuple((name.replace("_", "-"), value) for name, value in headers.items())
@@ -36,4 +46,9 @@ async def test_a_replayed_row_goes_where_its_headers_say() -> None:
     own = flow.route(Record("esk.replay", 0, 0, 0, b"1", b"", (("label-version", b"v1"),)))
     assert (await other.step(None)).reason == "v2"
     assert (await own.step(None)).reason == "live"
+    # Its label of the version is to be made anew, by no proxy; and what a topic had lost is labelled as ever.
+    for recovered, reason in ((b"job", "anew"), (b"job-7", "live")):
+        named = (("label-version", b"v1"), ("replay-job", b"job"), ("recovered", recovered))
+        route = flow.route(Record("esk.replay", 0, 0, 0, b"1", b"", named))
+        assert (await route.step(None)).reason == reason
     assert "esk.labeled.shadow" in flow.outputs

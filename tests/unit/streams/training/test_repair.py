@@ -12,7 +12,7 @@ from streams.core.cascade import CascadeState
 from streams.core.errors import UnavailableError
 from streams.core.records import Outgoing, Record
 from streams.core.topics import Topics
-from streams.jobs.job import Jobs
+from streams.jobs.job import Jobs, Wish
 from streams.training import repair as module
 from streams.training.repair import Repairs
 from streams.training.version_training import CascadeLimits, VersionTraining
@@ -79,3 +79,11 @@ async def test_a_repair_waits_for_late_workers_and_the_tables_and_is_requested_o
     now[0] = 30.0
     assert await second.begin(again)
     assert len(jobs.jobs) == 2
+    # A person may cancel one: it holds up none that a later revocation begins.
+    (last,) = (one for one in jobs.jobs if one != job.id)
+    assert not await second.begin(again)
+    now[0] = 40.0
+    assert not await second.begin(again)
+    jobs.wishes[last] = Wish.CANCEL
+    assert await second.begin(again)
+    assert len(jobs.jobs) == 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pytest
 
@@ -173,6 +173,39 @@ def test_people_certify_what_disagrees_with_a_model_that_errs() -> None:
     training.judge([*judged, *drawn])
     state = training.state({})
     assert (state.state, state.threshold, state.decides) == ("learning", None, False)
+
+
+def test_what_people_speak_against_no_certificate_against_the_model_keeps() -> None:
+    world = World()
+    training, _ = certified(world, deciding=False)
+    assert training.now_state.certified_against == "llm"
+    rows = world.texts(600)
+    seen = world.seen(rows)
+    training.observe(seen)
+
+    def judged(right: Callable[[str], str]) -> list[AuditedText]:
+        return [
+            AuditedText(text_digest(text), text, "другое", right(label), one.at)
+            for (text, label), one in zip(rows, seen, strict=True)
+        ]
+
+    training.judge(judged(lambda label: label))  # the proxy is right, the model is not
+    assert training.now_state.state == "certified"
+    training.judge(judged(lambda _: "другое"))
+    assert (training.now_state.state, training.now_state.threshold) == ("learning", None)
+    training.observe(world.seen(world.texts(200)))
+    assert training.now_state.state == "learning"
+
+
+def test_labels_that_teach_nothing_new_need_no_message() -> None:
+    world = World()
+    training, _ = certified(world)
+    some = world.seen(world.texts(100))
+    training.observe(some)
+    assert training.unsaved
+    training.unsaved = False
+    training.observe(some)
+    assert not training.unsaved
 
 
 def test_a_successor_goes_on_where_the_state_ends() -> None:

@@ -16,6 +16,7 @@ from connectors.clickhouse.queries.label_versions import current_version, list_v
 from connectors.clickhouse.queries.watching.drift_counts import (
     count_labels,
     labelled_span,
+    lateness,
     newest_versions,
     sample_texts,
 )
@@ -26,19 +27,21 @@ from streams.core.topics import Topics
 from streams.drift.accuracy import JudgedLabel, watched
 from streams.drift.checkpoint import AccuracyState, KnownDrift, StoredHour, TrafficState, vocabulary_message
 from streams.drift.counts import CONFIDENCE, HOUR_SECONDS, QUARTER_SECONDS, QUARTERS, Counts
+from streams.drift.stored_rows import StoredRows
 from streams.drift.texts import Vocabulary, look_at
 from streams.drift.watch import KEPT_HOURS, DriftFinding, TrafficWatch, parted
 from streams.observability.collectors import drift_metrics
-from streams.ports.kafka import Lease, Sender, Tail
+from streams.ports.kafka import InFlight, Lease, Sender, Tail
 from streams.quality.gate import judged_rows
 from streams.runtime.local_stack import with_local_stack
 
 log = structlog.get_logger()
 
-_FIRST_SECONDS, _SECONDS = 60.0, 60.0
+_FIRST_SECONDS, _SECONDS = 60.0, 30.0
 _MICROS = 1_000_000
-# A quarter is counted when there are labels of so long after its end: workers are not all as fast.
-_LATE_SECONDS = 120
+# Rows of so long after its end are stored when a quarter is counted: some of its own may appear late, or have
+# the time of a clock that is slow. The last hour tells how late; this at least.
+_LATE_SECONDS = 60
 # What is older than these quarters is counted by hours, and not judged any more. At first there is nothing
 # that was missed.
 _RECENT_QUARTERS, _FIRST_QUARTERS = 24 * QUARTERS, 3 * QUARTERS
@@ -50,9 +53,21 @@ class TrafficDrift:
     """During one ownership of the cursor's partition."""
 
     def __init__(
-        self, settings: Settings, topics: Topics, *, sender: Sender, lease: Lease, tail: Tail, generation: int
+        self,
+        settings: Settings,
+        topics: Topics,
+        *,
+        sender: Sender,
+        lease: Lease,
+        tail: Tail,
+        in_flight: InFlight,
+        published: Callable[[], int | None],
+        generation: int,
     ) -> None:
+        """``published``: the time, microseconds since 1970, before which all rows are on the topic."""
         self._settings, self._topics = settings, topics
+        self._published = published
+        self._stored = StoredRows(topics, settings.topic_partitions, tail, in_flight)
         self._sender, self._lease, self._tail = sender, lease, tail
         self._generation = generation
         self.state: TrafficState | None = None
@@ -61,7 +76,7 @@ class TrafficDrift:
         self._accuracy_hour = 0
 
     async def run(self, pause: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
-        """Compare what is new each minute, until cancelled."""
+        """Compare what is new, until cancelled."""
         await pause(_FIRST_SECONDS)
         told = ""
         while True:
@@ -92,8 +107,14 @@ class TrafficDrift:
         if not self._loaded:
             await self._load()
             self._loaded = True
+        published = self._published()
+        if published is None:
+            return
         settings = await asyncio.to_thread(with_local_stack, self._settings)
         async with ClickHouseClient.from_settings(settings) as client:
+            await self._stored.look(published)
+            if self._stored.until is None:
+                return
             micros = int(now * _MICROS)
             version = await self._version(client, settings, micros)
             if version is None:
@@ -106,8 +127,13 @@ class TrafficDrift:
             span = await labelled_span(client, settings, version, oldest, micros)
             if span is None:
                 return
-            last = (span[1] // _MICROS - _LATE_SECONDS) // QUARTER_SECONDS - 1
-            first = max(done + 1, span[0] // _MICROS // QUARTER_SECONDS, last - KEPT_HOURS * QUARTERS)
+            until = min(span[1], self._stored.until)
+            last = _last_quarter(until, _LATE_SECONDS)
+            first = max(done + 1, span[0] // _MICROS // QUARTER_SECONDS)
+            if last >= first:
+                late = await lateness(client, settings, until, self._settings.poll_lookback_seconds)
+                last = _last_quarter(until, max(late, _LATE_SECONDS))
+                first = max(first, last - KEPT_HOURS * QUARTERS)
             if last >= first:
                 await self._catch_up(client, settings, version, first, last)
             await self._look_at_accuracy(client, settings, version)
@@ -154,7 +180,11 @@ class TrafficDrift:
             await asyncio.sleep(_PAUSE_SECONDS)
         await self._send(*made)
         begin = max(first, self.state.quarter + 1 if self.state else 0)
+        lacking = _last_quarter(self._stored.lacking, 0)
         for quarter in range(begin, last + 1):
+            if quarter <= lacking:  # neither judged nor usual
+                self.state = self._state(version, quarter)
+                continue
             counts = await self._counts(client, settings, version, quarter * QUARTER_SECONDS, QUARTER_SECONDS)
             before = set(self._watch.alarms)
             new = await asyncio.to_thread(self._watch.add, quarter, counts)
@@ -265,6 +295,11 @@ class TrafficDrift:
                 if texts:
                     await asyncio.to_thread(look_at, texts, self._vocabulary)
                 await asyncio.sleep(_PAUSE_SECONDS)
+
+
+def _last_quarter(until: int, late: float) -> int:
+    """The last one that ends so many seconds before ``until``, microseconds since 1970."""
+    return int(until / _MICROS - late) // QUARTER_SECONDS - 1
 
 
 def _whole_hours(first: int, last: int) -> Iterator[int]:

@@ -102,12 +102,13 @@ async def _poller(settings: Settings, health: Health, door: Door | None, tracer:
     await until_available("the cursor", follower.start)
 
     async def poll(session: Session) -> None:
+        in_flight = InFlightReader(arguments, topics, brokers)
         lost = LostRows(
             client,
             settings,
             topics,
             losses,
-            in_flight=InFlightReader(arguments, topics, brokers),
+            in_flight=in_flight,
             tail=tail,
             sender=group.producer,
             lease=group.lease,
@@ -142,6 +143,8 @@ async def _poller(settings: Settings, health: Health, door: Door | None, tracer:
             sender=group.producer,
             lease=group.lease,
             tail=tail,
+            in_flight=in_flight,
+            published=lambda: poller.published_until,
             generation=session.generation,
         )
         watching[:] = [drift]

@@ -163,6 +163,14 @@ class Poller:
         return self._refused or self._unread.problem
 
     @property
+    def published_until(self) -> int | None:
+        """The time, microseconds since 1970, before which all rows that were seen are on the topic."""
+        held = self._publisher.held.oldest
+        if self.watermark is None or held is None:
+            return self.watermark
+        return min(self.watermark, held)
+
+    @property
     def _lookback(self) -> int:
         """How far before the newest row the window begins, microseconds."""
         return int(self._settings.poll_lookback_seconds * _SECOND) + self._coarse

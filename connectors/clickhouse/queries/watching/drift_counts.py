@@ -6,6 +6,7 @@ table.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
@@ -108,3 +109,20 @@ async def labelled_span(
             return None
         found.append(int(rows[0][0]))
     return found[0], found[1]
+
+
+async def lateness(client: ClickHouseClient, settings: Settings, until: int, most: float) -> float:
+    """How many seconds after their time 99 % of the live rows of the hour before ``until`` (microseconds
+    since 1970) were polled, of those that were within ``most`` seconds: others waited for a poller. 0 without
+    any. Raises as `count_labels`.
+    """
+    rows = await client.rows(
+        "SELECT quantileIf(0.99)(late, late <= {most:Float64}) FROM (\n"
+        "    SELECT (toUnixTimestamp64Micro(polled_at) - toUnixTimestamp64Micro(created_at)) / 1e6 AS late\n"
+        f"    FROM {result_table(settings, LABELED)}\n"
+        f"    WHERE {_SPAN} AND {LIVE}\n"
+        ")",
+        {"most": most, "begin": until - 3600 * 1_000_000, "end": until},
+    )
+    found = float(rows[0][0]) if rows else 0.0
+    return max(found, 0.0) if math.isfinite(found) else 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from streams.drift.asking import EndpointDrift
 from streams.drift.checkpoint import KnownDrift
 from streams.drift.endpoint import FIRST_ROUNDS
 from streams.drift.traffic import TrafficDrift
+from streams.jobs.in_flight_rows import InFlightReader
 from streams.operations.status import status
 from streams.runtime.result_tables import ResultTables
 from streams.versions.registry import read_versions
@@ -108,7 +110,16 @@ async def judge(database: Database, right: int, wrong: int) -> None:
 def watching(database: Database, sender: LeasedProducer) -> TrafficDrift:
     settings = database[1]
     tail, topics = TailReader(connection(settings)), Topics(settings.topic_prefix)
-    return TrafficDrift(settings, topics, sender=sender, lease=FakeLease(), tail=tail, generation=1)
+    return TrafficDrift(
+        settings,
+        topics,
+        sender=sender,
+        lease=FakeLease(),
+        tail=tail,
+        in_flight=InFlightReader(connection(settings), topics),
+        published=lambda: time.time_ns() // 1000,
+        generation=1,
+    )
 
 
 async def test_a_shift_is_on_the_page_in_the_metrics_and_in_the_status(

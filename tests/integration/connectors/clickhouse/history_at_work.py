@@ -183,7 +183,7 @@ async def at_work(
         result["at_work"][f"start of the {role}"] = round(seconds, 3)
         print(f"{seconds:8.3f} s  start of the {role}", flush=True)
     asked_there = await asyncio.to_thread(routes, flow, middle, calls)
-    asked_there |= await asyncio.to_thread(commands, flow, calls)
+    asked_there |= await asyncio.to_thread(commands, flow, max(1, calls // 4))
     for name, took in asked_there.items():
         result["at_work"][name] = percentile(took)
         print(f"{result['at_work'][name]:8.3f} s  {name} ({took[0]:.3f} the first)", flush=True)

@@ -7,7 +7,7 @@ cheapest call, and whatever the engine shows to run for longer than five seconds
 process. Then, at the last of several numbers of rows, the roles start beside the tables and label WORK rows;
 the routes of the API and some commands, each a process, are asked meanwhile: their times, and the most memory
 that each role took. Exit code 1 if one takes longer than it may. ``--folder`` keeps the tables, a folder for
-each number of rows, and uses them again.
+each number of rows, and uses them again. ``--docs`` writes the page.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ from connectors.clickhouse.queries.label_versions import promote_version, regist
 from connectors.local.processes import free_port
 from streams.core.settings import Settings
 from tests.integration.connectors.clickhouse.history_at_work import KEY, at_work, percentile
+from tests.integration.connectors.clickhouse.history_page import run_of, write_page
 from tests.integration.connectors.clickhouse.history_questions import Ask, asked
 from tests.integration.connectors.clickhouse.history_tables import PARTITIONS, fill, time_of
 from tests.integration.pipeline import Pipeline
@@ -153,6 +154,7 @@ async def run(rows: int, calls: int, only: str, roles: bool, folder: Path) -> di
                 "AND database = {d:String} GROUP BY table ORDER BY table",
                 {"d": flow.database},
             )
+            result["parts"] = {str(table): int(parts) for table, parts, _ in sizes}
             print(*(f"{table}: {parts} parts, {size / 1e9:.2f} GB" for table, parts, size in sizes), sep="\n")
             for name, ask in asked(rows).items():
                 if only not in name:
@@ -170,30 +172,6 @@ async def run(rows: int, calls: int, only: str, roles: bool, folder: Path) -> di
     return result
 
 
-def table(results: Sequence[dict[str, Any]]) -> str:
-    """All figures as Markdown."""
-    first, last = results[0]["asked"], results[-1]["asked"]
-    sizes = [f"{one['rows']:,}" for one in results]
-    lines = [
-        f"| Question, seconds | {' | '.join(sizes)} | last over first | CPU at {sizes[0]} | at {sizes[-1]} "
-        f"| rows read at {sizes[0]} | at {sizes[-1]} |",
-        "|---|" + "---|" * (len(results) + 5),
-    ]
-    for name, at_last in last.items():
-        p95 = [one["asked"][name].p95 for one in results]
-        lines.append(
-            f"| {name} | {' | '.join(f'{one:.2f}' for one in p95)} | {p95[-1] / max(p95[0], 0.001):.1f} | "
-            f"{first[name].cpu:.2f} | {at_last.cpu:.2f} | {first[name].read:,} | {at_last.read:,} |"
-        )
-    lines += ["", f"| At work, seconds | {sizes[-1]} |", "|---|---|"]
-    lines += [f"| {name} | {seconds:.2f} |" for name, seconds in results[-1]["at_work"].items()]
-    lines += [f"| takeover: {role} | {took:.2f} |" for role, took in results[-1]["taken_over"].items()]
-    lines += [
-        f"| memory of the {role}, MB at most | {size} |" for role, size in results[-1]["peak_mb"].items()
-    ]
-    return "\n".join(lines)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000_000], help="one number or several")
@@ -201,6 +179,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="of the tables: kept, and used again as they are found")
     parser.add_argument("--only", default="", help="questions whose names have this in them")
     parser.add_argument("--no-roles", action="store_true", help="only the questions")
+    parser.add_argument("--docs", action="store_true", help="also write the page's table")
     parser.add_argument("--json", action="store_true", help="print one JSON object, last on stdout")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the stack is stopped on the way out
@@ -213,12 +192,15 @@ def main() -> int:
             (folder / str(rows)).mkdir(exist_ok=True, parents=True)
             roles = not options.no_roles and rows == options.rows[-1]
             results.append(asyncio.run(run(rows, options.calls, options.only, roles, folder / str(rows))))
-    print(table(results), flush=True)
+    told = run_of(results, options.calls)
+    print(told, flush=True)
+    if options.docs:
+        write_page(told)
     bad = [f"{one['rows']}: {what}" for one in results for what in misses(one)]
     print(*bad, sep="\n")
     if options.json:
-        told = [one | {"asked": {name: it._asdict() for name, it in one["asked"].items()}} for one in results]
-        print(json.dumps({"runs": told}, ensure_ascii=False))
+        runs = [one | {"asked": {name: it._asdict() for name, it in one["asked"].items()}} for one in results]
+        print(json.dumps({"runs": runs}, ensure_ascii=False))
     return 1 if bad else 0
 
 

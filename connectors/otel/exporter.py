@@ -2,7 +2,7 @@
 
 Spans are encoded at once, gathered, and sent by a thread of its own, which tries again for as long as
 OTEL_EXPORTER_OTLP_TIMEOUT allows. What finds no room, and what is not taken, is counted. A collector that
-does not answer is told of once, until it answers again.
+does not answer, or is too slow, is told of once, until it is as it should be again.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class OtlpExporter:
         self._waiting: deque[bytes] = deque()
         self._taken = 0
         self._away = False  # the collector took nothing the last time
+        self._slow = False  # it takes them, and fewer than there are
         self._enough = threading.Event()  # spans for a request wait, or all are to be sent
         self._ending = False
         self._ended = threading.Event()
@@ -56,7 +57,7 @@ class OtlpExporter:
     def take(self, span: Span) -> None:
         waiting = self._waiting
         if len(waiting) >= _MOST_WAITING:
-            self.counts["dropped"] += 1
+            self.dropped(1)
             return
         self._taken += 1
         try:
@@ -70,6 +71,9 @@ class OtlpExporter:
 
     def dropped(self, count: int) -> None:
         self.counts["dropped"] += count
+        if self.full and not self._slow:
+            self._slow = True
+            log.warning("spans_dropped", reason=f"{_MOST_WAITING} wait for the collector", setting=SETTING)
 
     def close(self, seconds: float = CLOSE_SECONDS) -> None:
         """Send what waits, for so many seconds at most. Blocks."""
@@ -96,6 +100,8 @@ class OtlpExporter:
         if spans:
             taken = self._sent(self._encoding.request(spans))
             self.counts["exported" if taken else "failed"] += len(spans)
+            if len(self._waiting) <= _MOST_WAITING // 2:
+                self._slow = False
 
     def _sent(self, body: bytes) -> bool:
         """Whether ``body`` was taken, at the first try or a later one."""

@@ -63,7 +63,7 @@ def test_what_finds_no_room_is_dropped_and_counted(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("connectors.otel.exporter._MOST_WAITING", 3)
     monkeypatch.setattr("connectors.otel.exporter._BATCH", 3)
     monkeypatch.setattr("connectors.otel.exporter._GATHER_MILLISECONDS", 3_600_000)
-    with OtlpReceiver() as receiver:
+    with OtlpReceiver() as receiver, structlog.testing.capture_logs() as logs:
         receiver.holds.set()
         exporter = exporter_to(receiver.endpoint)
         for number in range(3):
@@ -74,6 +74,7 @@ def test_what_finds_no_room_is_dropped_and_counted(monkeypatch: pytest.MonkeyPat
             exporter.take(span(number))
         exporter.dropped(10)
         assert exporter.counts["dropped"] == 12
+        assert [line["event"] for line in logs] == ["spans_dropped"]
         receiver.holds.clear()
         exporter.close(PATIENCE)
     assert exporter.counts == {"exported": 6, "dropped": 12, "failed": 0}

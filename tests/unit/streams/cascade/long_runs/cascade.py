@@ -34,6 +34,8 @@ AUDITED, ERRORS = 500, 0.08
 # At most so many calls, of 1.00 without a cascade, with so many texts: of a model that errs, and one that is
 # always right.
 MOST_CALLS = {4_700: (0.65, 0.80), 9_300: (0.55, 0.70)}
+# Texts that the model is asked twice, where certificates are tried alone.
+TWICE = 200
 # Seeds of what is only to hold its promise, whatever it saves.
 FEW = 3
 
@@ -175,13 +177,13 @@ def certificates(times: int) -> bool:
     """Of labels on scores alone, without any text. Whether they are wrong as rarely as promised."""
     fine = True
     for good in (0, 2):
-        shares = wrong_certificates(times, MARGIN, RISK, good)
-        total = sum(shares.values())
-        fine &= total <= RISK
+        people = wrong_certificates("people", times, MARGIN, RISK, good)
+        model = [wrong_certificates("llm", times, MARGIN, RISK, good, twice) for twice in (0, TWICE)]
+        fine &= people + max(model) <= RISK
         print(
             f"exactly at the bound after {good} good thresholds, {GENERATIONS} generations, {times} times: "
-            f"wrong against people {shares['people']:.3f}, against the model {shares['llm']:.3f} "
-            f"({RISK} allowed in total)",
+            f"wrong against people {people:.3f}, against the model {model[0]:.3f}, with {TWICE} texts asked "
+            f"twice {model[1]:.3f} ({RISK} allowed in total)",
             flush=True,
         )
     return fine

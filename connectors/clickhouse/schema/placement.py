@@ -7,7 +7,7 @@ are there. A change of a replicated table, by ALTER, reaches every replica by it
 
 Rows are not spread over shards. What is stored of a message could only be known by asking the shard that has
 it, which may be away, and which is another one as soon as a shard is added. A query over several tables of
-the result would have to move rows between shards.
+the result would have to move rows between shards. See docs/internals/adr/0020-results-whole-on-each-host.md.
 
 A `Replicated` database carries every statement to its replicas, and gives the engines their paths. ClickHouse
 Cloud makes all of that of the plain statements.

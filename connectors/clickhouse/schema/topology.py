@@ -194,9 +194,10 @@ async def look_at_every_host(client: ClickHouseClient, settings: Settings) -> st
                 paths.setdefault(str(table), {})[str(host)] = str(path)
                 if int(readonly):
                     raise ConfigurationError(
-                        f"{table} is read-only on {host}: it has lost the Keeper",
+                        f"{table} is read-only on {host}: it has lost the Keeper, or refuses its own parts",
                         setting=_HOST,
-                        fix="see system.replicas there, and the host's connection to the Keeper",
+                        fix="see system.replicas there, the host's connection to the Keeper, and in its log "
+                        "TOO_MANY_UNEXPECTED_DATA_PARTS, after which it needs flags/force_restore_data",
                     )
                 if int(delay) > settings.poll_lookback_seconds:
                     told += f"; {table} on {host} is {int(delay)} s behind"

@@ -21,17 +21,26 @@ _OLD = (
 )
 
 
-class Client:
-    """A client of two hosts; ``answer`` is what statements fail with, by their last word."""
+_SYNC, _CHECK = "SYSTEM SYNC REPLICA `d`.`t` LIGHTWEIGHT", "SELECT parts_to_check FROM system.replicas"
 
-    def __init__(self, engine: str, delay: tuple[int, int] = (0, 0), **failing: str) -> None:
+
+class Client:
+    """A client of two hosts; ``failing`` is what statements fail with, by their last word, and ``unknown``
+    how many parts the first host has to check.
+    """
+
+    def __init__(
+        self, engine: str, delay: tuple[int, int] = (0, 0), unknown: int = 0, **failing: str
+    ) -> None:
         self.hosts = Hosts(parse_hosts("a,b", 8123))
         self.ran: list[str] = []
-        self.delay = delay
+        self.delay, self._unknown = delay, unknown
         self._engine, self._failing = engine, failing
 
     async def rows(self, sql: str, parameters: Any = None) -> list[tuple[Any, ...]]:
         self.ran.append(sql.split("\n")[0])
+        if "parts_to_check" in sql:
+            return [(self._unknown if self.hosts.current.name == "a" else 0,)]
         return [self.delay] if "absolute_delay" in sql else [(self._engine,)]
 
     async def command(self, sql: str, settings: Mapping[str, Any]) -> None:
@@ -48,7 +57,7 @@ async def caught_up(client: Client, engine: str | None = None) -> str:
     ("engine", "ran", "settings"),
     [
         ("ReplacingMergeTree", [], ""),
-        ("ReplicatedReplacingMergeTree", ["SYSTEM SYNC REPLICA `d`.`t` LIGHTWEIGHT"], ""),
+        ("ReplicatedReplacingMergeTree", [_SYNC, _CHECK], ""),
         ("SharedReplacingMergeTree", [], "\nSETTINGS select_sequential_consistency = 1"),
     ],
 )
@@ -65,10 +74,18 @@ async def test_a_host_that_is_behind_is_left() -> None:
     assert client.hosts.current.name == "b"
 
 
+async def test_a_host_that_shows_what_may_be_removed_again_is_left() -> None:
+    client = Client("ReplicatedMergeTree", unknown=1)
+    with pytest.raises(UnavailableError, match="a:8123 shows parts"):
+        await caught_up(client)
+    assert client.hosts.current.name == "b"
+    await caught_up(client)
+
+
 async def test_an_old_server_waits_for_merges_too() -> None:
     client = Client("ReplicatedMergeTree", LIGHTWEIGHT=_OLD)
     await caught_up(client)
-    assert client.ran[-1] == "SYSTEM SYNC REPLICA `d`.`t`"
+    assert client.ran[-2:] == ["SYSTEM SYNC REPLICA `d`.`t`", _CHECK]
     assert client.hosts.current.name == "a"
 
 

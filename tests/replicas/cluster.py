@@ -90,6 +90,11 @@ class Replica:
             "</max_postpone_time_for_failed_replicated_fetches_ms>"
             # A table whose session has expired asks for another one as often; it is read-only until then.
             "<zookeeper_session_expiration_check_period>1</zookeeper_session_expiration_check_period>"
+            # A table that could not be attached, as the ZooKeeper was slow, waits for a minute by default.
+            "<initialization_retry_period>1</initialization_retry_period>"
+            # Killed in mid-insert, a replica has parts that the ZooKeeper does not know. Where they are more
+            # than half of the rows, as in a table as small as these, it stays read-only for ever.
+            "<replicated_max_ratio_of_wrong_parts>1</replicated_max_ratio_of_wrong_parts>"
             "</merge_tree>"
             f"<remote_servers><{CLUSTER}>{shards}</{CLUSTER}></remote_servers></clickhouse>"
         )
@@ -153,8 +158,13 @@ class Replica:
 class Cluster:
     """Replicas that run, and their ZooKeeper."""
 
-    def __init__(self, replicas: list[Replica]) -> None:
+    def __init__(self, replicas: list[Replica], keeper: processes.Child) -> None:
         self.replicas = replicas
+        self._keeper = keeper
+
+    def pause_keeper(self, on: bool) -> None:
+        """SIGSTOP, or SIGCONT, of the ZooKeeper."""
+        self._keeper.signal(signal.SIGSTOP if on else signal.SIGCONT)
 
     def hosts(self, first: int = 0) -> str:
         """For CLICKHOUSE_HOST, beginning with the replica ``first``."""
@@ -179,7 +189,7 @@ def cluster_in(folder: Path, replicas: int, shards: int = 1) -> Iterator[Cluster
             one.configure(every)
         for one in every:
             one.start()
-        yield Cluster(every)
+        yield Cluster(every, keeper)
     finally:
         for one in every:
             one.kill()

@@ -38,6 +38,7 @@ from tests.upgrade import dump
 
 TABLES = ("logs_labeled", "logs_augmented")
 _PATIENCE_SECONDS = 120.0
+_SYNC_SECONDS = 10
 
 
 class Life:
@@ -212,7 +213,8 @@ class Trial:
             async with ClickHouseClient.from_settings(alone) as client:
                 for table in TABLES:
                     sync = f"SYSTEM SYNC REPLICA {database}.{table} LIGHTWEIGHT"
-                    await patiently(functools.partial(client.command, sync))
+                    within = {"receive_timeout": _SYNC_SECONDS}
+                    await patiently(functools.partial(client.command, sync, settings=within))
                 keys = dict(
                     await client.rows(
                         "SELECT name, sorting_key FROM system.tables WHERE database = {database:String}\n"

@@ -22,7 +22,7 @@ from typing import Any
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.schema.database import create_tables
 from connectors.clickhouse.sink.sink import Sink, writer_for
-from streams.core.errors import LabelstreamError, LeaseLostError
+from streams.core.errors import LabelstreamError, LeaseLostError, UnavailableError
 from streams.core.records import Commit, Partition
 from streams.core.settings import Settings
 from tests.replicas.cluster import Cluster, cluster_in
@@ -36,7 +36,9 @@ from tests.unit.connectors.clickhouse.sink.fakes import (
     labeled,
 )
 
-_PATIENCE_SECONDS = 240.0
+# A part that may have to be removed is five minutes old before.
+_PATIENCE_SECONDS = 420.0
+_SYNC_SECONDS = 10
 _FETCHED = 25
 
 Fault = Callable[[], Awaitable[None]]
@@ -156,6 +158,15 @@ def faults_of(cluster: Cluster, choice: random.Random, count: int) -> list[Fault
 
         return fault
 
+    def keeperless(seconds: float) -> Fault:
+        async def fault() -> None:
+            # Longer than a session: an insert that has written its part may never be told to anybody.
+            cluster.pause_keeper(True)
+            await asyncio.sleep(seconds)
+            cluster.pause_keeper(False)
+
+        return fault
+
     def lag(number: int, seconds: float) -> Fault:
         async def fault() -> None:
             cluster.replicas[number].slow(seconds)
@@ -165,11 +176,13 @@ def faults_of(cluster: Cluster, choice: random.Random, count: int) -> list[Fault
     found: list[Fault] = []
     for _ in range(count):
         number = choice.randrange(len(cluster.replicas))
-        kind = choice.choice(("kill", "kill", "pause", "lag"))
+        kind = choice.choice(("kill", "kill", "pause", "lag", "keeper"))
         if kind == "kill":
             found.append(kill(number, held=choice.random() < 0.7, seconds=choice.uniform(0.5, 4)))
         elif kind == "pause":
             found.append(pause(number, choice.uniform(1, 6)))
+        elif kind == "keeper":
+            found.append(keeperless(choice.uniform(5, 10)))
         else:
             found.append(lag(number, choice.uniform(0.2, 1)))
     return found
@@ -184,11 +197,26 @@ async def wrong(settings: Settings, hosts: Sequence[str], rows: int) -> list[str
             deadline = time.monotonic() + _PATIENCE_SECONDS
             while True:
                 try:
-                    await client.command(f"SYSTEM SYNC REPLICA {settings.result_database}.logs_labeled")
+                    # Each try is bounded: whoever waits on a replica that loses the ZooKeeper waits in vain.
+                    await client.command(
+                        f"SYSTEM SYNC REPLICA {settings.result_database}.logs_labeled",
+                        settings={"receive_timeout": _SYNC_SECONDS},
+                    )
+                    # What it shows and the others do not know of, it removes after five minutes.
+                    ((unknown,),) = await client.rows(
+                        "SELECT sum(parts_to_check) FROM system.replicas WHERE database = {db:String}",
+                        {"db": settings.result_database},
+                    )
+                    if int(unknown):
+                        raise UnavailableError(f"{unknown} parts are to be checked", setting="")
                     break
-                except LabelstreamError:
+                except LabelstreamError as error:
                     if time.monotonic() > deadline:
-                        raise
+                        why = await client.rows(
+                            "SELECT name, last_error_message FROM system.errors\n"
+                            "ORDER BY last_error_time DESC LIMIT 5"
+                        )
+                        raise AssertionError(f"{host} does not catch up: {why}") from error
                     await asyncio.sleep(0.5)
             ((stored, places, most),) = await client.rows(
                 "SELECT sum(times), count(), max(times) FROM (\n"

@@ -11,7 +11,7 @@ from prometheus_client.metrics_core import Metric
 
 from connectors.clickhouse.erasure.erased_list import ErasedRows
 from connectors.clickhouse.poller.bulk_source import BulkSource
-from connectors.clickhouse.poller.lost_rows import LostRows
+from connectors.clickhouse.poller.lost.lost_rows import LostRows
 from connectors.clickhouse.poller.poller import Poller
 from connectors.clickhouse.poller.publisher import written_partitions
 from connectors.kafka.admin import Admin

@@ -19,7 +19,7 @@ import pytest
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.poller.bulk_source import BulkSource
-from connectors.clickhouse.poller.lost_rows import LostRows
+from connectors.clickhouse.poller.lost.lost_rows import LostRows
 from connectors.clickhouse.poller.poller import Poller
 from connectors.clickhouse.sink import inserter as insert
 from connectors.clickhouse.sink.sink import Sink

@@ -20,8 +20,8 @@ import structlog
 from connectors.clickhouse.erasure.erased_list import Erased, nothing_erased
 from connectors.clickhouse.poller.bulk_source import BulkSource
 from connectors.clickhouse.poller.cursor import MOST_AHEAD, Cursor, read_cursor
-from connectors.clickhouse.poller.lost_rows import LostRows
-from connectors.clickhouse.poller.lost_search import Window
+from connectors.clickhouse.poller.lost.lost_rows import LostRows
+from connectors.clickhouse.poller.lost.search import Window
 from connectors.clickhouse.poller.page_split import Page, split
 from connectors.clickhouse.poller.publisher import OneByOneError, Publisher
 from connectors.clickhouse.poller.read_ahead import one_ahead

@@ -9,9 +9,9 @@ from datetime import timedelta
 
 import pytest
 
-from connectors.clickhouse.poller import lost_rows as module
-from connectors.clickhouse.poller.lost_rows import LostRows
-from connectors.clickhouse.poller.lost_search import Window
+from connectors.clickhouse.poller.lost import lost_rows as module
+from connectors.clickhouse.poller.lost.lost_rows import LostRows
+from connectors.clickhouse.poller.lost.search import Window
 from connectors.clickhouse.poller.published_rows import Published
 from connectors.clickhouse.poller.row_identity import CONTENT, Mark, content_of, mark_of
 from connectors.clickhouse.source.table import SourceTable

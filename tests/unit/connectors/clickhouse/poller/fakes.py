@@ -15,7 +15,7 @@ import orjson
 from connectors.clickhouse.erasure.erased_list import Erased, nothing_erased
 from connectors.clickhouse.poller.bulk_page import BulkPage
 from connectors.clickhouse.poller.bulk_source import BulkSource
-from connectors.clickhouse.poller.lost_search import Window
+from connectors.clickhouse.poller.lost.search import Window
 from connectors.clickhouse.poller.message_sql import COLUMNS
 from connectors.clickhouse.poller.plain_rows import QuickRows
 from connectors.clickhouse.poller.poller import Poller

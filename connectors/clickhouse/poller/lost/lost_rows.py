@@ -11,16 +11,15 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
-import orjson
 import structlog
-from pydantic import ValidationError
 
 from connectors.clickhouse.client.client import ClickHouseClient
 from connectors.clickhouse.poller.backfill import OldRow, OldRows
-from connectors.clickhouse.poller.held_rows import Sending
-from connectors.clickhouse.poller.lost_search import OnTheWay, Search, Window
+from connectors.clickhouse.poller.lost.republisher import PublishingError, Republisher
+from connectors.clickhouse.poller.lost.search import OnTheWay, Search, Window
+from connectors.clickhouse.poller.lost.search_log import SearchLog
 from connectors.clickhouse.poller.published_rows import Published
 from connectors.clickhouse.poller.row_identity import Mark, RowDigests
 from connectors.clickhouse.poller.settled_rows import texts_differ
@@ -28,20 +27,14 @@ from connectors.clickhouse.queries.labelled_rows import augmented
 from connectors.clickhouse.source.table import SourceTable
 from streams.core.codec import RECOVERED, encode, headers_of
 from streams.core.digests import key_digest
-from streams.core.errors import (
-    LabelstreamError,
-    LeaseLostError,
-    RefusedError,
-    UnavailableError,
-)
+from streams.core.errors import LabelstreamError, LeaseLostError
 from streams.core.losses import Loss, Losses
 from streams.core.messages import Labeled, Row
-from streams.core.records import Outgoing, Partition, Run, by_partition
+from streams.core.records import Outgoing, Partition
 from streams.core.settings import Settings
 from streams.core.times import micros_of
 from streams.core.topics import Topics, partition_of
 from streams.ports.kafka import BulkSender, Headroom, InFlight, Lease, Tail
-from streams.ports.outages import settled, stopped
 from streams.privacy.door import Door, refuse_unmasked
 
 log = structlog.get_logger()
@@ -52,7 +45,6 @@ _PAGES_ROWS = 200_000
 _STEP_SECONDS = 2.0
 _LOOK_SECONDS = 1.0
 _AWAY_SECONDS = 5.0
-_KEY = "lost-rows/"
 
 
 class LostRows:
@@ -84,22 +76,19 @@ class LostRows:
         self._losses = losses
         self._in_flight = in_flight
         self._tail = tail
-        self._sender = sender
-        self._lease = lease
         self._headroom = headroom
-        self._generation = generation
-        self._counts = counts
         self._source = SourceTable(client, settings)
-        self._key = f"{_KEY}{self._source.name}".encode()
+        self._search_log = SearchLog(
+            self._source.name, topics.cursor, losses, tail, sender, lease, generation
+        )
+        self._republisher = Republisher(sender, lease, generation, counts)
         self._lookback = int(settings.poll_lookback_seconds * _SECOND)
         self._search: Search | None = None
         self._way = OnTheWay()
         self._pages: AsyncGenerator[tuple[list[OldRow], list[Outgoing], int], None] | None = None
         self._pending: tuple[list[Outgoing], int] | None = None  # found messages, and the time after them
-        self._sending: list[tuple[Sending, Partition]] = []  # what was sent and is not confirmed
         self._until = 0  # where the pages end
         self._inside = False  # whether they are in the window
-        self._one_by_one = False
         self._again_at = 0.0
         self._said = ""
 
@@ -114,14 +103,14 @@ class LostRows:
         if not self._losses.open or time.monotonic() < self._again_at:
             return
         try:
-            if self._sending and self._search is not None:
-                if not await self._confirmed(self._search):
+            if self._republisher.unconfirmed and self._search is not None:
+                if not await self._republisher.confirmed(self._search):
                     return
                 await self._leave_off()  # the poller has gone on meanwhile: what follows is read anew
             wanted = [loss for loss in self._losses.open if self._about_rows(loss)]
             for loss in self._losses.open:
                 if loss not in wanted:
-                    await self._closed(loss)
+                    await self._search_log.closed(loss)
             if not wanted:
                 return
             RowDigests.of(self._settings).require(window.generations, "rows")
@@ -133,7 +122,7 @@ class LostRows:
             self._said = ""
         except LeaseLostError:
             raise
-        except _PublishingError as error:
+        except PublishingError as error:
             raise error.cause from error
         except LabelstreamError as error:
             await self._leave_off()
@@ -173,7 +162,7 @@ class LostRows:
 
     async def _current(self, wanted: Sequence[Loss], window: Window) -> Search:
         if self._search is None:
-            self._search = await self._noted()
+            self._search = await self._search_log.newest()
         if self._search is None or self._search.done or not self._search.has(wanted):
             # Rows that an unfinished search published may be among the lost ones now: search everything
             # again.
@@ -184,7 +173,7 @@ class LostRows:
                 stored=any(loss.topic != self._topics.rows for loss in wanted),
                 position=await self._begin(wanted, window),
             )
-            await self._save()
+            await self._search_log.save(self._search)
             log.warning(
                 "looks_for_lost_rows",
                 search=self._search.id,
@@ -194,15 +183,6 @@ class LostRows:
                 since=self._search.position,
             )
         return self._search
-
-    async def _noted(self) -> Search | None:
-        found: Search | None = None
-        async for records in self._tail.read(self._topics.cursor, 0, 0):
-            for record in records:
-                if record.key == self._key:
-                    with contextlib.suppress(ValidationError):
-                        found = Search.model_validate_json(record.value or b"")
-        return found
 
     async def _begin(self, losses: Sequence[Loss], window: Window) -> int | None:
         times = [loss.since for loss in losses]
@@ -219,12 +199,6 @@ class LostRows:
         before = await self._source.rows_before(since, _PAGES_ROWS)
         begin = since if before is None else before
         return begin if window.floor is None else max(begin, window.floor)
-
-    async def _save(self) -> None:
-        assert self._search is not None
-        await self._lease.hold(self._generation)
-        value = orjson.dumps(self._search.model_dump(), option=orjson.OPT_NON_STR_KEYS)
-        await self._sender.send(Outgoing(self._topics.cursor, 0, self._key, value))
 
     # --- searching ---
 
@@ -251,7 +225,7 @@ class LostRows:
             return True
         search.position, search.complete = self._until, self._inside
         await self._leave_off()
-        await self._save()
+        await self._search_log.save(search)
         return False
 
     async def _open(self, search: Search, window: Window) -> None:
@@ -306,63 +280,14 @@ class LostRows:
         await self._headroom.refresh()
         some = messages[: self._headroom.left()]
         self._headroom.wrote(len(some))
-        if not await self._send(search, some):
+        if not await self._republisher.send(search, some):
             return False
         if len(some) < len(messages):
             self._pending = messages[len(some) :], reached
             return False
         self._pending, search.position = None, reached
-        await self._save()
+        await self._search_log.save(search)
         return True
-
-    async def _send(self, search: Search, messages: Sequence[Outgoing]) -> bool:
-        """False if some are not confirmed, because their partition cannot be written now."""
-        if not messages:
-            return True
-        await self._lease.hold(self._generation)
-        if not self._one_by_one:
-            places = by_partition(messages, lambda message: message)
-            runs = [Run.of(*one) for one in places.items()]
-            with self._failures():
-                self._sending = list(zip(await self._sender.hand_over(runs), places, strict=True))
-            return await self._confirmed(search)
-        for message in messages:
-            await self._lease.hold(self._generation)
-            try:
-                self._note(search, message.partition, await self._sender.send(message), 1)
-            except RefusedError as error:
-                row_id = (message.key or b"").decode()
-                log.warning("row refused by the topic", row_id=row_id, error=str(error))
-        return True
-
-    async def _confirmed(self, search: Search) -> bool:
-        """Whether all that was sent is confirmed."""
-        await settled(self._sending, lambda: stopped(self._sender.outages))
-        if not all(task.done() for task, _ in self._sending):
-            return False
-        sent, self._sending = self._sending, []
-        with self._failures():
-            for task, where in sent:
-                for first, count in task.result():
-                    self._note(search, where.partition, first + count - 1, count)
-        return True
-
-    def _note(self, search: Search, number: int, last: int, count: int) -> None:
-        search.ends[number] = max(search.ends.get(number, 0), last + 1)
-        search.published += count
-        self._counts["recovered"] += count
-
-    @contextlib.contextmanager
-    def _failures(self) -> Iterator[None]:
-        try:
-            yield
-        except RefusedError as error:
-            self._one_by_one = True  # any part may be written: that part is left out next time
-            raise UnavailableError(f"the topic refuses a row, so they go one by one: {error}") from error
-        except LeaseLostError:
-            raise
-        except LabelstreamError as error:
-            raise _PublishingError(error) from error
 
     async def _leave_off(self) -> None:
         pages, self._pages, self._pending, self._way = self._pages, None, None, OnTheWay()
@@ -384,20 +309,15 @@ class LostRows:
             return
         if search.labels is None:
             search.labels = await self._ends(topics.labeled, search)
-            await self._save()
+            await self._search_log.save(search)
         if not await self._passed(topics.groups.sink.name, topics.labeled, search.labels):
             return
         for loss in self._losses.open:
             if search.covers.get(loss.id, -1) >= loss.end:
-                await self._closed(loss)
+                await self._search_log.closed(loss)
         search.done = True
-        await self._save()
+        await self._search_log.save(search)
         log.info("lost_rows_found", search=search.id, rows=search.published)
-
-    async def _closed(self, loss: Loss) -> None:
-        await self._lease.hold(self._generation)
-        await self._sender.send(loss.closed_message(self._topics.cursor))
-        self._losses.close(loss)
 
     async def _ends(self, topic: str, search: Search) -> dict[int, int]:
         bounds = await self._tail.bounds_many([Partition(topic, number) for number in search.ends])
@@ -406,11 +326,3 @@ class LostRows:
     async def _passed(self, group: str, topic: str, ends: dict[int, int]) -> bool:
         committed = await self._in_flight.committed(group, topic)
         return all(committed.get(number, -1) >= end for number, end in ends.items())
-
-
-class _PublishingError(LabelstreamError):
-    """It is unknown what was written."""
-
-    def __init__(self, cause: LabelstreamError) -> None:
-        super().__init__(str(cause))
-        self.cause = cause

@@ -50,20 +50,24 @@ async def discover(client: ClickHouseClient, settings: Settings, *, days: float 
         "rows": 0 if found is None else found.rows,
         "doubtful": 0 if found is None else found.doubtful,
         "share": 1.0 if found is None else found.share,
-        "groups": [] if found is None else [_told(one, found) for one in groups],
+        "groups": [] if found is None else [told_of(one, found) for one in groups],
         "seconds": round(time.monotonic() - began, 1),
     }
 
 
-def _told(group: TextGroup, found: RecentTexts) -> dict[str, Any]:
+def told_of(group: TextGroup, found: RecentTexts) -> dict[str, Any]:
+    """A group as `discover` has it, its rows estimated from the sample."""
     texts = [found.texts[place] for place in group.members]
-    scale = 1.0 / found.share if found.share else 1.0
+    # The sample has its share of each kind.
+    weights = [1.0 / ((found.share if one.doubtful else found.share_of_others) or 1.0) for one in texts]
+    now = sum(one.now * weight for one, weight in zip(texts, weights, strict=True))
+    before = sum(one.before * weight for one, weight in zip(texts, weights, strict=True))
     sure = [one.confidence for one in texts if one.confidence is not None]
     return {
         "id": blake2b(texts[0].text.encode("utf-8", "replace"), digest_size=4).hexdigest(),
-        "size": round(group.now * scale),
-        "before": round(group.before * scale),
-        "growth": None if not group.before else group.now / group.before,
+        "size": round(now),
+        "before": round(before),
+        "growth": None if not before else now / before,
         "texts": len(texts),
         "labels": dict(Counter(one.label for one in texts).most_common(_LABELS)),
         "confidence": sum(sure) / len(sure) if sure else None,

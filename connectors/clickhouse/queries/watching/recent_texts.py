@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
@@ -37,7 +38,8 @@ class RecentText(NamedTuple):
 class RecentTexts(NamedTuple):
     """``texts``: at most so many doubtful ones as were asked for, and as many others. ``rows``: all rows of
     the days, ``doubtful`` of them. ``since``, ``between``, ``until``: microseconds since 1970; the window
-    before begins ``since``, the present one at ``between``. ``share``: of the doubtful texts in ``texts``.
+    before begins ``since``, the present one at ``between``. ``share``: of the doubtful texts in ``texts``;
+    ``share_of_others``: of the others.
     """
 
     texts: Sequence[RecentText]
@@ -47,6 +49,7 @@ class RecentTexts(NamedTuple):
     between: int
     until: int
     share: float
+    share_of_others: float
 
 
 async def recent_texts(
@@ -108,8 +111,8 @@ async def recent_texts(
         )
         for text, label, confidence, row_id, now, before, doubtful, *_ in rows
     ]
-    taken = sum(one.doubtful for one in texts)
-    of = next((int(row[9]) for row in rows if row[6]), 0)
+    found = {bool(row[6]): int(row[9]) for row in rows}
+    taken = Counter(one.doubtful for one in texts)
     return RecentTexts(
         texts,
         max(every, 1) * (int(rows[0][7]) if rows else 0),
@@ -117,5 +120,5 @@ async def recent_texts(
         int(between - days * _DAY),
         between,
         until,
-        taken / of / max(every, 1) if of else 1.0,
+        *(taken[kind] / found[kind] / max(every, 1) if found.get(kind) else 1.0 for kind in (True, False)),
     )

@@ -48,6 +48,16 @@ def test_what_is_new_stands_before_what_was_there() -> None:
     assert [one.score for one in groups] == sorted((one.score for one in groups), reverse=True)
 
 
+def test_without_a_window_before_what_is_like_nothing_certain_stands_first() -> None:
+    found = [one._replace(before=0) for one in stream(KNOWN, HARD, texts(SIM, LOST, doubtful=True))]
+    assert all("сим" in found[place].text for place in find_groups(found)[0].members)
+    # Nothing is certain, as after the first day: the groups are told all the same.
+    doubtful = [one._replace(doubtful=True) for one in found]
+    groups = find_groups(doubtful)
+    assert groups
+    assert all(one.score > 0 for one in groups)
+
+
 def test_a_group_counts_its_rows_and_not_its_texts() -> None:
     found = stream(KNOWN, texts(SIM, LOST, doubtful=True, now=7, before=2))
     group = find_groups(found)[0]

@@ -25,8 +25,8 @@ ROLES = ("sink", "agents", "poller", "api")
 WORK, MORE = 20_000, 40
 TAKEN_OVER = ("poller", "agents", "sink")
 KEY = "key-that-writes"
-# Its first call in a process looks at two weeks of rows.
-FIRST_DRAW = "POST /review/claim?want=2&queue=audit"
+# The first route that asks for the audit's rows: its first call in a process looks at two weeks of rows.
+FIRST_DRAW = "/review"
 ROUTES = (
     "/rows/{row}",
     "/rows/nobody",
@@ -46,10 +46,10 @@ ROUTES = (
     "/quality?by=week",
     "/quality/drift",
     "/quality/rows?right=label7&given=label7",
-    "/review",
+    FIRST_DRAW,
     "/review/gold",
     "POST /review/claim?want=2",
-    FIRST_DRAW,
+    "POST /review/claim?want=2&queue=audit",
     "POST /review/claim?want=2&queue=disagreements",
     "/uploads",
     "/jobs",

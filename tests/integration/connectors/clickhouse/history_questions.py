@@ -73,6 +73,7 @@ def asked(rows: int) -> dict[str, Ask]:
         async def ask(client: ClickHouseClient, settings: Settings) -> None:
             conditions = [Condition.parse(one) for one in where]
             feed = LabelledRows(client, settings, since=None, until=None, where=conditions)
+            await feed.count()
             async with contextlib.aclosing(feed.pages()) as pages:
                 await anext(pages)
 

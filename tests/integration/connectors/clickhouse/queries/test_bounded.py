@@ -7,11 +7,19 @@ from itertools import pairwise
 
 import pytest
 
-from connectors.clickhouse.queries import given_labels, lookups, overview, review, version_diff
+from connectors.clickhouse.queries import (
+    given_labels,
+    lookups,
+    overview,
+    relabel_rows,
+    review,
+    version_diff,
+)
 from connectors.clickhouse.queries.given_labels import first_of_texts, labels_of_texts
 from connectors.clickhouse.queries.label_versions import register_version
 from connectors.clickhouse.queries.lookups import search_labels
 from connectors.clickhouse.queries.overview import label_picture
+from connectors.clickhouse.queries.relabel_rows import Condition, LabelledRows
 from connectors.clickhouse.queries.review import least_sure, review_counts
 from connectors.clickhouse.queries.version_diff import diff_versions
 from streams.ports.lookups import LabelQuery, Place
@@ -162,3 +170,36 @@ async def test_versions_of_many_rows_are_compared_by_a_sample(
     assert 0 < part.rows < whole.rows
     assert abs(part.rows / whole.rows - part.sample) < 0.2
     assert part.agreement == whole.agreement == 1.0
+
+
+async def test_the_rows_of_a_replay_are_estimated(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add(database)
+    client, settings = database
+    asked: list[str] = []
+    ask = client.rows
+
+    async def rows(sql: str, *given: object) -> list[tuple[object, ...]]:
+        asked.append(sql)
+        return await ask(sql, *given)  # type: ignore[arg-type]
+
+    async def count(condition: str, until: int | None = None) -> int:
+        where = [Condition.parse(condition)]
+        return await LabelledRows(client, settings, since=None, until=until, where=where).count()
+
+    assert (await count("confidence<0.5"), await count("label=3")) == (199, 40)
+    monkeypatch.setattr(relabel_rows, "_COUNTED", 200)
+    monkeypatch.setattr(relabel_rows, "_SPANS", 10)
+    monkeypatch.setattr(client, "rows", rows)
+    assert await count("confidence<0.5") == pytest.approx(200, rel=0.1)
+    # Whoever reads the view as a whole pays for all of history.
+    assert all(" OR " in sql for sql in asked if "logs_labeled_current" in sql)
+    until = int(FIRST.replace(hour=5).timestamp()) * 1_000_000
+    assert await count("confidence<0.5", until) == pytest.approx(100, rel=0.1)
+    # Of rows that are nearly all between two far away: how many labels there are.
+    await client.command(
+        f"INSERT INTO {settings.result_database}.logs_labeled (row_id, created_at, label_version)\n"
+        "SELECT toString(number + 1000), toDateTime64(number * 7000000000, 6, 'UTC'), 'v1' FROM numbers(2)"
+    )
+    assert await count("confidence<0.5") == 402

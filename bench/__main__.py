@@ -34,6 +34,7 @@ RUNS: dict[str, list[str]] = {
     "tokens": [],
     "classes": [],
     "variants": [],
+    "routing": [],
     "workers": [],
     "latency": [],
     "poller": ["--runs", "2"],

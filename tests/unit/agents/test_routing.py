@@ -16,6 +16,7 @@ from agents.routing import Router
 from connectors.llm.cache import Shared
 from streams.core.calibration import VersionCalibration
 from streams.core.cascade import CascadeState, ProxyRef
+from streams.core.codec import encode, headers_of
 from streams.core.messages import Labeled
 from streams.core.outcomes import Done
 from tests.unit.agents.fakes import FakeModel, row, taxonomy
@@ -113,11 +114,22 @@ async def test_a_share_of_the_texts_is_audited_whoever_asks(packed: bytes) -> No
     assert 10 < len(audited) < 40
 
 
-async def test_in_shadow_it_counts_and_changes_nothing(packed: bytes) -> None:
+async def test_in_shadow_it_counts_and_changes_no_byte(packed: bytes) -> None:
     cascade = Cascade(packed, on=False)
-    messages = await cascade.label(*TEXTS)
+    messages = await cascade.label(*TEXTS, TEXTS[0])
+    off = Labeler(
+        FakeModel(lambda asked: '{"label": "other"}'), "m", "{domains}", taxonomy(*WORDS, "other"), "v1",
+        Shared(), calibration=lambda: SCALE,
+    )  # fmt: skip
+    plain = await asyncio.gather(*(off.label(row(text)) for text in (*TEXTS, TEXTS[0])))
+    for one, other in zip(messages, plain, strict=True):
+        assert isinstance(other, Done)
+        same = {"labeled_at": one.labeled_at}
+        expected = other.message.model_copy(update=same)
+        assert encode(one) == encode(expected)
+        assert headers_of(one) == headers_of(expected)
     assert {one.decided_by for one in messages} == {"llm"}
-    assert cascade.counts == {"proxy": 60}
+    assert cascade.counts["proxy"] >= 60
     assert len(cascade.model.asked) == 60
 
 

@@ -1,0 +1,1 @@
+"""What a proxy decides in the agents, and what it costs: `python -m bench.routing`."""

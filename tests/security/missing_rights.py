@@ -24,6 +24,7 @@ class MissingRights:
         self._settings = settings
         self._lists = lists
         self._client = AdminClient(connection(settings), kept=True)
+        self._told = ""
 
     async def close(self) -> None:
         await self._client.close()
@@ -37,7 +38,9 @@ class MissingRights:
 
     async def names(self, right: Right) -> bool:
         place = rf"{right.operation}\b[^;]* on {right.resource}s? [^;]*{right.name}(?![.\w-])"
-        return re.search(place, await self.said()) is not None
+        # Kept, for the next answer may be of a broker that does not know of the change yet.
+        self._told = await self.said()
+        return re.search(place, self._told) is not None
 
     async def complete(self) -> bool:
         return "lack" not in await self.said()
@@ -55,7 +58,7 @@ class MissingRights:
             taken = {right, *([containing] if right.operation == DESCRIBE_CONFIGS else [])}
             self._lists.refuse(user, taken)
             await eventually(lambda right=right: self.names(right), f"{right} is named")  # type: ignore[misc]
-            text, who = await self.said(), self.wanted[right]
+            text, who = self._told, self.wanted[right]
             if who == (INIT,):
                 assert "only labelstream init would lack" in text
             else:

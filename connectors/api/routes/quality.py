@@ -55,7 +55,9 @@ async def new(request: Request, page: Page, anew: bool = False) -> dict[str, Any
 
 
 @router.get("/quality/new/entry")
-async def entry(page: Page, group: Name, name: Name) -> dict[str, Any]:
+async def entry(request: Request, page: Page, group: Name, name: Name) -> dict[str, Any]:
     """As `labelstream discover --make GROUP --name NAME --json`."""
     with told():
-        return await page.quality.entry(group, name)
+        found = await page.quality.entry(group, name)
+    await note_looks(request, page, [str(row) for row in found["rows"]], "quality")
+    return found

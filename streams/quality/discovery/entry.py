@@ -50,6 +50,7 @@ def made_label(
     out: Path | None = None,
 ) -> dict[str, Any]:
     """For JSON: the entry of a group that `discover` has found, and the command that gives rows the label.
+    ``rows``: ids of the rows whose texts it quotes.
     ``out``: a new file for the whole taxonomy with the entry.
 
     Raises:
@@ -75,6 +76,7 @@ def made_label(
     return {
         "entry": entry.model_dump(mode="json"),
         "yaml": entry_text(entry),
+        "rows": [one["row_id"] for one in group["examples"][:_EXAMPLES]],
         "file": None if out is None else str(out),
         "replay": replay_command(name, out),
     }

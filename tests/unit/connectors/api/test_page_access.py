@@ -137,6 +137,9 @@ class Behind:
     async def rows(self, version: str | None, right: str, given: str) -> list[dict[str, Any]]:
         return [{"row_id": "10"}]
 
+    async def entry(self, group: str, name: str) -> dict[str, Any]:
+        return {"entry": {"name": name}, "rows": ["11", "12"]}
+
     async def claim(self, owner: str, want: int, queue: str) -> list[ReviewRow]:
         return [ReviewRow(Place(NOW, "11"), "text", None)]
 
@@ -159,6 +162,7 @@ def page_client(behind: Behind, fakes: Fakes | None = None, **options: Any) -> h
 
 
 QUALITY_ROWS = "/quality/rows?right=a&given=b"
+NEW_ENTRY = "/quality/new/entry?group=0a&name=sim"
 PAUSE = {"id": "job", "wish": "pause"}
 
 
@@ -258,8 +262,9 @@ async def test_who_looks_at_a_row_is_noted_and_no_id_that_nothing_is_stored_of()
     fakes.page = LabelPage([labeled("7"), labeled("8")], None)
     headers = {"X-API-Key": "the-key-of-a-viewer"}
     async with page_client(behind, fakes, keys=KEYS) as client:
-        for path in ("/rows/42", "/rows/erased", "/labels?text=x", "/labels", "/page/letters", QUALITY_ROWS):
-            await client.get(path, headers=headers)
+        found = ("/rows/42", "/rows/erased", "/labels?text=x", "/labels", "/page/letters")
+        for path in (*found, QUALITY_ROWS, NEW_ENTRY):
+            assert (await client.get(path, headers=headers)).status_code in (200, 404)
     assert {(one.who, one.action) for one in behind.noted} == {("viewer", "look-row")}
     assert [(one.target, one.result, one.detail) for one in behind.noted] == [
         ("42", "done", ""),
@@ -268,6 +273,8 @@ async def test_who_looks_at_a_row_is_noted_and_no_id_that_nothing_is_stored_of()
         ("8", "done", "search"),
         ("9", "done", "dead letters"),
         ("10", "done", "quality"),
+        ("11", "done", "quality"),
+        ("12", "done", "quality"),
     ]
 
 

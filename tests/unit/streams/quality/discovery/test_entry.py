@@ -31,6 +31,7 @@ def test_the_taxonomy_with_the_entry_is_a_new_file(tmp_path: Path) -> None:
     assert "симка не работает 0" in entry.description
     assert made["replay"] == f"labelstream replay --from-table --version sim_broken-1 --taxonomy {out}"
     assert yaml.safe_load(made["yaml"]) == json.loads(json.dumps([made["entry"]]))
+    assert made["rows"] == [one["row_id"] for one in GROUP["examples"][:4]]
     with pytest.raises(ConfigurationError, match="cannot be written"):
         made_label(FOUND, "0a1b2c3d", "sim_broken", taxonomy=TAXONOMY, out=out)
 

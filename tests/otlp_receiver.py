@@ -17,7 +17,8 @@ from tests.thread_server import ThreadServer
 
 class OtlpReceiver(ThreadServer):
     """What was received. ``status``: how it answers, after ``first``, the answers to its first requests.
-    ``holds``: it answers when this is no longer set.
+    ``holds``: it answers when this is no longer set. ``after``: its `Retry-After`. ``rejects``: so many spans
+    of each request are not taken.
     """
 
     def __init__(self) -> None:
@@ -28,6 +29,8 @@ class OtlpReceiver(ThreadServer):
         self.status = 200
         self.first: list[int] = []
         self.holds = threading.Event()
+        self.after = "0"
+        self.rejects = 0
 
     @property
     def endpoint(self) -> str:
@@ -54,10 +57,14 @@ class OtlpReceiver(ThreadServer):
                 self.resources.append(attributes_of(found.resource))
                 for scope in found.scope_spans:
                     self.spans += scope.spans
+        answer = ExportTraceServiceResponse()
+        if self.rejects:
+            answer.partial_success.rejected_spans = self.rejects
+            answer.partial_success.error_message = "attribute too long"
         return web.Response(
             status=status,
-            body=ExportTraceServiceResponse().SerializeToString(),
-            headers={"retry-after": "0"},
+            body=answer.SerializeToString(),
+            headers={"retry-after": self.after},
             content_type="application/x-protobuf",
         )
 

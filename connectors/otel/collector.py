@@ -15,6 +15,7 @@ from urllib3 import BaseHTTPResponse, PoolManager, Timeout
 from urllib3.exceptions import HTTPError
 from urllib3.util import make_headers, parse_url
 
+from connectors.otel.answer import rejected_spans
 from streams.core.errors import AccessError, ConfigurationError, UnavailableError
 
 SETTING = "OTEL_EXPORTER_OTLP_ENDPOINT"
@@ -52,13 +53,16 @@ class Collector(NamedTuple):
 
 class CollectorAnswer(NamedTuple):
     """``problem``: empty if it took the request. ``again``: whether it may take it later, ``after`` so many
-    seconds if it says so. ``status``: of HTTP; 0 for no answer.
+    seconds if it says so. ``status``: of HTTP; 0 for no answer. ``rejected``: how many spans it did not
+    take of a request that it took, and ``reason``.
     """
 
     problem: str
     again: bool = False
     after: float | None = None
     status: int = 0
+    rejected: int = 0
+    reason: str = ""
 
 
 class CollectorConnection:
@@ -107,7 +111,8 @@ class CollectorConnection:
             return CollectorAnswer(f"{type(error).__name__}: {error}"[:200], again=True)
         status = answer.status
         if 200 <= status < 300:
-            return CollectorAnswer("", status=status)
+            rejected, reason = rejected_spans(answer.data)
+            return CollectorAnswer("", status=status, rejected=rejected, reason=reason[:200])
         return CollectorAnswer(f"HTTP status {status}", status in _AGAIN, _after(answer), status)
 
     def close(self) -> None:
@@ -122,7 +127,7 @@ def _after(answer: BaseHTTPResponse) -> float | None:
         return float(said)
     try:
         when = parsedate_to_datetime(said)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return max(0.0, (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - time.time())
 

@@ -25,6 +25,8 @@ _MOST_WAITING = 8192
 _BATCH = 512
 _GATHER_MILLISECONDS = 1000
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+# A collector that asks for more may have a wrong clock.
+_LONGEST_REST = 300.0
 CLOSE_SECONDS = 2.0
 
 
@@ -44,6 +46,8 @@ class OtlpExporter:
         self._taken = 0
         self._away = False  # the collector took nothing the last time
         self._slow = False  # it takes them, and fewer than there are
+        self._told_rejected = False
+        self._rests_until = 0.0  # it asked for no request before
         self._enough = threading.Event()  # spans for a request wait, or all are to be sent
         self._ending = False
         self._ended = threading.Event()
@@ -98,13 +102,18 @@ class OtlpExporter:
         """Send the first of those that wait."""
         spans = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
         if spans:
-            taken = self._sent(self._encoding.request(spans))
-            self.counts["exported" if taken else "failed"] += len(spans)
+            failed = min(self._failed(self._encoding.request(spans), len(spans)), len(spans))
+            self.counts["exported"] += len(spans) - failed
+            if not self._ended.is_set():  # else they are counted
+                self.counts["failed"] += failed
             if len(self._waiting) <= _MOST_WAITING // 2:
                 self._slow = False
 
-    def _sent(self, body: bytes) -> bool:
-        """Whether ``body`` was taken, at the first try or a later one."""
+    def _failed(self, body: bytes, spans: int) -> int:
+        """How many of its ``spans`` were not taken, at the first try or a later one."""
+        rest = self._rests_until - time.monotonic()
+        if rest > 0 and self._ended.wait(rest):
+            return spans
         ends = time.monotonic() + self._seconds
         for tried in itertools.count():
             answer = self._connection.post(body, max(ends - time.monotonic(), 0.001))
@@ -112,15 +121,19 @@ class OtlpExporter:
                 if self._away:
                     self._away = False
                     log.info("traces_sent_again")
-                return True
+                if answer.rejected and not self._told_rejected:
+                    self._told_rejected = True
+                    log.warning("spans_rejected", reason=answer.reason, setting=SETTING)
+                return answer.rejected
             if tried == 0 and answer.again and not answer.status:
                 continue  # mostly the collector had closed a connection that was kept
             if not self._away:
                 self._away = True
                 log.warning("traces_not_sent", reason=answer.problem, setting=SETTING)
             pause = min(_FIRST_PAUSE * 2**tried, _LONGEST_PAUSE) * random.uniform(0.8, 1.2)
-            if answer.after is not None:
-                pause = answer.after
+            if answer.again and answer.after is not None:
+                pause = max(pause, answer.after)  # many say 0 when they have too much to do
+                self._rests_until = time.monotonic() + min(pause, _LONGEST_REST)
             if not answer.again or time.monotonic() + pause > ends or self._ended.wait(pause):
-                return False
+                return spans
         raise AssertionError  # never: the tries end by time

@@ -80,7 +80,10 @@ def test_what_finds_no_room_is_dropped_and_counted(monkeypatch: pytest.MonkeyPat
     assert exporter.counts == {"exported": 6, "dropped": 12, "failed": 0}
 
 
-def test_a_collector_that_is_away_is_told_of_once_and_gets_all_when_it_is_back() -> None:
+def test_a_collector_that_is_away_is_told_of_once_and_gets_all_when_it_is_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("connectors.otel.exporter._FIRST_PAUSE", 0.01)
     with OtlpReceiver() as receiver, structlog.testing.capture_logs() as logs:
         receiver.first = [503, 503]
         exporter = exporter_to(receiver.endpoint)
@@ -109,6 +112,51 @@ def test_what_a_collector_refuses_is_counted_and_not_sent_again() -> None:
     assert exporter.counts == {"exported": 0, "dropped": 0, "failed": 1}
     assert len(receiver.requests) == 1
     assert [line["event"] for line in logs] == ["traces_not_sent"]
+
+
+def test_spans_that_a_collector_rejects_of_a_request_are_counted_and_told_of() -> None:
+    with OtlpReceiver() as receiver, structlog.testing.capture_logs() as logs:
+        receiver.rejects = 2
+        exporter = exporter_to(receiver.endpoint)
+        for number in range(3):
+            exporter.take(span(number))
+        wait_for(lambda: exporter.counts["exported"] + exporter.counts["failed"] == 3)
+        assert exporter.counts["failed"] >= 2
+        exporter.close(PATIENCE)
+    assert [line["event"] for line in logs] == ["spans_rejected"]
+    assert logs[0]["reason"] == "attribute too long"
+
+
+def test_a_collector_that_says_retry_at_once_is_not_flooded() -> None:
+    with OtlpReceiver() as receiver:
+        receiver.status = 503
+        exporter = OtlpExporter(Collector(f"{receiver.endpoint}/v1/traces", {}, None, 0.8), {}, "0.1")
+        exporter.take(span(1))
+        exporter.close(PATIENCE)
+    assert exporter.counts["failed"] == 1
+    assert len(receiver.requests) <= 3
+
+
+def test_a_collector_is_left_alone_for_as_long_as_it_asks() -> None:
+    with OtlpReceiver() as receiver:
+        receiver.status, receiver.after = 429, "3600"
+        exporter = exporter_to(receiver.endpoint)
+        exporter.take(span(1))
+        wait_for(lambda: exporter.counts["failed"] == 1)
+        exporter.take(span(2))
+        exporter.close(0.3)
+    assert len(receiver.requests) == 1
+    assert exporter.counts == {"exported": 0, "dropped": 0, "failed": 2}
+
+
+def test_a_time_to_retry_that_is_none_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("connectors.otel.exporter._FIRST_PAUSE", 0.01)
+    with OtlpReceiver() as receiver:
+        receiver.first, receiver.after = [503], "Wed, 21 Oct 99999999999999999999 07:28:00 GMT"
+        exporter = exporter_to(receiver.endpoint)
+        exporter.take(span(1))
+        exporter.close(PATIENCE)
+    assert exporter.counts == {"exported": 1, "dropped": 0, "failed": 0}
 
 
 def test_no_proxy_of_the_environment_receives_spans(monkeypatch: pytest.MonkeyPatch) -> None:

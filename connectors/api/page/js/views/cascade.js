@@ -23,7 +23,14 @@ export function cascade(decided, state) {
     table(t("cascade"), [t("cascade_who"), [`${t("rows")}, ${t("last_day")}`, "num"], [t("share"), "num"], ""], rows.map(([key, count]) =>
       el("tr", { "data-decided": key }, el("th", { scope: "row" }, t(`decided_${key}`)), el("td", { class: "num" }, whole(count)),
         el("td", { class: "num" }, all ? percent(count / all) : "–"),
-        el("td", null, meter(all ? count / all : 0)))))));
+        el("td", null, meter(all ? count / all : 0)))).concat(audits(state)))));
+}
+
+// The trainer counts them, and not by day.
+function audits(state) {
+  if (state?.threshold == null) return [];
+  return [el("tr", { "data-decided": "audit" }, el("th", { scope: "row" }, t("decided_audit")),
+    el("td", { class: "num" }, whole(state.audits)), el("td", { class: "num" }, "–"), el("td"))];
 }
 
 function meter(share) {

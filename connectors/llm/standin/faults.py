@@ -27,8 +27,8 @@ class Fault(BaseModel):
     """One fault: its kind, how often, for how long, and for which texts.
 
     ``match``: only for queries that contain this text. ``calls``: only for `label` or only for `augment`
-    requests. ``seconds``: ends after so long; unset: until it is removed. ``seed`` makes ``fraction`` hit the
-    same requests in every run.
+    requests. ``model``: only for requests to that one. ``seconds``: ends after so long; unset: until it is
+    removed. ``seed`` makes ``fraction`` hit the same requests in every run.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -41,6 +41,7 @@ class Fault(BaseModel):
     seconds: Annotated[float, Field(gt=0)] | None = None
     match: str | None = None
     calls: Literal["label", "augment"] | None = None
+    model: str | None = None
     seed: int = 0
 
 
@@ -64,13 +65,15 @@ class Faults:
         now = time.monotonic()
         return [fault.model_dump() for fault, end, _ in self._active if end > now]
 
-    def strike(self, kind: str, query: str) -> Fault | None:
+    def strike(self, kind: str, query: str, model: str = "") -> Fault | None:
         """The fault that applies to this request, if any."""
         if not self._active:
             return None
         now = time.monotonic()
         for fault, end, chance in self._active:
             if now >= end or (fault.calls and fault.calls != kind):
+                continue
+            if fault.model is not None and fault.model != model:
                 continue
             if fault.match is not None and fault.match not in query:
                 continue

@@ -112,7 +112,7 @@ class StandIn:
         body = _parse(await request.read())
         self._check(body)
         made = answer(body, self._scorer)
-        fault = self.faults.strike(made.kind, made.query)
+        fault = self.faults.strike(made.kind, made.query, body["model"])
         self._count(made, body)
         if fault is not None and fault.kind == "unknown_label":
             made = answer(body, self._scorer, unknown_label=True)

@@ -1,8 +1,9 @@
 """A canary at its full size: ``python -m tests.integration.replays.canary_soak --rows 30000 --share 0.05``.
 
 On a local stack of its own: live rows, of which a canary draws its share, while poller and workers are killed
-with -9 in turn. Then people judge its rows, fifty at a time, by whom its version loses five points. Prints
-what it saw; exit code 1 if anything is missing, doubled or published, or no loss was found in 1,500 rows.
+with -9 in turn. Then people judge its rows, fifty at a time, by whom its version loses five points. At last a
+canary whose model cannot answer some texts. Prints what it saw; exit code 1 if anything is missing, doubled
+or published, no loss was found in 1,500 rows, or the failures did not end the last one.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import csv
+import json
 import random
 import sys
 import tempfile
 import time
+import urllib.request
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +33,7 @@ from tests.stack import stack_in
 
 CHUNK, JUDGED, LOSS = 1_000, 50, 0.05
 MOST_JUDGED = 1_500
+MODELS = SERVED, FAILING = "served", "failing"
 
 
 def say(what: str, value: object) -> None:
@@ -111,6 +115,22 @@ def judged(flow: Pipeline, folder: Path) -> bool:
     return False
 
 
+def failing(flow: Pipeline, first: int) -> bool:
+    """Whether failures of the canary's model end it, and none of the live rows'."""
+    fault = {"kind": "bad_answer", "model": FAILING, "match": "7"}
+    asked = urllib.request.Request(flow.llm.removesuffix("/v1") + "/faults", json.dumps(fault).encode())
+    urllib.request.urlopen(asked).close()
+    if found(flow)["state"] != "stopped":  # too few rows for a loss
+        told(flow, "versions", "canary", "stop")
+    told(flow, "versions", "canary", "v3", "--share", "0.5", "--model", FAILING)
+    insert(flow, first, CHUNK, datetime.now(UTC))
+    flow.wait(lambda: found(flow)["state"] == "stopped", "the failures ended it")
+    canary = found(flow)
+    say("stopped", [canary["stopped"]["why"], canary["stopped"]["text"]])
+    flow.wait(lambda: len(labels(flow, "v1")) == first - 1_000 + CHUNK + 100, "all live rows labelled")
+    return bool(canary["stopped"]["why"] == "failures" and canary["figures"]["pairs"])
+
+
 def main() -> None:
     """Parse the arguments and run all of it."""
     parser = argparse.ArgumentParser(
@@ -120,14 +140,16 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.05)
     given = parser.parse_args()
     as_program()
+    offered = [word for name in MODELS for word in ("--model", name)]
     with (
         tempfile.TemporaryDirectory(prefix="labelstream-canary-") as name,
-        stack_in(Path(name) / "stack", llm_args=LLM_ARGS, taxonomy=TAXONOMY) as status,
+        stack_in(Path(name) / "stack", llm_args=(*LLM_ARGS, *offered), taxonomy=TAXONOMY) as status,
     ):
         folder = Path(name)
         # The canary's taxonomy lacks a label.
         flow = two_taxonomies(lambda **settings: Pipeline(status, "canary", folder, **settings), folder)
         flow.environment["TAXONOMY_PATH"] = str(folder / "full.yaml")
+        flow.environment |= {"LLM_LABELER_MODEL": SERVED, "LLM_AUGMENTER_MODEL": SERVED}
         try:
             insert(flow, 1, 100, OLD)
             first = flow.start(*ROLES)
@@ -140,6 +162,7 @@ def main() -> None:
             live_rows(flow, given.rows)
             say("seconds for all live rows", round(time.monotonic() - began))
             kept = asyncio.run(paired(flow, given.share)) and judged(flow, folder)
+            kept = failing(flow, 1_000 + given.rows) and kept
         finally:
             flow.stop()
     sys.exit(0 if kept else 1)

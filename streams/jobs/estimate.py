@@ -23,7 +23,7 @@ from streams.versions.registry import read_versions
 _CHARACTERS_A_TOKEN = 2.5
 _KEPT = 16_384
 # So many rows are looked at, however long that takes, and more for so long; the rest is estimated.
-_LEAST_ROWS, _SECONDS = 20_000, 2.0
+_LEAST_ROWS, _SECONDS = 10_000, 1.0
 _ANSWER_TOKENS = {"choice": 1, "json": 12}
 
 

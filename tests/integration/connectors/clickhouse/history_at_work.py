@@ -66,6 +66,7 @@ COMMANDS = (
     ("erase", "--user", "nobody", "--dry-run"),
     ("check",),
     ("status",),
+    ("replay", "--from-table", "--version", "v9", "--dry-run"),
     # What remains of it is published again by each call: none of these rows is labelled by then.
     ("replay", "--from-table", "--version", "v9", "--limit", "100", "--no-wait"),
 )

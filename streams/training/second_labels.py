@@ -21,7 +21,7 @@ from streams.core.context import REPLAY
 from streams.core.errors import LabelstreamError, UnavailableError
 from streams.core.label_version import LabelSpec
 from streams.core.messages import Labeled, Row
-from streams.core.outcomes import Done, Outcome, Retry
+from streams.core.outcomes import Done, Outcome
 from streams.core.times import moment
 from streams.training.sights import Sight, text_digest
 
@@ -40,7 +40,7 @@ class SecondLabel(NamedTuple):
 
 class SecondLabels:
     """Of all versions; in memory alone. ``client``: of the labelling model; raises ConfigurationError while
-    its address is not known. ``pause_seconds``: after a call that failed.
+    its address is not known. ``pause_seconds``: after a call that gave no label.
     """
 
     def __init__(self, client: Callable[[], ChatClient], pause_seconds: float = _PAUSE_SECONDS) -> None:
@@ -77,10 +77,12 @@ class SecondLabels:
                 else:
                     if isinstance(outcome, Done):
                         label = outcome.message.label
-                    elif isinstance(outcome, Retry):
+                    else:
                         why = outcome.reason
                 self._given.append(SecondLabel(spec.version, sight, label))
-                if why:  # the next one later; there will be others in the place of this one
+                # The next one later: others will come in the place of this one, for ever if the model gives
+                # none of them a label.
+                if why:
                     log.info("text_not_asked_twice", label_version=spec.version, why=why)
                     await asyncio.sleep(self._pause)
         finally:

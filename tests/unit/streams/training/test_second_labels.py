@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
+import structlog
 
 from agents.label import label_spec, labeler_of
 from connectors.llm.client import ChatClient
@@ -119,3 +120,12 @@ async def test_what_cannot_be_asked_is_left_out_and_the_rest_goes_on() -> None:
     other = await asked(made, spec.model_copy(update={"model": "another"}), sights(1), 1)
     assert [one.label for one in other] == [None]
     assert len(client.asked) == 2
+
+
+async def test_a_model_that_gives_no_label_is_not_asked_one_text_after_the_other() -> None:
+    client = Client(lambda question: "?")
+    with structlog.testing.capture_logs() as logs:
+        found = await asked(lambda: client, await spec_of("json"), sights(1), 1)
+    assert [one.label for one in found] == [None]
+    # After this line it pauses.
+    assert [line["why"] for line in logs if line["event"] == "text_not_asked_twice"] == ["invalid-answer"]

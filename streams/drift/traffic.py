@@ -180,7 +180,8 @@ class TrafficDrift:
             await asyncio.sleep(_PAUSE_SECONDS)
         await self._send(*made)
         begin = max(first, self.state.quarter + 1 if self.state else 0)
-        lacking = _last_quarter(self._stored.lacking, 0)
+        # The last one of which some are lacking, if only of its beginning.
+        lacking = (self._stored.lacking - 1) // (QUARTER_SECONDS * _MICROS)
         for quarter in range(begin, last + 1):
             if quarter <= lacking:  # neither judged nor usual
                 self.state = self._state(version, quarter)

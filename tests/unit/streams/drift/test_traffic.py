@@ -76,6 +76,7 @@ class _Client:
         (1200, 300.0, 0, [0]),
         (2760, 0.0, 0, [0, 1, 2]),
         (2760, 0.0, 1800, [2]),  # rows of the first two are lacking
+        (2760, 0.0, 1000, [2]),  # of the second one, those of its beginning
         (99_999, 0.0, 0, [0, 1, 2]),  # there are no labels from then on
     ],
 )

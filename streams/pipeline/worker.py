@@ -15,7 +15,13 @@ import structlog
 from connectors.kafka.errors import SETTING, translate
 from connectors.kafka.lease import GroupLease
 from connectors.kafka.producer import LeasedProducer
-from streams.core.errors import LabelstreamError, RetryableError, UnavailableError
+from streams.core.errors import (
+    AccessError,
+    ConfigurationError,
+    LabelstreamError,
+    RetryableError,
+    UnavailableError,
+)
 from streams.core.records import Commit, Partition
 from streams.delivery.delivery import Delivery
 from streams.pipeline.fair_fetch import Turns
@@ -100,14 +106,17 @@ class AgentsWorker:
         try:
             ends = [committing, crashed, failed]
             await asyncio.wait([starting, *ends], return_when=asyncio.FIRST_COMPLETED)
-            if starting.done() and starting.exception() is None:
+            if starting.done() and not starting.cancelled() and starting.exception() is None:
                 await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             reason = next(
-                (one.exception() for one in (failed, starting, committing) if one.done() and one.exception()),
-                self._app.crash_reason,
+                filter(None, map(_ended_by, (failed, starting, committing))), self._app.crash_reason
             )
             if isinstance(reason, LabelstreamError):
                 raise reason
+            if reason is not None and isinstance(
+                known := translate(reason), (AccessError, ConfigurationError)
+            ):
+                raise known from reason
             raise UnavailableError(f"the agents' consumer has stopped: {reason!r}", setting=SETTING)
         finally:
             committing.cancel()
@@ -229,7 +238,11 @@ class AgentsWorker:
             try:
                 async with asyncio.timeout(SETTLE_SECONDS):
                     await self._app.consumer._thread.commit_positions(changed)
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
+                task = asyncio.current_task()
+                # The client, too, cancels its calls: when it ends for a reason that it tells elsewhere.
+                if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                    raise
                 # The next owner finds the outputs in the tail; a missed commit only makes the tail longer.
                 failed = translate(error)
                 log.info(
@@ -240,6 +253,11 @@ class AgentsWorker:
             if due:
                 self._all_committed = time.monotonic()
         return {p: c for p, c in {**(last or {}), **changed}.items() if p in positions}
+
+
+def _ended_by(task: asyncio.Future[None]) -> BaseException | None:
+    """The error that ended a task, if one did."""
+    return task.exception() if task.done() and not task.cancelled() else None
 
 
 def _moved(commit: Commit, last: Commit | None) -> bool:

@@ -17,6 +17,7 @@ from streams.api.discovery import NewTopics
 from streams.core.errors import RefusedError
 from streams.core.settings import Settings
 from streams.drift.checkpoint import KnownDrift
+from streams.drift.examples import example_rows
 from streams.ports.lookups import Place
 from streams.ports.review import NO_LABEL
 from streams.quality.evaluate import EvaluationQuery, GoldOfTables, gold_of_tables
@@ -71,6 +72,18 @@ class QualityBoard:
 
     def drift(self) -> dict[str, Any]:
         return self._drift.told()
+
+    async def drift_rows(self, series: str) -> Sequence[dict[str, Any]]:
+        state = self._drift.traffic
+        alarm = next((one for one in state.alarms if one.series == series), None) if state else None
+        if state is None or alarm is None:
+            raise RefusedError(f"{series} is not in alarm", reason="no-alarm")
+        version = state.version
+        rows = await self._tables.ask(lambda client, settings: example_rows(client, settings, version, alarm))
+        return [
+            {**one._asdict(), "text": one.text[:_MOST_TEXT], "created_at": one.created_at.isoformat()}
+            for one in rows
+        ]
 
     async def rows(self, version: str | None, right: str, given: str) -> Sequence[dict[str, Any]]:
         # Whatever the figures were asked for, the page has the version's name from them.

@@ -86,6 +86,11 @@ class Vocabulary:
         """What counts as known."""
         return self._young | self._old
 
+    @property
+    def today(self) -> Bits:
+        """What was learnt of the day at hand."""
+        return self._today
+
     def learn(self, places: Iterable[NDArray[np.int64]]) -> None:
         """Note the n-grams of texts of the day at hand."""
         for some in places:

@@ -86,6 +86,9 @@ class Quality(Protocol):
     def drift(self) -> dict[str, Any]:
         """What differs from the reference, as `labelstream status --json` prints it under `drift`."""
 
+    async def drift_rows(self, series: str) -> Sequence[dict[str, Any]]:
+        """Rows that show why ``series`` is in alarm. RefusedError if it is not."""
+
     async def rows(self, version: str | None, right: str, given: str) -> Sequence[dict[str, Any]]:
         """The newest rows whose right label is ``right`` and whose label of the version is ``given``."""
 

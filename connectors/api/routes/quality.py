@@ -33,6 +33,15 @@ async def drift(page: Page) -> dict[str, Any]:
     return page.quality.drift()
 
 
+@router.get("/quality/drift/rows")
+async def drift_rows(request: Request, page: Page, series: Name) -> dict[str, Any]:
+    """Some rows that show why ``series`` is in alarm."""
+    with told():
+        found = await page.quality.drift_rows(series)
+    await note_looks(request, page, [str(one["row_id"]) for one in found], "quality")
+    return {"rows": found}
+
+
 @router.get("/quality/rows")
 async def rows(
     request: Request, page: Page, right: Name, given: Name, version: Version = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from connectors.llm.standin.server import Manner, StandIn
 from connectors.llm.standin.taught import Taught
 from connectors.llm.standin.words import scorer_from
 from streams.api.quality import QualityBoard
+from streams.core.errors import RefusedError
 from streams.core.topics import Topics
 from streams.drift.asking import EndpointDrift
 from streams.drift.checkpoint import KnownDrift
@@ -149,6 +151,12 @@ async def test_a_shift_is_on_the_page_in_the_metrics_and_in_the_status(
     assert 0.08 < cards["expected"] < 0.12
     board = QualityBoard(ResultTables(settings), {}, (await read_versions(settings)).drift)
     assert board.drift() == told
+    shown = await board.drift_rows("label:cards")
+    assert {one["label"] for one in shown} == {"cards"}
+    assert len({one["text"] for one in shown}) == len(shown) == 10
+    assert json.dumps(shown)  # for the page
+    with pytest.raises(RefusedError, match="is not in alarm"):
+        await board.drift_rows("label:nothing")
     assert told["accuracy"]["alarm"]
     values = {
         (sample.name, *sample.labels.values()): sample.value

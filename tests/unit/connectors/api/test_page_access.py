@@ -140,6 +140,9 @@ class Behind:
     async def entry(self, group: str, name: str) -> dict[str, Any]:
         return {"entry": {"name": name}, "rows": ["11", "12"]}
 
+    async def drift_rows(self, series: str) -> list[dict[str, Any]]:
+        return [{"row_id": "13", "text": "text"}]
+
     async def claim(self, owner: str, want: int, queue: str) -> list[ReviewRow]:
         return [ReviewRow(Place(NOW, "11"), "text", None)]
 
@@ -162,6 +165,7 @@ def page_client(behind: Behind, fakes: Fakes | None = None, **options: Any) -> h
 
 
 QUALITY_ROWS = "/quality/rows?right=a&given=b"
+DRIFT_ROWS = "/quality/drift/rows?series=label:a"
 NEW_ENTRY = "/quality/new/entry?group=0a&name=sim"
 PAUSE = {"id": "job", "wish": "pause"}
 
@@ -263,7 +267,7 @@ async def test_who_looks_at_a_row_is_noted_and_no_id_that_nothing_is_stored_of()
     headers = {"X-API-Key": "the-key-of-a-viewer"}
     async with page_client(behind, fakes, keys=KEYS) as client:
         found = ("/rows/42", "/rows/erased", "/labels?text=x", "/labels", "/page/letters")
-        for path in (*found, QUALITY_ROWS, NEW_ENTRY):
+        for path in (*found, QUALITY_ROWS, NEW_ENTRY, DRIFT_ROWS):
             assert (await client.get(path, headers=headers)).status_code in (200, 404)
     assert {(one.who, one.action) for one in behind.noted} == {("viewer", "look-row")}
     assert [(one.target, one.result, one.detail) for one in behind.noted] == [
@@ -275,6 +279,7 @@ async def test_who_looks_at_a_row_is_noted_and_no_id_that_nothing_is_stored_of()
         ("10", "done", "quality"),
         ("11", "done", "quality"),
         ("12", "done", "quality"),
+        ("13", "done", "quality"),
     ]
 
 

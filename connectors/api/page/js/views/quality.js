@@ -202,7 +202,7 @@ function begin() {
 export function quality(app) {
   const place = el("div", null, el("p", { class: "muted" }, t("loading")));
   const trial = el("div");
-  const moved = drift();
+  const moved = drift(app);
   let drawn = "";
   const chosen = el("select", { name: "version", onchange: () => load(chosen.value) });
   const again = el("button", { type: "button", onclick: () => load(chosen.value) }, t("refresh"));

@@ -21,6 +21,11 @@ async def test_sql_that_is_shown_runs_on_the_result_tables(shared: SharedStack) 
     settings = load(environment, None)
     client = ClickHouseClient.from_settings(settings)
     await create_tables(client, settings)
+    # The reader's own: a Distributed table over the shards with the queries.
+    await client.command(
+        f"CREATE TABLE {database}.logs_of_all_shards (id UInt64, query_text String, created_at DateTime)\n"
+        "ENGINE = MergeTree ORDER BY id"
+    )
     for sql in shown:
         assert "esk." in sql
         assert await client.rows(sql.replace("esk.", f"{database}.")) == []

@@ -20,6 +20,7 @@ Bits = NDArray[np.bool_]
 _N = 4
 _BITS = 1 << 20
 _DAYS = 14  # of a generation
+_RUSSIAN = frozenset("абвгдеёжзийклмнопрстуфхцчшщъыьэюя")
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 # The share of unknown n-grams says nothing before so many days were learnt.
 LEARNT_DAYS = 2
@@ -28,7 +29,9 @@ _REMEMBERED = 8192  # texts, some 4 MB
 
 class TextFeatures(NamedTuple):
     """``places``: of the different character 4-grams, blanks at the ends included. ``script``: of most
-    letters, `cyrillic`, `latin`, `other`, or `none` without letters. ``length``: logarithm of 1 + characters.
+    letters, `cyrillic`, `cyrillic-other` with letters that Russian does not have (Ukrainian, Kazakh, Tatar
+    have them in nearly each sentence), `latin`, `other`, or `none` without letters. ``length``:
+    logarithm of 1 + characters.
     """
 
     places: NDArray[np.int64]
@@ -51,6 +54,8 @@ def features(text: str) -> TextFeatures:
         if one.isalpha()
     )
     script = scripts.most_common(1)[0][0] if scripts else "none"
+    if script == "cyrillic" and any("\u0400" <= one < "\u0530" for one in {*text.lower()} - _RUSSIAN):
+        script = "cyrillic-other"
     return TextFeatures(places, script, math.log1p(len(text)))
 
 

@@ -23,9 +23,11 @@ def unknown(texts: list[tuple[str, int]], vocabulary: Vocabulary) -> float:
 
 
 def test_scripts_are_counted_by_rows_and_length_is_of_characters() -> None:
-    scripts, means = look_at([*KNOWN, ("open a deposit", 2), ("123", 1), ("存款", 1)], Vocabulary())
-    assert scripts == {"cyrillic": 4, "latin": 2, "none": 1, "other": 1}
-    assert means[LENGTH][0] == 8
+    scripts, means = look_at(
+        [*KNOWN, ("open a deposit", 2), ("123", 1), ("存款", 1), ("Її немає", 3), ("ҚАРЫЗ", 1)], Vocabulary()
+    )
+    assert scripts == {"cyrillic": 4, "cyrillic-other": 4, "latin": 2, "none": 1, "other": 1}
+    assert means[LENGTH][0] == 12
     assert UNKNOWN not in means  # nothing was learnt
 
 

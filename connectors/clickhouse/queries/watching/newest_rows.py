@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from connectors.clickhouse.client.client import ClickHouseClient
@@ -11,8 +11,7 @@ from connectors.clickhouse.erasure.person import NOT_ERASED
 from connectors.clickhouse.queries.watching.drift_counts import LIVE
 from connectors.clickhouse.schema.tables import LABELED
 from streams.core.settings import Settings
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+from streams.core.times import moment
 
 
 class LabelledText(NamedTuple):
@@ -57,7 +56,7 @@ async def newest_rows(
     return [
         LabelledText(
             str(row_id),
-            _EPOCH + timedelta(microseconds=int(micros)),
+            moment(int(micros)),
             str(text),
             str(label_),
             None if sure is None else float(sure),

@@ -13,6 +13,7 @@ from streams.canary.figures import live_version
 from streams.canary.rivals import end_others
 from streams.core.errors import ConfigurationError
 from streams.core.settings import Settings
+from streams.jobs.commands import another_canary
 from streams.jobs.context import JobContext, note, open_context, read_ends
 from streams.jobs.job import Job, Stop, Wish, read_jobs, wish_message
 from streams.jobs.requests import ReplayRequest, spec_of
@@ -114,21 +115,14 @@ async def _begun(context: JobContext, job: Job) -> dict[str, Any]:
     first = jobs.canary()
     await end_others(context, jobs)
     if first is None or first.id != job.id:
-        raise _runs(first)
+        raise another_canary(first)
     return jobs.as_dict(jobs.jobs.get(job.id, job))
-
-
-def _runs(other: Job | None) -> ConfigurationError:
-    name = "another version" if other is None else other.version
-    return ConfigurationError(
-        f"a canary of {name} runs", fix="end it first: labelstream versions canary stop"
-    )
 
 
 async def _refuse(context: JobContext, version: str) -> None:
     running = context.jobs.canary()
     if running is not None:
-        raise _runs(running)
+        raise another_canary(running)
     for job in context.jobs.newest_first():
         if job.version == version and job.source != "live" and context.jobs.state(job) in _PUBLISHES:
             # Neither would see which rows the other one is about to publish.

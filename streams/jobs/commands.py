@@ -62,13 +62,18 @@ async def set_wish(settings: Settings, job: str, wish: Wish) -> dict[str, Any]:
             raise ConfigurationError(f"replay {job} was dropped", fix="begin a new one")
         other = context.jobs.canary()
         if found.source == "live" and wish is Wish.RUN and other not in (None, found):
-            assert other is not None
-            raise ConfigurationError(
-                f"a canary of {other.version} runs", fix="end it first: labelstream versions canary stop"
-            )
+            raise another_canary(other)
         await note(context, wish_message(context.topics, job, wish))
         context.jobs.wishes[job] = wish
         return context.jobs.as_dict(found)
+
+
+def another_canary(running: Job | None) -> ConfigurationError:
+    """Why a canary cannot run: ``running`` does; None: one that is not known here."""
+    name = "another version" if running is None else running.version
+    return ConfigurationError(
+        f"a canary of {name} runs", fix="end it first: labelstream versions canary stop"
+    )
 
 
 async def drop_job(settings: Settings, job: str, say: Callable[[str], None]) -> dict[str, Any]:

@@ -37,13 +37,13 @@ from streams.core.times import moment
 from streams.core.topics import normalise
 from streams.ports.lookups import Place
 from streams.quality.audit import draw_number, salt_of
+from tests.chat_server import ChatServer
 from tests.faults.world import as_program
 from tests.integration.pipeline import Pipeline
 from tests.integration.relabel import Verdicts, keep_doubles, kill, stored
 from tests.integration.replaying import OLD, begin, labels, once, told
 from tests.integration.streams.quality.served_labels import write_taxonomy
 from tests.stack import stack_in
-from tests.thread_server import ThreadServer
 from tests.unit.streams.quality.long_runs.overconfident import Text, read_texts
 
 ERRORS, MARGIN, Z = 0.08, 0.01, 1.645
@@ -55,15 +55,14 @@ _OPENERS = ("", "", "", "скажи", "слушай", "пожалуйста", "�
 _CLOSERS = ("", "", "", "пожалуйста", "спасибо", "сейчас", "если можно", "ладно", "быстро", "для меня")
 
 
-class ErringModels(ThreadServer):
+class ErringModels(ChatServer):
     """An OpenAI-compatible server that knows the right labels, and errs about the same texts each time."""
 
     def __init__(self, truth: Mapping[str, str], models: Sequence[str]) -> None:
-        super().__init__()
+        super().__init__(models)
         self.calls: Counter[tuple[str, str]] = Counter()
         self._truth = truth
-        self._names = sorted(set(truth.values()))
-        self._models = models
+        self._labels = sorted(set(truth.values()))
 
     def label(self, model: str, text: str) -> str:
         """What ``model`` says to a text."""
@@ -71,20 +70,9 @@ class ErringModels(ThreadServer):
         digest = int.from_bytes(blake2b(f"{model}\n{text}".encode(), digest_size=8).digest(), "big")
         if digest / 2**64 >= ERRORS:
             return right
-        return [name for name in self._names if name != right][digest % (len(self._names) - 1)]
+        return [name for name in self._labels if name != right][digest % (len(self._labels) - 1)]
 
-    async def make_runner(self) -> web.BaseRunner[Any]:
-        app = web.Application()
-        app.router.add_get("/v1/models", self._list)
-        app.router.add_post("/v1/chat/completions", self._complete)
-        return web.AppRunner(app, access_log=None)
-
-    async def _list(self, _: web.Request) -> web.Response:
-        return web.json_response(
-            {"object": "list", "data": [{"id": name, "object": "model"} for name in self._models]}
-        )
-
-    async def _complete(self, request: web.Request) -> web.Response:
+    async def complete(self, request: web.Request) -> web.Response:
         asked = await request.json()
         found = _QUERY.search("".join(one["content"] for one in asked["messages"] if one["role"] == "user"))
         content = "OK"

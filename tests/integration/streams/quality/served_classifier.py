@@ -15,7 +15,7 @@ from typing import Any
 
 from aiohttp import web
 
-from tests.thread_server import ThreadServer
+from tests.chat_server import ChatServer
 from tests.unit.streams.quality.long_runs.overconfident import Overconfident
 
 _QUERY = re.compile(r"<query>\s*(.*?)\s*</query>", re.DOTALL)
@@ -27,11 +27,11 @@ _NEVER = -9999.0
 Chances = Mapping[str, float]
 
 
-class ServedClassifiers(ThreadServer):
+class ServedClassifiers(ChatServer):
     """A model name for each classifier."""
 
     def __init__(self, models: Mapping[str, Overconfident]) -> None:
-        super().__init__()
+        super().__init__(models)
         self._models = models
         self._known: dict[tuple[str, str], Chances] = {}
 
@@ -43,18 +43,7 @@ class ServedClassifiers(ThreadServer):
             self._known[model, text] = found
         return found
 
-    async def make_runner(self) -> web.BaseRunner[Any]:
-        app = web.Application()
-        app.router.add_get("/v1/models", self._list)
-        app.router.add_post("/v1/chat/completions", self._complete)
-        return web.AppRunner(app, access_log=None)
-
-    async def _list(self, _: web.Request) -> web.Response:
-        return web.json_response(
-            {"object": "list", "data": [{"id": name, "object": "model"} for name in self._models]}
-        )
-
-    async def _complete(self, request: web.Request) -> web.Response:
+    async def complete(self, request: web.Request) -> web.Response:
         asked = await request.json()
         if asked.get("model") not in self._models:
             return web.json_response({"error": {"message": "no such model", "code": 404}}, status=404)
